@@ -1,0 +1,2 @@
+//! leasehold
+pub mod protocol;

@@ -1,0 +1,405 @@
+//! One acquisition: its identity, its requests, and "did my write land?"
+//!
+//! Invariants: an attempt id belongs to one acquire call and is never used again (one id per
+//! process breaks exclusion in 13 steps); a refusal that carries our own id is a success, whose
+//! deadline counts from the request that published the stored expiry, or from the first one
+//! (from the latest, exclusion breaks in 12 steps). `PROTOCOL.md` sections 4, 5 and 8.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::deadline::{Deadline, Sent, Terms, service_now};
+use super::record::{Record, Seen};
+use super::takeover::{Observation, Rules, Verdict};
+use super::time::{Elapsed, Reading, ServiceClock, ServiceTime};
+use super::token::FencingToken;
+use super::write::{Grant, Write};
+
+/// A token's seed may be this far from service time: the service refuses signatures older than
+/// that, so with a sane service nothing further away can land.
+pub const SEED_TOLERANCE: Duration = Duration::from_secs(15 * 60);
+
+/// How many of an attempt's requests are remembered one by one.
+const REMEMBERED: usize = 32;
+
+/// The identity of one acquisition: 128 random bits from the operating system, written as a UUID.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AttemptId(u128);
+
+impl AttemptId {
+    /// An id from random bits. They must come from the operating system, for each acquisition
+    /// anew: user-space generators are duplicated by fork and by snapshots of virtual machines.
+    pub fn from_random(bits: [u8; 16]) -> Self {
+        AttemptId(uuid::Builder::from_random_bytes(bits).into_uuid().as_u128())
+    }
+
+    /// Whether a record is held under this id.
+    pub fn owns(&self, record: &Record) -> bool {
+        record.owner.as_deref().and_then(|s| s.parse().ok()) == Some(*self)
+    }
+}
+
+impl fmt::Display for AttemptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        uuid::Uuid::from_u128(self.0).hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for AttemptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AttemptId({self})")
+    }
+}
+
+impl FromStr for AttemptId {
+    type Err = uuid::Error;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        s.parse::<uuid::Uuid>()
+            .map(|uuid| AttemptId(uuid.as_u128()))
+    }
+}
+
+/// What an attempt writes besides times and identity.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// The key.
+    pub key: Arc<str>,
+    /// Label of the holder, for people.
+    pub holder: Arc<str>,
+    /// Payload.
+    pub data: Option<Arc<[u8]>>,
+    /// As in [`Grant::bound_to_process`].
+    pub bound_to_process: bool,
+    /// Whether F# clients share the table, so that tokens are best effort only.
+    pub shared_with_fsharp: bool,
+}
+
+/// A grant that is ours, as far as the store's answer says.
+#[derive(Clone, Debug)]
+pub struct Granted {
+    /// The token.
+    pub token: FencingToken,
+    /// Until when we may believe in it.
+    pub deadline: Deadline,
+    /// The stored P.
+    pub expires_at: ServiceTime,
+    /// Whether the token's seed is impossible, so that the record must be withdrawn.
+    pub impossible_seed: bool,
+}
+
+/// What a refusal means.
+#[derive(Clone, Debug)]
+pub enum Refusal {
+    /// The record carries our id: an earlier request of ours landed.
+    Ours(Granted),
+    /// It does not.
+    Others(Verdict),
+}
+
+/// A request of the attempt.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    sent: Sent,
+    seed: ServiceTime,
+    over_foreign: bool,
+}
+
+/// One acquisition under way.
+#[derive(Debug)]
+pub struct Attempt {
+    id: AttemptId,
+    wish: Wish,
+    terms: Terms,
+    rules: Rules,
+    first: Option<Request>,
+    recent: VecDeque<Request>,
+    observation: Observation,
+}
+
+impl Attempt {
+    /// An attempt that has sent nothing yet.
+    pub fn new(id: AttemptId, wish: Wish, terms: Terms, rules: Rules) -> Self {
+        Attempt {
+            id,
+            wish,
+            terms,
+            rules,
+            first: None,
+            recent: VecDeque::new(),
+            observation: Observation::default(),
+        }
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> AttemptId {
+        self.id
+    }
+
+    /// The next request: an acquire, or a take-over of what was seen. `now` must have been read
+    /// before anything else was done for it.
+    pub fn request(
+        &mut self,
+        take_over: Option<Seen>,
+        clock: &ServiceClock,
+        now: Reading,
+    ) -> (Request, Write) {
+        let last = self.recent.back().map(|r| r.sent.expires_at);
+        let expires_at = self.terms.publish(clock, now, last);
+        let seed = service_now(clock, now);
+        let request = Request {
+            sent: Sent {
+                at: now,
+                expires_at,
+            },
+            seed,
+            over_foreign: matches!(take_over, Some(Seen::Foreign { .. })),
+        };
+        self.first.get_or_insert(request);
+        if self.recent.len() == REMEMBERED {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(request);
+        let grant = Grant {
+            key: self.wish.key.clone(),
+            attempt: self.id,
+            expires_at,
+            ttl_seconds: self.terms.ttl_seconds(expires_at),
+            lease: self.terms.lease,
+            seed,
+            acquired_at: seed,
+            holder: self.wish.holder.clone(),
+            data: self.wish.data.clone(),
+            bound_to_process: self.wish.bound_to_process,
+        };
+        let write = match take_over {
+            None => Write::Acquire(grant),
+            Some(seen) => Write::TakeOver(grant, seen),
+        };
+        (request, write)
+    }
+
+    /// The store says that `request` was applied and made `record`.
+    pub fn applied(
+        &self,
+        request: &Request,
+        record: &Record,
+        clock: &ServiceClock,
+        now: Elapsed,
+    ) -> Granted {
+        let token = record.token().unwrap_or(0);
+        let renew_count = record.native.map_or(0, |n| n.renew_count);
+        // Only a record without a token starts the count anew.
+        let seeded = renew_count == 1 && token == u64_of(request.seed).saturating_add(1);
+        Granted {
+            token: FencingToken::new(
+                token,
+                0,
+                self.wish.shared_with_fsharp || request.over_foreign,
+            ),
+            deadline: Deadline::of(&request.sent, self.terms.lease, clock, now),
+            expires_at: record.expires_at,
+            impossible_seed: seeded && is_impossible(request.seed, clock, now),
+        }
+    }
+
+    /// The store refused a request, or a read showed `record`. `received` is when that answer
+    /// came, `now` the present.
+    pub fn refused(
+        &mut self,
+        record: Option<&Record>,
+        received: Elapsed,
+        now: Elapsed,
+        clock: &ServiceClock,
+    ) -> Refusal {
+        if let Some(record) = record
+            && self.id.owns(record)
+            && let Some(request) = self.origin_of(record)
+        {
+            return Refusal::Ours(self.applied(&request, record, clock, now));
+        }
+        Refusal::Others(
+            self.observation
+                .judge(record, received, now, clock, &self.rules),
+        )
+    }
+
+    /// The request whose P is stored, or the first one with the stored P.
+    fn origin_of(&self, record: &Record) -> Option<Request> {
+        let same = |r: &&Request| r.sent.expires_at == record.expires_at;
+        self.recent.iter().find(same).copied().or_else(|| {
+            let first = self.first?;
+            Some(Request {
+                sent: Sent {
+                    at: first.sent.at,
+                    expires_at: record.expires_at,
+                },
+                ..first
+            })
+        })
+    }
+
+    /// Ends whatever this attempt may have been granted, seen or not.
+    pub fn abandon(&self, clock: &ServiceClock, now: Reading) -> Write {
+        Write::Release {
+            key: self.wish.key.clone(),
+            attempt: self.id,
+            token: None,
+            ttl_seconds: self.terms.ttl_seconds(service_now(clock, now)),
+        }
+    }
+
+    /// Deletes the record that this attempt created with an impossible seed.
+    pub fn withdraw(&self, granted: &Granted) -> Write {
+        Write::Withdraw {
+            key: self.wish.key.clone(),
+            attempt: self.id,
+            token: granted.token.stored(),
+        }
+    }
+}
+
+fn u64_of(t: ServiceTime) -> u64 {
+    u64::try_from(t.0).unwrap_or(0)
+}
+
+fn is_impossible(seed: ServiceTime, clock: &ServiceClock, now: Elapsed) -> bool {
+    match (clock.earliest(now), clock.latest(now)) {
+        (Some(earliest), Some(latest)) => {
+            seed > latest.plus(SEED_TOLERANCE) || seed.plus(SEED_TOLERANCE) < earliest
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::time::{ClockBounds, Stamp};
+    use super::super::write::apply;
+    use super::*;
+
+    fn attempt(id: u8) -> Attempt {
+        let terms = Terms {
+            lease: Duration::from_secs(20),
+            pad: Duration::from_secs(1),
+            retention: Duration::from_secs(7 * 86_400),
+            margin: Duration::from_secs(1),
+            bounds: ClockBounds::default(),
+        };
+        let rules = Rules {
+            strict: false,
+            pad: terms.pad,
+            bounds: terms.bounds,
+        };
+        let wish = Wish {
+            key: "k".into(),
+            holder: "me".into(),
+            data: None,
+            bound_to_process: false,
+            shared_with_fsharp: false,
+        };
+        Attempt::new(AttemptId::from_random([id; 16]), wish, terms, rules)
+    }
+
+    fn reading(ms: u64) -> Reading {
+        Reading {
+            elapsed: Elapsed(Duration::from_millis(ms)),
+            wall_ms: 1_000_000_000_000 + i64::try_from(ms).expect("small"),
+        }
+    }
+
+    fn unsampled() -> ServiceClock {
+        ServiceClock::new(ClockBounds::default())
+    }
+
+    #[test]
+    fn ids_are_uuids_and_read_back() {
+        let id = AttemptId::from_random([7; 16]);
+        assert_eq!(id.to_string().parse::<AttemptId>().expect("uuid"), id);
+        assert_eq!(id.to_string().len(), 36);
+    }
+
+    #[test]
+    fn an_earlier_success_counts_from_its_own_request() {
+        let clock = unsampled();
+        let mut me = attempt(1);
+        let (_, first) = me.request(None, &clock, reading(0));
+        let (_, second) = me.request(None, &clock, reading(5_000));
+        // The first one landed, the answer was lost; the second one is refused by our own record.
+        let stored = apply(None, &first).expect("free").expect("record");
+        assert!(apply(Some(&stored), &second).is_err());
+        let now = reading(5_010).elapsed;
+        let Refusal::Ours(granted) = me.refused(Some(&stored), now, now, &clock) else {
+            panic!("our own record");
+        };
+        assert_eq!(granted.deadline.at, Elapsed(Duration::from_millis(19_980)));
+        // The second one landed instead.
+        let stored = apply(None, &second).expect("free").expect("record");
+        let Refusal::Ours(granted) = me.refused(Some(&stored), now, now, &clock) else {
+            panic!("our own record");
+        };
+        assert_eq!(granted.deadline.at, Elapsed(Duration::from_millis(24_980)));
+    }
+
+    #[test]
+    fn an_unknown_expiry_of_ours_counts_from_the_first_request() {
+        let clock = unsampled();
+        let mut me = attempt(1);
+        let (_, first) = me.request(None, &clock, reading(0));
+        let mut stored = apply(None, &first).expect("free").expect("record");
+        stored.expires_at = ServiceTime(stored.expires_at.0 + 5);
+        me.request(None, &clock, reading(9_000));
+        let now = reading(9_001).elapsed;
+        let Refusal::Ours(granted) = me.refused(Some(&stored), now, now, &clock) else {
+            panic!("our own record");
+        };
+        assert_eq!(granted.deadline.at, Elapsed(Duration::from_millis(19_980)));
+    }
+
+    #[test]
+    fn requests_of_one_attempt_never_publish_the_same_expiry() {
+        let clock = unsampled();
+        let mut me = attempt(1);
+        let (a, _) = me.request(None, &clock, reading(0));
+        let (b, _) = me.request(None, &clock, reading(0));
+        assert!(b.sent.expires_at > a.sent.expires_at);
+    }
+
+    #[test]
+    fn an_impossible_seed_is_found_and_others_are_not() {
+        let now = reading(0);
+        let granted_at = |service_s: i64| {
+            let mut clock = unsampled();
+            let mut me = attempt(1);
+            let (request, write) = me.request(None, &clock, now);
+            let stored = apply(None, &write).expect("free").expect("record");
+            clock.learn(Stamp::WholeSeconds(service_s), now.elapsed, now.elapsed);
+            me.applied(&request, &stored, &clock, now.elapsed)
+        };
+        assert!(!granted_at(1_000_000_000).impossible_seed);
+        assert!(!granted_at(1_000_000_000 + 890).impossible_seed);
+        assert!(granted_at(1_000_000_000 + 910).impossible_seed);
+        assert!(granted_at(1_000_000_000 - 910).impossible_seed);
+    }
+
+    #[test]
+    fn a_grant_on_an_existing_token_is_not_seeded() {
+        let mut clock = unsampled();
+        let mut me = attempt(1);
+        let (_, write) = attempt(2).request(None, &clock, reading(0));
+        let mut stored = apply(None, &write).expect("free").expect("record");
+        stored.owner = None;
+        let (request, write) = me.request(None, &clock, reading(0));
+        let stored = apply(Some(&stored), &write)
+            .expect("released")
+            .expect("record");
+        let now = reading(0).elapsed;
+        clock.learn(Stamp::WholeSeconds(5), now, now);
+        let granted = me.applied(&request, &stored, &clock, now);
+        assert!(!granted.impossible_seed);
+        assert_eq!(granted.token.stored(), 1_000_000_000_002);
+    }
+}

@@ -1,0 +1,202 @@
+//! What expiry to publish, and until when a holder may believe in it.
+//!
+//! Invariant (S1): the holder believes in its grant only while service time is at most the
+//! published expiry P, and a contender acts on P only once service time is past it. Nothing here
+//! depends on the host's wall clock being right: a wrong one costs a renewal or a wait, never
+//! exclusion (`PROTOCOL.md` section 3).
+
+use std::time::Duration;
+
+use super::time::{ClockBounds, Elapsed, Reading, ServiceClock, ServiceTime};
+
+/// The lengths that one grant is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Terms {
+    /// L: how long a grant lives without renewal.
+    pub lease: Duration,
+    /// S: added to every published expiry for F# clients, which compare it with their wall clock.
+    pub pad: Duration,
+    /// R: how long a released or expired record stays before TTL may delete it.
+    pub retention: Duration,
+    /// sigma: how long before its deadline a holder is told that it is losing the lock.
+    pub margin: Duration,
+    /// What is assumed of clocks.
+    pub bounds: ClockBounds,
+}
+
+impl Terms {
+    /// P for a request that is about to be sent: never less than what this grant already has.
+    pub fn publish(
+        &self,
+        clock: &ServiceClock,
+        now: Reading,
+        last: Option<ServiceTime>,
+    ) -> ServiceTime {
+        let base = service_now(clock, now);
+        let fresh = base.plus(self.lease).plus(self.pad);
+        match last {
+            Some(last) => fresh.max(ServiceTime(last.0.saturating_add(1))),
+            None => fresh,
+        }
+    }
+
+    /// The TTL attribute for a record that is of use until `until`: rounded up, never down. Down
+    /// would let the service delete the record, and with it the token, before R has passed.
+    pub fn ttl_seconds(&self, until: ServiceTime) -> i64 {
+        let ms = until.plus(self.retention).0.max(0);
+        ms.div_euclid(1_000) + i64::from(ms.rem_euclid(1_000) != 0)
+    }
+}
+
+/// The best guess of service time for what must be published: the upper bound, or the wall clock
+/// while there is no stamp yet.
+pub fn service_now(clock: &ServiceClock, now: Reading) -> ServiceTime {
+    clock
+        .latest(now.elapsed)
+        .unwrap_or(ServiceTime(now.wall_ms))
+}
+
+/// One request that published an expiry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sent {
+    /// Both clocks before anything else was done for the request.
+    pub at: Reading,
+    /// The expiry that it published.
+    pub expires_at: ServiceTime,
+}
+
+/// Until when the holder may believe in its grant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Deadline {
+    /// On the elapsed clock.
+    pub at: Elapsed,
+    /// The clocks at the send from which it counts. A paused virtual machine shows up only in the
+    /// advance of its wall clock since then (holder rule 2).
+    anchor: Reading,
+}
+
+impl Deadline {
+    /// The deadline that an acknowledged request gives: the end of the lease counted from the
+    /// *send* (from the answer, exclusion breaks in 10 steps), or the moment at which service time
+    /// may reach P, whichever is earlier.
+    pub fn of(sent: &Sent, lease: Duration, clock: &ServiceClock, now: Elapsed) -> Deadline {
+        let by_lease = sent.at.elapsed.plus(clock.bounds().at_least(lease));
+        let at = match clock.not_past_until(sent.expires_at, now) {
+            Some(by_service) => by_lease.min(by_service),
+            None => by_lease,
+        };
+        Deadline {
+            at,
+            anchor: sent.at,
+        }
+    }
+
+    /// The later of two deadlines.
+    #[must_use]
+    pub fn later(self, other: Deadline) -> Deadline {
+        if other.at > self.at { other } else { self }
+    }
+
+    /// The elapsed clock, moved on where the wall clock has seen more time pass.
+    pub fn effective_now(&self, now: Reading) -> Elapsed {
+        let wall = now.wall_ms.saturating_sub(self.anchor.wall_ms);
+        let wall = Duration::from_millis(u64::try_from(wall).unwrap_or(0));
+        now.elapsed.max(self.anchor.elapsed.plus(wall))
+    }
+
+    /// How much of the grant is left, down to the `margin` before its deadline.
+    pub fn remaining(&self, now: Reading, margin: Duration) -> Duration {
+        self.at.minus(margin).since(self.effective_now(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::time::Stamp;
+    use super::*;
+
+    fn terms() -> Terms {
+        Terms {
+            lease: Duration::from_secs(20),
+            pad: Duration::from_secs(1),
+            retention: Duration::from_secs(7 * 86_400),
+            margin: Duration::from_secs(1),
+            bounds: ClockBounds::default(),
+        }
+    }
+
+    fn reading(elapsed_ms: u64, wall_ms: i64) -> Reading {
+        Reading {
+            elapsed: Elapsed(Duration::from_millis(elapsed_ms)),
+            wall_ms,
+        }
+    }
+
+    #[test]
+    fn without_a_stamp_the_wall_clock_is_published_and_the_lease_bounds_the_belief() {
+        let clock = ServiceClock::new(ClockBounds::default());
+        let now = reading(0, 1_000_000);
+        let p = terms().publish(&clock, now, None);
+        assert_eq!(p, ServiceTime(1_021_000));
+        let sent = Sent {
+            at: now,
+            expires_at: p,
+        };
+        let deadline = Deadline::of(&sent, terms().lease, &clock, now.elapsed);
+        assert_eq!(deadline.at, Elapsed(Duration::from_millis(19_980)));
+    }
+
+    #[test]
+    fn a_clock_far_behind_makes_the_first_grant_worthless() {
+        let mut clock = ServiceClock::new(ClockBounds::default());
+        let now = reading(0, 0);
+        let sent = Sent {
+            at: now,
+            expires_at: terms().publish(&clock, now, None),
+        };
+        clock.learn(Stamp::WholeSeconds(3_600), now.elapsed, now.elapsed);
+        let deadline = Deadline::of(&sent, terms().lease, &clock, now.elapsed);
+        assert_eq!(deadline.remaining(now, terms().margin), Duration::ZERO);
+        // The renewal publishes by the service's clock.
+        let p = terms().publish(&clock, now, Some(sent.expires_at));
+        let renewed = Sent {
+            at: now,
+            expires_at: p,
+        };
+        let deadline = Deadline::of(&renewed, terms().lease, &clock, now.elapsed);
+        assert!(deadline.remaining(now, terms().margin) > Duration::from_secs(18));
+    }
+
+    #[test]
+    fn the_published_expiry_only_moves_forward() {
+        let clock = ServiceClock::new(ClockBounds::default());
+        let p = terms().publish(&clock, reading(0, 5_000), Some(ServiceTime(90_000)));
+        assert_eq!(p, ServiceTime(90_001));
+    }
+
+    #[test]
+    fn ttl_is_rounded_up() {
+        let mut t = terms();
+        t.retention = Duration::from_secs(86_400);
+        assert_eq!(t.ttl_seconds(ServiceTime(1_000)), 86_401);
+        assert_eq!(t.ttl_seconds(ServiceTime(1_001)), 86_402);
+    }
+
+    #[test]
+    fn a_pause_seen_only_by_the_wall_clock_counts() {
+        let clock = ServiceClock::new(ClockBounds::default());
+        let sent = Sent {
+            at: reading(0, 0),
+            expires_at: ServiceTime(21_000),
+        };
+        let deadline = Deadline::of(&sent, terms().lease, &clock, Elapsed::default());
+        let margin = terms().margin;
+        assert!(deadline.remaining(reading(1_000, 1_000), margin) > Duration::from_secs(17));
+        assert_eq!(
+            deadline.remaining(reading(1_000, 60_000), margin),
+            Duration::ZERO
+        );
+        // A wall clock set back changes nothing.
+        assert!(deadline.remaining(reading(1_000, -60_000), margin) > Duration::from_secs(17));
+    }
+}

@@ -1,0 +1,370 @@
+//! What a stored lock record means.
+//!
+//! [`Record`] is the typed form, [`Record::parse`] the only way from a table's attributes to it,
+//! and [`Record::state`] the only judge of what it says. A record that cannot be read for certain
+//! is [`Malformed`] and can never be taken: guessing could give a key to two holders.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use super::time::ServiceTime;
+
+/// The version that this library writes. Records of the F# library carry none.
+pub const RECORD_VERSION: u64 = 2;
+
+/// The attribute names of a record, those of FSharp.DynamoDbLock first.
+pub mod attribute {
+    /// The key.
+    pub const KEY: &str = "LockKey";
+    /// The attempt id of the current grant; absent when released.
+    pub const CLIENT_ID: &str = "ClientId";
+    /// Published expiry; 0 when released.
+    pub const EXPIRES_MS: &str = "ExpireInUnixMs";
+    /// DynamoDB's TTL.
+    pub const TTL_SECONDS: &str = "ExpireInUnixSeconds";
+    /// The stored fencing token.
+    pub const TOKEN: &str = "FencingToken";
+    /// The lease in milliseconds.
+    pub const LEASE_MS: &str = "LeaseMs";
+    /// Bumped by every acquire and every renewal.
+    pub const RENEW_COUNT: &str = "RenewCount";
+    /// Record version.
+    pub const VERSION: &str = "V";
+    /// Human label of the holder.
+    pub const HOLDER: &str = "Holder";
+    /// When the grant began, for people.
+    pub const ACQUIRED_MS: &str = "AcquiredAtUnixMs";
+    /// The holder's payload.
+    pub const DATA: &str = "Data";
+}
+
+/// An attribute's value as far as a lock record is concerned.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Value {
+    /// A string.
+    Text(String),
+    /// A number, in its decimal form.
+    Number(String),
+    /// Bytes.
+    Binary(Vec<u8>),
+    /// Any other type.
+    Other,
+}
+
+/// One lock record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Record {
+    /// The key it locks.
+    pub key: String,
+    /// Attempt id of the current grant; `None` when released.
+    pub owner: Option<String>,
+    /// P: the published expiry, in service time; 0 when released.
+    pub expires_at: ServiceTime,
+    /// What only our own records carry; `None` on records of the F# library.
+    pub native: Option<Native>,
+    /// When the table's TTL may delete the record, Unix seconds.
+    pub ttl_seconds: Option<i64>,
+    /// Human label of the holder.
+    pub holder: Option<String>,
+    /// When the grant began, for people.
+    pub acquired_at: Option<ServiceTime>,
+    /// The holder's payload.
+    pub data: Option<Vec<u8>>,
+    /// Set by a store that can see that the holding process is dead.
+    pub holder_is_dead: bool,
+}
+
+/// The attributes that only version 2 records have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Native {
+    /// The stored fencing token.
+    pub token: u64,
+    /// L of the current grant.
+    pub lease: Duration,
+    /// Bumped by every acquire and every renewal.
+    pub renew_count: u64,
+}
+
+/// What a record says about its key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Released by one of us: the next acquire may take it at once.
+    Released,
+    /// Granted to someone; whether that grant has ended is for [`super::takeover`] to judge.
+    Granted(Seen),
+}
+
+/// Exactly what a contender saw; a take-over is a compare-and-set on it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Seen {
+    /// One of our records.
+    Native {
+        /// Attempt id.
+        owner: String,
+        /// Stored token.
+        token: u64,
+        /// Renewals so far.
+        renew_count: u64,
+    },
+    /// A record of the F# library.
+    Foreign {
+        /// Its client id.
+        owner: String,
+        /// Its expiry, by the wall clock of the host that wrote it.
+        expires_at: ServiceTime,
+    },
+}
+
+/// A record that is not a lock record, or not one that can be read for certain.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Malformed {
+    /// The key of the record.
+    pub key: String,
+    /// The attribute that is wrong.
+    pub attribute: &'static str,
+    /// What is wrong with it.
+    pub problem: &'static str,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the record of key `{}` is malformed: attribute `{}` {}",
+            self.key, self.attribute, self.problem
+        )
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+impl Record {
+    /// Reads a record from a table's attributes. Attributes it does not know are ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`] names the attribute that is missing or of the wrong type.
+    pub fn parse(attributes: &BTreeMap<&str, Value>) -> Result<Record, Malformed> {
+        let key = match attributes.get(attribute::KEY) {
+            Some(Value::Text(key)) => key.clone(),
+            _ => String::new(),
+        };
+        let reader = Reader { attributes, key };
+        if reader.key.is_empty() {
+            return Err(reader.malformed(attribute::KEY, "is missing or not a string"));
+        }
+        let owner = reader.text(attribute::CLIENT_ID)?;
+        let expires_at = reader
+            .number(attribute::EXPIRES_MS)?
+            .ok_or_else(|| reader.malformed(attribute::EXPIRES_MS, "is missing"))?;
+        let native = match reader.number(attribute::VERSION)? {
+            Some(version) if version >= RECORD_VERSION.cast_signed() => {
+                let required = |name| {
+                    let value = reader
+                        .number(name)?
+                        .ok_or_else(|| reader.malformed(name, "is missing"))?;
+                    u64::try_from(value).map_err(|_| reader.malformed(name, "is negative"))
+                };
+                Some(Native {
+                    token: required(attribute::TOKEN)?,
+                    lease: Duration::from_millis(required(attribute::LEASE_MS)?),
+                    renew_count: required(attribute::RENEW_COUNT)?,
+                })
+            }
+            Some(_) => return Err(reader.malformed(attribute::VERSION, "is not a known version")),
+            None if owner.is_none() => {
+                // Nothing here was written by a lock client that we know: it is not ours to take.
+                return Err(
+                    reader.malformed(attribute::VERSION, "is missing, and so is `ClientId`")
+                );
+            }
+            None => None,
+        };
+        Ok(Record {
+            owner,
+            expires_at: ServiceTime(expires_at),
+            native,
+            // Only the service and people use the rest; a wrong type there blocks nobody.
+            ttl_seconds: reader.number(attribute::TTL_SECONDS).unwrap_or(None),
+            holder: reader.text(attribute::HOLDER).unwrap_or(None),
+            acquired_at: reader
+                .number(attribute::ACQUIRED_MS)
+                .unwrap_or(None)
+                .map(ServiceTime),
+            data: match attributes.get(attribute::DATA) {
+                Some(Value::Binary(bytes)) => Some(bytes.clone()),
+                Some(Value::Text(text)) => Some(text.clone().into_bytes()),
+                _ => None,
+            },
+            key: reader.key,
+            holder_is_dead: false,
+        })
+    }
+
+    /// What the record says about its key.
+    pub fn state(&self) -> State {
+        match (&self.owner, self.native) {
+            (None, _) => State::Released,
+            (Some(owner), Some(native)) => State::Granted(Seen::Native {
+                owner: owner.clone(),
+                token: native.token,
+                renew_count: native.renew_count,
+            }),
+            (Some(owner), None) => State::Granted(Seen::Foreign {
+                owner: owner.clone(),
+                expires_at: self.expires_at,
+            }),
+        }
+    }
+
+    /// The stored token, if the record has one.
+    pub fn token(&self) -> Option<u64> {
+        self.native.map(|n| n.token)
+    }
+}
+
+struct Reader<'a> {
+    attributes: &'a BTreeMap<&'a str, Value>,
+    key: String,
+}
+
+impl Reader<'_> {
+    fn malformed(&self, attribute: &'static str, problem: &'static str) -> Malformed {
+        Malformed {
+            key: self.key.clone(),
+            attribute,
+            problem,
+        }
+    }
+
+    fn text(&self, name: &'static str) -> Result<Option<String>, Malformed> {
+        match self.attributes.get(name) {
+            None => Ok(None),
+            Some(Value::Text(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(self.malformed(name, "is not a string")),
+        }
+    }
+
+    fn number(&self, name: &'static str) -> Result<Option<i64>, Malformed> {
+        match self.attributes.get(name) {
+            None => Ok(None),
+            Some(Value::Number(digits)) => digits
+                .parse()
+                .map(Some)
+                .map_err(|_| self.malformed(name, "is not a whole number of 64 bits")),
+            Some(_) => Err(self.malformed(name, "is not a number")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attributes(entries: &[(&'static str, Value)]) -> BTreeMap<&'static str, Value> {
+        entries.iter().cloned().collect()
+    }
+
+    fn text(s: &str) -> Value {
+        Value::Text(s.into())
+    }
+
+    fn number(n: i64) -> Value {
+        Value::Number(n.to_string())
+    }
+
+    fn foreign() -> BTreeMap<&'static str, Value> {
+        attributes(&[
+            ("LockKey", text("k")),
+            ("ClientId", text("c")),
+            ("ExpireInUnixSeconds", number(2)),
+            ("ExpireInUnixMs", number(1_500)),
+        ])
+    }
+
+    fn native() -> BTreeMap<&'static str, Value> {
+        let mut record = foreign();
+        record.extend(attributes(&[
+            ("V", number(2)),
+            ("FencingToken", number(7)),
+            ("LeaseMs", number(20_000)),
+            ("RenewCount", number(3)),
+        ]));
+        record
+    }
+
+    fn problem(record: &BTreeMap<&'static str, Value>) -> &'static str {
+        Record::parse(record).expect_err("malformed").attribute
+    }
+
+    #[test]
+    fn reads_both_generations() {
+        let ours = Record::parse(&native()).expect("well formed");
+        assert_eq!(ours.token(), Some(7));
+        assert!(matches!(
+            ours.state(),
+            State::Granted(Seen::Native { token: 7, .. })
+        ));
+        let theirs = Record::parse(&foreign()).expect("well formed");
+        assert!(matches!(
+            theirs.state(),
+            State::Granted(Seen::Foreign { .. })
+        ));
+    }
+
+    #[test]
+    fn a_released_record_has_no_owner() {
+        let mut record = native();
+        record.remove("ClientId");
+        record.insert("ExpireInUnixMs", number(0));
+        let record = Record::parse(&record).expect("well formed");
+        assert_eq!(record.state(), State::Released);
+    }
+
+    #[test]
+    fn what_cannot_be_read_for_certain_is_malformed_and_named() {
+        let mut record = native();
+        record.remove("ExpireInUnixMs");
+        assert_eq!(problem(&record), "ExpireInUnixMs");
+        record.insert("ExpireInUnixMs", text("1500"));
+        assert_eq!(problem(&record), "ExpireInUnixMs");
+        record.insert("ExpireInUnixMs", Value::Number("1.5".into()));
+        assert_eq!(problem(&record), "ExpireInUnixMs");
+
+        for name in ["FencingToken", "LeaseMs", "RenewCount"] {
+            let mut record = native();
+            record.remove(name);
+            assert_eq!(problem(&record), name);
+            record.insert(name, text("7"));
+            assert_eq!(problem(&record), name);
+        }
+
+        let mut neither = foreign();
+        neither.remove("ClientId");
+        assert_eq!(problem(&neither), "V");
+        let mut odd = native();
+        odd.insert("V", number(1));
+        assert_eq!(problem(&odd), "V");
+        let mut owner = native();
+        owner.insert("ClientId", number(1));
+        assert_eq!(problem(&owner), "ClientId");
+    }
+
+    #[test]
+    fn a_newer_version_with_the_same_attributes_is_still_readable() {
+        let mut record = native();
+        record.insert("V", number(3));
+        record.insert("SomethingNew", Value::Other);
+        assert!(Record::parse(&record).expect("well formed").native.is_some());
+    }
+
+    #[test]
+    fn labels_of_the_wrong_type_block_nobody() {
+        let mut record = native();
+        record.insert("Holder", number(1));
+        record.insert("AcquiredAtUnixMs", text("x"));
+        let record = Record::parse(&record).expect("well formed");
+        assert_eq!((record.holder, record.acquired_at), (None, None));
+    }
+}

@@ -1,0 +1,295 @@
+//! One grant that is being kept: when to renew, what an answer means, how it ends.
+//!
+//! Invariants: only acknowledged requests move the deadline, and only forward; a refusal that does
+//! not carry our id and token means lost, now; anything else is retried until the deadline
+//! (holder rules 3 to 5 of `PROTOCOL.md`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::attempt::{AttemptId, Granted};
+use super::deadline::{Deadline, Sent, Terms, service_now};
+use super::record::{Record, State};
+use super::time::{Elapsed, Reading, ServiceClock, ServiceTime};
+use super::write::Write;
+
+/// How a grant ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// The record says that it was released under our id and token, or after it.
+    Released,
+    /// Somebody else took the key over.
+    TakenOver(Box<Record>),
+    /// There is no record: never taken, or deleted.
+    NoRecord,
+}
+
+/// What a refused renewal means.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RenewalRefused {
+    /// The record is ours and its expiry is at least what we asked for: an earlier or duplicate
+    /// request landed.
+    StillOurs,
+    /// The grant is over.
+    Lost(Ended),
+}
+
+/// A grant of ours.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    key: Arc<str>,
+    attempt: AttemptId,
+    token: u64,
+    terms: Terms,
+    deadline: Deadline,
+    last_expires_at: ServiceTime,
+    unanswered: Vec<Sent>,
+}
+
+/// How many unanswered renewals are remembered; an older one that lands gives no deadline.
+const REMEMBERED: usize = 8;
+
+impl Kept {
+    /// A grant just made.
+    pub fn new(key: Arc<str>, attempt: AttemptId, granted: &Granted, terms: Terms) -> Self {
+        Kept {
+            key,
+            attempt,
+            token: granted.token.stored(),
+            terms,
+            deadline: granted.deadline,
+            last_expires_at: granted.expires_at,
+            unanswered: Vec::new(),
+        }
+    }
+
+    /// A grant known only by its identity, taken up again from its record. Its deadline is over
+    /// until a renewal of ours is acknowledged.
+    pub fn adopted(key: Arc<str>, attempt: AttemptId, record: &Record, terms: Terms) -> Self {
+        let nothing = Sent {
+            at: Reading::default(),
+            expires_at: ServiceTime(i64::MIN),
+        };
+        let clock = ServiceClock::new(terms.bounds);
+        Kept {
+            key,
+            attempt,
+            token: record.token().unwrap_or(0),
+            terms,
+            deadline: Deadline::of(&nothing, Duration::ZERO, &clock, Elapsed::default()),
+            last_expires_at: record.expires_at,
+            unanswered: Vec::new(),
+        }
+    }
+
+    /// Until when we may believe in it.
+    pub fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    /// The lengths it is made of.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// How much is left, down to the margin.
+    pub fn remaining(&self, now: Reading) -> Duration {
+        self.deadline.remaining(now, self.terms.margin)
+    }
+
+    /// The next renewal. `now` must have been read before anything else was done for it.
+    pub fn renew(
+        &mut self,
+        clock: &ServiceClock,
+        now: Reading,
+        bound_to_process: bool,
+    ) -> (Sent, Write) {
+        let expires_at = self.terms.publish(clock, now, Some(self.last_expires_at));
+        self.last_expires_at = expires_at;
+        let sent = Sent {
+            at: now,
+            expires_at,
+        };
+        if self.unanswered.len() == REMEMBERED {
+            self.unanswered.remove(0);
+        }
+        self.unanswered.push(sent);
+        let write = Write::Renew {
+            key: self.key.clone(),
+            attempt: self.attempt,
+            token: self.token,
+            expires_at,
+            ttl_seconds: self.terms.ttl_seconds(expires_at),
+            bound_to_process,
+        };
+        (sent, write)
+    }
+
+    /// A renewal was applied.
+    pub fn renewed(&mut self, sent: &Sent, clock: &ServiceClock, now: Elapsed) {
+        let deadline = Deadline::of(sent, self.terms.lease, clock, now);
+        self.deadline = self.deadline.later(deadline);
+        self.unanswered.retain(|s| s.expires_at > sent.expires_at);
+    }
+
+    /// A renewal was refused and the store showed `record`.
+    pub fn renewal_refused(
+        &mut self,
+        record: Option<&Record>,
+        clock: &ServiceClock,
+        now: Elapsed,
+    ) -> RenewalRefused {
+        if let Some(record) = record
+            && self.is_ours(record)
+        {
+            self.last_expires_at = self.last_expires_at.max(record.expires_at);
+            let landed = |s: &&Sent| s.expires_at == record.expires_at;
+            if let Some(sent) = self.unanswered.iter().find(landed).copied() {
+                self.renewed(&sent, clock, now);
+            }
+            return RenewalRefused::StillOurs;
+        }
+        RenewalRefused::Lost(self.ended(record))
+    }
+
+    /// Ends the grant.
+    pub fn release(&self, clock: &ServiceClock, now: Reading) -> Write {
+        Write::Release {
+            key: self.key.clone(),
+            attempt: self.attempt,
+            token: Some(self.token),
+            ttl_seconds: self.terms.ttl_seconds(service_now(clock, now)),
+        }
+    }
+
+    /// What a record that is not ours says about the end of our grant.
+    pub fn ended(&self, record: Option<&Record>) -> Ended {
+        match record {
+            None => Ended::NoRecord,
+            Some(record) => match record.state() {
+                State::Released => Ended::Released,
+                State::Granted(_) => Ended::TakenOver(Box::new(record.clone())),
+            },
+        }
+    }
+
+    /// Whether a record shows this very grant as released. After a release whose answer was lost
+    /// this is our own doing.
+    pub fn shows_release(&self, record: Option<&Record>) -> bool {
+        record.is_some_and(|r| r.state() == State::Released && r.token() == Some(self.token))
+    }
+
+    fn is_ours(&self, record: &Record) -> bool {
+        self.attempt.owns(record) && record.token() == Some(self.token)
+    }
+}
+
+/// How long after a send the next renewal is due: a third of the lease, less up to a fifth of it
+/// (`jitter` in 0..=1) so that many holders spread out.
+pub fn renewal_interval(lease: Duration, jitter: f64) -> Duration {
+    (lease / 3).mul_f64(1.0 - 0.2 * jitter.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::token::FencingToken;
+    use super::super::write::{Grant, apply};
+    use super::*;
+    use crate::protocol::time::ClockBounds;
+
+    const LEASE: Duration = Duration::from_secs(20);
+
+    fn reading(ms: u64) -> Reading {
+        Reading {
+            elapsed: Elapsed(Duration::from_millis(ms)),
+            wall_ms: i64::try_from(ms).expect("small"),
+        }
+    }
+
+    fn clock() -> ServiceClock {
+        ServiceClock::new(ClockBounds::default())
+    }
+
+    fn kept() -> (Kept, Record) {
+        let terms = Terms {
+            lease: LEASE,
+            pad: Duration::ZERO,
+            retention: Duration::from_secs(86_400),
+            margin: Duration::from_secs(1),
+            bounds: ClockBounds::default(),
+        };
+        let attempt = AttemptId::from_random([1; 16]);
+        let expires_at = terms.publish(&clock(), reading(0), None);
+        let record = apply(
+            None,
+            &Write::Acquire(Grant {
+                key: "k".into(),
+                attempt,
+                expires_at,
+                ttl_seconds: 0,
+                lease: LEASE,
+                seed: ServiceTime(5),
+                acquired_at: ServiceTime(5),
+                holder: "me".into(),
+                data: None,
+                bound_to_process: false,
+            }),
+        )
+        .expect("free")
+        .expect("record");
+        let sent = Sent {
+            at: reading(0),
+            expires_at,
+        };
+        let granted = Granted {
+            token: FencingToken::new(6, 0, false),
+            deadline: Deadline::of(&sent, LEASE, &clock(), Elapsed::default()),
+            expires_at,
+            impossible_seed: false,
+        };
+        (Kept::new("k".into(), attempt, &granted, terms), record)
+    }
+
+    #[test]
+    fn a_late_duplicate_is_refused_and_recognised() {
+        let (mut kept, record) = kept();
+        let (first, write_1) = kept.renew(&clock(), reading(6_000), false);
+        let (_, write_2) = kept.renew(&clock(), reading(9_000), false);
+        let record = apply(Some(&record), &write_2)
+            .expect("ours")
+            .expect("record");
+        // The older one arrives late: it must not shorten the lease.
+        assert!(apply(Some(&record), &write_1).is_err());
+        let before = kept.deadline();
+        assert_eq!(
+            kept.renewal_refused(Some(&record), &clock(), reading(9_100).elapsed),
+            RenewalRefused::StillOurs
+        );
+        // The stored expiry is that of the request sent at 9 s, so the deadline counts from there.
+        assert_eq!(kept.deadline().at, Elapsed(Duration::from_millis(28_980)));
+        assert!(kept.deadline().at > before.at);
+        kept.renewed(&first, &clock(), reading(9_200).elapsed);
+        assert_eq!(kept.deadline().at, Elapsed(Duration::from_millis(28_980)));
+    }
+
+    #[test]
+    fn a_renewal_after_the_release_revives_nothing() {
+        let (mut kept, record) = kept();
+        let (_, renew) = kept.renew(&clock(), reading(6_000), false);
+        let released = apply(Some(&record), &kept.release(&clock(), reading(6_001)))
+            .expect("ours")
+            .expect("record");
+        assert!(apply(Some(&released), &renew).is_err());
+        assert!(kept.shows_release(Some(&released)));
+        assert_eq!(
+            kept.renewal_refused(Some(&released), &clock(), reading(6_100).elapsed),
+            RenewalRefused::Lost(Ended::Released)
+        );
+    }
+
+    #[test]
+    fn the_interval_is_a_third_less_up_to_a_fifth() {
+        assert_eq!(renewal_interval(LEASE, 0.0), LEASE / 3);
+        assert_eq!(renewal_interval(LEASE, 1.0), (LEASE / 3).mul_f64(0.8));
+    }
+}

@@ -1,0 +1,219 @@
+//! When may a contender take a key? (`PROTOCOL.md` section 6)
+//!
+//! 1. **Free**: no record, or a released one.
+//! 2. **Service rule**: the service's clock is certainly past the published expiry (and, for
+//!    records of the F# library, past the pad as well: their expiry came from a host's wall clock).
+//! 3. **Observation rule**: the same (owner, token, renew count) was seen for the record's own
+//!    lease on the local elapsed clock, timed from the *answer* that first showed it.
+//! 4. **Dead process**: the store can prove that the holding process is dead (SQLite only).
+//!
+//! A verdict is only ever acted on by a compare-and-set on exactly what was seen.
+
+use std::time::Duration;
+
+use super::record::{Record, Seen, State};
+use super::time::{ClockBounds, Elapsed, ServiceClock};
+
+/// What a contender may do about a key now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Nobody holds it: acquire.
+    Free,
+    /// The grant that was seen has ended: take over exactly that.
+    TakeOver(Seen),
+    /// Somebody holds it.
+    Wait {
+        /// When the grant seen can end at the latest, if nobody renews it; `None` if unknown.
+        ends: Option<Elapsed>,
+    },
+}
+
+/// Which rules a contender uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rules {
+    /// Use rules 1, 3 and 4 only: trust no clock but the rate of the elapsed one.
+    pub strict: bool,
+    /// S: what is added for records of the F# library.
+    pub pad: Duration,
+    /// What is assumed of clocks.
+    pub bounds: ClockBounds,
+}
+
+/// What one contender has seen of a key, for the observation rule.
+#[derive(Clone, Debug, Default)]
+pub struct Observation {
+    first: Option<(Seen, Elapsed)>,
+}
+
+impl Observation {
+    /// Judges a record that an answer received at `received` showed. `now` is the present.
+    pub fn judge(
+        &mut self,
+        record: Option<&Record>,
+        received: Elapsed,
+        now: Elapsed,
+        clock: &ServiceClock,
+        rules: &Rules,
+    ) -> Verdict {
+        let Some(record) = record else {
+            self.first = None;
+            return Verdict::Free;
+        };
+        let seen = match record.state() {
+            State::Released => {
+                self.first = None;
+                return Verdict::Free;
+            }
+            State::Granted(seen) => seen,
+        };
+        // From the answer, not from the request: the holder may have renewed in between.
+        let since = match &self.first {
+            Some((before, since)) if *before == seen => *since,
+            _ => {
+                self.first = Some((seen.clone(), received));
+                received
+            }
+        };
+        let observed = record
+            .native
+            .map(|native| since.plus(rules.bounds.at_most(native.lease)));
+        let by_service = if rules.strict {
+            None
+        } else {
+            let end = match seen {
+                Seen::Native { .. } => record.expires_at,
+                Seen::Foreign { .. } => record.expires_at.plus(rules.pad),
+            };
+            if clock.earliest(now).is_some_and(|earliest| earliest > end) {
+                return Verdict::TakeOver(seen);
+            }
+            clock.past_from(end, now)
+        };
+        if record.holder_is_dead || observed.is_some_and(|end| now >= end) {
+            return Verdict::TakeOver(seen);
+        }
+        Verdict::Wait {
+            ends: [observed, by_service].into_iter().flatten().min(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::Native;
+    use super::super::time::{ServiceTime, Stamp};
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(20);
+
+    fn at(ms: u64) -> Elapsed {
+        Elapsed(Duration::from_millis(ms))
+    }
+
+    fn held(expires_ms: i64, renew_count: u64) -> Record {
+        Record {
+            key: "k".into(),
+            owner: Some("a".into()),
+            expires_at: ServiceTime(expires_ms),
+            native: Some(Native {
+                token: 1,
+                lease: LEASE,
+                renew_count,
+            }),
+            ttl_seconds: None,
+            holder: None,
+            acquired_at: None,
+            data: None,
+            holder_is_dead: false,
+        }
+    }
+
+    fn rules(strict: bool) -> Rules {
+        Rules {
+            strict,
+            pad: Duration::from_secs(1),
+            bounds: ClockBounds::default(),
+        }
+    }
+
+    fn sampled(ms: i64) -> ServiceClock {
+        let mut clock = ServiceClock::new(ClockBounds::default());
+        clock.learn(Stamp::Exact(ServiceTime(ms)), at(0), at(0));
+        clock
+    }
+
+    #[test]
+    fn the_service_rule_needs_the_clock_to_be_past_p() {
+        let mut seen = Observation::default();
+        let clock = sampled(100_000);
+        let judge = |seen: &mut Observation, p| {
+            seen.judge(Some(&held(p, 1)), at(0), at(0), &clock, &rules(false))
+        };
+        assert!(matches!(judge(&mut seen, 100_000), Verdict::Wait { .. }));
+        assert!(matches!(judge(&mut seen, 99_999), Verdict::TakeOver(_)));
+    }
+
+    #[test]
+    fn strict_ignores_the_published_expiry_and_watches_one_lease() {
+        let mut seen = Observation::default();
+        let clock = sampled(100_000);
+        let mut judge = |ms, count| {
+            let record = held(1, count);
+            seen.judge(Some(&record), at(ms), at(ms), &clock, &rules(true))
+        };
+        assert_eq!(
+            judge(0, 1),
+            Verdict::Wait {
+                ends: Some(at(20_020))
+            }
+        );
+        assert!(matches!(judge(20_019, 1), Verdict::Wait { .. }));
+        assert!(matches!(judge(20_020, 1), Verdict::TakeOver(_)));
+        // A renewal starts the observation again.
+        assert!(matches!(judge(20_021, 2), Verdict::Wait { .. }));
+        assert!(matches!(judge(40_041, 2), Verdict::TakeOver(_)));
+    }
+
+    #[test]
+    fn without_a_stamp_only_the_observation_counts() {
+        let mut seen = Observation::default();
+        let clock = ServiceClock::new(ClockBounds::default());
+        let record = held(1, 1);
+        let mut judge = |ms| seen.judge(Some(&record), at(ms), at(ms), &clock, &rules(false));
+        assert!(matches!(judge(0), Verdict::Wait { .. }));
+        assert!(matches!(judge(20_020), Verdict::TakeOver(_)));
+    }
+
+    #[test]
+    fn records_of_the_fsharp_library_get_the_pad_and_no_observation() {
+        let mut seen = Observation::default();
+        let mut record = held(100_000, 1);
+        record.native = None;
+        let mut judge = |clock: &ServiceClock, now: Elapsed, strict| {
+            seen.judge(Some(&record), now, now, clock, &rules(strict))
+        };
+        assert!(matches!(
+            judge(&sampled(101_000), at(0), false),
+            Verdict::Wait { ends: Some(_) }
+        ));
+        assert!(matches!(
+            judge(&sampled(101_001), at(0), false),
+            Verdict::TakeOver(Seen::Foreign { .. })
+        ));
+        let unsampled = ServiceClock::new(ClockBounds::default());
+        assert_eq!(
+            judge(&unsampled, at(3_600_000), true),
+            Verdict::Wait { ends: None }
+        );
+    }
+
+    #[test]
+    fn a_dead_process_is_taken_over_at_once() {
+        let mut seen = Observation::default();
+        let mut record = held(i64::MAX, 1);
+        record.holder_is_dead = true;
+        let clock = ServiceClock::new(ClockBounds::default());
+        let verdict = seen.judge(Some(&record), at(0), at(0), &clock, &rules(true));
+        assert!(matches!(verdict, Verdict::TakeOver(_)));
+    }
+}

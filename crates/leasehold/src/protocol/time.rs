@@ -1,0 +1,378 @@
+//! Clocks as the protocol sees them.
+//!
+//! Two kinds of time, never mixed: [`Elapsed`], a host's clock that only measures durations, and
+//! [`ServiceTime`], the clock of the store, which all clients share. [`ServiceClock`] turns the
+//! stamps of the store's answers into an interval that is certain to contain the service's clock
+//! (`PROTOCOL.md` section 3). Invariant: `earliest(e) <= service clock at e <= latest(e)`, given
+//! the bounds `delta` (hosts of the service disagree) and `rho` (rate error of an elapsed clock).
+
+use std::fmt;
+use std::time::Duration;
+
+/// How long a sample of the service's clock is used at most. Samples live in two halves of this.
+const SAMPLE_LIFE: Duration = Duration::from_secs(600);
+
+/// A reading of an elapsed clock: it counts through suspend and has an arbitrary origin.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct Elapsed(pub Duration);
+
+impl Elapsed {
+    /// A moment that no clock reaches.
+    pub const NEVER: Elapsed = Elapsed(Duration::MAX);
+
+    /// The time from `earlier` to here; zero when `earlier` is later.
+    pub fn since(self, earlier: Elapsed) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// The moment `by` later.
+    #[must_use]
+    pub fn plus(self, by: Duration) -> Elapsed {
+        Elapsed(self.0.saturating_add(by))
+    }
+
+    /// The moment `by` earlier, or the origin.
+    #[must_use]
+    pub fn minus(self, by: Duration) -> Elapsed {
+        Elapsed(self.0.saturating_sub(by))
+    }
+}
+
+/// Service time, in milliseconds since the Unix epoch by the service's clock.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ServiceTime(pub i64);
+
+impl ServiceTime {
+    /// The moment `by` later, rounded up to a millisecond.
+    #[must_use]
+    pub fn plus(self, by: Duration) -> ServiceTime {
+        ServiceTime(self.0.saturating_add(millis_ceil(by)))
+    }
+
+    /// The moment `by` later, rounded down to a millisecond.
+    #[must_use]
+    pub fn plus_floor(self, by: Duration) -> ServiceTime {
+        let whole = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        ServiceTime(self.0.saturating_add(whole))
+    }
+
+    /// The time from `earlier` to here; zero when `earlier` is later.
+    pub fn since(self, earlier: ServiceTime) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// The distance between two times, whichever is first.
+    pub fn distance(self, other: ServiceTime) -> Duration {
+        Duration::from_millis(self.0.abs_diff(other.0))
+    }
+}
+
+impl fmt::Debug for ServiceTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ServiceTime({} ms)", self.0)
+    }
+}
+
+fn millis_ceil(d: Duration) -> i64 {
+    i64::try_from(d.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
+}
+
+/// Both clocks of a host at one moment: the elapsed clock is read first (holder rule 1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Reading {
+    /// The elapsed clock.
+    pub elapsed: Elapsed,
+    /// The host's wall clock, milliseconds since the Unix epoch. Never trusted: it seeds what must
+    /// be published before the first stamp, and can only *shorten* a grant.
+    pub wall_ms: i64,
+}
+
+/// What the arithmetic takes for granted about clocks. Everything else is proved from these two.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClockBounds {
+    /// `delta`: how far the service's own hosts may disagree about the time.
+    pub disagreement: Duration,
+    /// `rho` in parts per million: the rate error of an elapsed clock.
+    pub drift_ppm: u32,
+}
+
+impl Default for ClockBounds {
+    fn default() -> Self {
+        ClockBounds {
+            disagreement: Duration::from_millis(200),
+            drift_ppm: 1_000,
+        }
+    }
+}
+
+impl ClockBounds {
+    /// The least true time that can have passed while an elapsed clock counted `d`.
+    pub fn at_least(&self, d: Duration) -> Duration {
+        scale(d, 1_000_000 - u64::from(self.drift_ppm), 1_000_000)
+    }
+
+    /// The most true time that can have passed while an elapsed clock counted `d`.
+    pub fn at_most(&self, d: Duration) -> Duration {
+        scale(d, 1_000_000 + u64::from(self.drift_ppm), 1_000_000)
+    }
+}
+
+fn scale(d: Duration, numerator: u64, denominator: u64) -> Duration {
+    let nanos = d.as_nanos().saturating_mul(u128::from(numerator)) / u128::from(denominator);
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+/// What an answer of the store says about the service's clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stamp {
+    /// A `Date` header: whole seconds, floored, from any host of the service.
+    WholeSeconds(i64),
+    /// The one clock of the store, exact at some moment between request and answer.
+    Exact(ServiceTime),
+}
+
+/// One bound: service time `time` at elapsed `at`, from a sample taken at elapsed `taken`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Bound {
+    time: ServiceTime,
+    at: Elapsed,
+}
+
+/// The best bounds of one half of the sample life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Window {
+    opened: Elapsed,
+    low: Bound,
+    high: Bound,
+}
+
+/// The interval that contains the service's clock, as one client knows it.
+#[derive(Clone, Debug)]
+pub struct ServiceClock {
+    bounds: ClockBounds,
+    current: Option<Window>,
+    previous: Option<Window>,
+}
+
+impl ServiceClock {
+    /// A clock that knows nothing yet.
+    pub fn new(bounds: ClockBounds) -> Self {
+        ServiceClock {
+            bounds,
+            current: None,
+            previous: None,
+        }
+    }
+
+    /// The bounds it was made with.
+    pub fn bounds(&self) -> ClockBounds {
+        self.bounds
+    }
+
+    /// Learns from the stamp of an answer received at `received` to a request sent at `sent`.
+    pub fn learn(&mut self, stamp: Stamp, sent: Elapsed, received: Elapsed) {
+        let (lowest, highest) = match stamp {
+            Stamp::Exact(t) => (t, t),
+            Stamp::WholeSeconds(s) => {
+                let d = s.saturating_mul(1_000);
+                let delta = millis_ceil(self.bounds.disagreement);
+                (
+                    ServiceTime(d.saturating_sub(delta)),
+                    ServiceTime(d.saturating_add(1_000).saturating_add(delta)),
+                )
+            }
+        };
+        // The stamp was made after `sent` and before `received`: the lower bound counts from the
+        // answer, the upper one from the request. The other way round either breaks S1.
+        let low = Bound {
+            time: lowest,
+            at: received,
+        };
+        let high = Bound {
+            time: highest,
+            at: sent,
+        };
+        let fresh = Window {
+            opened: received,
+            low,
+            high,
+        };
+        match self.current {
+            Some(ref mut window) if received.since(window.opened) < SAMPLE_LIFE / 2 => {
+                if self.bounds.low_at(low, received) > self.bounds.low_at(window.low, received) {
+                    window.low = low;
+                }
+                if self.bounds.high_at(high, received) < self.bounds.high_at(window.high, received)
+                {
+                    window.high = high;
+                }
+            }
+            stale => {
+                self.previous = stale;
+                self.current = Some(fresh);
+            }
+        }
+    }
+
+    fn windows(&self, now: Elapsed) -> impl Iterator<Item = Window> {
+        [self.current, self.previous]
+            .into_iter()
+            .flatten()
+            .filter(move |w| now.since(w.opened) < SAMPLE_LIFE)
+    }
+
+    /// The service's clock is at least this. `None` without a recent stamp.
+    pub fn earliest(&self, now: Elapsed) -> Option<ServiceTime> {
+        self.windows(now)
+            .map(|w| self.bounds.low_at(w.low, now))
+            .max()
+    }
+
+    /// The service's clock is at most this. `None` without a recent stamp.
+    pub fn latest(&self, now: Elapsed) -> Option<ServiceTime> {
+        self.windows(now)
+            .map(|w| self.bounds.high_at(w.high, now))
+            .min()
+    }
+
+    /// The last elapsed moment at which the service's clock is certainly not past `time`, by the
+    /// upper bound known at `now`.
+    pub fn not_past_until(&self, time: ServiceTime, now: Elapsed) -> Option<Elapsed> {
+        self.windows(now)
+            .map(|w| {
+                // latest(e) = high + (e - at) * (1 + rho) <= time, solved for e, rounded down.
+                let room = time.since(w.high.time);
+                let divided = scale(
+                    room,
+                    1_000_000,
+                    1_000_000 + u64::from(self.bounds.drift_ppm),
+                );
+                if time < w.high.time {
+                    // Already past at the sample: a moment before every possible reading.
+                    Elapsed::default()
+                } else {
+                    w.high.at.plus(divided)
+                }
+            })
+            .max()
+    }
+
+    /// The first elapsed moment at which the service's clock is certainly past `time`.
+    pub fn past_from(&self, time: ServiceTime, now: Elapsed) -> Option<Elapsed> {
+        self.windows(now)
+            .map(|w| {
+                // earliest(e) = low + (e - at) * (1 - rho) > time, solved for e, rounded up.
+                let room = ServiceTime(time.0.saturating_add(1)).since(w.low.time);
+                let room = room.saturating_add(Duration::from_millis(1));
+                let divided = scale(
+                    room,
+                    1_000_000,
+                    1_000_000 - u64::from(self.bounds.drift_ppm),
+                );
+                if time < w.low.time {
+                    w.low.at
+                } else {
+                    w.low.at.plus(divided)
+                }
+            })
+            .min()
+    }
+
+    /// How far a wall clock is certainly away from the service's clock, with its sign: positive
+    /// when the host is ahead. Zero when it may be right. For warnings only.
+    pub fn wall_deviation_ms(&self, now: Reading) -> Option<i64> {
+        let earliest = self.earliest(now.elapsed)?;
+        let latest = self.latest(now.elapsed)?;
+        Some(if now.wall_ms > latest.0 {
+            now.wall_ms.saturating_sub(latest.0)
+        } else if now.wall_ms < earliest.0 {
+            now.wall_ms.saturating_sub(earliest.0)
+        } else {
+            0
+        })
+    }
+}
+
+impl ClockBounds {
+    fn low_at(&self, bound: Bound, now: Elapsed) -> ServiceTime {
+        bound.time.plus_floor(self.at_least(now.since(bound.at)))
+    }
+
+    fn high_at(&self, bound: Bound, now: Elapsed) -> ServiceTime {
+        // One nanosecond up: `at_most` rounds down, and this is an upper bound.
+        let passed = self.at_most(now.since(bound.at)) + Duration::from_nanos(1);
+        bound.time.plus(passed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(n: u64) -> Elapsed {
+        Elapsed(Duration::from_millis(n))
+    }
+
+    #[test]
+    fn whole_seconds_give_an_interval_that_counts_from_the_right_ends() {
+        let mut clock = ServiceClock::new(ClockBounds::default());
+        clock.learn(Stamp::WholeSeconds(100), ms(5_000), ms(6_000));
+        assert_eq!(clock.earliest(ms(6_000)), Some(ServiceTime(99_800)));
+        // From the send: one second of delay, 0.1 % of drift, rounded up.
+        assert_eq!(clock.latest(ms(6_000)), Some(ServiceTime(102_202)));
+    }
+
+    #[test]
+    fn the_interval_narrows_with_phases_and_forgets() {
+        let mut clock = ServiceClock::new(ClockBounds::default());
+        clock.learn(Stamp::WholeSeconds(100), ms(900), ms(901));
+        let width = |c: &ServiceClock, at| {
+            c.latest(at).expect("sampled").0 - c.earliest(at).expect("sampled").0
+        };
+        let before = width(&clock, ms(901));
+        // A tenth of a second later the second turns over: now we know the phase.
+        clock.learn(Stamp::WholeSeconds(101), ms(1_000), ms(1_001));
+        assert!(width(&clock, ms(1_001)) < before - 800);
+        assert_eq!(clock.earliest(ms(1_001 + 600_000)), None);
+        assert_eq!(clock.latest(ms(1_001 + 600_000)), None);
+    }
+
+    #[test]
+    fn past_and_not_past_agree_with_the_bounds() {
+        let mut clock = ServiceClock::new(ClockBounds::default());
+        clock.learn(Stamp::WholeSeconds(100), ms(5_000), ms(5_040));
+        for target in [90_000, 100_000, 101_500, 150_000, 400_000] {
+            let target = ServiceTime(target);
+            let past = clock.past_from(target, ms(5_040)).expect("sampled");
+            let at = past.max(ms(5_040));
+            assert!(clock.earliest(at).expect("sampled") > target);
+            let safe = clock.not_past_until(target, ms(5_040)).expect("sampled");
+            if safe >= ms(5_000) {
+                // Rounding up to milliseconds may show one more.
+                assert!(clock.latest(safe).expect("sampled").0 <= target.0 + 1);
+            }
+            assert!(safe < past);
+        }
+    }
+
+    #[test]
+    fn an_exact_stamp_of_now_is_past_everything_earlier() {
+        let mut clock = ServiceClock::new(ClockBounds::default());
+        clock.learn(Stamp::Exact(ServiceTime(1_000)), ms(10), ms(10));
+        assert!(clock.earliest(ms(10)).expect("sampled") > ServiceTime(999));
+        assert_eq!(clock.latest(ms(10)), Some(ServiceTime(1_001)));
+    }
+
+    #[test]
+    fn a_wall_clock_is_measured_against_the_interval() {
+        let mut clock = ServiceClock::new(ClockBounds::default());
+        clock.learn(Stamp::WholeSeconds(100), ms(0), ms(10));
+        let at = |wall_ms| Reading {
+            elapsed: ms(10),
+            wall_ms,
+        };
+        assert_eq!(clock.wall_deviation_ms(at(100_500)), Some(0));
+        assert!(clock.wall_deviation_ms(at(3_700_000)) > Some(3_500_000));
+        assert!(clock.wall_deviation_ms(at(0)) < Some(-90_000));
+    }
+}

@@ -1,0 +1,88 @@
+//! Fencing tokens: numbers that grow with every grant of a key (S2).
+//!
+//! A resource that remembers the largest token it has seen and refuses smaller ones is safe from a
+//! holder that was paused past its lease, whatever any clock says (S3). The stored counter starts
+//! at service time in milliseconds, so that a record deleted after its retention starts again
+//! above every earlier token; it grows by one a grant.
+
+use std::fmt;
+
+/// Bits of the visible token that count hand-offs inside one process (`PROTOCOL.md` section 9).
+pub const PASS_BITS: u32 = 10;
+
+/// A fencing token: `stored << 10 | pass`. It fits into 53 bits until the year 2248, so that it
+/// survives JSON and JavaScript.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct FencingToken {
+    stored: u64,
+    pass: u16,
+    best_effort: bool,
+}
+
+impl FencingToken {
+    /// The token of a grant whose record carries `stored`.
+    pub fn new(stored: u64, pass: u16, best_effort: bool) -> Self {
+        FencingToken {
+            stored,
+            pass: pass & ((1 << PASS_BITS) - 1),
+            best_effort,
+        }
+    }
+
+    /// The number to give to the protected resource.
+    pub fn get(self) -> u64 {
+        (self.stored << PASS_BITS) | u64::from(self.pass)
+    }
+
+    /// The counter in the record, for a `ConditionCheck` on the lock item.
+    pub fn stored(self) -> u64 {
+        self.stored
+    }
+
+    /// How often the grant was handed on inside its process.
+    pub fn pass(self) -> u16 {
+        self.pass
+    }
+
+    /// Whether older clients that do not know tokens share the key. Their PutItem erases the
+    /// token and their DeleteItem the record, so S2 does not hold across them.
+    pub fn is_best_effort(self) -> bool {
+        self.best_effort
+    }
+}
+
+/// The visible number. The order of tokens is the order of these numbers.
+impl fmt::Display for FencingToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+impl PartialOrd for FencingToken {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for FencingToken {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        // `best_effort` only breaks ties, so that `Ord` agrees with `Eq`.
+        (self.get(), self.best_effort).cmp(&(other.get(), other.best_effort))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shape_and_order() {
+        let first = FencingToken::new(1_800_000_000_000, 0, false);
+        assert_eq!(first.get(), 1_800_000_000_000 << 10);
+        let handed_on = FencingToken::new(1_800_000_000_000, 1, false);
+        let next = FencingToken::new(1_800_000_000_001, 0, false);
+        assert!(first < handed_on && handed_on < next);
+        // Year 2248 in milliseconds still fits into 53 bits.
+        assert!(FencingToken::new(8_790_000_000_000, 1023, false).get() < 1 << 53);
+    }
+}

@@ -1,0 +1,245 @@
+//! The conditional writes of the protocol, and their exact meaning.
+//!
+//! [`apply`] is the reference: stores that can run code under a transaction call it, the DynamoDB
+//! store says the same in condition expressions, and the contract suite holds them together.
+//! Invariants: no write is unconditional; no condition contains a clock reading, except that a
+//! renewal may only move the expiry forward; no write of one grant changes another's record,
+//! except a take-over of exactly what was seen (S4).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::attempt::AttemptId;
+use super::record::{Native, Record, Seen, State};
+use super::time::ServiceTime;
+
+/// What an acquisition writes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Grant {
+    /// The key.
+    pub key: Arc<str>,
+    /// The identity of this acquisition.
+    pub attempt: AttemptId,
+    /// P.
+    pub expires_at: ServiceTime,
+    /// TTL, Unix seconds.
+    pub ttl_seconds: i64,
+    /// L.
+    pub lease: Duration,
+    /// Where the token starts if the record has none yet: service time.
+    pub seed: ServiceTime,
+    /// For people.
+    pub acquired_at: ServiceTime,
+    /// For people. Never used for ownership.
+    pub holder: Arc<str>,
+    /// The holder's payload.
+    pub data: Option<Arc<[u8]>>,
+    /// Whether the grant ends when this process dies, on stores that can see that.
+    pub bound_to_process: bool,
+}
+
+/// One conditional write on one record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Write {
+    /// Take a key that has no record, or a released one.
+    Acquire(Grant),
+    /// Take a key whose grant has ended: compare-and-set on what was seen.
+    TakeOver(Grant, Seen),
+    /// Move the expiry of our grant forward.
+    Renew {
+        /// The key.
+        key: Arc<str>,
+        /// Our attempt.
+        attempt: AttemptId,
+        /// Our stored token.
+        token: u64,
+        /// The new P.
+        expires_at: ServiceTime,
+        /// The new TTL.
+        ttl_seconds: i64,
+        /// As in [`Grant::bound_to_process`].
+        bound_to_process: bool,
+    },
+    /// End our grant; the record and its token stay.
+    Release {
+        /// The key.
+        key: Arc<str>,
+        /// Our attempt.
+        attempt: AttemptId,
+        /// Our stored token; `None` for an attempt whose answer was never seen.
+        token: Option<u64>,
+        /// The new TTL: the time of the release and R.
+        ttl_seconds: i64,
+    },
+    /// Delete a record that our own grant created with a token that cannot be right.
+    Withdraw {
+        /// The key.
+        key: Arc<str>,
+        /// Our attempt.
+        attempt: AttemptId,
+        /// The stored token.
+        token: u64,
+    },
+}
+
+/// The name of a write, for messages, metering and faults.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Operation {
+    /// [`Write::Acquire`]
+    Acquire,
+    /// [`Write::TakeOver`]
+    TakeOver,
+    /// [`Write::Renew`]
+    Renew,
+    /// [`Write::Release`]
+    Release,
+    /// [`Write::Withdraw`]
+    Withdraw,
+    /// Reading one record.
+    Read,
+    /// Reading many records.
+    List,
+}
+
+impl std::fmt::Display for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Operation::Acquire => "acquire",
+            Operation::TakeOver => "take over",
+            Operation::Renew => "renew",
+            Operation::Release => "release",
+            Operation::Withdraw => "withdraw",
+            Operation::Read => "read",
+            Operation::List => "list",
+        })
+    }
+}
+
+impl Write {
+    /// The key that it writes.
+    pub fn key(&self) -> &str {
+        match self {
+            Write::Acquire(grant) | Write::TakeOver(grant, _) => &grant.key,
+            Write::Renew { key, .. }
+            | Write::Release { key, .. }
+            | Write::Withdraw { key, .. } => key,
+        }
+    }
+
+    /// Its name.
+    pub fn operation(&self) -> Operation {
+        match self {
+            Write::Acquire(_) => Operation::Acquire,
+            Write::TakeOver(..) => Operation::TakeOver,
+            Write::Renew { .. } => Operation::Renew,
+            Write::Release { .. } => Operation::Release,
+            Write::Withdraw { .. } => Operation::Withdraw,
+        }
+    }
+}
+
+/// The condition of a write was false; nothing was changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ConditionFailed;
+
+/// What a write does to a record: the new record, or `None` where it deletes it.
+///
+/// # Errors
+///
+/// [`ConditionFailed`] when the write's condition does not hold.
+pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, ConditionFailed> {
+    match write {
+        Write::Acquire(grant) => match current {
+            None => Ok(Some(granted(None, grant))),
+            Some(record) if record.owner.is_none() && record.native.is_some() => {
+                Ok(Some(granted(Some(record), grant)))
+            }
+            Some(_) => Err(ConditionFailed),
+        },
+        Write::TakeOver(grant, seen) => match current {
+            Some(record) if record.state() == State::Granted(seen.clone()) => {
+                Ok(Some(granted(Some(record), grant)))
+            }
+            _ => Err(ConditionFailed),
+        },
+        Write::Renew {
+            attempt,
+            token,
+            expires_at,
+            ttl_seconds,
+            ..
+        } => {
+            let (record, native) = owned(current, attempt, Some(*token))?;
+            // Without this a late renewal shortens a live lease (breaks in 15 steps).
+            if record.expires_at >= *expires_at {
+                return Err(ConditionFailed);
+            }
+            Ok(Some(Record {
+                expires_at: *expires_at,
+                ttl_seconds: Some(*ttl_seconds),
+                native: Some(Native {
+                    renew_count: native.renew_count.saturating_add(1),
+                    ..native
+                }),
+                ..record.clone()
+            }))
+        }
+        Write::Release {
+            attempt,
+            token,
+            ttl_seconds,
+            ..
+        } => {
+            let (record, _) = owned(current, attempt, *token)?;
+            Ok(Some(Record {
+                // Were the owner kept, a delayed renewal would revive the record (7 steps).
+                owner: None,
+                expires_at: ServiceTime(0),
+                ttl_seconds: Some(*ttl_seconds),
+                holder: None,
+                data: None,
+                ..record.clone()
+            }))
+        }
+        Write::Withdraw { attempt, token, .. } => {
+            owned(current, attempt, Some(*token))?;
+            Ok(None)
+        }
+    }
+}
+
+fn owned<'a>(
+    current: Option<&'a Record>,
+    attempt: &AttemptId,
+    token: Option<u64>,
+) -> Result<(&'a Record, Native), ConditionFailed> {
+    let record = current.ok_or(ConditionFailed)?;
+    let native = record.native.ok_or(ConditionFailed)?;
+    let ours = attempt.owns(record) && token.is_none_or(|token| token == native.token);
+    if ours {
+        Ok((record, native))
+    } else {
+        Err(ConditionFailed)
+    }
+}
+
+fn granted(before: Option<&Record>, grant: &Grant) -> Record {
+    let before = before.and_then(|record| record.native);
+    let seed = u64::try_from(grant.seed.0).unwrap_or(0);
+    Record {
+        key: grant.key.to_string(),
+        owner: Some(grant.attempt.to_string()),
+        expires_at: grant.expires_at,
+        native: Some(Native {
+            token: before.map_or(seed, |n| n.token).saturating_add(1),
+            lease: grant.lease,
+            renew_count: before.map_or(0, |n| n.renew_count).saturating_add(1),
+        }),
+        ttl_seconds: Some(grant.ttl_seconds),
+        holder: Some(grant.holder.to_string()),
+        acquired_at: Some(grant.acquired_at),
+        data: grant.data.as_ref().map(|data| data.to_vec()),
+        holder_is_dead: false,
+    }
+}

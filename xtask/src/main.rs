@@ -1,0 +1,63 @@
+//! The one door to the project's chores: `cargo xtask test | lint | ci | dynamodb`.
+//!
+//! Each verb does its own set-up, so that a clean checkout with a Rust tool chain is enough. What a verb starts runs
+//! under a [`guard`], so nothing outlives xtask, however xtask ends. Unix only, like the command `leasehold`.
+
+mod dynamodb;
+mod guard;
+mod host;
+mod steps;
+mod verb;
+mod wait;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use verb::Verb;
+
+fn main() -> ExitCode {
+    let verb = match Verb::parse(std::env::args_os().skip(1)) {
+        Ok(verb) => verb,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
+    let outcome = match verb {
+        Verb::Test { args } => steps::test(&args),
+        Verb::Lint => steps::lint(),
+        Verb::Ci => steps::lint().and_then(|()| steps::test(&[])),
+        Verb::Dynamodb { port } => dynamodb::foreground(port),
+        Verb::Guard { program, args } => return guard::serve(&program, &args),
+        Verb::Help => {
+            print!("{}", verb::USAGE);
+            Ok(())
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The workspace's root directory.
+fn workspace() -> PathBuf {
+    // What cargo says now comes before what it said at build time: a copied target directory must not lead to the old tree.
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    manifest.parent().map(PathBuf::from).unwrap_or(manifest)
+}
+
+/// Cargo's target directory, where downloads and logs go too.
+fn target() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        // Relative to the directory that cargo was called in, which is ours too.
+        Some(target) if !target.is_empty() => {
+            std::path::absolute(&target).unwrap_or_else(|_| PathBuf::from(target))
+        }
+        _ => workspace().join("target"),
+    }
+}

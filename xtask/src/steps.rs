@@ -1,0 +1,182 @@
+//! The verbs `lint` and `test`: which cargo commands they are, and running them.
+
+use std::ffi::OsString;
+use std::process::{Command, ExitStatus};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::dynamodb::{self, Server};
+use crate::guard::{self, Guarded};
+
+/// The environment variable that names the DynamoDB for tests, for xtask and for the tests.
+const SERVER_VARIABLE: &str = "LEASEHOLD_TEST_DYNAMODB";
+
+/// A cargo command that must succeed.
+struct Step {
+    name: &'static str,
+    args: &'static [&'static str],
+    env: &'static [(&'static str, &'static str)],
+}
+
+/// In order of their cost. The library also has to be clean without the features that others need.
+const LINTS: &[Step] = &[
+    Step {
+        name: "format",
+        args: &["fmt", "--all", "--check"],
+        env: &[],
+    },
+    Step {
+        name: "clippy",
+        args: &[
+            "clippy",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            "--all-features",
+            "--",
+            "-Dwarnings",
+        ],
+        env: &[],
+    },
+    Step {
+        name: "clippy without features",
+        args: &[
+            "clippy",
+            "--locked",
+            "-p",
+            "leasehold",
+            "--no-default-features",
+            "--",
+            "-Dwarnings",
+        ],
+        env: &[],
+    },
+    Step {
+        name: "clippy with sqlite alone",
+        args: &[
+            "clippy",
+            "--locked",
+            "-p",
+            "leasehold",
+            "--no-default-features",
+            "--features",
+            "sqlite",
+            "--",
+            "-Dwarnings",
+        ],
+        env: &[],
+    },
+    Step {
+        name: "docs",
+        args: &[
+            "doc",
+            "--locked",
+            "--workspace",
+            "--no-deps",
+            "--all-features",
+        ],
+        env: &[("RUSTDOCFLAGS", "-Dwarnings")],
+    },
+];
+
+/// `cargo xtask lint`: stops at the first step that fails, and names it.
+pub(crate) fn lint() -> Result<()> {
+    for component in ["rustfmt", "clippy"] {
+        let verb = if component == "rustfmt" {
+            "fmt"
+        } else {
+            component
+        };
+        let probe = Command::new(cargo())
+            .args([verb, "--version"])
+            .output()
+            .context("cannot start cargo")?;
+        ensure!(
+            probe.status.success(),
+            "{component} is missing: type `rustup component add {component}` and try again"
+        );
+    }
+    for step in LINTS {
+        eprintln!("== {}: cargo {}", step.name, step.args.join(" "));
+        let mut command = guarded_cargo()?;
+        command.args(step.args).envs(step.env.iter().copied());
+        let (_, status) = guard::supervise(&mut vec![Guarded::spawn(command)?])?;
+        judge(step.name, status)?;
+    }
+    eprintln!("== lints: all {} steps passed", LINTS.len());
+    Ok(())
+}
+
+/// `cargo xtask test`: all tests, against a DynamoDB Local of this run or against the one that the user named.
+/// Prints nothing after cargo's own closing lines when they pass.
+pub(crate) fn test(args: &[OsString]) -> Result<()> {
+    let named = std::env::var(SERVER_VARIABLE).ok();
+    if let Some(url) = dynamodb::given(named.as_deref())? {
+        eprintln!("== test: uses the DynamoDB at {url}, as {SERVER_VARIABLE} says");
+        let (_, status) = guard::supervise(&mut vec![Guarded::spawn(cargo_test(url, args)?)?])?;
+        return judge("test", status);
+    }
+    let Server { url, program, log } = dynamodb::start(None)?;
+    eprintln!("== test: DynamoDB Local runs at {url}");
+    // In this order, so that a signal ends the tests before the server that they use.
+    let mut programs = vec![program, Guarded::spawn(cargo_test(&url, args)?)?];
+    match guard::supervise(&mut programs)? {
+        (1, status) => judge("test", status),
+        (_, status) => bail!(
+            "DynamoDB Local ended while the tests ran ({status}), so they were stopped; its log:\n{}",
+            log.tail()
+        ),
+    }
+}
+
+fn cargo_test(url: &str, args: &[OsString]) -> Result<Command> {
+    let mut command = guarded_cargo()?;
+    command.args(["test", "--locked", "--all-features"]);
+    if !names_package(args) {
+        command.arg("--workspace");
+    }
+    command.args(args).env(SERVER_VARIABLE, url);
+    Ok(command)
+}
+
+/// Do these arguments choose packages? Beside `--workspace` cargo would not heed them.
+fn names_package(args: &[OsString]) -> bool {
+    let for_cargo = args.iter().take_while(|arg| *arg != "--");
+    for_cargo
+        .filter_map(|arg| arg.to_str())
+        .any(|arg| arg.starts_with("-p") || arg == "--package" || arg.starts_with("--package="))
+}
+
+/// `--locked` in all of them costs nobody anything: cargo has brought the lock file up to date when it built xtask, unless
+/// it was called with `--locked` itself, and then that is to hold here too.
+fn guarded_cargo() -> Result<Command> {
+    let mut command = guard::command(cargo())?;
+    command.current_dir(crate::workspace());
+    Ok(command)
+}
+
+/// The cargo that runs xtask.
+fn cargo() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+fn judge(step: &str, status: ExitStatus) -> Result<()> {
+    ensure!(status.success(), "step `{step}` failed ({status})");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_are_seen_before_the_dashes_only() {
+        let named =
+            |words: &[&str]| names_package(&words.iter().map(OsString::from).collect::<Vec<_>>());
+        assert!(named(&["-p", "leasehold"]));
+        assert!(named(&["-pleasehold"]));
+        assert!(named(&["--doc", "--package=leasehold"]));
+        assert!(!named(&[]));
+        assert!(!named(&["some_test", "--", "-p"]));
+    }
+}

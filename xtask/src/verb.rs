@@ -1,0 +1,161 @@
+//! The command line of `cargo xtask`: which verb, with what.
+
+use std::ffi::OsString;
+
+use anyhow::{Result, bail};
+
+/// What `cargo xtask help` prints.
+pub(crate) const USAGE: &str = "\
+usage: cargo xtask <verb>
+
+  test [-- ARGS]       set up DynamoDB Local, then cargo test --workspace --all-features ARGS
+  lint                 rustfmt, clippy and rustdoc, warnings denied
+  ci                   lint, then test
+  dynamodb [--port N]  DynamoDB Local in the foreground, until Ctrl-C
+  help                 this text
+
+LEASEHOLD_TEST_DYNAMODB=URL makes `test` use the server at URL and start none.
+";
+
+/// The verbs that people may type, for error messages.
+const KNOWN: &str = "test, lint, ci, dynamodb, help";
+
+/// Starts the hidden verb: xtask starts itself with it, people never do.
+pub(crate) const GUARD: &str = "__guard";
+
+/// One call of xtask.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    /// Runs all tests; `args` go to `cargo test`.
+    Test { args: Vec<OsString> },
+    /// Format, clippy, docs.
+    Lint,
+    /// `Lint`, then `Test`.
+    Ci,
+    /// DynamoDB Local in the foreground.
+    Dynamodb { port: Option<u16> },
+    /// Prints [`USAGE`].
+    Help,
+    /// Runs `program` and ends it when standard input closes. See [`crate::guard`].
+    Guard {
+        program: OsString,
+        args: Vec<OsString>,
+    },
+}
+
+impl Verb {
+    /// Reads the arguments after the program's name.
+    pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self> {
+        let mut args = args.into_iter();
+        let Some(verb) = args.next() else {
+            bail!("name a verb: {KNOWN}");
+        };
+        let rest: Vec<OsString> = args.collect();
+        match verb.to_str() {
+            Some("test") => match rest.split_first() {
+                None => Ok(Self::Test { args: Vec::new() }),
+                Some((dashes, args)) if dashes == "--" => Ok(Self::Test {
+                    args: args.to_vec(),
+                }),
+                Some((first, _)) => bail!(
+                    "unexpected argument {first:?}: put arguments for `cargo test` after `--`"
+                ),
+            },
+            Some("lint") => alone("lint", &rest, Self::Lint),
+            Some("ci") => alone("ci", &rest, Self::Ci),
+            Some("dynamodb") => Ok(Self::Dynamodb { port: port(&rest)? }),
+            Some("help" | "--help" | "-h") => alone("help", &rest, Self::Help),
+            Some(GUARD) => match rest.split_first() {
+                Some((program, args)) => Ok(Self::Guard {
+                    program: program.clone(),
+                    args: args.to_vec(),
+                }),
+                None => bail!("{GUARD} needs a program"),
+            },
+            _ => bail!("unknown verb {verb:?}: the verbs are {KNOWN}"),
+        }
+    }
+}
+
+fn alone(name: &str, rest: &[OsString], verb: Verb) -> Result<Verb> {
+    match rest.first() {
+        None => Ok(verb),
+        Some(extra) => bail!("unexpected argument {extra:?}: `{name}` takes none"),
+    }
+}
+
+fn port(rest: &[OsString]) -> Result<Option<u16>> {
+    let words: Option<Vec<&str>> = rest.iter().map(|word| word.to_str()).collect();
+    let number = match words.as_deref() {
+        Some([]) => return Ok(None),
+        Some(["--port", number]) => number,
+        Some([joined]) if joined.starts_with("--port=") => &joined["--port=".len()..],
+        _ => bail!("unexpected arguments {rest:?}: `dynamodb` takes only `--port N`"),
+    };
+    match number.parse() {
+        Ok(port) if port > 0 => Ok(Some(port)),
+        _ => bail!("bad port {number:?}: give a number from 1 to 65535"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Verb> {
+        Verb::parse(words.iter().map(OsString::from))
+    }
+
+    fn refusal(words: &[&str]) -> String {
+        parse(words).expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn test_passes_on_what_follows_the_dashes() {
+        assert_eq!(parse(&["test"]).unwrap(), Verb::Test { args: vec![] });
+        let args = ["-p", "leasehold", "--", "--nocapture"]
+            .map(OsString::from)
+            .to_vec();
+        assert_eq!(
+            parse(&["test", "--", "-p", "leasehold", "--", "--nocapture"]).unwrap(),
+            Verb::Test { args }
+        );
+        assert!(refusal(&["test", "--nocapture"]).contains("after `--`"));
+    }
+
+    #[test]
+    fn dynamodb_takes_a_port() {
+        assert_eq!(parse(&["dynamodb"]).unwrap(), Verb::Dynamodb { port: None });
+        assert_eq!(
+            parse(&["dynamodb", "--port", "8000"]).unwrap(),
+            Verb::Dynamodb { port: Some(8000) }
+        );
+        assert_eq!(
+            parse(&["dynamodb", "--port=8000"]).unwrap(),
+            Verb::Dynamodb { port: Some(8000) }
+        );
+        for bad in ["0", "65536", "x", "-1", ""] {
+            assert!(
+                refusal(&["dynamodb", "--port", bad]).contains("1 to 65535"),
+                "{bad:?}"
+            );
+        }
+        assert!(refusal(&["dynamodb", "--port"]).contains("--port N"));
+    }
+
+    #[test]
+    fn unknown_verbs_are_told_the_known_ones() {
+        for words in [&["prove"][..], &["docs"], &["bench", "--fast"], &[]] {
+            assert!(refusal(words).contains(KNOWN), "{words:?}");
+        }
+        assert!(refusal(&["ci", "now"]).contains("takes none"));
+    }
+
+    #[test]
+    fn every_known_verb_is_in_the_usage_and_parses() {
+        for verb in KNOWN.split(", ") {
+            assert!(USAGE.contains(&format!("\n  {verb}")), "{verb}");
+            parse(&[verb]).unwrap();
+        }
+    }
+}
