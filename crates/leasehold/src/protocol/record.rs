@@ -356,7 +356,12 @@ mod tests {
         let mut record = native();
         record.insert("V", number(3));
         record.insert("SomethingNew", Value::Other);
-        assert!(Record::parse(&record).expect("well formed").native.is_some());
+        assert!(
+            Record::parse(&record)
+                .expect("well formed")
+                .native
+                .is_some()
+        );
     }
 
     #[test]

@@ -121,9 +121,9 @@ impl Write {
     pub fn key(&self) -> &str {
         match self {
             Write::Acquire(grant) | Write::TakeOver(grant, _) => &grant.key,
-            Write::Renew { key, .. }
-            | Write::Release { key, .. }
-            | Write::Withdraw { key, .. } => key,
+            Write::Renew { key, .. } | Write::Release { key, .. } | Write::Withdraw { key, .. } => {
+                key
+            }
         }
     }
 

@@ -1,0 +1,59 @@
+//! Time and randomness, injected.
+//!
+//! The rest of the library reads clocks, sleeps and draws random bits only through [`Clock`] and
+//! [`Random`], so that tests run in virtual time and a simulation can give every process its own
+//! skew. Invariant: [`Clock::elapsed`] never goes back and counts through suspend.
+
+mod manual;
+mod system;
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+
+pub use self::manual::ManualClock;
+pub use self::system::{OsRandom, SystemClock, TokioClock};
+use crate::protocol::time::{Elapsed, Reading};
+
+/// A host's clocks.
+///
+/// # Contract
+///
+/// `elapsed` is monotonic, also across suspend, with a rate error of at most
+/// [`drift`](crate::PolicyBuilder::clock_bounds). `wall_unix_ms` may be arbitrarily wrong.
+/// `sleep_until` returns at or after the given moment and is cancel safe; it may return early
+/// never, and late only as long as the host does not run.
+#[async_trait]
+pub trait Clock: Send + Sync + Debug + 'static {
+    /// The elapsed clock.
+    fn elapsed(&self) -> Elapsed;
+
+    /// The wall clock, milliseconds since the Unix epoch.
+    fn wall_unix_ms(&self) -> i64;
+
+    /// Waits until the elapsed clock has reached `at`.
+    async fn sleep_until(&self, at: Elapsed);
+
+    /// Both clocks, the elapsed one first (holder rule 1).
+    fn reading(&self) -> Reading {
+        let elapsed = self.elapsed();
+        Reading {
+            elapsed,
+            wall_ms: self.wall_unix_ms(),
+        }
+    }
+}
+
+/// Random bits.
+///
+/// # Contract
+///
+/// `attempt_bits` must never repeat, also not in a forked process or a restored snapshot of a
+/// virtual machine: two acquisitions with one id break exclusion.
+pub trait Random: Send + Sync + Debug + 'static {
+    /// 128 bits for the identity of one acquisition.
+    fn attempt_bits(&self) -> [u8; 16];
+
+    /// A number in `0.0..1.0`, for jitter.
+    fn fraction(&self) -> f64;
+}

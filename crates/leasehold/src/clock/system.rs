@@ -1,0 +1,165 @@
+//! The clocks of this host, tokio's clock for tests in paused time, and the system's randomness.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+
+use super::{Clock, Random};
+use crate::protocol::time::Elapsed;
+
+/// The longest single sleep. Timers stop while the host is suspended; waking up now and then to
+/// look at the elapsed clock bounds how late a suspended host learns that its lease has ended.
+const LONGEST_NAP: Duration = Duration::from_secs(1);
+
+/// The host's own clocks: `CLOCK_BOOTTIME` on Linux and Android, `CLOCK_MONOTONIC` on Apple
+/// systems (which counts through sleep there), and the wall clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+#[async_trait]
+impl Clock for SystemClock {
+    #[cfg(unix)]
+    fn elapsed(&self) -> Elapsed {
+        use rustix::time::{ClockId, clock_gettime};
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let id = ClockId::Boottime;
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let id = ClockId::Monotonic;
+        let t = clock_gettime(id);
+        let seconds = u64::try_from(t.tv_sec).unwrap_or(0);
+        let nanos = u32::try_from(t.tv_nsec).unwrap_or(0);
+        Elapsed(Duration::new(seconds, nanos))
+    }
+
+    #[cfg(not(unix))]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    fn elapsed(&self) -> Elapsed {
+        use std::sync::OnceLock;
+        use std::time::Instant;
+        // QueryPerformanceCounter, which counts through sleep.
+        static ORIGIN: OnceLock<Instant> = OnceLock::new();
+        Elapsed(ORIGIN.get_or_init(Instant::now).elapsed())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    fn wall_unix_ms(&self) -> i64 {
+        unix_ms(SystemTime::now())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    async fn sleep_until(&self, at: Elapsed) {
+        loop {
+            let left = at.since(self.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.min(LONGEST_NAP)).await;
+        }
+    }
+}
+
+/// Tokio's clock: in a test with `#[tokio::test(start_paused = true)]` time then passes at once
+/// whenever every task waits. The wall clock starts at the given time.
+#[derive(Clone, Debug)]
+pub struct TokioClock {
+    origin: tokio::time::Instant,
+    wall_origin_ms: i64,
+}
+
+impl TokioClock {
+    /// A clock whose wall clock shows `wall_unix_ms` now.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime whose time is paused it works, but follows real time.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn new(wall_unix_ms: i64) -> Self {
+        TokioClock {
+            origin: tokio::time::Instant::now(),
+            wall_origin_ms: wall_unix_ms,
+        }
+    }
+
+    /// The same elapsed clock beside a wall clock that is `by_ms` ahead (or behind, if negative).
+    #[must_use]
+    pub fn with_wall_ahead(&self, by_ms: i64) -> Self {
+        TokioClock {
+            origin: self.origin,
+            wall_origin_ms: self.wall_origin_ms.saturating_add(by_ms),
+        }
+    }
+}
+
+#[async_trait]
+impl Clock for TokioClock {
+    fn elapsed(&self) -> Elapsed {
+        Elapsed(self.origin.elapsed())
+    }
+
+    fn wall_unix_ms(&self) -> i64 {
+        let passed = i64::try_from(self.origin.elapsed().as_millis()).unwrap_or(i64::MAX);
+        self.wall_origin_ms.saturating_add(passed)
+    }
+
+    async fn sleep_until(&self, at: Elapsed) {
+        // Tokio's timers have a grain of a millisecond and may fire within it.
+        while self.elapsed() < at {
+            tokio::time::sleep_until(self.origin + at.0.min(Duration::from_secs(1 << 32))).await;
+        }
+    }
+}
+
+fn unix_ms(t: SystemTime) -> i64 {
+    match t.duration_since(UNIX_EPOCH) {
+        Ok(d) => i64::try_from(d.as_millis()).unwrap_or(i64::MAX),
+        Err(before) => {
+            i64::try_from(before.duration().as_millis()).map_or(i64::MIN, i64::saturating_neg)
+        }
+    }
+}
+
+/// The operating system's randomness, read anew for every draw.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsRandom;
+
+impl Random for OsRandom {
+    #[expect(clippy::disallowed_methods, reason = "this is where ids are drawn")]
+    fn attempt_bits(&self) -> [u8; 16] {
+        uuid::Uuid::new_v4().into_bytes()
+    }
+
+    fn fraction(&self) -> f64 {
+        let bits = u128::from_le_bytes(self.attempt_bits());
+        // The lowest 32 bits of a version 4 UUID are all random.
+        f64::from((bits & 0xffff_ffff) as u32) / (f64::from(u32::MAX) + 1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_elapsed_clock_moves_forward() {
+        let clock = SystemClock;
+        let first = clock.elapsed();
+        assert!(clock.elapsed() >= first);
+        assert!(clock.wall_unix_ms() > 1_700_000_000_000);
+    }
+
+    #[test]
+    fn fractions_are_in_range_and_differ() {
+        let draws: Vec<f64> = (0..100).map(|_| OsRandom.fraction()).collect();
+        assert!(draws.iter().all(|f| (0.0..1.0).contains(f)));
+        assert!(draws.iter().any(|f| *f < 0.5) && draws.iter().any(|f| *f >= 0.5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tokio_time_passes_at_once() {
+        let clock = TokioClock::new(1_000);
+        let ahead = clock.with_wall_ahead(500);
+        clock.sleep_until(Elapsed(Duration::from_secs(3_600))).await;
+        assert!(clock.elapsed() >= Elapsed(Duration::from_secs(3_600)));
+        assert_eq!(ahead.wall_unix_ms() - clock.wall_unix_ms(), 500);
+    }
+}

@@ -1,0 +1,232 @@
+//! The one error type of the library.
+//!
+//! [`ErrorKind`] is documented by what the caller must do; [`Effect`] says whether a write may
+//! have landed. "Held by another" is a value ([`TryAcquire::Held`](crate::TryAcquire)), not an
+//! error, except where a wait for it ran out.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use crate::held::Held;
+use crate::protocol::write::Operation;
+
+/// What the caller must do about an [`Error`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Correct the argument: a key, a payload, an identity.
+    InvalidInput,
+    /// Correct the settings: durations that do not add up, a table or file that is missing or of
+    /// another shape.
+    Configuration,
+    /// Get the permission: the store refused the caller.
+    AccessDenied,
+    /// Provide credentials: none could be loaded, or they are not valid.
+    Credentials,
+    /// Check the network and the endpoint, or try later: the store did not answer in time.
+    Unreachable,
+    /// Try later, or raise the limits: the store throttled every try.
+    Throttled,
+    /// Try later: the key was held by another until the wait ran out. [`Error::held`] says by
+    /// whom.
+    WaitExpired,
+    /// Stop the work and do not trust what it wrote since: the lease was lost.
+    Lost,
+    /// Try again, with a longer lease if this is frequent: the lock was acquired, but too little
+    /// of its lease was left to be of use. It was released again.
+    TooLate,
+    /// Have a person look at the record: it is not a lock record, or not readable for certain.
+    Malformed,
+    /// Nothing: the client was shut down.
+    ShutDown,
+    /// Report it: the store answered with something unexpected.
+    Service,
+}
+
+/// Whether the write of a failed call may have landed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Effect {
+    /// Nothing was written, or what was written has been taken back.
+    NotApplied,
+    /// It may have been. A grant that nobody knows of ends with its lease; the client releases it
+    /// in the background as soon as it learns of it.
+    Unknown,
+}
+
+/// Why a call failed.
+///
+/// `Display` is one line that names the key, the store and what is wrong; [`Error::hint`] says
+/// what to change; the cause is in `source()`.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    effect: Effect,
+    key: Option<String>,
+    hint: Option<String>,
+    operation: Option<Operation>,
+    status: Option<u16>,
+    request_id: Option<String>,
+    attempts: u32,
+    elapsed: Duration,
+    held: Option<Held>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error(Box::new(Inner {
+            kind,
+            message: message.into(),
+            effect: Effect::NotApplied,
+            key: None,
+            hint: None,
+            operation: None,
+            status: None,
+            request_id: None,
+            attempts: 0,
+            elapsed: Duration::ZERO,
+            held: None,
+            source: None,
+        }))
+    }
+
+    pub(crate) fn with_key(mut self, key: &str) -> Self {
+        self.0.key = Some(key.to_owned());
+        self
+    }
+
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn with_effect(mut self, effect: Effect) -> Self {
+        self.0.effect = effect;
+        self
+    }
+
+    pub(crate) fn with_answer(
+        mut self,
+        operation: Operation,
+        status: Option<u16>,
+        request_id: Option<String>,
+    ) -> Self {
+        self.0.operation = Some(operation);
+        self.0.status = status;
+        self.0.request_id = request_id;
+        self
+    }
+
+    pub(crate) fn with_effort(mut self, attempts: u32, elapsed: Duration) -> Self {
+        self.0.attempts = attempts;
+        self.0.elapsed = elapsed;
+        self
+    }
+
+    pub(crate) fn with_held(mut self, held: Option<Held>) -> Self {
+        self.0.held = held;
+        self
+    }
+
+    pub(crate) fn with_source(
+        mut self,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// What the caller must do.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Whether the write may have landed.
+    pub fn effect(&self) -> Effect {
+        self.0.effect
+    }
+
+    /// Whether the same call may succeed later without any change.
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self.0.kind,
+            ErrorKind::Unreachable
+                | ErrorKind::Throttled
+                | ErrorKind::WaitExpired
+                | ErrorKind::TooLate
+        )
+    }
+
+    /// The key of the call.
+    pub fn key(&self) -> Option<&str> {
+        self.0.key.as_deref()
+    }
+
+    /// What to change, as a sentence for a person.
+    pub fn hint(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    /// The request that failed.
+    pub fn operation(&self) -> Option<Operation> {
+        self.0.operation
+    }
+
+    /// The HTTP status of the answer that caused it.
+    pub fn status(&self) -> Option<u16> {
+        self.0.status
+    }
+
+    /// The store's id of the request that caused it.
+    pub fn request_id(&self) -> Option<&str> {
+        self.0.request_id.as_deref()
+    }
+
+    /// How many requests the call had sent.
+    pub fn attempts(&self) -> u32 {
+        self.0.attempts
+    }
+
+    /// How long the call took, on the elapsed clock.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed
+    }
+
+    /// The last holder seen, where the key was held by another.
+    pub fn held(&self) -> Option<&Held> {
+        self.0.held.as_ref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &self.0;
+        f.debug_struct("Error")
+            .field("kind", &inner.kind)
+            .field("message", &inner.message)
+            .field("effect", &inner.effect)
+            .field("key", &inner.key)
+            .field("operation", &inner.operation)
+            .field("status", &inner.status)
+            .field("request_id", &inner.request_id)
+            .field("attempts", &inner.attempts)
+            .field("elapsed", &inner.elapsed)
+            .field("source", &inner.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|s| s as _)
+    }
+}

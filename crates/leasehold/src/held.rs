@@ -1,0 +1,108 @@
+//! Who holds a key: what refused callers, waiters and observers are told.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::protocol::record::Record;
+use crate::protocol::time::ServiceTime;
+use crate::protocol::token::FencingToken;
+
+/// The grant that stands in the way, as its record describes it.
+///
+/// It is what the holder *published*: the label is for people, and a grant whose [`until`](Held::until)
+/// has passed may have died without a release.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Held {
+    key: String,
+    holder: Option<String>,
+    since: Option<ServiceTime>,
+    until: ServiceTime,
+    token: Option<FencingToken>,
+    lease: Option<Duration>,
+    data: Option<Vec<u8>>,
+}
+
+impl Held {
+    pub(crate) fn of(record: &Record) -> Held {
+        Held {
+            key: record.key.clone(),
+            holder: record.holder.clone().or_else(|| record.owner.clone()),
+            since: record.acquired_at,
+            until: record.expires_at,
+            token: record.token().map(|t| FencingToken::new(t, 0, false)),
+            lease: record.native.map(|n| n.lease),
+            data: record.data.clone(),
+        }
+    }
+
+    /// The key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The holder's label, or its client id where it wrote none (F# clients).
+    pub fn holder(&self) -> &str {
+        self.holder.as_deref().unwrap_or("unknown")
+    }
+
+    /// When the grant began. F# clients do not say.
+    pub fn since(&self) -> Option<SystemTime> {
+        self.since.map(system_time)
+    }
+
+    /// When the grant ends unless it is renewed, in service time.
+    pub fn until(&self) -> SystemTime {
+        system_time(self.until)
+    }
+
+    /// Its fencing token. F# clients have none.
+    pub fn token(&self) -> Option<FencingToken> {
+        self.token
+    }
+
+    /// The length of its lease. F# clients do not say.
+    pub fn lease(&self) -> Option<Duration> {
+        self.lease
+    }
+
+    /// The holder's payload.
+    pub fn data(&self) -> Option<&[u8]> {
+        self.data.as_deref()
+    }
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is held by {}", self.key, self.holder())
+    }
+}
+
+pub(crate) fn system_time(t: ServiceTime) -> SystemTime {
+    let distance = Duration::from_millis(t.0.unsigned_abs());
+    let time = if t.0 < 0 {
+        UNIX_EPOCH.checked_sub(distance)
+    } else {
+        UNIX_EPOCH.checked_add(distance)
+    };
+    time.unwrap_or(UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_before_and_after_the_epoch() {
+        assert_eq!(
+            system_time(ServiceTime(1_500)),
+            UNIX_EPOCH + Duration::from_millis(1_500)
+        );
+        assert_eq!(
+            system_time(ServiceTime(-1_500)),
+            UNIX_EPOCH - Duration::from_millis(1_500)
+        );
+        // Whatever a record says, nothing panics.
+        system_time(ServiceTime(i64::MIN));
+        system_time(ServiceTime(i64::MAX));
+    }
+}

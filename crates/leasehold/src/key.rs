@@ -1,0 +1,67 @@
+//! Keys: what is locked.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind};
+
+/// The longest key in bytes. DynamoDB allows 2048; the rest is reserved.
+pub const MAX_KEY_BYTES: usize = 1024;
+
+/// A valid key: a string of 1 to 1024 bytes.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Key(Arc<str>);
+
+impl Key {
+    /// Checks a key.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] when it is empty or longer than [`MAX_KEY_BYTES`].
+    pub fn new(key: &str) -> Result<Key, Error> {
+        if key.is_empty() {
+            let message = format!("the key is empty: a key has 1 to {MAX_KEY_BYTES} bytes");
+            return Err(Error::new(ErrorKind::InvalidInput, message).with_key(key));
+        }
+        if key.len() > MAX_KEY_BYTES {
+            let start: String = key.chars().take(40).collect();
+            let message = format!(
+                "the key `{start}…` has {} bytes, the longest is {MAX_KEY_BYTES}: hash the long part of it",
+                key.len()
+            );
+            return Err(Error::new(ErrorKind::InvalidInput, message).with_key(key));
+        }
+        Ok(Key(key.into()))
+    }
+
+    /// As a string.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn shared(&self) -> Arc<str> {
+        self.0.clone()
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bounds_are_bytes() {
+        assert!(Key::new("k").is_ok());
+        assert!(Key::new(&"ä".repeat(512)).is_ok());
+        let long = Key::new(&"ä".repeat(513)).expect_err("too long");
+        assert_eq!(long.kind(), ErrorKind::InvalidInput);
+        assert!(long.to_string().contains("1026 bytes"));
+        let empty = Key::new("").expect_err("empty");
+        assert!(empty.to_string().contains("1 to 1024 bytes"));
+    }
+}

@@ -1,0 +1,188 @@
+//! A wrapper that breaks requests on purpose: what a client does when its answers get lost.
+//!
+//! Faults are given in order for each operation and are used up one by one; what is not planned
+//! passes unharmed. A fault that was planned but never met is visible in
+//! [`FaultyStore::unused`], so that a test cannot pass without its fault.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind};
+use crate::clock::Clock;
+use crate::error::Effect;
+use crate::protocol::record::Record;
+use crate::protocol::write::{Operation, Write};
+
+/// What happens to one request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// It never reaches the store, and the caller is told that the outcome is unknown.
+    LoseRequest,
+    /// It is applied, the answer is lost.
+    LoseAnswer,
+    /// It is applied, and no answer ever comes.
+    Hang,
+    /// It never reaches the store, and no answer ever comes.
+    BlackHole,
+    /// It waits, then goes on.
+    DelayRequest(Duration),
+    /// It is applied at once, the answer waits.
+    DelayAnswer(Duration),
+    /// It is applied twice; the second answer counts, as when the service itself retries.
+    Duplicate,
+    /// Refused: slow down.
+    Throttle,
+    /// Refused: another transaction is on the record.
+    Conflict,
+    /// A failure inside the store before it was applied, which the caller cannot know.
+    ServerError,
+    /// Refused for good.
+    AccessDenied,
+}
+
+type Plan = HashMap<Operation, VecDeque<Fault>>;
+
+/// Breaks requests to `inner` as planned. Clones share the plan.
+#[derive(Clone, Debug)]
+pub struct FaultyStore {
+    inner: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    plan: Arc<Mutex<Plan>>,
+}
+
+impl FaultyStore {
+    /// Nothing is broken until it is planned. Delays are measured by `clock`.
+    pub fn new(inner: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
+        FaultyStore {
+            inner,
+            clock,
+            plan: Arc::default(),
+        }
+    }
+
+    /// Plans faults for the next requests of an operation.
+    pub fn plan(&self, operation: Operation, faults: impl IntoIterator<Item = Fault>) {
+        self.lock(|plan| plan.entry(operation).or_default().extend(faults));
+    }
+
+    /// How many planned faults have not been met.
+    pub fn unused(&self) -> usize {
+        self.lock(|plan| plan.values().map(VecDeque::len).sum())
+    }
+
+    fn lock<T>(&self, f: impl FnOnce(&mut Plan) -> T) -> T {
+        f(&mut self.plan.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn next(&self, operation: Operation) -> Fault {
+        self.lock(|plan| plan.get_mut(&operation).and_then(VecDeque::pop_front))
+            .unwrap_or(Fault::None)
+    }
+
+    async fn sleep(&self, by: Duration) {
+        self.clock.sleep_until(self.clock.elapsed().plus(by)).await;
+    }
+
+    /// The part of a fault before the store is asked.
+    async fn before(&self, fault: Fault) -> Result<(), StoreError> {
+        let refused = |kind, effect, what| Err(StoreError::new(kind, effect, what));
+        match fault {
+            Fault::LoseRequest => refused(
+                StoreErrorKind::Unavailable,
+                Effect::Unknown,
+                "request lost (planned)",
+            ),
+            Fault::ServerError => refused(
+                StoreErrorKind::Unavailable,
+                Effect::Unknown,
+                "server error (planned)",
+            ),
+            Fault::BlackHole => std::future::pending().await,
+            Fault::DelayRequest(by) => {
+                self.sleep(by).await;
+                Ok(())
+            }
+            Fault::Throttle => refused(
+                StoreErrorKind::Throttled,
+                Effect::NotApplied,
+                "throttled (planned)",
+            ),
+            Fault::Conflict => refused(
+                StoreErrorKind::Conflict,
+                Effect::NotApplied,
+                "conflict (planned)",
+            ),
+            Fault::AccessDenied => refused(
+                StoreErrorKind::AccessDenied,
+                Effect::NotApplied,
+                "access denied (planned)",
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// The part of a fault after the store has answered.
+    async fn after(&self, fault: Fault) -> Result<(), StoreError> {
+        match fault {
+            Fault::LoseAnswer => Err(StoreError::new(
+                StoreErrorKind::Unavailable,
+                Effect::Unknown,
+                "answer lost (planned)",
+            )),
+            Fault::Hang => std::future::pending().await,
+            Fault::DelayAnswer(by) => {
+                self.sleep(by).await;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for FaultyStore {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+
+    fn hints(&self) -> Hints {
+        self.inner.hints()
+    }
+
+    async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
+        let fault = self.next(write.operation());
+        self.before(fault).await?;
+        if fault == Fault::Duplicate {
+            self.inner.write(write.clone()).await?;
+        }
+        let reply = self.inner.write(write).await?;
+        self.after(fault).await?;
+        Ok(reply)
+    }
+
+    async fn read(
+        &self,
+        key: &str,
+        consistency: Consistency,
+    ) -> Result<Reply<Option<Record>>, StoreError> {
+        let fault = self.next(Operation::Read);
+        self.before(fault).await?;
+        let reply = self.inner.read(key, consistency).await?;
+        self.after(fault).await?;
+        Ok(reply)
+    }
+
+    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+        let fault = self.next(Operation::List);
+        self.before(fault).await?;
+        let reply = self.inner.list(after).await?;
+        self.after(fault).await?;
+        Ok(reply)
+    }
+}

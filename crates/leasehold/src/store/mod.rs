@@ -1,0 +1,269 @@
+//! Stores: where lock records live.
+//!
+//! [`Store`] is the small face for implementors: one conditional write, one read, one listing.
+//! Users talk to [`LockClient`](crate::LockClient). Stores make no protocol decision; they carry
+//! out [`Write`]s exactly as [`apply`](crate::protocol::write::apply) defines them and say how
+//! certain an outcome is. The suite in `contract` (feature `contract-tests`) holds every store to
+//! that.
+
+use std::error::Error as StdError;
+use std::fmt::{self, Debug};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::error::{Effect, Error, ErrorKind};
+use crate::protocol::record::{Malformed, Record};
+use crate::protocol::time::Stamp;
+use crate::protocol::write::{Operation, Write};
+
+#[cfg(feature = "contract-tests")]
+pub mod contract;
+pub mod counting;
+#[cfg(feature = "dynamodb")]
+pub mod dynamodb;
+pub mod faulty;
+pub mod memory;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+
+/// A place for lock records.
+///
+/// # Contract
+///
+/// - Writes on one key are linearizable: each is applied atomically at one moment between its
+///   call and its answer, or not at all.
+/// - A write whose future is dropped, or that fails with [`Effect::Unknown`], may still be applied
+///   later, any number of times. The protocol copes; a store need not prevent it.
+/// - No call retries on its own: times in a retried write would be stale.
+/// - Every call ends: a store has its own upper bound on a request (30 s or less).
+#[async_trait]
+pub trait Store: Send + Sync + Debug + 'static {
+    /// What this store is, for messages: "dynamodb table `locks`".
+    fn describe(&self) -> String;
+
+    /// What settings suit it.
+    fn hints(&self) -> Hints;
+
+    /// Carries out one conditional write.
+    ///
+    /// A condition that does not hold is an answer ([`Outcome::Refused`], with the record that
+    /// stood in the way, as it was at that moment or later), never an error.
+    async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError>;
+
+    /// Reads the record of a key. With [`Consistency::Eventual`] the answer may be old, with
+    /// [`Consistency::Strong`] it contains every write that was answered before the call.
+    async fn read(
+        &self,
+        key: &str,
+        consistency: Consistency,
+    ) -> Result<Reply<Option<Record>>, StoreError>;
+
+    /// Reads one page of all records, starting after `after` ([`Page::next`] of the page before).
+    /// Not a snapshot: records that change meanwhile may be seen in either state.
+    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError>;
+}
+
+/// Settings that suit a store. The caller's policy comes first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hints {
+    /// S: what is added to a published expiry for clients that compare it with their wall clock.
+    pub pad: Duration,
+    /// The first delay between two looks at a held key.
+    pub check_delay: Duration,
+    /// The longest delay between two looks at a held key.
+    pub check_delay_max: Duration,
+}
+
+/// How recent a read must be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Consistency {
+    /// May be old; half the price.
+    Eventual,
+    /// Contains every write that was answered before.
+    Strong,
+}
+
+/// An answer of the store.
+#[derive(Clone, Debug)]
+pub struct Reply<T> {
+    /// What it says.
+    pub value: T,
+    /// What it says about the service's clock.
+    pub stamp: Option<Stamp>,
+    /// What it cost, as the store reports it.
+    pub units: Units,
+}
+
+/// Request units, as the store reports them.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Units {
+    /// Write units. A refused condition costs one although DynamoDB does not report it.
+    pub write: f64,
+    /// Read units.
+    pub read: f64,
+}
+
+/// The outcome of a conditional write.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The condition held; the record is now this (`None`: deleted).
+    Applied(Option<Record>),
+    /// The condition did not hold; this record (or none) stood in the way.
+    Refused(Option<Record>),
+}
+
+/// One page of a listing.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// Records, and those that cannot be read.
+    pub records: Vec<Result<Record, Malformed>>,
+    /// Where the next page starts; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// A failed call to a store.
+///
+/// Backends keep their own errors; this is what the protocol needs to know of them.
+#[derive(Debug)]
+pub struct StoreError {
+    /// What went wrong.
+    pub kind: StoreErrorKind,
+    /// Whether a write may have been applied all the same.
+    pub effect: Effect,
+    /// One line that names the store and what is wrong.
+    pub message: String,
+    /// What to change.
+    pub hint: Option<String>,
+    /// HTTP status of the answer.
+    pub status: Option<u16>,
+    /// The store's id of the request.
+    pub request_id: Option<String>,
+    /// The stamp of the answer, if there was one.
+    pub stamp: Option<Stamp>,
+    /// The cause.
+    pub source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What went wrong in a call to a store.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// Slow down and try again.
+    Throttled,
+    /// Another transaction is on the record: try again.
+    Conflict,
+    /// No answer, a broken one, or a failure inside the store: try again.
+    Unavailable,
+    /// The table or file is missing or of another shape.
+    Configuration,
+    /// The caller may not do this.
+    AccessDenied,
+    /// No usable credentials.
+    Credentials,
+    /// The record is malformed.
+    Malformed,
+    /// The request is one that the store cannot take.
+    InvalidInput,
+    /// Anything else.
+    Other,
+}
+
+impl StoreErrorKind {
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(self) -> bool {
+        matches!(
+            self,
+            StoreErrorKind::Throttled | StoreErrorKind::Conflict | StoreErrorKind::Unavailable
+        )
+    }
+}
+
+impl StoreError {
+    /// An error without further data.
+    pub fn new(kind: StoreErrorKind, effect: Effect, message: impl Into<String>) -> Self {
+        StoreError {
+            kind,
+            effect,
+            message: message.into(),
+            hint: None,
+            status: None,
+            request_id: None,
+            stamp: None,
+            source: None,
+        }
+    }
+
+    /// The same with what to change.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same with its cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The public error of a call that failed for good.
+    pub(crate) fn into_error(self, operation: Operation, key: Option<&str>) -> Error {
+        let kind = match self.kind {
+            StoreErrorKind::Throttled => ErrorKind::Throttled,
+            StoreErrorKind::Conflict | StoreErrorKind::Unavailable => ErrorKind::Unreachable,
+            StoreErrorKind::Configuration => ErrorKind::Configuration,
+            StoreErrorKind::AccessDenied => ErrorKind::AccessDenied,
+            StoreErrorKind::Credentials => ErrorKind::Credentials,
+            StoreErrorKind::Malformed => ErrorKind::Malformed,
+            StoreErrorKind::InvalidInput => ErrorKind::InvalidInput,
+            StoreErrorKind::Other => ErrorKind::Service,
+        };
+        let message = match key {
+            Some(key) => format!("cannot {operation} `{key}`: {}", self.message),
+            None => format!("cannot {operation}: {}", self.message),
+        };
+        let mut error = Error::new(kind, message)
+            .with_effect(self.effect)
+            .with_answer(operation, self.status, self.request_id);
+        if let Some(key) = key {
+            error = error.with_key(key);
+        }
+        if let Some(hint) = self.hint {
+            error = error.with_hint(hint);
+        }
+        if let Some(source) = self.source {
+            error = error.with_source(source);
+        }
+        error
+    }
+}
+
+impl From<Malformed> for StoreError {
+    fn from(malformed: Malformed) -> Self {
+        let hint = format!(
+            "look at the record, and repair or delete it by hand once nobody holds `{}`",
+            malformed.key
+        );
+        StoreError::new(
+            StoreErrorKind::Malformed,
+            Effect::NotApplied,
+            malformed.to_string(),
+        )
+        .with_hint(hint)
+        .with_source(malformed)
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for StoreError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|s| s as _)
+    }
+}
