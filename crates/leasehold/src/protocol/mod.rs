@@ -10,7 +10,7 @@
 //! |---|---|
 //! | [`time`] | bounds on the service's clock, from the stamps of its answers |
 //! | [`record`] | what a stored record means, and when it is malformed |
-//! | [`write`] | the conditional writes, and their exact meaning ([`write::apply`]) |
+//! | [`mod@write`] | the conditional writes, and their exact meaning ([`write::apply`]) |
 //! | [`deadline`] | which expiry to publish, and until when a holder may believe in its grant |
 //! | [`takeover`] | when a contender may take a key |
 //! | [`attempt`] | one acquisition: identity, "did my write land?", the token's seed |

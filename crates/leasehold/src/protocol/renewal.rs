@@ -63,9 +63,15 @@ impl Kept {
         }
     }
 
-    /// A grant known only by its identity, taken up again from its record. Its deadline is over
-    /// until a renewal of ours is acknowledged.
-    pub fn adopted(key: Arc<str>, attempt: AttemptId, record: &Record, terms: Terms) -> Self {
+    /// A grant known only by its identity. We may not believe in it until a renewal of ours is
+    /// acknowledged; `last_expires_at` is the stored P, where it is known.
+    pub fn adopted(
+        key: Arc<str>,
+        attempt: AttemptId,
+        token: u64,
+        last_expires_at: Option<ServiceTime>,
+        terms: Terms,
+    ) -> Self {
         let nothing = Sent {
             at: Reading::default(),
             expires_at: ServiceTime(i64::MIN),
@@ -74,10 +80,10 @@ impl Kept {
         Kept {
             key,
             attempt,
-            token: record.token().unwrap_or(0),
+            token,
             terms,
             deadline: Deadline::of(&nothing, Duration::ZERO, &clock, Elapsed::default()),
-            last_expires_at: record.expires_at,
+            last_expires_at: last_expires_at.unwrap_or(ServiceTime(0)),
             unanswered: Vec::new(),
         }
     }

@@ -1,1 +1,300 @@
-//! Locks in a DynamoDB table.
+//! Locks in a DynamoDB table, of the shape that FSharp.DynamoDbLock uses.
+//!
+//! One conditional `UpdateItem` per operation, never retried by the SDK: a retried request would
+//! carry stale times. This room turns [`Write`]s into expressions ([`mod@expressions`]), answers
+//! into records and stamps ([`attributes`], [`stamp`]) and failures into what the protocol needs to
+//! know ([`classify`]). It makes no protocol decision. The table itself is made and checked in
+//! [`table`].
+
+mod attributes;
+mod classify;
+mod expressions;
+mod stamp;
+mod table;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::config::{Builder as ConfigBuilder, StalledStreamProtectionConfig};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, ConsumedCapacity, ReturnConsumedCapacity, ReturnValue,
+    ReturnValuesOnConditionCheckFailure,
+};
+
+pub use self::table::{Created, Definition, TableError, definition};
+use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError, Units};
+use crate::protocol::record::{Record, attribute};
+use crate::protocol::time::Stamp;
+use crate::protocol::write::Write;
+
+/// The upper bound of one request; the client's own time-outs are shorter and start other ones.
+const REQUEST_LIMIT: Duration = Duration::from_secs(20);
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+/// An item above this costs twice as much to write.
+const ONE_UNIT_BYTES: usize = 1024;
+
+/// Lock records in a DynamoDB table. Clones share the client.
+///
+/// The table has a string hash key `LockKey`, TTL on `ExpireInUnixSeconds`, and on-demand billing;
+/// [`create_table`](DynamoDbStore::create_table) makes it, [`check_table`](DynamoDbStore::check_table)
+/// checks it.
+///
+/// The caller's client decides on region, credentials, endpoint and TLS. Its retries, time-outs
+/// and stalled-stream protection are overridden: one try per request, at most 20 s.
+///
+/// Permissions: `dynamodb:UpdateItem`, `GetItem`, `DeleteItem` (to withdraw a record of our own that
+/// a wrong clock spoiled), and `Scan` for listing.
+#[derive(Clone, Debug)]
+pub struct DynamoDbStore {
+    client: Client,
+    table: Arc<str>,
+    warned_size: Arc<AtomicBool>,
+}
+
+impl DynamoDbStore {
+    /// Locks in `table`. Sends nothing yet.
+    pub fn new(client: Client, table: impl Into<Arc<str>>) -> Self {
+        DynamoDbStore {
+            client,
+            table: table.into(),
+            warned_size: Arc::default(),
+        }
+    }
+
+    /// The name of the table.
+    pub fn table(&self) -> &str {
+        &self.table
+    }
+
+    /// What every request of ours does differently from the caller's client.
+    fn overrides(&self) -> ConfigBuilder {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT_LIMIT)
+            .operation_attempt_timeout(REQUEST_LIMIT)
+            .operation_timeout(REQUEST_LIMIT)
+            .build();
+        aws_sdk_dynamodb::Config::builder()
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts)
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+    }
+
+    async fn update(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
+        let key = write.key().to_owned();
+        let date = stamp::DateSlot::default();
+        let expression = expressions::update(&write);
+        self.warn_of_size(&key, &expression);
+        let answer = self
+            .client
+            .update_item()
+            .table_name(&*self.table)
+            .key(attribute::KEY, AttributeValue::S(key.clone()))
+            .update_expression(expression.update)
+            .condition_expression(expression.condition)
+            .set_expression_attribute_names(Some(expression.names))
+            .set_expression_attribute_values(Some(expression.values))
+            .return_values(ReturnValue::AllNew)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .customize()
+            .interceptor(date.clone())
+            .config_override(self.overrides())
+            .send()
+            .await;
+        match answer {
+            Ok(output) => {
+                let record = output.attributes().map(attributes::record).transpose()?;
+                Ok(Reply {
+                    value: Outcome::Applied(record),
+                    stamp: date.stamp(),
+                    units: written(output.consumed_capacity()),
+                })
+            }
+            Err(error) => match classify::write_failure(&error) {
+                classify::WriteFailure::Refused(Some(item)) => Ok(Reply {
+                    value: Outcome::Refused(Some(attributes::record(item)?)),
+                    stamp: date.stamp(),
+                    units: Units::default(),
+                }),
+                classify::WriteFailure::Refused(None) => {
+                    self.refused_without_item(&key, date.stamp()).await
+                }
+                classify::WriteFailure::Failed => {
+                    Err(classify::failure(error, &self.table, date.stamp()))
+                }
+            },
+        }
+    }
+
+    async fn delete(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
+        let key = write.key().to_owned();
+        let date = stamp::DateSlot::default();
+        let expression = expressions::delete(&write);
+        let answer = self
+            .client
+            .delete_item()
+            .table_name(&*self.table)
+            .key(attribute::KEY, AttributeValue::S(key.clone()))
+            .condition_expression(expression.condition)
+            .set_expression_attribute_names(Some(expression.names))
+            .set_expression_attribute_values(Some(expression.values))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .customize()
+            .interceptor(date.clone())
+            .config_override(self.overrides())
+            .send()
+            .await;
+        match answer {
+            Ok(output) => Ok(Reply {
+                value: Outcome::Applied(None),
+                stamp: date.stamp(),
+                units: written(output.consumed_capacity()),
+            }),
+            Err(error) => match classify::delete_failure(&error) {
+                classify::WriteFailure::Refused(Some(item)) => Ok(Reply {
+                    value: Outcome::Refused(Some(attributes::record(item)?)),
+                    stamp: date.stamp(),
+                    units: Units::default(),
+                }),
+                classify::WriteFailure::Refused(None) => {
+                    self.refused_without_item(&key, date.stamp()).await
+                }
+                classify::WriteFailure::Failed => {
+                    Err(classify::failure(error, &self.table, date.stamp()))
+                }
+            },
+        }
+    }
+
+    /// A refusal that does not show what stood in the way: no item, or an emulator or proxy that
+    /// drops it. A consistent read tells; everything after it is a compare-and-set.
+    async fn refused_without_item(
+        &self,
+        key: &str,
+        stamp: Option<Stamp>,
+    ) -> Result<Reply<Outcome>, StoreError> {
+        let seen = self.read(key, Consistency::Strong).await?;
+        Ok(Reply {
+            value: Outcome::Refused(seen.value),
+            stamp: seen.stamp.or(stamp),
+            units: Units {
+                // The refused write is billed but not reported.
+                write: 1.0,
+                read: seen.units.read,
+            },
+        })
+    }
+
+    fn warn_of_size(&self, key: &str, expression: &expressions::Expression) {
+        let size = expression.item_bytes(key);
+        if size > ONE_UNIT_BYTES && !self.warned_size.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                key,
+                table = &*self.table,
+                bytes = size,
+                "the lock record is larger than 1 KB, which doubles the price of every request: make key, label or payload shorter"
+            );
+        }
+    }
+}
+
+fn written(capacity: Option<&ConsumedCapacity>) -> Units {
+    Units {
+        write: capacity
+            .and_then(ConsumedCapacity::capacity_units)
+            .unwrap_or(0.0),
+        read: 0.0,
+    }
+}
+
+fn read_units(capacity: Option<&ConsumedCapacity>) -> Units {
+    Units {
+        write: 0.0,
+        read: capacity
+            .and_then(ConsumedCapacity::capacity_units)
+            .unwrap_or(0.0),
+    }
+}
+
+#[async_trait]
+impl Store for DynamoDbStore {
+    fn describe(&self) -> String {
+        format!("dynamodb table `{}`", self.table)
+    }
+
+    fn hints(&self) -> Hints {
+        Hints {
+            pad: Duration::from_secs(1),
+            check_delay: Duration::from_millis(50),
+            check_delay_max: Duration::from_secs(1),
+        }
+    }
+
+    async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
+        match write {
+            Write::Withdraw { .. } => self.delete(write).await,
+            _ => self.update(write).await,
+        }
+    }
+
+    async fn read(
+        &self,
+        key: &str,
+        consistency: Consistency,
+    ) -> Result<Reply<Option<Record>>, StoreError> {
+        let date = stamp::DateSlot::default();
+        let output = self
+            .client
+            .get_item()
+            .table_name(&*self.table)
+            .key(attribute::KEY, AttributeValue::S(key.to_owned()))
+            .consistent_read(consistency == Consistency::Strong)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .customize()
+            .interceptor(date.clone())
+            .config_override(self.overrides())
+            .send()
+            .await
+            .map_err(|error| classify::read_failure(error, &self.table, date.stamp()))?;
+        Ok(Reply {
+            value: output.item().map(attributes::record).transpose()?,
+            stamp: date.stamp(),
+            units: read_units(output.consumed_capacity()),
+        })
+    }
+
+    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+        let date = stamp::DateSlot::default();
+        let output = self
+            .client
+            .scan()
+            .table_name(&*self.table)
+            .set_exclusive_start_key(
+                after.map(|key| [(attribute::KEY.to_owned(), AttributeValue::S(key))].into()),
+            )
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .customize()
+            .interceptor(date.clone())
+            .config_override(self.overrides())
+            .send()
+            .await
+            .map_err(|error| classify::read_failure(error, &self.table, date.stamp()))?;
+        let next = output
+            .last_evaluated_key()
+            .and_then(|key| key.get(attribute::KEY)?.as_s().ok().cloned());
+        Ok(Reply {
+            value: Page {
+                records: output.items().iter().map(attributes::parse).collect(),
+                next,
+            },
+            stamp: date.stamp(),
+            units: read_units(output.consumed_capacity()),
+        })
+    }
+}

@@ -1,0 +1,350 @@
+//! The command with everything it starts, as one thing: signal it, wait for it, stop it.
+//!
+//! Where we are not in the foreground of a terminal, the command leads a process group of its own, and a signal goes to that
+//! group at once. In the foreground it stays in our group, as do the other members of a pipeline: what is typed reaches it
+//! from the terminal driver and is not sent again (P3), and anything else is sent process by process to what descends from us. What
+//! moved to a session of its own gets no forwarded signals in either case; only [`Group::stop`] and Ctrl-Z reach it.
+//!
+//! # How P2 is kept
+//!
+//! We are a subreaper: a process whose parent dies becomes our child, however often it forks and whatever session it opens. So the last
+//! descendant to go is a child of ours, and its end is a SIGCHLD. "No children" from the system is the proof that nothing is left, and
+//! costs no scan. When children remain, a complete scan of the [`table`] can prove that none is the command's. A scan that is
+//! not complete proves nothing: a process that forks and ends in a circle hides from it (tried), so we look again.
+//!
+//! # What it does not do
+//!
+//! - A child of ours in *our* group while the command has its own is taken for other code's (P4). In the foreground the
+//!   two cannot be told apart: a credential helper that happens to run then is waited for, and killed by `stop`.
+//! - In the foreground the shell's `fg` continues the whole group, and the command may run for an instant before we stop it
+//!   again for the check of the lease. Only a group of its own could be held back, at the price of breaking pipelines.
+//! - A signal that someone sends with `kill -- -GROUP` to our foreground group is seen twice by the command: nothing tells us.
+//! - Without `/proc` (macOS) there are no descendants to find, only the group; in the foreground, only the command itself.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, getpgrp, getpid, getsid, kill_process, kill_process_group, test_kill_process_group,
+};
+use tokio::sync::Notify;
+use tokio::time::{sleep_until, timeout_at};
+
+use super::command::{Command, SpawnError};
+use super::reaper::Reaper;
+use super::signals::{Received, Signals};
+use super::status::{Status, Stopped};
+use super::table::{self, Entry, Scan};
+use super::{now, terminal};
+
+/// First and longest pause between looks at processes whose end sends us no signal.
+const LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+
+/// How long programs have after Ctrl-Z to put the terminal in order before they are stopped for good.
+const SUSPEND_PATIENCE: Duration = Duration::from_millis(200);
+
+/// How long `stop` waits after the first KILL. What is still there then hangs in the kernel or is not ours to kill.
+const KILL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long it waits before the next KILL. Short, because what forks and flees must be outrun; a scan lies between any two.
+const KILL_AGAIN: Duration = Duration::from_millis(5);
+
+/// How a command is to be looked after.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Options {
+    /// `--detach-ok`: [`Group::finished`] waits for the command alone, not for what it left running.
+    pub(crate) detach_ok: bool,
+}
+
+/// A running command with everything it started. Dropping it kills what is left, except what `detach_ok` lets live.
+#[derive(Debug)]
+pub(crate) struct Group {
+    child: Pid,
+    /// The command's own process group; `None` while it shares ours, and once it is empty: its number may then be given away.
+    group: Option<Pid>,
+    shared: bool,
+    options: Options,
+    reaper: Reaper,
+    children: Arc<Notify>,
+}
+
+/// What a look at the command found.
+#[derive(Clone, Copy, Debug)]
+enum Look {
+    /// Nothing is left of what was asked for.
+    Gone,
+    /// Look again when SIGCHLD comes; with `poll` also after a while, because what is left may end without one.
+    Wait { poll: bool },
+}
+
+impl Group {
+    /// Starts the command. Returns when it was executed, or could not be. Call it on the main thread.
+    ///
+    /// # Errors
+    ///
+    /// See [`SpawnError`]; nothing runs then.
+    pub(crate) fn spawn(
+        command: &Command,
+        options: Options,
+        signals: &Signals,
+    ) -> Result<Self, SpawnError> {
+        command.check()?;
+        let shared = terminal::in_foreground();
+        adopt_orphans();
+        let child = command.start(!shared)?;
+        let group = (!shared).then_some(child);
+        Ok(Self {
+            child,
+            group,
+            shared,
+            options,
+            reaper: Reaper::new(child, group),
+            children: signals.children(),
+        })
+    }
+
+    /// How the command ended; `None` while it runs. Known at once, even while others of the group live on.
+    pub(crate) fn command_status(&mut self) -> Option<Status> {
+        self.reaper.reap();
+        self.reaper.status()
+    }
+
+    /// Passes a signal on. TSTP and CONT are not passed on: they are for [`Group::suspend`] and [`Group::resume`].
+    pub(crate) fn forward(&self, received: &Received) {
+        if [Signal::TSTP, Signal::CONT].contains(&received.signal) {
+            return;
+        }
+        if !self.shared {
+            self.signal_group(received.signal);
+        } else if !received.from_terminal {
+            // P3: one by one, because our own group holds us, and perhaps the rest of a pipeline.
+            let session = getsid(None).ok().map(Pid::as_raw_pid);
+            self.signal_each(received.signal, |entry| Some(entry.session) == session);
+        }
+    }
+
+    /// Waits until the command and everything that descends from it is gone; with `detach_ok`, until the command is.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is forgotten, a new call goes on.
+    pub(crate) async fn finished(&mut self) -> Status {
+        self.gone(!self.options.detach_ok).await;
+        self.reaper.status().unwrap_or(Status::Unknown)
+    }
+
+    /// Stops everything, `detach_ok` or not: `signal`, and CONT so that stopped processes see it; KILL after `grace`. Returns when all are
+    /// gone, and at the latest two seconds after `grace`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: what was sent stays sent. A new call begins again with `signal` and a whole `grace`.
+    pub(crate) async fn stop(&mut self, signal: Signal, grace: Duration) -> Stopped {
+        self.signal_everybody(signal);
+        self.signal_everybody(Signal::CONT);
+        let mut gone = timeout_at(now() + grace, self.gone(true)).await.is_ok();
+        let give_up = now() + KILL_PATIENCE;
+        while !gone && now() < give_up {
+            // P2: again and again: a process that was being born during the scan was in nobody's list.
+            self.signal_everybody(Signal::KILL);
+            gone = timeout_at(now() + KILL_AGAIN, self.gone(true))
+                .await
+                .is_ok();
+        }
+        Stopped {
+            status: self.command_status(),
+            survivors: if gone { 0 } else { self.survivors() },
+        }
+    }
+
+    /// Ctrl-Z: stops everything, then ourselves; returns when we were continued, with the command stopped still. The caller
+    /// checks the lease and calls [`Group::resume`] or [`Group::stop`]. The CONT that woke us also comes out of [`Signals::next`].
+    ///
+    /// Programs get a moment to put the terminal in order first. What ignores TSTP is stopped all the same: it must not run
+    /// while nobody renews. Returns false, with nothing stopped, where no shell could continue us.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: a part may be stopped already. [`Group::resume`] puts it right.
+    pub(crate) async fn suspend(&mut self, received: &Received) -> bool {
+        if terminal::orphaned() {
+            return false;
+        }
+        if !(self.shared && received.from_terminal) {
+            self.signal_everybody(Signal::TSTP);
+        }
+        // There is no /proc to see it elsewhere: everyone gets the whole time.
+        let stopped = async {
+            let mut pause = Duration::from_millis(2);
+            while !self
+                .living()
+                .is_ok_and(|living| living.all().all(Entry::stopped))
+            {
+                sleep_until(now() + pause).await;
+                pause *= 2;
+            }
+        };
+        let _late = timeout_at(now() + SUSPEND_PATIENCE, stopped).await;
+        self.signal_everybody(Signal::STOP);
+        let suspended = terminal::suspend_ourselves();
+        if suspended && self.shared {
+            // The shell continued the whole foreground group, the command included.
+            self.signal_everybody(Signal::STOP);
+        } else if !suspended {
+            self.resume();
+        }
+        suspended
+    }
+
+    /// Continues everything that [`Group::suspend`] stopped. Harmless at any other time.
+    pub(crate) fn resume(&self) {
+        self.signal_everybody(Signal::CONT);
+    }
+
+    /// Waits until the command is gone, or `everybody` is. Cancel safe: each turn looks afresh before it waits.
+    async fn gone(&mut self, everybody: bool) {
+        let mut pause = LOOK.0;
+        while let Look::Wait { poll } = self.look(everybody) {
+            let next_look = poll.then(|| now() + pause);
+            let until = next_look.into_iter().chain(self.reaper.next_sweep()).min();
+            tokio::select! {
+                () = self.children.notified() => {}
+                // Without a time the branch is off, and its value does not matter.
+                () = sleep_until(until.unwrap_or_else(now)), if until.is_some() => {
+                    if poll {
+                        pause = LOOK.1.min(pause * 2);
+                    }
+                }
+            }
+        }
+    }
+
+    fn look(&mut self, everybody: bool) -> Look {
+        // Without a subreaper no orphan of the command ever becomes ours.
+        let children = self.reaper.reap() && cfg!(target_os = "linux");
+        if self.reaper.status().is_none() {
+            return Look::Wait { poll: false };
+        }
+        if !everybody {
+            return Look::Gone;
+        }
+        if let Some(group) = self.group
+            && matches!(test_kill_process_group(group), Err(Errno::SRCH))
+        {
+            self.group = None;
+        }
+        // P2: no child and an empty group prove it, where there are subreapers.
+        if !children && self.group.is_none() {
+            return Look::Gone;
+        }
+        match self.living() {
+            Ok(living) if living.is_empty() && living.complete => Look::Gone,
+            // P6: the end of a descendant comes to us as a SIGCHLD, that of a stranger in the group does not.
+            Ok(living) => Look::Wait {
+                poll: living.descendants.is_empty(),
+            },
+            Err(_) => Look::Wait { poll: true },
+        }
+    }
+
+    /// The processes of the command that have not ended.
+    fn living(&self) -> io::Result<Living> {
+        let Scan { entries, complete } = table::scan()?;
+        let our_group = getpgrp().as_raw_pid();
+        let foreign = |entry: &Entry| {
+            !self.shared && entry.group == our_group && entry.pid != self.child.as_raw_pid()
+        };
+        let mut descendants = table::descendants(&entries, getpid(), foreign);
+        descendants.retain(|entry| !entry.gone());
+        let group = self.group.map(Pid::as_raw_pid);
+        let strangers = entries
+            .into_iter()
+            .filter(|entry| {
+                Some(entry.group) == group && !entry.gone() && !descendants.contains(entry)
+            })
+            .collect();
+        Ok(Living {
+            descendants,
+            strangers,
+            complete,
+        })
+    }
+
+    /// How many are left when not all are known to be gone.
+    fn survivors(&self) -> usize {
+        self.living()
+            .map_or(1, |living| living.all().count().max(1))
+    }
+
+    /// To the group at once, which no fork escapes, and then to everyone outside of it.
+    fn signal_everybody(&self, signal: Signal) {
+        self.signal_group(signal);
+        let group = self.group.map(Pid::as_raw_pid);
+        self.signal_each(signal, |entry| Some(entry.group) != group);
+    }
+
+    fn signal_group(&self, signal: Signal) {
+        if let Some(group) = self.group {
+            // Gone, or not ours to signal: whoever waits will see.
+            let _sent = kill_process_group(group, signal);
+        }
+    }
+
+    fn signal_each(&self, signal: Signal, which: impl Fn(&Entry) -> bool) {
+        match self.living() {
+            Ok(living) => living
+                .all()
+                .filter(|entry| which(entry))
+                .for_each(|entry| entry.signal(signal)),
+            // Its number is its own until we collect its status.
+            Err(_) if self.reaper.status().is_none() && self.group.is_none() => {
+                let _sent = kill_process(self.child, signal);
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // P5: also when a panic unwinds through us. What `detach_ok` lets live is what the command left behind at its end.
+        let everybody = !self.options.detach_ok;
+        if matches!(self.look(everybody), Look::Wait { .. }) {
+            self.signal_everybody(Signal::KILL);
+        }
+    }
+}
+
+/// Who is left.
+#[derive(Debug)]
+struct Living {
+    /// They descend from the command.
+    descendants: Vec<Entry>,
+    /// They do not, but are in its process group.
+    strangers: Vec<Entry>,
+    /// Nobody is missing.
+    complete: bool,
+}
+
+impl Living {
+    fn all(&self) -> impl Iterator<Item = &Entry> {
+        self.descendants.iter().chain(&self.strangers)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.all().next().is_none()
+    }
+}
+
+/// Makes us the parent of every descendant whose own parent dies. It stays so: we run nothing else.
+#[cfg(target_os = "linux")]
+fn adopt_orphans() {
+    // Linux has it since 3.4. Where a sandbox forbids it the group is still waited for, as elsewhere.
+    let _done = rustix::process::set_child_subreaper(Some(getpid()));
+}
+
+/// There are no subreapers elsewhere: the group is what is waited for.
+#[cfg(not(target_os = "linux"))]
+fn adopt_orphans() {}

@@ -1,0 +1,592 @@
+//! One acquisition, from the first request to the guard.
+//!
+//! It runs in a task of its own, so that a caller who drops the future or whose wait is over
+//! leaves at once, while requests in flight go on; whatever they turn out to have acquired is
+//! released as soon as it is known. Invariants: `acquire` gives a lease only if the record carried
+//! our id during the call and time is left (S5); every loop here has a bound in time, every
+//! collection a bound in size.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::error::{Effect, Error, ErrorKind};
+use crate::exchange::{Answer, Core, RETRY_FIRST, RETRY_MAX, no_answer_within};
+use crate::held::Held;
+use crate::identity::LeaseId;
+use crate::keeper;
+use crate::key::Key;
+use crate::lease::Lease;
+use crate::policy::{CheckDelay, Policy};
+use crate::protocol::attempt::{Attempt, AttemptId, Granted, Refusal, Request, Wish};
+use crate::protocol::record::{Record, Seen};
+use crate::protocol::renewal::Kept;
+use crate::protocol::takeover::Verdict;
+use crate::protocol::time::Elapsed;
+use crate::protocol::write::Operation;
+use crate::store::{Consistency, Outcome, StoreError, StoreErrorKind};
+
+/// Requests of one acquisition that may be unanswered at the same time.
+const IN_FLIGHT: usize = 4;
+/// How long unanswered requests are waited for in the background; a store ends its requests
+/// sooner, see the contract of [`Store`](crate::store::Store).
+const SETTLE: Duration = Duration::from_secs(40);
+/// How often a record with an impossible token is withdrawn before we give up.
+const WITHDRAWALS: u32 = 3;
+
+/// What an acquisition is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    pub(crate) key: Key,
+    pub(crate) policy: Policy,
+    pub(crate) data: Option<Arc<[u8]>>,
+    pub(crate) patience: Patience,
+}
+
+/// What to do when the key is held by another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Patience {
+    /// Say so.
+    None,
+    /// Wait, at most this long.
+    For(Duration),
+    /// Wait.
+    Forever,
+}
+
+/// The answer to an order that did not fail.
+#[derive(Debug)]
+pub(crate) enum Acquired {
+    Lease(Lease),
+    Held(Held),
+}
+
+/// Carries out an order. Dropping this future ends the acquisition: see the module's docs.
+pub(crate) async fn acquire(core: &Arc<Core>, order: Order) -> Result<Acquired, Error> {
+    if core.shut.is_cancelled() {
+        return Err(
+            Error::new(ErrorKind::ShutDown, "the client was shut down").with_key(order.key.as_str())
+        );
+    }
+    let gone = CancellationToken::new();
+    let caller = gone.clone().drop_guard();
+    let (tell, told) = oneshot::channel();
+    let acquisition = Acquisition::new(core.clone(), order, gone);
+    let (key, started) = (acquisition.order.key.clone(), acquisition.started);
+    core.tasks.spawn(acquisition.run(tell));
+    let answer = told.await;
+    drop(caller);
+    // The task is gone without an answer only if it panicked or its runtime is shutting down.
+    answer.unwrap_or_else(|_| {
+        let passed = core.clock.elapsed().since(started);
+        Err(Error::new(
+            ErrorKind::ShutDown,
+            "the acquisition ended with its runtime",
+        )
+        .with_key(key.as_str())
+        .with_effect(Effect::Unknown)
+        .with_effort(0, passed))
+    })
+}
+
+/// Why an acquisition stops before it has an answer.
+enum Stop {
+    /// The bound of the call is reached.
+    Deadline,
+    /// Nobody waits for the answer any more, or the client is shutting down.
+    CallerGone,
+}
+
+/// Why a step of the acquisition ended it.
+enum End {
+    Stop(Stop),
+    Failed(Error),
+}
+
+impl From<Stop> for End {
+    fn from(stop: Stop) -> Self {
+        End::Stop(stop)
+    }
+}
+
+struct Acquisition {
+    core: Arc<Core>,
+    order: Order,
+    attempt: Attempt,
+    gone: CancellationToken,
+    started: Elapsed,
+    limit: Elapsed,
+    inbox: mpsc::Receiver<(Request, Answer<Outcome>)>,
+    post: mpsc::Sender<(Request, Answer<Outcome>)>,
+    /// Requests without an answer.
+    unanswered: usize,
+    /// Whether some request may have landed without our knowing.
+    uncertain: bool,
+    sent: u32,
+    failing_since: Option<Elapsed>,
+    failures: u32,
+    last_failure: Option<StoreError>,
+    last_held: Option<Held>,
+    looks: u32,
+}
+
+impl Acquisition {
+    fn new(core: Arc<Core>, order: Order, gone: CancellationToken) -> Self {
+        let started = core.clock.elapsed();
+        let limit = match order.patience {
+            Patience::None => started.plus(order.policy.call_timeout()),
+            Patience::For(wait) => started.plus(wait),
+            Patience::Forever => Elapsed::NEVER,
+        };
+        let wish = Wish {
+            key: order.key.shared(),
+            holder: order.policy.label().unwrap_or_else(|| core.label.clone()),
+            data: order.data.clone(),
+            bound_to_process: order.policy.is_bound_to_process(),
+            shared_with_fsharp: order.policy.is_shared_with_fsharp(),
+        };
+        // The identity is drawn here, for this call, and never used again.
+        let id = AttemptId::from_random(core.random.attempt_bits());
+        let attempt = Attempt::new(
+            id,
+            wish,
+            order.policy.terms(&core.hints),
+            order.policy.rules(&core.hints),
+        );
+        let (post, inbox) = mpsc::channel(IN_FLIGHT);
+        Acquisition {
+            core,
+            order,
+            attempt,
+            gone,
+            started,
+            limit,
+            inbox,
+            post,
+            unanswered: 0,
+            uncertain: false,
+            sent: 0,
+            failing_since: None,
+            failures: 0,
+            last_failure: None,
+            last_held: None,
+            looks: 0,
+        }
+    }
+
+    async fn run(mut self, tell: oneshot::Sender<Result<Acquired, Error>>) {
+        let answer = match self.drive().await {
+            Ok(acquired) => Ok(acquired),
+            Err(End::Failed(error)) => Err(error),
+            Err(End::Stop(Stop::Deadline)) => Err(self.deadline_error()),
+            Err(End::Stop(Stop::CallerGone)) => Err(Error::new(
+                ErrorKind::ShutDown,
+                "the client was shut down while this call waited",
+            )),
+        };
+        let has_lease = matches!(answer, Ok(Acquired::Lease(_)));
+        let answer = answer.map_err(|error| self.finish_error(error));
+        // A lease that nobody receives is dropped here, and its guard releases it.
+        drop(tell.send(answer));
+        if !has_lease {
+            self.settle().await;
+        }
+    }
+
+    async fn drive(&mut self) -> Result<Acquired, End> {
+        for _ in 0..WITHDRAWALS {
+            let granted = match self.win().await? {
+                Ok(granted) => granted,
+                Err(held) => return Ok(Acquired::Held(held)),
+            };
+            if !granted.impossible_seed {
+                return self.hand_over(granted).await.map(Acquired::Lease);
+            }
+            self.withdraw(&granted).await?;
+        }
+        Err(End::Failed(Error::new(
+            ErrorKind::Service,
+            format!(
+                "{}: tokens start more than 15 minutes away from the service's own time",
+                self.core.store.describe()
+            ),
+        )))
+    }
+
+    /// Sends requests until one is granted, or, without patience, until the key is seen held.
+    async fn win(&mut self) -> Result<Result<Granted, Held>, End> {
+        let mut take_over = None;
+        loop {
+            let Some((request, answer)) = self.ask(take_over.clone()).await? else {
+                // No answer in time; the request may still land.
+                let limit = self.order.policy.request_timeout();
+                self.retry_later(StoreError::new(
+                    StoreErrorKind::Unavailable,
+                    Effect::Unknown,
+                    format!(
+                        "{}: {}",
+                        self.core.store.describe(),
+                        no_answer_within(limit)
+                    ),
+                ))
+                .await?;
+                continue;
+            };
+            let record = match answer.result {
+                Ok(Outcome::Applied(record)) => {
+                    let now = self.core.clock.elapsed();
+                    let record = record.ok_or_else(|| self.odd_answer())?;
+                    return Ok(Ok(self.core.with_service(|service| {
+                        self.attempt.applied(&request, &record, service, now)
+                    })));
+                }
+                Ok(Outcome::Refused(record)) => record,
+                Err(error) if error.kind.is_retryable() => {
+                    self.retry_later(error).await?;
+                    continue;
+                }
+                Err(error) => {
+                    self.uncertain |= error.effect == Effect::Unknown;
+                    return Err(self.fatal(Operation::Acquire, error));
+                }
+            };
+            self.calm_down();
+            take_over = match self.judge(record.as_ref(), answer.received) {
+                Refusal::Ours(granted) => return Ok(Ok(granted)),
+                Refusal::Others(Verdict::Free) => None,
+                Refusal::Others(Verdict::TakeOver(seen)) => Some(seen),
+                Refusal::Others(Verdict::Wait { ends }) => {
+                    if let (Patience::None, Some(held)) = (self.order.patience, &self.last_held) {
+                        return Ok(Err(held.clone()));
+                    }
+                    match self.wait_for_turn(ends).await? {
+                        Turn::Ours(granted) => return Ok(Ok(granted)),
+                        Turn::Free => None,
+                        Turn::TakeOver(seen) => Some(seen),
+                    }
+                }
+            };
+        }
+    }
+
+    /// Sends one request and waits for an answer, to it or to an earlier one; `None` when none
+    /// came within the request time-out.
+    async fn ask(
+        &mut self,
+        take_over: Option<Seen>,
+    ) -> Result<Option<(Request, Answer<Outcome>)>, Stop> {
+        let mut limit = self
+            .core
+            .clock
+            .elapsed()
+            .plus(self.order.policy.request_timeout());
+        if self.unanswered < IN_FLIGHT {
+            // The clocks first, then everything else, then the request.
+            let now = self.core.clock.reading();
+            let (request, write) = self
+                .core
+                .with_service(|service| self.attempt.request(take_over, service, now));
+            self.core.send(write, now, request, &self.post);
+            self.unanswered += 1;
+            self.sent += 1;
+            limit = now.elapsed.plus(self.order.policy.request_timeout());
+        }
+        let clock = self.core.clock.clone();
+        let answer = tokio::select! {
+            biased;
+            answer = self.inbox.recv() => answer,
+            () = clock.sleep_until(limit) => None,
+            stop = stopped(&self.core, &self.gone, self.limit) => return Err(stop),
+        };
+        if answer.is_some() {
+            self.unanswered -= 1;
+        }
+        Ok(answer)
+    }
+
+    fn judge(&mut self, record: Option<&Record>, received: Elapsed) -> Refusal {
+        let now = self.core.clock.elapsed();
+        if let Some(record) = record
+            && record.owner.is_some()
+            && !self.attempt.id().owns(record)
+        {
+            self.last_held = Some(Held::of(record));
+        }
+        let attempt = &mut self.attempt;
+        self.core
+            .with_service(|service| attempt.refused(record, received, now, service))
+    }
+
+    /// Polls with reads until the key may be taken.
+    async fn wait_for_turn(&mut self, mut ends: Option<Elapsed>) -> Result<Turn, End> {
+        let mut round = 0;
+        loop {
+            let delay = match self.order.policy.check_delay(&self.core.hints) {
+                CheckDelay::Fixed(delay) => delay,
+                CheckDelay::Backoff { first, max } => {
+                    // Never at once: a small part of the bound is certain.
+                    first.min(max) / 8 + self.core.backoff(round, first, max)
+                }
+            };
+            round += 1;
+            let now = self.core.clock.elapsed();
+            let mut until = now.plus(delay);
+            if let Some(ends) = ends
+                && ends > now
+            {
+                until = until.min(ends);
+            }
+            self.or_stop(self.core.clock.sleep_until(until)).await?;
+            self.looks += 1;
+            let look = self.core.read(
+                self.order.key.shared(),
+                Consistency::Eventual,
+                self.order.policy.request_timeout(),
+            );
+            let answer = self.or_stop(look).await?;
+            let record = match answer.result {
+                Ok(record) => record,
+                Err(error) if error.kind.is_retryable() => {
+                    self.retry_later(error).await?;
+                    continue;
+                }
+                Err(error) => return Err(self.fatal(Operation::Read, error)),
+            };
+            self.calm_down();
+            match self.judge(record.as_ref(), answer.received) {
+                Refusal::Ours(granted) => return Ok(Turn::Ours(granted)),
+                Refusal::Others(Verdict::Free) => return Ok(Turn::Free),
+                Refusal::Others(Verdict::TakeOver(seen)) => return Ok(Turn::TakeOver(seen)),
+                Refusal::Others(Verdict::Wait { ends: later }) => ends = later,
+            }
+        }
+    }
+
+    /// Turns a grant into a lease if it is still worth having (holder rule 6): renews once if it
+    /// is not, and if that does not help gives it back and says why.
+    async fn hand_over(&mut self, granted: Granted) -> Result<Lease, End> {
+        let terms = self.order.policy.terms(&self.core.hints);
+        let key = self.order.key.clone();
+        let id = LeaseId::new(key.clone(), self.attempt.id(), granted.token);
+        let mut kept = Kept::new(key.shared(), self.attempt.id(), &granted, terms);
+        if kept.remaining(self.core.clock.reading()).is_zero() {
+            debug!(%key, "the grant is worthless already, renewing it");
+            let (bound, timeout) = (
+                self.order.policy.is_bound_to_process(),
+                self.order.policy.request_timeout(),
+            );
+            if let Err(ended) = keeper::renew_once(&self.core, &mut kept, bound, timeout).await {
+                debug!(%key, ?ended, "the grant is over already");
+            }
+        }
+        let left = kept.remaining(self.core.clock.reading());
+        if left.is_zero() {
+            // Whoever is told of this error has no lock: settling releases it.
+            self.uncertain = true;
+            let lead = self.order.policy.lost_lead();
+            return Err(End::Failed(
+                Error::new(
+                    ErrorKind::TooLate,
+                    format!(
+                        "acquired `{key}`, but the answer came too late: of the lease of {:?} less than the margin of {lead:?} was left",
+                        self.order.policy.lease()
+                    ),
+                )
+                .with_hint("set a longer `lease`, or look at the latency to the store"),
+            ));
+        }
+        Ok(keeper::keep(&self.core, &self.order.policy, id, kept))
+    }
+
+    /// Deletes the record that we created with an impossible token, before anyone sees it.
+    async fn withdraw(&mut self, granted: &Granted) -> Result<(), End> {
+        let write = self.attempt.withdraw(granted);
+        let now = self.core.clock.reading();
+        let timeout = self.order.policy.request_timeout();
+        let flight = self.core.write_detached(write, now, timeout);
+        let answer = self.or_stop(flight).await?;
+        match answer.result {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind.is_retryable() => self.retry_later(error).await,
+            Err(error) => Err(self.fatal(Operation::Withdraw, error)),
+        }
+    }
+
+    /// Waits a little after a failure, and gives up when the store has failed for too long.
+    async fn retry_later(&mut self, error: StoreError) -> Result<(), End> {
+        debug!(key = %self.order.key, %error, "request failed, trying again");
+        self.uncertain |= error.effect == Effect::Unknown;
+        self.failures += 1;
+        let now = self.core.clock.elapsed();
+        let since = *self.failing_since.get_or_insert(now);
+        if now.since(since) >= self.order.policy.call_timeout() {
+            return Err(self.fatal(Operation::Acquire, error));
+        }
+        self.last_failure = Some(error);
+        let delay = self.core.backoff(self.failures, RETRY_FIRST, RETRY_MAX);
+        self.or_stop(self.core.clock.sleep_until(now.plus(delay)))
+            .await?;
+        Ok(())
+    }
+
+    fn calm_down(&mut self) {
+        self.failing_since = None;
+        self.failures = 0;
+        self.last_failure = None;
+    }
+
+    async fn or_stop<T>(&self, work: impl Future<Output = T>) -> Result<T, Stop> {
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            stop = stopped(&self.core, &self.gone, self.limit) => Err(stop),
+        }
+    }
+
+    fn fatal(&self, operation: Operation, error: StoreError) -> End {
+        End::Failed(error.into_error(operation, Some(self.order.key.as_str())))
+    }
+
+    fn odd_answer(&self) -> End {
+        End::Failed(Error::new(
+            ErrorKind::Service,
+            format!(
+                "{}: the write was applied but the answer carries no record",
+                self.core.store.describe()
+            ),
+        ))
+    }
+
+    /// The bound of the call is reached: because of a holder, or because of the store?
+    fn deadline_error(&mut self) -> Error {
+        let waited = self.core.clock.elapsed().since(self.started);
+        if let Some(error) = self.last_failure.take() {
+            return error.into_error(Operation::Acquire, Some(self.order.key.as_str()));
+        }
+        match &self.last_held {
+            Some(held) => Error::new(
+                ErrorKind::WaitExpired,
+                format!(
+                    "gave up after {waited:.1?}: {held} ({})",
+                    self.core.store.describe()
+                ),
+            )
+            .with_hint("wait longer, or look at what the holder is doing"),
+            None => Error::new(
+                ErrorKind::Unreachable,
+                format!(
+                    "cannot acquire `{}`: {} did not answer within {waited:.1?}",
+                    self.order.key,
+                    self.core.store.describe()
+                ),
+            )
+            .with_hint("check the endpoint and the network, or allow for a longer wait"),
+        }
+    }
+
+    fn finish_error(&self, error: Error) -> Error {
+        let effect = if self.uncertain || self.unanswered > 0 {
+            Effect::Unknown
+        } else {
+            error.effect()
+        };
+        let passed = self.core.clock.elapsed().since(self.started);
+        error
+            .with_key(self.order.key.as_str())
+            .with_effect(effect)
+            .with_held(self.last_held.clone())
+            .with_effort(self.sent + self.looks, passed)
+    }
+
+    /// Takes back what may have been acquired after all, in the background. An orphan that still
+    /// escapes ends with its own lease.
+    async fn settle(mut self) {
+        let limit = self.core.clock.elapsed().plus(SETTLE);
+        let clock = self.core.clock.clone();
+        while self.unanswered > 0 {
+            let answer = tokio::select! {
+                biased;
+                answer = self.inbox.recv() => answer,
+                () = clock.sleep_until(limit) => None,
+            };
+            let Some((_, answer)) = answer else { break };
+            self.unanswered -= 1;
+            let landed = match answer.result {
+                Ok(Outcome::Applied(_)) => true,
+                Ok(Outcome::Refused(Some(record))) => self.attempt.id().owns(&record),
+                Ok(Outcome::Refused(None)) => false,
+                Err(error) => {
+                    self.uncertain |= error.effect == Effect::Unknown;
+                    false
+                }
+            };
+            if landed {
+                // At once, and nothing is left to be uncertain about for this request.
+                self.give_back().await;
+            }
+        }
+        if self.uncertain || self.unanswered > 0 {
+            self.give_back().await;
+        }
+    }
+
+    /// Releases by attempt id, whatever the token. Bounded in time by the call time-out.
+    async fn give_back(&self) {
+        let limit = self
+            .core
+            .clock
+            .elapsed()
+            .plus(self.order.policy.call_timeout());
+        let mut tries = 0;
+        loop {
+            let now = self.core.clock.reading();
+            let write = self
+                .core
+                .with_service(|service| self.attempt.abandon(service, now));
+            let timeout = self.order.policy.request_timeout();
+            let answer = self.core.write_detached(write, now, timeout).await;
+            match answer.result {
+                Ok(_) => return,
+                Err(error) if !error.kind.is_retryable() => {
+                    debug!(key = %self.order.key, %error, "cannot give back what may have been acquired");
+                    return;
+                }
+                Err(_) => {}
+            }
+            tries += 1;
+            let next = now
+                .elapsed
+                .plus(self.core.backoff(tries, RETRY_FIRST, RETRY_MAX));
+            if next >= limit {
+                return;
+            }
+            self.core.clock.sleep_until(next).await;
+        }
+    }
+}
+
+/// What a waiter may do next.
+enum Turn {
+    Ours(Granted),
+    Free,
+    TakeOver(Seen),
+}
+
+/// Returns when an acquisition must stop.
+async fn stopped(core: &Core, gone: &CancellationToken, limit: Elapsed) -> Stop {
+    let deadline = async {
+        if limit == Elapsed::NEVER {
+            std::future::pending::<()>().await;
+        }
+        core.clock.sleep_until(limit).await;
+    };
+    tokio::select! {
+        biased;
+        () = gone.cancelled() => Stop::CallerGone,
+        () = core.shut.cancelled() => Stop::CallerGone,
+        () = deadline => Stop::Deadline,
+    }
+}

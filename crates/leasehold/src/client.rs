@@ -1,0 +1,535 @@
+//! The handle: one cheap cloneable value that holds store, clocks and policy.
+//!
+//! It makes no protocol decision. What is asked for one key with its own settings is a
+//! [`LockRequest`]; the short forms on [`LockClient`] use the client's policy.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::acquire::{Acquired, Order, Patience, acquire};
+use crate::clock::{Clock, OsRandom, Random, SystemClock};
+use crate::error::{Effect, Error, ErrorKind};
+use crate::exchange::Core;
+use crate::held::Held;
+use crate::identity::LeaseId;
+use crate::keeper;
+use crate::key::Key;
+use crate::lease::{Lease, ReleaseOutcome};
+use crate::meter::Usage;
+use crate::observe::{Lister, LockStatus};
+use crate::policy::{CheckDelay, DropPolicy, Policy};
+use crate::protocol::record::Record;
+use crate::protocol::renewal::Kept;
+use crate::protocol::write::Operation;
+use crate::run::{self, Scope};
+use crate::store::{Consistency, Store};
+
+/// A client of one store. Clones are cheap and share everything.
+///
+/// Calls must be made within a tokio runtime: renewals and background releases run on it.
+#[derive(Clone, Debug)]
+pub struct LockClient {
+    core: Arc<Core>,
+}
+
+/// Puts a [`LockClient`] together.
+#[derive(Debug)]
+pub struct LockClientBuilder {
+    store: Arc<dyn Store>,
+    policy: Policy,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+impl LockClientBuilder {
+    /// The client's policy. Default: [`Policy::default`].
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// The clocks. Default: the host's.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The randomness. Default: the operating system's.
+    #[must_use]
+    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// The client.
+    pub fn build(self) -> LockClient {
+        LockClient {
+            core: Arc::new(Core::new(self.store, self.clock, self.random, self.policy)),
+        }
+    }
+}
+
+/// The answer to a try.
+#[derive(Debug)]
+#[must_use]
+pub enum TryAcquire {
+    /// We hold it.
+    Acquired(Lease),
+    /// Another does.
+    Held(Held),
+}
+
+impl TryAcquire {
+    /// The lease, if we hold it.
+    pub fn acquired(self) -> Option<Lease> {
+        match self {
+            TryAcquire::Acquired(lease) => Some(lease),
+            TryAcquire::Held(_) => None,
+        }
+    }
+}
+
+/// What a shutdown left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Drained {
+    /// Whether everything in the background had ended in time. If not, leases that are still held
+    /// end by themselves.
+    pub complete: bool,
+}
+
+impl LockClient {
+    /// A client with the default policy and this host's clocks.
+    pub fn new(store: impl Store) -> Self {
+        Self::builder(store).build()
+    }
+
+    /// A client with other settings.
+    pub fn builder(store: impl Store) -> LockClientBuilder {
+        LockClientBuilder {
+            store: Arc::new(store),
+            policy: Policy::default(),
+            clock: Arc::new(SystemClock),
+            random: Arc::new(OsRandom),
+        }
+    }
+
+    /// A request for one key, with settings of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) when the key is empty or too long.
+    pub fn lock(&self, key: &str) -> Result<LockRequest<'_>, Error> {
+        Ok(LockRequest {
+            client: self,
+            key: Key::new(key)?,
+            policy: self.core.policy.clone(),
+            data: None,
+        })
+    }
+
+    /// Tries once and never waits for a holder: one request when the key is free or held, a second
+    /// only to take over a dead holder.
+    ///
+    /// # Errors
+    ///
+    /// By [`ErrorKind`]; bounded by [`call_timeout`](crate::PolicyBuilder::call_timeout). Being
+    /// held by another is not an error.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up: requests in flight go on, and what they acquire is released.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), leasehold::Error> {
+    /// use leasehold::{LockClient, TryAcquire, store::memory::MemoryStore};
+    ///
+    /// let locks = LockClient::new(MemoryStore::new());
+    /// let lease = locks.try_acquire("customer/42").await?.acquired().expect("nobody holds it");
+    /// match locks.try_acquire("customer/42").await? {
+    ///     TryAcquire::Acquired(_) => unreachable!("we hold it"),
+    ///     TryAcquire::Held(held) => println!("{held} until {:?}", held.until()),
+    /// }
+    /// assert!(lease.release().await?.is_released());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn try_acquire(&self, key: &str) -> Result<TryAcquire, Error> {
+        self.lock(key)?.try_acquire().await
+    }
+
+    /// Acquires the key, waiting for its holder at most as long as the policy says.
+    ///
+    /// When it returns a lease, the record carried our identity during the call and time is left.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitExpired`](ErrorKind::WaitExpired) when the wait ran out; others by [`ErrorKind`]. The
+    /// wait bounds everything, the network included.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up: requests in flight go on, and what they acquire is released.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), leasehold::Error> {
+    /// use leasehold::{LockClient, store::memory::MemoryStore};
+    ///
+    /// let locks = LockClient::new(MemoryStore::new());
+    /// let lease = locks.acquire("nightly-report").await?;
+    /// println!("write with token {}", lease.token());
+    /// lease.release().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn acquire(&self, key: &str) -> Result<Lease, Error> {
+        self.lock(key)?.acquire().await
+    }
+
+    /// Acquires the key, runs `work` under it, and releases it: when the work returns a value or
+    /// an error, when it panics (the panic goes on), and in the background when this future is
+    /// dropped. When the lease is lost, the work is dropped at its next await, and the call fails
+    /// with [`Lost`](ErrorKind::Lost).
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](LockClient::acquire), and [`Lost`](ErrorKind::Lost). Whether the release
+    /// failed never changes the result; it is logged, and the lease ends by itself.
+    ///
+    /// # Panics
+    ///
+    /// When the work does.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the work and releases the lock in the background.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), leasehold::Error> {
+    /// use leasehold::{LockClient, store::memory::MemoryStore};
+    ///
+    /// let locks = LockClient::new(MemoryStore::new());
+    /// let answer = locks.run("customer/42", |scope| async move { scope.token().get() % 2 }).await?;
+    /// assert!(answer < 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn run<T, F, Fut>(&self, key: &str, work: F) -> Result<T, Error>
+    where
+        F: FnOnce(Scope) -> Fut + Send,
+        Fut: Future<Output = T> + Send,
+        T: Send,
+    {
+        self.lock(key)?.run(work).await
+    }
+
+    /// Ends a grant by its identity, whoever acquired it.
+    ///
+    /// # Errors
+    ///
+    /// When the store did not answer or refused. A grant that has ended is not an error: see
+    /// [`ReleaseOutcome`].
+    ///
+    /// # Cancel safety
+    ///
+    /// A request in flight goes on when this future is dropped.
+    pub async fn release(&self, id: &LeaseId) -> Result<ReleaseOutcome, Error> {
+        let policy = &self.core.policy;
+        let kept = Kept::adopted(
+            id.key().shared(),
+            id.attempt(),
+            id.token().stored(),
+            None,
+            policy.terms(&self.core.hints),
+        );
+        let outcome = keeper::release(&self.core, policy, id, &kept).await?;
+        Ok(match outcome {
+            // Whether it was late is not known here: nobody kept a deadline.
+            ReleaseOutcome::ReleasedLate => ReleaseOutcome::Released,
+            other => other,
+        })
+    }
+
+    /// Takes up a grant by its identity and keeps it: renews it once, with the lease length that it
+    /// was acquired with, and gives a guard. Two requests.
+    ///
+    /// # Errors
+    ///
+    /// [`Lost`](ErrorKind::Lost) when the grant has ended; others by [`ErrorKind`].
+    ///
+    /// # Cancel safety
+    ///
+    /// When this future is dropped, the grant may have been renewed once.
+    pub async fn adopt(&self, id: &LeaseId) -> Result<Lease, Error> {
+        let record = self
+            .read(id.key(), Consistency::Strong)
+            .await?
+            .ok_or_else(|| keeper::lost_error(id, "its record was deleted"))?;
+        // Observers time this grant by the lease length in its record, so we must, too.
+        let lease = record.native.map_or(self.core.policy.lease(), |n| n.lease);
+        let policy = self.core.policy.to_builder().lease(lease).build()?;
+        let mut kept = Kept::adopted(
+            id.key().shared(),
+            id.attempt(),
+            id.token().stored(),
+            Some(record.expires_at),
+            policy.terms(&self.core.hints),
+        );
+        let limit = self.core.clock.elapsed().plus(policy.call_timeout());
+        let bound = policy.is_bound_to_process();
+        loop {
+            keeper::renew_once(&self.core, &mut kept, bound, policy.request_timeout())
+                .await
+                .map_err(|ended| keeper::lost_error(id, &keeper::loss_of(ended).to_string()))?;
+            let now = self.core.clock.reading();
+            if !kept.remaining(now).is_zero() {
+                return Ok(keeper::keep(&self.core, &policy, id.clone(), kept));
+            }
+            if now.elapsed >= limit {
+                let message = format!(
+                    "cannot adopt `{}`: {} acknowledged no renewal within {:?}",
+                    id.key(),
+                    self.core.store.describe(),
+                    policy.call_timeout()
+                );
+                return Err(Error::new(ErrorKind::Unreachable, message)
+                    .with_key(id.key().as_str())
+                    .with_effect(Effect::Unknown));
+            }
+        }
+    }
+
+    /// What is known about a key: a strongly consistent read.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`](ErrorKind::Malformed) when the record is not readable; others by
+    /// [`ErrorKind`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: it only reads.
+    pub async fn inspect(&self, key: &str) -> Result<LockStatus, Error> {
+        let key = Key::new(key)?;
+        let record = self.read(&key, Consistency::Strong).await?;
+        Ok(LockStatus::of(&self.core, key.as_str(), record.as_ref()))
+    }
+
+    /// Lists all locks of the store, page by page.
+    pub fn list(&self) -> Lister {
+        Lister::new(self.core.clone())
+    }
+
+    /// What this client and its clones have cost so far.
+    pub fn usage(&self) -> Usage {
+        self.core.meter.usage()
+    }
+
+    /// The store, for messages.
+    pub fn describe_store(&self) -> String {
+        self.core.store.describe()
+    }
+
+    /// The client's policy.
+    pub fn policy(&self) -> &Policy {
+        &self.core.policy
+    }
+
+    /// Takes no new orders, ends waits with [`ShutDown`](ErrorKind::ShutDown), and waits until
+    /// everything in the background has ended: releases of dropped guards, requests of abandoned
+    /// acquisitions, and leases that are still held by guards, which go on being renewed until
+    /// those let go. Returns after `within` at the latest.
+    ///
+    /// # Cancel safety
+    ///
+    /// The client stays shut when this future is dropped; it can be called again.
+    pub async fn shutdown(&self, within: Duration) -> Drained {
+        self.core.shut.cancel();
+        self.core.tasks.close();
+        let limit = self.core.clock.elapsed().plus(within);
+        let complete = tokio::select! {
+            biased;
+            () = self.core.tasks.wait() => true,
+            () = self.core.clock.sleep_until(limit) => false,
+        };
+        Drained { complete }
+    }
+
+    /// Reads a record, trying again within the call time-out.
+    async fn read(&self, key: &Key, consistency: Consistency) -> Result<Option<Record>, Error> {
+        let core = &self.core;
+        core.read_retrying(key.shared(), consistency)
+            .await
+            .map_err(|error| error.into_error(Operation::Read, Some(key.as_str())))
+    }
+}
+
+/// A request for one key, on its way. Made by [`LockClient::lock`].
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), leasehold::Error> {
+/// use std::time::Duration;
+/// use leasehold::{LockClient, store::memory::MemoryStore};
+///
+/// let locks = LockClient::new(MemoryStore::new());
+/// let lease = locks
+///     .lock("customer/42")?
+///     .lease(Duration::from_secs(60))
+///     .wait(Duration::from_secs(5))
+///     .data("import of 2026-11")
+///     .acquire()
+///     .await?;
+/// # lease.release().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "nothing is requested until one of its verbs is called"]
+pub struct LockRequest<'a> {
+    client: &'a LockClient,
+    key: Key,
+    policy: Policy,
+    data: Option<Arc<[u8]>>,
+}
+
+impl LockRequest<'_> {
+    /// Other settings for this request; see [`Policy::to_builder`]. Clock bounds, pad and store
+    /// stay the client's own in what is shared by all requests.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// As [`PolicyBuilder::lease`](crate::PolicyBuilder::lease). Checked when the request is sent.
+    pub fn lease(self, lease: Duration) -> Self {
+        self.set(|policy| policy.lease(lease))
+    }
+
+    /// As [`PolicyBuilder::wait`](crate::PolicyBuilder::wait).
+    pub fn wait(self, wait: Duration) -> Self {
+        self.set(|policy| policy.wait(wait))
+    }
+
+    /// As [`PolicyBuilder::wait_forever`](crate::PolicyBuilder::wait_forever).
+    pub fn wait_forever(self) -> Self {
+        self.set(crate::PolicyBuilder::wait_forever)
+    }
+
+    /// As [`PolicyBuilder::check_delay`](crate::PolicyBuilder::check_delay).
+    pub fn check_delay(self, check_delay: CheckDelay) -> Self {
+        self.set(|policy| policy.check_delay(check_delay))
+    }
+
+    /// As [`PolicyBuilder::label`](crate::PolicyBuilder::label).
+    pub fn label(self, label: impl Into<Arc<str>>) -> Self {
+        self.set(|policy| policy.label(label))
+    }
+
+    /// As [`PolicyBuilder::manual_renewal`](crate::PolicyBuilder::manual_renewal).
+    pub fn manual_renewal(self, manual: bool) -> Self {
+        self.set(|policy| policy.manual_renewal(manual))
+    }
+
+    /// As [`PolicyBuilder::drop_policy`](crate::PolicyBuilder::drop_policy).
+    pub fn drop_policy(self, drop_policy: DropPolicy) -> Self {
+        self.set(|policy| policy.drop_policy(drop_policy))
+    }
+
+    /// A payload in the record while the lock is held, for observers. On DynamoDB a record of more
+    /// than 1 KB doubles the price of every request.
+    pub fn data(mut self, data: impl AsRef<[u8]>) -> Self {
+        self.data = Some(data.as_ref().into());
+        self
+    }
+
+    /// As [`LockClient::try_acquire`], with these settings.
+    ///
+    /// # Errors
+    ///
+    /// Also [`Configuration`](ErrorKind::Configuration) when the settings do not add up.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`LockClient::try_acquire`].
+    pub async fn try_acquire(self) -> Result<TryAcquire, Error> {
+        match self.order(|_| Patience::None).await? {
+            Acquired::Lease(lease) => Ok(TryAcquire::Acquired(lease)),
+            Acquired::Held(held) => Ok(TryAcquire::Held(held)),
+        }
+    }
+
+    /// As [`LockClient::acquire`], with these settings.
+    ///
+    /// # Errors
+    ///
+    /// Also [`Configuration`](ErrorKind::Configuration) when the settings do not add up.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`LockClient::acquire`].
+    pub async fn acquire(self) -> Result<Lease, Error> {
+        let patience = |policy: &Policy| policy.wait().map_or(Patience::Forever, Patience::For);
+        match self.order(patience).await? {
+            Acquired::Lease(lease) => Ok(lease),
+            // Only an order without patience is answered with a holder.
+            Acquired::Held(held) => Err(Error::new(ErrorKind::WaitExpired, held.to_string())
+                .with_key(held.key())
+                .with_held(Some(held))),
+        }
+    }
+
+    /// As [`LockClient::run`], with these settings.
+    ///
+    /// # Errors
+    ///
+    /// As [`LockClient::run`].
+    ///
+    /// # Panics
+    ///
+    /// When the work does.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`LockClient::run`].
+    pub async fn run<T, F, Fut>(self, work: F) -> Result<T, Error>
+    where
+        F: FnOnce(Scope) -> Fut + Send,
+        Fut: Future<Output = T> + Send,
+        T: Send,
+    {
+        let lease = self.acquire().await?;
+        run::run(lease, work).await
+    }
+
+    fn set(mut self, change: impl FnOnce(crate::PolicyBuilder) -> crate::PolicyBuilder) -> Self {
+        self.policy = Policy::unchecked(change(self.policy.to_builder()));
+        self
+    }
+
+    async fn order(self, patience: impl FnOnce(&Policy) -> Patience) -> Result<Acquired, Error> {
+        let policy = self
+            .policy
+            .to_builder()
+            .build()
+            .map_err(|error| error.with_key(self.key.as_str()))?;
+        let order = Order {
+            patience: patience(&policy),
+            key: self.key,
+            policy,
+            data: self.data,
+        };
+        acquire(&self.client.core, order).await
+    }
+}

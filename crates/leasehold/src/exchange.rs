@@ -1,0 +1,309 @@
+//! One request and its answer: the only place where the client talks to its store.
+//!
+//! Invariants: the clocks are read *before* a request is made (the caller passes the reading in);
+//! every answer's stamp feeds the service clock; a request in flight is never cancelled, because
+//! it runs in a task of its own; and every request is metered.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use crate::clock::{Clock, Random};
+use crate::error::Effect;
+use crate::meter::Meter;
+use crate::policy::Policy;
+use crate::protocol::record::Record;
+use crate::protocol::time::{Elapsed, Reading, ServiceClock, Stamp};
+use crate::protocol::write::{Operation, Write};
+use crate::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind, Units};
+
+/// A wall clock that is certainly off by more than this is worth a warning.
+const WORTH_A_WARNING_MS: u64 = 1_000;
+
+/// Back-off between the tries of a call.
+pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(50);
+pub(crate) const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// What all parts of one client share.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) hints: Hints,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) policy: Policy,
+    pub(crate) label: Arc<str>,
+    /// Everything that runs in the background, so that `shutdown` can wait for it.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) shut: CancellationToken,
+    pub(crate) meter: Meter,
+    service: Mutex<ServiceClock>,
+    warned_clock: AtomicBool,
+    warned_stamp: AtomicBool,
+}
+
+/// An answer to a request, or its failure.
+#[derive(Debug)]
+pub(crate) struct Answer<T> {
+    pub(crate) result: Result<T, StoreError>,
+    /// The elapsed clock when it arrived.
+    pub(crate) received: Elapsed,
+}
+
+impl Core {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        policy: Policy,
+    ) -> Self {
+        Core {
+            hints: store.hints(),
+            service: Mutex::new(ServiceClock::new(policy.bounds())),
+            label: policy.label().unwrap_or_else(default_label),
+            store,
+            clock,
+            random,
+            policy,
+            tasks: TaskTracker::new(),
+            shut: CancellationToken::new(),
+            meter: Meter::default(),
+            warned_clock: AtomicBool::new(false),
+            warned_stamp: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn with_service<T>(&self, f: impl FnOnce(&ServiceClock) -> T) -> T {
+        // A panic inside leaves the clock as it was or with one more sample; both are sound.
+        f(&self.service.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Sends a write in a task of its own; its answer arrives in `inbox` with `tag`.
+    ///
+    /// The inbox has room for every request that its owner may have in flight, so sending to it
+    /// never waits; when the owner has gone, nobody needs the answer.
+    pub(crate) fn send<Tag: Send + 'static>(
+        self: &Arc<Self>,
+        write: Write,
+        sent: Reading,
+        tag: Tag,
+        inbox: &mpsc::Sender<(Tag, Answer<Outcome>)>,
+    ) {
+        let core = self.clone();
+        let inbox = inbox.clone();
+        self.tasks.spawn(async move {
+            let answer = core.write(write, sent).await;
+            // Unread only where the owner has gone, and owners with unread answers do not go.
+            let _ = inbox.send((tag, answer)).await;
+        });
+    }
+
+    /// Sends a write in a task of its own and waits for its answer, at most for `timeout`. The
+    /// request goes on when the time is over or this future is dropped.
+    pub(crate) async fn write_detached(
+        self: &Arc<Self>,
+        write: Write,
+        sent: Reading,
+        timeout: Duration,
+    ) -> Answer<Outcome> {
+        let core = self.clone();
+        let flight = self
+            .tasks
+            .spawn(async move { core.write(write, sent).await });
+        self.within(flight, sent, timeout, Effect::Unknown).await
+    }
+
+    /// Reads a record, trying again within the call time-out.
+    pub(crate) async fn read_retrying(
+        self: &Arc<Self>,
+        key: Arc<str>,
+        consistency: Consistency,
+    ) -> Result<Option<Record>, StoreError> {
+        let timeout = self.policy.request_timeout();
+        self.retrying(|| self.read(key.clone(), consistency, timeout))
+            .await
+    }
+
+    /// Reads a page of the listing, trying again within the call time-out.
+    pub(crate) async fn list_retrying(
+        self: &Arc<Self>,
+        after: Option<String>,
+    ) -> Result<Page, StoreError> {
+        // A page is much larger than a record.
+        let timeout = self.policy.call_timeout();
+        self.retrying(|| {
+            let (core, after) = (self.clone(), after.clone());
+            let sent = self.clock.reading();
+            self.meter.request(Operation::List);
+            let flight = self.tasks.spawn(async move {
+                let result = core.store.list(after).await;
+                core.answer(result, sent)
+            });
+            self.within(flight, sent, timeout, Effect::NotApplied)
+        })
+        .await
+    }
+
+    async fn retrying<T, F>(&self, mut ask: impl FnMut() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Answer<T>>,
+    {
+        let limit = self.clock.elapsed().plus(self.policy.call_timeout());
+        let mut tries = 0;
+        loop {
+            let error = match ask().await.result {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            tries += 1;
+            let next = self
+                .clock
+                .elapsed()
+                .plus(self.backoff(tries, RETRY_FIRST, RETRY_MAX));
+            if !error.kind.is_retryable() || next >= limit {
+                return Err(error);
+            }
+            self.clock.sleep_until(next).await;
+        }
+    }
+
+    /// Waits for a request that runs in a task of its own.
+    async fn within<T>(
+        &self,
+        flight: JoinHandle<Answer<T>>,
+        sent: Reading,
+        timeout: Duration,
+        effect: Effect,
+    ) -> Answer<T> {
+        let failed = |message: &str| Answer {
+            result: Err(StoreError::new(
+                StoreErrorKind::Unavailable,
+                effect,
+                format!("{}: {message}", self.store.describe()),
+            )),
+            received: self.clock.elapsed(),
+        };
+        tokio::select! {
+            biased;
+            answer = flight => answer.unwrap_or_else(|_| failed("the request ended without an answer")),
+            () = self.clock.sleep_until(sent.elapsed.plus(timeout)) => failed(&no_answer_within(timeout)),
+        }
+    }
+
+    /// Sends a write and waits for its answer.
+    async fn write(self: &Arc<Self>, write: Write, sent: Reading) -> Answer<Outcome> {
+        let operation = write.operation();
+        self.meter.request(operation);
+        let result = self.store.write(write).await;
+        if matches!(&result, Ok(reply) if matches!(reply.value, Outcome::Refused(_)) && reply.units.write == 0.0) {
+            // Refused conditions cost a unit that DynamoDB does not report.
+            self.meter.units(Units {
+                write: 1.0,
+                read: 0.0,
+            });
+        }
+        self.answer(result, sent)
+    }
+
+    /// Reads a record in a task of its own and waits for it, at most for the request time-out.
+    pub(crate) async fn read(
+        self: &Arc<Self>,
+        key: Arc<str>,
+        consistency: Consistency,
+        timeout: Duration,
+    ) -> Answer<Option<Record>> {
+        let core = self.clone();
+        let sent = self.clock.reading();
+        self.meter.request(Operation::Read);
+        let flight = self.tasks.spawn(async move {
+            let result = core.store.read(&key, consistency).await;
+            core.answer(result, sent)
+        });
+        self.within(flight, sent, timeout, Effect::NotApplied).await
+    }
+
+    /// Takes in what an answer says about the service's clock.
+    pub(crate) fn answer<T>(
+        &self,
+        result: Result<Reply<T>, StoreError>,
+        sent: Reading,
+    ) -> Answer<T> {
+        let received = self.clock.reading();
+        let stamp = match &result {
+            Ok(reply) => {
+                self.meter.units(reply.units);
+                reply.stamp
+            }
+            Err(error) => error.stamp,
+        };
+        if let Some(stamp) = stamp {
+            self.learn(stamp, sent, received);
+        } else if result.is_ok() && !self.warned_stamp.swap(true, Ordering::Relaxed) {
+            warn!(
+                store = self.store.describe(),
+                "answers carry no `Date`: dead holders are only noticed by watching them for a lease, \
+                 and every client of this table must see the same"
+            );
+        }
+        Answer {
+            result: result.map(|reply| reply.value),
+            received: received.elapsed,
+        }
+    }
+
+    fn learn(&self, stamp: Stamp, sent: Reading, received: Reading) {
+        let deviation = {
+            let mut service = self.service.lock().unwrap_or_else(PoisonError::into_inner);
+            service.learn(stamp, sent.elapsed, received.elapsed);
+            service.wall_deviation_ms(received)
+        };
+        let Some(deviation) = deviation else { return };
+        if deviation.unsigned_abs() > WORTH_A_WARNING_MS
+            && !self.warned_clock.swap(true, Ordering::Relaxed)
+        {
+            warn!(
+                deviation_ms = deviation,
+                store = self.store.describe(),
+                "this host's wall clock is wrong; leases do not depend on it, other programs may"
+            );
+        }
+    }
+
+    /// A random part of the bound that doubles with each try, at most `max`.
+    pub(crate) fn backoff(&self, tries: u32, first: Duration, max: Duration) -> Duration {
+        let bound = first.saturating_mul(1 << tries.min(16)).min(max);
+        bound.mul_f64(self.random.fraction())
+    }
+}
+
+pub(crate) fn no_answer_within(limit: Duration) -> String {
+    format!("no answer within {limit:?}")
+}
+
+/// Host, program and pid.
+fn default_label() -> Arc<str> {
+    let program = std::env::current_exe()
+        .ok()
+        .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+        .unwrap_or_else(|| "unknown".into());
+    format!("{} {program}[{}]", host_name(), std::process::id()).into()
+}
+
+#[cfg(unix)]
+fn host_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
+#[cfg(not(unix))]
+fn host_name() -> String {
+    std::env::var("COMPUTERNAME").unwrap_or_else(|_| "unknown".into())
+}

@@ -1,0 +1,119 @@
+//! The identity of a grant, for callers that release or go on elsewhere.
+//!
+//! What `LockId { LockKey; ClientId }` is in FSharp.DynamoDbLock: it can be written down, carried
+//! to another process, and turned into a guard again there. Whoever has it can end the grant.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, ErrorKind};
+use crate::key::Key;
+use crate::protocol::attempt::AttemptId;
+use crate::protocol::token::FencingToken;
+
+/// The identity of one grant: key, attempt and token.
+///
+/// As text (`Display`, `FromStr`): `1:ATTEMPT:STORED:PASS:KEY`, with `b` after the token's pass
+/// where it is best effort only.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct LeaseId {
+    key: Key,
+    attempt: AttemptId,
+    token: FencingToken,
+}
+
+impl LeaseId {
+    pub(crate) fn new(key: Key, attempt: AttemptId, token: FencingToken) -> Self {
+        LeaseId {
+            key,
+            attempt,
+            token,
+        }
+    }
+
+    /// The key.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The attempt id, as it stands in the record's `ClientId`.
+    pub fn attempt(&self) -> AttemptId {
+        self.attempt
+    }
+
+    /// The fencing token.
+    pub fn token(&self) -> FencingToken {
+        self.token
+    }
+}
+
+impl fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token = self.token;
+        write!(
+            f,
+            "1:{}:{}:{}{}:{}",
+            self.attempt,
+            token.stored(),
+            token.pass(),
+            if token.is_best_effort() { "b" } else { "" },
+            self.key
+        )
+    }
+}
+
+impl FromStr for LeaseId {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self, Error> {
+        parse(s).unwrap_or_else(|| {
+            Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("not the identity of a lease: `{s}`"),
+            )
+            .with_hint("pass what `LeaseId::to_string` gave, unchanged"))
+        })
+    }
+}
+
+/// `None` where the form is wrong, an error where only the key is.
+fn parse(s: &str) -> Option<Result<LeaseId, Error>> {
+    // The key comes last because it may contain anything.
+    let mut parts = s.splitn(5, ':');
+    if parts.next()? != "1" {
+        return None;
+    }
+    let attempt = parts.next()?.parse().ok()?;
+    let stored = parts.next()?.parse().ok()?;
+    let pass = parts.next()?;
+    let best_effort = pass.ends_with('b');
+    let pass = pass.trim_end_matches('b').parse().ok()?;
+    let token = FencingToken::new(stored, pass, best_effort);
+    Some(Key::new(parts.next()?).map(|key| LeaseId::new(key, attempt, token)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_back() {
+        for (key, best_effort) in [("k", false), ("a:b:1:c", true)] {
+            let id = LeaseId::new(
+                Key::new(key).expect("valid"),
+                AttemptId::from_random([9; 16]),
+                FencingToken::new(1_800_000_000_000, 3, best_effort),
+            );
+            assert_eq!(id.to_string().parse::<LeaseId>().expect("its own text"), id);
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_a_hint() {
+        for text in ["", "1", "2:x", "1:x:1:0:k", "1:00000000-0000-0000-0000-000000000000:1:0"] {
+            let error = text.parse::<LeaseId>().expect_err("not an identity");
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.hint().is_some());
+        }
+    }
+}

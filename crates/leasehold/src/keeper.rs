@@ -1,0 +1,470 @@
+//! The keeper of a held lease: renewals, the deadline, loss, release.
+//!
+//! One task per lease owns the truth about it; the guard only reads it. Invariants: `lost` fires
+//! at the deadline less margin and grace at the latest, from a timer that no request can block
+//! (requests run in tasks of their own), and never un-fires (S6, holder rule 4); a failed renewal
+//! is retried until then, only a refusal that does not carry our id and token means lost at once
+//! (rule 3); a release waits for renewals in flight (rule 5); when this task ends in any way that
+//! is not a release, the lease is lost.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::error::{Effect, Error, ErrorKind};
+use crate::exchange::{Answer, Core, RETRY_FIRST, RETRY_MAX, no_answer_within};
+use crate::held::Held;
+use crate::identity::LeaseId;
+use crate::lease::{Lease, Loss, ReleaseOutcome};
+use crate::policy::{DropPolicy, Policy};
+use crate::protocol::deadline::{Deadline, Sent};
+use crate::protocol::renewal::{Ended, Kept, RenewalRefused, renewal_interval};
+use crate::protocol::time::{Elapsed, Reading};
+use crate::protocol::write::Operation;
+use crate::store::{Outcome, StoreError, StoreErrorKind};
+
+/// Renewals of one lease that may be unanswered at the same time.
+const IN_FLIGHT: usize = 3;
+/// How often the deadline is looked at: a paused virtual machine shows up only in the wall clock,
+/// which no timer follows.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What the guard and the keeper of a lease share.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    pub(crate) core: Arc<Core>,
+    pub(crate) id: LeaseId,
+    pub(crate) lost: CancellationToken,
+    margin: Duration,
+    truth: Mutex<Truth>,
+}
+
+#[derive(Debug)]
+struct Truth {
+    deadline: Deadline,
+    loss: Option<Loss>,
+}
+
+impl Watched {
+    /// How long the work may go on for certain.
+    pub(crate) fn remaining(&self) -> Duration {
+        let now = self.core.clock.reading();
+        self.with_truth(|truth| match truth.loss {
+            Some(_) => Duration::ZERO,
+            None => truth.deadline.remaining(now, self.margin),
+        })
+    }
+
+    pub(crate) fn loss(&self) -> Option<Loss> {
+        self.with_truth(|truth| truth.loss.clone())
+    }
+
+    fn with_truth<T>(&self, f: impl FnOnce(&mut Truth) -> T) -> T {
+        f(&mut self.truth.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The first loss stays.
+    fn lose(&self, loss: Loss) {
+        let first = self.with_truth(|truth| {
+            let first = truth.loss.is_none();
+            truth.loss.get_or_insert(loss.clone());
+            first
+        });
+        if first && loss != Loss::Released {
+            warn!(key = %self.id.key(), token = %self.id.token(), %loss, "the lease is lost");
+        }
+        self.lost.cancel();
+    }
+}
+
+/// How a guard lets go.
+#[derive(Debug)]
+pub(crate) enum Finish {
+    Release(oneshot::Sender<Result<ReleaseOutcome, Error>>),
+    Detach(oneshot::Sender<Result<LeaseId, Error>>),
+    Dropped(DropPolicy),
+}
+
+/// Somebody waits for a renewal.
+pub(crate) type Asked = oneshot::Sender<Result<(), Error>>;
+
+/// Starts the keeper of a grant and gives its guard.
+pub(crate) fn keep(core: &Arc<Core>, policy: &Policy, id: LeaseId, kept: Kept) -> Lease {
+    let watched = Arc::new(Watched {
+        core: core.clone(),
+        id,
+        lost: CancellationToken::new(),
+        margin: kept.terms().margin,
+        truth: Mutex::new(Truth {
+            deadline: kept.deadline(),
+            loss: None,
+        }),
+    });
+    let (finish, finished) = oneshot::channel();
+    let (ask, asked) = mpsc::channel(1);
+    let (post, inbox) = mpsc::channel(IN_FLIGHT);
+    let keeper = Keeper {
+        watched: watched.clone(),
+        policy: policy.clone(),
+        bound_to_process: policy.is_bound_to_process(),
+        next_renewal: Elapsed::NEVER,
+        kept,
+        inbox,
+        post,
+        unanswered: 0,
+        failures: 0,
+        waiting: None,
+        last_failure: None,
+    };
+    core.tasks.spawn(keeper.run(finished, asked));
+    Lease::new(watched, finish, ask, policy.drop_policy())
+}
+
+/// Renews a grant once, before it has a keeper.
+pub(crate) async fn renew_once(
+    core: &Arc<Core>,
+    kept: &mut Kept,
+    bound_to_process: bool,
+    timeout: Duration,
+) -> Result<(), Ended> {
+    let now = core.clock.reading();
+    let (sent, write) = core.with_service(|service| kept.renew(service, now, bound_to_process));
+    let answer = core.write_detached(write, now, timeout).await;
+    let now = core.clock.elapsed();
+    match answer.result {
+        Ok(Outcome::Applied(_)) => core.with_service(|service| kept.renewed(&sent, service, now)),
+        Ok(Outcome::Refused(record)) => {
+            let refused = core
+                .with_service(|service| kept.renewal_refused(record.as_ref(), service, now));
+            if let RenewalRefused::Lost(ended) = refused {
+                return Err(ended);
+            }
+        }
+        Err(error) => debug!(%error, "renewal failed"),
+    }
+    Ok(())
+}
+
+/// Marks the lease lost when the keeper ends without having been told to: a panic, or the end of
+/// its runtime.
+struct LastWord(Arc<Watched>);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        if self.0.loss().is_none() {
+            self.0.lose(Loss::KeeperGone);
+        }
+    }
+}
+
+struct Keeper {
+    watched: Arc<Watched>,
+    policy: Policy,
+    bound_to_process: bool,
+    kept: Kept,
+    next_renewal: Elapsed,
+    inbox: mpsc::Receiver<(Sent, Answer<Outcome>)>,
+    post: mpsc::Sender<(Sent, Answer<Outcome>)>,
+    unanswered: usize,
+    failures: u32,
+    /// Who waits for the next renewal.
+    waiting: Option<Asked>,
+    last_failure: Option<StoreError>,
+}
+
+impl Keeper {
+    async fn run(
+        mut self,
+        mut finished: oneshot::Receiver<Finish>,
+        mut asked: mpsc::Receiver<Asked>,
+    ) {
+        let last_word = LastWord(self.watched.clone());
+        let core = self.watched.core.clone();
+        if !self.policy.is_manual() {
+            self.schedule(core.clock.elapsed());
+        }
+        let finish = loop {
+            let now = core.clock.reading();
+            self.watch_the_deadline(now);
+            let lost = self.watched.loss().is_some();
+            let look = now.elapsed.plus(LOOK).min(self.lost_at());
+            let may_send = !lost && self.unanswered < IN_FLIGHT;
+            tokio::select! {
+                biased;
+                finish = &mut finished => break finish,
+                Some((sent, answer)) = self.inbox.recv() => self.take_answer(&sent, answer),
+                () = core.clock.sleep_until(look), if !lost => {}
+                () = core.clock.sleep_until(self.next_renewal), if may_send && self.next_renewal != Elapsed::NEVER => {
+                    self.send_renewal();
+                }
+                Some(ask) = asked.recv(), if self.waiting.is_none() => {
+                    if lost {
+                        // Dropped receivers have stopped waiting for it.
+                        drop(ask.send(Err(self.lost_error())));
+                    } else {
+                        self.waiting = Some(ask);
+                        self.next_renewal = now.elapsed;
+                    }
+                }
+            }
+        };
+        // A guard always says how it lets go; without a word its drop was cut short.
+        let finish = finish.unwrap_or(Finish::Dropped(self.policy.drop_policy()));
+        self.finish(finish).await;
+        drop(last_word);
+    }
+
+    fn lost_at(&self) -> Elapsed {
+        self.kept.deadline().at.minus(self.kept.terms().margin)
+    }
+
+    fn watch_the_deadline(&mut self, now: Reading) {
+        if self.kept.remaining(now).is_zero() && self.watched.loss().is_none() {
+            let cause = self.last_failure.as_ref().map(|e| e.to_string().into());
+            self.lose(Loss::Expired { cause });
+        }
+    }
+
+    fn lose(&mut self, loss: Loss) {
+        self.watched.lose(loss);
+        if let Some(ask) = self.waiting.take() {
+            drop(ask.send(Err(self.lost_error())));
+        }
+    }
+
+    fn lost_error(&self) -> Error {
+        let why = self.watched.loss().map(|l| l.to_string());
+        lost_error(&self.watched.id, &why.unwrap_or_default())
+    }
+
+    fn send_renewal(&mut self) {
+        let core = &self.watched.core;
+        let now = core.clock.reading();
+        let (sent, write) = core.with_service(|service| {
+            self.kept.renew(service, now, self.bound_to_process)
+        });
+        core.send(write, now, sent, &self.post);
+        self.unanswered += 1;
+        // Without an answer by then, another one is sent.
+        self.next_renewal = now.elapsed.plus(self.policy.request_timeout());
+        self.last_failure = Some(StoreError::new(
+            StoreErrorKind::Unavailable,
+            Effect::Unknown,
+            format!(
+                "{}: {}",
+                core.store.describe(),
+                no_answer_within(self.policy.request_timeout())
+            ),
+        ));
+    }
+
+    fn schedule(&mut self, sent: Elapsed) {
+        let jitter = self.watched.core.random.fraction();
+        self.next_renewal = if self.policy.is_manual() {
+            Elapsed::NEVER
+        } else {
+            sent.plus(renewal_interval(self.kept.terms().lease, jitter))
+        };
+    }
+
+    fn take_answer(&mut self, sent: &Sent, answer: Answer<Outcome>) {
+        self.unanswered -= 1;
+        let core = self.watched.core.clone();
+        let now = core.clock.elapsed();
+        match answer.result {
+            Ok(Outcome::Applied(_)) => {
+                core.with_service(|service| self.kept.renewed(sent, service, now));
+                self.renewed(sent.at.elapsed);
+            }
+            Ok(Outcome::Refused(record)) => {
+                let refused = core.with_service(|service| {
+                    self.kept.renewal_refused(record.as_ref(), service, now)
+                });
+                match refused {
+                    RenewalRefused::StillOurs => self.renewed(sent.at.elapsed),
+                    RenewalRefused::Lost(ended) => self.lose(loss_of(ended)),
+                }
+            }
+            Err(error) => {
+                debug!(key = %self.watched.id.key(), %error, "renewal failed, trying again");
+                self.failures += 1;
+                self.last_failure = Some(error);
+                let max = RETRY_MAX.min(self.kept.terms().lease / 20);
+                let delay = core.backoff(self.failures, RETRY_FIRST.min(max), max);
+                self.next_renewal = now.plus(delay);
+            }
+        }
+    }
+
+    fn renewed(&mut self, sent: Elapsed) {
+        self.failures = 0;
+        self.last_failure = None;
+        let deadline = self.kept.deadline();
+        // The guard sees the new deadline; a lease that is lost stays lost.
+        self.watched.with_truth(|truth| truth.deadline = deadline);
+        self.schedule(sent);
+        if let Some(ask) = self.waiting.take() {
+            drop(ask.send(Ok(())));
+        }
+    }
+
+    async fn finish(&mut self, finish: Finish) {
+        self.settle_renewals().await;
+        let loss = self.watched.loss();
+        // Whoever still holds a signal learns that the lease is over.
+        self.watched.lose(Loss::Released);
+        match finish {
+            Finish::Release(tell) => {
+                let outcome = match loss {
+                    // Nothing of ours is left to release.
+                    Some(Loss::TakenOver(held)) => Ok(ReleaseOutcome::TakenOver(*held)),
+                    _ => self.release().await,
+                };
+                drop(tell.send(outcome));
+            }
+            Finish::Dropped(DropPolicy::Release) => {
+                if !matches!(loss, Some(Loss::TakenOver(_)))
+                    && let Err(error) = self.release().await
+                {
+                    warn!(key = %self.watched.id.key(), %error, "a dropped lease could not be released, it ends by itself");
+                }
+            }
+            Finish::Dropped(DropPolicy::LeaveToExpire) => {}
+            Finish::Detach(tell) => {
+                drop(tell.send(self.detach(loss).await));
+            }
+        }
+    }
+
+    /// Waits for renewals in flight, at most for one request time-out. One that lands after the
+    /// release finds no owner in the record and changes nothing.
+    async fn settle_renewals(&mut self) {
+        let core = self.watched.core.clone();
+        let limit = core.clock.elapsed().plus(self.policy.request_timeout());
+        while self.unanswered > 0 {
+            let answer = tokio::select! {
+                biased;
+                answer = self.inbox.recv() => answer,
+                () = core.clock.sleep_until(limit) => None,
+            };
+            match answer {
+                Some((sent, answer)) => self.take_answer(&sent, answer),
+                None => return,
+            }
+        }
+    }
+
+    async fn release(&self) -> Result<ReleaseOutcome, Error> {
+        release(&self.watched.core, &self.policy, &self.watched.id, &self.kept).await
+    }
+
+    /// Leaves the grant to itself; where the store ties it to this process, that is undone first.
+    async fn detach(&mut self, loss: Option<Loss>) -> Result<LeaseId, Error> {
+        if let Some(loss) = loss {
+            return Err(lost_error(&self.watched.id, &loss.to_string()));
+        }
+        let core = self.watched.core.clone();
+        let timeout = self.policy.request_timeout();
+        let before = self.kept.deadline();
+        for _ in 0..IN_FLIGHT {
+            if let Err(ended) = renew_once(&core, &mut self.kept, false, timeout).await {
+                let why = loss_of(ended).to_string();
+                return Err(lost_error(&self.watched.id, &why));
+            }
+            if self.kept.deadline() != before {
+                return Ok(self.watched.id.clone());
+            }
+        }
+        Err(Error::new(
+            ErrorKind::Unreachable,
+            format!(
+                "cannot detach `{}`: {} did not answer; the lease ends by itself",
+                self.watched.id.key(),
+                core.store.describe()
+            ),
+        )
+        .with_key(self.watched.id.key().as_str())
+        .with_effect(Effect::Unknown))
+    }
+}
+
+pub(crate) fn lost_error(id: &LeaseId, why: &str) -> Error {
+    Error::new(
+        ErrorKind::Lost,
+        format!("the lease of `{}` is lost: {why}", id.key()),
+    )
+    .with_key(id.key().as_str())
+}
+
+pub(crate) fn loss_of(ended: Ended) -> Loss {
+    match ended {
+        Ended::Released => Loss::ReleasedElsewhere,
+        Ended::TakenOver(record) => Loss::TakenOver(Box::new(Held::of(&record))),
+        Ended::NoRecord => Loss::NoRecord,
+    }
+}
+
+/// Ends a grant: conditional on our id and token, retried within the call time-out.
+pub(crate) async fn release(
+    core: &Arc<Core>,
+    policy: &Policy,
+    id: &LeaseId,
+    kept: &Kept,
+) -> Result<ReleaseOutcome, Error> {
+    let started = core.clock.reading();
+    let in_time = kept.deadline().at > kept.deadline().effective_now(started);
+    let limit = started.elapsed.plus(policy.call_timeout());
+    let ours = if in_time {
+        ReleaseOutcome::Released
+    } else {
+        ReleaseOutcome::ReleasedLate
+    };
+    let mut uncertain = false;
+    let mut tries = 0;
+    loop {
+        let now = core.clock.reading();
+        let write = core.with_service(|service| kept.release(service, now));
+        let answer = core
+            .write_detached(write, now, policy.request_timeout())
+            .await;
+        tries += 1;
+        let error = match answer.result {
+            Ok(Outcome::Applied(_)) => return Ok(ours),
+            Ok(Outcome::Refused(record)) => {
+                // An earlier try of ours landed: the record shows it, or someone has taken the
+                // free key since, which before our deadline they could not otherwise.
+                if uncertain && (in_time || kept.shows_release(record.as_ref())) {
+                    return Ok(ours);
+                }
+                return Ok(match kept.ended(record.as_ref()) {
+                    Ended::Released => ReleaseOutcome::AlreadyReleased,
+                    Ended::TakenOver(record) => ReleaseOutcome::TakenOver(Held::of(&record)),
+                    Ended::NoRecord => ReleaseOutcome::NoRecord,
+                });
+            }
+            Err(error) => error,
+        };
+        uncertain |= error.effect == Effect::Unknown;
+        let next = core
+            .clock
+            .elapsed()
+            .plus(core.backoff(tries, RETRY_FIRST, RETRY_MAX));
+        if !error.kind.is_retryable() || next >= limit {
+            let passed = core.clock.elapsed().since(started.elapsed);
+            let effect = if uncertain {
+                Effect::Unknown
+            } else {
+                error.effect
+            };
+            return Err(error
+                .into_error(Operation::Release, Some(id.key().as_str()))
+                .with_effect(effect)
+                .with_effort(tries, passed));
+        }
+        debug!(key = %id.key(), %error, "release failed, trying again");
+        core.clock.sleep_until(next).await;
+    }
+}

@@ -1,0 +1,29 @@
+//! Items of the table, and records.
+
+use std::collections::{BTreeMap, HashMap};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use crate::protocol::record::{Malformed, Record, Value};
+use crate::store::StoreError;
+
+pub(super) fn record(item: &HashMap<String, AttributeValue>) -> Result<Record, StoreError> {
+    Ok(parse(item)?)
+}
+
+pub(super) fn parse(item: &HashMap<String, AttributeValue>) -> Result<Record, Malformed> {
+    let attributes: BTreeMap<&str, Value> = item
+        .iter()
+        .map(|(name, value)| (name.as_str(), self::value(value)))
+        .collect();
+    Record::parse(&attributes)
+}
+
+fn value(value: &AttributeValue) -> Value {
+    match value {
+        AttributeValue::S(text) => Value::Text(text.clone()),
+        AttributeValue::N(digits) => Value::Number(digits.clone()),
+        AttributeValue::B(bytes) => Value::Binary(bytes.as_ref().to_vec()),
+        _ => Value::Other,
+    }
+}

@@ -1,0 +1,181 @@
+//! The writes of the protocol as DynamoDB expressions.
+//!
+//! Each says exactly what [`apply`](crate::protocol::write::apply) does; the contract suite holds
+//! the two together. Every name is a placeholder, because some are reserved words.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use crate::protocol::attempt::AttemptId;
+use crate::protocol::record::{RECORD_VERSION, Seen, attribute};
+use crate::protocol::write::{Grant, Write};
+
+/// An expression with its placeholders.
+pub(super) struct Expression {
+    pub(super) update: String,
+    pub(super) condition: String,
+    pub(super) names: HashMap<String, String>,
+    pub(super) values: HashMap<String, AttributeValue>,
+}
+
+const KEY: (&str, &str) = ("#key", attribute::KEY);
+const CLIENT: (&str, &str) = ("#client", attribute::CLIENT_ID);
+const EXPIRES: (&str, &str) = ("#expires", attribute::EXPIRES_MS);
+const TTL: (&str, &str) = ("#ttl", attribute::TTL_SECONDS);
+const TOKEN: (&str, &str) = ("#token", attribute::TOKEN);
+const LEASE: (&str, &str) = ("#lease", attribute::LEASE_MS);
+const COUNT: (&str, &str) = ("#count", attribute::RENEW_COUNT);
+const VERSION: (&str, &str) = ("#version", attribute::VERSION);
+const HOLDER: (&str, &str) = ("#holder", attribute::HOLDER);
+const ACQUIRED: (&str, &str) = ("#acquired", attribute::ACQUIRED_MS);
+const DATA: (&str, &str) = ("#data", attribute::DATA);
+
+impl Expression {
+    fn new(update: &str, condition: &str) -> Self {
+        Expression {
+            update: update.to_owned(),
+            condition: condition.to_owned(),
+            names: HashMap::new(),
+            values: HashMap::new(),
+        }
+    }
+
+    fn names(mut self, names: &[(&str, &str)]) -> Self {
+        for (placeholder, name) in names {
+            self.names
+                .insert((*placeholder).to_owned(), (*name).to_owned());
+        }
+        self
+    }
+
+    fn text(mut self, placeholder: &str, text: impl ToString) -> Self {
+        self.values.insert(
+            placeholder.to_owned(),
+            AttributeValue::S(text.to_string()),
+        );
+        self
+    }
+
+    fn number(mut self, placeholder: &str, number: impl ToString) -> Self {
+        self.values.insert(
+            placeholder.to_owned(),
+            AttributeValue::N(number.to_string()),
+        );
+        self
+    }
+
+    /// Roughly the size of the item that it makes, as DynamoDB bills it.
+    pub(super) fn item_bytes(&self, key: &str) -> usize {
+        let values: usize = self
+            .values
+            .values()
+            .map(|value| match value {
+                AttributeValue::S(text) => text.len(),
+                AttributeValue::N(digits) => digits.len() / 2 + 2,
+                AttributeValue::B(bytes) => bytes.as_ref().len(),
+                _ => 0,
+            })
+            .sum();
+        let names: usize = self.names.values().map(String::len).sum();
+        key.len() + values + names
+    }
+}
+
+/// An update for every write but a withdrawal.
+pub(super) fn update(write: &Write) -> Expression {
+    match write {
+        Write::Acquire(grant) => granted(
+            grant,
+            "attribute_not_exists(#key) OR (attribute_exists(#version) AND attribute_not_exists(#client))",
+        )
+        .names(&[KEY]),
+        Write::TakeOver(grant, Seen::Native { owner, token, renew_count }) => granted(
+            grant,
+            "#client = :seen_client AND #token = :seen_token AND #count = :seen_count",
+        )
+        .text(":seen_client", owner)
+        .number(":seen_token", token)
+        .number(":seen_count", renew_count),
+        Write::TakeOver(grant, Seen::Foreign { owner, expires_at }) => granted(
+            grant,
+            "#client = :seen_client AND #expires = :seen_expires AND attribute_not_exists(#version)",
+        )
+        .text(":seen_client", owner)
+        .number(":seen_expires", expires_at.0),
+        Write::Renew { attempt, token, expires_at, ttl_seconds, .. } => Expression::new(
+            "SET #expires = :expires, #ttl = :ttl, #count = #count + :one",
+            "#client = :me AND #token = :token AND #expires < :expires",
+        )
+        .names(&[CLIENT, TOKEN, EXPIRES, TTL, COUNT])
+        .text(":me", attempt)
+        .number(":token", token)
+        .number(":expires", expires_at.0)
+        .number(":ttl", ttl_seconds)
+        .number(":one", 1),
+        Write::Release { attempt, token, ttl_seconds, .. } => owned(
+            Expression::new(
+                "SET #expires = :zero, #ttl = :ttl REMOVE #client, #holder, #data",
+                "",
+            )
+            .names(&[EXPIRES, TTL, HOLDER, DATA])
+            .number(":zero", 0)
+            .number(":ttl", ttl_seconds),
+            attempt,
+            *token,
+        ),
+        Write::Withdraw { .. } => delete(write),
+    }
+}
+
+/// The condition of a withdrawal, which deletes.
+pub(super) fn delete(write: &Write) -> Expression {
+    match write {
+        Write::Withdraw { attempt, token, .. } => {
+            owned(Expression::new("", ""), attempt, Some(*token))
+        }
+        _ => update(write),
+    }
+}
+
+fn owned(mut expression: Expression, attempt: &AttemptId, token: Option<u64>) -> Expression {
+    "#client = :me".clone_into(&mut expression.condition);
+    expression = expression.names(&[CLIENT]).text(":me", attempt);
+    if let Some(token) = token {
+        expression.condition.push_str(" AND #token = :token");
+        expression = expression.names(&[TOKEN]).number(":token", token);
+    }
+    expression
+}
+
+fn granted(grant: &Grant, condition: &str) -> Expression {
+    let mut expression = Expression::new(
+        "SET #client = :me, #expires = :expires, #ttl = :ttl, #lease = :lease, #version = :version, \
+         #holder = :holder, #acquired = :acquired, \
+         #count = if_not_exists(#count, :zero) + :one, #token = if_not_exists(#token, :seed) + :one",
+        condition,
+    )
+    .names(&[
+        CLIENT, EXPIRES, TTL, LEASE, VERSION, HOLDER, ACQUIRED, COUNT, TOKEN, DATA,
+    ])
+    .text(":me", grant.attempt)
+    .number(":expires", grant.expires_at.0)
+    .number(":ttl", grant.ttl_seconds)
+    .number(":lease", grant.lease.as_millis())
+    .number(":version", RECORD_VERSION)
+    .text(":holder", &grant.holder)
+    .number(":acquired", grant.acquired_at.0)
+    .number(":zero", 0)
+    .number(":one", 1)
+    .number(":seed", grant.seed.0.max(0));
+    match &grant.data {
+        Some(data) => {
+            expression.update.push_str(", #data = :data");
+            let blob = AttributeValue::B(Blob::new(data.to_vec()));
+            expression.values.insert(":data".to_owned(), blob);
+        }
+        None => expression.update.push_str(" REMOVE #data"),
+    }
+    expression
+}

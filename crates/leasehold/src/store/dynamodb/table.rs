@@ -1,0 +1,314 @@
+//! The lock table: made, checked, described.
+//!
+//! The one room of the store that uses the control plane. `create_table` changes nothing about a
+//! table that exists, except that it turns TTL on where it is off.
+
+use std::fmt;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+    TableDescription, TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
+};
+
+use super::{DynamoDbStore, classify};
+use crate::protocol::record::attribute;
+use crate::store::StoreError;
+
+/// How long a new table may take to become active.
+const ACTIVE_WITHIN: Duration = Duration::from_secs(120);
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What `create_table` found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Created {
+    /// The table is new.
+    New,
+    /// It was there, of the right shape.
+    Existed,
+}
+
+/// Why a table cannot be used, or not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TableError {
+    /// The hash key is another one, or there is a range key.
+    #[error(
+        "table `{table}` has the key {found}, a lock table has `LockKey` (S, HASH): use another table"
+    )]
+    KeySchema {
+        /// The table.
+        table: String,
+        /// Its key.
+        found: String,
+    },
+    /// TTL is on another attribute: records would never be deleted, or at the wrong time.
+    #[error(
+        "table `{table}` has its TTL on `{found}`, a lock table has it on `ExpireInUnixSeconds`: turn it off there first"
+    )]
+    Ttl {
+        /// The table.
+        table: String,
+        /// The attribute.
+        found: String,
+    },
+    /// TTL is off: records of keys that are never used again stay for ever. Locks are safe.
+    #[error(
+        "table `{table}` has no TTL: turn it on for `ExpireInUnixSeconds`, `leasehold init` does it"
+    )]
+    TtlOff {
+        /// The table.
+        table: String,
+    },
+    /// It did not become active.
+    #[error("table `{table}` was not active within {ACTIVE_WITHIN:?}: look at it in the console")]
+    NotActive {
+        /// The table.
+        table: String,
+    },
+    /// The service refused or did not answer.
+    #[error("{0}")]
+    Store(#[source] StoreError),
+}
+
+impl DynamoDbStore {
+    /// Creates the table if it is missing, waits until it is active, turns TTL on, and checks its
+    /// shape. Needs `dynamodb:CreateTable`, `DescribeTable`, `UpdateTimeToLive` and
+    /// `DescribeTimeToLive`.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError`] names the table and what to change. An existing table is never altered,
+    /// except for turning TTL on.
+    ///
+    /// # Cancel safety
+    ///
+    /// It can be called again.
+    pub async fn create_table(&self) -> Result<Created, TableError> {
+        let created = self.create_if_missing().await?;
+        self.wait_until_active().await?;
+        match self.check_table().await {
+            Err(TableError::TtlOff { .. }) => {
+                self.turn_ttl_on().await?;
+                Ok(created)
+            }
+            Ok(()) => Ok(created),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Checks key schema and TTL: two requests to the control plane.
+    ///
+    /// # Errors
+    ///
+    /// [`TableError`] names the table and what to change.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: it only reads.
+    pub async fn check_table(&self) -> Result<(), TableError> {
+        self.check_key(&self.describe_table().await?)?;
+        let answer = self
+            .client
+            .describe_time_to_live()
+            .table_name(self.table())
+            .send()
+            .await
+            .map_err(|error| self.failed(error))?;
+        let table = self.table().to_owned();
+        let Some(ttl) = answer.time_to_live_description() else {
+            return Err(TableError::TtlOff { table });
+        };
+        match (ttl.time_to_live_status(), ttl.attribute_name()) {
+            (
+                Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling),
+                Some(attribute::TTL_SECONDS),
+            ) => Ok(()),
+            (Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling), found) => {
+                Err(TableError::Ttl {
+                    table,
+                    found: found.unwrap_or("unknown").to_owned(),
+                })
+            }
+            _ => Err(TableError::TtlOff { table }),
+        }
+    }
+
+    async fn describe_table(&self) -> Result<TableDescription, TableError> {
+        let answer = self
+            .client
+            .describe_table()
+            .table_name(self.table())
+            .send()
+            .await
+            .map_err(|error| self.failed(error))?;
+        Ok(answer
+            .table
+            .unwrap_or_else(|| TableDescription::builder().build()))
+    }
+
+    async fn create_if_missing(&self) -> Result<Created, TableError> {
+        let key = || attribute::KEY;
+        let definition = AttributeDefinition::builder()
+            .attribute_name(key())
+            .attribute_type(ScalarAttributeType::S)
+            .build();
+        let schema = KeySchemaElement::builder()
+            .attribute_name(key())
+            .key_type(KeyType::Hash)
+            .build();
+        let request = self
+            .client
+            .create_table()
+            .table_name(self.table())
+            .billing_mode(BillingMode::PayPerRequest)
+            .set_attribute_definitions(definition.ok().map(|d| vec![d]))
+            .set_key_schema(schema.ok().map(|s| vec![s]));
+        match request.send().await {
+            Ok(_) => Ok(Created::New),
+            Err(error) if error.code() == Some("ResourceInUseException") => Ok(Created::Existed),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "waits for the control plane; nothing about leases is decided here"
+    )]
+    async fn wait_until_active(&self) -> Result<(), TableError> {
+        for _ in 0..(ACTIVE_WITHIN.as_millis() / LOOK.as_millis()) {
+            let table = self.describe_table().await?;
+            if table.table_status() == Some(&TableStatus::Active) {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Err(TableError::NotActive {
+            table: self.table().to_owned(),
+        })
+    }
+
+    async fn turn_ttl_on(&self) -> Result<(), TableError> {
+        let ttl = TimeToLiveSpecification::builder()
+            .enabled(true)
+            .attribute_name(attribute::TTL_SECONDS)
+            .build();
+        self.client
+            .update_time_to_live()
+            .table_name(self.table())
+            .set_time_to_live_specification(ttl.ok())
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| self.failed(error))
+    }
+
+    fn check_key(&self, table: &TableDescription) -> Result<(), TableError> {
+        let found: Vec<String> = table
+            .key_schema()
+            .iter()
+            .map(|element| {
+                let kind = table
+                    .attribute_definitions()
+                    .iter()
+                    .find(|d| d.attribute_name() == element.attribute_name())
+                    .map_or("?", |d| d.attribute_type().as_str());
+                format!(
+                    "`{}` ({kind}, {})",
+                    element.attribute_name(),
+                    element.key_type().as_str()
+                )
+            })
+            .collect();
+        if found == [format!("`{}` (S, HASH)", attribute::KEY)] {
+            return Ok(());
+        }
+        Err(TableError::KeySchema {
+            table: self.table().to_owned(),
+            found: found.join(", "),
+        })
+    }
+
+    fn failed<E>(&self, error: SdkError<E>) -> TableError
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        TableError::Store(classify::failure(error, self.table(), None))
+    }
+}
+
+/// The table for tools that make it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Definition<'a>(&'a str);
+
+/// The definition of a lock table of this name, for [`Definition::cloud_formation`] and the
+/// others.
+pub fn definition(table: &str) -> Definition<'_> {
+    Definition(table)
+}
+
+impl Definition<'_> {
+    /// As a CloudFormation template.
+    pub fn cloud_formation(&self) -> impl fmt::Display + use<> {
+        format!(
+            "Resources:
+  LockTable:
+    Type: AWS::DynamoDB::Table
+    DeletionPolicy: Retain
+    Properties:
+      TableName: {}
+      BillingMode: PAY_PER_REQUEST
+      AttributeDefinitions:
+        - AttributeName: LockKey
+          AttributeType: S
+      KeySchema:
+        - AttributeName: LockKey
+          KeyType: HASH
+      TimeToLiveSpecification:
+        AttributeName: ExpireInUnixSeconds
+        Enabled: true
+",
+            self.0
+        )
+    }
+
+    /// As Terraform.
+    pub fn terraform(&self) -> impl fmt::Display + use<> {
+        format!(
+            r#"resource "aws_dynamodb_table" "locks" {{
+  name         = "{}"
+  billing_mode = "PAY_PER_REQUEST"
+  hash_key     = "LockKey"
+
+  attribute {{
+    name = "LockKey"
+    type = "S"
+  }}
+
+  ttl {{
+    attribute_name = "ExpireInUnixSeconds"
+    enabled        = true
+  }}
+}}
+"#,
+            self.0
+        )
+    }
+
+    /// As the AWS CDK, in TypeScript.
+    pub fn cdk(&self) -> impl fmt::Display + use<> {
+        format!(
+            r"new dynamodb.Table(this, 'LockTable', {{
+  tableName: '{}',
+  partitionKey: {{ name: 'LockKey', type: dynamodb.AttributeType.STRING }},
+  billingMode: dynamodb.BillingMode.PAY_PER_REQUEST,
+  timeToLiveAttribute: 'ExpireInUnixSeconds',
+  removalPolicy: cdk.RemovalPolicy.RETAIN,
+}});
+",
+            self.0
+        )
+    }
+}
