@@ -8,6 +8,7 @@
 
 use std::error::Error as StdError;
 use std::fmt::{self, Debug};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -62,6 +63,33 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// Reads one page of all records, starting after `after` ([`Page::next`] of the page before).
     /// Not a snapshot: records that change meanwhile may be seen in either state.
     async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError>;
+}
+
+#[async_trait]
+impl<S: Store + ?Sized> Store for Arc<S> {
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
+
+    fn hints(&self) -> Hints {
+        (**self).hints()
+    }
+
+    async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
+        (**self).write(write).await
+    }
+
+    async fn read(
+        &self,
+        key: &str,
+        consistency: Consistency,
+    ) -> Result<Reply<Option<Record>>, StoreError> {
+        (**self).read(key, consistency).await
+    }
+
+    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+        (**self).list(after).await
+    }
 }
 
 /// Settings that suit a store. The caller's policy comes first.

@@ -1,0 +1,109 @@
+//! What the integration tests share: stores to run against.
+//!
+//! DynamoDB Local is started by `cargo xtask test`, which passes its address in
+//! `LEASEHOLD_TEST_DYNAMODB`. Where it is missing, the tests that need it fail; nothing is skipped.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses a part of it"
+)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use leasehold::clock::{Clock, SystemClock, TokioClock};
+use leasehold::store::Store;
+use leasehold::store::dynamodb::DynamoDbStore;
+use leasehold::store::memory::MemoryStore;
+use leasehold::store::sqlite::SqliteStore;
+
+/// The wall clock at the start of tests in virtual time.
+pub const VIRTUAL_START_MS: i64 = 1_790_000_000_000;
+
+/// The address of DynamoDB Local.
+pub fn endpoint() -> String {
+    std::env::var("LEASEHOLD_TEST_DYNAMODB").expect(
+        "LEASEHOLD_TEST_DYNAMODB is not set: run the tests with `cargo xtask test`, \
+         or start a server with `cargo xtask dynamodb` and set it to its address",
+    )
+}
+
+/// A client of DynamoDB Local, or of whatever listens at `endpoint`.
+pub fn client(endpoint: &str) -> Client {
+    Client::from_conf(
+        aws_sdk_dynamodb::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .endpoint_url(endpoint)
+            .region(Region::new("eu-west-1"))
+            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .build(),
+    )
+}
+
+/// A name that no other test of this run uses.
+pub fn unique(prefix: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    let now = SystemClock.elapsed().0.as_nanos();
+    format!("{prefix}-{}-{n}-{now}", std::process::id())
+}
+
+/// A new table on DynamoDB Local.
+pub async fn dynamodb() -> DynamoDbStore {
+    let store = DynamoDbStore::new(client(&endpoint()), unique("locks"));
+    store.create_table().await.expect("create the table");
+    store
+}
+
+/// A new SQLite file.
+pub fn sqlite() -> (tempfile::TempDir, SqliteStore) {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let store = SqliteStore::open(dir.path().join("locks.db")).expect("open");
+    (dir, store)
+}
+
+/// A store with the clock that its clients use.
+#[derive(Debug)]
+pub struct Kit {
+    pub name: &'static str,
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+    _dir: Option<tempfile::TempDir>,
+}
+
+impl Kit {
+    /// A memory store in the virtual time of a paused tokio runtime.
+    pub fn memory() -> Kit {
+        let clock = Arc::new(TokioClock::new(VIRTUAL_START_MS));
+        Kit {
+            name: "memory",
+            store: Arc::new(MemoryStore::with_clock(clock.clone())),
+            clock,
+            _dir: None,
+        }
+    }
+
+    /// A SQLite file in real time.
+    pub fn sqlite() -> Kit {
+        let (dir, store) = sqlite();
+        Kit {
+            name: "sqlite",
+            store: Arc::new(store),
+            clock: Arc::new(SystemClock),
+            _dir: Some(dir),
+        }
+    }
+
+    /// DynamoDB Local in real time.
+    pub async fn dynamodb() -> Kit {
+        Kit {
+            name: "dynamodb",
+            store: Arc::new(dynamodb().await),
+            clock: Arc::new(SystemClock),
+            _dir: None,
+        }
+    }
+}
