@@ -9,7 +9,9 @@ use leasehold::store::{StoreError, StoreErrorKind};
 use leasehold::{Error, ErrorKind};
 
 use crate::exit_codes;
+use crate::location::Location;
 use crate::process::SpawnError;
+use crate::voice::quoted;
 
 /// What goes to standard error, and how we end.
 #[derive(Clone, Debug)]
@@ -38,6 +40,15 @@ impl Failure {
     /// The same with what to do.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same with the whole URL of the place in commands that the hint names: the library knows the table alone.
+    pub(crate) fn at(mut self, location: &Location) -> Self {
+        if let (Some(hint), Location::DynamoDb(table)) = (&mut self.hint, location) {
+            let url = quoted(&location.to_string());
+            *hint = hint.replace(&format!("dynamodb://{}`", table.name), &format!("{url}`"));
+        }
         self
     }
 

@@ -75,7 +75,9 @@ impl Entry {
 pub(crate) fn ls(args: LsArgs, voice: &Arc<Voice>) -> Result<(), Failure> {
     let site = Site::resolve(args.store.store)?;
     let mut entries = match client(&site, voice)? {
-        Some((runtime, client)) => runtime.block_on(list(&client, args.all))?,
+        Some((runtime, client)) => runtime
+            .block_on(list(&client, args.all))
+            .map_err(|failure| failure.at(&site.location))?,
         None => Vec::new(),
     };
     entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -98,7 +100,10 @@ pub(crate) fn show(args: ShowArgs, voice: &Arc<Voice>) -> Result<(), Failure> {
     let key = Key::new(&args.name)?;
     let site = Site::resolve(args.store.store)?;
     let entry = match client(&site, voice)? {
-        Some((runtime, client)) => Entry::of(&runtime.block_on(client.inspect(key.as_str()))?),
+        Some((runtime, client)) => let status = runtime
+                .block_on(client.inspect(key.as_str()))
+                .map_err(|error| Failure::from(error).at(&site.location))?;
+            Entry::of(&status),
         None => Entry::free(key.as_str()),
     };
     if args.json {

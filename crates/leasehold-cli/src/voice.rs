@@ -152,6 +152,16 @@ pub(crate) fn plain(text: &str) -> String {
     plain
 }
 
+/// A word as a shell takes it.
+pub(crate) fn quoted(word: &str) -> String {
+    let harmless = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !word.is_empty() && !word.starts_with('-') && word.chars().all(harmless) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
 /// In one piece, so that it is not torn by what the command writes meanwhile.
 fn write(text: &str) {
     let mut stderr = io::stderr().lock();
@@ -230,6 +240,14 @@ impl Visit for Text {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_quoted_where_a_shell_needs_it() {
+        assert_eq!(quoted("nightly-report"), "nightly-report");
+        assert_eq!(quoted("dynamodb://t?a=b&c=d"), "'dynamodb://t?a=b&c=d'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
 
     #[test]
     fn nothing_steers_the_terminal() {

@@ -97,10 +97,10 @@ async fn under_lock(
             if let Some(held) = error.held() {
                 report.not_acquired(held);
             }
-            voice.note_failure(&Failure::from(error));
+            voice.note_failure(&waiting::expired(plan, &error));
             Ok(plan.conflict_code)
         }
-        Answer::Failed(error) => Err(error.into()),
+        Answer::Failed(error) => Err(Failure::from(error).at(&plan.site.location)),
         Answer::Interrupted(signal) => Ok(report.interrupted(signal)),
     };
     if report.token.is_none() {

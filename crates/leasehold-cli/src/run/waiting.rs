@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::plan::{RunPlan, Wait};
 use crate::process::{Signals, suspend_ourselves};
 use crate::times;
-use crate::voice::{Voice, Volume};
+use crate::voice::{Voice, Volume, quoted};
 
 /// How long a claim whose answer is outstanding is waited for. Too short leaves the lock to run out; too long keeps whoever
 /// pressed Ctrl-C, who may press it again.
@@ -117,14 +117,24 @@ pub(super) async fn clean_up(
     }
 }
 
-/// Why nothing was run.
+/// Why nothing was run, where we were not to wait.
 pub(super) fn busy(plan: &RunPlan, client: &LockClient, held: &Held) -> Failure {
-    let since = held.since().map_or_else(String::new, |since| {
-        format!(" since {}", times::relative(since))
-    });
+    let since = held
+        .since()
+        .map_or_else(String::new, |since| format!(" for {}", times::age(since)));
     let message = format!("{held}{since} ({})", client.describe_store());
     Failure::new(plan.conflict_code, message)
         .hint("wait for it with `-w 30s`, or for ever without `-n`")
+}
+
+/// Why nothing was run, where the wait is over.
+pub(super) fn expired(plan: &RunPlan, error: &Error) -> Failure {
+    let mut failure = Failure::from(error).hint(format!(
+        "wait longer with `-w`, or look at the holder: `leasehold show {}`",
+        quoted(plan.key.as_str())
+    ));
+    failure.code = plan.conflict_code;
+    failure
 }
 
 /// Says who is waited for: in a line that passes, on a terminal; with `-v` and no terminal, once for each holder.

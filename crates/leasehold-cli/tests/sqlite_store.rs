@@ -1,0 +1,108 @@
+//! Lock files that are not as they should be.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+
+use support::{Room, assert_message};
+
+fn refused(room: &Room, code: i32, message: &str) {
+    for arguments in [
+        &["run", "job", "--", "touch", "ran"][..],
+        &["ls"],
+        &["show", "job"],
+        &["init"],
+    ] {
+        assert_message(&room.run(arguments), code, message, "");
+    }
+    assert!(!room.has("ran"));
+}
+
+#[test]
+fn not_a_database() {
+    let room = Room::new();
+    fs::write(
+        room.path("locks.db"),
+        "a letter to my aunt, much longer than any header ".repeat(99),
+    )
+    .unwrap();
+    refused(&room, 78, "locks.db` is not a SQLite database");
+}
+
+#[test]
+fn another_programs_database() {
+    let room = Room::new();
+    let other = rusqlite::Connection::open(room.path("locks.db")).unwrap();
+    other
+        .execute_batch("CREATE TABLE aunts (name TEXT)")
+        .unwrap();
+    drop(other);
+    refused(&room, 78, "locks.db");
+}
+
+#[test]
+fn from_a_newer_version() {
+    let room = Room::new();
+    assert_eq!(room.code(&["run", "job", "--", "true"]), 0);
+    let newer = rusqlite::Connection::open(room.path("locks.db")).unwrap();
+    newer.pragma_update(None, "user_version", 4711).unwrap();
+    drop(newer);
+    refused(&room, 78, "newer");
+}
+
+#[test]
+fn no_such_directory() {
+    let room = Room::with_store("sqlite:/no/such/directory/locks.db");
+    let output = room.run(&["run", "job", "--", "true"]);
+    assert_message(
+        &output,
+        78,
+        "the directory `/no/such/directory`",
+        "mkdir -p",
+    );
+}
+
+#[test]
+fn a_directory_is_no_file() {
+    let room = Room::with_store("sqlite:/tmp");
+    assert_message(
+        &room.run(&["run", "job", "--", "true"]),
+        78,
+        "`/tmp` is a directory",
+        "locks.db",
+    );
+}
+
+#[test]
+fn not_writable_is_77() {
+    let room = Room::new();
+    assert_eq!(room.code(&["run", "job", "--", "true"]), 0);
+    fs::set_permissions(room.directory(), fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["locks.db", "locks.db-wal", "locks.db-shm"] {
+        if room.has(name) {
+            fs::set_permissions(room.path(name), fs::Permissions::from_mode(0o444)).unwrap();
+        }
+    }
+    let mut command = room.command(&["run", "job", "--", "true"]);
+    if rustix::process::geteuid().is_root() {
+        // Nothing is forbidden to root. The binary must be where others may run it.
+        let copy = room.path("leasehold");
+        fs::copy(support::BIN, &copy).unwrap();
+        command = std::process::Command::new(copy);
+        command
+            .args(["run", "job", "--store", room.store(), "--", "true"])
+            .current_dir("/")
+            .uid(65_534)
+            .gid(65_534);
+    } else {
+        fs::set_permissions(room.directory(), fs::Permissions::from_mode(0o555)).unwrap();
+    }
+    assert_message(
+        &command.output().unwrap(),
+        77,
+        "locks.db",
+        "let this user write",
+    );
+}

@@ -1,0 +1,260 @@
+//! The real binary, processes that talk to a test by files, and waits for conditions.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::disallowed_methods, reason = "real processes need real time")]
+#![allow(unreachable_pub, reason = "a module of tests is no API")]
+
+pub mod dynamo;
+pub mod net;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use serde_json::Value;
+
+pub const BIN: &str = env!("CARGO_BIN_EXE_leasehold");
+
+/// How long anything may take; a bound, not a wait.
+pub const PATIENCE: Duration = Duration::from_secs(40);
+
+/// A short lease that adds up: a third + a sixth + grace + margin of 1 s.
+pub const SHORT: [&str; 4] = ["--lease", "3s", "--grace", "300ms"];
+
+/// The binary with nothing of the outer world in its environment.
+pub fn leasehold<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
+    let mut command = Command::new(BIN);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("LEASEHOLD_") || text.starts_with("AWS_") {
+            command.env_remove(&name);
+        }
+    }
+    command
+        .args(arguments)
+        .env("AWS_CONFIG_FILE", "/dev/null")
+        .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Waits for a condition, not for time to pass.
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "waited too long for: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A directory with a lock file of its own, and the files by which a test and its processes talk.
+pub struct Room {
+    directory: tempfile::TempDir,
+    store: String,
+}
+
+impl Room {
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = format!("sqlite:{}/locks.db", directory.path().display());
+        Self { directory, store }
+    }
+
+    /// The same with another store.
+    pub fn with_store(store: &str) -> Self {
+        Self {
+            store: store.to_owned(),
+            ..Self::new()
+        }
+    }
+
+    pub fn store(&self) -> &str {
+        &self.store
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory().join(name)
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.path(name).exists()
+    }
+
+    pub fn touch(&self, name: &str) {
+        fs::write(self.path(name), "").unwrap();
+    }
+
+    pub fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    /// The number that a process wrote into a file, once it is complete.
+    pub fn pid(&self, name: &str) -> Pid {
+        let mut pid = None;
+        until(name, || {
+            pid = self
+                .text(name)
+                .strip_suffix('\n')
+                .and_then(|text| text.parse().ok())
+                .and_then(Pid::from_raw);
+            pid.is_some()
+        });
+        pid.unwrap()
+    }
+
+    /// The binary on this room's store.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = leasehold(arguments);
+        command
+            .env("LEASEHOLD_STORE", &self.store)
+            .env("XDG_STATE_HOME", self.path("state"))
+            .current_dir(self.directory());
+        if self.store.starts_with("dynamodb:") {
+            command
+                .env("AWS_ACCESS_KEY_ID", "test")
+                .env("AWS_SECRET_ACCESS_KEY", "test");
+        }
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let output = self.command(arguments).output().unwrap();
+        assert_eq!(output.status.signal(), None, "{output:?}");
+        output
+    }
+
+    pub fn code(&self, arguments: &[&str]) -> i32 {
+        self.run(arguments).status.code().unwrap()
+    }
+
+    /// `run job … -c LINE`, in the background.
+    pub fn start(&self, options: &[&str], line: &str) -> Wrapper {
+        let arguments = [&["run", "job"], options, &["-c", line]].concat();
+        Wrapper(self.command(&arguments).spawn().unwrap())
+    }
+
+    /// The lock `job`, as `show --json` has it.
+    pub fn job(&self) -> Value {
+        let output = self.run(&["show", "job", "--json"]);
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// The report that `--report report` wrote.
+    pub fn report(&self) -> Value {
+        serde_json::from_str(&self.text("report")).unwrap()
+    }
+}
+
+/// A running wrapper; killed when a test fails, and its command with it.
+pub struct Wrapper(pub Child);
+
+impl Wrapper {
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.0)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    pub fn running(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+
+    pub fn ended(&mut self) -> i32 {
+        until("the wrapper's end", || !self.running());
+        let status = self.0.wait().unwrap();
+        status.code().unwrap_or_else(|| panic!("{status:?}"))
+    }
+
+    /// What it wrote to standard error until its end.
+    pub fn stderr(&mut self) -> String {
+        let mut text = String::new();
+        let mut stderr = self.0.stderr.take().unwrap();
+        stderr.read_to_string(&mut text).unwrap();
+        text
+    }
+}
+
+impl Drop for Wrapper {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+pub fn state(pid: Pid) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+pub fn alive(pid: Pid) -> bool {
+    test_kill_process(pid).is_ok() && state(pid).is_some_and(|state| state != 'Z')
+}
+
+/// Waits for `file` in a shell line, without being a busy loop.
+pub fn wait_line(file: &str) -> String {
+    format!("until [ -e {file} ]; do sleep 0.02; done")
+}
+
+/// Ends the grant of `job` behind the holder's back, who notices at its next renewal.
+pub fn take_away(room: &Room) {
+    use leasehold::store::sqlite::SqliteStore;
+    use leasehold::store::{Consistency, Store};
+
+    let path = room.store().strip_prefix("sqlite:").expect("a lock file");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let store = SqliteStore::open(path).unwrap();
+        let record = store
+            .read("job", Consistency::Strong)
+            .await
+            .unwrap()
+            .value
+            .unwrap();
+        let id = format!(
+            "1:{}:{}:0:job",
+            record.owner.as_ref().unwrap(),
+            record.token().unwrap()
+        );
+        let client = leasehold::LockClient::new(store);
+        let outcome = client.release(&id.parse().unwrap()).await.unwrap();
+        assert!(outcome.is_released(), "{outcome:?}");
+    });
+}
+
+/// Asserts that a message has our form: `leasehold: fragment` without a full stop, and perhaps a hint.
+#[track_caller]
+pub fn assert_message(output: &Output, code: i32, message: &str, hint: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    let first = stderr.lines().next().unwrap_or_default();
+    assert!(
+        first.starts_with("leasehold: ") && !first.ends_with('.'),
+        "{stderr}"
+    );
+    assert!(stderr.contains(message), "no `{message}` in: {stderr}");
+    let hints: Vec<_> = stderr
+        .lines()
+        .filter_map(|line| line.strip_prefix("hint: "))
+        .collect();
+    assert!(
+        hints.iter().any(|line| line.contains(hint)),
+        "no hint `{hint}` in: {stderr}"
+    );
+    assert!(output.stdout.is_empty(), "{output:?}");
+}

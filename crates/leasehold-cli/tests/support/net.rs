@@ -1,0 +1,150 @@
+//! Servers that are not as they should be: one that never answers, one that always says the same, and a way to a good one that
+//! can be slowed down and cut.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// Takes connections and requests, and never answers.
+pub fn black_hole() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        let mut kept = Vec::new();
+        for stream in listener.incoming().flatten() {
+            kept.push(stream);
+        }
+    });
+    address
+}
+
+/// A port where nobody listens.
+pub fn nobody() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+/// Answers every request with this status and this DynamoDB error.
+pub fn always(status: u16, error: &str, message: &str) -> String {
+    let body =
+        format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{error}","message":"{message}"}}"#);
+    let answer = format!(
+        "HTTP/1.1 {status} X\r\nContent-Type: application/x-amz-json-1.0\r\nConnection: close\r\n\
+         Date: Mon, 23 Nov 2026 12:00:00 GMT\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let answer = answer.clone();
+            thread::spawn(move || {
+                if whole_request(&mut stream) {
+                    let _sent = stream.write_all(answer.as_bytes());
+                    let _sent = stream.shutdown(Shutdown::Write);
+                    // Until the other side closes, so that the answer is not reset away.
+                    let _rest = stream.read(&mut [0; 16]);
+                }
+            });
+        }
+    });
+    address
+}
+
+fn whole_request(stream: &mut TcpStream) -> bool {
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => return false,
+            Ok(count) => seen.extend_from_slice(&buffer[..count]),
+        }
+        let text = String::from_utf8_lossy(&seen);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head
+                .lines()
+                .filter_map(|line| line.split_once(':'))
+                .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+                .and_then(|(_, value)| value.trim().parse().ok())
+                .unwrap_or(0);
+            if body.len() >= length {
+                return true;
+            }
+        }
+    }
+}
+
+/// A way to a server.
+#[derive(Clone, Debug)]
+pub struct Way {
+    pub address: String,
+    delay_ms: Arc<AtomicU64>,
+    cut: Arc<AtomicBool>,
+    answers: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Way {
+    /// To this server, open and fast.
+    pub fn to(server: &str) -> Way {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let way = Way {
+            address: listener.local_addr().unwrap().to_string(),
+            delay_ms: Arc::default(),
+            cut: Arc::default(),
+            answers: Arc::default(),
+            requests: Arc::default(),
+        };
+        let (server, here) = (server.to_owned(), way.clone());
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let server = TcpStream::connect(&server).unwrap();
+                let (there, back) = (here.clone(), here.clone());
+                let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                thread::spawn(move || there.pump(from, to, false));
+                thread::spawn(move || back.pump(server, client, true));
+            }
+        });
+        way
+    }
+
+    /// Every answer takes this much longer.
+    pub fn delay(&self, delay: Duration) {
+        let millis = u64::try_from(delay.as_millis()).unwrap();
+        self.delay_ms.store(millis, Ordering::SeqCst);
+    }
+
+    /// From now on nothing gets through, in either direction, and nobody is told.
+    pub fn cut(&self) {
+        self.cut.store(true, Ordering::SeqCst);
+    }
+
+    /// How many requests have come, roughly: pieces of them.
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+
+    fn pump(&self, mut from: TcpStream, mut to: TcpStream, back: bool) {
+        let mut buffer = [0; 65_536];
+        while let Ok(count) = from.read(&mut buffer) {
+            if count == 0 {
+                break;
+            }
+            let count_as = if back { &self.answers } else { &self.requests };
+            count_as.fetch_add(1, Ordering::SeqCst);
+            if back {
+                thread::sleep(Duration::from_millis(self.delay_ms.load(Ordering::SeqCst)));
+            }
+            if self.cut.load(Ordering::SeqCst) {
+                continue;
+            }
+            if to.write_all(&buffer[..count]).is_err() {
+                break;
+            }
+        }
+        let _closed = to.shutdown(Shutdown::Write);
+    }
+}

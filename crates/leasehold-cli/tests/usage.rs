@@ -1,0 +1,321 @@
+//! Bad input: refused with a clear message, before anything is locked.
+
+mod support;
+
+use std::fs;
+
+use support::{Room, assert_message, leasehold};
+
+fn refused(arguments: &[&str], code: i32, message: &str, hint: &str) {
+    let room = Room::new();
+    assert_message(&room.run(arguments), code, message, hint);
+    assert!(!room.has("locks.db"), "the store was touched");
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    for arguments in [["--help"], ["--version"], ["-h"]] {
+        let output = leasehold(&arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        assert!(!output.stdout.is_empty() && output.stderr.is_empty());
+    }
+    let help = leasehold(&["run", "--help"]).output().unwrap();
+    let text = String::from_utf8(help.stdout).unwrap();
+    for code in [64, 69, 75, 76, 77, 78, 124, 125, 126, 127] {
+        assert!(
+            text.contains(&format!("\n  {code} ")),
+            "{code} is not in: {text}"
+        );
+    }
+    // Help alone is an error where a verb was needed.
+    let output = leasehold::<&str>(&[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn usage_errors_are_64() {
+    refused(
+        &["lock"],
+        64,
+        "unrecognized subcommand 'lock'",
+        "leasehold --help",
+    );
+    refused(&["run"], 64, "required arguments", "leasehold run --help");
+    refused(
+        &["run", "x"],
+        64,
+        "required arguments",
+        "leasehold run --help",
+    );
+    refused(
+        &["run", "x", "true"],
+        64,
+        "unexpected argument 'true'",
+        "after `--`",
+    );
+    refused(
+        &["run", "x", "--no-such", "--", "true"],
+        64,
+        "--no-such",
+        "leasehold run --help",
+    );
+    refused(
+        &["run", "x", "-n", "-w", "1s", "--", "true"],
+        64,
+        "cannot be used with",
+        "--help",
+    );
+    refused(
+        &["run", "x", "-q", "-v", "--", "true"],
+        64,
+        "cannot be used with",
+        "--help",
+    );
+    refused(
+        &["run", "x", "-c", "true", "--", "true"],
+        64,
+        "cannot be used with",
+        "--help",
+    );
+    refused(
+        &["run", "x", "-E", "256", "--", "true"],
+        64,
+        "256",
+        "--help",
+    );
+    refused(
+        &["run", "x", "--signal", "NONE", "--", "true"],
+        64,
+        "unknown signal",
+        "`TERM`",
+    );
+    refused(
+        &["run", "x", "--on-lost", "cry", "--", "true"],
+        64,
+        "cry",
+        "--help",
+    );
+    refused(&["show"], 64, "required arguments", "leasehold show --help");
+    refused(
+        &["init", "--print", "pulumi"],
+        64,
+        "pulumi",
+        "leasehold init --help",
+    );
+}
+
+#[test]
+fn keys_have_1_to_1024_bytes() {
+    refused(
+        &["run", "", "--", "true"],
+        64,
+        "the key is empty",
+        "another name",
+    );
+    refused(
+        &["run", &"k".repeat(1025), "--", "true"],
+        64,
+        "has 1025 bytes",
+        "another name",
+    );
+    refused(&["show", ""], 64, "the key is empty", "");
+    assert_eq!(
+        Room::new().code(&["run", &"k".repeat(1024), "--", "true"]),
+        0
+    );
+}
+
+#[test]
+fn durations_need_a_unit() {
+    for option in [
+        "-w",
+        "--lease",
+        "--grace",
+        "--check-delay",
+        "--hold-at-least",
+        "--max-hold",
+    ] {
+        refused(
+            &["run", "x", option, "15", "--", "true"],
+            64,
+            "a duration needs a unit",
+            "`15s`",
+        );
+        refused(
+            &["run", "x", option, "soon", "--", "true"],
+            64,
+            "not a duration",
+            "`20s`",
+        );
+    }
+    let room = Room::new();
+    let all = [
+        "run",
+        "x",
+        "-w",
+        "1m30s",
+        "--lease",
+        "30s",
+        "--grace",
+        "500ms",
+        "--check-delay",
+        "100ms",
+        "--hold-at-least",
+        "1ms",
+        "--max-hold",
+        "1h",
+        "--strict",
+        "--label",
+        "me",
+        "--signal",
+        "sigint",
+        "--on-lost",
+        "warn",
+        "--",
+        "true",
+    ];
+    let output = room.run(&all);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn sums_that_do_not_add_up_are_refused_and_shown() {
+    refused(
+        &["run", "x", "--lease", "5s", "--", "true"],
+        78,
+        "grace 5s + margin 1s",
+        "set `--lease` to",
+    );
+    refused(
+        &["run", "x", "--grace", "1m", "--", "true"],
+        78,
+        "a lease of 20s",
+        "make `--grace` smaller",
+    );
+    refused(
+        &["run", "x", "--lease", "0", "--", "true"],
+        78,
+        "the lease is 0",
+        "`--lease`",
+    );
+    refused(
+        &["run", "x", "--lease", "100000h", "--", "true"],
+        78,
+        "overflow",
+        "",
+    );
+    refused(
+        &["run", "x", "--check-delay", "0s", "--", "true"],
+        78,
+        "busy loop",
+        "",
+    );
+    refused(
+        &[
+            "run",
+            "x",
+            "--max-hold",
+            "1s",
+            "--hold-at-least",
+            "2s",
+            "--",
+            "true",
+        ],
+        64,
+        "--max-hold is shorter",
+        "longer",
+    );
+}
+
+#[test]
+fn store_urls_that_are_unknown_list_the_known() {
+    for (url, message, hint) in [
+        (
+            "redis://x",
+            "unknown store scheme `redis`",
+            "`sqlite:PATH` or `dynamodb://TABLE",
+        ),
+        ("locks.db", "starts with its scheme", "`sqlite:PATH`"),
+        ("", "is empty", "`sqlite:PATH`"),
+        (
+            "sqlite:",
+            "path of the lock file is missing",
+            "`sqlite:PATH`",
+        ),
+        (
+            "dynamodb://",
+            "name of the table is missing",
+            "`dynamodb://TABLE`",
+        ),
+        (
+            "dynamodb://t?regoin=x",
+            "unknown store parameter `regoin`",
+            "`region`, `endpoint` and `profile`",
+        ),
+        (
+            "dynamodb://t?region=",
+            "`region` is empty",
+            "`region=VALUE`",
+        ),
+        (
+            "dynamodb://t?endpoint=localhost:8000",
+            "is not a URL",
+            "endpoint=http",
+        ),
+    ] {
+        refused(
+            &["run", "x", "--store", url, "--", "true"],
+            64,
+            message,
+            hint,
+        );
+        refused(&["ls", "--store", url], 64, message, hint);
+        let output = leasehold(&["ls"])
+            .env("LEASEHOLD_STORE", url)
+            .output()
+            .unwrap();
+        assert_message(&output, 64, message, hint);
+    }
+}
+
+#[test]
+fn without_a_store_it_is_a_file_in_the_state_directory() {
+    use std::os::unix::fs::PermissionsExt;
+    let room = Room::new();
+    let with = |name: &str, value: &str| {
+        let mut command = leasehold(&["run", "x", "-c", "echo $LEASEHOLD_STORE"]);
+        command
+            .env_remove("XDG_STATE_HOME")
+            .env("HOME", room.path("home"));
+        let output = command.env(name, value).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let state = room.path("state").to_str().unwrap().to_owned();
+    assert_eq!(
+        with("XDG_STATE_HOME", &state),
+        format!("sqlite:{state}/leasehold/locks.db\n")
+    );
+    let mode = fs::metadata(room.path("state/leasehold"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o700);
+    let home = format!(
+        "sqlite:{}/.local/state/leasehold/locks.db\n",
+        room.path("home").display()
+    );
+    assert_eq!(with("UNRELATED", ""), home);
+    // Relative paths are to be ignored.
+    assert_eq!(with("XDG_STATE_HOME", "relative"), home);
+    let mut homeless = leasehold(&["ls"]);
+    homeless.env_remove("XDG_STATE_HOME").env_remove("HOME");
+    assert_message(
+        &homeless.output().unwrap(),
+        78,
+        "no place for locks",
+        "`--store sqlite:PATH`",
+    );
+}
