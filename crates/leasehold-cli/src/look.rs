@@ -100,10 +100,12 @@ pub(crate) fn show(args: ShowArgs, voice: &Arc<Voice>) -> Result<(), Failure> {
     let key = Key::new(&args.name)?;
     let site = Site::resolve(args.store.store)?;
     let entry = match client(&site, voice)? {
-        Some((runtime, client)) => let status = runtime
+        Some((runtime, client)) => {
+            let status = runtime
                 .block_on(client.inspect(key.as_str()))
                 .map_err(|error| Failure::from(error).at(&site.location))?;
-            Entry::of(&status),
+            Entry::of(&status)
+        }
         None => Entry::free(key.as_str()),
     };
     if args.json {
