@@ -321,13 +321,13 @@ impl Keeper {
                 let outcome = match loss {
                     // Nothing of ours is left to release.
                     Some(Loss::TakenOver(held)) => Ok(ReleaseOutcome::TakenOver(*held)),
-                    _ => self.release().await,
+                    _ => self.release(loss.is_none()).await,
                 };
                 drop(tell.send(outcome));
             }
             Finish::Dropped(DropPolicy::Release) => {
                 if !matches!(loss, Some(Loss::TakenOver(_)))
-                    && let Err(error) = self.release().await
+                    && let Err(error) = self.release(loss.is_none()).await
                 {
                     warn!(key = %self.watched.id.key(), %error, "a dropped lease could not be released, it ends by itself");
                 }
@@ -357,8 +357,9 @@ impl Keeper {
         }
     }
 
-    async fn release(&self) -> Result<ReleaseOutcome, Error> {
-        release(&self.watched.core, &self.policy, &self.watched.id, &self.kept).await
+    async fn release(&self, held: bool) -> Result<ReleaseOutcome, Error> {
+        let watched = &self.watched;
+        release(&watched.core, &self.policy, &watched.id, &self.kept, held).await
     }
 
     /// Leaves the grant to itself; where the store ties it to this process, that is undone first.
@@ -407,15 +408,18 @@ pub(crate) fn loss_of(ended: Ended) -> Loss {
     }
 }
 
-/// Ends a grant: conditional on our id and token, retried within the call time-out.
+/// Ends a grant: conditional on our id and token, retried within the call time-out. `held` says
+/// that its guard believed in it until now, so that nobody but this very release can have ended it
+/// before its deadline: the service may apply our request twice and answer the second one.
 pub(crate) async fn release(
     core: &Arc<Core>,
     policy: &Policy,
     id: &LeaseId,
     kept: &Kept,
+    held: bool,
 ) -> Result<ReleaseOutcome, Error> {
     let started = core.clock.reading();
-    let in_time = kept.deadline().at > kept.deadline().effective_now(started);
+    let in_time = held && kept.deadline().at > kept.deadline().effective_now(started);
     let limit = started.elapsed.plus(policy.call_timeout());
     let ours = if in_time {
         ReleaseOutcome::Released
@@ -436,7 +440,8 @@ pub(crate) async fn release(
             Ok(Outcome::Refused(record)) => {
                 // An earlier try of ours landed: the record shows it, or someone has taken the
                 // free key since, which before our deadline they could not otherwise.
-                if uncertain && (in_time || kept.shows_release(record.as_ref())) {
+                let shown = kept.shows_release(record.as_ref());
+                if (shown && (in_time || uncertain)) || (in_time && uncertain) {
                     return Ok(ours);
                 }
                 return Ok(match kept.ended(record.as_ref()) {
