@@ -67,9 +67,8 @@ pub(crate) enum Acquired {
 /// Carries out an order. Dropping this future ends the acquisition: see the module's docs.
 pub(crate) async fn acquire(core: &Arc<Core>, order: Order) -> Result<Acquired, Error> {
     if core.shut.is_cancelled() {
-        return Err(
-            Error::new(ErrorKind::ShutDown, "the client was shut down").with_key(order.key.as_str())
-        );
+        return Err(Error::new(ErrorKind::ShutDown, "the client was shut down")
+            .with_key(order.key.as_str()));
     }
     let gone = CancellationToken::new();
     let caller = gone.clone().drop_guard();

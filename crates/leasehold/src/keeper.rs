@@ -123,29 +123,35 @@ pub(crate) fn keep(core: &Arc<Core>, policy: &Policy, id: LeaseId, kept: Kept) -
     Lease::new(watched, finish, ask, policy.drop_policy())
 }
 
-/// Renews a grant once, before it has a keeper.
+/// Renews a grant once, outside of its keeper's loop; whether that was acknowledged.
 pub(crate) async fn renew_once(
     core: &Arc<Core>,
     kept: &mut Kept,
     bound_to_process: bool,
     timeout: Duration,
-) -> Result<(), Ended> {
+) -> Result<bool, Ended> {
     let now = core.clock.reading();
     let (sent, write) = core.with_service(|service| kept.renew(service, now, bound_to_process));
     let answer = core.write_detached(write, now, timeout).await;
     let now = core.clock.elapsed();
     match answer.result {
-        Ok(Outcome::Applied(_)) => core.with_service(|service| kept.renewed(&sent, service, now)),
+        Ok(Outcome::Applied(_)) => {
+            core.with_service(|service| kept.renewed(&sent, service, now));
+            Ok(true)
+        }
         Ok(Outcome::Refused(record)) => {
-            let refused = core
-                .with_service(|service| kept.renewal_refused(record.as_ref(), service, now));
-            if let RenewalRefused::Lost(ended) = refused {
-                return Err(ended);
+            let refused =
+                core.with_service(|service| kept.renewal_refused(record.as_ref(), service, now));
+            match refused {
+                RenewalRefused::StillOurs => Ok(true),
+                RenewalRefused::Lost(ended) => Err(ended),
             }
         }
-        Err(error) => debug!(%error, "renewal failed"),
+        Err(error) => {
+            debug!(%error, "renewal failed");
+            Ok(false)
+        }
     }
-    Ok(())
 }
 
 /// Marks the lease lost when the keeper ends without having been told to: a panic, or the end of
@@ -243,9 +249,8 @@ impl Keeper {
     fn send_renewal(&mut self) {
         let core = &self.watched.core;
         let now = core.clock.reading();
-        let (sent, write) = core.with_service(|service| {
-            self.kept.renew(service, now, self.bound_to_process)
-        });
+        let (sent, write) =
+            core.with_service(|service| self.kept.renew(service, now, self.bound_to_process));
         core.send(write, now, sent, &self.post);
         self.unanswered += 1;
         // Without an answer by then, another one is sent.
@@ -369,14 +374,14 @@ impl Keeper {
         }
         let core = self.watched.core.clone();
         let timeout = self.policy.request_timeout();
-        let before = self.kept.deadline();
         for _ in 0..IN_FLIGHT {
-            if let Err(ended) = renew_once(&core, &mut self.kept, false, timeout).await {
-                let why = loss_of(ended).to_string();
-                return Err(lost_error(&self.watched.id, &why));
-            }
-            if self.kept.deadline() != before {
-                return Ok(self.watched.id.clone());
+            match renew_once(&core, &mut self.kept, false, timeout).await {
+                Ok(true) => return Ok(self.watched.id.clone()),
+                Ok(false) => {}
+                Err(ended) => {
+                    let why = loss_of(ended).to_string();
+                    return Err(lost_error(&self.watched.id, &why));
+                }
             }
         }
         Err(Error::new(

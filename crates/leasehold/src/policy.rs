@@ -458,9 +458,11 @@ impl Policy {
         );
         // interval and default timeout scale with the lease; this is on the safe side of both.
         let needed = ((s.grace + margin) * 2).max(s.lease) + Duration::from_millis(100);
-        Err(Error::new(ErrorKind::Configuration, message).with_hint(format!(
-            "set `lease` to {needed:?} or more, or make `grace` or `margin` smaller"
-        )))
+        Err(
+            Error::new(ErrorKind::Configuration, message).with_hint(format!(
+                "set `lease` to {needed:?} or more, or make `grace` or `margin` smaller"
+            )),
+        )
     }
 }
 

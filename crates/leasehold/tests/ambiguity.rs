@@ -163,10 +163,7 @@ async fn a_late_request_of_an_abandoned_acquire_is_released_when_it_lands() {
     let locks = lab.client(Policy::default());
     lab.faulty.plan(
         Operation::Acquire,
-        [
-            Fault::DelayRequest(ms(15_000)),
-            Fault::AccessDenied,
-        ],
+        [Fault::DelayRequest(ms(15_000)), Fault::AccessDenied],
     );
     let error = locks.try_acquire("k").await.expect_err("access denied");
     assert_eq!(error.effect(), Effect::Unknown);

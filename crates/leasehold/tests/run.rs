@@ -82,8 +82,10 @@ async fn work_is_ended_when_the_lease_is_lost() {
     // Pains 2 and 3: nobody tells the work, or too late.
     let lab = Lab::new();
     let locks = lab.client(Policy::default());
-    lab.faulty
-        .plan(Operation::Renew, std::iter::repeat_n(Fault::LoseRequest, 1_000));
+    lab.faulty.plan(
+        Operation::Renew,
+        std::iter::repeat_n(Fault::LoseRequest, 1_000),
+    );
     let start = lab.clock_now();
     let error = locks
         .run("k", |scope| async move {

@@ -151,9 +151,7 @@ impl Lab {
     }
 
     pub async fn sleep(&self, by: Duration) {
-        self.clock
-            .sleep_until(self.clock.elapsed().plus(by))
-            .await;
+        self.clock.sleep_until(self.clock.elapsed().plus(by)).await;
     }
 
     /// Waits, in virtual time, until nobody holds the key.
