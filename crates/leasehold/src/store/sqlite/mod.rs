@@ -1,1 +1,189 @@
-//! Locks in a SQLite file.
+//! Locks in a SQLite file, for the processes of one machine.
+//!
+//! The store for those who need no cloud. It differs from the others in two ways, both from the
+//! fact that everyone who uses the file runs on one kernel:
+//!
+//! - **Time is exact.** Service time is the kernel's clock since the boot, the same for every
+//!   process and container, which nobody can set; the wall clock only names it. A reboot proves
+//!   that every earlier holder is dead.
+//! - **Death is visible.** A grant that is bound to its process ends with it: a contender sees at
+//!   once that the holder was killed, and need not wait for its lease.
+//!
+//! Invariants: S1 and S2 rest on SQLite's transactions (`synchronous=FULL`) and on [`apply`] under
+//! them, not on any clock; a living process is never taken for dead, and where that cannot be
+//! known for certain (another pid namespace, a hidden boot id) the lease decides.
+//!
+//! | file | is for |
+//! |---|---|
+//! | `worker` | the thread that owns the connection |
+//! | `database` | the connection: opening, transactions, service time |
+//! | `schema` | tables and rows |
+//! | `sweep` | deleting what is past its retention |
+//! | `busy` | waiting for other processes |
+//! | `boot`, `process` | which boot this is; who is dead |
+//! | `place` | which file systems will do |
+//! | `error` | what SQLite's errors mean |
+//!
+//! [`apply`]: crate::protocol::write::apply
+
+mod boot;
+mod busy;
+mod database;
+mod error;
+mod place;
+mod process;
+mod schema;
+mod sweep;
+mod worker;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot};
+
+use self::database::Database;
+use self::worker::{Answer, Job, Order};
+use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind};
+use crate::clock::{Clock, SystemClock};
+use crate::error::Effect;
+use crate::key::MAX_KEY_BYTES;
+use crate::protocol::record::Record;
+use crate::protocol::write::Write;
+
+/// How long a call waits for the file while others have it locked. A write of one of us takes less
+/// than a millisecond, so this is met only when a foreign program keeps a transaction open.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Lock records in a SQLite file. Clones share one connection, which a thread of its own serves
+/// until the last of them is dropped.
+///
+/// Do not copy, move or delete the file while it is in use, and do not open a store before a
+/// `fork` and use it after: both are refused as soon as they are noticed.
+#[derive(Clone, Debug)]
+pub struct SqliteStore {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    orders: mpsc::Sender<Order>,
+    opened_by: u32,
+}
+
+impl SqliteStore {
+    /// Opens a lock file and creates it if there is none; its directory must exist. Takes a few
+    /// milliseconds, or up to 5 s while another program has the file locked, and needs no runtime.
+    ///
+    /// # Errors
+    ///
+    /// - [`StoreErrorKind::Configuration`]: the path is empty, a directory, in a directory that
+    ///   does not exist or on a file system that machines share; the file is no database, one of
+    ///   another program, damaged, or written by a newer leasehold; the disk is full.
+    /// - [`StoreErrorKind::AccessDenied`]: the file or its directory may not be written.
+    /// - [`StoreErrorKind::Unavailable`]: the file stayed locked, or could not be read.
+    pub fn open(path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
+        let path = place::checked(path.as_ref())?;
+        let database = Database::open(&path, SystemClock.elapsed().plus(PATIENCE))?;
+        let orders = worker::start(database, &path)?;
+        Ok(SqliteStore {
+            inner: Arc::new(Inner {
+                path,
+                orders,
+                opened_by: std::process::id(),
+            }),
+        })
+    }
+
+    /// The file, as an absolute path.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<Reply<T>, StoreError> {
+        let file = self.inner.path.display();
+        // A forked child has no thread that would answer.
+        if std::process::id() != self.inner.opened_by {
+            return Err(error::configuration(format!(
+                "the lock file `{file}` was opened before this process was forked"
+            ))
+            .with_hint("open the store after the fork"));
+        }
+        let until = SystemClock.elapsed().plus(PATIENCE);
+        let (answer, answered) = oneshot::channel();
+        let order = Order {
+            job: job(answer),
+            until,
+        };
+        let ended = |effect| {
+            StoreError::new(
+                StoreErrorKind::Other,
+                effect,
+                format!("the thread of the lock file `{file}` has ended"),
+            )
+        };
+        if self.inner.orders.send(order).await.is_err() {
+            return Err(ended(Effect::NotApplied));
+        }
+        answered.await.map_err(|_| ended(Effect::Unknown))?
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn describe(&self) -> String {
+        format!("sqlite file `{}`", self.inner.path.display())
+    }
+
+    fn hints(&self) -> Hints {
+        Hints {
+            // No F# client looks at a file, and all of us share one clock.
+            pad: Duration::ZERO,
+            // A look costs some 20 microseconds and nobody bills it: 1 ms notices a release at
+            // about the price of a cycle, 20 ms keeps a hundred waiters below 5000 looks a second.
+            check_delay: Duration::from_millis(1),
+            check_delay_max: Duration::from_millis(20),
+        }
+    }
+
+    async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
+        check_key(write.key())?;
+        self.ask(|answer| Job::Write(write, answer)).await
+    }
+
+    async fn read(
+        &self,
+        key: &str,
+        consistency: Consistency,
+    ) -> Result<Reply<Option<Record>>, StoreError> {
+        check_key(key)?;
+        // Every read sees what was committed before it; the units only tell what was asked for.
+        let units = match consistency {
+            Consistency::Eventual => 0.5,
+            Consistency::Strong => 1.0,
+        };
+        let key = key.to_owned();
+        self.ask(|answer| Job::Read { key, units, answer }).await
+    }
+
+    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+        self.ask(|answer| Job::List { after, answer }).await
+    }
+}
+
+fn check_key(key: &str) -> Result<(), StoreError> {
+    if (1..=MAX_KEY_BYTES).contains(&key.len()) {
+        return Ok(());
+    }
+    let message = format!(
+        "a key has 1 to {MAX_KEY_BYTES} bytes, this one has {}",
+        key.len()
+    );
+    Err(StoreError::new(
+        StoreErrorKind::InvalidInput,
+        Effect::NotApplied,
+        message,
+    ))
+}

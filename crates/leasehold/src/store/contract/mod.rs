@@ -1,0 +1,267 @@
+//! The contract suite: what every [`Store`] must do, as tests that its authors run.
+//!
+//! [`run_all`] plays every write against every state of a record that its condition tells apart,
+//! looks at answers, reads, listings and stamps, lets tasks race for a key, and ends with a long
+//! random run against the reference, [`apply`](crate::protocol::write::apply). It panics on the
+//! first difference and says which.
+//!
+//! It takes a store on real clocks (stamps are compared with this host's elapsed clock) inside a
+//! tokio runtime, and touches only keys that begin with the given scope, so that tests can share a
+//! table; two runs at once need two scopes. Invariant of the suite itself: it assumes nothing that
+//! [`Store`] does not promise. Tokens are seeded in growing order, as service time is, because a
+//! store may raise a seed to keep tokens growing.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! use std::sync::Arc;
+//! use leasehold::store::{contract, memory::MemoryStore};
+//!
+//! contract::run_all(Arc::new(MemoryStore::new()), "doc/").await;
+//! # }
+//! ```
+
+mod answers;
+mod conditions;
+mod model;
+mod races;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use super::{Consistency, Outcome, Store};
+use crate::protocol::attempt::AttemptId;
+use crate::protocol::record::{Record, Seen, State};
+use crate::protocol::time::ServiceTime;
+use crate::protocol::write::{Grant, Write};
+
+pub use self::model::against_the_model;
+
+/// Runs every test of the contract. Leaves records behind, all of them released but a few.
+///
+/// # Panics
+///
+/// When the store breaks its contract, or a call fails.
+pub async fn run_all(store: Arc<dyn Store>, scope: &str) {
+    macro_rules! run {
+        ($($room:ident::$test:ident),* $(,)?) => {$(
+            // Shown by the test harness when something fails.
+            println!("contract of {}: {}::{}", store.describe(), stringify!($room), stringify!($test));
+            $room::$test(&Bench::new(&store, scope, stringify!($test))).await;
+        )*};
+    }
+    run!(
+        conditions::acquire_takes_a_key_without_a_record,
+        conditions::acquire_takes_a_released_key_and_counts_on,
+        conditions::acquire_is_refused_while_the_key_is_held,
+        conditions::a_token_survives_release_however_low_the_seed,
+        conditions::take_over_of_what_was_seen,
+        conditions::take_over_is_a_compare_and_set_on_each_part,
+        conditions::take_over_needs_a_grant,
+        conditions::renewal_moves_the_expiry_and_nothing_else,
+        conditions::renewal_moves_forward_only,
+        conditions::renewal_needs_our_id_and_token,
+        conditions::renewal_after_release_revives_nothing,
+        conditions::renewal_after_a_take_over_changes_nothing,
+        conditions::release_needs_our_id_and_token,
+        conditions::release_keeps_the_token_and_clears_the_holder,
+        conditions::abandon_needs_no_token,
+        conditions::withdraw_deletes_only_our_grant,
+        conditions::a_grant_after_a_withdrawal_has_a_greater_token,
+        conditions::data_is_stored_replaced_and_cleared,
+        conditions::writing_twice_is_refused_with_our_own_record,
+        answers::reads_show_what_was_written,
+        answers::a_key_without_a_record_reads_as_none,
+        answers::odd_keys,
+        answers::keys_are_told_apart,
+        answers::listing_shows_every_record_once,
+        answers::stamps_bound_one_clock,
+        answers::units_are_reported,
+        answers::a_dropped_call_harms_nobody,
+        races::one_of_many_acquires_wins,
+        races::one_of_many_take_overs_wins,
+        races::tokens_of_contended_grants_are_all_different,
+        races::one_of_renewal_and_take_over_wins,
+    );
+    println!("contract of {}: the model", store.describe());
+    against_the_model(&store, &format!("{scope}model/"), 20_260_101, 400).await;
+}
+
+const FAR: i64 = 4_000_000_000;
+
+/// Seeds, expiries: everything grows from here.
+static SERVICE_TIME: AtomicI64 = AtomicI64::new(1_700_000_000_000);
+
+/// A service time later than every one before, by more than the grants in between.
+fn later() -> ServiceTime {
+    ServiceTime(SERVICE_TIME.fetch_add(100_000, Ordering::Relaxed))
+}
+
+/// A store, and a key of its own for one test.
+struct Bench {
+    store: Arc<dyn Store>,
+    scope: String,
+    key: Arc<str>,
+}
+
+impl Bench {
+    fn new(store: &Arc<dyn Store>, scope: &str, test: &str) -> Self {
+        // A table that was used before holds records under the same names.
+        let id = attempt().to_string();
+        Bench {
+            store: store.clone(),
+            scope: format!("{scope}{test}/{id}/"),
+            key: format!("{scope}{test}/{id}").into(),
+        }
+    }
+
+    /// The same store, another key.
+    fn on(&self, key: &str) -> Bench {
+        Bench {
+            store: self.store.clone(),
+            scope: self.scope.clone(),
+            key: key.into(),
+        }
+    }
+
+    fn grant(&self, attempt: AttemptId) -> Grant {
+        let now = later();
+        Grant {
+            key: self.key.clone(),
+            attempt,
+            expires_at: now.plus(Duration::from_secs(20)),
+            ttl_seconds: FAR,
+            lease: Duration::from_secs(20),
+            seed: now,
+            acquired_at: now,
+            holder: "contract suite".into(),
+            data: None,
+            bound_to_process: false,
+        }
+    }
+
+    fn renewal(&self, attempt: AttemptId, token: u64, expires_at: ServiceTime) -> Write {
+        Write::Renew {
+            key: self.key.clone(),
+            attempt,
+            token,
+            expires_at,
+            ttl_seconds: FAR + 1,
+            bound_to_process: false,
+        }
+    }
+
+    fn release(&self, attempt: AttemptId, token: Option<u64>) -> Write {
+        Write::Release {
+            key: self.key.clone(),
+            attempt,
+            token,
+            ttl_seconds: FAR + 2,
+        }
+    }
+
+    fn withdrawal(&self, attempt: AttemptId, token: u64) -> Write {
+        Write::Withdraw {
+            key: self.key.clone(),
+            attempt,
+            token,
+        }
+    }
+
+    /// Writes; the outcome without what only some stores can see.
+    async fn write(&self, write: Write) -> Outcome {
+        let what = format!("{write:?}");
+        match self.store.write(write).await {
+            Ok(reply) => match reply.value {
+                Outcome::Applied(record) => Outcome::Applied(record.map(plain)),
+                Outcome::Refused(record) => Outcome::Refused(record.map(plain)),
+            },
+            Err(e) => panic!("{what} failed: {e} ({e:?})"),
+        }
+    }
+
+    /// Writes what must be applied and leave a record.
+    async fn applied(&self, write: Write) -> Record {
+        let what = format!("{write:?}");
+        match self.write(write).await {
+            Outcome::Applied(Some(record)) => {
+                assert_eq!(
+                    self.read().await.as_ref(),
+                    Some(&record),
+                    "a strong read must show what was applied by {what}"
+                );
+                record
+            }
+            other => panic!("{what} should have been applied, but: {other:?}"),
+        }
+    }
+
+    /// Writes what must be refused, change nothing, and show the record in the way.
+    async fn refused(&self, write: Write) -> Option<Record> {
+        let what = format!("{write:?}");
+        let before = self.read().await;
+        match self.write(write).await {
+            Outcome::Refused(record) => {
+                assert_eq!(
+                    record, before,
+                    "a refusal must show the record that stood in the way of {what}"
+                );
+                assert_eq!(
+                    self.read().await,
+                    before,
+                    "a refusal changed the record: {what}"
+                );
+                record
+            }
+            other @ Outcome::Applied(_) => {
+                panic!("{what} should have been refused by {before:?}, but: {other:?}")
+            }
+        }
+    }
+
+    /// Acquires the key, which must be free.
+    async fn acquired(&self, attempt: AttemptId) -> Record {
+        self.applied(Write::Acquire(self.grant(attempt))).await
+    }
+
+    async fn read(&self) -> Option<Record> {
+        match self.store.read(&self.key, Consistency::Strong).await {
+            Ok(reply) => reply.value.map(plain),
+            Err(e) => panic!("reading {:?} failed: {e} ({e:?})", self.key),
+        }
+    }
+}
+
+/// An identity never used before.
+fn attempt() -> AttemptId {
+    use crate::clock::{OsRandom, Random};
+    AttemptId::from_random(OsRandom.attempt_bits())
+}
+
+/// Without what only some stores can see.
+fn plain(record: Record) -> Record {
+    Record {
+        holder_is_dead: false,
+        ..record
+    }
+}
+
+fn token(record: &Record) -> u64 {
+    record
+        .token()
+        .unwrap_or_else(|| panic!("a record of ours has a token: {record:?}"))
+}
+
+fn renew_count(record: &Record) -> u64 {
+    record
+        .native
+        .unwrap_or_else(|| panic!("a record of ours has a renew count: {record:?}"))
+        .renew_count
+}
+
+fn seen(record: &Record) -> Seen {
+    match record.state() {
+        State::Granted(seen) => seen,
+        State::Released => panic!("granted records are expected here: {record:?}"),
+    }
+}

@@ -1,0 +1,166 @@
+//! A long random run against the reference: after every write, outcome and record are those that
+//! [`apply`] says.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Bench, FAR, attempt, later, plain};
+use crate::protocol::attempt::AttemptId;
+use crate::protocol::record::{Record, Seen, State};
+use crate::protocol::time::ServiceTime;
+use crate::protocol::write::{Grant, Write, apply};
+use crate::store::{Outcome, Store};
+
+const KEYS: usize = 3;
+const CLIENTS: usize = 4;
+
+/// Plays `steps` random writes, most of them sensible, on three keys below `scope`, and compares
+/// each with [`apply`]. The same seed gives the same sequence, but for the attempt ids.
+///
+/// # Panics
+///
+/// At the first difference, with the step and the seed.
+pub async fn against_the_model(store: &Arc<dyn Store>, scope: &str, seed: u64, steps: usize) {
+    let mut dice = Dice::new(seed);
+    let benches: Vec<Bench> = (0..KEYS)
+        .map(|i| Bench::new(store, scope, &format!("{i}")))
+        .collect();
+    let clients: Vec<AttemptId> = (0..CLIENTS).map(|_| attempt()).collect();
+    let mut model: HashMap<Arc<str>, Record> = HashMap::new();
+    let mut applied = 0;
+    for step in 0..steps {
+        let bench = &benches[dice.below(KEYS)];
+        let current = model.get(&bench.key).cloned();
+        let write = random_write(&mut dice, bench, &clients, current.as_ref());
+        let expected = match apply(current.as_ref(), &write) {
+            Ok(record) => Outcome::Applied(record),
+            Err(_) => Outcome::Refused(current),
+        };
+        if let Outcome::Applied(record) = &expected {
+            applied += 1;
+            match record {
+                Some(record) => model.insert(bench.key.clone(), record.clone()),
+                None => model.remove(&bench.key),
+            };
+        }
+        let place = || format!("step {step} of seed {seed}: {write:?}");
+        assert_eq!(bench.write(write.clone()).await, expected, "{}", place());
+        let read = bench.read().await.map(plain);
+        assert_eq!(read.as_ref(), model.get(&bench.key), "{}", place());
+    }
+    // A run that is refused all the time would prove little.
+    assert!(
+        applied * 4 > steps,
+        "only {applied} of {steps} were applied"
+    );
+}
+
+fn random_write(
+    dice: &mut Dice,
+    bench: &Bench,
+    clients: &[AttemptId],
+    current: Option<&Record>,
+) -> Write {
+    let key = bench.key.clone();
+    let owner = current.and_then(|r| r.owner.as_ref()?.parse().ok());
+    // Mostly the holder, so that something happens.
+    let attempt = match owner {
+        Some(owner) if dice.one_in(2) => owner,
+        _ => clients[dice.below(clients.len())],
+    };
+    let token = current.and_then(Record::token).unwrap_or(1);
+    let token = if dice.one_in(6) { token + 1 } else { token };
+    let expires_at = current.map_or_else(later, |r| r.expires_at);
+    let expires_at = match dice.below(4) {
+        0 => expires_at,
+        1 => ServiceTime(expires_at.0.saturating_sub(1_000)),
+        _ => expires_at.plus(Duration::from_millis(dice.next() % 5_000)),
+    };
+    let ttl_seconds = FAR + i64::try_from(dice.below(1_000)).unwrap_or(0);
+    match dice.below(12) {
+        0..=3 => Write::Acquire(random_grant(dice, bench, attempt)),
+        4..=5 => {
+            let seen = match current.map(Record::state) {
+                Some(State::Granted(seen)) => seen,
+                _ => Seen::Native {
+                    owner: attempt.to_string(),
+                    token,
+                    renew_count: 1,
+                },
+            };
+            let seen = match seen {
+                Seen::Native {
+                    owner,
+                    token,
+                    renew_count,
+                } => Seen::Native {
+                    owner: if dice.one_in(6) {
+                        attempt.to_string()
+                    } else {
+                        owner
+                    },
+                    token: token + u64::from(dice.one_in(6)),
+                    renew_count: renew_count + u64::from(dice.one_in(6)),
+                },
+                foreign @ Seen::Foreign { .. } => foreign,
+            };
+            Write::TakeOver(random_grant(dice, bench, attempt), seen)
+        }
+        6..=8 => Write::Renew {
+            key,
+            attempt,
+            token,
+            expires_at,
+            ttl_seconds,
+            bound_to_process: dice.one_in(2),
+        },
+        9..=10 => Write::Release {
+            key,
+            attempt,
+            token: (!dice.one_in(3)).then_some(token),
+            ttl_seconds,
+        },
+        _ => Write::Withdraw {
+            key,
+            attempt,
+            token,
+        },
+    }
+}
+
+fn random_grant(dice: &mut Dice, bench: &Bench, attempt: AttemptId) -> Grant {
+    let data: Vec<u8> = (0..=dice.below(40)).map(|i| i as u8).collect();
+    Grant {
+        lease: Duration::from_millis(1 + dice.next() % 100_000),
+        holder: format!("host {}", dice.below(9)).into(),
+        data: dice.one_in(2).then(|| data.into()),
+        bound_to_process: dice.one_in(2),
+        ..bench.grant(attempt)
+    }
+}
+
+/// splitmix64: small, and the same everywhere.
+struct Dice(u64);
+
+impl Dice {
+    fn new(seed: u64) -> Self {
+        Dice(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        usize::try_from(self.next() % n as u64).unwrap_or(0)
+    }
+
+    fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+}

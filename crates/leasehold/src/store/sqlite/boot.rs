@@ -1,0 +1,173 @@
+//! Which boot of the machine this is, and the clock that counts it.
+//!
+//! Two facts carry the SQLite store: every process of one boot shares one elapsed clock, and a
+//! process of another boot is dead. [`Boot::current`] gives both, or neither: where the kernel's
+//! own boot id cannot be read for certain it says `None`, and the store then claims nothing about
+//! time or deaths (leases end by observation only).
+//! Invariant: two living processes that see the same file get the same id and the same reading of
+//! [`Boot::elapsed_ms`], whatever namespaces they are in.
+//!
+//! Why so wary: systemd-nspawn and LXC mount a made-up boot id over the kernel's, and a time
+//! namespace shifts `CLOCK_BOOTTIME`. Believing either would declare living holders dead.
+
+use crate::clock::{Clock, SystemClock};
+
+/// The current boot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Boot {
+    id: String,
+    /// What a time namespace adds to the elapsed clock of this process.
+    shift_nanos: i128,
+}
+
+impl Boot {
+    /// The current boot, if the platform tells it for certain.
+    pub(super) fn current() -> Option<Boot> {
+        let boot = platform::current();
+        if boot.is_none() {
+            tracing::debug!("the boot id of this machine is not known for certain");
+        }
+        boot
+    }
+
+    /// Its id.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Milliseconds since the boot, the same in every namespace, rounded down.
+    pub(super) fn elapsed_ms(&self) -> i64 {
+        let here = i128::try_from(SystemClock.elapsed().0.as_nanos()).unwrap_or(i128::MAX);
+        let everywhere = here.saturating_sub(self.shift_nanos);
+        i64::try_from(everywhere.div_euclid(1_000_000)).unwrap_or(i64::MAX)
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod platform {
+    use std::fs;
+    use std::io::Read;
+    use std::os::unix::fs::MetadataExt;
+
+    use super::Boot;
+
+    const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+    const PROC_SUPER_MAGIC: u32 = 0x9fa0;
+    /// `PROC_TIME_INIT_INO`: the time namespace in which nothing is shifted.
+    const FIRST_TIME_NAMESPACE: u64 = 0xEFFF_FFFA;
+
+    pub(super) fn current() -> Option<Boot> {
+        let mut file = fs::File::open(BOOT_ID).ok()?;
+        // A file of another file system here is a container manager's invention.
+        let kind = rustix::fs::fstatfs(&file).ok()?.f_type;
+        if kind as u32 != PROC_SUPER_MAGIC {
+            return None;
+        }
+        let mut id = String::new();
+        file.read_to_string(&mut id).ok()?;
+        let id = id.trim();
+        if id.is_empty() {
+            return None;
+        }
+        Some(Boot {
+            id: id.to_owned(),
+            shift_nanos: shift_nanos()?,
+        })
+    }
+
+    fn shift_nanos() -> Option<i128> {
+        let Ok(own) = fs::metadata("/proc/self/ns/time") else {
+            // A kernel without time namespaces shifts nothing.
+            return Some(0);
+        };
+        if own.ino() == FIRST_TIME_NAMESPACE {
+            return Some(0);
+        }
+        // The offsets that /proc shows are those of the namespace for *children*.
+        let children = fs::metadata("/proc/self/ns/time_for_children").ok()?;
+        if children.ino() != own.ino() {
+            return None;
+        }
+        boottime_offset(&fs::read_to_string("/proc/self/timens_offsets").ok()?)
+    }
+
+    /// Reads the line `boottime <seconds> <nanoseconds>`.
+    pub(super) fn boottime_offset(offsets: &str) -> Option<i128> {
+        let mut fields = offsets
+            .lines()
+            .map(str::split_whitespace)
+            .find_map(|mut fields| (fields.next()? == "boottime").then_some(fields))?;
+        let seconds: i64 = fields.next()?.parse().ok()?;
+        let nanos: i64 = fields.next()?.parse().ok()?;
+        Some(i128::from(seconds) * 1_000_000_000 + i128::from(nanos))
+    }
+}
+
+#[cfg(target_os = "macos")]
+mod platform {
+    use std::process::Command;
+
+    use super::Boot;
+
+    /// A new UUID at every boot. `kern.boottime` will not do: it moves when the wall clock is set.
+    /// Asked of the system's tool because reading a sysctl needs unsafe code.
+    pub(super) fn current() -> Option<Boot> {
+        let output = Command::new("/usr/sbin/sysctl")
+            .args(["-n", "kern.bootsessionuuid"])
+            .output()
+            .ok()?;
+        let id = String::from_utf8(output.stdout).ok()?;
+        let id = id.trim();
+        (output.status.success() && !id.is_empty()).then(|| Boot {
+            id: id.to_owned(),
+            shift_nanos: 0,
+        })
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+mod platform {
+    use super::Boot;
+
+    pub(super) fn current() -> Option<Boot> {
+        None
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_tells_its_boot() {
+        let boot = Boot::current().expect("procfs is mounted");
+        assert_eq!(boot.id().len(), 36);
+        let first = boot.elapsed_ms();
+        assert!(first > 0 && boot.elapsed_ms() >= first);
+        assert_eq!(Boot::current(), Some(boot));
+    }
+
+    #[test]
+    fn offsets_of_time_namespaces() {
+        let offset = platform::boottime_offset;
+        let text = "monotonic           7         0\nboottime            0         0\n";
+        assert_eq!(offset(text), Some(0));
+        assert_eq!(offset("boottime -5 500000000\n"), Some(-4_500_000_000));
+        assert_eq!(offset("monotonic 1 2\n"), None);
+        assert_eq!(offset("boottime x 2\n"), None);
+    }
+
+    #[test]
+    fn a_shifted_clock_is_shifted_back() {
+        let plain = Boot {
+            id: "b".into(),
+            shift_nanos: 0,
+        };
+        let shifted = Boot {
+            id: "b".into(),
+            shift_nanos: -3_600_000_000_000,
+        };
+        let ahead = shifted.elapsed_ms() - plain.elapsed_ms();
+        assert!((3_599_000..3_660_000).contains(&ahead), "{ahead}");
+    }
+}

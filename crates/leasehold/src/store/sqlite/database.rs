@@ -1,0 +1,411 @@
+//! One connection to a lock file: opening it, and the three calls of a store.
+//!
+//! Lives on the store's own thread. It may touch the file and read clocks; what a write means is
+//! for [`apply`] alone. Invariants: a write reads, judges and writes in one `BEGIN IMMEDIATE`
+//! transaction, synced to the disk before it is answered; no token is seeded at or below one of a
+//! deleted record (S2); a file that was moved or deleted under us takes no more writes, because
+//! newcomers would lock another one (S1).
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, FileControl, OpenFlags, OptionalExtension, TransactionBehavior};
+
+use super::boot::Boot;
+use super::busy::{Jitter, Limit};
+use super::error::{classify, classify_commit, configuration, denied, is_busy};
+use super::process::Identity;
+use super::schema::{self, Contents, DELETE, Problem, SELECT_ONE, SELECT_PAGE, Stored, lease_ms};
+use super::sweep;
+use crate::clock::{Clock, SystemClock};
+use crate::protocol::record::{Malformed, Record};
+use crate::protocol::time::{Elapsed, ServiceTime, Stamp};
+use crate::protocol::write::{Grant, Write, apply};
+use crate::store::{Outcome, Page, Reply, StoreError, Units};
+
+/// Records in a page of a listing.
+const PAGE: u32 = 100;
+
+/// An open lock file.
+#[derive(Debug)]
+pub(super) struct Database {
+    connection: Connection,
+    path: PathBuf,
+    limit: Limit,
+    time: Option<Time>,
+    process: Option<Identity>,
+}
+
+/// Service time: the epoch of this boot and the machine's elapsed clock. Exact, the same for every
+/// process of the machine, never set back, and close to Unix time.
+#[derive(Clone, Debug)]
+struct Time {
+    boot: Boot,
+    epoch_ms: i64,
+}
+
+impl Time {
+    fn now(&self) -> ServiceTime {
+        ServiceTime(self.epoch_ms.saturating_add(self.boot.elapsed_ms()))
+    }
+}
+
+impl Database {
+    /// Opens a file, and makes it a lock file if it is empty or missing. Waits for others who do
+    /// the same until `until`.
+    pub(super) fn open(path: &Path, until: Elapsed) -> Result<Database, StoreError> {
+        let boot = Boot::current();
+        let limit = Limit::new();
+        limit.set(until);
+        let mut jitter = Jitter::new();
+        loop {
+            match Self::try_open(path, &limit, boot.as_ref()) {
+                Ok(database) => return Ok(database),
+                Err(Problem::Fatal(error)) => return Err(error),
+                // Switching to the write-ahead log and recovering it report "locked" without
+                // asking the busy handler.
+                Err(Problem::Sqlite(error)) if is_transient(&error) => {
+                    if !limit.nap(&mut jitter) {
+                        return Err(classify(path, error));
+                    }
+                }
+                Err(Problem::Sqlite(error)) => return Err(classify(path, error)),
+            }
+        }
+    }
+
+    fn try_open(path: &Path, limit: &Limit, boot: Option<&Boot>) -> Result<Database, Problem> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        limit.attach(&mut connection)?;
+        // Where the file may only be read, SQLite opens it all the same.
+        if connection.is_readonly("main")? {
+            let message = format!("the lock file `{}` cannot be written", path.display());
+            return Err(Problem::Fatal(denied(message)));
+        }
+        let contents = schema::contents(&connection, path)?;
+        // With less than FULL a power cut could hand a token out twice.
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        // On Apple systems fsync alone does not reach the disk.
+        connection.pragma_update(None, "fullfsync", true)?;
+        let mode = |connection: &Connection, value: Option<&str>| match value {
+            None => connection.pragma_query_value(None, "journal_mode", |r| r.get::<_, String>(0)),
+            Some(value) => connection
+                .pragma_update_and_check(None, "journal_mode", value, |r| r.get::<_, String>(0)),
+        };
+        if mode(&connection, None)? != "wal" && mode(&connection, Some("WAL"))? != "wal" {
+            let message = format!(
+                "the file system of `{}` does not support SQLite's write-ahead log",
+                path.display()
+            );
+            return Err(Problem::Fatal(
+                configuration(message)
+                    .with_hint("put the lock file on a local disk of this machine"),
+            ));
+        }
+        if contents == Contents::Empty {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            // Another process may have been first.
+            let tables: i64 =
+                transaction
+                    .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+            if tables == 0 {
+                schema::create(&transaction, boot.is_some())?;
+                transaction.commit()?;
+            } else {
+                drop(transaction);
+                schema::contents(&connection, path)?;
+            }
+        }
+        let time = time_of(&mut connection, path, boot)?;
+        Ok(Database {
+            // Without service time the boot is not known for certain either, and without the boot
+            // a pid proves nothing.
+            process: time.as_ref().and_then(|_| Identity::of_this_process()),
+            time,
+            connection,
+            path: path.to_owned(),
+            limit: limit.clone(),
+        })
+    }
+
+    /// Carries out a write. Waits for the file until `until`.
+    pub(super) fn write(
+        &mut self,
+        write: Write,
+        until: Elapsed,
+    ) -> Result<Reply<Outcome>, StoreError> {
+        self.limit.set(until);
+        self.check_place()?;
+        let write = in_whole_milliseconds(write);
+        // A refusal needs no lock: it is true of the moment of this read.
+        let current = self.fetch(write.key())?;
+        let outcome = match apply(current.as_ref().map(|s| &s.record), &write) {
+            Err(_) => Outcome::Refused(current.map(|s| self.judged(s))),
+            Ok(_) => self.write_locked(write)?,
+        };
+        Ok(self.reply(outcome, 1.0, 0.0))
+    }
+
+    fn write_locked(&mut self, mut write: Write) -> Result<Outcome, StoreError> {
+        let bound_to = self.bound_to(&write);
+        let path = self.path.clone();
+        let now = self.time.as_ref().map(Time::now);
+        let failed = |problem| match problem {
+            Problem::Fatal(error) => error,
+            Problem::Sqlite(error) => classify(&path, error),
+        };
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|e| classify(&path, e))?;
+        let current = fetch(&transaction, write.key()).map_err(failed)?;
+        if let (None, Write::Acquire(grant)) = (&current, &mut write) {
+            raise_seed(&transaction, grant).map_err(|e| classify(&path, e))?;
+            sweep::step(&transaction, now).map_err(|e| classify(&path, e))?;
+        }
+        match apply(current.as_ref().map(|s| &s.record), &write) {
+            // Dropping the transaction rolls it back.
+            Err(_) => {
+                drop(transaction);
+                Ok(Outcome::Refused(current.map(|s| self.judged(s))))
+            }
+            Ok(record) => {
+                let done = match (&record, &current) {
+                    (Some(record), _) => {
+                        let (boot, process) = bound_to;
+                        Stored {
+                            record: record.clone(),
+                            boot,
+                            process,
+                        }
+                        .write(&transaction)
+                    }
+                    (None, Some(current)) => delete(&transaction, &current.record),
+                    (None, None) => Ok(()),
+                };
+                done.map_err(failed)?;
+                transaction
+                    .commit()
+                    .map_err(|e| classify_commit(&path, e))?;
+                Ok(Outcome::Applied(record))
+            }
+        }
+    }
+
+    /// Reads a record.
+    pub(super) fn read(
+        &mut self,
+        key: &str,
+        units: f64,
+        until: Elapsed,
+    ) -> Result<Reply<Option<Record>>, StoreError> {
+        self.limit.set(until);
+        self.check_place()?;
+        let record = self.fetch(key)?.map(|s| self.judged(s));
+        Ok(self.reply(record, 0.0, units))
+    }
+
+    /// Reads the page of records after a key.
+    pub(super) fn list(
+        &mut self,
+        after: Option<&str>,
+        until: Elapsed,
+    ) -> Result<Reply<Page>, StoreError> {
+        self.limit.set(until);
+        self.check_place()?;
+        let found = self.page(after).map_err(|e| classify(&self.path, e))?;
+        let more = found.len() > PAGE as usize;
+        let records: Vec<_> = found
+            .into_iter()
+            .take(PAGE as usize)
+            .map(|stored| stored.map(|s| self.judged(s)))
+            .collect();
+        let next = records.last().filter(|_| more).map(|last| match last {
+            Ok(record) => record.key.clone(),
+            Err(malformed) => malformed.key.clone(),
+        });
+        Ok(self.reply(Page { records, next }, 0.0, 0.5))
+    }
+
+    fn page(&self, after: Option<&str>) -> rusqlite::Result<Vec<Result<Stored, Malformed>>> {
+        let mut statement = self.connection.prepare_cached(SELECT_PAGE)?;
+        let mut rows = statement.query((after.unwrap_or(""), PAGE + 1))?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            // A key that is no string is nobody's key: no client can ask for it.
+            if row.get_ref(0)?.as_str().is_ok() {
+                found.push(Stored::read(row));
+            }
+        }
+        Ok(found)
+    }
+
+    fn fetch(&self, key: &str) -> Result<Option<Stored>, StoreError> {
+        fetch(&self.connection, key).map_err(|problem| match problem {
+            Problem::Fatal(error) => error,
+            Problem::Sqlite(error) => classify(&self.path, error),
+        })
+    }
+
+    /// The record, and whether its holder is certainly dead.
+    fn judged(&self, stored: Stored) -> Record {
+        let holder_is_dead = stored.record.owner.is_some()
+            && match (&stored.boot, &self.time) {
+                (Some(boot), Some(time)) if boot != time.boot.id() => true,
+                (Some(_), Some(_)) => match (&stored.process, &self.process) {
+                    (Some(holder), Some(this)) => holder.is_dead(this),
+                    _ => false,
+                },
+                _ => false,
+            };
+        Record {
+            holder_is_dead,
+            ..stored.record
+        }
+    }
+
+    /// The boot and the process that a write binds the grant to.
+    fn bound_to(&self, write: &Write) -> (Option<String>, Option<Identity>) {
+        let bound = match write {
+            Write::Acquire(grant) | Write::TakeOver(grant, _) => grant.bound_to_process,
+            Write::Renew {
+                bound_to_process, ..
+            } => *bound_to_process,
+            Write::Release { .. } | Write::Withdraw { .. } => return (None, None),
+        };
+        let boot = self.time.as_ref().map(|time| time.boot.id().to_owned());
+        (boot, self.process.filter(|_| bound))
+    }
+
+    fn check_place(&self) -> Result<(), StoreError> {
+        #[cfg(unix)]
+        {
+            let mut moved = 0;
+            let asked = self
+                .connection
+                .file_control(None::<&str>, FileControl::HasMoved(&mut moved));
+            if asked.is_ok() && moved != 0 {
+                return Err(configuration(format!(
+                    "the lock file `{}` was moved, replaced or deleted while it was in use",
+                    self.path.display()
+                ))
+                .with_hint("restart the processes that use it; keep it where nothing cleans up"));
+            }
+        }
+        Ok(())
+    }
+
+    fn reply<T>(&self, value: T, write: f64, read: f64) -> Reply<T> {
+        Reply {
+            value,
+            stamp: self.time.as_ref().map(|time| Stamp::Exact(time.now())),
+            units: Units { write, read },
+        }
+    }
+}
+
+fn is_transient(error: &rusqlite::Error) -> bool {
+    let protocol =
+        error.sqlite_error_code() == Some(rusqlite::ErrorCode::FileLockingProtocolFailed);
+    is_busy(error) || protocol
+}
+
+fn fetch(connection: &Connection, key: &str) -> Result<Option<Stored>, Problem> {
+    let mut statement = connection.prepare_cached(SELECT_ONE)?;
+    let stored = statement
+        .query_row([key], |row| Ok(Stored::read(row)))
+        .optional()?;
+    stored
+        .transpose()
+        .map_err(|malformed| Problem::Fatal(malformed.into()))
+}
+
+/// The epoch of this boot: set by the first process of the boot that opens the file, from the wall
+/// clock, and kept whatever the wall clock does later.
+fn time_of(
+    connection: &mut Connection,
+    path: &Path,
+    boot: Option<&Boot>,
+) -> Result<Option<Time>, Problem> {
+    let mode: String =
+        connection.query_row("SELECT value FROM meta WHERE name = 'clock'", [], |r| {
+            r.get(0)
+        })?;
+    let boot = match (mode.as_str(), boot) {
+        ("none", _) => return Ok(None),
+        (_, Some(boot)) => boot,
+        // To trust expiries of others without sharing their clock would break S1.
+        (_, None) => {
+            let message = format!(
+                "the lock file `{}` is used by processes that see the boot id of this machine, and this one does not",
+                path.display()
+            );
+            return Err(Problem::Fatal(configuration(message).with_hint(
+                "some containers mount another file over /proc/sys/kernel/random/boot_id: leave it as it is, or use a lock file of the container's own",
+            )));
+        }
+    };
+    const SELECT: &str = "SELECT epoch_ms FROM clock WHERE boot_id = ?1";
+    let known = connection
+        .query_row(SELECT, [boot.id()], |row| row.get(0))
+        .optional()?;
+    let epoch_ms = match known {
+        Some(epoch_ms) => epoch_ms,
+        None => {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let epoch_ms = SystemClock.wall_unix_ms().saturating_sub(boot.elapsed_ms());
+            transaction.execute("DELETE FROM clock WHERE boot_id <> ?1", [boot.id()])?;
+            transaction.execute(
+                "INSERT OR IGNORE INTO clock (boot_id, epoch_ms) VALUES (?1, ?2)",
+                (boot.id(), epoch_ms),
+            )?;
+            let epoch_ms = transaction.query_row(SELECT, [boot.id()], |row| row.get(0))?;
+            transaction.commit()?;
+            epoch_ms
+        }
+    };
+    Ok(Some(Time {
+        boot: boot.clone(),
+        epoch_ms,
+    }))
+}
+
+/// S2: the clock may have gone back since a record was deleted, its tokens may not.
+fn raise_seed(connection: &Connection, grant: &mut Grant) -> rusqlite::Result<()> {
+    let floor: i64 = connection
+        .prepare_cached("SELECT value FROM meta WHERE name = 'token_floor'")?
+        .query_row([], |row| row.get(0))?;
+    grant.seed = grant.seed.max(ServiceTime(floor));
+    Ok(())
+}
+
+fn delete(connection: &Connection, record: &Record) -> Result<(), Problem> {
+    // The token of a record that its own first grant withdraws was never seen by anyone, and it is
+    // withdrawn because it is absurd: it must not become the floor of all others.
+    if record.native.is_some_and(|native| native.renew_count > 1) {
+        raise_floor(connection, record.token().unwrap_or(0))?;
+    }
+    connection.prepare_cached(DELETE)?.execute([&record.key])?;
+    Ok(())
+}
+
+/// Keeps tokens that are seeded from now on above `token`.
+pub(super) fn raise_floor(connection: &Connection, token: u64) -> rusqlite::Result<()> {
+    let token = i64::try_from(token).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached("UPDATE meta SET value = max(value, ?1) WHERE name = 'token_floor'")?
+        .execute([token])?;
+    Ok(())
+}
+
+/// The columns hold whole milliseconds; the answer shall be what is stored.
+fn in_whole_milliseconds(mut write: Write) -> Write {
+    if let Write::Acquire(grant) | Write::TakeOver(grant, _) = &mut write {
+        grant.lease = std::time::Duration::from_millis(lease_ms(grant.lease));
+    }
+    write
+}

@@ -1,0 +1,271 @@
+//! The tables of a lock file, and the way between their rows and [`Record`]s.
+//!
+//! `STRICT` types and checks keep everything out that cannot be read back; what another program
+//! may write all the same is reported as malformed, never guessed at.
+//! Invariant: the marks in the file's header (`application_id`, `user_version`) are written in the
+//! transaction that makes the tables, so that a file is empty or complete, and the database of
+//! another program is never touched.
+//!
+//! | table | row |
+//! |---|---|
+//! | `locks` | one key; the columns after `data` tell who holds it, as far as the machine knows |
+//! | `clock` | one boot: what to add to its elapsed clock to get service time |
+//! | `meta`  | `clock`: whether service time is used at all; `token_floor`: no token seeded from here on is at or below it; `sweep`: the last key that was looked at for deletion |
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::types::FromSql;
+use rusqlite::{CachedStatement, Connection, Row, params};
+
+use super::error::configuration;
+use super::process::Identity;
+use crate::error::Effect;
+use crate::protocol::record::{Malformed, Native, Record, attribute};
+use crate::protocol::time::ServiceTime;
+use crate::store::{StoreError, StoreErrorKind};
+
+/// The version of the tables below.
+const VERSION: i64 = 1;
+/// "leas" in ASCII.
+const APPLICATION: i64 = 0x6c65_6173;
+
+const TABLES: &str = "
+CREATE TABLE locks (
+    key TEXT NOT NULL PRIMARY KEY CHECK (octet_length(key) BETWEEN 1 AND 1024),
+    owner TEXT,
+    expires_ms INTEGER NOT NULL,
+    token INTEGER NOT NULL CHECK (token >= 0),
+    lease_ms INTEGER NOT NULL CHECK (lease_ms >= 0),
+    renew_count INTEGER NOT NULL CHECK (renew_count >= 0),
+    ttl_seconds INTEGER,
+    holder TEXT,
+    acquired_ms INTEGER,
+    data BLOB,
+    boot_id TEXT,
+    pid INTEGER,
+    pid_started INTEGER,
+    pid_namespace INTEGER,
+    time_namespace INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE TABLE clock (
+    boot_id TEXT NOT NULL PRIMARY KEY,
+    epoch_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE meta (
+    name TEXT NOT NULL PRIMARY KEY,
+    value ANY NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+macro_rules! columns {
+    () => {
+        "key, owner, expires_ms, token, lease_ms, renew_count, ttl_seconds, holder, acquired_ms, \
+         data, boot_id, pid, pid_started, pid_namespace, time_namespace"
+    };
+}
+
+pub(super) const SELECT_ONE: &str = concat!("SELECT ", columns!(), " FROM locks WHERE key = ?1");
+pub(super) const SELECT_PAGE: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM locks WHERE key > ?1 ORDER BY key LIMIT ?2"
+);
+pub(super) const DELETE: &str = "DELETE FROM locks WHERE key = ?1";
+const REPLACE: &str = concat!(
+    "REPLACE INTO locks (",
+    columns!(),
+    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
+);
+
+/// What a file is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Contents {
+    /// Nothing yet.
+    Empty,
+    /// A lock file of this version.
+    Locks,
+}
+
+/// Looks at what a file is, without writing.
+pub(super) fn contents(connection: &Connection, path: &Path) -> Result<Contents, Problem> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    // One read transaction: another process may be making the tables just now.
+    let transaction = connection.unchecked_transaction()?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let (application, version) = (pragma("application_id")?, pragma("user_version")?);
+    drop(transaction);
+    let file = path.display();
+    if application == 0 && version == 0 && tables == 0 {
+        Ok(Contents::Empty)
+    } else if application != APPLICATION {
+        Err(Problem::Fatal(
+            configuration(format!("`{file}` is a database of another program"))
+                .with_hint("name another file; leasehold creates it"),
+        ))
+    } else if version > VERSION {
+        Err(Problem::Fatal(
+            configuration(format!(
+                "the lock file `{file}` was written by a newer leasehold (format {version}, this one knows {VERSION})"
+            ))
+            .with_hint("update this leasehold, or name another file"),
+        ))
+    } else if version < VERSION {
+        Err(Problem::Fatal(configuration(format!(
+            "the lock file `{file}` has the unknown format {version}"
+        ))))
+    } else {
+        Ok(Contents::Locks)
+    }
+}
+
+/// Makes the tables. To be called in a write transaction, on a file that is still empty.
+pub(super) fn create(connection: &Connection, clock_is_known: bool) -> rusqlite::Result<()> {
+    connection.execute_batch(TABLES)?;
+    let clock = if clock_is_known { "boot" } else { "none" };
+    connection.execute(
+        "INSERT INTO meta (name, value) VALUES ('clock', ?1), ('token_floor', 0), ('sweep', '')",
+        [clock],
+    )?;
+    connection.pragma_update(None, "application_id", APPLICATION)?;
+    connection.pragma_update(None, "user_version", VERSION)
+}
+
+/// Why a step of opening failed.
+pub(super) enum Problem {
+    /// For good.
+    Fatal(StoreError),
+    /// As SQLite says it.
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Problem {
+    fn from(error: rusqlite::Error) -> Self {
+        Problem::Sqlite(error)
+    }
+}
+
+/// A record and what the machine knows of its holder.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub(super) record: Record,
+    /// The boot in which it was granted or last renewed.
+    pub(super) boot: Option<String>,
+    /// The process it is bound to.
+    pub(super) process: Option<Identity>,
+}
+
+impl Stored {
+    /// Reads a row of the columns above.
+    pub(super) fn read(row: &Row<'_>) -> Result<Stored, Malformed> {
+        let key: String = row.get(0).map_err(|_| Malformed {
+            key: "?".into(),
+            attribute: attribute::KEY,
+            problem: "is not a string",
+        })?;
+        let reader = Reader { row, key: &key };
+        let process = match (
+            reader.get(11, "pid")?,
+            reader.get(12, "pid_started")?,
+            reader.get(13, "pid_namespace")?,
+            reader.get(14, "time_namespace")?,
+        ) {
+            (Some(pid), Some(started), Some(pid_namespace), Some(time_namespace)) => {
+                Some(Identity {
+                    pid,
+                    started,
+                    pid_namespace,
+                    time_namespace,
+                })
+            }
+            _ => None,
+        };
+        let record = Record {
+            owner: reader.get(1, attribute::CLIENT_ID)?,
+            expires_at: ServiceTime(reader.get(2, attribute::EXPIRES_MS)?),
+            native: Some(Native {
+                token: reader.natural(3, attribute::TOKEN)?,
+                lease: Duration::from_millis(reader.natural(4, attribute::LEASE_MS)?),
+                renew_count: reader.natural(5, attribute::RENEW_COUNT)?,
+            }),
+            ttl_seconds: reader.get(6, attribute::TTL_SECONDS)?,
+            holder: reader.get(7, attribute::HOLDER)?,
+            acquired_at: reader
+                .get::<Option<i64>>(8, attribute::ACQUIRED_MS)?
+                .map(ServiceTime),
+            data: reader.get(9, attribute::DATA)?,
+            holder_is_dead: false,
+            key: key.clone(),
+        };
+        Ok(Stored {
+            record,
+            boot: reader.get(10, "boot_id")?,
+            process,
+        })
+    }
+
+    /// Writes it, whatever was there.
+    pub(super) fn write(&self, connection: &Connection) -> Result<(), Problem> {
+        let record = &self.record;
+        let native = record
+            .native
+            .ok_or_else(|| impossible(record, "is not one of this library"))?;
+        let integer = |value: u64, what| i64::try_from(value).map_err(|_| impossible(record, what));
+        let mut statement: CachedStatement<'_> = connection.prepare_cached(REPLACE)?;
+        statement.execute(params![
+            record.key,
+            record.owner,
+            record.expires_at.0,
+            integer(native.token, "has a token over 63 bits")?,
+            integer(lease_ms(native.lease), "has too long a lease")?,
+            integer(native.renew_count, "has a renew count over 63 bits")?,
+            record.ttl_seconds,
+            record.holder,
+            record.acquired_at.map(|t| t.0),
+            record.data,
+            self.boot,
+            self.process.map(|p| p.pid),
+            self.process.map(|p| p.started),
+            self.process.map(|p| p.pid_namespace),
+            self.process.map(|p| p.time_namespace),
+        ])?;
+        Ok(())
+    }
+}
+
+/// A lease in whole milliseconds, rounded up: who observes a record must not wait too little.
+pub(super) fn lease_ms(lease: Duration) -> u64 {
+    u64::try_from(lease.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+fn impossible(record: &Record, what: &str) -> Problem {
+    Problem::Fatal(StoreError::new(
+        StoreErrorKind::InvalidInput,
+        Effect::NotApplied,
+        format!("the record of key `{}` {what}", record.key),
+    ))
+}
+
+struct Reader<'a> {
+    row: &'a Row<'a>,
+    key: &'a str,
+}
+
+impl Reader<'_> {
+    fn get<T: FromSql>(&self, column: usize, name: &'static str) -> Result<T, Malformed> {
+        self.row.get(column).map_err(|_| Malformed {
+            key: self.key.to_owned(),
+            attribute: name,
+            problem: "is missing or of the wrong type",
+        })
+    }
+
+    fn natural(&self, column: usize, name: &'static str) -> Result<u64, Malformed> {
+        u64::try_from(self.get::<i64>(column, name)?).map_err(|_| Malformed {
+            key: self.key.to_owned(),
+            attribute: name,
+            problem: "is negative",
+        })
+    }
+}
