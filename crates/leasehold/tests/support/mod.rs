@@ -63,7 +63,7 @@ pub async fn dynamodb() -> DynamoDbStore {
 }
 
 /// A new SQLite file.
-pub fn sqlite() -> (tempfile::TempDir, MemoryStore) {
+pub fn sqlite() -> (tempfile::TempDir, SqliteStore) {
     let dir = tempfile::tempdir().expect("temporary directory");
     let store = SqliteStore::open(dir.path().join("locks.db")).expect("open");
     (dir, store)
