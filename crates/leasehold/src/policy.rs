@@ -47,8 +47,8 @@ pub enum DropPolicy {
 }
 
 /// The settings of a client. Build one with [`Policy::builder`]; `Policy::default()` is the
-/// builder's default.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// builder's default, which adds up.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Policy {
     settings: PolicyBuilder,
 }
@@ -247,15 +247,6 @@ impl PolicyBuilder {
         let policy = Policy { settings: self };
         policy.check()?;
         Ok(policy)
-    }
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        // The defaults add up; a unit test holds that.
-        Policy {
-            settings: PolicyBuilder::default(),
-        }
     }
 }
 
