@@ -253,7 +253,7 @@ impl LockClient {
             None,
             policy.terms(&self.core.hints),
         );
-        let outcome = keeper::release(&self.core, policy, id, &kept).await?;
+        let outcome = keeper::release(&self.core, policy, id, &kept, false).await?;
         Ok(match outcome {
             // Whether it was late is not known here: nobody kept a deadline.
             ReleaseOutcome::ReleasedLate => ReleaseOutcome::Released,

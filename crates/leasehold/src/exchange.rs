@@ -21,7 +21,9 @@ use crate::policy::Policy;
 use crate::protocol::record::Record;
 use crate::protocol::time::{Elapsed, Reading, ServiceClock, Stamp};
 use crate::protocol::write::{Operation, Write};
-use crate::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind, Units};
+use crate::store::{
+    Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind, Units,
+};
 
 /// A wall clock that is certainly off by more than this is worth a warning.
 const WORTH_A_WARNING_MS: u64 = 1_000;
@@ -201,7 +203,8 @@ impl Core {
         let operation = write.operation();
         self.meter.request(operation);
         let result = self.store.write(write).await;
-        if matches!(&result, Ok(reply) if matches!(reply.value, Outcome::Refused(_)) && reply.units.write == 0.0) {
+        if matches!(&result, Ok(reply) if matches!(reply.value, Outcome::Refused(_)) && reply.units.write == 0.0)
+        {
             // Refused conditions cost a unit that DynamoDB does not report.
             self.meter.units(Units {
                 write: 1.0,

@@ -110,7 +110,13 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused_with_a_hint() {
-        for text in ["", "1", "2:x", "1:x:1:0:k", "1:00000000-0000-0000-0000-000000000000:1:0"] {
+        for text in [
+            "",
+            "1",
+            "2:x",
+            "1:x:1:0:k",
+            "1:00000000-0000-0000-0000-000000000000:1:0",
+        ] {
             let error = text.parse::<LeaseId>().expect_err("not an identity");
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
             assert!(error.hint().is_some());

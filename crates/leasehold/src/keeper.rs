@@ -123,29 +123,35 @@ pub(crate) fn keep(core: &Arc<Core>, policy: &Policy, id: LeaseId, kept: Kept) -
     Lease::new(watched, finish, ask, policy.drop_policy())
 }
 
-/// Renews a grant once, before it has a keeper.
+/// Renews a grant once, outside of its keeper's loop; whether that was acknowledged.
 pub(crate) async fn renew_once(
     core: &Arc<Core>,
     kept: &mut Kept,
     bound_to_process: bool,
     timeout: Duration,
-) -> Result<(), Ended> {
+) -> Result<bool, Ended> {
     let now = core.clock.reading();
     let (sent, write) = core.with_service(|service| kept.renew(service, now, bound_to_process));
     let answer = core.write_detached(write, now, timeout).await;
     let now = core.clock.elapsed();
     match answer.result {
-        Ok(Outcome::Applied(_)) => core.with_service(|service| kept.renewed(&sent, service, now)),
+        Ok(Outcome::Applied(_)) => {
+            core.with_service(|service| kept.renewed(&sent, service, now));
+            Ok(true)
+        }
         Ok(Outcome::Refused(record)) => {
-            let refused = core
-                .with_service(|service| kept.renewal_refused(record.as_ref(), service, now));
-            if let RenewalRefused::Lost(ended) = refused {
-                return Err(ended);
+            let refused =
+                core.with_service(|service| kept.renewal_refused(record.as_ref(), service, now));
+            match refused {
+                RenewalRefused::StillOurs => Ok(true),
+                RenewalRefused::Lost(ended) => Err(ended),
             }
         }
-        Err(error) => debug!(%error, "renewal failed"),
+        Err(error) => {
+            debug!(%error, "renewal failed");
+            Ok(false)
+        }
     }
-    Ok(())
 }
 
 /// Marks the lease lost when the keeper ends without having been told to: a panic, or the end of
@@ -243,9 +249,8 @@ impl Keeper {
     fn send_renewal(&mut self) {
         let core = &self.watched.core;
         let now = core.clock.reading();
-        let (sent, write) = core.with_service(|service| {
-            self.kept.renew(service, now, self.bound_to_process)
-        });
+        let (sent, write) =
+            core.with_service(|service| self.kept.renew(service, now, self.bound_to_process));
         core.send(write, now, sent, &self.post);
         self.unanswered += 1;
         // Without an answer by then, another one is sent.
@@ -321,13 +326,13 @@ impl Keeper {
                 let outcome = match loss {
                     // Nothing of ours is left to release.
                     Some(Loss::TakenOver(held)) => Ok(ReleaseOutcome::TakenOver(*held)),
-                    _ => self.release().await,
+                    _ => self.release(loss.is_none()).await,
                 };
                 drop(tell.send(outcome));
             }
             Finish::Dropped(DropPolicy::Release) => {
                 if !matches!(loss, Some(Loss::TakenOver(_)))
-                    && let Err(error) = self.release().await
+                    && let Err(error) = self.release(loss.is_none()).await
                 {
                     warn!(key = %self.watched.id.key(), %error, "a dropped lease could not be released, it ends by itself");
                 }
@@ -357,8 +362,9 @@ impl Keeper {
         }
     }
 
-    async fn release(&self) -> Result<ReleaseOutcome, Error> {
-        release(&self.watched.core, &self.policy, &self.watched.id, &self.kept).await
+    async fn release(&self, held: bool) -> Result<ReleaseOutcome, Error> {
+        let watched = &self.watched;
+        release(&watched.core, &self.policy, &watched.id, &self.kept, held).await
     }
 
     /// Leaves the grant to itself; where the store ties it to this process, that is undone first.
@@ -368,14 +374,14 @@ impl Keeper {
         }
         let core = self.watched.core.clone();
         let timeout = self.policy.request_timeout();
-        let before = self.kept.deadline();
         for _ in 0..IN_FLIGHT {
-            if let Err(ended) = renew_once(&core, &mut self.kept, false, timeout).await {
-                let why = loss_of(ended).to_string();
-                return Err(lost_error(&self.watched.id, &why));
-            }
-            if self.kept.deadline() != before {
-                return Ok(self.watched.id.clone());
+            match renew_once(&core, &mut self.kept, false, timeout).await {
+                Ok(true) => return Ok(self.watched.id.clone()),
+                Ok(false) => {}
+                Err(ended) => {
+                    let why = loss_of(ended).to_string();
+                    return Err(lost_error(&self.watched.id, &why));
+                }
             }
         }
         Err(Error::new(
@@ -407,15 +413,18 @@ pub(crate) fn loss_of(ended: Ended) -> Loss {
     }
 }
 
-/// Ends a grant: conditional on our id and token, retried within the call time-out.
+/// Ends a grant: conditional on our id and token, retried within the call time-out. `held` says
+/// that its guard believed in it until now, so that nobody but this very release can have ended it
+/// before its deadline: the service may apply our request twice and answer the second one.
 pub(crate) async fn release(
     core: &Arc<Core>,
     policy: &Policy,
     id: &LeaseId,
     kept: &Kept,
+    held: bool,
 ) -> Result<ReleaseOutcome, Error> {
     let started = core.clock.reading();
-    let in_time = kept.deadline().at > kept.deadline().effective_now(started);
+    let in_time = held && kept.deadline().at > kept.deadline().effective_now(started);
     let limit = started.elapsed.plus(policy.call_timeout());
     let ours = if in_time {
         ReleaseOutcome::Released
@@ -436,7 +445,8 @@ pub(crate) async fn release(
             Ok(Outcome::Refused(record)) => {
                 // An earlier try of ours landed: the record shows it, or someone has taken the
                 // free key since, which before our deadline they could not otherwise.
-                if uncertain && (in_time || kept.shows_release(record.as_ref())) {
+                let shown = kept.shows_release(record.as_ref());
+                if (shown && (in_time || uncertain)) || (in_time && uncertain) {
                     return Ok(ours);
                 }
                 return Ok(match kept.ended(record.as_ref()) {

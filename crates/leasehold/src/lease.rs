@@ -227,9 +227,9 @@ impl fmt::Display for Loss {
             Loss::Expired { cause: Some(cause) } => {
                 write!(f, "it could not be renewed in time ({cause})")
             }
-            Loss::Expired { cause: None } => f.write_str(
-                "its time ran out without a renewal (was this process paused or busy?)",
-            ),
+            Loss::Expired { cause: None } => {
+                f.write_str("its time ran out without a renewal (was this process paused or busy?)")
+            }
             Loss::TakenOver(held) => write!(f, "{held}"),
             Loss::ReleasedElsewhere => f.write_str("it was released by its identity"),
             Loss::NoRecord => f.write_str("its record was deleted"),

@@ -80,7 +80,12 @@ impl fmt::Display for LockStatus {
             LockState::Free => write!(f, "`{}` is free", self.key),
             LockState::Held(held) => write!(f, "{held}"),
             LockState::Expired(held) => {
-                write!(f, "`{}` was held by {} and has expired", self.key, held.holder())
+                write!(
+                    f,
+                    "`{}` was held by {} and has expired",
+                    self.key,
+                    held.holder()
+                )
             }
         }
     }

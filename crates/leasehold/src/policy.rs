@@ -47,8 +47,8 @@ pub enum DropPolicy {
 }
 
 /// The settings of a client. Build one with [`Policy::builder`]; `Policy::default()` is the
-/// builder's default.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// builder's default, which adds up.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Policy {
     settings: PolicyBuilder,
 }
@@ -247,15 +247,6 @@ impl PolicyBuilder {
         let policy = Policy { settings: self };
         policy.check()?;
         Ok(policy)
-    }
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        // The defaults add up; a unit test holds that.
-        Policy {
-            settings: PolicyBuilder::default(),
-        }
     }
 }
 
@@ -458,9 +449,11 @@ impl Policy {
         );
         // interval and default timeout scale with the lease; this is on the safe side of both.
         let needed = ((s.grace + margin) * 2).max(s.lease) + Duration::from_millis(100);
-        Err(Error::new(ErrorKind::Configuration, message).with_hint(format!(
-            "set `lease` to {needed:?} or more, or make `grace` or `margin` smaller"
-        )))
+        Err(
+            Error::new(ErrorKind::Configuration, message).with_hint(format!(
+                "set `lease` to {needed:?} or more, or make `grace` or `margin` smaller"
+            )),
+        )
     }
 }
 

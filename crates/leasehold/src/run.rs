@@ -81,7 +81,9 @@ where
     match &released {
         Ok(outcome) if outcome.is_released() => {}
         Ok(outcome) => warn!(key = %id.key(), %outcome, "the lock had ended before its work"),
-        Err(error) => warn!(key = %id.key(), %error, "the lock could not be released, it ends by itself"),
+        Err(error) => {
+            warn!(key = %id.key(), %error, "the lock could not be released, it ends by itself")
+        }
     }
     match end {
         End::Done(value) => Ok(value),

@@ -1,5 +1,7 @@
 //! One contract, every store.
 
+mod support;
+
 use std::sync::Arc;
 
 use leasehold::store::Store;
@@ -37,4 +39,13 @@ async fn sqlite_long_model() {
     }
 }
 
-// DynamoDB goes here: `run_all` on a table of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn dynamodb() {
+    run_all(Arc::new(support::dynamodb().await), "contract/").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn dynamodb_long_model() {
+    let store: Arc<dyn Store> = Arc::new(support::dynamodb().await);
+    against_the_model(&store, "model/", 1, 2_000).await;
+}

@@ -10,14 +10,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use leasehold::clock::{Clock, SystemClock, TokioClock};
 use leasehold::store::Store;
+use leasehold::store::counting::CountingStore;
 use leasehold::store::dynamodb::DynamoDbStore;
+use leasehold::store::faulty::FaultyStore;
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::sqlite::SqliteStore;
+use leasehold::{LockClient, LockState, Policy};
 
 /// The wall clock at the start of tests in virtual time.
 pub const VIRTUAL_START_MS: i64 = 1_790_000_000_000;
@@ -104,6 +108,99 @@ impl Kit {
             store: Arc::new(dynamodb().await),
             clock: Arc::new(SystemClock),
             _dir: None,
+        }
+    }
+}
+
+/// A memory store whose requests can be counted and broken, in virtual time.
+#[derive(Debug)]
+pub struct Lab {
+    pub memory: MemoryStore,
+    pub counted: CountingStore,
+    pub faulty: FaultyStore,
+    pub clock: Arc<TokioClock>,
+}
+
+impl Lab {
+    pub fn new() -> Lab {
+        let clock = Arc::new(TokioClock::new(VIRTUAL_START_MS));
+        let memory = MemoryStore::with_clock(clock.clone());
+        let counted = CountingStore::new(Arc::new(memory.clone()));
+        let faulty = FaultyStore::new(Arc::new(counted.clone()), clock.clone());
+        Lab {
+            memory,
+            counted,
+            faulty,
+            clock,
+        }
+    }
+
+    /// A client whose requests pass through the faults and are counted.
+    pub fn client(&self, policy: Policy) -> LockClient {
+        LockClient::builder(self.faulty.clone())
+            .clock(self.clock.clone())
+            .policy(policy)
+            .build()
+    }
+
+    /// A client beside the faults, uncounted.
+    pub fn bystander(&self) -> LockClient {
+        LockClient::builder(self.memory.clone())
+            .clock(self.clock.clone())
+            .build()
+    }
+
+    pub async fn sleep(&self, by: Duration) {
+        self.clock.sleep_until(self.clock.elapsed().plus(by)).await;
+    }
+
+    /// Waits, in virtual time, until nobody holds the key.
+    pub async fn free_within(&self, key: &str, limit: Duration) -> Duration {
+        let start = self.clock.elapsed();
+        let bystander = self.bystander();
+        loop {
+            let passed = self.clock.elapsed().since(start);
+            let status = bystander.inspect(key).await.expect("memory works");
+            if *status.state() == LockState::Free {
+                return passed;
+            }
+            assert!(passed < limit, "`{key}` is not free after {passed:?}");
+            self.sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Lab {
+    pub fn clock_now(&self) -> Duration {
+        self.clock.elapsed().0
+    }
+
+    /// Makes the record of a key look as if its holder had died long ago.
+    pub async fn kill_record_of(&self, key: &str) {
+        let reply = self
+            .memory
+            .read(key, leasehold::store::Consistency::Strong)
+            .await
+            .expect("memory works");
+        let mut record = reply.value.expect("there is a record");
+        record.expires_at = leasehold::protocol::time::ServiceTime(1);
+        self.memory.plant(record);
+    }
+}
+
+impl Lab {
+    /// Waits, in virtual time, until nobody holds the key with a live lease.
+    pub async fn free_or_expired_within(&self, key: &str, limit: Duration) -> Duration {
+        let start = self.clock.elapsed();
+        let bystander = self.bystander();
+        loop {
+            let passed = self.clock.elapsed().since(start);
+            let status = bystander.inspect(key).await.expect("memory works");
+            if !matches!(status.state(), LockState::Held(_)) {
+                return passed;
+            }
+            assert!(passed < limit, "`{key}` is held after {passed:?}");
+            self.sleep(Duration::from_millis(5)).await;
         }
     }
 }

@@ -43,11 +43,7 @@ pub(super) fn delete_failure<R>(error: &SdkError<DeleteItemError, R>) -> WriteFa
 }
 
 /// What a failed read means: nothing was written in any case.
-pub(super) fn read_failure<E>(
-    error: SdkError<E>,
-    table: &str,
-    stamp: Option<Stamp>,
-) -> StoreError
+pub(super) fn read_failure<E>(error: SdkError<E>, table: &str, stamp: Option<Stamp>) -> StoreError
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
@@ -65,12 +61,13 @@ where
     let status = error.raw_response().map(|raw| raw.status().as_u16());
     let request_id = error.request_id().map(str::to_owned);
     let (kind, effect, what, hint) = match &error {
-        SdkError::ServiceError(service) => {
-            service_error(service.err(), status.unwrap_or(0), table)
-        }
+        SdkError::ServiceError(service) => service_error(service.err(), status.unwrap_or(0), table),
         SdkError::ConstructionFailure(_) => not_sent(&error, table),
         SdkError::DispatchFailure(dispatch) => {
-            if dispatch.is_user() || dispatch.is_other() {
+            // "Other" also covers connections that break after the request was sent: only a failure
+            // of credentials or endpoint resolution certainly happened before.
+            let before = is_about_identity(&error) || is_about_the_endpoint(&error);
+            if dispatch.is_user() || (dispatch.is_other() && before) {
                 not_sent(&error, table)
             } else if never_connected(&error) {
                 (
@@ -84,9 +81,10 @@ where
             }
         }
         SdkError::TimeoutError(_) => lost("no answer in time".to_owned()),
-        SdkError::ResponseError(_) => {
-            lost(format!("the answer is not readable: {}", root_cause(&error)))
-        }
+        SdkError::ResponseError(_) => lost(format!(
+            "the answer is not readable: {}",
+            root_cause(&error)
+        )),
         _ => lost(root_cause(&error)),
     };
     StoreError {
@@ -97,7 +95,10 @@ where
         status,
         request_id,
         stamp,
-        source: Some(Box::new(SourceChain(format!("{error:?}"), root_cause(&error)))),
+        source: Some(Box::new(SourceChain(
+            format!("{error:?}"),
+            root_cause(&error),
+        ))),
     }
 }
 
@@ -109,16 +110,14 @@ fn lost(what: String) -> Classified {
 
 /// The request never left this process: settings or credentials.
 fn not_sent(error: &(dyn StdError + 'static), table: &str) -> Classified {
-    let all = chain(error);
-    let lower = all.to_lowercase();
-    if lower.contains("region") {
+    if is_about_the_endpoint(error) {
         (
             StoreErrorKind::Configuration,
             Effect::NotApplied,
-            "no region is configured".to_owned(),
+            "no endpoint: no region is configured".to_owned(),
             Some("set AWS_REGION, or give the client a region".to_owned()),
         )
-    } else if lower.contains("credential") || lower.contains("identity") || lower.contains("auth") {
+    } else if is_about_identity(error) {
         (
             StoreErrorKind::Credentials,
             Effect::NotApplied,
@@ -140,23 +139,42 @@ fn not_sent(error: &(dyn StdError + 'static), table: &str) -> Classified {
     }
 }
 
+fn is_about_the_endpoint(error: &(dyn StdError + 'static)) -> bool {
+    let all = chain(error).to_lowercase();
+    all.contains("resolveendpoint") || all.contains("missing region")
+}
+
+fn is_about_identity(error: &(dyn StdError + 'static)) -> bool {
+    let all = chain(error).to_lowercase();
+    ["credential", "identity", "authscheme", "auth scheme"]
+        .iter()
+        .any(|sign| all.contains(sign))
+}
+
 fn service_error(error: &dyn Described, status: u16, table: &str) -> Classified {
     let (code, message) = (error.error_code(), error.error_message());
     let what = format!("{code}: {message}");
     let not_applied = |kind, hint: Option<String>| (kind, Effect::NotApplied, what.clone(), hint);
     match code {
-        "ProvisionedThroughputExceededException" | "ThrottlingException"
-        | "RequestLimitExceeded" | "LimitExceededException" => not_applied(
+        "ProvisionedThroughputExceededException"
+        | "ThrottlingException"
+        | "RequestLimitExceeded"
+        | "LimitExceededException" => not_applied(
             StoreErrorKind::Throttled,
-            Some(format!("raise the capacity of table `{table}` or wait with a longer `check_delay`")),
+            Some(format!(
+                "raise the capacity of table `{table}` or wait with a longer `check_delay`"
+            )),
         ),
-        "TransactionConflictException" | "ReplicatedWriteConflictException"
+        "TransactionConflictException"
+        | "ReplicatedWriteConflictException"
         | "TransactionInProgressException" => not_applied(StoreErrorKind::Conflict, None),
         "ResourceNotFoundException" => (
             StoreErrorKind::Configuration,
             Effect::NotApplied,
             "the table does not exist".to_owned(),
-            Some(format!("create it with `leasehold init --store dynamodb://{table}`, or correct the table name or the region")),
+            Some(format!(
+                "create it with `leasehold init --store dynamodb://{table}`, or correct the table name or the region"
+            )),
         ),
         "ValidationException" if is_about_the_shape(message) => (
             StoreErrorKind::Configuration,
@@ -170,12 +188,21 @@ fn service_error(error: &dyn Described, status: u16, table: &str) -> Classified 
         ),
         "AccessDeniedException" | "AccessDenied" | "NotAuthorized" => not_applied(
             StoreErrorKind::AccessDenied,
-            Some(format!("allow dynamodb:UpdateItem, GetItem, DeleteItem and Scan on table `{table}`")),
+            Some(format!(
+                "allow dynamodb:UpdateItem, GetItem, DeleteItem and Scan on table `{table}`"
+            )),
         ),
-        "UnrecognizedClientException" | "InvalidSignatureException" | "ExpiredTokenException"
-        | "ExpiredToken" | "MissingAuthenticationTokenException" | "MissingAuthenticationToken"
-        | "IncompleteSignatureException" | "InvalidClientTokenId" | "RequestTimeTooSkewed"
-        | "RequestExpired" | "SignatureDoesNotMatch" => not_applied(
+        "UnrecognizedClientException"
+        | "InvalidSignatureException"
+        | "ExpiredTokenException"
+        | "ExpiredToken"
+        | "MissingAuthenticationTokenException"
+        | "MissingAuthenticationToken"
+        | "IncompleteSignatureException"
+        | "InvalidClientTokenId"
+        | "RequestTimeTooSkewed"
+        | "RequestExpired"
+        | "SignatureDoesNotMatch" => not_applied(
             StoreErrorKind::Credentials,
             Some("renew the AWS credentials, and check this host's clock".to_owned()),
         ),
@@ -190,6 +217,7 @@ fn is_about_the_shape(message: &str) -> bool {
         "key element does not match the schema",
         "number of conditions on the keys is invalid",
         "Missing the key",
+        "required keys was not given",
         "Type mismatch for key",
         "key schema",
         "Cannot update attribute",
@@ -214,7 +242,9 @@ impl<E: ProvideErrorMetadata> Described for E {
     }
 }
 
-fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+fn causes<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
 }
 

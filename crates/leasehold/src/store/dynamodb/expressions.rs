@@ -51,10 +51,8 @@ impl Expression {
     }
 
     fn text(mut self, placeholder: &str, text: impl ToString) -> Self {
-        self.values.insert(
-            placeholder.to_owned(),
-            AttributeValue::S(text.to_string()),
-        );
+        self.values
+            .insert(placeholder.to_owned(), AttributeValue::S(text.to_string()));
         self
     }
 

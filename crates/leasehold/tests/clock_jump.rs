@@ -1,0 +1,318 @@
+//! Wall clocks that are wrong, that jump, and processes that pause (pains 1 and 7).
+//!
+//! Validity intervals of two grants never overlap, however wrong the hosts' wall clocks are.
+
+mod support;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use leasehold::clock::{Clock, ManualClock, TokioClock};
+use leasehold::protocol::record::Record;
+use leasehold::protocol::time::{Elapsed, ServiceTime, Stamp};
+use leasehold::protocol::write::Write;
+use leasehold::store::memory::MemoryStore;
+use leasehold::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
+use leasehold::{DropPolicy, LockClient, Loss, Policy, TryAcquire};
+use support::VIRTUAL_START_MS;
+
+const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// Stamps as DynamoDB's `Date`: whole seconds, floored. Or none, as behind a proxy.
+#[derive(Clone, Debug)]
+struct Dated {
+    inner: MemoryStore,
+    strip: bool,
+}
+
+impl Dated {
+    fn date<T>(&self, mut reply: Reply<T>) -> Reply<T> {
+        reply.stamp = match reply.stamp {
+            Some(Stamp::Exact(ServiceTime(ms))) if !self.strip => {
+                Some(Stamp::WholeSeconds(ms.div_euclid(1_000)))
+            }
+            _ => None,
+        };
+        reply
+    }
+}
+
+#[async_trait]
+impl Store for Dated {
+    fn describe(&self) -> String {
+        "memory store with whole seconds".into()
+    }
+    fn hints(&self) -> Hints {
+        Hints {
+            pad: ms(1_000),
+            check_delay: ms(50),
+            check_delay_max: ms(1_000),
+        }
+    }
+    async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
+        Ok(self.date(self.inner.write(write).await?))
+    }
+    async fn read(&self, key: &str, c: Consistency) -> Result<Reply<Option<Record>>, StoreError> {
+        Ok(self.date(self.inner.read(key, c).await?))
+    }
+    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+        Ok(self.date(self.inner.list(after).await?))
+    }
+}
+
+struct World {
+    clock: TokioClock,
+    store: Dated,
+}
+
+impl World {
+    fn new(strip: bool) -> World {
+        let clock = TokioClock::new(VIRTUAL_START_MS);
+        World {
+            store: Dated {
+                inner: MemoryStore::with_clock(Arc::new(clock.clone())),
+                strip,
+            },
+            clock,
+        }
+    }
+
+    fn client(&self, wall_ahead_ms: i64, policy: Policy) -> LockClient {
+        LockClient::builder(self.store.clone())
+            .clock(Arc::new(self.clock.with_wall_ahead(wall_ahead_ms)))
+            .policy(policy)
+            .build()
+    }
+
+    async fn sleep(&self, by: Duration) {
+        self.clock.sleep_until(self.clock.elapsed().plus(by)).await;
+    }
+}
+
+fn manual() -> Policy {
+    Policy::builder()
+        .manual_renewal(true)
+        .drop_policy(DropPolicy::LeaveToExpire)
+        .build()
+        .expect("adds up")
+}
+
+const HOUR: i64 = 3_600_000;
+
+#[tokio::test(start_paused = true)]
+async fn holders_never_overlap_however_wrong_the_wall_clocks_are() {
+    for holder_ahead in [-24 * HOUR, -HOUR, -800, 0, 800, HOUR, 24 * HOUR] {
+        for contender_ahead in [-24 * HOUR, 0, 24 * HOUR] {
+            let world = World::new(false);
+            let holder = world.client(holder_ahead, manual());
+            let lease = holder.acquire("k").await.expect("free");
+            assert!(
+                lease.remaining() > ms(15_000),
+                "worth having: {holder_ahead}"
+            );
+            let contender = world.client(contender_ahead, manual());
+            let mut waited = Duration::ZERO;
+            loop {
+                // S1: while the holder believes in it, nobody else gets it.
+                let believed = lease.is_held();
+                if let TryAcquire::Acquired(_) = contender.try_acquire("k").await.expect("works") {
+                    assert!(!believed, "{holder_ahead} / {contender_ahead}");
+                    break;
+                }
+                world.sleep(ms(500)).await;
+                waited += ms(500);
+                // A holder far ahead publishes an expiry far ahead, once; see the next test.
+                if holder_ahead > 1_000 && waited > ms(60_000) {
+                    break;
+                }
+                assert!(
+                    holder_ahead > 1_000 || waited < ms(25_000),
+                    "{holder_ahead} / {contender_ahead}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_holder_whose_clock_was_far_ahead_is_taken_over_by_observation() {
+    let world = World::new(false);
+    drop(
+        world
+            .client(24 * HOUR, manual())
+            .acquire("k")
+            .await
+            .expect("free"),
+    );
+    let waiter = world.client(0, Policy::default());
+    let start = world.clock.elapsed();
+    let request = waiter.lock("k").expect("valid").wait(ms(60_000));
+    let lease = request.acquire().await.expect("watched for a lease");
+    let passed = world.clock.elapsed().since(start);
+    assert!(passed >= ms(20_020) && passed < ms(22_000), "{passed:?}");
+    drop(lease);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiter_takes_over_a_dead_holder_soon_after_its_lease() {
+    // Pain 8: L2, lease + pad + 1 s + one poll; a waiter's samples have narrowed.
+    let world = World::new(false);
+    drop(world.client(0, manual()).acquire("k").await.expect("free"));
+    let waiter = world.client(0, Policy::default());
+    let start = world.clock.elapsed();
+    drop(waiter.acquire("k").await.expect("the holder is dead"));
+    let passed = world.clock.elapsed().since(start);
+    assert!(passed < ms(20_000 + 1_000 + 1_000 + 1_200), "{passed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_dates_only_watching_counts() {
+    let world = World::new(true);
+    drop(world.client(0, manual()).acquire("k").await.expect("free"));
+    world.sleep(ms(100_000)).await;
+    let newcomer = world.client(0, Policy::default());
+    let refused = newcomer.try_acquire("k").await.expect("works");
+    assert!(matches!(refused, TryAcquire::Held(_)));
+    let start = world.clock.elapsed();
+    drop(newcomer.acquire("k").await.expect("watched for a lease"));
+    assert!(world.clock.elapsed().since(start) >= ms(20_020));
+}
+
+#[tokio::test(start_paused = true)]
+async fn strict_watches_a_whole_lease() {
+    let world = World::new(false);
+    drop(world.client(0, manual()).acquire("k").await.expect("free"));
+    world.sleep(ms(100_000)).await;
+    let strict = Policy::builder().strict(true).build().expect("adds up");
+    let newcomer = world.client(0, strict);
+    let refused = newcomer.try_acquire("k").await.expect("works");
+    assert!(matches!(refused, TryAcquire::Held(_)));
+    let start = world.clock.elapsed();
+    drop(newcomer.acquire("k").await.expect("watched for a lease"));
+    let passed = world.clock.elapsed().since(start);
+    assert!(passed >= ms(20_020) && passed < ms(22_000), "{passed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_seeded_by_a_wrong_clock_is_withdrawn_before_anyone_sees_it() {
+    // Pain 17. S2: tokens grow under any clocks.
+    for ahead in [-24 * HOUR, 24 * HOUR] {
+        let world = World::new(false);
+        let skewed = world.client(ahead, Policy::default());
+        let lease = skewed.acquire("k").await.expect("free");
+        let off = i64::try_from(lease.token().stored()).expect("small") - VIRTUAL_START_MS;
+        assert!(off.abs() < 15 * 60 * 1_000, "off by {off} ms");
+        let before = lease.token();
+        assert!(lease.release().await.expect("works").is_released());
+        // The record is deleted by TTL, and a sane host starts it anew later.
+        world.sleep(Duration::from_secs(8 * 86_400)).await;
+        world.store.inner.expunge("k");
+        let sane = world.client(0, Policy::default());
+        let lease = sane.acquire("k").await.expect("free");
+        assert!(lease.token() > before);
+    }
+}
+
+/// A clock whose host is paused: nothing moves while paused but the wall clock of the hypervisor.
+#[derive(Debug)]
+struct Paused {
+    inner: ManualClock,
+    wall_jump_ms: Mutex<i64>,
+}
+
+#[async_trait]
+impl Clock for Paused {
+    fn elapsed(&self) -> Elapsed {
+        self.inner.elapsed()
+    }
+    fn wall_unix_ms(&self) -> i64 {
+        self.inner.wall_unix_ms() + *self.wall_jump_ms.lock().expect("not poisoned")
+    }
+    async fn sleep_until(&self, at: Elapsed) {
+        self.inner.sleep_until(at).await;
+    }
+}
+
+#[tokio::test]
+async fn a_paused_virtual_machine_knows_at_once_that_its_lease_is_over() {
+    let service = ManualClock::new(VIRTUAL_START_MS);
+    let memory = MemoryStore::with_clock(Arc::new(service.clone()));
+    let clock = Arc::new(Paused {
+        inner: service.clone(),
+        wall_jump_ms: Mutex::new(0),
+    });
+    let locks = LockClient::builder(memory).clock(clock.clone()).build();
+    let lease = locks.acquire("k").await.expect("free");
+    assert!(lease.is_held());
+    // The machine is paused for a minute: only the wall clock shows it, and nothing has run since.
+    *clock.wall_jump_ms.lock().expect("not poisoned") = 60_000;
+    assert!(!lease.is_held());
+    assert_eq!(lease.remaining(), Duration::ZERO);
+    // The keeper sees it at its next look, before any timer of the lease itself is due.
+    service.advance(ms(1_000));
+    assert!(matches!(lease.lost().await, Loss::Expired { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_leads_the_deadline_and_never_unfires() {
+    // S6, holder rule 4.
+    let world = World::new(false);
+    let policy = Policy::builder()
+        .manual_renewal(true)
+        .grace(ms(3_000))
+        .build()
+        .expect("adds up");
+    let locks = world.client(0, policy);
+    let start = world.clock.elapsed();
+    let lease = locks.acquire("k").await.expect("free");
+    let loss = lease.lost().await;
+    let passed = world.clock.elapsed().since(start);
+    // 20 s less drift, margin and grace.
+    assert!(passed <= ms(19_980 - 4_000 + 2), "{passed:?}");
+    assert!(matches!(loss, Loss::Expired { cause: None }));
+    // Nobody can have taken it over yet.
+    let other = world.client(0, Policy::default());
+    let refused = other.try_acquire("k").await.expect("works");
+    assert!(matches!(refused, TryAcquire::Held(_)));
+    // It is lost for good, although the record is still ours.
+    lease.renew().await.expect_err("lost");
+    assert!(!lease.is_held());
+    assert!(lease.release().await.expect("works").is_released());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_comes_too_late_is_given_back_and_says_why() {
+    // S5: time is left, or there is no lease.
+    use leasehold::ErrorKind;
+    use leasehold::protocol::write::Operation;
+    use leasehold::store::faulty::Fault;
+
+    let lab = support::Lab::new();
+    let policy = Policy::builder()
+        .lease(ms(4_000))
+        .request_timeout(ms(600))
+        .wait(ms(60_000))
+        .build()
+        .expect("adds up");
+    let locks = lab.client(policy);
+    // Granted at once, but the answers take nearly the whole lease; so does the renewal's.
+    lab.faulty.plan(
+        Operation::Acquire,
+        std::iter::repeat_n(Fault::DelayAnswer(ms(3_500)), 4),
+    );
+    lab.faulty.plan(Operation::Renew, [Fault::Hang]);
+    let error = locks.acquire("k").await.expect_err("too late");
+    assert_eq!(error.kind(), ErrorKind::TooLate, "{error}");
+    assert!(error.to_string().contains("`k`") && error.hint().is_some());
+    lab.free_within("k", ms(5_000)).await;
+    // With a renewal that is answered, the same grant is kept.
+    lab.faulty.plan(
+        Operation::Acquire,
+        std::iter::repeat_n(Fault::DelayAnswer(ms(3_500)), 4),
+    );
+    let lease = locks.acquire("k").await.expect("renewed once");
+    assert!(lease.remaining() > ms(2_000));
+}

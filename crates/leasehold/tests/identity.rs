@@ -1,0 +1,139 @@
+//! Identity out and back in: released, or gone on with, elsewhere.
+
+mod support;
+
+use std::time::Duration;
+
+use leasehold::{DropPolicy, ErrorKind, LeaseId, LockState, Policy, ReleaseOutcome};
+use support::Lab;
+
+const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_detached_lease_is_released_elsewhere() {
+    let lab = Lab::new();
+    let lease = lab
+        .client(Policy::default())
+        .acquire("k")
+        .await
+        .expect("free");
+    let text = lease.detach().await.expect("held").to_string();
+    // Carried as text to another process.
+    let id: LeaseId = text.parse().expect("its own text");
+    lab.sleep(ms(10_000)).await;
+    let elsewhere = lab.client(Policy::default());
+    assert_eq!(
+        elsewhere.release(&id).await.expect("works"),
+        ReleaseOutcome::Released
+    );
+    assert_eq!(
+        elsewhere.release(&id).await.expect("works"),
+        ReleaseOutcome::AlreadyReleased
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_detached_lease_ends_by_itself() {
+    let lab = Lab::new();
+    let locks = lab.client(Policy::default());
+    let lease = locks.acquire("k").await.expect("free");
+    lab.sleep(ms(10_000)).await;
+    let id = lease.detach().await.expect("held");
+    let passed = lab.free_or_expired_within("k", ms(21_000)).await;
+    assert!(passed > ms(19_000), "a whole lease is left: {passed:?}");
+    let error = {
+        // Taken over meanwhile.
+        let next = locks.acquire("k").await.expect("expired");
+        let error = locks.adopt(&id).await.expect_err("over");
+        drop(next);
+        error
+    };
+    assert_eq!(error.kind(), ErrorKind::Lost);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adopted_lease_is_kept_with_its_own_length() {
+    let lab = Lab::new();
+    let long = lab.client(
+        Policy::builder()
+            .lease(ms(60_000))
+            .build()
+            .expect("adds up"),
+    );
+    let lease = long.acquire("k").await.expect("free");
+    let token = lease.token();
+    let id = lease.detach().await.expect("held");
+    // Another client, whose own leases are shorter.
+    let other = lab.client(Policy::default());
+    let lease = other.adopt(&id).await.expect("still held");
+    assert_eq!(lease.token(), token);
+    assert!(lease.remaining() > ms(55_000));
+    lab.sleep(ms(300_000)).await;
+    assert!(lease.is_held(), "it is renewed");
+    assert_eq!(
+        lease.release().await.expect("works"),
+        ReleaseOutcome::Released
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_never_was_cannot_be_adopted() {
+    let lab = Lab::new();
+    let id: LeaseId = "1:67e55044-10b1-426f-9247-bb680e5fe0c8:1:0:k"
+        .parse()
+        .expect("well formed");
+    let error = lab
+        .client(Policy::default())
+        .adopt(&id)
+        .await
+        .expect_err("never was");
+    assert_eq!(error.kind(), ErrorKind::Lost);
+    assert_eq!(error.key(), Some("k"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn observers_see_holder_payload_and_times() {
+    let lab = Lab::new();
+    let locks = lab.client(Policy::default());
+    let lease = locks
+        .lock("k")
+        .expect("valid")
+        .label("importer")
+        .data("part 7")
+        .acquire()
+        .await
+        .expect("free");
+    let status = lab.bystander().inspect("k").await.expect("works");
+    let LockState::Held(held) = status.state() else {
+        panic!("held");
+    };
+    assert_eq!(held.holder(), "importer");
+    assert_eq!(held.data(), Some(&b"part 7"[..]));
+    assert_eq!(held.token(), Some(lease.token()));
+    assert_eq!(held.lease(), Some(ms(20_000)));
+    assert!(lease.release().await.expect("works").is_released());
+    let status = lab.bystander().inspect("k").await.expect("works");
+    assert_eq!(*status.state(), LockState::Free);
+    assert!(status.last_stored_token().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listing_is_complete_over_pages() {
+    let lab = Lab::new();
+    let policy = Policy::builder().drop_policy(DropPolicy::LeaveToExpire);
+    let locks = lab.client(policy.build().expect("adds up"));
+    for i in 0..250 {
+        drop(locks.acquire(&format!("k{i:03}")).await.expect("free"));
+    }
+    let mut lister = lab.bystander().list();
+    let mut seen = Vec::new();
+    while let Some(page) = lister.next_page().await.expect("works") {
+        for entry in page {
+            seen.push(entry.expect("readable").key().to_owned());
+        }
+    }
+    let expected: Vec<_> = (0..250).map(|i| format!("k{i:03}")).collect();
+    assert_eq!(seen, expected);
+}

@@ -1,0 +1,415 @@
+//! Real processes on one lock file: who died is seen at once, who lives is never taken for dead,
+//! and nobody loses a write.
+//!
+//! The test binary runs itself again as the worker; what a worker is to do stands in
+//! `LEASEHOLD_TEST_ROLE`. Processes talk over pipes, so that nothing is left to timing.
+
+use std::io::{BufRead, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use leasehold::clock::{Clock, OsRandom, Random, SystemClock};
+use leasehold::protocol::attempt::AttemptId;
+use leasehold::protocol::record::{Record, Seen, State};
+use leasehold::protocol::time::{ServiceTime, Stamp};
+use leasehold::protocol::write::{Grant, Write};
+use leasehold::store::sqlite::SqliteStore;
+use leasehold::store::{Consistency, Outcome, Store};
+use rusqlite::Connection;
+
+const PROCESSES: usize = 8;
+
+fn attempt() -> AttemptId {
+    AttemptId::from_random(OsRandom.attempt_bits())
+}
+
+fn grant(key: &str, attempt: AttemptId, bound_to_process: bool) -> Grant {
+    let now = ServiceTime(SystemClock.wall_unix_ms());
+    Grant {
+        key: key.into(),
+        attempt,
+        expires_at: now.plus(Duration::from_secs(3_600)),
+        ttl_seconds: 4_000_000_000,
+        lease: Duration::from_secs(3_600),
+        seed: now,
+        acquired_at: now,
+        holder: "test".into(),
+        data: None,
+        bound_to_process,
+    }
+}
+
+fn release(key: &str, attempt: AttemptId) -> Write {
+    Write::Release {
+        key: key.into(),
+        attempt,
+        token: None,
+        ttl_seconds: 4_000_000_000,
+    }
+}
+
+fn place() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("locks.db");
+    (directory, path)
+}
+
+/// A worker, killed and waited for when the test is over, however it ends.
+struct Worker {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    fn start(role: &str, path: &Path) -> Worker {
+        let mut child = Command::new(std::env::current_exe().expect("this test"))
+            .args(["worker", "--exact", "--nocapture"])
+            .env("LEASEHOLD_TEST_ROLE", role)
+            .env("LEASEHOLD_TEST_FILE", path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a worker");
+        let input = child.stdin.take().expect("piped");
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        Worker {
+            child,
+            input,
+            output,
+        }
+    }
+
+    /// Reads until the worker says `word`; the rest of that line.
+    fn says(&mut self, word: &str) -> String {
+        let mut line = String::new();
+        while self.output.read_line(&mut line).expect("a line") > 0 {
+            // The test harness prints on the same line.
+            if let Some((_, rest)) = line.split_once(&format!("<{word}>")) {
+                return rest.trim().to_owned();
+            }
+            line.clear();
+        }
+        panic!("the worker ended and never said `{word}`");
+    }
+
+    fn tell(&mut self, line: &str) {
+        writeln!(self.input, "{line}").expect("told");
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn say(word: &str, rest: impl std::fmt::Display) {
+    println!("<{word}>{rest}");
+    std::io::stdout().flush().expect("flushed");
+}
+
+fn wait_for_a_line() {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).expect("a line");
+}
+
+#[test]
+fn worker() {
+    let Ok(role) = std::env::var("LEASEHOLD_TEST_ROLE") else {
+        return;
+    };
+    let path = std::env::var_os("LEASEHOLD_TEST_FILE").expect("a file");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime");
+    match role.as_str() {
+        "hold bound" | "hold unbound" => {
+            let store = SqliteStore::open(path).expect("opened");
+            let write = Write::Acquire(grant("k", attempt(), role == "hold bound"));
+            let reply = runtime.block_on(store.write(write)).expect("a write");
+            assert!(matches!(reply.value, Outcome::Applied(_)));
+            say("held", "");
+            wait_for_a_line();
+        }
+        "open" => {
+            say("ready", "");
+            wait_for_a_line();
+            let store = SqliteStore::open(path).expect("opened");
+            let me = attempt();
+            let key = me.to_string();
+            let reply = runtime
+                .block_on(store.write(Write::Acquire(grant(&key, me, true))))
+                .expect("a write");
+            assert!(matches!(reply.value, Outcome::Applied(_)));
+            let Some(Stamp::Exact(now)) = reply.stamp else {
+                panic!("no exact stamp: {:?}", reply.stamp)
+            };
+            say("time", now.0);
+            wait_for_a_line();
+        }
+        "count" => {
+            let store = SqliteStore::open(&path).expect("opened");
+            let counter = Path::new(&path).with_extension("count");
+            say("ready", "");
+            wait_for_a_line();
+            let worst = runtime.block_on(count(&store, &counter));
+            say("worst", worst.as_millis());
+        }
+        other => panic!("unknown role {other}"),
+    }
+}
+
+const EACH: usize = 500;
+
+async fn count(store: &SqliteStore, counter: &Path) -> Duration {
+    let mut worst = Duration::ZERO;
+    for _ in 0..EACH {
+        let me = attempt();
+        let begun = SystemClock.elapsed();
+        loop {
+            let write = Write::Acquire(grant("counter", me, true));
+            match store.write(write).await.expect("a write").value {
+                Outcome::Applied(_) => break,
+                Outcome::Refused(_) => {
+                    let waited = SystemClock.elapsed().since(begun);
+                    assert!(waited < Duration::from_secs(30), "starved");
+                    // As a client does: between `check_delay` and a few of it.
+                    let delay = Duration::from_millis(1).mul_f64(1.0 + 4.0 * OsRandom.fraction());
+                    let until = SystemClock.elapsed().plus(delay);
+                    SystemClock.sleep_until(until).await;
+                }
+            }
+        }
+        worst = worst.max(SystemClock.elapsed().since(begun));
+        let before: usize = std::fs::read_to_string(counter)
+            .expect("read")
+            .parse()
+            .expect("a number");
+        std::fs::write(counter, (before + 1).to_string()).expect("written");
+        let done = store.write(release("counter", me)).await.expect("a write");
+        assert!(matches!(done.value, Outcome::Applied(_)));
+    }
+    worst
+}
+
+async fn record(store: &SqliteStore) -> Record {
+    let reply = store.read("k", Consistency::Strong).await.expect("a read");
+    reply.value.expect("a record")
+}
+
+/// The record that a refused acquire shows.
+async fn in_the_way(store: &SqliteStore) -> Record {
+    let write = Write::Acquire(grant("k", attempt(), true));
+    match store.write(write).await.expect("a write").value {
+        Outcome::Refused(Some(record)) => record,
+        other => panic!("held by somebody: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_killed_holder_is_dead_at_once() {
+    let (_directory, path) = place();
+    let store = SqliteStore::open(&path).expect("opened");
+    let mut holder = Worker::start("hold bound", &path);
+    holder.says("held");
+    assert!(!in_the_way(&store).await.holder_is_dead, "it lives");
+
+    holder.child.kill().expect("killed");
+    // Nobody has waited for it: it becomes a zombie, and that is dead enough.
+    let killed = SystemClock.elapsed();
+    loop {
+        if in_the_way(&store).await.holder_is_dead {
+            break;
+        }
+        let waited = SystemClock.elapsed().since(killed);
+        assert!(waited < Duration::from_secs(10), "a zombie holds the lock");
+    }
+    println!("dead after {:?}", SystemClock.elapsed().since(killed));
+    holder.child.wait().expect("waited");
+    let dead = in_the_way(&store).await;
+    assert!(dead.holder_is_dead, "a process that is gone holds the lock");
+    let page = store.list(None).await.expect("a page").value;
+    assert!(
+        page.records
+            .iter()
+            .all(|r| r.as_ref().is_ok_and(|r| r.holder_is_dead))
+    );
+
+    // And it can be taken over, by which it is alive again.
+    let State::Granted(seen) = dead.state() else {
+        panic!("granted")
+    };
+    assert!(matches!(seen, Seen::Native { .. }));
+    let me = attempt();
+    let done = store
+        .write(Write::TakeOver(grant("k", me, true), seen))
+        .await;
+    assert!(matches!(done.expect("a write").value, Outcome::Applied(Some(r)) if me.owns(&r)));
+    assert!(!record(&store).await.holder_is_dead);
+}
+
+#[tokio::test]
+async fn a_grant_that_is_not_bound_outlives_its_process() {
+    let (_directory, path) = place();
+    let store = SqliteStore::open(&path).expect("opened");
+    let mut holder = Worker::start("hold unbound", &path);
+    holder.says("held");
+    drop(holder);
+    assert!(!in_the_way(&store).await.holder_is_dead);
+    assert!(!record(&store).await.holder_is_dead);
+}
+
+#[tokio::test]
+async fn a_renewal_elsewhere_binds_anew() {
+    let (_directory, path) = place();
+    let store = SqliteStore::open(&path).expect("opened");
+    let mut holder = Worker::start("hold bound", &path);
+    holder.says("held");
+    let before = record(&store).await;
+    let renewal = |by_ms, bound_to_process| Write::Renew {
+        key: "k".into(),
+        attempt: before.owner.as_ref().expect("held").parse().expect("an id"),
+        token: before.token().expect("ours"),
+        expires_at: ServiceTime(before.expires_at.0 + by_ms),
+        ttl_seconds: 4_000_000_000,
+        bound_to_process,
+    };
+    // Taken up by this process, it does not end with the other.
+    store.write(renewal(1, true)).await.expect("a write");
+    drop(holder);
+    assert!(!record(&store).await.holder_is_dead);
+    store.write(renewal(2, false)).await.expect("a write");
+    let pid: Option<i64> = Connection::open(&path)
+        .and_then(|c| c.query_row("SELECT pid FROM locks", [], |row| row.get(0)))
+        .expect("asked");
+    assert_eq!(pid, None);
+}
+
+#[tokio::test]
+async fn a_grant_of_an_earlier_boot_is_dead() {
+    let (_directory, path) = place();
+    let me = attempt();
+    let before = {
+        let store = SqliteStore::open(&path).expect("opened");
+        let write = Write::Acquire(grant("k", me, false));
+        store.write(write).await.expect("a write").stamp
+    };
+    let other = Connection::open(&path).expect("opened");
+    other
+        .execute_batch("UPDATE locks SET boot_id = 'another'; UPDATE clock SET boot_id = 'another'")
+        .expect("spoiled");
+    let store = SqliteStore::open(&path).expect("opened");
+    assert!(record(&store).await.holder_is_dead);
+    // Released, there is no holder to be dead.
+    store.write(release("k", me)).await.expect("a write");
+    assert!(!record(&store).await.holder_is_dead);
+    let after = store
+        .read("k", Consistency::Strong)
+        .await
+        .expect("a read")
+        .stamp;
+    assert!(before.is_some() && after.is_some());
+    let boots: i64 = other
+        .query_row("SELECT count(*) FROM clock", [], |row| row.get(0))
+        .expect("asked");
+    assert_eq!(boots, 1, "earlier boots are forgotten");
+}
+
+#[tokio::test]
+async fn tokens_grow_past_those_of_deleted_records_whatever_the_clock() {
+    let (_directory, path) = place();
+    let store = SqliteStore::open(&path).expect("opened");
+    let me = attempt();
+    let high = Grant {
+        seed: ServiceTime(5_000_000_000_000),
+        ..grant("k", me, false)
+    };
+    store.write(Write::Acquire(high)).await.expect("a write");
+    store.write(release("k", me)).await.expect("a write");
+    let me = attempt();
+    store
+        .write(Write::Acquire(grant("k", me, false)))
+        .await
+        .expect("a write");
+    let held = record(&store).await.token().expect("ours");
+    assert_eq!(held, 5_000_000_000_002);
+    let withdrawn = Write::Withdraw {
+        key: "k".into(),
+        attempt: me,
+        token: held,
+    };
+    let done = store.write(withdrawn).await.expect("a write").value;
+    assert_eq!(done, Outcome::Applied(None));
+    // The clock went back; tokens do not.
+    store
+        .write(Write::Acquire(grant("k", attempt(), false)))
+        .await
+        .expect("a write");
+    assert_eq!(record(&store).await.token(), Some(held + 1));
+}
+
+#[test]
+fn eight_processes_open_a_new_file_at_once() {
+    for round in 0..5 {
+        let (_directory, path) = place();
+        let mut workers: Vec<Worker> = (0..PROCESSES)
+            .map(|_| Worker::start("open", &path))
+            .collect();
+        for worker in &mut workers {
+            worker.says("ready");
+        }
+        for worker in &mut workers {
+            worker.tell("go");
+        }
+        let times: Vec<i64> = workers
+            .iter_mut()
+            .map(|w| w.says("time").parse().expect("a time"))
+            .collect();
+        let spread = times
+            .iter()
+            .max()
+            .zip(times.iter().min())
+            .map(|(a, b)| a - b);
+        assert!(
+            spread < Some(10_000),
+            "round {round}: one clock for all: {times:?}"
+        );
+        for worker in &mut workers {
+            worker.tell("end");
+            assert!(worker.child.wait().expect("waited").success());
+        }
+        let keys: i64 = Connection::open(&path)
+            .and_then(|c| c.query_row("SELECT count(*) FROM locks", [], |row| row.get(0)))
+            .expect("asked");
+        assert_eq!(keys, 8, "round {round}");
+    }
+}
+
+#[test]
+fn eight_processes_count_and_lose_nothing() {
+    let (_directory, path) = place();
+    let counter = path.with_extension("count");
+    std::fs::write(&counter, "0").expect("written");
+    let mut workers: Vec<Worker> = (0..PROCESSES)
+        .map(|_| Worker::start("count", &path))
+        .collect();
+    for worker in &mut workers {
+        worker.says("ready");
+    }
+    let begun = SystemClock.elapsed();
+    for worker in &mut workers {
+        worker.tell("go");
+    }
+    let worst = workers
+        .iter_mut()
+        .map(|w| w.says("worst").parse::<u64>().expect("milliseconds"))
+        .max();
+    let took = SystemClock.elapsed().since(begun);
+    let counted = std::fs::read_to_string(&counter).expect("read");
+    assert_eq!(counted, (PROCESSES * EACH).to_string());
+    println!("{counted} in {took:?}, the longest wait was {worst:?} ms");
+}
