@@ -443,8 +443,8 @@ impl Policy {
             return Ok(());
         }
         let message = format!(
-            "the lease is too short: renewal after {interval:?} + request {timeout:?} + grace {:?} + margin {margin:?} \
-             = {sum:?}, but a lease of {:?} gives {usable:?}",
+            "the lease is too short: renewal after {interval:.3?} + request {timeout:.3?} + grace {:?} + margin {margin:.3?} \
+             = {sum:.3?}, but a lease of {:?} gives {usable:.3?}",
             s.grace, s.lease
         );
         // interval and default timeout scale with the lease; this is on the safe side of both.
