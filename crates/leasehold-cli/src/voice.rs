@@ -111,11 +111,16 @@ impl Voice {
         if !self.has_line() {
             return;
         }
-        let columns = rustix::termios::tcgetwinsize(io::stderr())
-            .map_or(80, |size| usize::from(size.ws_col))
-            .max(20);
+        // A terminal that does not know its width says 0.
+        let columns = match rustix::termios::tcgetwinsize(io::stderr()) {
+            Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),
+            _ => 80,
+        };
         // A line that wraps could not be wiped.
-        let fitting: String = plain(text).chars().take(columns - 1).collect();
+        let fitting: String = plain(text)
+            .chars()
+            .take(columns.saturating_sub(1))
+            .collect();
         let mut shown = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         write(&format!("\r\x1b[K{fitting}"));
         *shown = true;

@@ -73,7 +73,8 @@ fn what_cannot_be_started_has_its_own_codes() {
 
 #[test]
 fn standard_streams_and_environment_are_the_commands() {
-    let mut child = Room::new()
+    let room = Room::new();
+    let mut child = room
         .command(&["run", "job", "-c", "cat; echo $LEASEHOLD_NAME >&2; exit 4"])
         .env("LEASEHOLD_NAME", "outer")
         .stdin(Stdio::piped())
