@@ -6,11 +6,7 @@
 //! - [`args`] the command line; [`plan`] what `run` is going to do
 //! - [`run`], [`look`] (`ls`, `show`), [`init`]: the verbs
 //! - [`open`] the store behind a [`location`]; [`process`] the command and its signals
-//! - [`failure`], [`exit_codes`], [`voice`]: how it ends and what is said; [`duration`], [`times`]: text
-#![expect(
-    clippy::future_not_send,
-    reason = "everything of ours runs on the main thread, on a current-thread runtime"
-)]
+//! - [`failure`], [`exit_codes`], [`mod@voice`]: how it ends and what is said; [`duration`], [`times`]: text
 
 mod args;
 mod duration;

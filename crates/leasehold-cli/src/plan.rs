@@ -145,13 +145,12 @@ fn command(
 
 /// The library names its settings, the command its options.
 fn options(mut failure: Failure) -> Failure {
-    let renamed = |text: String| {
-        text.replace("`lease`", "`--lease`")
+    for text in std::iter::once(&mut failure.message).chain(&mut failure.hint) {
+        *text = text
+            .replace("`lease`", "`--lease`")
             .replace("`grace`", "`--grace`")
             .replace("`check_delay`", "`--check-delay`")
-            .replace(" or `margin` smaller", " smaller")
-    };
-    failure.message = renamed(failure.message);
-    failure.hint = failure.hint.map(renamed);
+            .replace(" or `margin` smaller", " smaller");
+    }
     failure
 }

@@ -1,5 +1,5 @@
 //! Tables, endpoints and credentials that are not as they should be; and a run on DynamoDB Local.
-#![allow(clippy::disallowed_methods, reason = "real processes need real time")]
+#![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! The lock is lost while the command runs: the command is dead before anybody else may begin, the code is 76, and the
 //! release touches nothing. Also the other ends that are ours: `--max-hold`, and what `--hold-at-least` keeps.
-#![allow(clippy::disallowed_methods, reason = "real processes need real time")]
+#![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! What `run` does with processes, seen from outside: no terminal. Every wait is for a condition and has a bound.
-#![allow(clippy::disallowed_methods, reason = "real processes need real time")]
+#![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
 mod support;
 

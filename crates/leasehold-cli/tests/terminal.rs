@@ -1,5 +1,4 @@
 //! What `run` does when there is a terminal: `script` provides one, and what is written to its input is typed.
-#![allow(clippy::disallowed_methods, reason = "real processes need real time")]
 
 mod support;
 

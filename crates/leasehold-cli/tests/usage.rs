@@ -185,7 +185,7 @@ fn sums_that_do_not_add_up_are_refused_and_shown() {
     refused(
         &["run", "x", "--lease", "5s", "--", "true"],
         78,
-        "grace 5s + margin 1s",
+        "grace 5s + margin 1",
         "set `--lease` to",
     );
     refused(

@@ -1,6 +1,6 @@
 //! Before the command runs: busy locks, bounds of the wait, signals.
 
-#![allow(clippy::disallowed_methods, reason = "real processes need real time")]
+#![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
 mod support;
 
