@@ -9,6 +9,7 @@
 mod attributes;
 mod classify;
 mod expressions;
+mod fence;
 mod stamp;
 mod table;
 
@@ -26,6 +27,7 @@ use aws_sdk_dynamodb::types::{
     ReturnValuesOnConditionCheckFailure,
 };
 
+pub use self::fence::TokenColumn;
 pub use self::table::{Created, Definition, TableError, definition};
 use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError, Units};
 use crate::protocol::record::{Record, attribute};
