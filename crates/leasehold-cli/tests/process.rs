@@ -419,28 +419,3 @@ fn waiting_costs_no_processor_time() {
     room.touch("go");
     assert_eq!(wrapper.ended(), 0);
 }
-
-#[test]
-fn a_command_that_ends_at_once_is_not_kept() {
-    // A promise about the release build. The other one only shows that nobody waits for a timer.
-    let bound = Duration::from_millis(if cfg!(debug_assertions) { 100 } else { 15 });
-    let room = Room::new();
-    let time = |command: &mut dyn FnMut() -> Command| {
-        let mut times: Vec<Duration> = (0..41)
-            .map(|_| {
-                let mut command = command();
-                let start = Instant::now();
-                assert!(command.status().unwrap().success());
-                start.elapsed()
-            })
-            .collect();
-        times.sort();
-        times[20]
-    };
-    let bare = time(&mut || Command::new("true"));
-    let wrapped = time(&mut || room.command(&["run", "job", "--", "true"]));
-    assert!(
-        wrapped.saturating_sub(bare) < bound,
-        "true: {bare:?}, leasehold run: {wrapped:?}"
-    );
-}

@@ -1,10 +1,10 @@
 //! Locks in a DynamoDB table, of the shape that FSharp.DynamoDbLock uses.
 //!
 //! One conditional `UpdateItem` per operation, never retried by the SDK: a retried request would
-//! carry stale times. This room turns [`Write`]s into expressions ([`mod@expressions`]), answers
-//! into records and stamps ([`attributes`], [`stamp`]) and failures into what the protocol needs to
-//! know ([`classify`]). It makes no protocol decision. The table itself is made and checked in
-//! [`table`].
+//! carry stale times. This room turns [`Write`]s into expressions (`expressions.rs`), answers into
+//! records and stamps (`attributes.rs`, `stamp.rs`) and failures into what the protocol needs to
+//! know (`classify.rs`). It makes no protocol decision. The table itself is made and checked in
+//! `table.rs`; `fence.rs` has what protected items need to refuse an old holder.
 
 mod attributes;
 mod classify;
