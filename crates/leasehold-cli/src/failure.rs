@@ -4,8 +4,8 @@
 
 use std::error::Error as StdError;
 
+use leasehold::store::StoreError;
 use leasehold::store::dynamodb::TableError;
-use leasehold::store::{StoreError, StoreErrorKind};
 use leasehold::{Error, ErrorKind};
 
 use crate::exit_codes;
@@ -81,7 +81,7 @@ impl From<Error> for Failure {
 /// A store that could not be opened.
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        let kind = kind(error.kind);
+        let kind = ErrorKind::from(error.kind);
         let failure = Failure::new(code(kind), error.to_string()).caused_by(&error);
         match error.hint.as_deref().or(default_hint(kind)) {
             Some(hint) => failure.hint(hint),
@@ -137,19 +137,6 @@ fn code(kind: ErrorKind) -> u8 {
         ErrorKind::Lost => exit_codes::LOST,
         // ShutDown is ours, and a kind that we do not know is a bug.
         _ => exit_codes::OWN_FAILURE,
-    }
-}
-
-fn kind(kind: StoreErrorKind) -> ErrorKind {
-    match kind {
-        StoreErrorKind::Throttled => ErrorKind::Throttled,
-        StoreErrorKind::Conflict | StoreErrorKind::Unavailable => ErrorKind::Unreachable,
-        StoreErrorKind::Configuration => ErrorKind::Configuration,
-        StoreErrorKind::AccessDenied => ErrorKind::AccessDenied,
-        StoreErrorKind::Credentials => ErrorKind::Credentials,
-        StoreErrorKind::Malformed => ErrorKind::Malformed,
-        StoreErrorKind::InvalidInput => ErrorKind::InvalidInput,
-        _ => ErrorKind::Service,
     }
 }
 

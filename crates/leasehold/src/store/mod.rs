@@ -238,21 +238,11 @@ impl StoreError {
 
     /// The public error of a call that failed for good.
     pub(crate) fn into_error(self, operation: Operation, key: Option<&str>) -> Error {
-        let kind = match self.kind {
-            StoreErrorKind::Throttled => ErrorKind::Throttled,
-            StoreErrorKind::Conflict | StoreErrorKind::Unavailable => ErrorKind::Unreachable,
-            StoreErrorKind::Configuration => ErrorKind::Configuration,
-            StoreErrorKind::AccessDenied => ErrorKind::AccessDenied,
-            StoreErrorKind::Credentials => ErrorKind::Credentials,
-            StoreErrorKind::Malformed => ErrorKind::Malformed,
-            StoreErrorKind::InvalidInput => ErrorKind::InvalidInput,
-            StoreErrorKind::Other => ErrorKind::Service,
-        };
         let message = match key {
             Some(key) => format!("cannot {operation} `{key}`: {}", self.message),
             None => format!("cannot {operation}: {}", self.message),
         };
-        let mut error = Error::new(kind, message)
+        let mut error = Error::new(self.kind.into(), message)
             .with_effect(self.effect)
             .with_answer(operation, self.status, self.request_id);
         if let Some(key) = key {
@@ -265,6 +255,21 @@ impl StoreError {
             error = error.with_source(source);
         }
         error
+    }
+}
+
+impl From<StoreErrorKind> for ErrorKind {
+    fn from(kind: StoreErrorKind) -> Self {
+        match kind {
+            StoreErrorKind::Throttled => ErrorKind::Throttled,
+            StoreErrorKind::Conflict | StoreErrorKind::Unavailable => ErrorKind::Unreachable,
+            StoreErrorKind::Configuration => ErrorKind::Configuration,
+            StoreErrorKind::AccessDenied => ErrorKind::AccessDenied,
+            StoreErrorKind::Credentials => ErrorKind::Credentials,
+            StoreErrorKind::Malformed => ErrorKind::Malformed,
+            StoreErrorKind::InvalidInput => ErrorKind::InvalidInput,
+            StoreErrorKind::Other => ErrorKind::Service,
+        }
     }
 }
 

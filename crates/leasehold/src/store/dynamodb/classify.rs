@@ -11,35 +11,47 @@ use aws_sdk_dynamodb::operation::RequestId;
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
 
 use crate::error::Effect;
 use crate::protocol::time::Stamp;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// A conditional write that did not succeed.
-pub(super) enum WriteFailure<'a> {
-    /// The condition did not hold; the item that stood in the way, where it is shown.
-    Refused(Option<&'a HashMap<String, AttributeValue>>),
-    /// Anything else.
-    Failed,
+/// Whether a condition did not hold.
+pub(super) enum Refusal<'a> {
+    /// It did not; this item stood in the way.
+    With(&'a HashMap<String, AttributeValue>),
+    /// It did not; the answer does not show what stood in the way.
+    Bare,
+    /// The failure is another one.
+    None,
 }
 
-pub(super) fn write_failure<R>(error: &SdkError<UpdateItemError, R>) -> WriteFailure<'_> {
-    match error.as_service_error() {
-        Some(UpdateItemError::ConditionalCheckFailedException(refused)) => {
-            WriteFailure::Refused(refused.item())
+/// The errors of conditional writes.
+pub(super) trait Conditional {
+    fn refusal(&self) -> Refusal<'_>;
+}
+
+impl Conditional for UpdateItemError {
+    fn refusal(&self) -> Refusal<'_> {
+        match self {
+            Self::ConditionalCheckFailedException(refused) => shown(refused),
+            _ => Refusal::None,
         }
-        _ => WriteFailure::Failed,
     }
 }
 
-pub(super) fn delete_failure<R>(error: &SdkError<DeleteItemError, R>) -> WriteFailure<'_> {
-    match error.as_service_error() {
-        Some(DeleteItemError::ConditionalCheckFailedException(refused)) => {
-            WriteFailure::Refused(refused.item())
+impl Conditional for DeleteItemError {
+    fn refusal(&self) -> Refusal<'_> {
+        match self {
+            Self::ConditionalCheckFailedException(refused) => shown(refused),
+            _ => Refusal::None,
         }
-        _ => WriteFailure::Failed,
     }
+}
+
+fn shown(refused: &ConditionalCheckFailedException) -> Refusal<'_> {
+    refused.item().map_or(Refusal::Bare, Refusal::With)
 }
 
 /// What a failed read means: nothing was written in any case.

@@ -22,11 +22,13 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::StalledStreamProtectionConfig;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{
     AttributeValue, ConsumedCapacity, ReturnConsumedCapacity, ReturnValue,
     ReturnValuesOnConditionCheckFailure,
 };
 
+use self::classify::{Conditional, Refusal};
 pub use self::fence::TokenColumn;
 pub use self::table::{Created, Definition, TableError, definition};
 use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError, Units};
@@ -107,19 +109,7 @@ impl DynamoDbStore {
                     units: written(output.consumed_capacity()),
                 })
             }
-            Err(error) => match classify::write_failure(&error) {
-                classify::WriteFailure::Refused(Some(item)) => Ok(Reply {
-                    value: Outcome::Refused(Some(attributes::record(item)?)),
-                    stamp: date.stamp(),
-                    units: Units::default(),
-                }),
-                classify::WriteFailure::Refused(None) => {
-                    self.refused_without_item(&key, date.stamp()).await
-                }
-                classify::WriteFailure::Failed => {
-                    Err(classify::failure(error, &self.table, date.stamp()))
-                }
-            },
+            Err(error) => self.not_applied(&key, error, date.stamp()).await,
         }
     }
 
@@ -147,19 +137,28 @@ impl DynamoDbStore {
                 stamp: date.stamp(),
                 units: written(output.consumed_capacity()),
             }),
-            Err(error) => match classify::delete_failure(&error) {
-                classify::WriteFailure::Refused(Some(item)) => Ok(Reply {
-                    value: Outcome::Refused(Some(attributes::record(item)?)),
-                    stamp: date.stamp(),
-                    units: Units::default(),
-                }),
-                classify::WriteFailure::Refused(None) => {
-                    self.refused_without_item(&key, date.stamp()).await
-                }
-                classify::WriteFailure::Failed => {
-                    Err(classify::failure(error, &self.table, date.stamp()))
-                }
-            },
+            Err(error) => self.not_applied(&key, error, date.stamp()).await,
+        }
+    }
+
+    /// A conditional write that was not acknowledged: refused, or failed.
+    async fn not_applied<E>(
+        &self,
+        key: &str,
+        error: SdkError<E>,
+        stamp: Option<Stamp>,
+    ) -> Result<Reply<Outcome>, StoreError>
+    where
+        E: Conditional + ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        match error.as_service_error().map(Conditional::refusal) {
+            Some(Refusal::With(item)) => Ok(Reply {
+                value: Outcome::Refused(Some(attributes::record(item)?)),
+                stamp,
+                units: Units::default(),
+            }),
+            Some(Refusal::Bare) => self.refused_without_item(key, stamp).await,
+            Some(Refusal::None) | None => Err(classify::failure(error, &self.table, stamp)),
         }
     }
 
