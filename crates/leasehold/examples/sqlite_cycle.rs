@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             key: "cycle".into(),
             attempt: me,
             token: None,
-            ttl_seconds: 4_000_000_000,
+            ttl_seconds: Some(4_000_000_000),
         };
         store.write(release).await?;
         cycles.push(SystemClock.elapsed().since(begun).saturating_sub(refused));

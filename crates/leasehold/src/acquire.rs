@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::error::{Effect, Error, ErrorKind};
 use crate::exchange::{Answer, Core, RETRY_FIRST, RETRY_MAX, no_answer_within};
@@ -26,7 +26,7 @@ use crate::protocol::record::{Record, Seen};
 use crate::protocol::renewal::Kept;
 use crate::protocol::takeover::Verdict;
 use crate::protocol::time::Elapsed;
-use crate::protocol::write::Operation;
+use crate::protocol::write::{Operation, Write};
 use crate::store::{Consistency, Outcome, StoreError, StoreErrorKind};
 
 /// Requests of one acquisition that may be unanswered at the same time.
@@ -34,6 +34,8 @@ const IN_FLIGHT: usize = 4;
 /// How long unanswered requests are waited for in the background; a store ends its requests
 /// sooner, see the contract of [`Store`](crate::store::Store).
 const SETTLE: Duration = Duration::from_secs(40);
+/// No right wall clock shows less: this was written later (2026-11-01).
+const EARLIEST_WALL_MS: i64 = 1_793_491_200_000;
 /// How often a record with an impossible token is withdrawn before we give up.
 const WITHDRAWALS: u32 = 3;
 
@@ -67,8 +69,7 @@ pub(crate) enum Acquired {
 /// Carries out an order. Dropping this future ends the acquisition: see the module's docs.
 pub(crate) async fn acquire(core: &Arc<Core>, order: Order) -> Result<Acquired, Error> {
     if core.shut.is_cancelled() {
-        return Err(Error::new(ErrorKind::ShutDown, "the client was shut down")
-            .with_key(order.key.as_str()));
+        return Err(shut_down(order.key.as_str()));
     }
     let gone = CancellationToken::new();
     let caller = gone.clone().drop_guard();
@@ -89,6 +90,10 @@ pub(crate) async fn acquire(core: &Arc<Core>, order: Order) -> Result<Acquired, 
         .with_effect(Effect::Unknown)
         .with_effort(0, passed))
     })
+}
+
+pub(crate) fn shut_down(key: &str) -> Error {
+    Error::new(ErrorKind::ShutDown, "the client was shut down").with_key(key)
 }
 
 /// Why an acquisition stops before it has an answer.
@@ -122,8 +127,10 @@ struct Acquisition {
     post: mpsc::Sender<(Request, Answer<Outcome>)>,
     /// Requests without an answer.
     unanswered: usize,
-    /// Whether some request may have landed without our knowing.
+    /// Whether some request may have landed without our knowing, or has, and is to be given back.
     uncertain: bool,
+    /// A grant of ours whose token cannot be right: to be withdrawn, not released.
+    spoiled: Option<Granted>,
     sent: u32,
     failing_since: Option<Elapsed>,
     failures: u32,
@@ -154,6 +161,7 @@ impl Acquisition {
             wish,
             order.policy.terms(&core.hints),
             order.policy.rules(&core.hints),
+            core.observed(order.key.as_str()),
         );
         let (post, inbox) = mpsc::channel(IN_FLIGHT);
         Acquisition {
@@ -167,6 +175,7 @@ impl Acquisition {
             post,
             unanswered: 0,
             uncertain: false,
+            spoiled: None,
             sent: 0,
             failing_since: None,
             failures: 0,
@@ -186,12 +195,18 @@ impl Acquisition {
                 "the client was shut down while this call waited",
             )),
         };
-        let has_lease = matches!(answer, Ok(Acquired::Lease(_)));
+        self.core
+            .remember(&self.order.key.shared(), self.attempt.observation());
+        let leased = match &answer {
+            Ok(Acquired::Lease(lease)) => Some(lease.token().stored()),
+            _ => None,
+        };
         let answer = answer.map_err(|error| self.finish_error(error));
         // A lease that nobody receives is dropped here, and its guard releases it.
         drop(tell.send(answer));
-        if !has_lease {
-            self.settle().await;
+        match leased {
+            Some(token) => self.settle_beside(token).await,
+            None => self.settle().await,
         }
     }
 
@@ -206,7 +221,8 @@ impl Acquisition {
             if !granted.impossible_seed {
                 return self.hand_over(granted).await.map(Acquired::Lease);
             }
-            self.withdraw(&granted).await?;
+            self.spoiled = Some(granted);
+            self.withdraw().await?;
         }
         Err(End::Failed(Error::new(
             ErrorKind::Service,
@@ -219,7 +235,9 @@ impl Acquisition {
 
     /// Sends requests until one is granted, or, without patience, until the key is seen held.
     async fn win(&mut self) -> Result<Result<Granted, Held>, End> {
+        self.look_at_the_time().await?;
         let mut take_over = None;
+        let mut blind = 0;
         loop {
             let Some((request, answer)) = self.ask(take_over.clone()).await? else {
                 // No answer in time; the request may still land.
@@ -238,7 +256,9 @@ impl Acquisition {
             };
             let record = match answer.result {
                 Ok(Outcome::Applied(record)) => {
-                    let now = self.core.clock.elapsed();
+                    let now = self.core.clock.reading();
+                    // It landed; whatever comes now, it is to be given back.
+                    self.uncertain = true;
                     let record = record.ok_or_else(|| self.odd_answer())?;
                     return Ok(Ok(self.core.with_service(|service| {
                         self.attempt.applied(&request, &record, service, now)
@@ -257,9 +277,20 @@ impl Acquisition {
             self.calm_down();
             take_over = match self.judge(record.as_ref(), answer.received) {
                 Refusal::Ours(granted) => return Ok(Ok(granted)),
-                Refusal::Others(Verdict::Free) => None,
+                Refusal::Others(Verdict::Free) => {
+                    // Refused although it is free: a race, and with a sound store a short one.
+                    blind += 1;
+                    if blind > 1 {
+                        let now = self.core.clock.elapsed();
+                        let delay = self.core.backoff(blind, RETRY_FIRST, RETRY_MAX);
+                        self.or_stop(self.core.clock.sleep_until(now.plus(delay)))
+                            .await?;
+                    }
+                    None
+                }
                 Refusal::Others(Verdict::TakeOver(seen)) => Some(seen),
                 Refusal::Others(Verdict::Wait { ends }) => {
+                    blind = 0;
                     if let (Patience::None, Some(held)) = (self.order.patience, &self.last_held) {
                         return Ok(Err(held.clone()));
                     }
@@ -271,6 +302,25 @@ impl Acquisition {
                 }
             };
         }
+    }
+
+    /// A host whose wall clock is certainly wrong asks for the time before it publishes anything by
+    /// it: any answer carries it.
+    async fn look_at_the_time(&self) -> Result<(), Stop> {
+        let now = self.core.clock.reading();
+        let sampled = self
+            .core
+            .with_service(|service| service.latest(now).is_some());
+        if !sampled && now.wall_ms < EARLIEST_WALL_MS {
+            let look = self.core.read(
+                self.order.key.shared(),
+                Consistency::Eventual,
+                self.order.policy.request_timeout(),
+            );
+            // Without an answer the seed is still checked, and withdrawn if it is impossible.
+            self.or_stop(look).await?;
+        }
+        Ok(())
     }
 
     /// Sends one request and waits for an answer, to it or to an earlier one; `None` when none
@@ -309,7 +359,7 @@ impl Acquisition {
     }
 
     fn judge(&mut self, record: Option<&Record>, received: Elapsed) -> Refusal {
-        let now = self.core.clock.elapsed();
+        let now = self.core.clock.reading();
         if let Some(record) = record
             && record.owner.is_some()
             && !self.attempt.id().owns(record)
@@ -403,16 +453,28 @@ impl Acquisition {
     }
 
     /// Deletes the record that we created with an impossible token, before anyone sees it.
-    async fn withdraw(&mut self, granted: &Granted) -> Result<(), End> {
-        let write = self.attempt.withdraw(granted);
-        let now = self.core.clock.reading();
-        let timeout = self.order.policy.request_timeout();
-        let flight = self.core.write_detached(write, now, timeout);
-        let answer = self.or_stop(flight).await?;
+    async fn withdraw(&mut self) -> Result<(), End> {
+        let answer = self.or_stop(self.send_withdrawal()).await?;
         match answer.result {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.spoiled = None;
+                Ok(())
+            }
             Err(error) if error.kind.is_retryable() => self.retry_later(error).await,
             Err(error) => Err(self.fatal(Operation::Withdraw, error)),
+        }
+    }
+
+    fn send_withdrawal(&self) -> impl Future<Output = Answer<Outcome>> + Send + 'static {
+        let core = self.core.clone();
+        let write = self.spoiled.as_ref().map_or_else(
+            || core.with_service(|service| self.attempt.abandon(service, core.clock.reading())),
+            |granted| self.attempt.withdraw(granted),
+        );
+        let timeout = self.order.policy.request_timeout();
+        async move {
+            let now = core.clock.reading();
+            core.write_detached(write, now, timeout).await
         }
     }
 
@@ -502,67 +564,121 @@ impl Acquisition {
             .with_effort(self.sent + self.looks, passed)
     }
 
-    /// Takes back what may have been acquired after all, in the background. An orphan that still
-    /// escapes ends with its own lease.
+    /// Takes back what may have been acquired after all, in the background: at once what is known,
+    /// and whatever lands later when its answer comes. An orphan that still escapes ends with its own
+    /// lease.
     async fn settle(mut self) {
-        let limit = self.core.clock.elapsed().plus(SETTLE);
-        let clock = self.core.clock.clone();
-        while self.unanswered > 0 {
-            let answer = tokio::select! {
-                biased;
-                answer = self.inbox.recv() => answer,
-                () = clock.sleep_until(limit) => None,
-            };
-            let Some((_, answer)) = answer else { break };
-            self.unanswered -= 1;
-            let landed = match answer.result {
-                Ok(Outcome::Applied(_)) => true,
-                Ok(Outcome::Refused(Some(record))) => self.attempt.id().owns(&record),
-                Ok(Outcome::Refused(None)) => false,
+        if self.uncertain {
+            self.give_back().await;
+        }
+        while let Some((request, answer)) = self.late_answer().await {
+            let record = match answer.result {
+                Ok(Outcome::Applied(Some(record))) => record,
+                Ok(Outcome::Refused(Some(record))) if self.attempt.id().owns(&record) => record,
+                Ok(Outcome::Refused(_)) => continue,
+                Ok(Outcome::Applied(None)) => {
+                    self.give_back().await;
+                    continue;
+                }
                 Err(error) => {
-                    self.uncertain |= error.effect == Effect::Unknown;
-                    false
+                    if error.effect == Effect::Unknown {
+                        self.give_back().await;
+                    }
+                    continue;
                 }
             };
-            if landed {
-                // At once, and nothing is left to be uncertain about for this request.
-                self.give_back().await;
-            }
+            let now = self.core.clock.reading();
+            let granted = self
+                .core
+                .with_service(|service| self.attempt.applied(&request, &record, service, now));
+            self.spoiled = granted.impossible_seed.then_some(granted);
+            self.give_back().await;
         }
-        if self.uncertain || self.unanswered > 0 {
+        if self.unanswered > 0 {
             self.give_back().await;
         }
     }
 
-    /// Releases by attempt id, whatever the token. Bounded in time by the call time-out.
-    async fn give_back(&self) {
-        let limit = self
-            .core
-            .clock
-            .elapsed()
-            .plus(self.order.policy.call_timeout());
+    /// The same beside a lease of this very attempt: only a grant with another token is released.
+    async fn settle_beside(mut self, leased: u64) {
+        while let Some((_, answer)) = self.late_answer().await {
+            let Ok(Outcome::Applied(Some(record))) = answer.result else {
+                continue;
+            };
+            let Some(token) = record.token().filter(|token| *token != leased) else {
+                continue;
+            };
+            debug!(key = %self.order.key, token, "a late request landed after its lease was over");
+            let core = self.core.clone();
+            let attempt = &self.attempt;
+            self.insist(|| {
+                let now = core.clock.reading();
+                core.with_service(|service| attempt.release_late(token, service, now))
+            })
+            .await;
+        }
+    }
+
+    /// The answer to a request that is still out, within the bound of settling.
+    async fn late_answer(&mut self) -> Option<(Request, Answer<Outcome>)> {
+        if self.unanswered == 0 {
+            return None;
+        }
+        let limit = self.core.clock.elapsed().plus(SETTLE);
+        let clock = self.core.clock.clone();
+        let answer = tokio::select! {
+            biased;
+            answer = self.inbox.recv() => answer,
+            () = clock.sleep_until(limit) => None,
+        }?;
+        self.unanswered -= 1;
+        Some(answer)
+    }
+
+    /// Withdraws a spoiled grant; releases any other by attempt id, whatever its token.
+    async fn give_back(&mut self) {
+        if let Some(granted) = self.spoiled.take() {
+            let withdrawn = self.insist(|| self.attempt.withdraw(&granted)).await;
+            if withdrawn {
+                return;
+            }
+            // Not allowed to delete: a token that is off is better than a key that is stuck.
+            warn!(key = %self.order.key, "a record with a wrong token could not be withdrawn, it is released");
+        }
+        let core = self.core.clone();
+        let attempt = &self.attempt;
+        self.insist(|| {
+            let now = core.clock.reading();
+            core.with_service(|service| attempt.abandon(service, now))
+        })
+        .await;
+    }
+
+    /// Sends a write until it is answered; whether it was. Bounded by the call time-out.
+    async fn insist(&self, write: impl Fn() -> Write) -> bool {
+        let started = self.core.clock.elapsed();
+        let limit = started.plus(self.order.policy.call_timeout());
         let mut tries = 0;
         loop {
             let now = self.core.clock.reading();
-            let write = self
-                .core
-                .with_service(|service| self.attempt.abandon(service, now));
             let timeout = self.order.policy.request_timeout();
-            let answer = self.core.write_detached(write, now, timeout).await;
+            let answer = self.core.write_detached(write(), now, timeout).await;
             match answer.result {
-                Ok(_) => return,
+                Ok(_) => return true,
                 Err(error) if !error.kind.is_retryable() => {
-                    debug!(key = %self.order.key, %error, "cannot give back what may have been acquired");
-                    return;
+                    debug!(key = %self.order.key, %error, "cannot give back what was acquired");
+                    return false;
                 }
                 Err(_) => {}
             }
             tries += 1;
-            let next = now
-                .elapsed
-                .plus(self.core.backoff(tries, RETRY_FIRST, RETRY_MAX));
+            let next =
+                self.core
+                    .clock
+                    .elapsed()
+                    .plus(self.core.backoff(tries, RETRY_FIRST, RETRY_MAX));
             if next >= limit {
-                return;
+                return false;
             }
             self.core.clock.sleep_until(next).await;
         }

@@ -7,13 +7,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::acquire::{Acquired, Order, Patience, acquire};
+use crate::acquire::{Acquired, Order, Patience, acquire, shut_down};
 use crate::clock::{Clock, OsRandom, Random, SystemClock};
 use crate::error::{Effect, Error, ErrorKind};
-use crate::exchange::Core;
+use crate::exchange::{Core, RETRY_FIRST, RETRY_MAX};
 use crate::held::Held;
 use crate::identity::LeaseId;
-use crate::keeper;
+use crate::keeper::{self, NotRenewed};
 use crate::key::Key;
 use crate::lease::{Lease, ReleaseOutcome};
 use crate::meter::Usage;
@@ -197,7 +197,9 @@ impl LockClient {
     /// Acquires the key, runs `work` under it, and releases it: when the work returns a value or
     /// an error, when it panics (the panic goes on), and in the background when this future is
     /// dropped. When the lease is lost, the work is dropped at its next await, and the call fails
-    /// with [`Lost`](ErrorKind::Lost).
+    /// with [`Lost`](ErrorKind::Lost). Work that ends by itself counts as done, even if the lease was
+    /// lost at the same moment: what it wrote, the token must protect. The release may take up to the
+    /// call time-out when the store does not answer.
     ///
     /// # Errors
     ///
@@ -253,7 +255,10 @@ impl LockClient {
             None,
             policy.terms(&self.core.hints),
         );
-        let outcome = keeper::release(&self.core, policy, id, &kept, false).await?;
+        let outcome = {
+            let started = self.core.clock.elapsed();
+            keeper::release(&self.core, policy, id, &kept, false, started).await?
+        };
         Ok(match outcome {
             // Whether it was late is not known here: nobody kept a deadline.
             ReleaseOutcome::ReleasedLate => ReleaseOutcome::Released,
@@ -272,6 +277,7 @@ impl LockClient {
     ///
     /// When this future is dropped, the grant may have been renewed once.
     pub async fn adopt(&self, id: &LeaseId) -> Result<Lease, Error> {
+        self.check_open(id.key())?;
         let record = self
             .read(id.key(), Consistency::Strong)
             .await?
@@ -288,25 +294,45 @@ impl LockClient {
         );
         let limit = self.core.clock.elapsed().plus(policy.call_timeout());
         let bound = policy.is_bound_to_process();
+        let mut tries = 0;
         loop {
-            keeper::renew_once(&self.core, &mut kept, bound, policy.request_timeout())
-                .await
-                .map_err(|ended| keeper::lost_error(id, &keeper::loss_of(ended).to_string()))?;
-            let now = self.core.clock.reading();
-            if !kept.remaining(now).is_zero() {
-                return Ok(keeper::keep(&self.core, &policy, id.clone(), kept));
+            let now = self.core.clock.elapsed();
+            let timeout = policy.request_timeout().min(limit.since(now));
+            let failure = match keeper::renew_once(&self.core, &mut kept, bound, timeout).await {
+                Ok(()) if !kept.remaining(self.core.clock.reading()).is_zero() => {
+                    return Ok(keeper::keep(&self.core, &policy, id.clone(), kept));
+                }
+                // Acknowledged, but by a clock that was far behind: once more, with a right one.
+                Ok(()) => None,
+                Err(NotRenewed::Ended(ended)) => {
+                    let why = keeper::loss_of(ended).to_string();
+                    return Err(keeper::lost_error(id, &why));
+                }
+                Err(NotRenewed::Failed(error)) => Some(error),
+            };
+            tries += 1;
+            let next =
+                self.core
+                    .clock
+                    .elapsed()
+                    .plus(self.core.backoff(tries, RETRY_FIRST, RETRY_MAX));
+            if next < limit && failure.as_ref().is_none_or(|e| e.kind.is_retryable()) {
+                self.core.clock.sleep_until(next).await;
+                continue;
             }
-            if now.elapsed >= limit {
-                let message = format!(
-                    "cannot adopt `{}`: {} acknowledged no renewal within {:?}",
-                    id.key(),
-                    self.core.store.describe(),
-                    policy.call_timeout()
-                );
-                return Err(Error::new(ErrorKind::Unreachable, message)
-                    .with_key(id.key().as_str())
-                    .with_effect(Effect::Unknown));
-            }
+            return Err(match failure {
+                Some(error) => error.into_error(Operation::Renew, Some(id.key().as_str())),
+                None => Error::new(
+                    ErrorKind::TooLate,
+                    format!(
+                        "cannot adopt `{}`: its renewals are acknowledged too late to be of use ({})",
+                        id.key(),
+                        self.core.store.describe()
+                    ),
+                )
+                .with_key(id.key().as_str())
+                .with_effect(Effect::Unknown),
+            });
         }
     }
 
@@ -364,6 +390,13 @@ impl LockClient {
             () = self.core.clock.sleep_until(limit) => false,
         };
         Drained { complete }
+    }
+
+    fn check_open(&self, key: &Key) -> Result<(), Error> {
+        if self.core.shut.is_cancelled() {
+            return Err(shut_down(key.as_str()));
+        }
+        Ok(())
     }
 
     /// Reads a record, trying again within the call time-out.
@@ -480,10 +513,14 @@ impl LockRequest<'_> {
     ///
     /// As [`LockClient::acquire`].
     pub async fn acquire(self) -> Result<Lease, Error> {
-        let patience = |policy: &Policy| policy.wait().map_or(Patience::Forever, Patience::For);
+        let patience = |policy: &Policy| match policy.wait() {
+            None => Patience::Forever,
+            // No wait is a try; its network time is bounded by the call time-out.
+            Some(Duration::ZERO) => Patience::None,
+            Some(wait) => Patience::For(wait),
+        };
         match self.order(patience).await? {
             Acquired::Lease(lease) => Ok(lease),
-            // Only an order without patience is answered with a holder.
             Acquired::Held(held) => Err(Error::new(ErrorKind::WaitExpired, held.to_string())
                 .with_key(held.key())
                 .with_held(Some(held))),

@@ -4,6 +4,8 @@
 //! every answer's stamp feeds the service clock; a request in flight is never cancelled, because
 //! it runs in a task of its own; and every request is metered.
 
+use std::collections::{HashMap, VecDeque};
+use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +21,7 @@ use crate::error::Effect;
 use crate::meter::Meter;
 use crate::policy::Policy;
 use crate::protocol::record::Record;
+use crate::protocol::takeover::Observation;
 use crate::protocol::time::{Elapsed, Reading, ServiceClock, Stamp};
 use crate::protocol::write::{Operation, Write};
 use crate::store::{
@@ -31,6 +34,40 @@ const WORTH_A_WARNING_MS: u64 = 1_000;
 /// Back-off between the tries of a call.
 pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(50);
 pub(crate) const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// How many held keys are remembered between calls.
+const REMEMBERED_KEYS: usize = 1_024;
+
+/// What was seen of held keys, so that calls that are shorter than a lease can take over a dead
+/// holder by observation all the same. Bounded; the key seen longest ago is forgotten first.
+#[derive(Debug, Default)]
+struct Observations {
+    seen: HashMap<Arc<str>, Observation>,
+    order: VecDeque<Arc<str>>,
+}
+
+impl Observations {
+    fn of(&self, key: &str) -> Observation {
+        self.seen.get(key).cloned().unwrap_or_default()
+    }
+
+    fn remember(&mut self, key: &Arc<str>, observation: &Observation) {
+        if observation.is_empty() {
+            if self.seen.remove(key).is_some() {
+                self.order.retain(|k| k != key);
+            }
+            return;
+        }
+        if self.seen.insert(key.clone(), observation.clone()).is_none() {
+            self.order.push_back(key.clone());
+            if self.order.len() > REMEMBERED_KEYS
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.seen.remove(&oldest);
+            }
+        }
+    }
+}
 
 /// What all parts of one client share.
 #[derive(Debug)]
@@ -46,6 +83,7 @@ pub(crate) struct Core {
     pub(crate) shut: CancellationToken,
     pub(crate) meter: Meter,
     service: Mutex<ServiceClock>,
+    observations: Mutex<Observations>,
     warned_clock: AtomicBool,
     warned_stamp: AtomicBool,
 }
@@ -68,6 +106,7 @@ impl Core {
         Core {
             hints: store.hints(),
             service: Mutex::new(ServiceClock::new(policy.bounds())),
+            observations: Mutex::default(),
             label: policy.label().unwrap_or_else(default_label),
             store,
             clock,
@@ -86,24 +125,61 @@ impl Core {
         f(&self.service.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// What calls before this one have seen of a key.
+    pub(crate) fn observed(&self, key: &str) -> Observation {
+        self.observations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .of(key)
+    }
+
+    /// Remembers what was seen of a key for later calls.
+    pub(crate) fn remember(&self, key: &Arc<str>, observation: &Observation) {
+        self.observations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remember(key, observation);
+    }
+
     /// Sends a write in a task of its own; its answer arrives in `inbox` with `tag`.
     ///
     /// The inbox has room for every request that its owner may have in flight, so sending to it
     /// never waits; when the owner has gone, nobody needs the answer.
-    pub(crate) fn send<Tag: Send + 'static>(
+    pub(crate) fn send<Tag: Debug + Send + 'static>(
         self: &Arc<Self>,
         write: Write,
         sent: Reading,
         tag: Tag,
         inbox: &mpsc::Sender<(Tag, Answer<Outcome>)>,
     ) {
-        let core = self.clone();
-        let inbox = inbox.clone();
+        let (core, inbox) = (self.clone(), inbox.clone());
         self.tasks.spawn(async move {
-            let answer = core.write(write, sent).await;
-            // Unread only where the owner has gone, and owners with unread answers do not go.
-            let _ = inbox.send((tag, answer)).await;
+            let mut place = Place {
+                core,
+                tag: Some(tag),
+                inbox,
+            };
+            let answer = place.core.write(write, sent).await;
+            place.post(answer);
         });
+    }
+
+    /// The answer of a request that runs in a task of its own.
+    async fn landed<T>(&self, flight: JoinHandle<Answer<T>>, effect: Effect) -> Answer<T> {
+        flight
+            .await
+            .unwrap_or_else(|_| self.no_answer(effect, "the request ended without an answer"))
+    }
+
+    fn no_answer<T>(&self, effect: Effect, why: &str) -> Answer<T> {
+        Answer {
+            result: Err(StoreError::new(
+                StoreErrorKind::Unavailable,
+                effect,
+                format!("{}: {why}", self.store.describe()),
+            )),
+            received: self.clock.elapsed(),
+        }
     }
 
     /// Sends a write in a task of its own and waits for its answer, at most for `timeout`. The
@@ -127,8 +203,8 @@ impl Core {
         key: Arc<str>,
         consistency: Consistency,
     ) -> Result<Option<Record>, StoreError> {
-        let timeout = self.policy.request_timeout();
-        self.retrying(|| self.read(key.clone(), consistency, timeout))
+        let longest = self.policy.request_timeout();
+        self.retrying(|left| self.read(key.clone(), consistency, longest.min(left)))
             .await
     }
 
@@ -137,9 +213,8 @@ impl Core {
         self: &Arc<Self>,
         after: Option<String>,
     ) -> Result<Page, StoreError> {
-        // A page is much larger than a record.
-        let timeout = self.policy.call_timeout();
-        self.retrying(|| {
+        // A page is much larger than a record, and may take all the time there is.
+        self.retrying(|left| {
             let (core, after) = (self.clone(), after.clone());
             let sent = self.clock.reading();
             self.meter.request(Operation::List);
@@ -147,19 +222,21 @@ impl Core {
                 let result = core.store.list(after).await;
                 core.answer(result, sent)
             });
-            self.within(flight, sent, timeout, Effect::NotApplied)
+            self.within(flight, sent, left, Effect::NotApplied)
         })
         .await
     }
 
-    async fn retrying<T, F>(&self, mut ask: impl FnMut() -> F) -> Result<T, StoreError>
+    /// Asks until there is an answer; `ask` is told how much of the call time-out is left.
+    async fn retrying<T, F>(&self, mut ask: impl FnMut(Duration) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Answer<T>>,
     {
         let limit = self.clock.elapsed().plus(self.policy.call_timeout());
         let mut tries = 0;
         loop {
-            let error = match ask().await.result {
+            let left = limit.since(self.clock.elapsed());
+            let error = match ask(left).await.result {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
@@ -183,18 +260,12 @@ impl Core {
         timeout: Duration,
         effect: Effect,
     ) -> Answer<T> {
-        let failed = |message: &str| Answer {
-            result: Err(StoreError::new(
-                StoreErrorKind::Unavailable,
-                effect,
-                format!("{}: {message}", self.store.describe()),
-            )),
-            received: self.clock.elapsed(),
-        };
         tokio::select! {
             biased;
-            answer = flight => answer.unwrap_or_else(|_| failed("the request ended without an answer")),
-            () = self.clock.sleep_until(sent.elapsed.plus(timeout)) => failed(&no_answer_within(timeout)),
+            answer = self.landed(flight, effect) => answer,
+            () = self.clock.sleep_until(sent.elapsed.plus(timeout)) => {
+                self.no_answer(effect, &no_answer_within(timeout))
+            }
         }
     }
 
@@ -263,7 +334,7 @@ impl Core {
     fn learn(&self, stamp: Stamp, sent: Reading, received: Reading) {
         let deviation = {
             let mut service = self.service.lock().unwrap_or_else(PoisonError::into_inner);
-            service.learn(stamp, sent.elapsed, received.elapsed);
+            service.learn(stamp, sent, received);
             service.wall_deviation_ms(received)
         };
         let Some(deviation) = deviation else { return };
@@ -282,6 +353,36 @@ impl Core {
     pub(crate) fn backoff(&self, tries: u32, first: Duration, max: Duration) -> Duration {
         let bound = first.saturating_mul(1 << tries.min(16)).min(max);
         bound.mul_f64(self.random.fraction())
+    }
+}
+
+/// A request's place among those in flight: posts its answer, or, where a store panics, that there
+/// is none, so that no place is lost.
+#[derive(Debug)]
+struct Place<Tag> {
+    core: Arc<Core>,
+    tag: Option<Tag>,
+    inbox: mpsc::Sender<(Tag, Answer<Outcome>)>,
+}
+
+impl<Tag> Place<Tag> {
+    fn post(&mut self, answer: Answer<Outcome>) {
+        if let Some(tag) = self.tag.take() {
+            // There is room for every request in flight. Unread only where the owner has gone, and
+            // then nobody needs it.
+            drop(self.inbox.try_send((tag, answer)));
+        }
+    }
+}
+
+impl<Tag> Drop for Place<Tag> {
+    fn drop(&mut self) {
+        if self.tag.is_some() {
+            let answer = self
+                .core
+                .no_answer(Effect::Unknown, "the request ended without an answer");
+            self.post(answer);
+        }
     }
 }
 

@@ -26,8 +26,11 @@ use crate::protocol::time::{Elapsed, Reading};
 use crate::protocol::write::Operation;
 use crate::store::{Outcome, StoreError, StoreErrorKind};
 
-/// Renewals of one lease that may be unanswered at the same time.
-const IN_FLIGHT: usize = 3;
+/// Renewals of one lease that may be unanswered at the same time. They are spread over what is left
+/// of the lease, so that requests that hang do not use up all of them before its end.
+const IN_FLIGHT: usize = 8;
+/// How often a renewal outside of the loop is tried.
+const TRIES: u32 = 3;
 /// How often the deadline is looked at: a paused virtual machine shows up only in the wall clock,
 /// which no timer follows.
 const LOOK: Duration = Duration::from_secs(1);
@@ -123,34 +126,40 @@ pub(crate) fn keep(core: &Arc<Core>, policy: &Policy, id: LeaseId, kept: Kept) -
     Lease::new(watched, finish, ask, policy.drop_policy())
 }
 
-/// Renews a grant once, outside of its keeper's loop; whether that was acknowledged.
+/// Why a renewal outside of the keeper's loop was not acknowledged.
+#[derive(Debug)]
+pub(crate) enum NotRenewed {
+    /// The grant is over.
+    Ended(Ended),
+    /// The store failed.
+    Failed(StoreError),
+}
+
+/// Renews a grant once, outside of its keeper's loop.
 pub(crate) async fn renew_once(
     core: &Arc<Core>,
     kept: &mut Kept,
     bound_to_process: bool,
     timeout: Duration,
-) -> Result<bool, Ended> {
+) -> Result<(), NotRenewed> {
     let now = core.clock.reading();
     let (sent, write) = core.with_service(|service| kept.renew(service, now, bound_to_process));
     let answer = core.write_detached(write, now, timeout).await;
-    let now = core.clock.elapsed();
+    let now = core.clock.reading();
     match answer.result {
         Ok(Outcome::Applied(_)) => {
             core.with_service(|service| kept.renewed(&sent, service, now));
-            Ok(true)
+            Ok(())
         }
         Ok(Outcome::Refused(record)) => {
             let refused =
                 core.with_service(|service| kept.renewal_refused(record.as_ref(), service, now));
             match refused {
-                RenewalRefused::StillOurs => Ok(true),
-                RenewalRefused::Lost(ended) => Err(ended),
+                RenewalRefused::StillOurs => Ok(()),
+                RenewalRefused::Lost(ended) => Err(NotRenewed::Ended(ended)),
             }
         }
-        Err(error) => {
-            debug!(%error, "renewal failed");
-            Ok(false)
-        }
+        Err(error) => Err(NotRenewed::Failed(error)),
     }
 }
 
@@ -176,8 +185,8 @@ struct Keeper {
     post: mpsc::Sender<(Sent, Answer<Outcome>)>,
     unanswered: usize,
     failures: u32,
-    /// Who waits for the next renewal.
-    waiting: Option<Asked>,
+    /// Who waits for a renewal, and since when: only one sent after that counts.
+    waiting: Option<(Asked, Elapsed)>,
     last_failure: Option<StoreError>,
 }
 
@@ -211,8 +220,9 @@ impl Keeper {
                         // Dropped receivers have stopped waiting for it.
                         drop(ask.send(Err(self.lost_error())));
                     } else {
-                        self.waiting = Some(ask);
-                        self.next_renewal = now.elapsed;
+                        let asked = core.clock.elapsed();
+                        self.waiting = Some((ask, asked));
+                        self.next_renewal = asked;
                     }
                 }
             }
@@ -236,14 +246,18 @@ impl Keeper {
 
     fn lose(&mut self, loss: Loss) {
         self.watched.lose(loss);
-        if let Some(ask) = self.waiting.take() {
+        if let Some((ask, _)) = self.waiting.take() {
             drop(ask.send(Err(self.lost_error())));
         }
     }
 
     fn lost_error(&self) -> Error {
         let why = self.watched.loss().map(|l| l.to_string());
-        lost_error(&self.watched.id, &why.unwrap_or_default())
+        let error = lost_error(&self.watched.id, &why.unwrap_or_default());
+        if self.unanswered > 0 {
+            return error.with_effect(Effect::Unknown);
+        }
+        error
     }
 
     fn send_renewal(&mut self) {
@@ -253,8 +267,11 @@ impl Keeper {
             core.with_service(|service| self.kept.renew(service, now, self.bound_to_process));
         core.send(write, now, sent, &self.post);
         self.unanswered += 1;
-        // Without an answer by then, another one is sent.
-        self.next_renewal = now.elapsed.plus(self.policy.request_timeout());
+        // Without an answer by then, another one is sent; the last of them just before the end.
+        let left = self.lost_at().since(now.elapsed);
+        let places = u32::try_from(IN_FLIGHT - self.unanswered).unwrap_or(0) + 1;
+        let patience = self.policy.request_timeout().max(left / places);
+        self.next_renewal = now.elapsed.plus(patience);
         self.last_failure = Some(StoreError::new(
             StoreErrorKind::Unavailable,
             Effect::Unknown,
@@ -278,7 +295,9 @@ impl Keeper {
     fn take_answer(&mut self, sent: &Sent, answer: Answer<Outcome>) {
         self.unanswered -= 1;
         let core = self.watched.core.clone();
-        let now = core.clock.elapsed();
+        let now = core.clock.reading();
+        // Before the answer is looked at: what is over stays over.
+        self.watch_the_deadline(now);
         match answer.result {
             Ok(Outcome::Applied(_)) => {
                 core.with_service(|service| self.kept.renewed(sent, service, now));
@@ -299,7 +318,7 @@ impl Keeper {
                 self.last_failure = Some(error);
                 let max = RETRY_MAX.min(self.kept.terms().lease / 20);
                 let delay = core.backoff(self.failures, RETRY_FIRST.min(max), max);
-                self.next_renewal = now.plus(delay);
+                self.next_renewal = now.elapsed.plus(delay);
             }
         }
     }
@@ -311,12 +330,19 @@ impl Keeper {
         // The guard sees the new deadline; a lease that is lost stays lost.
         self.watched.with_truth(|truth| truth.deadline = deadline);
         self.schedule(sent);
-        if let Some(ask) = self.waiting.take() {
-            drop(ask.send(Ok(())));
+        match self.waiting.take() {
+            // An answer to an older request: the one that was asked for is still to be sent.
+            Some((ask, asked)) if sent < asked => {
+                self.next_renewal = asked;
+                self.waiting = Some((ask, asked));
+            }
+            Some((ask, _)) => drop(ask.send(Ok(()))),
+            None => {}
         }
     }
 
     async fn finish(&mut self, finish: Finish) {
+        let started = self.watched.core.clock.elapsed();
         self.settle_renewals().await;
         let loss = self.watched.loss();
         // Whoever still holds a signal learns that the lease is over.
@@ -326,13 +352,13 @@ impl Keeper {
                 let outcome = match loss {
                     // Nothing of ours is left to release.
                     Some(Loss::TakenOver(held)) => Ok(ReleaseOutcome::TakenOver(*held)),
-                    _ => self.release(loss.is_none()).await,
+                    _ => self.release(loss.is_none(), started).await,
                 };
                 drop(tell.send(outcome));
             }
             Finish::Dropped(DropPolicy::Release) => {
                 if !matches!(loss, Some(Loss::TakenOver(_)))
-                    && let Err(error) = self.release(loss.is_none()).await
+                    && let Err(error) = self.release(loss.is_none(), started).await
                 {
                     warn!(key = %self.watched.id.key(), %error, "a dropped lease could not be released, it ends by itself");
                 }
@@ -362,9 +388,17 @@ impl Keeper {
         }
     }
 
-    async fn release(&self, held: bool) -> Result<ReleaseOutcome, Error> {
+    async fn release(&self, held: bool, started: Elapsed) -> Result<ReleaseOutcome, Error> {
         let watched = &self.watched;
-        release(&watched.core, &self.policy, &watched.id, &self.kept, held).await
+        release(
+            &watched.core,
+            &self.policy,
+            &watched.id,
+            &self.kept,
+            held,
+            started,
+        )
+        .await
     }
 
     /// Leaves the grant to itself; where the store ties it to this process, that is undone first.
@@ -374,26 +408,27 @@ impl Keeper {
         }
         let core = self.watched.core.clone();
         let timeout = self.policy.request_timeout();
-        for _ in 0..IN_FLIGHT {
+        let mut tries = 0;
+        loop {
             match renew_once(&core, &mut self.kept, false, timeout).await {
-                Ok(true) => return Ok(self.watched.id.clone()),
-                Ok(false) => {}
-                Err(ended) => {
+                Ok(()) => return Ok(self.watched.id.clone()),
+                Err(NotRenewed::Ended(ended)) => {
                     let why = loss_of(ended).to_string();
                     return Err(lost_error(&self.watched.id, &why));
                 }
+                Err(NotRenewed::Failed(error)) => {
+                    tries += 1;
+                    if !error.kind.is_retryable() || tries == TRIES {
+                        // The lease ends by itself.
+                        let key = self.watched.id.key().as_str();
+                        return Err(error.into_error(Operation::Renew, Some(key)));
+                    }
+                    let delay = core.backoff(tries, RETRY_FIRST, RETRY_MAX);
+                    let next = core.clock.elapsed().plus(delay);
+                    core.clock.sleep_until(next).await;
+                }
             }
         }
-        Err(Error::new(
-            ErrorKind::Unreachable,
-            format!(
-                "cannot detach `{}`: {} did not answer; the lease ends by itself",
-                self.watched.id.key(),
-                core.store.describe()
-            ),
-        )
-        .with_key(self.watched.id.key().as_str())
-        .with_effect(Effect::Unknown))
     }
 }
 
@@ -415,31 +450,33 @@ pub(crate) fn loss_of(ended: Ended) -> Loss {
 
 /// Ends a grant: conditional on our id and token, retried within the call time-out. `held` says
 /// that its guard believed in it until now, so that nobody but this very release can have ended it
-/// before its deadline: the service may apply our request twice and answer the second one.
+/// before its deadline: the service may apply our request twice and answer the second one. The call
+/// time-out counts from `started`.
 pub(crate) async fn release(
     core: &Arc<Core>,
     policy: &Policy,
     id: &LeaseId,
     kept: &Kept,
     held: bool,
+    started: Elapsed,
 ) -> Result<ReleaseOutcome, Error> {
-    let started = core.clock.reading();
-    let in_time = held && kept.deadline().at > kept.deadline().effective_now(started);
-    let limit = started.elapsed.plus(policy.call_timeout());
-    let ours = if in_time {
-        ReleaseOutcome::Released
-    } else {
-        ReleaseOutcome::ReleasedLate
-    };
+    let limit = started.plus(policy.call_timeout());
     let mut uncertain = false;
     let mut tries = 0;
     loop {
         let now = core.clock.reading();
         let write = core.with_service(|service| kept.release(service, now));
-        let answer = core
-            .write_detached(write, now, policy.request_timeout())
-            .await;
+        let timeout = policy.request_timeout().min(limit.since(now.elapsed));
+        let answer = core.write_detached(write, now, timeout).await;
         tries += 1;
+        // Judged anew for every answer: it may have come after the deadline.
+        let answered = core.clock.reading();
+        let in_time = held && kept.deadline().at > kept.deadline().effective_now(answered);
+        let ours = if in_time {
+            ReleaseOutcome::Released
+        } else {
+            ReleaseOutcome::ReleasedLate
+        };
         let error = match answer.result {
             Ok(Outcome::Applied(_)) => return Ok(ours),
             Ok(Outcome::Refused(record)) => {
@@ -463,7 +500,7 @@ pub(crate) async fn release(
             .elapsed()
             .plus(core.backoff(tries, RETRY_FIRST, RETRY_MAX));
         if !error.kind.is_retryable() || next >= limit {
-            let passed = core.clock.elapsed().since(started.elapsed);
+            let passed = core.clock.elapsed().since(started);
             let effect = if uncertain {
                 Effect::Unknown
             } else {

@@ -447,13 +447,25 @@ impl Policy {
              = {sum:.3?}, but a lease of {:?} gives {usable:.3?}",
             s.grace, s.lease
         );
-        // interval and default timeout scale with the lease; this is on the safe side of both.
-        let needed = ((s.grace + margin) * 2).max(s.lease) + Duration::from_millis(100);
+        let needed = self.needed_lease();
         Err(
             Error::new(ErrorKind::Configuration, message).with_hint(format!(
                 "set `lease` to {needed:?} or more, or make `grace` or `margin` smaller"
             )),
         )
+    }
+}
+
+impl Policy {
+    /// A lease that is long enough for the other settings.
+    fn needed_lease(&self) -> Duration {
+        // Renewal takes a third, the default time-out at most a sixth and the default margin at most
+        // a twentieth once the lease is long: what is fixed fits into the rest.
+        let s = &self.settings;
+        let fixed = s.grace
+            + s.request_timeout.unwrap_or_default()
+            + s.margin.unwrap_or(Duration::from_secs(1));
+        fixed.saturating_mul(5) / 2 + Duration::from_millis(100)
     }
 }
 
@@ -506,8 +518,19 @@ mod tests {
 
     #[test]
     fn the_hint_of_a_short_lease_is_enough() {
-        for (lease, grace) in [(1, 0), (2, 0), (10, 5), (3, 30), (60, 50)] {
-            let builder = Policy::builder().lease(s(lease)).grace(s(grace));
+        for (lease, grace, timeout) in [
+            (1, 0, 0),
+            (2, 0, 0),
+            (10, 5, 0),
+            (3, 30, 0),
+            (60, 50, 0),
+            (20, 0, 15),
+            (20, 100, 15),
+        ] {
+            let mut builder = Policy::builder().lease(s(lease)).grace(s(grace));
+            if timeout > 0 {
+                builder = builder.request_timeout(s(timeout));
+            }
             let error = builder.clone().build().expect_err("too short");
             let hint = error.hint().expect("hint").to_owned();
             let number: String = hint

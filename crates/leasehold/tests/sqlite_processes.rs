@@ -45,7 +45,7 @@ fn release(key: &str, attempt: AttemptId) -> Write {
         key: key.into(),
         attempt,
         token: None,
-        ttl_seconds: 4_000_000_000,
+        ttl_seconds: Some(4_000_000_000),
     }
 }
 

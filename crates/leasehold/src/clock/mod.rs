@@ -34,12 +34,13 @@ pub trait Clock: Send + Sync + Debug + 'static {
     /// Waits until the elapsed clock has reached `at`.
     async fn sleep_until(&self, at: Elapsed);
 
-    /// Both clocks, the elapsed one first (holder rule 1).
+    /// Both clocks. The wall clock first: a virtual machine that is paused between the two is then
+    /// seen to have been paused (holder rule 2).
     fn reading(&self) -> Reading {
-        let elapsed = self.elapsed();
+        let wall_ms = self.wall_unix_ms();
         Reading {
-            elapsed,
-            wall_ms: self.wall_unix_ms(),
+            elapsed: self.elapsed(),
+            wall_ms,
         }
     }
 }

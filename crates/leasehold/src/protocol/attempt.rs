@@ -122,7 +122,14 @@ pub struct Attempt {
 
 impl Attempt {
     /// An attempt that has sent nothing yet.
-    pub fn new(id: AttemptId, wish: Wish, terms: Terms, rules: Rules) -> Self {
+    /// `observation` is what was seen of the key before.
+    pub fn new(
+        id: AttemptId,
+        wish: Wish,
+        terms: Terms,
+        rules: Rules,
+        observation: Observation,
+    ) -> Self {
         Attempt {
             id,
             wish,
@@ -130,8 +137,13 @@ impl Attempt {
             rules,
             first: None,
             recent: VecDeque::new(),
-            observation: Observation::default(),
+            observation,
         }
+    }
+
+    /// What was seen of the key.
+    pub fn observation(&self) -> &Observation {
+        &self.observation
     }
 
     /// Its identity.
@@ -188,7 +200,7 @@ impl Attempt {
         request: &Request,
         record: &Record,
         clock: &ServiceClock,
-        now: Elapsed,
+        now: Reading,
     ) -> Granted {
         let token = record.token().unwrap_or(0);
         let renew_count = record.native.map_or(0, |n| n.renew_count);
@@ -212,7 +224,7 @@ impl Attempt {
         &mut self,
         record: Option<&Record>,
         received: Elapsed,
-        now: Elapsed,
+        now: Reading,
         clock: &ServiceClock,
     ) -> Refusal {
         if let Some(record) = record
@@ -223,7 +235,7 @@ impl Attempt {
         }
         Refusal::Others(
             self.observation
-                .judge(record, received, now, clock, &self.rules),
+                .judge(record, received, now.elapsed, clock, &self.rules),
         )
     }
 
@@ -248,7 +260,17 @@ impl Attempt {
             key: self.wish.key.clone(),
             attempt: self.id,
             token: None,
-            ttl_seconds: self.terms.ttl_seconds(service_now(clock, now)),
+            ttl_seconds: self.terms.released_ttl_seconds(clock, now),
+        }
+    }
+
+    /// Ends a grant of this attempt that landed after its lease was over.
+    pub fn release_late(&self, token: u64, clock: &ServiceClock, now: Reading) -> Write {
+        Write::Release {
+            key: self.wish.key.clone(),
+            attempt: self.id,
+            token: Some(token),
+            ttl_seconds: self.terms.released_ttl_seconds(clock, now),
         }
     }
 
@@ -266,8 +288,8 @@ fn u64_of(t: ServiceTime) -> u64 {
     u64::try_from(t.0).unwrap_or(0)
 }
 
-fn is_impossible(seed: ServiceTime, clock: &ServiceClock, now: Elapsed) -> bool {
-    match (clock.earliest(now), clock.latest(now)) {
+fn is_impossible(seed: ServiceTime, clock: &ServiceClock, now: Reading) -> bool {
+    match (clock.earliest(now.elapsed), clock.latest(now)) {
         (Some(earliest), Some(latest)) => {
             seed > latest.plus(SEED_TOLERANCE) || seed.plus(SEED_TOLERANCE) < earliest
         }
@@ -301,7 +323,13 @@ mod tests {
             bound_to_process: false,
             shared_with_fsharp: false,
         };
-        Attempt::new(AttemptId::from_random([id; 16]), wish, terms, rules)
+        Attempt::new(
+            AttemptId::from_random([id; 16]),
+            wish,
+            terms,
+            rules,
+            Observation::default(),
+        )
     }
 
     fn reading(ms: u64) -> Reading {
@@ -331,14 +359,14 @@ mod tests {
         // The first one landed, the answer was lost; the second one is refused by our own record.
         let stored = apply(None, &first).expect("free").expect("record");
         assert!(apply(Some(&stored), &second).is_err());
-        let now = reading(5_010).elapsed;
-        let Refusal::Ours(granted) = me.refused(Some(&stored), now, now, &clock) else {
+        let now = reading(5_010);
+        let Refusal::Ours(granted) = me.refused(Some(&stored), now.elapsed, now, &clock) else {
             panic!("our own record");
         };
         assert_eq!(granted.deadline.at, Elapsed(Duration::from_millis(19_980)));
         // The second one landed instead.
         let stored = apply(None, &second).expect("free").expect("record");
-        let Refusal::Ours(granted) = me.refused(Some(&stored), now, now, &clock) else {
+        let Refusal::Ours(granted) = me.refused(Some(&stored), now.elapsed, now, &clock) else {
             panic!("our own record");
         };
         assert_eq!(granted.deadline.at, Elapsed(Duration::from_millis(24_980)));
@@ -352,8 +380,8 @@ mod tests {
         let mut stored = apply(None, &first).expect("free").expect("record");
         stored.expires_at = ServiceTime(stored.expires_at.0 + 5);
         me.request(None, &clock, reading(9_000));
-        let now = reading(9_001).elapsed;
-        let Refusal::Ours(granted) = me.refused(Some(&stored), now, now, &clock) else {
+        let now = reading(9_001);
+        let Refusal::Ours(granted) = me.refused(Some(&stored), now.elapsed, now, &clock) else {
             panic!("our own record");
         };
         assert_eq!(granted.deadline.at, Elapsed(Duration::from_millis(19_980)));
@@ -376,8 +404,8 @@ mod tests {
             let mut me = attempt(1);
             let (request, write) = me.request(None, &clock, now);
             let stored = apply(None, &write).expect("free").expect("record");
-            clock.learn(Stamp::WholeSeconds(service_s), now.elapsed, now.elapsed);
-            me.applied(&request, &stored, &clock, now.elapsed)
+            clock.learn(Stamp::WholeSeconds(service_s), now, now);
+            me.applied(&request, &stored, &clock, now)
         };
         assert!(!granted_at(1_000_000_000).impossible_seed);
         assert!(!granted_at(1_000_000_000 + 890).impossible_seed);
@@ -396,7 +424,7 @@ mod tests {
         let stored = apply(Some(&stored), &write)
             .expect("released")
             .expect("record");
-        let now = reading(0).elapsed;
+        let now = reading(0);
         clock.learn(Stamp::WholeSeconds(5), now, now);
         let granted = me.applied(&request, &stored, &clock, now);
         assert!(!granted.impossible_seed);

@@ -46,13 +46,19 @@ impl Terms {
         let ms = until.plus(self.retention).0.max(0);
         ms.div_euclid(1_000) + i64::from(ms.rem_euclid(1_000) != 0)
     }
+
+    /// The TTL attribute for a record that is released now. Without a stamp of the service the one
+    /// that it has stays: a wall clock far behind would have it deleted at once, token and all.
+    pub fn released_ttl_seconds(&self, clock: &ServiceClock, now: Reading) -> Option<i64> {
+        clock.latest(now).map(|latest| self.ttl_seconds(latest))
+    }
 }
 
 /// The best guess of service time for what must be published: the upper bound, or the wall clock
 /// while there is no stamp yet.
 pub fn service_now(clock: &ServiceClock, now: Reading) -> ServiceTime {
     clock
-        .latest(now.elapsed)
+        .latest_by_elapsed(now.elapsed)
         .unwrap_or(ServiceTime(now.wall_ms))
 }
 
@@ -79,7 +85,7 @@ impl Deadline {
     /// The deadline that an acknowledged request gives: the end of the lease counted from the
     /// *send* (from the answer, exclusion breaks in 10 steps), or the moment at which service time
     /// may reach P, whichever is earlier.
-    pub fn of(sent: &Sent, lease: Duration, clock: &ServiceClock, now: Elapsed) -> Deadline {
+    pub fn of(sent: &Sent, lease: Duration, clock: &ServiceClock, now: Reading) -> Deadline {
         let by_lease = sent.at.elapsed.plus(clock.bounds().at_least(lease));
         let at = match clock.not_past_until(sent.expires_at, now) {
             Some(by_service) => by_lease.min(by_service),
@@ -142,7 +148,7 @@ mod tests {
             at: now,
             expires_at: p,
         };
-        let deadline = Deadline::of(&sent, terms().lease, &clock, now.elapsed);
+        let deadline = Deadline::of(&sent, terms().lease, &clock, now);
         assert_eq!(deadline.at, Elapsed(Duration::from_millis(19_980)));
     }
 
@@ -154,8 +160,8 @@ mod tests {
             at: now,
             expires_at: terms().publish(&clock, now, None),
         };
-        clock.learn(Stamp::WholeSeconds(3_600), now.elapsed, now.elapsed);
-        let deadline = Deadline::of(&sent, terms().lease, &clock, now.elapsed);
+        clock.learn(Stamp::WholeSeconds(3_600), now, now);
+        let deadline = Deadline::of(&sent, terms().lease, &clock, now);
         assert_eq!(deadline.remaining(now, terms().margin), Duration::ZERO);
         // The renewal publishes by the service's clock.
         let p = terms().publish(&clock, now, Some(sent.expires_at));
@@ -163,7 +169,7 @@ mod tests {
             at: now,
             expires_at: p,
         };
-        let deadline = Deadline::of(&renewed, terms().lease, &clock, now.elapsed);
+        let deadline = Deadline::of(&renewed, terms().lease, &clock, now);
         assert!(deadline.remaining(now, terms().margin) > Duration::from_secs(18));
     }
 
@@ -189,7 +195,7 @@ mod tests {
             at: reading(0, 0),
             expires_at: ServiceTime(21_000),
         };
-        let deadline = Deadline::of(&sent, terms().lease, &clock, Elapsed::default());
+        let deadline = Deadline::of(&sent, terms().lease, &clock, reading(0, 0));
         let margin = terms().margin;
         assert!(deadline.remaining(reading(1_000, 1_000), margin) > Duration::from_secs(17));
         assert_eq!(

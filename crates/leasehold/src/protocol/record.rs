@@ -9,6 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::time::ServiceTime;
+use super::token::PASS_BITS;
 
 /// The version that this library writes. Records of the F# library carry none.
 pub const RECORD_VERSION: u64 = 2;
@@ -166,8 +167,13 @@ impl Record {
                         .ok_or_else(|| reader.malformed(name, "is missing"))?;
                     u64::try_from(value).map_err(|_| reader.malformed(name, "is negative"))
                 };
+                let token = required(attribute::TOKEN)?;
+                if token >= 1 << (63 - PASS_BITS) {
+                    // No clock leads there, and visible tokens would stop growing.
+                    return Err(reader.malformed(attribute::TOKEN, "is too large"));
+                }
                 Some(Native {
-                    token: required(attribute::TOKEN)?,
+                    token,
                     lease: Duration::from_millis(required(attribute::LEASE_MS)?),
                     renew_count: required(attribute::RENEW_COUNT)?,
                 })
@@ -339,6 +345,10 @@ mod tests {
             record.insert(name, text("7"));
             assert_eq!(problem(&record), name);
         }
+
+        let mut huge = native();
+        huge.insert("FencingToken", number(1 << 53));
+        assert_eq!(problem(&huge), "FencingToken");
 
         let mut neither = foreign();
         neither.remove("ClientId");

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attempt::{AttemptId, Granted};
-use super::deadline::{Deadline, Sent, Terms, service_now};
+use super::deadline::{Deadline, Sent, Terms};
 use super::record::{Record, State};
-use super::time::{Elapsed, Reading, ServiceClock, ServiceTime};
+use super::time::{Reading, ServiceClock, ServiceTime};
 use super::write::Write;
 
 /// How a grant ended.
@@ -82,7 +82,7 @@ impl Kept {
             attempt,
             token,
             terms,
-            deadline: Deadline::of(&nothing, Duration::ZERO, &clock, Elapsed::default()),
+            deadline: Deadline::of(&nothing, Duration::ZERO, &clock, Reading::default()),
             last_expires_at: last_expires_at.unwrap_or(ServiceTime(0)),
             unanswered: Vec::new(),
         }
@@ -132,7 +132,7 @@ impl Kept {
     }
 
     /// A renewal was applied.
-    pub fn renewed(&mut self, sent: &Sent, clock: &ServiceClock, now: Elapsed) {
+    pub fn renewed(&mut self, sent: &Sent, clock: &ServiceClock, now: Reading) {
         let deadline = Deadline::of(sent, self.terms.lease, clock, now);
         self.deadline = self.deadline.later(deadline);
         self.unanswered.retain(|s| s.expires_at > sent.expires_at);
@@ -143,7 +143,7 @@ impl Kept {
         &mut self,
         record: Option<&Record>,
         clock: &ServiceClock,
-        now: Elapsed,
+        now: Reading,
     ) -> RenewalRefused {
         if let Some(record) = record
             && self.is_ours(record)
@@ -164,7 +164,7 @@ impl Kept {
             key: self.key.clone(),
             attempt: self.attempt,
             token: Some(self.token),
-            ttl_seconds: self.terms.ttl_seconds(service_now(clock, now)),
+            ttl_seconds: self.terms.released_ttl_seconds(clock, now),
         }
     }
 
@@ -201,7 +201,7 @@ mod tests {
     use super::super::token::FencingToken;
     use super::super::write::{Grant, apply};
     use super::*;
-    use crate::protocol::time::ClockBounds;
+    use crate::protocol::time::{ClockBounds, Elapsed};
 
     const LEASE: Duration = Duration::from_secs(20);
 
@@ -249,7 +249,7 @@ mod tests {
         };
         let granted = Granted {
             token: FencingToken::new(6, 0, false),
-            deadline: Deadline::of(&sent, LEASE, &clock(), Elapsed::default()),
+            deadline: Deadline::of(&sent, LEASE, &clock(), reading(0)),
             expires_at,
             impossible_seed: false,
         };
@@ -268,13 +268,13 @@ mod tests {
         assert!(apply(Some(&record), &write_1).is_err());
         let before = kept.deadline();
         assert_eq!(
-            kept.renewal_refused(Some(&record), &clock(), reading(9_100).elapsed),
+            kept.renewal_refused(Some(&record), &clock(), reading(9_100)),
             RenewalRefused::StillOurs
         );
         // The stored expiry is that of the request sent at 9 s, so the deadline counts from there.
         assert_eq!(kept.deadline().at, Elapsed(Duration::from_millis(28_980)));
         assert!(kept.deadline().at > before.at);
-        kept.renewed(&first, &clock(), reading(9_200).elapsed);
+        kept.renewed(&first, &clock(), reading(9_200));
         assert_eq!(kept.deadline().at, Elapsed(Duration::from_millis(28_980)));
     }
 
@@ -288,7 +288,7 @@ mod tests {
         assert!(apply(Some(&released), &renew).is_err());
         assert!(kept.shows_release(Some(&released)));
         assert_eq!(
-            kept.renewal_refused(Some(&released), &clock(), reading(6_100).elapsed),
+            kept.renewal_refused(Some(&released), &clock(), reading(6_100)),
             RenewalRefused::Lost(Ended::Released)
         );
     }

@@ -46,6 +46,11 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// Whether nothing is being watched.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
     /// Judges a record that an answer received at `received` showed. `now` is the present.
     pub fn judge(
         &mut self,
@@ -101,7 +106,7 @@ impl Observation {
 #[cfg(test)]
 mod tests {
     use super::super::record::Native;
-    use super::super::time::{ServiceTime, Stamp};
+    use super::super::time::{Reading, ServiceTime, Stamp};
     use super::*;
 
     const LEASE: Duration = Duration::from_secs(20);
@@ -138,7 +143,11 @@ mod tests {
 
     fn sampled(ms: i64) -> ServiceClock {
         let mut clock = ServiceClock::new(ClockBounds::default());
-        clock.learn(Stamp::Exact(ServiceTime(ms)), at(0), at(0));
+        clock.learn(
+            Stamp::Exact(ServiceTime(ms)),
+            Reading::default(),
+            Reading::default(),
+        );
         clock
     }
 

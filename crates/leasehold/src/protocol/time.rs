@@ -77,7 +77,7 @@ fn millis_ceil(d: Duration) -> i64 {
     i64::try_from(d.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
 }
 
-/// Both clocks of a host at one moment: the elapsed clock is read first (holder rule 1).
+/// Both clocks of a host at one moment, read before anything else is done (holder rule 1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Reading {
     /// The elapsed clock.
@@ -131,19 +131,28 @@ pub enum Stamp {
     Exact(ServiceTime),
 }
 
-/// One bound: service time `time` at elapsed `at`, from a sample taken at elapsed `taken`.
+/// The service's clock is at least `time` from elapsed `at` on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Bound {
+struct Low {
     time: ServiceTime,
     at: Elapsed,
+}
+
+/// The service's clock was at most `time` when the clocks showed `at`. It ages by whichever clock
+/// has seen more time pass: a paused virtual machine shows up in its wall clock only, and an upper
+/// bound that has missed a pause is too low (holder rule 2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct High {
+    time: ServiceTime,
+    at: Reading,
 }
 
 /// The best bounds of one half of the sample life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Window {
     opened: Elapsed,
-    low: Bound,
-    high: Bound,
+    low: Low,
+    high: High,
 }
 
 /// The interval that contains the service's clock, as one client knows it.
@@ -170,7 +179,10 @@ impl ServiceClock {
     }
 
     /// Learns from the stamp of an answer received at `received` to a request sent at `sent`.
-    pub fn learn(&mut self, stamp: Stamp, sent: Elapsed, received: Elapsed) {
+    ///
+    /// A stamp that contradicts what is known (the service's clock was stepped, or time passed that
+    /// neither of our clocks has seen) replaces all of it.
+    pub fn learn(&mut self, stamp: Stamp, sent: Reading, received: Reading) {
         let (lowest, highest) = match stamp {
             Stamp::Exact(t) => (t, t),
             Stamp::WholeSeconds(s) => {
@@ -184,22 +196,31 @@ impl ServiceClock {
         };
         // The stamp was made after `sent` and before `received`: the lower bound counts from the
         // answer, the upper one from the request. The other way round either breaks S1.
-        let low = Bound {
+        let low = Low {
             time: lowest,
-            at: received,
+            at: received.elapsed,
         };
-        let high = Bound {
+        let high = High {
             time: highest,
             at: sent,
         };
         let fresh = Window {
-            opened: received,
+            opened: received.elapsed,
             low,
             high,
         };
+        let contradicted = self.latest(received).is_some_and(|latest| lowest > latest)
+            || self
+                .earliest(received.elapsed)
+                .is_some_and(|earliest| self.bounds.high_at(high, received) < earliest);
+        if contradicted {
+            self.current = None;
+            self.previous = None;
+        }
         match self.current {
-            Some(ref mut window) if received.since(window.opened) < SAMPLE_LIFE / 2 => {
-                if self.bounds.low_at(low, received) > self.bounds.low_at(window.low, received) {
+            Some(ref mut window) if received.elapsed.since(window.opened) < SAMPLE_LIFE / 2 => {
+                let now = received.elapsed;
+                if self.bounds.low_at(low, now) > self.bounds.low_at(window.low, now) {
                     window.low = low;
                 }
                 if self.bounds.high_at(high, received) < self.bounds.high_at(window.high, received)
@@ -229,16 +250,31 @@ impl ServiceClock {
     }
 
     /// The service's clock is at most this. `None` without a recent stamp.
-    pub fn latest(&self, now: Elapsed) -> Option<ServiceTime> {
-        self.windows(now)
+    pub fn latest(&self, now: Reading) -> Option<ServiceTime> {
+        self.windows(now.elapsed)
             .map(|w| self.bounds.high_at(w.high, now))
+            .min()
+    }
+
+    /// The upper bound as far as the elapsed clock has seen time pass: what to publish by. Too low
+    /// after a pause, which costs a renewal; the bound that includes the wall clock would be too high
+    /// after a step of it, and what is published cannot be taken back.
+    pub fn latest_by_elapsed(&self, now: Elapsed) -> Option<ServiceTime> {
+        self.windows(now)
+            .map(|w| {
+                let unpaused = Reading {
+                    elapsed: now,
+                    wall_ms: w.high.at.wall_ms,
+                };
+                self.bounds.high_at(w.high, unpaused)
+            })
             .min()
     }
 
     /// The last elapsed moment at which the service's clock is certainly not past `time`, by the
     /// upper bound known at `now`.
-    pub fn not_past_until(&self, time: ServiceTime, now: Elapsed) -> Option<Elapsed> {
-        self.windows(now)
+    pub fn not_past_until(&self, time: ServiceTime, now: Reading) -> Option<Elapsed> {
+        self.windows(now.elapsed)
             .map(|w| {
                 // latest(e) = high + (e - at) * (1 + rho) <= time, solved for e, rounded down.
                 let room = time.since(w.high.time);
@@ -251,7 +287,12 @@ impl ServiceClock {
                     // Already past at the sample: a moment before every possible reading.
                     Elapsed::default()
                 } else {
-                    w.high.at.plus(divided)
+                    // What our elapsed clock has missed since the sample is gone.
+                    w.high
+                        .at
+                        .elapsed
+                        .plus(divided)
+                        .minus(missed(w.high.at, now))
                 }
             })
             .max()
@@ -282,7 +323,7 @@ impl ServiceClock {
     /// when the host is ahead. Zero when it may be right. For warnings only.
     pub fn wall_deviation_ms(&self, now: Reading) -> Option<i64> {
         let earliest = self.earliest(now.elapsed)?;
-        let latest = self.latest(now.elapsed)?;
+        let latest = self.latest(now)?;
         Some(if now.wall_ms > latest.0 {
             now.wall_ms.saturating_sub(latest.0)
         } else if now.wall_ms < earliest.0 {
@@ -293,14 +334,22 @@ impl ServiceClock {
     }
 }
 
+/// The time since `from` that the wall clock has seen and the elapsed clock has not.
+fn missed(from: Reading, now: Reading) -> Duration {
+    let wall = now.wall_ms.saturating_sub(from.wall_ms);
+    let wall = Duration::from_millis(u64::try_from(wall).unwrap_or(0));
+    wall.saturating_sub(now.elapsed.since(from.elapsed))
+}
+
 impl ClockBounds {
-    fn low_at(&self, bound: Bound, now: Elapsed) -> ServiceTime {
+    fn low_at(&self, bound: Low, now: Elapsed) -> ServiceTime {
         bound.time.plus_floor(self.at_least(now.since(bound.at)))
     }
 
-    fn high_at(&self, bound: Bound, now: Elapsed) -> ServiceTime {
+    fn high_at(&self, bound: High, now: Reading) -> ServiceTime {
+        let passed = now.elapsed.since(bound.at.elapsed) + missed(bound.at, now);
         // One nanosecond up: `at_most` rounds down, and this is an upper bound.
-        let passed = self.at_most(now.since(bound.at)) + Duration::from_nanos(1);
+        let passed = self.at_most(passed) + Duration::from_nanos(1);
         bound.time.plus(passed)
     }
 }
@@ -313,43 +362,52 @@ mod tests {
         Elapsed(Duration::from_millis(n))
     }
 
+    /// Both clocks of a host that is never paused.
+    fn at(n: u64) -> Reading {
+        Reading {
+            elapsed: ms(n),
+            wall_ms: i64::try_from(n).expect("small"),
+        }
+    }
+
     #[test]
     fn whole_seconds_give_an_interval_that_counts_from_the_right_ends() {
         let mut clock = ServiceClock::new(ClockBounds::default());
-        clock.learn(Stamp::WholeSeconds(100), ms(5_000), ms(6_000));
+        clock.learn(Stamp::WholeSeconds(100), at(5_000), at(6_000));
         assert_eq!(clock.earliest(ms(6_000)), Some(ServiceTime(99_800)));
         // From the send: one second of delay, 0.1 % of drift, rounded up.
-        assert_eq!(clock.latest(ms(6_000)), Some(ServiceTime(102_202)));
+        assert_eq!(clock.latest(at(6_000)), Some(ServiceTime(102_202)));
     }
 
     #[test]
     fn the_interval_narrows_with_phases_and_forgets() {
         let mut clock = ServiceClock::new(ClockBounds::default());
-        clock.learn(Stamp::WholeSeconds(100), ms(900), ms(901));
-        let width = |c: &ServiceClock, at| {
-            c.latest(at).expect("sampled").0 - c.earliest(at).expect("sampled").0
+        clock.learn(Stamp::WholeSeconds(100), at(900), at(901));
+        let width = |c: &ServiceClock, n| {
+            c.latest(at(n)).expect("sampled").0 - c.earliest(ms(n)).expect("sampled").0
         };
-        let before = width(&clock, ms(901));
+        let before = width(&clock, 901);
         // A tenth of a second later the second turns over: now we know the phase.
-        clock.learn(Stamp::WholeSeconds(101), ms(1_000), ms(1_001));
-        assert!(width(&clock, ms(1_001)) < before - 800);
+        clock.learn(Stamp::WholeSeconds(101), at(1_000), at(1_001));
+        assert!(width(&clock, 1_001) < before - 800);
         assert_eq!(clock.earliest(ms(1_001 + 600_000)), None);
-        assert_eq!(clock.latest(ms(1_001 + 600_000)), None);
+        assert_eq!(clock.latest(at(1_001 + 600_000)), None);
     }
 
     #[test]
     fn past_and_not_past_agree_with_the_bounds() {
         let mut clock = ServiceClock::new(ClockBounds::default());
-        clock.learn(Stamp::WholeSeconds(100), ms(5_000), ms(5_040));
+        clock.learn(Stamp::WholeSeconds(100), at(5_000), at(5_040));
         for target in [90_000, 100_000, 101_500, 150_000, 400_000] {
             let target = ServiceTime(target);
             let past = clock.past_from(target, ms(5_040)).expect("sampled");
-            let at = past.max(ms(5_040));
-            assert!(clock.earliest(at).expect("sampled") > target);
-            let safe = clock.not_past_until(target, ms(5_040)).expect("sampled");
+            let then = past.max(ms(5_040));
+            assert!(clock.earliest(then).expect("sampled") > target);
+            let safe = clock.not_past_until(target, at(5_040)).expect("sampled");
             if safe >= ms(5_000) {
                 // Rounding up to milliseconds may show one more.
-                assert!(clock.latest(safe).expect("sampled").0 <= target.0 + 1);
+                let n = u64::try_from(safe.0.as_millis()).expect("small");
+                assert!(clock.latest(at(n)).expect("sampled").0 <= target.0 + 1);
             }
             assert!(safe < past);
         }
@@ -358,21 +416,51 @@ mod tests {
     #[test]
     fn an_exact_stamp_of_now_is_past_everything_earlier() {
         let mut clock = ServiceClock::new(ClockBounds::default());
-        clock.learn(Stamp::Exact(ServiceTime(1_000)), ms(10), ms(10));
+        clock.learn(Stamp::Exact(ServiceTime(1_000)), at(10), at(10));
         assert!(clock.earliest(ms(10)).expect("sampled") > ServiceTime(999));
-        assert_eq!(clock.latest(ms(10)), Some(ServiceTime(1_001)));
+        assert_eq!(clock.latest(at(10)), Some(ServiceTime(1_001)));
     }
 
     #[test]
     fn a_wall_clock_is_measured_against_the_interval() {
         let mut clock = ServiceClock::new(ClockBounds::default());
-        clock.learn(Stamp::WholeSeconds(100), ms(0), ms(10));
-        let at = |wall_ms| Reading {
+        clock.learn(Stamp::WholeSeconds(100), at(0), at(10));
+        assert!(clock.wall_deviation_ms(at(10)) < Some(-90_000));
+        // The same host with a right clock, and with one that is an hour ahead.
+        for (ahead_ms, least) in [(100_500, 0), (3_700_000, 3_500_000)] {
+            let off = |n| Reading {
+                wall_ms: ahead_ms,
+                ..at(n)
+            };
+            let mut clock = ServiceClock::new(ClockBounds::default());
+            clock.learn(Stamp::WholeSeconds(100), off(0), off(10));
+            let deviation = clock.wall_deviation_ms(off(10)).expect("sampled");
+            assert!(deviation >= least && (least > 0 || deviation == 0));
+        }
+    }
+
+    #[test]
+    fn a_pause_that_only_the_wall_clock_saw_ages_the_upper_bound() {
+        let mut clock = ServiceClock::new(ClockBounds::default());
+        clock.learn(Stamp::Exact(ServiceTime(100_000)), at(0), at(0));
+        let paused = Reading {
             elapsed: ms(10),
-            wall_ms,
+            wall_ms: 60_010,
         };
-        assert_eq!(clock.wall_deviation_ms(at(100_500)), Some(0));
-        assert!(clock.wall_deviation_ms(at(3_700_000)) > Some(3_500_000));
-        assert!(clock.wall_deviation_ms(at(0)) < Some(-90_000));
+        assert!(clock.latest(paused) >= Some(ServiceTime(160_010)));
+        let until = clock.not_past_until(ServiceTime(120_000), paused);
+        assert!(until <= Some(ms(0)), "already past: {until:?}");
+    }
+
+    #[test]
+    fn a_contradiction_replaces_what_was_known() {
+        for late in [1_000_000, 0] {
+            let mut clock = ServiceClock::new(ClockBounds::default());
+            clock.learn(Stamp::Exact(ServiceTime(100_000)), at(0), at(0));
+            // Time passed that no clock of ours has seen, or the service's clock was set back.
+            clock.learn(Stamp::Exact(ServiceTime(late)), at(10), at(10));
+            assert_eq!(clock.earliest(ms(10)), Some(ServiceTime(late)));
+            assert_eq!(clock.latest(at(10)), Some(ServiceTime(late + 1)));
+        }
     }
 }

@@ -68,8 +68,8 @@ pub enum Write {
         attempt: AttemptId,
         /// Our stored token; `None` for an attempt whose answer was never seen.
         token: Option<u64>,
-        /// The new TTL: the time of the release and R.
-        ttl_seconds: i64,
+        /// The new TTL: the time of the release and R. `None` leaves the one that it has.
+        ttl_seconds: Option<i64>,
     },
     /// Delete a record that our own grant created with a token that cannot be right.
     Withdraw {
@@ -196,7 +196,7 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
                 // Were the owner kept, a delayed renewal would revive the record (7 steps).
                 owner: None,
                 expires_at: ServiceTime(0),
-                ttl_seconds: Some(*ttl_seconds),
+                ttl_seconds: ttl_seconds.or(record.ttl_seconds),
                 holder: None,
                 data: None,
                 ..record.clone()

@@ -24,7 +24,7 @@ use leasehold::store::sqlite::SqliteStore;
 use leasehold::{LockClient, LockState, Policy};
 
 /// The wall clock at the start of tests in virtual time.
-pub const VIRTUAL_START_MS: i64 = 1_790_000_000_000;
+pub const VIRTUAL_START_MS: i64 = 1_800_000_000_000;
 
 /// The address of DynamoDB Local.
 pub fn endpoint() -> String {

@@ -151,7 +151,7 @@ pub(super) async fn stamps_bound_one_clock(bench: &Bench) {
     let me = attempt();
     for round in 0..20 {
         for kind in 0..4 {
-            let sent = SystemClock.elapsed();
+            let sent = SystemClock.reading();
             let stamp = match kind {
                 0 => {
                     let reply = bench.store.read(&bench.key, Consistency::Strong).await;
@@ -173,16 +173,21 @@ pub(super) async fn stamps_bound_one_clock(bench: &Bench) {
                     bench.store.write(write).await.expect("a write").stamp
                 }
             };
-            let received = SystemClock.elapsed();
+            let received = SystemClock.reading();
             // A store need not know the time; the service rule is off then.
             let Some(stamp) = stamp else { continue };
+            // What this stamp says must agree with what the ones before it said.
+            let mut alone = ServiceClock::new(bounds);
+            alone.learn(stamp, sent, received);
+            let now = SystemClock.reading();
+            let range = |c: &ServiceClock| c.earliest(now.elapsed).zip(c.latest(now));
+            if let (Some((low, high)), Some((least, most))) = (range(&clock), range(&alone)) {
+                assert!(
+                    low <= most && least <= high,
+                    "stamps contradict each other: {low:?}..{high:?}, {least:?}..{most:?}"
+                );
+            }
             clock.learn(stamp, sent, received);
-            let now = SystemClock.elapsed();
-            let (low, high) = (clock.earliest(now), clock.latest(now));
-            assert!(
-                low <= high,
-                "stamps contradict each other: {low:?} > {high:?}"
-            );
             match (last, stamp) {
                 (Some(Stamp::Exact(before)), Stamp::Exact(now)) => {
                     assert!(before <= now, "exact stamps went back: {before:?}, {now:?}");

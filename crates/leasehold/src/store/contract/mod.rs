@@ -156,7 +156,7 @@ impl Bench {
             key: self.key.clone(),
             attempt,
             token,
-            ttl_seconds: FAR + 2,
+            ttl_seconds: Some(FAR + 2),
         }
     }
 

@@ -119,7 +119,7 @@ fn random_write(
             key,
             attempt,
             token: (!dice.one_in(3)).then_some(token),
-            ttl_seconds,
+            ttl_seconds: dice.one_in(2).then_some(ttl_seconds),
         },
         _ => Write::Withdraw {
             key,

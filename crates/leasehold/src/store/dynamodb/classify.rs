@@ -264,16 +264,10 @@ fn causes<'a>(
 fn never_connected(error: &(dyn StdError + 'static)) -> bool {
     use std::io::ErrorKind as Io;
     causes(error).any(|cause| {
-        let refused = cause.downcast_ref::<std::io::Error>().is_some_and(|io| {
-            matches!(
-                io.kind(),
-                Io::ConnectionRefused
-                    | Io::HostUnreachable
-                    | Io::NetworkUnreachable
-                    | Io::AddrNotAvailable
-                    | Io::NetworkDown
-            )
-        });
+        // Others, such as an unreachable host, may also end a connection after the request was sent.
+        let refused = cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|io| io.kind() == Io::ConnectionRefused);
         let text = cause.to_string();
         refused || text.contains("dns error") || text.contains("tcp connect error")
     })

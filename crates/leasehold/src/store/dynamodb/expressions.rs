@@ -112,17 +112,20 @@ pub(super) fn update(write: &Write) -> Expression {
         .number(":expires", expires_at.0)
         .number(":ttl", ttl_seconds)
         .number(":one", 1),
-        Write::Release { attempt, token, ttl_seconds, .. } => owned(
-            Expression::new(
-                "SET #expires = :zero, #ttl = :ttl REMOVE #client, #holder, #data",
-                "",
-            )
-            .names(&[EXPIRES, TTL, HOLDER, DATA])
-            .number(":zero", 0)
-            .number(":ttl", ttl_seconds),
-            attempt,
-            *token,
-        ),
+        Write::Release { attempt, token, ttl_seconds, .. } => {
+            let (ttl, placeholders): (_, &[_]) = match ttl_seconds {
+                Some(_) => (", #ttl = :ttl", &[EXPIRES, HOLDER, DATA, TTL]),
+                None => ("", &[EXPIRES, HOLDER, DATA]),
+            };
+            let update = format!("SET #expires = :zero{ttl} REMOVE #client, #holder, #data");
+            let mut expression = Expression::new(&update, "")
+                .names(placeholders)
+                .number(":zero", 0);
+            if let Some(ttl) = ttl_seconds {
+                expression = expression.number(":ttl", ttl);
+            }
+            owned(expression, attempt, *token)
+        }
         Write::Withdraw { .. } => delete(write),
     }
 }

@@ -32,6 +32,7 @@ use self::classify::{Conditional, Refusal};
 pub use self::fence::TokenColumn;
 pub use self::table::{Created, Definition, TableError, definition};
 use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError, Units};
+use crate::error::Effect;
 use crate::protocol::record::{Record, attribute};
 use crate::protocol::time::Stamp;
 use crate::protocol::write::Write;
@@ -102,7 +103,15 @@ impl DynamoDbStore {
             .await;
         match answer {
             Ok(output) => {
-                let record = output.attributes().map(attributes::record).transpose()?;
+                // It was applied, whether or not what it made can be read.
+                let record = output
+                    .attributes()
+                    .map(attributes::record)
+                    .transpose()
+                    .map_err(|error| StoreError {
+                        effect: Effect::Unknown,
+                        ..error
+                    })?;
                 Ok(Reply {
                     value: Outcome::Applied(record),
                     stamp: date.stamp(),

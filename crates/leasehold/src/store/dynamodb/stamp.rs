@@ -30,7 +30,11 @@ impl Intercept for DateSlot {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let date = context.response().headers().get("date");
+        let headers = context.response().headers();
+        // Only what the service itself said: error pages of proxies carry their own dates.
+        let date = headers
+            .get("x-amzn-requestid")
+            .and_then(|_| headers.get("date"));
         if let Some(seconds) = date.and_then(parse) {
             // One request, one try, one answer: the slot is empty.
             let _ = self.0.set(seconds);
