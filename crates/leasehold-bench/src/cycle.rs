@@ -1,14 +1,15 @@
 //! An uncontended acquire and release on DynamoDB Local, beside the same two requests made raw.
 //!
-//! Four subjects take turns in every round, each on a key, a client and a connection of its own,
+//! Five subjects take turns in every round, each on a key, a client and a connection of its own,
 //! in an order that changes from round to round, so that whatever else the machine does hits all
 //! alike. Both kinds of tokio runtime take turns in blocks. In a multi-threaded one the rounds run
 //! in a task, as a service's would.
 //!
-//! The two in the middle say where the time goes: from bare to full requests it is the service and
-//! the SDK answering more, from there to the store alone it is the store (settings and interceptor
-//! per request, records), and from there to the library it is its client (a task per acquisition,
-//! per request and per lease).
+//! Three more say where the time goes: from bare to full requests it is the service and the SDK
+//! answering more, from there to the store alone it is the store (settings and interceptor per
+//! request, records), and from there to the library it is its client (tasks for acquisition,
+//! requests and lease). The client on the memory store, whose answers are there at once, shows how
+//! much of that is its own computing; the rest is threads that wake each other.
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use leasehold::protocol::attempt::AttemptId;
 use leasehold::protocol::time::ServiceTime;
 use leasehold::protocol::write::{Grant, Write};
 use leasehold::store::dynamodb::DynamoDbStore;
+use leasehold::store::memory::MemoryStore;
 use leasehold::store::{Outcome, Store};
 use leasehold::{LockClient, TryAcquire};
 use tokio::runtime::{Builder, Runtime};
@@ -33,6 +35,7 @@ const ROUNDS_PER_BLOCK: usize = 300;
 const WARM_UP: usize = 60;
 /// Rounds before everything: the server compiles its code while it runs.
 const FIRST_WARM_UP: usize = 1_000;
+const SUBJECTS: usize = 5;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Subject {
@@ -40,14 +43,16 @@ enum Subject {
     Full,
     Store,
     Library,
+    Memory,
 }
 
 impl Subject {
-    const ALL: [Subject; 4] = [
+    const ALL: [Subject; SUBJECTS] = [
         Subject::Bare,
         Subject::Full,
         Subject::Store,
         Subject::Library,
+        Subject::Memory,
     ];
 
     fn label(self) -> &'static str {
@@ -56,6 +61,7 @@ impl Subject {
             Subject::Full => "floor: the library's two requests, made raw",
             Subject::Store => "leasehold's store alone, without its client",
             Subject::Library => "leasehold try_acquire + release",
+            Subject::Memory => "the same on the memory store: the client alone",
         }
     }
 }
@@ -81,7 +87,7 @@ pub(crate) fn run() -> Result<()> {
         .iter()
         .map(|(name, _)| Lab::new(&endpoint, &table, name))
         .collect();
-    let mut times = [const { [const { Vec::new() }; 4] }; 2];
+    let mut times = [const { [const { Vec::new() }; SUBJECTS] }; 2];
     for block in 0..=BLOCKS {
         for (((_, runtime), lab), times) in runtimes.iter().zip(&labs).zip(&mut times) {
             let warm_up = if block == 0 { FIRST_WARM_UP } else { WARM_UP };
@@ -132,7 +138,7 @@ fn merged(blocks: Vec<Times>) -> Times {
     all
 }
 
-fn measure(runtime: &Runtime, lab: Lab, rounds: usize) -> Result<[Times; 4]> {
+fn measure(runtime: &Runtime, lab: Lab, rounds: usize) -> Result<[Times; SUBJECTS]> {
     // In a task on both, so that the two differ in nothing but their threads.
     runtime
         .block_on(runtime.spawn(async move { lab.rounds(rounds).await }))
@@ -146,6 +152,7 @@ struct Lab {
     full: Floor,
     store: DynamoDbStore,
     library: LockClient,
+    memory: LockClient,
     key: String,
 }
 
@@ -157,12 +164,13 @@ impl Lab {
             full: Floor::new(endpoint, table, &format!("full/{name}"), Answers::Full),
             store: store(),
             library: LockClient::new(store()),
+            memory: LockClient::new(MemoryStore::new()),
             key: name.to_owned(),
         }
     }
 
-    async fn rounds(&self, rounds: usize) -> Result<[Times; 4]> {
-        let mut times = [const { None }; 4].map(|_: Option<()>| Times::default());
+    async fn rounds(&self, rounds: usize) -> Result<[Times; SUBJECTS]> {
+        let mut times = [const { None }; SUBJECTS].map(|_: Option<()>| Times::default());
         for round in 0..rounds {
             for turn in 0..Subject::ALL.len() {
                 let index = turn_of(round, turn);
@@ -180,6 +188,7 @@ impl Lab {
             Subject::Full => self.full.cycle().await,
             Subject::Store => store_cycle(&self.store, &format!("store/{}", self.key)).await,
             Subject::Library => cycle(&self.library, &format!("library/{}", self.key)).await,
+            Subject::Memory => cycle(&self.memory, &self.key).await,
         }
     }
 }
@@ -248,15 +257,16 @@ mod tests {
 
     #[test]
     fn everyone_has_one_turn_in_each_round_and_all_places_in_time() {
-        for round in 0..16 {
-            let mut seen: Vec<usize> = (0..4).map(|turn| turn_of(round, turn)).collect();
+        let everyone: Vec<usize> = (0..SUBJECTS).collect();
+        for round in 0..4 * SUBJECTS {
+            let mut seen: Vec<usize> = (0..SUBJECTS).map(|turn| turn_of(round, turn)).collect();
             seen.sort_unstable();
-            assert_eq!(seen, [0, 1, 2, 3]);
+            assert_eq!(seen, everyone);
         }
-        for turn in 0..4 {
-            let mut seen: Vec<usize> = (0..8).map(|round| turn_of(round, turn)).collect();
+        for turn in 0..SUBJECTS {
+            let mut seen: Vec<usize> = (0..SUBJECTS).map(|round| turn_of(round, turn)).collect();
             seen.sort_unstable();
-            assert_eq!(seen, [0, 0, 1, 1, 2, 2, 3, 3]);
+            assert_eq!(seen, everyone);
         }
     }
 }
