@@ -201,6 +201,8 @@ impl Acquisition {
                 Ok(granted) => granted,
                 Err(held) => return Ok(Acquired::Held(held)),
             };
+            // From here on there is something to give back, unless a lease is handed over.
+            self.uncertain = true;
             if !granted.impossible_seed {
                 return self.hand_over(granted).await.map(Acquired::Lease);
             }
@@ -377,14 +379,14 @@ impl Acquisition {
                 self.order.policy.is_bound_to_process(),
                 self.order.policy.request_timeout(),
             );
-            if let Err(ended) = keeper::renew_once(&self.core, &mut kept, bound, timeout).await {
+            let renewal = keeper::renew_once(&self.core, &mut kept, bound, timeout);
+            if let Err(ended) = self.or_stop(renewal).await? {
                 debug!(%key, ?ended, "the grant is over already");
             }
         }
         let left = kept.remaining(self.core.clock.reading());
         if left.is_zero() {
             // Whoever is told of this error has no lock: settling releases it.
-            self.uncertain = true;
             let lead = self.order.policy.lost_lead();
             return Err(End::Failed(
                 Error::new(

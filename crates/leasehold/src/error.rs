@@ -34,7 +34,7 @@ pub enum ErrorKind {
     /// Stop the work and do not trust what it wrote since: the lease was lost.
     Lost,
     /// Try again, with a longer lease if this is frequent: the lock was acquired, but too little
-    /// of its lease was left to be of use. It was released again.
+    /// of its lease was left to be of use. It is released again in the background.
     TooLate,
     /// Have a person look at the record: it is not a lock record, or not readable for certain.
     Malformed,

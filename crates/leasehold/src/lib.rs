@@ -1,4 +1,68 @@
-//! leasehold
+//! Distributed locks with leases and fencing tokens, on AWS DynamoDB, and on one machine with
+//! SQLite.
+//!
+//! # A lease in thirty lines
+//!
+//! [`LockClient::try_acquire`] asks once; [`LockClient::acquire`] waits, within a bound;
+//! [`LockClient::run`] does work under a lock and releases it however the work ends. A [`Lease`]
+//! is renewed in the background until it is released or dropped.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), leasehold::Error> {
+//! use leasehold::{LockClient, TryAcquire, store::memory::MemoryStore};
+//!
+//! let locks = LockClient::new(MemoryStore::new());
+//!
+//! let lease = locks.acquire("customer/42").await?;
+//! // Whatever the lock protects gets the token, and refuses smaller ones than it has seen.
+//! let token = lease.token().get();
+//! # assert!(token > 0);
+//! match locks.try_acquire("customer/42").await? {
+//!     TryAcquire::Acquired(_) => unreachable!("we hold it"),
+//!     TryAcquire::Held(held) => println!("{held} until {:?}", held.until()),
+//! }
+//! assert!(lease.release().await?.is_released());
+//!
+//! let sum = locks.run("customer/42", |scope| async move {
+//!     // This future is dropped if the lease is lost; the token still tells old from new.
+//!     scope.token().get() + 1
+//! }).await?;
+//! # assert!(sum > token);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it does not protect from
+//!
+//! A process can always be paused between looking at its lease and acting on it: by a garbage
+//! collector, a debugger, a hypervisor, a full disk. While it sleeps its lease ends and another
+//! begins; when it wakes up it acts, and no lock service can stop it. What can is the resource: it
+//! gets the [`FencingToken`] with every write and refuses older ones. This library makes three
+//! promises (the assumptions and the proofs are in `PROTOCOL.md`):
+//!
+//! - the validity intervals of two leases of a key never overlap, given that the service's hosts
+//!   agree on the time within 200 ms and that elapsed clocks are off by at most 0.1 %. The hosts'
+//!   wall clocks may show anything;
+//! - tokens of successive grants strictly increase, under any clocks;
+//! - [`Lease::lost`] fires before the lease can have ended.
+//!
+//! # What it deliberately is not
+//!
+//! Not a queue, not a semaphore, not a leader's log, not a transaction. It is not for eventually
+//! consistent replicas: pin one Region of a global table, and do not go through DAX.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `dynamodb` (default) | `DynamoDbStore`: a table of FSharp.DynamoDbLock's shape |
+//! | `sqlite` | `SqliteStore`: a file, for the processes of one machine |
+//! | `contract-tests` | `store::contract`: the suite for authors of stores |
+//!
+//! [`MemoryStore`](store::memory::MemoryStore) is always there. All calls need a tokio runtime with
+//! its time driver enabled.
+
 pub mod clock;
 pub mod protocol;
 pub mod store;
@@ -28,3 +92,14 @@ pub use self::observe::{Lister, LockState, LockStatus};
 pub use self::policy::{CheckDelay, DropPolicy, Policy, PolicyBuilder};
 pub use self::protocol::token::FencingToken;
 pub use self::run::Scope;
+
+/// The examples of the documents at the root, which therefore cannot rot.
+#[cfg(all(doctest, feature = "dynamodb", feature = "sqlite"))]
+mod documents {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../../DESIGN.md")]
+    struct Design;
+    #[doc = include_str!("../../../OPERATING.md")]
+    struct Operating;
+}

@@ -47,8 +47,8 @@ pub enum DropPolicy {
 }
 
 /// The settings of a client. Build one with [`Policy::builder`]; `Policy::default()` is the
-/// builder's default.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// builder's default, which adds up.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Policy {
     settings: PolicyBuilder,
 }
@@ -250,15 +250,6 @@ impl PolicyBuilder {
     }
 }
 
-impl Default for Policy {
-    fn default() -> Self {
-        // The defaults add up; a unit test holds that.
-        Policy {
-            settings: PolicyBuilder::default(),
-        }
-    }
-}
-
 impl Policy {
     /// The defaults, to be changed.
     pub fn builder() -> PolicyBuilder {
@@ -452,8 +443,8 @@ impl Policy {
             return Ok(());
         }
         let message = format!(
-            "the lease is too short: renewal after {interval:?} + request {timeout:?} + grace {:?} + margin {margin:?} \
-             = {sum:?}, but a lease of {:?} gives {usable:?}",
+            "the lease is too short: renewal after {interval:.3?} + request {timeout:.3?} + grace {:?} + margin {margin:.3?} \
+             = {sum:.3?}, but a lease of {:?} gives {usable:.3?}",
             s.grace, s.lease
         );
         // interval and default timeout scale with the lease; this is on the safe side of both.

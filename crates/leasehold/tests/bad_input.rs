@@ -6,6 +6,8 @@ mod http;
 mod support;
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{
@@ -325,7 +327,13 @@ async fn throttles_conflicts_and_failures_are_retried_within_the_bound() {
         ),
     ];
     for (status, code, kind, effect) in cases {
-        let server = serve(move |_| error(status, code, "because")).await;
+        let requests = Arc::new(AtomicU32::new(0));
+        let counted = requests.clone();
+        let server = serve(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            error(status, code, "because")
+        })
+        .await;
         let start = SystemClock.elapsed();
         let error = impatient(&server.endpoint)
             .acquire("k")
@@ -334,6 +342,9 @@ async fn throttles_conflicts_and_failures_are_retried_within_the_bound() {
         assert_eq!(error.kind(), kind, "{error:?}");
         assert_eq!(error.effect(), effect, "{code}");
         assert!(error.attempts() > 1, "{code} is retried");
+        // By us, with fresh times: the SDK sends nothing twice. One more may give back what landed.
+        let sent = requests.load(Ordering::Relaxed);
+        assert!(sent <= error.attempts() + 1, "{sent}, {}", error.attempts());
         assert!(error.is_retryable());
         // The bound, and the slack of a busy machine.
         assert!(SystemClock.elapsed().since(start) < ms(4_000), "{code}");

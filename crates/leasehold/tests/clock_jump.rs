@@ -282,3 +282,37 @@ async fn lost_leads_the_deadline_and_never_unfires() {
     assert!(!lease.is_held());
     assert!(lease.release().await.expect("works").is_released());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_comes_too_late_is_given_back_and_says_why() {
+    // S5: time is left, or there is no lease.
+    use leasehold::ErrorKind;
+    use leasehold::protocol::write::Operation;
+    use leasehold::store::faulty::Fault;
+
+    let lab = support::Lab::new();
+    let policy = Policy::builder()
+        .lease(ms(4_000))
+        .request_timeout(ms(600))
+        .wait(ms(60_000))
+        .build()
+        .expect("adds up");
+    let locks = lab.client(policy);
+    // Granted at once, but the answers take nearly the whole lease; so does the renewal's.
+    lab.faulty.plan(
+        Operation::Acquire,
+        std::iter::repeat_n(Fault::DelayAnswer(ms(3_500)), 4),
+    );
+    lab.faulty.plan(Operation::Renew, [Fault::Hang]);
+    let error = locks.acquire("k").await.expect_err("too late");
+    assert_eq!(error.kind(), ErrorKind::TooLate, "{error}");
+    assert!(error.to_string().contains("`k`") && error.hint().is_some());
+    lab.free_within("k", ms(5_000)).await;
+    // With a renewal that is answered, the same grant is kept.
+    lab.faulty.plan(
+        Operation::Acquire,
+        std::iter::repeat_n(Fault::DelayAnswer(ms(3_500)), 4),
+    );
+    let lease = locks.acquire("k").await.expect("renewed once");
+    assert!(lease.remaining() > ms(2_000));
+}

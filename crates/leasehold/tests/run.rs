@@ -32,6 +32,7 @@ async fn released_on_value_and_on_error() {
 }
 
 #[tokio::test(start_paused = true)]
+#[expect(clippy::disallowed_methods, reason = "the panic must not end the test")]
 async fn released_on_panic_which_goes_on() {
     let lab = Lab::new();
     let locks = lab.client(Policy::default());

@@ -1,14 +1,13 @@
 //! A server on loopback that answers as it is told: what DynamoDB Local cannot be made to say.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// One answer.
 #[derive(Clone, Debug)]
-pub enum Say {
+pub(crate) enum Say {
     /// Status and body; a `Date` is added.
     Answer(u16, String),
     /// The same without a `Date`.
@@ -20,7 +19,7 @@ pub enum Say {
 }
 
 /// An error as DynamoDB says it.
-pub fn error(status: u16, code: &str, message: &str) -> Say {
+pub(crate) fn error(status: u16, code: &str, message: &str) -> Say {
     Say::Answer(
         status,
         format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{code}","message":"{message}"}}"#),
@@ -28,9 +27,8 @@ pub fn error(status: u16, code: &str, message: &str) -> Say {
 }
 
 /// A server that answers every request by its operation (`UpdateItem`, `GetItem`…).
-pub struct Server {
-    pub endpoint: String,
-    pub requests: Arc<AtomicU32>,
+pub(crate) struct Server {
+    pub(crate) endpoint: String,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -40,35 +38,29 @@ impl Drop for Server {
     }
 }
 
-pub async fn serve(answer: impl Fn(&str) -> Say + Send + Sync + 'static) -> Server {
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a server of the tests, not of the library"
+)]
+pub(crate) async fn serve(answer: impl Fn(&str) -> Say + Send + Sync + 'static) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let endpoint = format!("http://{}", listener.local_addr().expect("address"));
-    let requests = Arc::new(AtomicU32::new(0));
-    let (answer, counted) = (Arc::new(answer), requests.clone());
+    let answer = Arc::new(answer);
     let task = tokio::task::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (answer, counted) = (answer.clone(), counted.clone());
-            tokio::task::spawn(async move { talk(stream, &*answer, &counted).await });
+            let answer = answer.clone();
+            tokio::task::spawn(async move { talk(stream, &*answer).await });
         }
     });
-    Server {
-        endpoint,
-        requests,
-        task,
-    }
+    Server { endpoint, task }
 }
 
-async fn talk(
-    mut stream: TcpStream,
-    answer: &(impl Fn(&str) -> Say + Send + Sync),
-    counted: &AtomicU32,
-) {
+async fn talk(mut stream: TcpStream, answer: &(impl Fn(&str) -> Say + Send + Sync)) {
     let mut buffer = Vec::new();
     loop {
         let Some(operation) = read_request(&mut stream, &mut buffer).await else {
             return;
         };
-        counted.fetch_add(1, Ordering::Relaxed);
         let (status, body, date) = match answer(&operation) {
             Say::Answer(status, body) => (status, body, "Date: Mon, 23 Nov 2026 12:00:00 GMT\r\n"),
             Say::Undated(status, body) => (status, body, ""),

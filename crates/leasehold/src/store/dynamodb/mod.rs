@@ -9,6 +9,7 @@
 mod attributes;
 mod classify;
 mod expressions;
+mod fence;
 mod stamp;
 mod table;
 
@@ -18,14 +19,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::StalledStreamProtectionConfig;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
-use aws_sdk_dynamodb::config::{Builder as ConfigBuilder, StalledStreamProtectionConfig};
 use aws_sdk_dynamodb::types::{
     AttributeValue, ConsumedCapacity, ReturnConsumedCapacity, ReturnValue,
     ReturnValuesOnConditionCheckFailure,
 };
 
+pub use self::fence::TokenColumn;
 pub use self::table::{Created, Definition, TableError, definition};
 use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError, Units};
 use crate::protocol::record::{Record, attribute};
@@ -51,7 +53,10 @@ const ONE_UNIT_BYTES: usize = 1024;
 /// a wrong clock spoiled), and `Scan` for listing.
 #[derive(Clone, Debug)]
 pub struct DynamoDbStore {
+    /// The caller's client with our overrides, for locks.
     client: Client,
+    /// The caller's client as it is, for the control plane.
+    control: Client,
     table: Arc<str>,
     warned_size: Arc<AtomicBool>,
 }
@@ -60,7 +65,8 @@ impl DynamoDbStore {
     /// Locks in `table`. Sends nothing yet.
     pub fn new(client: Client, table: impl Into<Arc<str>>) -> Self {
         DynamoDbStore {
-            client,
+            client: for_locks(&client),
+            control: client,
             table: table.into(),
             warned_size: Arc::default(),
         }
@@ -69,19 +75,6 @@ impl DynamoDbStore {
     /// The name of the table.
     pub fn table(&self) -> &str {
         &self.table
-    }
-
-    /// What every request of ours does differently from the caller's client.
-    fn overrides(&self) -> ConfigBuilder {
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_LIMIT)
-            .operation_attempt_timeout(REQUEST_LIMIT)
-            .operation_timeout(REQUEST_LIMIT)
-            .build();
-        aws_sdk_dynamodb::Config::builder()
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(timeouts)
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
     }
 
     async fn update(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
@@ -103,7 +96,6 @@ impl DynamoDbStore {
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .customize()
             .interceptor(date.clone())
-            .config_override(self.overrides())
             .send()
             .await;
         match answer {
@@ -147,7 +139,6 @@ impl DynamoDbStore {
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .customize()
             .interceptor(date.clone())
-            .config_override(self.overrides())
             .send()
             .await;
         match answer {
@@ -204,6 +195,24 @@ impl DynamoDbStore {
     }
 }
 
+/// The caller's client with one try per request, our bounds in time, and nothing that ends a slow
+/// answer early. Set once: an override per request would cost time in every one.
+fn for_locks(client: &Client) -> Client {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_LIMIT)
+        .operation_attempt_timeout(REQUEST_LIMIT)
+        .operation_timeout(REQUEST_LIMIT)
+        .build();
+    let config = client
+        .config()
+        .to_builder()
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts)
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .build();
+    Client::from_conf(config)
+}
+
 fn written(capacity: Option<&ConsumedCapacity>) -> Units {
     Units {
         write: capacity
@@ -258,7 +267,6 @@ impl Store for DynamoDbStore {
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .customize()
             .interceptor(date.clone())
-            .config_override(self.overrides())
             .send()
             .await
             .map_err(|error| classify::read_failure(error, &self.table, date.stamp()))?;
@@ -281,7 +289,6 @@ impl Store for DynamoDbStore {
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .customize()
             .interceptor(date.clone())
-            .config_override(self.overrides())
             .send()
             .await
             .map_err(|error| classify::read_failure(error, &self.table, date.stamp()))?;

@@ -111,7 +111,7 @@ impl DynamoDbStore {
     pub async fn check_table(&self) -> Result<(), TableError> {
         self.check_key(&self.describe_table().await?)?;
         let answer = self
-            .client
+            .control
             .describe_time_to_live()
             .table_name(self.table())
             .send()
@@ -138,7 +138,7 @@ impl DynamoDbStore {
 
     async fn describe_table(&self) -> Result<TableDescription, TableError> {
         let answer = self
-            .client
+            .control
             .describe_table()
             .table_name(self.table())
             .send()
@@ -160,7 +160,7 @@ impl DynamoDbStore {
             .key_type(KeyType::Hash)
             .build();
         let request = self
-            .client
+            .control
             .create_table()
             .table_name(self.table())
             .billing_mode(BillingMode::PayPerRequest)
@@ -195,7 +195,7 @@ impl DynamoDbStore {
             .enabled(true)
             .attribute_name(attribute::TTL_SECONDS)
             .build();
-        self.client
+        self.control
             .update_time_to_live()
             .table_name(self.table())
             .set_time_to_live_specification(ttl.ok())

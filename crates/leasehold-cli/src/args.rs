@@ -1,0 +1,372 @@
+//! The command line, defined once: help comes from here, and later completions and the manual page.
+//!
+//! What is read here is raw; [`plan`](crate::plan) resolves it. Usage errors end with 64, not with clap's 2, and carry a
+//! `hint:` line like every other message.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use rustix::process::Signal;
+
+use crate::failure::Failure;
+use crate::location::Location;
+use crate::{duration, exit_codes, process};
+
+/// Run a command under a distributed lock
+#[derive(Debug, Parser)]
+#[command(
+    name = "leasehold",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+#[command(
+    after_help = "Locks live in a SQLite file of this machine unless --store says otherwise."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run a command under a lock
+    #[command(after_long_help = RUN_NOTES)]
+    Run(Box<RunArgs>),
+    /// List locks: who holds what, since when, until when
+    Ls(LsArgs),
+    /// Show one lock
+    Show(ShowArgs),
+    /// Create the place for the locks, or print the table's definition
+    Init(InitArgs),
+}
+
+/// Exit codes and environment, for `run --help`. The codes are those of `exit_codes.rs`.
+const RUN_NOTES: &str = "\
+Exit codes:
+  the command's own, unchanged; 128+N when signal N ended it, or us while we waited
+  64   the command line makes no sense
+  69   the store is unreachable, throttles, or answers too late to start
+  75   not acquired: held by another, or the wait ran out (-E changes it)
+  76   the lock was lost, and the command was stopped
+  77   no credentials, or the store refuses access
+  78   bad configuration: table missing or of the wrong shape, lease sums, unreadable record
+  124  --max-hold was reached, and the command was stopped
+  125  leasehold itself failed
+  126  the command was found but cannot be run
+  127  the command was not found
+
+Environment of the command:
+  LEASEHOLD_NAME, LEASEHOLD_TOKEN, LEASEHOLD_LEASE_MS, LEASEHOLD_STORE
+  LEASEHOLD_PARENT_*: those of the lock around this one
+
+A lease does not stop a host that is frozen from running on afterwards. Give LEASEHOLD_TOKEN to what the lock protects, and have it
+refuse smaller ones than it has seen.";
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The name of the lock, 1 to 1024 bytes
+    pub(crate) name: String,
+
+    #[command(flatten)]
+    pub(crate) what: What,
+
+    #[command(flatten)]
+    pub(crate) lock: LockArgs,
+
+    #[command(flatten)]
+    pub(crate) child: ChildArgs,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+
+    #[command(flatten)]
+    pub(crate) volume: VolumeArgs,
+
+    /// Write a JSON object about the run to this file at the end, acquired or not
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+}
+
+/// What is run: one of the two.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct What {
+    /// Run a line with /bin/sh instead of a command
+    #[arg(short = 'c', long = "command", value_name = "LINE")]
+    pub(crate) line: Option<OsString>,
+
+    /// The command with its arguments; no shell looks at them
+    #[arg(last = true, value_name = "CMD")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// How the lock is taken and held.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Lock")]
+pub(crate) struct LockArgs {
+    /// Do not wait: end with 75 when another holds the lock
+    #[arg(short = 'n', long, conflicts_with = "wait")]
+    pub(crate) nonblock: bool,
+
+    /// Wait at most this long; 0 is --nonblock [default: for ever]
+    #[arg(short = 'w', long, value_name = "DUR", value_parser = duration::parse)]
+    pub(crate) wait: Option<Duration>,
+
+    /// End with this code instead of 75 when another holds the lock
+    #[arg(short = 'E', long, value_name = "N")]
+    pub(crate) conflict_exit_code: Option<u8>,
+
+    /// How long the lock outlives us when we die; renewed every third of it
+    #[arg(long, value_name = "DUR", default_value = "20s", value_parser = duration::parse)]
+    pub(crate) lease: Duration,
+
+    /// Look at a held lock this often [default: with growing random delays]
+    #[arg(long, value_name = "DUR", value_parser = duration::parse)]
+    pub(crate) check_delay: Option<Duration>,
+
+    /// Keep the lock at least this long, even if the command ends earlier: for cron jobs on hosts
+    /// whose clocks disagree
+    #[arg(long, value_name = "DUR", value_parser = duration::parse)]
+    pub(crate) hold_at_least: Option<Duration>,
+
+    /// Stop the command after this long, and end with 124
+    #[arg(long, value_name = "DUR", value_parser = duration::parse)]
+    pub(crate) max_hold: Option<Duration>,
+
+    /// Take over a dead holder only after watching it for a whole lease, trusting no clock
+    #[arg(long)]
+    pub(crate) strict: bool,
+
+    /// What others see as the holder [default: host, program and pid]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) label: Option<String>,
+}
+
+/// How the command is stopped and waited for.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Command")]
+pub(crate) struct ChildArgs {
+    /// How long the command has between --signal and KILL when it must stop
+    #[arg(long, value_name = "DUR", default_value = "5s", value_parser = duration::parse)]
+    pub(crate) grace: Duration,
+
+    /// The signal that asks it to stop
+    #[arg(long, value_name = "NAME", default_value = "TERM", value_parser = signal)]
+    pub(crate) signal: Signal,
+
+    /// What to do when the lock is lost
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = OnLost::Kill)]
+    pub(crate) on_lost: OnLost,
+
+    /// Release the lock when the command ends, though processes that it started may run on
+    #[arg(long)]
+    pub(crate) detach_ok: bool,
+}
+
+/// What to do when the lock is lost while the command runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum OnLost {
+    /// Stop the command, and end with 76
+    Kill,
+    /// Warn, and let it run on without the lock
+    Warn,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    /// Also list free locks whose records are still kept
+    #[arg(short = 'a', long)]
+    pub(crate) all: bool,
+
+    /// One JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+
+    #[command(flatten)]
+    pub(crate) volume: VolumeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// The name of the lock
+    pub(crate) name: String,
+
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+
+    #[command(flatten)]
+    pub(crate) volume: VolumeArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Print the table's definition for this tool to standard output, and create nothing
+    #[arg(long, value_name = "TOOL", value_enum)]
+    pub(crate) print: Option<Tool>,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+
+    #[command(flatten)]
+    pub(crate) volume: VolumeArgs,
+}
+
+/// What makes tables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Tool {
+    /// A CloudFormation template
+    Cloudformation,
+    /// A Terraform resource
+    Terraform,
+    /// The AWS CDK, in TypeScript
+    Cdk,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Store")]
+pub(crate) struct StoreArg {
+    /// Where the locks live: sqlite:PATH or dynamodb://TABLE[?region=…&endpoint=…&profile=…]
+    /// [default: a SQLite file in your state directory]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "LEASEHOLD_STORE",
+        hide_env_values = true
+    )]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|url: OsString| Location::parse(&url)))]
+    pub(crate) store: Option<Location>,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "Messages")]
+pub(crate) struct VolumeArgs {
+    /// Say nothing but errors
+    #[arg(short = 'q', long, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+
+    /// Say every request, and what it cost
+    #[arg(short = 'v', long)]
+    pub(crate) verbose: bool,
+}
+
+/// Reads the command line.
+///
+/// # Errors
+///
+/// The code to end with, when everything has been said: 0 after help and version, 64 after a usage error.
+pub(crate) fn parse() -> Result<Cli, u8> {
+    Cli::try_parse().map_err(|error| told(&error))
+}
+
+fn told(error: &clap::Error) -> u8 {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // A reader that went away has seen enough.
+            let _printed = error.print();
+            0
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _printed = error.print();
+            exit_codes::USAGE
+        }
+        _ => {
+            let failure = usage(error, &std::env::args_os().nth(1).unwrap_or_default());
+            crate::voice::Voice::new(crate::voice::Volume::Normal).failure(&failure);
+            failure.code
+        }
+    }
+}
+
+/// Clap's message in our form: what is wrong, then a hint.
+fn usage(error: &clap::Error, verb: &OsStr) -> Failure {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    // What follows is a usage line and "For more information", which the hint replaces.
+    let text = text.split("\n\nUsage:").next().unwrap_or(text);
+    let text = text
+        .split("\n\nFor more information")
+        .next()
+        .unwrap_or(text);
+    let verbs = ["run", "ls", "show", "init"];
+    let help = match verbs.iter().find(|known| OsStr::new(known) == verb) {
+        Some(verb) => format!("see `leasehold {verb} --help`"),
+        None => "see `leasehold --help`".to_owned(),
+    };
+    let (message, hint) = match text.split_once("\nhint: ") {
+        Some((message, hint)) => (message, hint.to_owned()),
+        None if error.kind() == ErrorKind::UnknownArgument && verb == "run" => {
+            (text, format!("put the command after `--`; {help}"))
+        }
+        None => (text, help),
+    };
+    Failure::new(exit_codes::USAGE, message.trim_end()).hint(hint)
+}
+
+fn signal(name: &str) -> Result<Signal, String> {
+    process::named(name).ok_or_else(|| {
+        "unknown signal\nhint: use a name such as `TERM`, `INT` or `KILL`".to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn messages_are_fragments_with_a_hint() {
+        for (words, message, hint) in [
+            (
+                vec!["run", "x", "--lease", "15", "--", "true"],
+                "needs a unit",
+                "`15s`",
+            ),
+            (
+                vec!["run", "x", "true"],
+                "unexpected argument 'true'",
+                "after `--`",
+            ),
+            (
+                vec!["run", "x"],
+                "required arguments were not provided",
+                "run --help",
+            ),
+            (
+                vec!["ls", "--store", "redis://x"],
+                "unknown store scheme",
+                "sqlite:PATH",
+            ),
+            (vec!["lock"], "unrecognized subcommand", "leasehold --help"),
+        ] {
+            let all = ["leasehold"].iter().chain(&words);
+            let error = Cli::try_parse_from(all).expect_err("a usage error");
+            let failure = usage(&error, OsStr::new(words[0]));
+            assert!(failure.message.contains(message), "{failure:?}");
+            assert!(
+                !failure.message.ends_with('.') && !failure.message.contains("error:"),
+                "{failure:?}"
+            );
+            assert!(
+                failure.hint.as_deref().is_some_and(|h| h.contains(hint)),
+                "{failure:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Durations as they are typed and shown.
+//!
+//! A typed duration names its unit: `20s`, `500ms`, `1m30s`. A bare number is refused, because half of the world means seconds by
+//! it and the other half milliseconds. Only `0` needs none.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+/// Reads a duration of an option.
+///
+/// # Errors
+///
+/// A fragment for a message, and a `hint:` line.
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    if text.parse::<f64>().is_ok() {
+        return Err(format!(
+            "a duration needs a unit\nhint: write `{text}s` for seconds or `{text}ms` for milliseconds"
+        ));
+    }
+    let examples = "write it as `20s`, `500ms`, `1m30s` or `24h`";
+    let parsed: SignedDuration = text
+        .parse()
+        .map_err(|_| format!("not a duration\nhint: {examples}"))?;
+    Duration::try_from(parsed)
+        .map_err(|_| format!("a duration cannot be negative\nhint: {examples}"))
+}
+
+/// A duration for people: `1m 30s`, `14s`, `300ms`. Whole seconds from one second on.
+pub(crate) fn show(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    if millis < 1_000 {
+        return format!("{millis}ms");
+    }
+    let seconds = duration.as_secs();
+    let parts = [
+        (seconds / 86_400, "d"),
+        (seconds / 3_600 % 24, "h"),
+        (seconds / 60 % 60, "m"),
+        (seconds % 60, "s"),
+    ];
+    // Two units are as much as anyone wants to know.
+    let shown: Vec<String> = parts
+        .iter()
+        .skip_while(|(count, _)| *count == 0)
+        .take(2)
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, unit)| format!("{count}{unit}"))
+        .collect();
+    shown.join(" ")
+}
+
+/// Milliseconds for JSON.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_understood() {
+        for (text, millis) in [
+            ("20s", 20_000),
+            ("500ms", 500),
+            ("1m30s", 90_000),
+            ("1m 30s", 90_000),
+            ("1.5s", 1_500),
+            ("2h", 7_200_000),
+            ("0", 0),
+            ("0s", 0),
+        ] {
+            assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+    }
+
+    #[test]
+    fn bare_numbers_are_refused_with_the_unit_that_is_missing() {
+        for text in ["15", "1.5", "-3"] {
+            let refused = parse(text).expect_err("no unit");
+            assert!(refused.contains("needs a unit"), "{refused}");
+            assert!(refused.contains(&format!("`{text}s`")), "{refused}");
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for text in [
+            "",
+            "s",
+            "soon",
+            "20 parsecs",
+            "-3s",
+            "3s ago",
+            "1d",
+            "999999999999999h",
+        ] {
+            let refused = parse(text).expect_err(text);
+            assert!(refused.contains("hint: "), "{text}: {refused}");
+        }
+    }
+
+    #[test]
+    fn shown_in_two_units() {
+        for (millis, text) in [
+            (0, "0ms"),
+            (300, "300ms"),
+            (1_999, "1s"),
+            (90_000, "1m 30s"),
+            (120_000, "2m"),
+            (3_661_000, "1h 1m"),
+            (86_400_000 + 59_000, "1d"),
+        ] {
+            assert_eq!(show(Duration::from_millis(millis)), text);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Why we end without a command's exit code: the message, the hint, and the code.
+//!
+//! The only place where kinds of errors become exit codes.
+
+use std::error::Error as StdError;
+
+use leasehold::store::dynamodb::TableError;
+use leasehold::store::{StoreError, StoreErrorKind};
+use leasehold::{Error, ErrorKind};
+
+use crate::exit_codes;
+use crate::process::SpawnError;
+
+/// What goes to standard error, and how we end.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    /// The exit code.
+    pub(crate) code: u8,
+    /// A lowercase fragment without a full stop.
+    pub(crate) message: String,
+    /// What to do, with the exact command or setting.
+    pub(crate) hint: Option<String>,
+    /// What caused it, nearest first; shown with `-v`.
+    pub(crate) causes: Vec<String>,
+}
+
+impl Failure {
+    /// A failure of our own.
+    pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            hint: None,
+            causes: Vec::new(),
+        }
+    }
+
+    /// The same with what to do.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    fn caused_by(mut self, error: &dyn StdError) -> Self {
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            self.causes.push(error.to_string());
+            cause = error.source();
+        }
+        self
+    }
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        let failure = Failure::new(code(error.kind()), error.to_string()).caused_by(error);
+        match error.hint().or(default_hint(error.kind())) {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        (&error).into()
+    }
+}
+
+/// A store that could not be opened.
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let kind = kind(error.kind);
+        let failure = Failure::new(code(kind), error.to_string()).caused_by(&error);
+        match error.hint.as_deref().or(default_hint(kind)) {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+/// A table that could not be made or has the wrong shape.
+impl From<TableError> for Failure {
+    fn from(error: TableError) -> Self {
+        let message = error.to_string();
+        let hint = match error {
+            TableError::Store(error) => return error.into(),
+            TableError::KeySchema { .. } => {
+                "name another table, and `leasehold init` creates it".to_owned()
+            }
+            TableError::Ttl { table, found } => format!(
+                "run `aws dynamodb update-time-to-live --table-name {table} --time-to-live-specification \
+                 Enabled=false,AttributeName={found}`, then `leasehold init` again"
+            ),
+            TableError::NotActive { table } => {
+                format!("run `aws dynamodb describe-table --table-name {table}`")
+            }
+            _ => "run `leasehold init` again".to_owned(),
+        };
+        Failure::new(exit_codes::CONFIG, message).hint(hint)
+    }
+}
+
+impl From<&SpawnError> for Failure {
+    fn from(error: &SpawnError) -> Self {
+        let cause = error
+            .source()
+            .map_or_else(String::new, |cause| format!(": {cause}"));
+        Failure::new(error.exit_code(), format!("{error}{cause}"))
+            .hint("check its path and its permissions; for a line of shell use `-c 'LINE'`")
+    }
+}
+
+/// The code of a kind of error.
+fn code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::InvalidInput => exit_codes::USAGE,
+        // A record that cannot be read is not worth another try either: a person must look.
+        ErrorKind::Configuration | ErrorKind::Malformed => exit_codes::CONFIG,
+        ErrorKind::AccessDenied | ErrorKind::Credentials => exit_codes::NO_PERMISSION,
+        // Too late is the store's slowness, not a holder: `-E` must not hide it.
+        ErrorKind::Unreachable | ErrorKind::Throttled | ErrorKind::TooLate | ErrorKind::Service => {
+            exit_codes::UNAVAILABLE
+        }
+        ErrorKind::WaitExpired => exit_codes::NOT_ACQUIRED,
+        ErrorKind::Lost => exit_codes::LOST,
+        // ShutDown is ours, and a kind that we do not know is a bug.
+        _ => exit_codes::OWN_FAILURE,
+    }
+}
+
+fn kind(kind: StoreErrorKind) -> ErrorKind {
+    match kind {
+        StoreErrorKind::Throttled => ErrorKind::Throttled,
+        StoreErrorKind::Conflict | StoreErrorKind::Unavailable => ErrorKind::Unreachable,
+        StoreErrorKind::Configuration => ErrorKind::Configuration,
+        StoreErrorKind::AccessDenied => ErrorKind::AccessDenied,
+        StoreErrorKind::Credentials => ErrorKind::Credentials,
+        StoreErrorKind::Malformed => ErrorKind::Malformed,
+        StoreErrorKind::InvalidInput => ErrorKind::InvalidInput,
+        _ => ErrorKind::Service,
+    }
+}
+
+/// Where the library knows nothing better.
+fn default_hint(kind: ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        ErrorKind::InvalidInput => "see `leasehold --help`",
+        ErrorKind::Unreachable => "check the endpoint, the region and the network, then try again",
+        ErrorKind::Throttled => "try again later, or raise the table's capacity",
+        ErrorKind::AccessDenied => "check who you are: `aws sts get-caller-identity`",
+        ErrorKind::Credentials => {
+            "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or add `profile=…` to the store URL"
+        }
+        ErrorKind::Configuration => "check `--store` and LEASEHOLD_STORE",
+        ErrorKind::Service => "run it again with `-v`, and report what it says",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_error_has_its_code() {
+        for (kind, expected) in [
+            (ErrorKind::InvalidInput, 64),
+            (ErrorKind::Configuration, 78),
+            (ErrorKind::Malformed, 78),
+            (ErrorKind::AccessDenied, 77),
+            (ErrorKind::Credentials, 77),
+            (ErrorKind::Unreachable, 69),
+            (ErrorKind::Throttled, 69),
+            (ErrorKind::TooLate, 69),
+            (ErrorKind::Service, 69),
+            (ErrorKind::WaitExpired, 75),
+            (ErrorKind::Lost, 76),
+            (ErrorKind::ShutDown, 125),
+        ] {
+            assert_eq!(code(kind), expected, "{kind:?}");
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Where the locks live: what `--store` and `LEASEHOLD_STORE` say.
+//!
+//! `sqlite:PATH`, `dynamodb://TABLE[?region=…&endpoint=…&profile=…]`, or nothing for the file in the user's state directory. This
+//! room only reads and writes the text; [`open`](crate::open) does what it says. Invariant: what [`Location::url`] gives is
+//! read back as the same place, from any directory, so that it can be handed to the command in its environment.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+/// What `dynamodb://` URLs may say after the `?`.
+const PARAMETERS: &str = "`region`, `endpoint` and `profile`";
+
+/// Which schemes there are.
+const SCHEMES: &str = "use `sqlite:PATH` or `dynamodb://TABLE[?region=…&endpoint=…&profile=…]`";
+
+/// Left as they are in a parameter; what a URL of an endpoint usually has.
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b':')
+    .remove(b'/');
+
+/// The longest name: that of a table's ARN.
+const LONGEST_TABLE: usize = 1024;
+
+/// A place for locks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Location {
+    /// A file on this machine.
+    Sqlite {
+        /// Absolute, unless there is no current directory.
+        path: PathBuf,
+    },
+    /// A table.
+    DynamoDb(Table),
+}
+
+/// A DynamoDB table and how to reach it. What is `None` is decided by the AWS defaults.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Table {
+    /// Its name or ARN.
+    pub(crate) name: String,
+    /// The AWS region.
+    pub(crate) region: Option<String>,
+    /// Another endpoint than the region's, such as DynamoDB Local's.
+    pub(crate) endpoint: Option<String>,
+    /// A profile of the AWS configuration files.
+    pub(crate) profile: Option<String>,
+}
+
+impl Location {
+    /// Reads a URL.
+    ///
+    /// # Errors
+    ///
+    /// A fragment for a message, and a `hint:` line that lists what is known.
+    pub(crate) fn parse(url: &OsStr) -> Result<Location, String> {
+        if let Some(path) = strip_prefix(url, "sqlite:") {
+            return sqlite(path);
+        }
+        let Some(text) = url.to_str() else {
+            return Err(format!("not a store URL\nhint: {SCHEMES}"));
+        };
+        if let Some(rest) = text.strip_prefix("dynamodb://") {
+            return dynamodb(rest).map(Location::DynamoDb);
+        }
+        if text.is_empty() {
+            return Err(format!(
+                "the store URL is empty\nhint: {SCHEMES}, or leave it away for the file in your state directory"
+            ));
+        }
+        match text.split_once(':') {
+            Some(("dynamodb", _)) => Err(format!("the table comes after `//`\nhint: {SCHEMES}")),
+            Some((scheme, _)) if !scheme.contains('/') => {
+                Err(format!("unknown store scheme `{scheme}`\nhint: {SCHEMES}"))
+            }
+            _ => Err(format!(
+                "a store URL starts with its scheme\nhint: {SCHEMES}"
+            )),
+        }
+    }
+
+    /// The file in the user's state directory.
+    ///
+    /// # Errors
+    ///
+    /// A fragment for a message when there is no such directory.
+    pub(crate) fn of_user() -> Result<Location, String> {
+        // The specification has relative paths ignored.
+        let absolute = |name| {
+            env::var_os(name)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+        };
+        let state = absolute("XDG_STATE_HOME")
+            .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+            .ok_or(
+                "no place for locks: neither XDG_STATE_HOME nor HOME is set to an absolute path",
+            )?;
+        Ok(Location::Sqlite {
+            path: state.join("leasehold/locks.db"),
+        })
+    }
+
+    /// As a URL.
+    pub(crate) fn url(&self) -> OsString {
+        match self {
+            Location::Sqlite { path } => {
+                let mut url = OsString::from("sqlite:");
+                url.push(path);
+                url
+            }
+            Location::DynamoDb(table) => table.to_string().into(),
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url().to_string_lossy())
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "dynamodb://{}", self.name)?;
+        let parameters = [
+            ("region", &self.region),
+            ("endpoint", &self.endpoint),
+            ("profile", &self.profile),
+        ];
+        let mut mark = '?';
+        for (name, value) in parameters {
+            if let Some(value) = value {
+                write!(f, "{mark}{name}={}", utf8_percent_encode(value, PLAIN))?;
+                mark = '&';
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A path is taken as it is: a file may have a `%` or a `?` in its name, and need not be UTF-8.
+fn sqlite(path: OsString) -> Result<Location, String> {
+    if path.is_empty() {
+        return Err("the path of the lock file is missing\nhint: write `sqlite:PATH`".to_owned());
+    }
+    let path = PathBuf::from(path);
+    // Without a current directory nothing can be opened either, with an error of its own.
+    let path = std::path::absolute(&path).unwrap_or(path);
+    Ok(Location::Sqlite { path })
+}
+
+fn dynamodb(rest: &str) -> Result<Table, String> {
+    let (name, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    let known = |c: char| c.is_ascii_alphanumeric() || "-_.:/".contains(c);
+    let arn = name.starts_with("arn:");
+    if name.is_empty() {
+        return Err("the name of the table is missing\nhint: write `dynamodb://TABLE`".to_owned());
+    }
+    if !name.chars().all(known) || (!arn && name.contains([':', '/'])) || name.len() > LONGEST_TABLE
+    {
+        return Err(format!(
+            "`{name}` is not the name of a table\nhint: it has letters, digits, `-`, `_` and `.`, or is the ARN of a table"
+        ));
+    }
+    let mut table = Table {
+        name: name.to_owned(),
+        ..Table::default()
+    };
+    for parameter in parameters.split('&').filter(|p| !p.is_empty()) {
+        let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let place = match key {
+            "region" => &mut table.region,
+            "endpoint" => &mut table.endpoint,
+            "profile" => &mut table.profile,
+            _ => {
+                return Err(format!(
+                    "unknown store parameter `{key}`\nhint: a table has the parameters {PARAMETERS}"
+                ));
+            }
+        };
+        let value = percent_decode_str(value).decode_utf8().map_err(|_| {
+            format!("the store parameter `{key}` is not UTF-8\nhint: encode it as %XX")
+        })?;
+        if value.is_empty() {
+            return Err(format!(
+                "the store parameter `{key}` is empty\nhint: write `{key}=VALUE`, or leave it away"
+            ));
+        }
+        if place.replace(value.into_owned()).is_some() {
+            return Err(format!(
+                "the store parameter `{key}` is given twice\nhint: leave one away"
+            ));
+        }
+    }
+    if let Some(endpoint) = &table.endpoint
+        && !endpoint.starts_with("http://")
+        && !endpoint.starts_with("https://")
+    {
+        return Err(format!(
+            "the endpoint `{endpoint}` is not a URL\nhint: write `endpoint=https://…` or `endpoint=http://…`"
+        ));
+    }
+    Ok(table)
+}
+
+fn strip_prefix(url: &OsStr, prefix: &str) -> Option<OsString> {
+    use std::os::unix::ffi::OsStrExt;
+    let rest = url.as_bytes().strip_prefix(prefix.as_bytes())?;
+    Some(OsStr::from_bytes(rest).to_owned())
+}
+
+/// Whether the file is there; a file that cannot be looked at counts, for opening it says why it cannot be.
+pub(crate) fn is_missing(path: &Path) -> bool {
+    matches!(path.try_exists(), Ok(false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Result<Location, String> {
+        Location::parse(OsStr::new(url))
+    }
+
+    #[test]
+    fn urls_are_read_back() {
+        for url in [
+            "sqlite:/var/lib/locks.db",
+            "sqlite:/odd %41?&=/locks.db",
+            "dynamodb://locks",
+            "dynamodb://locks?region=eu-west-1",
+            "dynamodb://arn:aws:dynamodb:eu-west-1:123456789012:table/locks",
+            "dynamodb://locks?region=local&endpoint=http://127.0.0.1:8000&profile=a%20b%26c",
+        ] {
+            let location = parse(url).expect(url);
+            assert_eq!(location.url(), OsStr::new(url));
+        }
+    }
+
+    #[test]
+    fn parameters_are_decoded() {
+        let Ok(Location::DynamoDb(table)) =
+            parse("dynamodb://locks?profile=a%26b%3D%C3%A4&endpoint=http%3A%2F%2Flocalhost%3A8000")
+        else {
+            panic!("a table");
+        };
+        assert_eq!(table.profile.as_deref(), Some("a&b=ä"));
+        assert_eq!(table.endpoint.as_deref(), Some("http://localhost:8000"));
+    }
+
+    #[test]
+    fn relative_paths_become_absolute() {
+        let Ok(Location::Sqlite { path }) = parse("sqlite:locks.db") else {
+            panic!("a file");
+        };
+        assert!(path.is_absolute() && path.ends_with("locks.db"));
+    }
+
+    #[test]
+    fn what_is_unknown_is_refused_with_what_is_known() {
+        for (url, message) in [
+            ("redis://x", "unknown store scheme `redis`"),
+            ("locks.db", "starts with its scheme"),
+            ("/tmp/a:b", "starts with its scheme"),
+            ("", "is empty"),
+            ("sqlite:", "path of the lock file is missing"),
+            ("dynamodb:locks", "comes after `//`"),
+            ("dynamodb://", "name of the table is missing"),
+            ("dynamodb://lo cks", "not the name of a table"),
+            ("dynamodb://locks/x", "not the name of a table"),
+            (
+                "dynamodb://locks?regoin=x",
+                "unknown store parameter `regoin`",
+            ),
+            ("dynamodb://locks?region=", "`region` is empty"),
+            ("dynamodb://locks?region", "`region` is empty"),
+            ("dynamodb://locks?region=a&region=b", "given twice"),
+            ("dynamodb://locks?profile=%FF", "not UTF-8"),
+            ("dynamodb://locks?endpoint=localhost:8000", "not a URL"),
+        ] {
+            let refused = parse(url).expect_err(url);
+            assert!(refused.contains(message), "{url}: {refused}");
+            assert!(refused.contains("\nhint: "), "{url}: {refused}");
+        }
+        assert!(
+            parse("redis://x")
+                .expect_err("unknown")
+                .contains("`sqlite:PATH`")
+        );
+        assert!(
+            parse("dynamodb://t?x=1")
+                .expect_err("unknown")
+                .contains(PARAMETERS)
+        );
+    }
+}

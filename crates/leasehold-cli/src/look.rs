@@ -1,0 +1,214 @@
+//! `ls` and `show`: what is known of locks, for people and for programs.
+//!
+//! They only read. A lock file that does not exist yet is an empty one, and is not made by looking at it. What they find goes to
+//! standard output; it is the only thing there.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use comfy_table::{Table, presets};
+use leasehold::{Held, Key, LockClient, LockState, LockStatus, Policy};
+use serde::Serialize;
+
+use crate::args::{LsArgs, ShowArgs};
+use crate::duration;
+use crate::failure::Failure;
+use crate::location::{Location, is_missing};
+use crate::open::{Site, own_failure};
+use crate::times;
+use crate::voice::{Voice, plain};
+
+/// A lock as a JSON object. Field names are a promise; new ones may be added.
+#[derive(Debug, Default, Serialize)]
+struct Entry {
+    name: String,
+    state: &'static str,
+    holder: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+    lease_ms: Option<u64>,
+    token: Option<u64>,
+    data: Option<String>,
+    error: Option<String>,
+    #[serde(skip)]
+    held: Option<Held>,
+}
+
+impl Entry {
+    fn of(status: &LockStatus) -> Entry {
+        let held = status.holder();
+        Entry {
+            name: status.key().to_owned(),
+            state: match status.state() {
+                LockState::Free => "free",
+                LockState::Held(_) => "held",
+                LockState::Expired(_) => "expired",
+            },
+            holder: held.map(|held| held.holder().to_owned()),
+            since: held.and_then(Held::since).map(times::utc),
+            until: held.map(Held::until).map(times::utc),
+            lease_ms: held.and_then(Held::lease).map(duration::millis),
+            token: held.and_then(Held::token).map(leasehold::FencingToken::get),
+            data: held
+                .and_then(Held::data)
+                .map(|data| String::from_utf8_lossy(data).into_owned()),
+            error: None,
+            held: held.cloned(),
+        }
+    }
+
+    fn free(name: &str) -> Entry {
+        Entry {
+            name: name.to_owned(),
+            state: "free",
+            ..Entry::default()
+        }
+    }
+}
+
+/// Lists locks.
+///
+/// # Errors
+///
+/// When the store cannot be read.
+pub(crate) fn ls(args: LsArgs, voice: &Arc<Voice>) -> Result<(), Failure> {
+    let site = Site::resolve(args.store.store)?;
+    let mut entries = match client(&site, voice)? {
+        Some((runtime, client)) => runtime.block_on(list(&client, args.all))?,
+        None => Vec::new(),
+    };
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    if args.json {
+        return print(&json_lines(&entries)?);
+    }
+    if entries.is_empty() {
+        voice.note(format_args!("no locks in {}", site.location));
+        return Ok(());
+    }
+    print(&table(&entries))
+}
+
+/// Shows one lock.
+///
+/// # Errors
+///
+/// When the store or the record cannot be read, or the name is none.
+pub(crate) fn show(args: ShowArgs, voice: &Arc<Voice>) -> Result<(), Failure> {
+    let key = Key::new(&args.name)?;
+    let site = Site::resolve(args.store.store)?;
+    let entry = match client(&site, voice)? {
+        Some((runtime, client)) => Entry::of(&runtime.block_on(client.inspect(key.as_str()))?),
+        None => Entry::free(key.as_str()),
+    };
+    if args.json {
+        return print(&json_lines(&[entry])?);
+    }
+    print(&details(&entry, &site.location))
+}
+
+/// `None` for a file that does not exist yet.
+fn client(
+    site: &Site,
+    voice: &Arc<Voice>,
+) -> Result<Option<(tokio::runtime::Runtime, LockClient)>, Failure> {
+    if let Location::Sqlite { path } = &site.location
+        && is_missing(path)
+    {
+        return Ok(None);
+    }
+    let runtime = site.runtime()?;
+    let client = runtime.block_on(site.client(Policy::default(), voice))?;
+    Ok(Some((runtime, client)))
+}
+
+async fn list(client: &LockClient, all: bool) -> Result<Vec<Entry>, Failure> {
+    let mut lister = client.list();
+    let mut entries = Vec::new();
+    while let Some(page) = lister.next_page().await? {
+        for status in page {
+            match status {
+                Ok(status) if all || *status.state() != LockState::Free => {
+                    entries.push(Entry::of(&status));
+                }
+                Ok(_) => {}
+                // Somebody must look at it, so it is never left out.
+                Err(error) => entries.push(Entry {
+                    name: error.key().unwrap_or_default().to_owned(),
+                    state: "malformed",
+                    error: Some(error.to_string()),
+                    ..Entry::default()
+                }),
+            }
+        }
+    }
+    Ok(entries)
+}
+
+fn json_lines(entries: &[Entry]) -> Result<String, Failure> {
+    let mut lines = String::new();
+    for entry in entries {
+        let line = serde_json::to_string(entry)
+            .map_err(|error| own_failure("cannot write JSON", &error.into()))?;
+        lines.push_str(&line);
+        lines.push('\n');
+    }
+    Ok(lines)
+}
+
+fn table(entries: &[Entry]) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["NAME", "STATE", "HOLDER", "SINCE", "UNTIL", "TOKEN"]);
+    let or_dash = |text: Option<String>| text.map_or_else(|| "-".to_owned(), |text| plain(&text));
+    for entry in entries {
+        let held = entry.held.as_ref();
+        table.add_row([
+            plain(&entry.name),
+            entry.state.to_owned(),
+            or_dash(entry.holder.clone()),
+            or_dash(held.and_then(Held::since).map(times::relative)),
+            or_dash(held.map(Held::until).map(times::relative)),
+            or_dash(entry.token.map(|token| token.to_string())),
+        ]);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.trim_fmt() + "\n"
+}
+
+fn details(entry: &Entry, location: &Location) -> String {
+    let held = entry.held.as_ref();
+    let lease = entry
+        .lease_ms
+        .map(|ms| duration::show(Duration::from_millis(ms)));
+    let rows = [
+        ("name", Some(entry.name.clone())),
+        ("state", Some(entry.state.to_owned())),
+        ("holder", entry.holder.clone()),
+        ("since", held.and_then(Held::since).map(times::local)),
+        ("until", held.map(Held::until).map(times::local)),
+        ("lease", lease),
+        ("token", entry.token.map(|token| token.to_string())),
+        ("data", entry.data.clone()),
+        ("store", Some(location.to_string())),
+    ];
+    rows.into_iter()
+        .filter_map(|(name, value)| Some(format!("{name:<8}{}\n", plain(&value?))))
+        .collect()
+}
+
+/// To standard output. A reader that went away has seen enough.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(own_failure("cannot write to standard output", &error))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,114 @@
+//! Opening the place where the locks live, and the client of it.
+//!
+//! The only room that knows AWS. Invariant: what a verb does not need is not built: no HTTP client and no TLS for a SQLite file, no
+//! I/O driver for it either, and nothing at all for help.
+
+mod dynamodb;
+mod narrated;
+mod sqlite;
+
+use std::io;
+use std::sync::Arc;
+
+use leasehold::store::Store;
+use leasehold::store::dynamodb::DynamoDbStore;
+use leasehold::{LockClient, Policy};
+use tokio::runtime::{Builder, Runtime};
+
+use self::narrated::Narrated;
+use crate::exit_codes;
+use crate::failure::Failure;
+use crate::location::Location;
+use crate::voice::{Voice, Volume};
+
+/// Where the locks live, with what was left to us decided.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    /// The place.
+    pub(crate) location: Location,
+    /// Nobody named it: it is the user's own, and we look after its directory.
+    of_user: bool,
+}
+
+impl Site {
+    /// The place that was named, or the user's own.
+    ///
+    /// # Errors
+    ///
+    /// When none was named and the user has no home.
+    pub(crate) fn resolve(named: Option<Location>) -> Result<Site, Failure> {
+        match named {
+            Some(location) => Ok(Site {
+                location,
+                of_user: false,
+            }),
+            None => Ok(Site {
+                location: Location::of_user().map_err(|message| {
+                    Failure::new(exit_codes::CONFIG, message)
+                        .hint("name one with `--store sqlite:PATH` or LEASEHOLD_STORE")
+                })?,
+                of_user: true,
+            }),
+        }
+    }
+
+    /// A runtime on this thread with the drivers that the place needs.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses what an event loop needs.
+    pub(crate) fn runtime(&self) -> Result<Runtime, Failure> {
+        let mut builder = Builder::new_current_thread();
+        match self.location {
+            Location::Sqlite { .. } => builder.enable_time(),
+            Location::DynamoDb(_) => builder.enable_all(),
+        };
+        builder
+            .build()
+            .map_err(|error| own_failure("cannot start an event loop", &error))
+    }
+
+    /// A client with this policy.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be opened, or nobody says in which region the table is. Nothing is sent to a table yet.
+    pub(crate) async fn client(
+        &self,
+        policy: Policy,
+        voice: &Arc<Voice>,
+    ) -> Result<LockClient, Failure> {
+        let store: Arc<dyn Store> = match &self.location {
+            Location::Sqlite { path } => Arc::new(sqlite::open(path, self.of_user)?.0),
+            Location::DynamoDb(table) => Arc::new(dynamodb::open(table).await?),
+        };
+        let store = if voice.volume() == Volume::Verbose {
+            Arc::new(Narrated::new(store, voice.clone()))
+        } else {
+            store
+        };
+        Ok(LockClient::builder(store).policy(policy).build())
+    }
+
+    /// Creates the file or the table where it is missing, and checks what is there. Says whether it is new.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made, or has the wrong shape.
+    pub(crate) async fn create(&self) -> Result<bool, Failure> {
+        match &self.location {
+            Location::Sqlite { path } => Ok(sqlite::open(path, self.of_user)?.1),
+            Location::DynamoDb(table) => {
+                let store: DynamoDbStore = dynamodb::open(table).await?;
+                let created = store.create_table().await?;
+                Ok(created == leasehold::store::dynamodb::Created::New)
+            }
+        }
+    }
+}
+
+/// The system refused something that has nothing to do with locks.
+pub(crate) fn own_failure(what: &str, error: &io::Error) -> Failure {
+    Failure::new(exit_codes::OWN_FAILURE, format!("{what}: {error}"))
+        .hint("look at the limits of this process: `ulimit -a`")
+}

@@ -1,0 +1,30 @@
+//! A SQLite file: the one that was named, or the user's own with its directory.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use leasehold::store::sqlite::SqliteStore;
+
+use crate::exit_codes;
+use crate::failure::Failure;
+use crate::location::is_missing;
+
+/// Opens it, and says whether it is new. Only the user's own directory is made: one that was named and is missing is a typing
+/// mistake more often than not.
+pub(super) fn open(path: &Path, of_user: bool) -> Result<(SqliteStore, bool), Failure> {
+    if of_user && let Some(directory) = path.parent() {
+        // Who holds what is nobody else's business.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|error| {
+                let message = format!("cannot create `{}`: {error}", directory.display());
+                Failure::new(exit_codes::CONFIG, message)
+                    .hint("name another place with `--store sqlite:PATH` or LEASEHOLD_STORE")
+            })?;
+    }
+    let new = is_missing(path);
+    Ok((SqliteStore::open(path)?, new))
+}

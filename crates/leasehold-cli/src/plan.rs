@@ -1,0 +1,157 @@
+//! What `run` is going to do: raw arguments, resolved once and checked before anything is locked.
+//!
+//! Invariant: a [`RunPlan`] adds up. Whatever can be refused without a request is refused here: the key, the store's
+//! URL, the sums of lease, grace and margin.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use leasehold::{CheckDelay, Key, Policy};
+use rustix::fs::{Access, access};
+use rustix::process::Signal;
+
+use crate::args::{OnLost, RunArgs};
+use crate::exit_codes;
+use crate::failure::Failure;
+use crate::open::Site;
+use crate::process::{Command, Options};
+
+/// A run, ready to be carried out.
+#[derive(Debug)]
+pub(crate) struct RunPlan {
+    /// The name of the lock.
+    pub(crate) key: Key,
+    /// Where it lives.
+    pub(crate) site: Site,
+    /// How it is held.
+    pub(crate) policy: Policy,
+    /// How long it is waited for.
+    pub(crate) wait: Wait,
+    /// The exit code when another has it.
+    pub(crate) conflict_code: u8,
+    /// What is run.
+    pub(crate) command: Command,
+    /// How its processes are looked after.
+    pub(crate) options: Options,
+    /// What asks it to stop.
+    pub(crate) signal: Signal,
+    /// How long it then has.
+    pub(crate) grace: Duration,
+    /// What is done when the lock is lost.
+    pub(crate) on_lost: OnLost,
+    /// When it is stopped in any case.
+    pub(crate) max_hold: Option<Duration>,
+    /// How long the lock is kept in any case.
+    pub(crate) hold_at_least: Duration,
+    /// Where the report goes.
+    pub(crate) report: Option<PathBuf>,
+}
+
+/// How long a lock is waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wait {
+    /// Not at all.
+    No,
+    /// As long as the policy says, which may be for ever.
+    ByPolicy,
+}
+
+impl RunPlan {
+    /// Resolves the arguments.
+    ///
+    /// # Errors
+    ///
+    /// 64 and 78. Nothing has been asked of a store then.
+    pub(crate) fn new(args: RunArgs) -> Result<RunPlan, Failure> {
+        let key = Key::new(&args.name)
+            .map_err(|error| Failure::from(error).hint("give the lock another name"))?;
+        let site = Site::resolve(args.store.store)?;
+        let command = command(args.what.line, args.what.command)?;
+        let (lock, child) = (args.lock, args.child);
+        let nonblock = lock.nonblock || lock.wait == Some(Duration::ZERO);
+        let mut policy = Policy::builder()
+            .lease(lock.lease)
+            .grace(child.grace)
+            .strict(lock.strict)
+            // The command's own processes may outlive a wrapper that was killed: until a guardian sees to that, the lock must run out
+            // instead of being taken over at once.
+            .bound_to_process(false);
+        policy = match lock.wait {
+            Some(wait) if !nonblock => policy.wait(wait),
+            _ => policy.wait_forever(),
+        };
+        if let Some(delay) = lock.check_delay {
+            policy = policy.check_delay(CheckDelay::Fixed(delay));
+        }
+        if let Some(label) = lock.label {
+            policy = policy.label(label);
+        }
+        let hold_at_least = lock.hold_at_least.unwrap_or_default();
+        if lock.max_hold.is_some_and(|most| most < hold_at_least) {
+            return Err(Failure::new(
+                exit_codes::USAGE,
+                "--max-hold is shorter than --hold-at-least",
+            )
+            .hint("make --max-hold the longer one"));
+        }
+        Ok(RunPlan {
+            key,
+            site,
+            policy: policy.build().map_err(|error| options(error.into()))?,
+            wait: if nonblock { Wait::No } else { Wait::ByPolicy },
+            conflict_code: lock.conflict_exit_code.unwrap_or(exit_codes::NOT_ACQUIRED),
+            command,
+            options: Options {
+                detach_ok: child.detach_ok,
+            },
+            signal: child.signal,
+            grace: child.grace,
+            on_lost: child.on_lost,
+            max_hold: lock.max_hold,
+            hold_at_least,
+            report: args.report,
+        })
+    }
+
+    /// Why the report will probably not be written; for a warning in good time.
+    pub(crate) fn report_trouble(&self) -> Option<String> {
+        let path = self.report.as_deref()?;
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let refused = if path.exists() {
+            access(path, Access::WRITE_OK).is_err() || path.is_dir()
+        } else {
+            access(directory, Access::WRITE_OK | Access::EXEC_OK).is_err()
+        };
+        refused.then(|| format!("the report cannot be written to `{}`", path.display()))
+    }
+}
+
+fn command(
+    line: Option<std::ffi::OsString>,
+    words: Vec<std::ffi::OsString>,
+) -> Result<Command, Failure> {
+    let mut words = words.into_iter();
+    match (line, words.next()) {
+        (Some(line), _) => Ok(Command::shell(line)),
+        (None, Some(program)) => Ok(Command::new(program, words.collect())),
+        // Clap asks for one of them.
+        (None, None) => Err(Failure::new(exit_codes::USAGE, "no command was given")
+            .hint("put the command after `--`")),
+    }
+}
+
+/// The library names its settings, the command its options.
+fn options(mut failure: Failure) -> Failure {
+    let renamed = |text: String| {
+        text.replace("`lease`", "`--lease`")
+            .replace("`grace`", "`--grace`")
+            .replace("`check_delay`", "`--check-delay`")
+            .replace(" or `margin` smaller", " smaller")
+    };
+    failure.message = renamed(failure.message);
+    failure.hint = failure.hint.map(renamed);
+    failure
+}

@@ -1,0 +1,38 @@
+//! What the command is told of its lock.
+//!
+//! Invariant: the innermost lock wins. Ours are set over inherited ones; those of an outer lock stay in `LEASEHOLD_PARENT_*`.
+
+use std::env;
+use std::ffi::OsString;
+
+use leasehold::Lease;
+
+use crate::duration::millis;
+use crate::plan::RunPlan;
+use crate::process::Command;
+
+const NAMES: [&str; 4] = ["NAME", "TOKEN", "LEASE_MS", "STORE"];
+
+/// The command with the lock in its environment.
+pub(super) fn with_lock(plan: &RunPlan, lease: &Lease) -> Command {
+    let mut command = plan.command.clone();
+    let outer = |name| env::var_os(format!("LEASEHOLD_{name}"));
+    // A store alone is the user's setting, not an outer lock.
+    if outer("NAME").is_some() && outer("TOKEN").is_some() {
+        for name in NAMES {
+            if let Some(value) = outer(name) {
+                command.set(format!("LEASEHOLD_PARENT_{name}"), value);
+            }
+        }
+    }
+    let ours: [OsString; 4] = [
+        plan.key.as_str().into(),
+        lease.token().to_string().into(),
+        millis(plan.policy.lease()).to_string().into(),
+        plan.site.location.url(),
+    ];
+    for (name, value) in NAMES.into_iter().zip(ours) {
+        command.set(format!("LEASEHOLD_{name}"), value);
+    }
+    command
+}

@@ -1,0 +1,179 @@
+//! `leasehold run`: a command under a lock.
+//!
+//! The order is the promise: everything that can be refused is refused first; signals are listened to before anything waits; the
+//! command starts only under the lock, and on the main thread, to which the system ties its life; the lock is released only when
+//! nothing of the command is left; and the report is written however it ended.
+//!
+//! [`waiting`] gets the lock, [`holding`] watches over the command, [`release`] lets go, [`environment`] is what the command is told,
+//! [`report`] what is left of it all.
+
+mod environment;
+mod holding;
+mod release;
+mod report;
+mod waiting;
+
+use std::sync::Arc;
+
+use leasehold::clock::{Clock, SystemClock};
+use leasehold::{Lease, LockClient};
+
+use self::holding::End;
+use self::report::{Outcome, Report};
+use self::waiting::Answer;
+use crate::args::{OnLost, RunArgs};
+use crate::exit_codes;
+use crate::failure::Failure;
+use crate::open::own_failure;
+use crate::plan::RunPlan;
+use crate::process::{Group, Signals};
+use crate::voice::Voice;
+
+/// Carries it out; the exit code.
+pub(crate) fn run(args: RunArgs, voice: &Arc<Voice>) -> u8 {
+    let plan = match RunPlan::new(args) {
+        Ok(plan) => plan,
+        Err(failure) => {
+            voice.failure(&failure);
+            return failure.code;
+        }
+    };
+    if let Some(trouble) = plan.report_trouble() {
+        voice.note(trouble);
+    }
+    let mut report = Report::new(&plan);
+    let code = carry_out(&plan, voice, &mut report).unwrap_or_else(|failure| {
+        voice.failure(&failure);
+        report.failed(&failure);
+        failure.code
+    });
+    report.exit_code = code;
+    if let Some(path) = &plan.report
+        && let Err(error) = report.write(path)
+    {
+        voice.note(format_args!(
+            "could not write the report to `{}`: {error}",
+            path.display()
+        ));
+    }
+    code
+}
+
+fn carry_out(plan: &RunPlan, voice: &Arc<Voice>, report: &mut Report) -> Result<u8, Failure> {
+    plan.command
+        .check()
+        .map_err(|error| Failure::from(&error))?;
+    let mut signals =
+        Signals::install().map_err(|error| own_failure("cannot listen to signals", &error))?;
+    let runtime = plan.site.runtime()?;
+    let code = runtime.block_on(under_lock(plan, voice, &mut signals, report));
+    // Not dropped: a name that is still being looked up would be waited for.
+    runtime.shutdown_background();
+    code
+}
+
+async fn under_lock(
+    plan: &RunPlan,
+    voice: &Arc<Voice>,
+    signals: &mut Signals,
+    report: &mut Report,
+) -> Result<u8, Failure> {
+    let opened = waiting::or_signal(signals, voice, plan.site.client(plan.policy.clone(), voice));
+    let client = match opened.await {
+        Ok(client) => client?,
+        Err(signal) => return Ok(report.interrupted(signal)),
+    };
+    let asked = SystemClock.elapsed();
+    let answer = waiting::acquire(plan, &client, signals, voice).await;
+    report.waited(SystemClock.elapsed().since(asked));
+    let code = match answer {
+        Answer::Lease(lease) => with_lease(plan, voice, signals, report, &client, lease).await,
+        Answer::Held(held) => {
+            report.not_acquired(&held);
+            voice.note_failure(&waiting::busy(plan, &client, &held));
+            Ok(plan.conflict_code)
+        }
+        Answer::Expired(error) => {
+            if let Some(held) = error.held() {
+                report.not_acquired(held);
+            }
+            voice.note_failure(&Failure::from(error));
+            Ok(plan.conflict_code)
+        }
+        Answer::Failed(error) => Err(error.into()),
+        Answer::Interrupted(signal) => Ok(report.interrupted(signal)),
+    };
+    if report.token.is_none() {
+        waiting::clean_up(plan, &client, signals, voice).await;
+    }
+    report.usage(client.usage());
+    code
+}
+
+async fn with_lease(
+    plan: &RunPlan,
+    voice: &Arc<Voice>,
+    signals: &mut Signals,
+    report: &mut Report,
+    client: &LockClient,
+    lease: Lease,
+) -> Result<u8, Failure> {
+    let acquired = SystemClock.elapsed();
+    report.acquired(&lease);
+    voice.detail(format_args!(
+        "acquired `{}` with token {} ({})",
+        plan.key,
+        lease.token(),
+        client.describe_store()
+    ));
+    let command = environment::with_lock(plan, &lease);
+    let mut group = match Group::spawn(&command, plan.options, signals) {
+        Ok(group) => group,
+        Err(error) => {
+            // It did not run, so there is nothing to keep the lock for.
+            let let_go = release::release(plan, voice, signals, client, lease).await;
+            report.released(&let_go);
+            report.held(SystemClock.elapsed().since(acquired));
+            return Err((&error).into());
+        }
+    };
+    let watch = holding::Watch {
+        plan,
+        voice,
+        client,
+        lease: &lease,
+        acquired,
+    };
+    let end = watch.over(&mut group, signals).await;
+    report.ended(&end);
+    let code = match &end {
+        End::Finished { status, .. } => status.exit_code(),
+        End::Lost { .. } => exit_codes::LOST,
+        End::MaxHold { .. } => exit_codes::MAX_HOLD,
+    };
+    // What even KILL did not end still works under the lock, so it must run out by itself.
+    let let_go = if end.survivors() > 0 {
+        release::leave(voice, lease).await
+    } else {
+        drop(group);
+        let keep_until = acquired.plus(plan.hold_at_least);
+        if release::keep(plan, voice, signals, &lease, keep_until).await {
+            release::release(plan, voice, signals, client, lease).await
+        } else {
+            release::leave(voice, lease).await
+        }
+    };
+    report.held(SystemClock.elapsed().since(acquired));
+    report.released(&let_go);
+    if let End::Finished {
+        protected: false, ..
+    } = end
+        && let_go.was_too_late()
+        && plan.on_lost == OnLost::Kill
+    {
+        // We were not running when the lease ended, and the command may have worked on beside another.
+        report.outcome = Outcome::Lost;
+        return Ok(exit_codes::LOST);
+    }
+    Ok(code)
+}

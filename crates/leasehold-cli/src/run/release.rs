@@ -1,0 +1,140 @@
+//! Letting go of the lock, after the command.
+//!
+//! Invariant: nothing here changes the command's exit code; a release that fails is a warning, and the lock runs out by itself.
+
+use std::fmt;
+
+use leasehold::clock::{Clock, SystemClock};
+use leasehold::protocol::time::Elapsed;
+use leasehold::{Error, Lease, LockClient, ReleaseOutcome};
+use rustix::process::Signal;
+
+use super::waiting::or_signal;
+use crate::duration;
+use crate::plan::RunPlan;
+use crate::process::{Signals, suspend_ourselves};
+use crate::voice::Voice;
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) enum LetGo {
+    /// The store answered.
+    Answered(ReleaseOutcome),
+    /// It did not, or refused.
+    Failed(Error),
+    /// Nobody waited for the answer.
+    Unknown,
+    /// The lock was left to run out.
+    Left,
+}
+
+impl LetGo {
+    /// Another had got the lock, or it was taken from us.
+    pub(super) fn was_too_late(&self) -> bool {
+        match self {
+            LetGo::Answered(outcome) => !outcome.is_released(),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for LetGo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LetGo::Answered(outcome) => outcome.fmt(f),
+            LetGo::Failed(error) => write!(f, "failed: {error}"),
+            LetGo::Unknown => f.write_str("sent, but nobody waited for the answer"),
+            LetGo::Left => f.write_str("left to run out"),
+        }
+    }
+}
+
+/// Keeps the lock until `until` (`--hold-at-least`); false when a signal came before.
+pub(super) async fn keep(
+    plan: &RunPlan,
+    voice: &Voice,
+    signals: &mut Signals,
+    lease: &Lease,
+    until: Elapsed,
+) -> bool {
+    let left = until.since(SystemClock.elapsed());
+    if left.is_zero() || !lease.is_held() {
+        return true;
+    }
+    voice.detail(format_args!(
+        "the command has ended, keeping `{}` for another {}",
+        plan.key,
+        duration::show(left)
+    ));
+    loop {
+        let received = tokio::select! {
+            biased;
+            loss = lease.lost() => {
+                voice.note(format_args!("lost the lock `{}` after the command had ended: {loss}", plan.key));
+                return true;
+            }
+            () = SystemClock.sleep_until(until) => return true,
+            received = signals.next() => received,
+        };
+        match received.signal {
+            Signal::TSTP => {
+                suspend_ourselves();
+            }
+            Signal::CONT | Signal::WINCH => {}
+            _ => {
+                voice.note(format_args!(
+                    "interrupted before `--hold-at-least` was over: `{}` is left to run out within {}",
+                    plan.key,
+                    duration::show(plan.policy.lease())
+                ));
+                return false;
+            }
+        }
+    }
+}
+
+/// Releases it, and warns of everything but a clean release.
+pub(super) async fn release(
+    plan: &RunPlan,
+    voice: &Voice,
+    signals: &mut Signals,
+    client: &LockClient,
+    lease: Lease,
+) -> LetGo {
+    // The release itself goes on when a signal ends the wait for it, as long as we live.
+    let let_go = match or_signal(signals, voice, lease.release()).await {
+        Ok(Ok(outcome)) => LetGo::Answered(outcome),
+        Ok(Err(error)) => LetGo::Failed(error),
+        Err(_) => LetGo::Unknown,
+    };
+    let (name, store) = (&plan.key, client.describe_store());
+    let by_itself = format!(
+        "it ends by itself within {}",
+        duration::show(plan.policy.lease())
+    );
+    match &let_go {
+        LetGo::Answered(ReleaseOutcome::Released) => {
+            voice.detail(format_args!("released `{name}`"))
+        }
+        LetGo::Answered(outcome) => voice.note(format_args!(
+            "the lock `{name}` ({store}) had ended before its release: {outcome}"
+        )),
+        LetGo::Failed(error) => {
+            voice.note(format_args!(
+                "could not release `{name}`, {by_itself}: {error}"
+            ));
+        }
+        LetGo::Unknown | LetGo::Left => voice.note(format_args!(
+            "{store} has not confirmed the release of `{name}`: {by_itself}"
+        )),
+    }
+    let_go
+}
+
+/// Leaves it to run out: somebody may still be working under it.
+pub(super) async fn leave(voice: &Voice, lease: Lease) -> LetGo {
+    if let Err(error) = lease.detach().await {
+        voice.detail(error);
+    }
+    LetGo::Left
+}

@@ -1,0 +1,200 @@
+//! The report: one JSON object about a run, however it ended.
+//!
+//! Field names are a promise; new ones may be added. What is not known is `null`.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use leasehold::clock::{Clock, SystemClock};
+use leasehold::{Held, Lease, Usage};
+use rustix::process::Signal;
+use serde::Serialize;
+
+use super::holding::End;
+use super::release::LetGo;
+use crate::duration::millis;
+use crate::exit_codes;
+use crate::failure::Failure;
+use crate::plan::RunPlan;
+use crate::process::Status;
+use crate::times;
+
+/// How a run ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Outcome {
+    /// The command ran to its end under the lock.
+    Completed,
+    /// Another held the lock; nothing was run.
+    NotAcquired,
+    /// A signal came while we waited; nothing was run.
+    Interrupted,
+    /// The lock was lost while the command ran.
+    Lost,
+    /// The command took too long and was stopped.
+    MaxHold,
+    /// Something else was wrong; nothing was run.
+    Failed,
+}
+
+/// What is known of a run.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    name: String,
+    store: String,
+    pid: u32,
+    started_at: String,
+    pub(super) outcome: Outcome,
+    pub(super) exit_code: u8,
+    error: Option<String>,
+    pub(super) token: Option<u64>,
+    lease_ms: u64,
+    waited_ms: Option<u64>,
+    held_ms: Option<u64>,
+    command: Option<CommandEnd>,
+    lost: Option<String>,
+    release: Option<String>,
+    /// Who held it when we gave up.
+    holder: Option<Holder>,
+    requests: u64,
+    renewals: u64,
+    write_units: f64,
+    read_units: f64,
+}
+
+/// How the command ended: one of the two.
+#[derive(Debug, Serialize)]
+struct CommandEnd {
+    exit_code: Option<u8>,
+    signal: Option<i32>,
+}
+
+#[derive(Debug, Serialize)]
+struct Holder {
+    label: String,
+    since: Option<String>,
+    until: String,
+    token: Option<u64>,
+}
+
+impl Report {
+    /// Of a run that has not begun.
+    pub(super) fn new(plan: &RunPlan) -> Self {
+        Self {
+            name: plan.key.to_string(),
+            store: plan.site.location.to_string(),
+            pid: std::process::id(),
+            started_at: times::utc_ms(SystemClock.wall_unix_ms()),
+            outcome: Outcome::Failed,
+            exit_code: exit_codes::OWN_FAILURE,
+            error: None,
+            token: None,
+            lease_ms: millis(plan.policy.lease()),
+            waited_ms: None,
+            held_ms: None,
+            command: None,
+            lost: None,
+            release: None,
+            holder: None,
+            requests: 0,
+            renewals: 0,
+            write_units: 0.0,
+            read_units: 0.0,
+        }
+    }
+
+    /// Nothing was run because of this.
+    pub(super) fn failed(&mut self, failure: &Failure) {
+        self.outcome = Outcome::Failed;
+        self.error = Some(failure.message.clone());
+    }
+
+    /// Nothing was run because of a signal; the exit code.
+    pub(super) fn interrupted(&mut self, signal: Signal) -> u8 {
+        self.outcome = Outcome::Interrupted;
+        exit_codes::signalled(signal.as_raw())
+    }
+
+    /// Nothing was run because of this holder.
+    pub(super) fn not_acquired(&mut self, held: &Held) {
+        self.outcome = Outcome::NotAcquired;
+        self.holder = Some(Holder {
+            label: held.holder().to_owned(),
+            since: held.since().map(times::utc),
+            until: times::utc(held.until()),
+            token: held.token().map(leasehold::FencingToken::get),
+        });
+    }
+
+    /// The wait is over.
+    pub(super) fn waited(&mut self, waited: Duration) {
+        self.waited_ms = Some(millis(waited));
+    }
+
+    /// We have the lock.
+    pub(super) fn acquired(&mut self, lease: &Lease) {
+        self.token = Some(lease.token().get());
+    }
+
+    /// We do not have it any more.
+    pub(super) fn held(&mut self, held: Duration) {
+        self.held_ms = Some(millis(held));
+    }
+
+    /// The command is gone.
+    pub(super) fn ended(&mut self, end: &End) {
+        let (outcome, status, lost) = match end {
+            End::Finished { status, lost, .. } => {
+                let outcome = match lost {
+                    Some(_) => Outcome::Lost,
+                    None => Outcome::Completed,
+                };
+                (outcome, Some(*status), lost.as_ref())
+            }
+            End::Lost { loss, stopped } => (Outcome::Lost, stopped.status, Some(loss)),
+            End::MaxHold { stopped } => (Outcome::MaxHold, stopped.status, None),
+        };
+        self.outcome = outcome;
+        self.lost = lost.map(ToString::to_string);
+        self.command = status.map(|status| match status {
+            Status::Exited(code) => CommandEnd {
+                exit_code: Some(code),
+                signal: None,
+            },
+            Status::Signalled(number) => CommandEnd {
+                exit_code: None,
+                signal: Some(number),
+            },
+            Status::Unknown => CommandEnd {
+                exit_code: None,
+                signal: None,
+            },
+        });
+    }
+
+    /// What came of the release.
+    pub(super) fn released(&mut self, let_go: &LetGo) {
+        self.release = Some(let_go.to_string());
+    }
+
+    /// What it cost.
+    pub(super) fn usage(&mut self, usage: Usage) {
+        self.requests = usage.requests;
+        self.renewals = usage.renewals;
+        self.write_units = usage.write_units;
+        self.read_units = usage.read_units;
+    }
+
+    /// Writes it, over an older one.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub(super) fn write(&self, path: &Path) -> io::Result<()> {
+        let mut json = serde_json::to_vec(self)?;
+        json.push(b'\n');
+        fs::write(path, json)
+    }
+}

@@ -1,0 +1,51 @@
+//! Moments as they are shown.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use leasehold::clock::{Clock, SystemClock};
+
+use crate::duration;
+
+/// For programs: RFC 3339, UTC.
+pub(crate) fn utc(time: SystemTime) -> String {
+    Timestamp::try_from(time).map_or_else(|_| "unknown".to_owned(), |time| time.to_string())
+}
+
+/// The same of milliseconds since the Unix epoch.
+pub(crate) fn utc_ms(unix_ms: i64) -> String {
+    Timestamp::from_millisecond(unix_ms)
+        .map_or_else(|_| "unknown".to_owned(), |time| time.to_string())
+}
+
+/// For people: the local time, and how long ago or ahead it is.
+pub(crate) fn local(time: SystemTime) -> String {
+    let Ok(stamp) = Timestamp::try_from(time) else {
+        return "unknown".to_owned();
+    };
+    let zoned = stamp.to_zoned_datetime(TimeZone::system());
+    format!(
+        "{} ({})",
+        zoned.strftime("%Y-%m-%d %H:%M:%S %z"),
+        relative(time)
+    )
+}
+
+/// `3m 12s ago` or `in 14s`.
+pub(crate) fn relative(time: SystemTime) -> String {
+    match time.duration_since(now()) {
+        Ok(ahead) if ahead >= Duration::from_secs(1) => format!("in {}", duration::show(ahead)),
+        Ok(_) => "now".to_owned(),
+        Err(error) => format!("{} ago", duration::show(error.duration())),
+    }
+}
+
+/// How long ago it was.
+pub(crate) fn age(time: SystemTime) -> String {
+    duration::show(now().duration_since(time).unwrap_or_default())
+}
+
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(SystemClock.wall_unix_ms().unsigned_abs())
+}

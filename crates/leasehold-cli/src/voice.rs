@@ -1,0 +1,239 @@
+//! What we say: everything goes to standard error, for standard output is the command's.
+//!
+//! `leasehold: ` and a lowercase fragment, then a `hint:` line where there is something to do. `-q` leaves only errors, `-v` adds
+//! details. On a terminal there may be one passing line about the wait; whoever speaks wipes it first. Names and
+//! labels come from others, so control characters never reach the terminal. That standard error is gone is no reason to fail.
+
+use std::fmt::{self, Display, Write as _};
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+
+use crate::args::VolumeArgs;
+use crate::failure::Failure;
+
+/// How much is said.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Volume {
+    /// Errors.
+    Quiet,
+    /// Errors, warnings, and why nothing was run.
+    Normal,
+    /// Also every request.
+    Verbose,
+}
+
+impl From<VolumeArgs> for Volume {
+    fn from(args: VolumeArgs) -> Self {
+        match args {
+            VolumeArgs { quiet: true, .. } => Volume::Quiet,
+            VolumeArgs { verbose: true, .. } => Volume::Verbose,
+            _ => Volume::Normal,
+        }
+    }
+}
+
+/// The one who speaks.
+#[derive(Debug)]
+pub(crate) struct Voice {
+    volume: Volume,
+    terminal: bool,
+    /// Whether the passing line is on the screen.
+    line: Mutex<bool>,
+}
+
+impl Voice {
+    /// A voice of this volume.
+    pub(crate) fn new(volume: Volume) -> Self {
+        Self {
+            volume,
+            terminal: io::stderr().is_terminal(),
+            line: Mutex::new(false),
+        }
+    }
+
+    /// How much it says.
+    pub(crate) fn volume(&self) -> Volume {
+        self.volume
+    }
+
+    /// Whether the passing line is seen by anyone.
+    pub(crate) fn has_line(&self) -> bool {
+        self.terminal && self.volume > Volume::Quiet
+    }
+
+    /// An error; nothing silences it.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        let mut text = format!("leasehold: {}\n", failure.message);
+        if self.volume == Volume::Verbose {
+            // The message itself often ends with its cause.
+            for cause in failure
+                .causes
+                .iter()
+                .filter(|c| !failure.message.contains(*c))
+            {
+                let _infallible = writeln!(text, "caused by: {cause}");
+            }
+        }
+        if let Some(hint) = &failure.hint {
+            let _infallible = writeln!(text, "hint: {hint}");
+        }
+        self.say(&text);
+    }
+
+    /// Something that went wrong without stopping us, or a result that nobody should be mailed about with `-q`.
+    pub(crate) fn note(&self, message: impl Display) {
+        if self.volume > Volume::Quiet {
+            self.say(&format!("leasehold: {message}\n"));
+        }
+    }
+
+    /// As [`Voice::note`], with what to do.
+    pub(crate) fn note_failure(&self, failure: &Failure) {
+        if self.volume > Volume::Quiet {
+            self.failure(failure);
+        }
+    }
+
+    /// A detail, for `-v`.
+    pub(crate) fn detail(&self, message: impl Display) {
+        if self.volume == Volume::Verbose {
+            self.say(&format!("leasehold: {message}\n"));
+        }
+    }
+
+    /// Puts the passing line on the screen, in place of the one before.
+    pub(crate) fn line(&self, text: &str) {
+        if !self.has_line() {
+            return;
+        }
+        let columns = rustix::termios::tcgetwinsize(io::stderr())
+            .map_or(80, |size| usize::from(size.ws_col))
+            .max(20);
+        // A line that wraps could not be wiped.
+        let fitting: String = plain(text).chars().take(columns - 1).collect();
+        let mut shown = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        write(&format!("\r\x1b[K{fitting}"));
+        *shown = true;
+    }
+
+    /// Wipes the passing line.
+    pub(crate) fn wipe(&self) {
+        self.say("");
+    }
+
+    fn say(&self, text: &str) {
+        let mut shown = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let wipe = if std::mem::take(&mut *shown) {
+            "\r\x1b[K"
+        } else {
+            ""
+        };
+        if !(wipe.is_empty() && text.is_empty()) {
+            write(&format!("{wipe}{}", plain(text)));
+        }
+    }
+}
+
+/// Control characters as escapes, line breaks as they are.
+pub(crate) fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' {
+            plain.extend(c.escape_default());
+        } else {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
+/// In one piece, so that it is not torn by what the command writes meanwhile.
+fn write(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _gone = stderr.write_all(text.as_bytes());
+    let _gone = stderr.flush();
+}
+
+/// Passes the library's own warnings on: lost renewals, a wrong clock, answers without a date. Nothing of other crates.
+#[derive(Debug)]
+pub(crate) struct Warnings(pub(crate) std::sync::Arc<Voice>);
+
+impl Subscriber for Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let loudest = match self.0.volume {
+            Volume::Verbose => LevelFilter::DEBUG,
+            _ => LevelFilter::WARN,
+        };
+        *metadata.level() <= loudest && metadata.target().starts_with("leasehold")
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(match self.0.volume {
+            Volume::Quiet => LevelFilter::OFF,
+            Volume::Normal => LevelFilter::WARN,
+            Volume::Verbose => LevelFilter::DEBUG,
+        })
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        // The library opens none.
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut text = Text::default();
+        event.record(&mut text);
+        // Whoever holds the lease tells of its loss, with what is done about it.
+        if !text.loss {
+            self.0.note(format_args!("{}{}", text.message, text.fields));
+        }
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+/// An event as a line.
+#[derive(Default)]
+struct Text {
+    message: String,
+    fields: String,
+    loss: bool,
+}
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let _infallible = match field.name() {
+            "message" => write!(self.message, "{value:?}"),
+            name => {
+                self.loss |= name == "loss";
+                write!(self.fields, "; {name}: {value:?}")
+            }
+        };
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record_debug(field, &format_args!("{value}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_steers_the_terminal() {
+        assert_eq!(plain("a\x1b[2Jb\rc\nd"), "a\\u{1b}[2Jb\\rc\nd");
+        assert_eq!(plain("ä 漢"), "ä 漢");
+    }
+}

@@ -1,0 +1,131 @@
+//! Fencing: how a protected DynamoDB item refuses a holder whose lease is over.
+//!
+//! Two ways (`PROTOCOL.md` section 8). A **token column** on the protected item refuses writes older
+//! than the newest it has seen: the write costs what it costs anyway (1 write unit for a small
+//! item). A **condition check** on the lock item inside the caller's own transaction refuses the old
+//! holder from the very instant of the next grant, whether or not the next holder has written: 4
+//! write units for a small item. Neither looks at a clock (S3).
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, TransactWriteItem};
+
+use super::DynamoDbStore;
+use crate::error::{Error, ErrorKind};
+use crate::identity::LeaseId;
+use crate::protocol::record::attribute;
+use crate::protocol::token::FencingToken;
+
+impl DynamoDbStore {
+    /// A check, to be put into the caller's own `TransactWriteItems`, that this grant is still the
+    /// newest: the transaction fails from the instant at which another takes the key over, or it is
+    /// released. It does not look at the expiry: a grant that has run out, but that nobody has taken
+    /// over, still passes, which is safe.
+    ///
+    /// When it fails, the reason at its place is `ConditionalCheckFailed`: stop the work. A
+    /// transaction that meets a renewal of the same lease may be refused with `TransactionConflict`:
+    /// try it again.
+    ///
+    /// Readers that must not see a half-done hand-over use `TransactGetItems`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] when the token is best effort: clients that do not know tokens
+    /// share the key, so there is nothing to check.
+    pub fn fence(&self, id: &LeaseId) -> Result<TransactWriteItem, Error> {
+        if id.token().is_best_effort() {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!(
+                    "cannot fence `{}`: its token is best effort, because F# clients share the table",
+                    id.key()
+                ),
+            )
+            .with_key(id.key().as_str())
+            .with_hint("fence once all clients of the key know tokens, and unset `shared_with_fsharp`"));
+        }
+        let check = ConditionCheck::builder()
+            .table_name(self.table())
+            .key(
+                attribute::KEY,
+                AttributeValue::S(id.key().as_str().to_owned()),
+            )
+            .condition_expression("#client = :me AND #token = :token")
+            .expression_attribute_names("#client", attribute::CLIENT_ID)
+            .expression_attribute_names("#token", attribute::TOKEN)
+            .expression_attribute_values(":me", AttributeValue::S(id.attempt().to_string()))
+            .expression_attribute_values(
+                ":token",
+                AttributeValue::N(id.token().stored().to_string()),
+            )
+            .build()
+            .map_err(|error| {
+                Error::new(ErrorKind::Service, "the SDK refused a complete check")
+                    .with_source(error)
+            })?;
+        Ok(TransactWriteItem::builder().condition_check(check).build())
+    }
+}
+
+/// A column of the protected item that holds the newest token it has seen.
+///
+/// Add [`condition`](TokenColumn::condition) to the write's condition (with `AND`),
+/// [`assignment`](TokenColumn::assignment) to the `SET` of an update (or
+/// [`value`](TokenColumn::value) as the column of a put), and names and values to the request.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), leasehold::Error> {
+/// use leasehold::{LockClient, store::{dynamodb::TokenColumn, memory::MemoryStore}};
+///
+/// # let locks = LockClient::new(MemoryStore::new());
+/// let lease = locks.acquire("customer/42").await?;
+/// let fence = TokenColumn::new("FT", lease.token());
+/// let update = format!("SET Balance = :b, {}", fence.assignment());
+/// assert_eq!(update, "SET Balance = :b, #leasehold_token = :leasehold_token");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TokenColumn {
+    column: String,
+    token: FencingToken,
+}
+
+const NAME: &str = "#leasehold_token";
+const VALUE: &str = ":leasehold_token";
+
+impl TokenColumn {
+    /// The column `column`, written under a lease with `token`.
+    pub fn new(column: impl Into<String>, token: FencingToken) -> Self {
+        TokenColumn {
+            column: column.into(),
+            token,
+        }
+    }
+
+    /// The condition: no newer token has been seen.
+    pub fn condition(&self) -> String {
+        format!("(attribute_not_exists({NAME}) OR {NAME} <= {VALUE})")
+    }
+
+    /// The assignment, for the `SET` of an update.
+    pub fn assignment(&self) -> String {
+        format!("{NAME} = {VALUE}")
+    }
+
+    /// The value of the column, for a put.
+    pub fn value(&self) -> AttributeValue {
+        AttributeValue::N(self.token.get().to_string())
+    }
+
+    /// The name that the expressions use.
+    pub fn names(&self) -> HashMap<String, String> {
+        [(NAME.to_owned(), self.column.clone())].into()
+    }
+
+    /// The value that the expressions use.
+    pub fn values(&self) -> HashMap<String, AttributeValue> {
+        [(VALUE.to_owned(), self.value())].into()
+    }
+}
