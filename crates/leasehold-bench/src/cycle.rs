@@ -6,9 +6,8 @@
 //! in a task, as a service's would.
 //!
 //! Three more say where the time goes: from bare to full requests it is the service and the SDK
-//! answering more, from there to the store alone it is the store (settings and interceptor per
-//! request, records), and from there to the library it is its client (tasks for acquisition,
-//! requests and lease). The client on the memory store, whose answers are there at once, shows how
+//! answering more, from there to the store alone it is the store (its interceptor, its records),
+//! and from there to the library it is its client (tasks for acquisition, requests and lease). The client on the memory store, whose answers are there at once, shows how
 //! much of that is its own computing; the rest is threads that wake each other.
 
 use std::time::Duration;

@@ -138,7 +138,7 @@ async fn install(
 
 async fn finish(
     mut command: Command,
-    args: &[impl AsRef<OsStr>],
+    args: &[impl AsRef<OsStr> + Sync],
     directory: &Path,
     limit: Duration,
 ) -> Result<()> {

@@ -1,8 +1,8 @@
 //! A proxy on loopback, between any DynamoDB client and the service.
 //!
 //! It speaks plain HTTP/1.1 with `Content-Length`, as the SDKs do with DynamoDB; anything else ends
-//! the connection and is remembered as a [`failure`](Proxy::failure). It knows no locks: it sees
-//! requests and answers ([`message`]) and counts them ([`count`]). What it changes: it asks the
+//! the connection, and then [`Proxy::take`] fails rather than give a wrong count. It knows no locks:
+//! it sees requests and answers ([`message`]) and counts them ([`count`]). What it changes: it asks the
 //! service to report the units where a client does not ask, because those who do not ask pay all
 //! the same, and it asks for answers that are not compressed.
 //!
