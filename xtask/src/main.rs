@@ -1,8 +1,9 @@
-//! The one door to the project's chores: `cargo xtask test | lint | ci | dynamodb`.
+//! The one door to the project's chores: `cargo xtask test | lint | ci | bench | dynamodb`.
 //!
 //! Each verb does its own set-up, so that a clean checkout with a Rust tool chain is enough. What a verb starts runs
 //! under a [`guard`], so nothing outlives xtask, however xtask ends. Unix only, like the command `leasehold`.
 
+mod bench;
 mod dynamodb;
 mod guard;
 mod host;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         Verb::Test { args } => steps::test(&args),
         Verb::Lint => steps::lint(),
         Verb::Ci => steps::lint().and_then(|()| steps::test(&[])),
+        Verb::Bench { names } => bench::run(&names),
         Verb::Dynamodb { port } => dynamodb::foreground(port),
         Verb::Guard { program, args } => return guard::serve(&program, &args),
         Verb::Help => {

@@ -9,7 +9,7 @@ use crate::dynamodb::{self, Server};
 use crate::guard::{self, Guarded};
 
 /// The environment variable that names the DynamoDB for tests, for xtask and for the tests.
-const SERVER_VARIABLE: &str = "LEASEHOLD_TEST_DYNAMODB";
+pub(crate) const SERVER_VARIABLE: &str = "LEASEHOLD_TEST_DYNAMODB";
 
 /// A cargo command that must succeed.
 struct Step {
@@ -149,7 +149,7 @@ fn names_package(args: &[OsString]) -> bool {
 
 /// `--locked` in all of them costs nobody anything: cargo has brought the lock file up to date when it built xtask, unless
 /// it was called with `--locked` itself, and then that is to hold here too.
-fn guarded_cargo() -> Result<Command> {
+pub(crate) fn guarded_cargo() -> Result<Command> {
     let mut command = guard::command(cargo())?;
     command.current_dir(crate::workspace());
     Ok(command)
@@ -160,7 +160,8 @@ fn cargo() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
-fn judge(step: &str, status: ExitStatus) -> Result<()> {
+/// An error that names the step, if it failed.
+pub(crate) fn judge(step: &str, status: ExitStatus) -> Result<()> {
     ensure!(status.success(), "step `{step}` failed ({status})");
     Ok(())
 }

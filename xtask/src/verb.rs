@@ -11,14 +11,15 @@ usage: cargo xtask <verb>
   test [-- ARGS]       set up DynamoDB Local, then cargo test --workspace --all-features ARGS
   lint                 rustfmt, clippy and rustdoc, warnings denied
   ci                   lint, then test
+  bench [NAME…]        set up DynamoDB Local, then the benchmarks: cycle, sqlite, units, command (all by default)
   dynamodb [--port N]  DynamoDB Local in the foreground, until Ctrl-C
   help                 this text
 
-LEASEHOLD_TEST_DYNAMODB=URL makes `test` use the server at URL and start none.
+LEASEHOLD_TEST_DYNAMODB=URL makes `test` and `bench` use the server at URL and start none.
 ";
 
 /// The verbs that people may type, for error messages.
-const KNOWN: &str = "test, lint, ci, dynamodb, help";
+const KNOWN: &str = "test, lint, ci, bench, dynamodb, help";
 
 /// Starts the hidden verb: xtask starts itself with it, people never do.
 pub(crate) const GUARD: &str = "__guard";
@@ -32,6 +33,8 @@ pub(crate) enum Verb {
     Lint,
     /// `Lint`, then `Test`.
     Ci,
+    /// Benchmarks: these, or all of them.
+    Bench { names: Vec<Bench> },
     /// DynamoDB Local in the foreground.
     Dynamodb { port: Option<u16> },
     /// Prints [`USAGE`].
@@ -41,6 +44,39 @@ pub(crate) enum Verb {
         program: OsString,
         args: Vec<OsString>,
     },
+}
+
+/// One benchmark of `leasehold-bench`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bench {
+    /// A cycle beside raw requests.
+    Cycle,
+    /// A cycle on a file.
+    Sqlite,
+    /// Requests and units, beside the peers.
+    Units,
+    /// The command beside `true`.
+    Command,
+}
+
+impl Bench {
+    /// All of them, in the order of a full run.
+    pub(crate) const ALL: [Bench; 4] = [Bench::Cycle, Bench::Sqlite, Bench::Units, Bench::Command];
+
+    /// What people type, and `leasehold-bench` reads.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Bench::Cycle => "cycle",
+            Bench::Sqlite => "sqlite",
+            Bench::Units => "units",
+            Bench::Command => "command",
+        }
+    }
+
+    /// Whether it talks to DynamoDB Local.
+    pub(crate) fn needs_dynamodb(self) -> bool {
+        matches!(self, Bench::Cycle | Bench::Units)
+    }
 }
 
 impl Verb {
@@ -63,6 +99,9 @@ impl Verb {
             },
             Some("lint") => alone("lint", &rest, Self::Lint),
             Some("ci") => alone("ci", &rest, Self::Ci),
+            Some("bench") => Ok(Self::Bench {
+                names: rest.iter().map(bench).collect::<Result<_>>()?,
+            }),
             Some("dynamodb") => Ok(Self::Dynamodb { port: port(&rest)? }),
             Some("help" | "--help" | "-h") => alone("help", &rest, Self::Help),
             Some(GUARD) => match rest.split_first() {
@@ -81,6 +120,14 @@ fn alone(name: &str, rest: &[OsString], verb: Verb) -> Result<Verb> {
     match rest.first() {
         None => Ok(verb),
         Some(extra) => bail!("unexpected argument {extra:?}: `{name}` takes none"),
+    }
+}
+
+fn bench(word: &OsString) -> Result<Bench> {
+    let known = Bench::ALL.map(Bench::name).join(", ");
+    match Bench::ALL.into_iter().find(|bench| word == bench.name()) {
+        Some(bench) => Ok(bench),
+        None => bail!("unknown benchmark {word:?}: the benchmarks are {known}"),
     }
 }
 
@@ -144,8 +191,22 @@ mod tests {
     }
 
     #[test]
+    fn bench_takes_names() {
+        assert_eq!(parse(&["bench"]).unwrap(), Verb::Bench { names: vec![] });
+        let all = Bench::ALL.map(Bench::name);
+        assert_eq!(
+            parse(&[&["bench"], all.as_slice()].concat()).unwrap(),
+            Verb::Bench {
+                names: Bench::ALL.to_vec()
+            }
+        );
+        assert!(refusal(&["bench", "--fast"]).contains("cycle, sqlite, units, command"));
+        assert!(USAGE.contains(&all.join(", ")));
+    }
+
+    #[test]
     fn unknown_verbs_are_told_the_known_ones() {
-        for words in [&["prove"][..], &["docs"], &["bench", "--fast"], &[]] {
+        for words in [&["prove"][..], &["docs"], &["benchmark"], &[]] {
             assert!(refusal(words).contains(KNOWN), "{words:?}");
         }
         assert!(refusal(&["ci", "now"]).contains("takes none"));

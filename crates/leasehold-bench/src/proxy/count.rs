@@ -1,0 +1,249 @@
+//! Counting requests by operation, and the units that they cost.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::message::Message;
+
+/// The operations that can report their units.
+const METERED: [&str; 10] = [
+    "GetItem",
+    "PutItem",
+    "UpdateItem",
+    "DeleteItem",
+    "Query",
+    "Scan",
+    "BatchGetItem",
+    "BatchWriteItem",
+    "TransactGetItems",
+    "TransactWriteItems",
+];
+
+/// Those of them that read.
+const READS: [&str; 5] = [
+    "GetItem",
+    "Query",
+    "Scan",
+    "BatchGetItem",
+    "TransactGetItems",
+];
+
+/// What passed.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(crate) struct Counts {
+    requests: BTreeMap<String, u32>,
+    refused: u32,
+    read_units: f64,
+    write_units: f64,
+}
+
+impl Counts {
+    /// Requests of all operations.
+    pub(crate) fn requests(&self) -> u32 {
+        self.requests.values().sum()
+    }
+
+    /// Conditional writes whose condition did not hold.
+    pub(crate) fn refused(&self) -> u32 {
+        self.refused
+    }
+
+    /// Read units as the service reported them.
+    pub(crate) fn read_units(&self) -> f64 {
+        self.read_units
+    }
+
+    /// Write units as the service reported them, and one for each refused write: it is billed but
+    /// not reported. (It is billed by the size of the item, and those of locks are below 1 KB.)
+    pub(crate) fn write_units(&self) -> f64 {
+        self.write_units
+    }
+
+    pub(super) fn add(&mut self, request: &Message, answer: &Message) -> Result<()> {
+        let operation = operation(request).unwrap_or("other");
+        *self.requests.entry(operation.to_owned()).or_default() += 1;
+        if !METERED.contains(&operation) {
+            return Ok(());
+        }
+        let body: Value = serde_json::from_slice(&answer.body)
+            .with_context(|| format!("the answer to {operation} is not JSON"))?;
+        let kind = body.get("__type").and_then(Value::as_str).unwrap_or("");
+        if answer.status() != Some(200) && kind.ends_with("#ConditionalCheckFailedException") {
+            self.refused += 1;
+            self.write_units += 1.0;
+            return Ok(());
+        }
+        let units = units(body.get("ConsumedCapacity"));
+        if READS.contains(&operation) {
+            self.read_units += units;
+        } else {
+            self.write_units += units;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (operation, count)) in self.requests.iter().enumerate() {
+            let comma = if n == 0 { "" } else { ", " };
+            write!(f, "{comma}{operation} {count}")?;
+        }
+        Ok(())
+    }
+}
+
+/// One table's report, or one for each table of a batch.
+fn units(reported: Option<&Value>) -> f64 {
+    match reported {
+        Some(Value::Array(tables)) => tables.iter().map(|table| units(Some(table))).sum(),
+        Some(report) => report
+            .get("CapacityUnits")
+            .and_then(Value::as_f64)
+            .unwrap_or(0.0),
+        None => 0.0,
+    }
+}
+
+/// `UpdateItem` of `X-Amz-Target: DynamoDB_20120810.UpdateItem`.
+fn operation(request: &Message) -> Option<&str> {
+    request.header("x-amz-target")?.rsplit('.').next()
+}
+
+/// Has the service report the units where the client did not ask for it. DynamoDB Local does not
+/// check signatures; against the service itself this would break them.
+pub(super) fn ask_for_units(request: &mut Message) {
+    if !operation(request).is_some_and(|operation| METERED.contains(&operation)) {
+        return;
+    }
+    // What is no object is for the service to refuse.
+    let Ok(Value::Object(mut body)) = serde_json::from_slice(&request.body) else {
+        return;
+    };
+    if body.contains_key("ReturnConsumedCapacity") {
+        return;
+    }
+    body.insert("ReturnConsumedCapacity".to_owned(), "TOTAL".into());
+    request.set_body(Value::Object(body).to_string().into_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::parse;
+    use super::*;
+
+    async fn request(operation: &str, body: &str) -> Message {
+        let text = format!(
+            "POST / HTTP/1.1\r\nX-AMZ-TARGET: DynamoDB_20120810.{operation}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        parse(&text).await.expect("well-formed").expect("one")
+    }
+
+    async fn answer(status: u16, body: &str) -> Message {
+        let text = format!(
+            "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        parse(&text).await.expect("well-formed").expect("one")
+    }
+
+    async fn counted(exchanges: &[(&str, u16, &str)]) -> Counts {
+        let mut counts = Counts::default();
+        for (operation, status, body) in exchanges {
+            counts
+                .add(
+                    &request(operation, "{}").await,
+                    &answer(*status, body).await,
+                )
+                .expect("countable");
+        }
+        counts
+    }
+
+    const ONE: &str = r#"{"ConsumedCapacity":{"TableName":"t","CapacityUnits":1.0}}"#;
+    const HALF: &str = r#"{"ConsumedCapacity":{"TableName":"t","CapacityUnits":0.5}}"#;
+    const REFUSED: &str =
+        r#"{"__type":"com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException"}"#;
+
+    #[tokio::test]
+    async fn requests_are_counted_by_operation_and_units_by_direction() {
+        let counts = counted(&[
+            ("GetItem", 200, HALF),
+            ("PutItem", 200, ONE),
+            ("PutItem", 200, ONE),
+            ("DeleteItem", 200, ONE),
+        ])
+        .await;
+        assert_eq!(counts.requests(), 4);
+        assert_eq!((counts.read_units(), counts.write_units()), (0.5, 3.0));
+        assert_eq!(counts.refused(), 0);
+        assert_eq!(counts.to_string(), "DeleteItem 1, GetItem 1, PutItem 2");
+    }
+
+    #[tokio::test]
+    async fn a_refused_write_costs_a_unit_that_nobody_reports() {
+        let counts = counted(&[("UpdateItem", 400, REFUSED)]).await;
+        assert_eq!((counts.requests(), counts.refused()), (1, 1));
+        assert_eq!((counts.read_units(), counts.write_units()), (0.0, 1.0));
+    }
+
+    #[tokio::test]
+    async fn other_failures_and_other_operations_cost_nothing() {
+        let missing = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ResourceNotFoundException"}"#;
+        let counts = counted(&[
+            ("UpdateItem", 400, missing),
+            ("DescribeTable", 200, r#"{"Table":{}}"#),
+        ])
+        .await;
+        assert_eq!((counts.requests(), counts.refused()), (2, 0));
+        assert_eq!((counts.read_units(), counts.write_units()), (0.0, 0.0));
+    }
+
+    #[tokio::test]
+    async fn batches_report_by_table() {
+        let two =
+            r#"{"ConsumedCapacity":[{"CapacityUnits":2.0},{"CapacityUnits":4.0,"TableName":"u"}]}"#;
+        assert_eq!(
+            counted(&[("TransactWriteItems", 200, two)])
+                .await
+                .write_units(),
+            6.0
+        );
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_not_json_is_an_error() {
+        let request = request("GetItem", "{}").await;
+        let answer = answer(200, "<html>").await;
+        Counts::default()
+            .add(&request, &answer)
+            .expect_err("uncountable");
+    }
+
+    #[tokio::test]
+    async fn units_are_asked_for_once_and_only_where_they_exist() {
+        let asked = async |operation: &str, body: &str| {
+            let mut message = request(operation, body).await;
+            ask_for_units(&mut message);
+            let length = message.header("content-length").map(str::to_owned);
+            assert_eq!(length, Some(message.body.len().to_string()));
+            String::from_utf8(message.body).expect("text")
+        };
+        assert_eq!(
+            asked("GetItem", r#"{"TableName":"t"}"#).await,
+            r#"{"ReturnConsumedCapacity":"TOTAL","TableName":"t"}"#
+        );
+        for (operation, body) in [
+            ("GetItem", r#"{"ReturnConsumedCapacity":"INDEXES"}"#),
+            ("DescribeTable", r#"{"TableName":"t"}"#),
+            ("PutItem", "[]"),
+            ("PutItem", "{"),
+        ] {
+            assert_eq!(asked(operation, body).await, body);
+        }
+    }
+}

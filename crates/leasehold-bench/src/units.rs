@@ -1,0 +1,218 @@
+//! What an uncontended cycle and a refused try cost in requests and units, ours and our peers'.
+//!
+//! Everybody goes through the same counting [`proxy`](crate::proxy). Each cycle is counted twice:
+//! on a key that was never locked and on one that was, since some leave a record behind. For a
+//! refused try another client, which does not go through the proxy, holds the lock. Peers run with
+//! their documented settings; where one has no try that does not wait, the nearest to it is used,
+//! and the table says so.
+
+use anyhow::{Result, bail, ensure};
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::AttributeValue;
+use leasehold::store::dynamodb::DynamoDbStore;
+use leasehold::{LockClient, TryAcquire};
+
+use crate::cycle::cycle;
+use crate::floor::{Answers, Floor};
+use crate::peers::Peer;
+use crate::proxy::{Counts, Proxy};
+use crate::{dynamodb, place, table};
+
+const KEY: &str = "customer/42";
+
+pub(crate) fn run() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let rows = runtime.block_on(measure())?;
+    table::print(
+        &[
+            "client",
+            "what",
+            "requests",
+            "of them",
+            "refused",
+            "write units",
+            "read units",
+        ],
+        &rows,
+    );
+    Ok(())
+}
+
+async fn measure() -> Result<Vec<Vec<String>>> {
+    let endpoint = place::endpoint()?;
+    let proxy = Proxy::start(&endpoint).await?;
+    let mut report = Report::default();
+    ours(&mut report, &proxy, &endpoint).await?;
+    raw(&mut report, &proxy, &endpoint).await?;
+    node(&mut report, &proxy, &endpoint).await?;
+    python(&mut report, &proxy, &endpoint).await?;
+    Ok(report.0)
+}
+
+#[derive(Debug, Default)]
+struct Report(Vec<Vec<String>>);
+
+impl Report {
+    fn add(&mut self, client: &str, what: &str, counts: &Counts) {
+        self.0.push(vec![
+            client.to_owned(),
+            what.to_owned(),
+            counts.requests().to_string(),
+            counts.to_string(),
+            counts.refused().to_string(),
+            format!("{:.1}", counts.write_units()),
+            format!("{:.1}", counts.read_units()),
+        ]);
+    }
+}
+
+const NEW: &str = "cycle, new key";
+const USED: &str = "cycle, key used before";
+
+async fn ours(report: &mut Report, proxy: &Proxy, endpoint: &str) -> Result<()> {
+    const NAME: &str = "leasehold";
+    let direct = dynamodb::client(endpoint);
+    let table = dynamodb::table_name("units-ours");
+    let store = DynamoDbStore::new(direct.clone(), table.as_str());
+    store.create_table().await?;
+    let locks = LockClient::new(DynamoDbStore::new(
+        dynamodb::client(proxy.url()),
+        table.as_str(),
+    ));
+    for what in [NEW, USED] {
+        cycle(&locks, KEY).await?;
+        report.add(NAME, what, &proxy.take()?);
+    }
+    let holder = LockClient::new(store).acquire(KEY).await?;
+    match locks.try_acquire(KEY).await? {
+        TryAcquire::Held(_) => report.add(NAME, "refused try", &proxy.take()?),
+        TryAcquire::Acquired(_) => bail!("acquired a lock that is held"),
+    }
+    let outcome = holder.release().await?;
+    ensure!(outcome.is_released(), "the holder lost its lock: {outcome}");
+    dynamodb::delete(&direct, &table).await
+}
+
+/// Raw requests: those of our floor, and those of FSharp.DynamoDbLock.
+async fn raw(report: &mut Report, proxy: &Proxy, endpoint: &str) -> Result<()> {
+    let direct = dynamodb::client(endpoint);
+    let table = dynamodb::table_name("units-raw");
+    dynamodb::create(&direct, &table, "LockKey").await?;
+    let floor = Floor::new(proxy.url(), &table, "floor", Answers::Bare);
+    for what in [NEW, USED] {
+        floor.cycle().await?;
+        report.add("two raw UpdateItem", what, &proxy.take()?);
+    }
+    let fsharp = FSharp {
+        client: dynamodb::client(proxy.url()),
+        table: table.clone(),
+    };
+    const NAME: &str = "FSharp.DynamoDbLock (its requests)";
+    for what in [NEW, USED] {
+        ensure!(fsharp.acquire("one").await?, "nobody holds it");
+        fsharp.release("one").await?;
+        report.add(NAME, what, &proxy.take()?);
+    }
+    let holder = FSharp {
+        client: direct.clone(),
+        table: table.clone(),
+    };
+    ensure!(holder.acquire("one").await?, "nobody holds it");
+    ensure!(
+        !fsharp.acquire("two").await?,
+        "acquired a lock that is held"
+    );
+    report.add(NAME, "refused try", &proxy.take()?);
+    dynamodb::delete(&direct, &table).await
+}
+
+/// The two requests of FSharp.DynamoDbLock.
+struct FSharp {
+    client: Client,
+    table: String,
+}
+
+impl FSharp {
+    /// Whether it got the lock.
+    async fn acquire(&self, me: &str) -> Result<bool> {
+        // Only their order counts here.
+        let (now, expires) = ("1000", "2000");
+        let answer = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .item("LockKey", AttributeValue::S(KEY.to_owned()))
+            .item("ClientId", AttributeValue::S(me.to_owned()))
+            .item("ExpireInUnixSeconds", AttributeValue::N("2".to_owned()))
+            .item("ExpireInUnixMs", AttributeValue::N(expires.to_owned()))
+            .condition_expression("attribute_not_exists(#lockKey) or :now > #expireInUnixMs")
+            .expression_attribute_names("#lockKey", "LockKey")
+            .expression_attribute_names("#expireInUnixMs", "ExpireInUnixMs")
+            .expression_attribute_values(":now", AttributeValue::N(now.to_owned()))
+            .send()
+            .await;
+        match answer {
+            Ok(_) => Ok(true),
+            Err(error)
+                if error
+                    .as_service_error()
+                    .is_some_and(|error| error.is_conditional_check_failed_exception()) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn release(&self, me: &str) -> Result<()> {
+        self.client
+            .delete_item()
+            .table_name(&self.table)
+            .key("LockKey", AttributeValue::S(KEY.to_owned()))
+            .condition_expression("attribute_exists(#lockKey) and :clientId = #clientId")
+            .expression_attribute_names("#lockKey", "LockKey")
+            .expression_attribute_names("#clientId", "ClientId")
+            .expression_attribute_values(":clientId", AttributeValue::S(me.to_owned()))
+            .send()
+            .await?;
+        Ok(())
+    }
+}
+
+async fn node(report: &mut Report, proxy: &Proxy, endpoint: &str) -> Result<()> {
+    const NAME: &str = "npm dynamodb-lock-client 0.7.3";
+    let peer = Peer::node().await?;
+    let direct = dynamodb::client(endpoint);
+    let table = dynamodb::table_name("units-node");
+    dynamodb::create(&direct, &table, "id").await?;
+    for what in [NEW, USED] {
+        peer.run(&["cycle", proxy.url(), &table, KEY]).await?;
+        report.add(NAME, what, &proxy.take()?);
+    }
+    peer.run(&["refused", proxy.url(), &table, KEY, endpoint])
+        .await?;
+    report.add(
+        NAME,
+        "refused try (retryCount 0; takes 10 s)",
+        &proxy.take()?,
+    );
+    dynamodb::delete(&direct, &table).await
+}
+
+async fn python(report: &mut Report, proxy: &Proxy, endpoint: &str) -> Result<()> {
+    const NAME: &str = "PyPI python-dynamodb-lock 0.9.1";
+    let peer = Peer::python().await?;
+    let direct = dynamodb::client(endpoint);
+    let table = dynamodb::table_name("units-python");
+    peer.run(&["init", endpoint, &table]).await?;
+    for what in [NEW, USED] {
+        peer.run(&["cycle", proxy.url(), &table, KEY]).await?;
+        report.add(NAME, what, &proxy.take()?);
+    }
+    peer.run(&["refused", proxy.url(), &table, KEY, endpoint])
+        .await?;
+    report.add(NAME, "refused try (retry_timeout 1 ms)", &proxy.take()?);
+    dynamodb::delete(&direct, &table).await
+}
