@@ -242,7 +242,7 @@ pub(crate) async fn store_cycle(store: &dyn Store, key: &str) -> Result<()> {
         key: key.into(),
         attempt,
         token: record.and_then(|record| record.native.map(|native| native.token)),
-        ttl_seconds,
+        ttl_seconds: Some(ttl_seconds),
     };
     match store.write(release).await?.value {
         Outcome::Applied(_) => Ok(()),
