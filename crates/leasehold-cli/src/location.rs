@@ -150,6 +150,12 @@ fn sqlite(path: OsString) -> Result<Location, String> {
     if path.is_empty() {
         return Err("the path of the lock file is missing\nhint: write `sqlite:PATH`".to_owned());
     }
+    if path.to_string_lossy().starts_with([':']) || path.to_string_lossy().starts_with("file:") {
+        return Err(
+            "locks in memory or behind a SQLite URI cannot be shared between processes\nhint: write `sqlite:PATH` with the path of a file"
+                .to_owned(),
+        );
+    }
     let path = PathBuf::from(path);
     // Without a current directory nothing can be opened either, with an error of its own.
     let path = std::path::absolute(&path).unwrap_or(path);

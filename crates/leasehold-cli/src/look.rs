@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::location::{Location, is_missing};
 use crate::open::{Site, own_failure};
 use crate::times;
-use crate::voice::{Voice, plain};
+use crate::voice::{Voice, one_line};
 
 /// A lock as a JSON object. Field names are a promise; new ones may be added.
 #[derive(Debug, Default, Serialize)]
@@ -167,11 +167,12 @@ fn table(entries: &[Entry]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["NAME", "STATE", "HOLDER", "SINCE", "UNTIL", "TOKEN"]);
-    let or_dash = |text: Option<String>| text.map_or_else(|| "-".to_owned(), |text| plain(&text));
+    let or_dash =
+        |text: Option<String>| text.map_or_else(|| "-".to_owned(), |text| one_line(&text));
     for entry in entries {
         let held = entry.held.as_ref();
         table.add_row([
-            plain(&entry.name),
+            one_line(&entry.name),
             entry.state.to_owned(),
             or_dash(entry.holder.clone()),
             or_dash(held.and_then(Held::since).map(times::relative)),
@@ -202,7 +203,7 @@ fn details(entry: &Entry, location: &Location) -> String {
         ("store", Some(location.to_string())),
     ];
     rows.into_iter()
-        .filter_map(|(name, value)| Some(format!("{name:<8}{}\n", plain(&value?))))
+        .filter_map(|(name, value)| Some(format!("{name:<8}{}\n", one_line(&value?))))
         .collect()
 }
 

@@ -3,6 +3,7 @@
 //! Invariant: a [`RunPlan`] adds up. Whatever can be refused without a request is refused here: the key, the store's
 //! URL, the sums of lease, grace and margin.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -94,6 +95,13 @@ impl RunPlan {
             )
             .hint("make --max-hold the longer one"));
         }
+        if !nonblock && lock.wait.is_none() && is_ours_already(&key, &site.location.url()) {
+            return Err(Failure::new(
+                lock.conflict_exit_code.unwrap_or(exit_codes::NOT_ACQUIRED),
+                format!("`{key}` is held by the command that this one runs in: it would wait for itself"),
+            )
+            .hint("drop one of the two `leasehold run`, give them different names, or bound the wait with `-w`"));
+        }
         Ok(RunPlan {
             key,
             site,
@@ -120,12 +128,20 @@ impl RunPlan {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let refused = if path.exists() {
-            access(path, Access::WRITE_OK).is_err() || path.is_dir()
+        let refused = if path.is_dir() {
+            Some("it is a directory".to_owned())
+        } else if path.exists() {
+            access(path, Access::WRITE_OK).err().map(|e| e.to_string())
         } else {
-            access(directory, Access::WRITE_OK | Access::EXEC_OK).is_err()
+            let asked = access(directory, Access::WRITE_OK | Access::EXEC_OK);
+            asked.err().map(|e| e.to_string())
         };
-        refused.then(|| format!("the report cannot be written to `{}`", path.display()))
+        refused.map(|why| {
+            format!(
+                "the report cannot be written to `{}`: {why}; give `--report` a file in a directory that exists",
+                path.display()
+            )
+        })
     }
 }
 
@@ -153,4 +169,14 @@ fn options(mut failure: Failure) -> Failure {
             .replace(" or `margin` smaller", " smaller");
     }
     failure
+}
+
+/// Whether an outer `leasehold run` holds this very lock, by what it told its command.
+fn is_ours_already(key: &Key, store: &OsStr) -> bool {
+    ["LEASEHOLD", "LEASEHOLD_PARENT"].iter().any(|outer| {
+        let told = |name: &str| std::env::var_os(format!("{outer}_{name}"));
+        told("TOKEN").is_some()
+            && told("NAME").is_some_and(|name| name == key.as_str())
+            && told("STORE").is_some_and(|url| url == store)
+    })
 }

@@ -157,6 +157,11 @@ pub(crate) fn plain(text: &str) -> String {
     plain
 }
 
+/// One line, whatever it contains: line breaks as escapes, too, so that a label cannot forge others.
+pub(crate) fn one_line(text: &str) -> String {
+    plain(text).replace('\n', "\\n")
+}
+
 /// A word as a shell takes it.
 pub(crate) fn quoted(word: &str) -> String {
     let harmless = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
@@ -258,5 +263,6 @@ mod tests {
     fn nothing_steers_the_terminal() {
         assert_eq!(plain("a\x1b[2Jb\rc\nd"), "a\\u{1b}[2Jb\\rc\nd");
         assert_eq!(plain("ä 漢"), "ä 漢");
+        assert_eq!(one_line("a\nb\x1b"), "a\\nb\\u{1b}");
     }
 }

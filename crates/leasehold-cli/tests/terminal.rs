@@ -316,3 +316,25 @@ fn ctrl_z_and_ctrl_c_while_waiting() {
     room.touch("go");
     assert_eq!(holder.ended(), 0);
 }
+
+#[test]
+fn one_ctrl_c_releases_the_lock() {
+    // The key press reaches the command and us; ours often arrives only when the command is gone
+    // already, and must not be taken for a second one that ends the release.
+    for round in 0..20 {
+        let mut terminal = Terminal::new(&format!(
+            "exec {BIN} run job -c 'echo $$ > command; exec sleep 60'"
+        ));
+        terminal.room.pid("command");
+        terminal.keys("\x03");
+        assert_eq!(terminal.ended(), 130, "round {round}");
+        let screen = terminal.screen();
+        assert!(
+            !screen.contains("has not confirmed"),
+            "round {round}: {screen}"
+        );
+        let listed = terminal.room.run(&["ls"]);
+        let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+        assert!(!text.contains("held"), "round {round}: {text}");
+    }
+}

@@ -319,3 +319,30 @@ fn without_a_store_it_is_a_file_in_the_state_directory() {
         "`--store sqlite:PATH`",
     );
 }
+
+#[test]
+fn a_lock_within_itself_would_wait_for_itself() {
+    let room = Room::new();
+    let inner = format!("{} run same -- echo inner", support::BIN);
+    let output = room.run(&["run", "same", "-c", &inner]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(75), "{text}");
+    assert!(
+        text.contains("wait for itself") && text.contains("hint:"),
+        "{text}"
+    );
+    // Another name inside is fine.
+    let inner = format!("{} run other -- echo inner", support::BIN);
+    let output = room.run(&["run", "same", "-c", &inner]);
+    assert_eq!(output.stdout, b"inner\n");
+}
+
+#[test]
+fn a_store_in_memory_is_refused() {
+    for url in ["sqlite::memory:", "sqlite:file:x?mode=memory"] {
+        let output = leasehold(&["ls", "--store", url]).output().unwrap();
+        assert_eq!(output.status.code(), Some(64));
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(text.contains("memory") && text.contains("hint:"), "{text}");
+    }
+}

@@ -3,17 +3,22 @@
 //! Invariant: nothing here changes the command's exit code; a release that fails is a warning, and the lock runs out by itself.
 
 use std::fmt;
+use std::future::pending;
+use std::pin::pin;
+use std::time::Duration;
 
 use leasehold::clock::{Clock, SystemClock};
 use leasehold::protocol::time::Elapsed;
 use leasehold::{Error, Lease, LockClient, ReleaseOutcome};
 use rustix::process::Signal;
 
-use super::waiting::or_signal;
 use crate::duration;
 use crate::plan::RunPlan;
 use crate::process::{Signals, suspend_ourselves};
 use crate::voice::Voice;
+
+/// How long a release may still take once a signal has come.
+const AFTER_A_SIGNAL: Duration = Duration::from_secs(3);
 
 /// What came of it.
 #[derive(Debug)]
@@ -66,6 +71,7 @@ pub(super) async fn keep(
         plan.key,
         duration::show(left)
     ));
+    let mut pressed = false;
     loop {
         let received = tokio::select! {
             biased;
@@ -81,6 +87,8 @@ pub(super) async fn keep(
                 suspend_ourselves();
             }
             Signal::CONT | Signal::WINCH => {}
+            // The key press that ended the command, and that only reaches us now.
+            _ if received.from_terminal && !pressed => pressed = true,
             _ => {
                 voice.note(format_args!(
                     "interrupted before `--hold-at-least` was over: `{}` is left to run out within {}",
@@ -101,11 +109,10 @@ pub(super) async fn release(
     client: &LockClient,
     lease: Lease,
 ) -> LetGo {
-    // The release itself goes on when a signal ends the wait for it, as long as we live.
-    let let_go = match or_signal(signals, voice, lease.release()).await {
-        Ok(Ok(outcome)) => LetGo::Answered(outcome),
-        Ok(Err(error)) => LetGo::Failed(error),
-        Err(_) => LetGo::Unknown,
+    let let_go = match patiently(signals, voice, lease.release()).await {
+        Some(Ok(outcome)) => LetGo::Answered(outcome),
+        Some(Err(error)) => LetGo::Failed(error),
+        None => LetGo::Unknown,
     };
     let (name, store) = (&plan.key, client.describe_store());
     let by_itself = format!(
@@ -129,6 +136,40 @@ pub(super) async fn release(
         )),
     }
     let_go
+}
+
+/// Waits for a release. The key press that ended the command often reaches us only now: the first
+/// signal bounds the wait, only a second one ends it.
+async fn patiently<T>(
+    signals: &mut Signals,
+    voice: &Voice,
+    release: impl Future<Output = T>,
+) -> Option<T> {
+    let mut release = pin!(release);
+    let mut limit = Elapsed::NEVER;
+    loop {
+        let bound = async {
+            if limit == Elapsed::NEVER {
+                pending::<()>().await;
+            }
+            SystemClock.sleep_until(limit).await;
+        };
+        let received = tokio::select! {
+            biased;
+            done = &mut release => return Some(done),
+            () = bound => return None,
+            received = signals.next() => received,
+        };
+        match received.signal {
+            Signal::TSTP => {
+                voice.wipe();
+                suspend_ourselves();
+            }
+            Signal::CONT | Signal::WINCH => {}
+            _ if limit == Elapsed::NEVER => limit = SystemClock.elapsed().plus(AFTER_A_SIGNAL),
+            _ => return None,
+        }
+    }
 }
 
 /// Leaves it to run out: somebody may still be working under it.

@@ -258,6 +258,20 @@ impl StoreError {
     }
 }
 
+/// For stores that fail to open.
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        let mut public = Error::new(error.kind.into(), error.message).with_effect(error.effect);
+        if let Some(hint) = error.hint {
+            public = public.with_hint(hint);
+        }
+        match error.source {
+            Some(source) => public.with_source(source),
+            None => public,
+        }
+    }
+}
+
 impl From<StoreErrorKind> for ErrorKind {
     fn from(kind: StoreErrorKind) -> Self {
         match kind {
