@@ -212,7 +212,7 @@ impl Attempt {
                 0,
                 self.wish.shared_with_fsharp || request.over_foreign,
             ),
-            deadline: Deadline::of(&request.sent, self.terms.lease, clock, now),
+            deadline: Deadline::of(&request.sent, &self.terms, clock, now),
             expires_at: record.expires_at,
             impossible_seed: seeded && is_impossible(request.seed, clock, now),
         }

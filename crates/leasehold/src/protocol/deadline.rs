@@ -62,6 +62,10 @@ pub fn service_now(clock: &ServiceClock, now: Reading) -> ServiceTime {
         .unwrap_or(ServiceTime(now.wall_ms))
 }
 
+fn millis(d: Duration) -> i64 {
+    i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// One request that published an expiry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sent {
@@ -84,16 +88,27 @@ pub struct Deadline {
 impl Deadline {
     /// The deadline that an acknowledged request gives: the end of the lease counted from the
     /// *send* (from the answer, exclusion breaks in 10 steps), or the moment at which service time
-    /// may reach P, whichever is earlier.
-    pub fn of(sent: &Sent, lease: Duration, clock: &ServiceClock, now: Reading) -> Deadline {
-        let by_lease = sent.at.elapsed.plus(clock.bounds().at_least(lease));
-        let at = match clock.not_past_until(sent.expires_at, now) {
+    /// may reach P less the pad, whichever is earlier. The pad is what an F# client's clock may be
+    /// ahead: it may act that much before P.
+    pub fn of(sent: &Sent, terms: &Terms, clock: &ServiceClock, now: Reading) -> Deadline {
+        let by_lease = sent.at.elapsed.plus(clock.bounds().at_least(terms.lease));
+        let pad = millis(terms.pad);
+        let believed = ServiceTime(sent.expires_at.0.saturating_sub(pad));
+        let at = match clock.not_past_until(believed, now) {
             Some(by_service) => by_lease.min(by_service),
             None => by_lease,
         };
         Deadline {
             at,
             anchor: sent.at,
+        }
+    }
+
+    /// A grant that we may not believe in.
+    pub fn over() -> Deadline {
+        Deadline {
+            at: Elapsed::default(),
+            anchor: Reading::default(),
         }
     }
 
@@ -148,7 +163,7 @@ mod tests {
             at: now,
             expires_at: p,
         };
-        let deadline = Deadline::of(&sent, terms().lease, &clock, now);
+        let deadline = Deadline::of(&sent, &terms(), &clock, now);
         assert_eq!(deadline.at, Elapsed(Duration::from_millis(19_980)));
     }
 
@@ -161,7 +176,7 @@ mod tests {
             expires_at: terms().publish(&clock, now, None),
         };
         clock.learn(Stamp::WholeSeconds(3_600), now, now);
-        let deadline = Deadline::of(&sent, terms().lease, &clock, now);
+        let deadline = Deadline::of(&sent, &terms(), &clock, now);
         assert_eq!(deadline.remaining(now, terms().margin), Duration::ZERO);
         // The renewal publishes by the service's clock.
         let p = terms().publish(&clock, now, Some(sent.expires_at));
@@ -169,7 +184,7 @@ mod tests {
             at: now,
             expires_at: p,
         };
-        let deadline = Deadline::of(&renewed, terms().lease, &clock, now);
+        let deadline = Deadline::of(&renewed, &terms(), &clock, now);
         assert!(deadline.remaining(now, terms().margin) > Duration::from_secs(18));
     }
 
@@ -195,7 +210,7 @@ mod tests {
             at: reading(0, 0),
             expires_at: ServiceTime(21_000),
         };
-        let deadline = Deadline::of(&sent, terms().lease, &clock, reading(0, 0));
+        let deadline = Deadline::of(&sent, &terms(), &clock, reading(0, 0));
         let margin = terms().margin;
         assert!(deadline.remaining(reading(1_000, 1_000), margin) > Duration::from_secs(17));
         assert_eq!(
@@ -204,5 +219,21 @@ mod tests {
         );
         // A wall clock set back changes nothing.
         assert!(deadline.remaining(reading(1_000, -60_000), margin) > Duration::from_secs(17));
+    }
+
+    #[test]
+    fn the_pad_is_for_others_not_for_the_holder() {
+        // A host 15 s behind publishes without a stamp; an F# client may act a pad before P.
+        let mut clock = ServiceClock::new(ClockBounds::default());
+        let now = reading(0, 85_000);
+        let sent = Sent {
+            at: now,
+            expires_at: terms().publish(&clock, now, None),
+        };
+        clock.learn(Stamp::Exact(ServiceTime(100_000)), now, now);
+        let deadline = Deadline::of(&sent, &terms(), &clock, now);
+        let until_p =
+            Duration::from_millis(sent.expires_at.since(ServiceTime(100_000)).as_millis() as u64);
+        assert!(deadline.at.0 <= until_p - terms().pad);
     }
 }

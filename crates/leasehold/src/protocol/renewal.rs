@@ -72,17 +72,12 @@ impl Kept {
         last_expires_at: Option<ServiceTime>,
         terms: Terms,
     ) -> Self {
-        let nothing = Sent {
-            at: Reading::default(),
-            expires_at: ServiceTime(i64::MIN),
-        };
-        let clock = ServiceClock::new(terms.bounds);
         Kept {
             key,
             attempt,
             token,
             terms,
-            deadline: Deadline::of(&nothing, Duration::ZERO, &clock, Reading::default()),
+            deadline: Deadline::over(),
             last_expires_at: last_expires_at.unwrap_or(ServiceTime(0)),
             unanswered: Vec::new(),
         }
@@ -133,7 +128,7 @@ impl Kept {
 
     /// A renewal was applied.
     pub fn renewed(&mut self, sent: &Sent, clock: &ServiceClock, now: Reading) {
-        let deadline = Deadline::of(sent, self.terms.lease, clock, now);
+        let deadline = Deadline::of(sent, &self.terms, clock, now);
         self.deadline = self.deadline.later(deadline);
         self.unanswered.retain(|s| s.expires_at > sent.expires_at);
     }
@@ -249,7 +244,7 @@ mod tests {
         };
         let granted = Granted {
             token: FencingToken::new(6, 0, false),
-            deadline: Deadline::of(&sent, LEASE, &clock(), reading(0)),
+            deadline: Deadline::of(&sent, &terms, &clock(), reading(0)),
             expires_at,
             impossible_seed: false,
         };

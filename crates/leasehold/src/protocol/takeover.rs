@@ -51,6 +51,20 @@ impl Observation {
         self.first.is_none()
     }
 
+    /// Token and renew count of a key only grow, also across a deletion of its record.
+    fn is_older_than_seen(&self, seen: &Seen) -> bool {
+        let order = |seen: &Seen| match seen {
+            Seen::Native {
+                token, renew_count, ..
+            } => Some((*token, *renew_count)),
+            Seen::Foreign { .. } => None,
+        };
+        let before = self.first.as_ref().and_then(|(before, _)| order(before));
+        before
+            .zip(order(seen))
+            .is_some_and(|(before, now)| now < before)
+    }
+
     /// Judges a record that an answer received at `received` showed. `now` is the present.
     pub fn judge(
         &mut self,
@@ -71,6 +85,10 @@ impl Observation {
             }
             State::Granted(seen) => seen,
         };
+        if self.is_older_than_seen(&seen) {
+            // An eventual read that went backwards: it says nothing new.
+            return Verdict::Wait { ends: None };
+        }
         // From the answer, not from the request: the holder may have renewed in between.
         let since = match &self.first {
             Some((before, since)) if *before == seen => *since,
@@ -178,8 +196,9 @@ mod tests {
         );
         assert!(matches!(judge(20_019, 1), Verdict::Wait { .. }));
         assert!(matches!(judge(20_020, 1), Verdict::TakeOver(_)));
-        // A renewal starts the observation again.
+        // A renewal starts the observation again, a read that goes backwards does not.
         assert!(matches!(judge(20_021, 2), Verdict::Wait { .. }));
+        assert_eq!(judge(30_000, 1), Verdict::Wait { ends: None });
         assert!(matches!(judge(40_041, 2), Verdict::TakeOver(_)));
     }
 
