@@ -109,6 +109,7 @@ impl Driver {
         if let Some(process) = step.crash {
             // Its memory goes, and whatever it had sent goes on.
             self.hosts[process] = None;
+            self.world.lock().tidy_timers();
             self.believers.retain(|b| b.process != process);
         }
         if let Some(process) = step.start {
@@ -302,20 +303,22 @@ impl Driver {
                 {
                     continue;
                 }
-                let world = self.world.lock();
-                if !world.shape.promises().exclusion {
-                    drop(world);
+                let (promised, now) = {
+                    let world = self.world.lock();
+                    (world.shape.promises().exclusion, world.now)
+                };
+                if !promised {
                     self.lawless_overlaps += 1;
                     return;
                 }
+                // Not under the lock: describing a grant reads its clocks.
                 let text = format!(
                     "k{} at {} ms: both {} and {} believe in it",
                     a.index,
-                    world.now / MILLI,
+                    now / MILLI,
                     describe(a),
                     describe(b)
                 );
-                drop(world);
                 self.violations.push(("S1", text));
                 return;
             }
@@ -371,6 +374,7 @@ impl Driver {
                     Some((format!("k{index}"), bound))
                 })
                 .collect();
+            world.finale_left = tasks.len();
             (process, tasks)
         };
         let host = Host::new()?;
@@ -397,6 +401,7 @@ impl Driver {
                     Ok(request) => request.acquire().await,
                     Err(error) => Err(error),
                 };
+                world.lock().finale_left -= 1;
                 match answer {
                     // It stays as it is: the world ends.
                     Ok(lease) => {
@@ -419,7 +424,10 @@ impl Driver {
         self.hosts.push(Some(host));
         self.run_process(process);
         let limit = end + 40 * SECOND;
-        while self.next_at() <= limit && self.violations.is_empty() {
+        while self.next_at() <= limit
+            && self.violations.is_empty()
+            && self.world.lock().finale_left > 0
+        {
             self.step()?;
         }
         Ok(())

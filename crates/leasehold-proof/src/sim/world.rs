@@ -150,6 +150,8 @@ pub(super) struct World {
     pub(super) acquisitions: u64,
     /// Faults have stopped.
     pub(super) calm: bool,
+    /// Keys that the newcomer at the end does not have yet.
+    pub(super) finale_left: usize,
 }
 
 /// The world, shared by its processes.
@@ -193,6 +195,7 @@ impl World {
             mail: Vec::new(),
             acquisitions: 0,
             calm: false,
+            finale_left: 0,
         };
         for number in 0..world.shape.processes.len() {
             world.add_process(number);
@@ -351,6 +354,12 @@ impl World {
         self.timers[slot].generation += 1;
         self.free_timers.push(slot);
         self.timers[slot].waker.take()
+    }
+
+    /// After a crash: tokio drops the tasks of a runtime in an order that depends on a counter of
+    /// the whole operating system process, and the order of free slots must not.
+    pub(super) fn tidy_timers(&mut self) {
+        self.free_timers.sort_unstable();
     }
 
     fn fire(&mut self, slot: usize, generation: u64, step: &mut Step) {
