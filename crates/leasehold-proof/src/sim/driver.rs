@@ -262,7 +262,13 @@ impl Driver {
             return;
         };
         let world = self.world.lock();
-        let expires_ms = world.service.slots[believer.index].grants[*place].expires_ms;
+        let grant = &world.service.slots[believer.index].grants[*place];
+        // Without a `Date` the published expiry is a wall clock's; the lease bounds the belief.
+        let expires_ms = if world.shape.dateless {
+            grant.ends_ms
+        } else {
+            grant.ends_ms.min(grant.expires_ms)
+        };
         let leads = world.service.time_ms(world.now) + lead_ms * 998 / 1_000 - 3 <= expires_ms;
         let promised = world.shape.promises().exclusion && !world.shape.machine_pauses;
         if !leads && promised && undisturbed(&world, process) {
@@ -491,8 +497,12 @@ fn describe(believer: &Believer) -> String {
 /// L2: how long a newcomer may have to wait for a record whose holder is dead; `None` where it may
 /// wait for ever.
 fn longest_wait(shape: &Shape, record: Option<&Record>, time_ms: i64) -> Option<Duration> {
-    // A poll, its backoff's certain part, and some round trips, slow ones.
-    let poll = CHECK_DELAY_MAX + CHECK_DELAY_MAX / 8 + Duration::from_nanos(shape.latency) * 60;
+    // A poll, its backoff's certain part, some round trips, slow ones; and old reads, each of which
+    // starts the observation again.
+    let poll = CHECK_DELAY_MAX
+        + CHECK_DELAY_MAX / 8
+        + Duration::from_nanos(shape.latency) * 60
+        + Duration::from_nanos(shape.staleness);
     let record = match record {
         Some(record) if record.owner.is_some() => record,
         _ => return Some(poll),

@@ -40,6 +40,8 @@ pub(super) struct Granted {
     pub(super) at: Nanos,
     /// The largest expiry that was stored for it.
     pub(super) expires_ms: i64,
+    /// A lease after the last write that was applied for it, in service time.
+    pub(super) ends_ms: i64,
     /// Whether a caller was given its token.
     visible: bool,
 }
@@ -156,21 +158,25 @@ impl Service {
     }
 
     fn enter(&mut self, now: Nanos, index: usize, write: &Write, after: Option<&Record>) {
+        let time_ms = self.time_ms(now);
         let slot = &mut self.slots[index];
         let (Some(record), Some(native)) = (after, after.and_then(|r| r.native)) else {
             return;
         };
+        let ends_ms = time_ms + millis(native.lease);
         match write {
             Write::Acquire(grant) | Write::TakeOver(grant, _) => slot.grants.push(Granted {
                 attempt: Some(grant.attempt),
                 token: native.token,
                 at: now,
                 expires_ms: record.expires_at.0,
+                ends_ms,
                 visible: false,
             }),
             Write::Renew { .. } => {
                 if let Some(last) = slot.grants.last_mut() {
                     last.expires_ms = last.expires_ms.max(record.expires_at.0);
+                    last.ends_ms = ends_ms;
                 }
             }
             _ => {}
@@ -197,6 +203,7 @@ impl Service {
                     token: 0,
                     at: now,
                     expires_ms: *expires_ms,
+                    ends_ms: *expires_ms,
                     visible: false,
                 });
                 let record = Record {
