@@ -191,6 +191,7 @@ impl Driver {
                 grant,
                 called,
                 adopted,
+                left,
                 signal,
             } => {
                 let id = signal.id().clone();
@@ -203,7 +204,7 @@ impl Driver {
                     let text = format!("p{process} was given {id}, granted before it had called");
                     self.violations.push(("S5", text));
                 }
-                if signal.remaining().is_zero() {
+                if left.is_zero() {
                     let text = format!("p{process} was given {id} without any time left");
                     self.violations.push(("S5", text));
                 }

@@ -265,6 +265,7 @@ impl Script {
     fn granted(&self, signal: &LostSignal, called: Nanos, adopted: bool) {
         let id = signal.id().clone();
         let token = id.token().stored();
+        let left = signal.remaining();
         {
             let mut world = self.world.lock();
             world.acquisitions += 1;
@@ -283,6 +284,7 @@ impl Script {
                 grant,
                 called,
                 adopted,
+                left,
                 signal: signal.clone(),
             });
         }

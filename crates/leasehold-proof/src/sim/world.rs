@@ -9,6 +9,7 @@ use std::collections::BinaryHeap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::Duration;
 
 use leasehold::LostSignal;
 use leasehold::protocol::attempt::AttemptId;
@@ -98,6 +99,7 @@ pub(super) enum Notice {
         grant: Option<Granted>,
         called: Nanos,
         adopted: bool,
+        left: Duration,
         signal: LostSignal,
     },
     /// `lost` has fired.
@@ -290,7 +292,7 @@ impl World {
         let counted = true_time.saturating_sub(p.uncounted);
         let error = counted.cast_signed() * p.drift_ppm / 1_000_000;
         let shown = p.elapsed_origin + counted.saturating_add_signed(error);
-        Elapsed(std::time::Duration::from_nanos(shown))
+        Elapsed(Duration::from_nanos(shown))
     }
 
     /// The wall clock of a process.
