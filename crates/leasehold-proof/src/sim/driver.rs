@@ -125,8 +125,17 @@ impl Driver {
         if step.run.is_some() || step.look {
             self.judge_exclusion();
         }
-        let found = std::mem::take(&mut self.world.lock().service.violations);
+        let (found, deposed) = {
+            let service = &mut self.world.lock().service;
+            let found = std::mem::take(&mut service.violations);
+            (found, std::mem::take(&mut service.deposed))
+        };
         self.violations.extend(found);
+        for deposed in deposed {
+            self.believers.retain(|b| {
+                !matches!(b.kind, Kind::Foreign { owner, .. } if format!("f{owner:x}") == deposed)
+            });
+        }
         Ok(())
     }
 

@@ -66,6 +66,9 @@ pub(super) struct Service {
     pub(super) slots: Vec<Slot>,
     /// What was found wrong, taken by the driver.
     pub(super) violations: Vec<(&'static str, String)>,
+    /// F# owners whose lock another F# client has taken by its own clock. Between two of them it is
+    /// what their library gives; taken by the driver.
+    pub(super) deposed: Vec<String>,
     start_ms: i64,
     tokens: bool,
     next_life: bool,
@@ -96,6 +99,7 @@ impl Service {
         Service {
             slots: slots.collect(),
             violations: Vec::new(),
+            deposed: Vec::new(),
             start_ms: shape.start_ms,
             tokens: promises.tokens,
             next_life: promises.next_life,
@@ -197,6 +201,9 @@ impl Service {
                 let free = slot.record.as_ref();
                 if !free.is_none_or(|record| *now_ms > record.expires_at.0) {
                     return false;
+                }
+                if let Some(old) = free.filter(|record| record.native.is_none()) {
+                    self.deposed.extend(old.owner.clone());
                 }
                 slot.grants.push(Granted {
                     attempt: None,
