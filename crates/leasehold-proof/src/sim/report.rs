@@ -26,6 +26,8 @@ struct Order {
     seconds: u64,
     /// Stop after so many seconds of real time.
     within: u64,
+    /// Stop after so many violations.
+    failures: u64,
     one: Option<u64>,
     verbose: bool,
     threads: u64,
@@ -61,7 +63,8 @@ impl Totals {
     }
 }
 
-/// Entry: `sim [--seeds N] [--from K] [--seconds S] [--within REAL_SECONDS] [--seed X] [--verbose]`.
+/// Entry: `sim [--seeds N] [--from K] [--seconds S] [--within REAL_SECONDS]
+/// [--failures N] [--threads N] [--seed X] [--verbose]`.
 pub(crate) fn main(arguments: &[String]) -> anyhow::Result<()> {
     let order = parse(arguments)?;
     if let Some(seed) = order.one {
@@ -97,7 +100,7 @@ pub(crate) fn main(arguments: &[String]) -> anyhow::Result<()> {
                 let text = "two runs of it differ".to_owned();
                 totals.failed.push((seed, "determinism", text));
             }
-            if totals.failed.len() >= 20 {
+            if totals.failed.len() as u64 >= order.failures {
                 stop.store(true, Ordering::Relaxed);
             }
         }
@@ -124,6 +127,7 @@ fn parse(arguments: &[String]) -> anyhow::Result<Order> {
         from: 0,
         seconds: 60,
         within: 86_400,
+        failures: 20,
         one: None,
         verbose: false,
         threads: std::thread::available_parallelism().map_or(2, |n| n.get() as u64),
@@ -141,10 +145,11 @@ fn parse(arguments: &[String]) -> anyhow::Result<Order> {
             "--from" => order.from = number,
             "--seconds" => order.seconds = number,
             "--within" => order.within = number,
+            "--failures" => order.failures = number,
             "--threads" => order.threads = number,
             "--seed" => order.one = Some(number),
             other => bail!(
-                "no such setting: {other}; there are --seeds, --from, --seconds, --within, --threads, --seed, --verbose"
+                "no such setting: {other}; there are --seeds, --from, --seconds, --within, --failures, --threads, --seed, --verbose"
             ),
         }
     }
