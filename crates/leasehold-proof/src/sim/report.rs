@@ -138,8 +138,12 @@ fn parse(arguments: &[String]) -> anyhow::Result<Order> {
             order.verbose = true;
             continue;
         }
-        let value = rest.next().with_context(|| format!("{argument} needs a number"))?;
-        let number = value.parse().with_context(|| format!("{argument} {value}"))?;
+        let value = rest
+            .next()
+            .with_context(|| format!("{argument} needs a number"))?;
+        let number = value
+            .parse()
+            .with_context(|| format!("{argument} {value}"))?;
         match argument.as_str() {
             "--seeds" => order.seeds = number,
             "--from" => order.from = number,
@@ -206,7 +210,10 @@ fn say(totals: &Totals, took: f64, order: &Order) -> anyhow::Result<()> {
     );
     row("violations", totals.failed.len().to_string());
     row("trace of all seeds", format!("{:016x}", totals.hash));
-    row("wall time", format!("{took:.1} s, {per_second:.0} worlds/s"));
+    row(
+        "wall time",
+        format!("{took:.1} s, {per_second:.0} worlds/s"),
+    );
     print!("\n| fault |");
     for phase in PHASES {
         print!(" {phase:?} |");
@@ -228,7 +235,9 @@ fn say(totals: &Totals, took: f64, order: &Order) -> anyhow::Result<()> {
         println!("VIOLATION of {rule}, seed {seed}: {text}");
     }
     if let Some((seed, ..)) = totals.failed.first() {
-        println!("\nthe last events of seed {seed}; all of them: leasehold-proof sim --seed {seed} --verbose");
+        println!(
+            "\nthe last events of seed {seed}; all of them: leasehold-proof sim --seed {seed} --verbose"
+        );
         let quiet = Order {
             one: Some(*seed),
             verbose: false,

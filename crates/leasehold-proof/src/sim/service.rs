@@ -67,8 +67,8 @@ pub(super) struct Service {
     /// What was found wrong, taken by the driver.
     pub(super) violations: Vec<(&'static str, String)>,
     /// F# owners whose lock another F# client has taken by its own clock. Between two of them it is
-    /// what their library gives; taken by the driver.
-    pub(super) deposed: Vec<String>,
+    /// what their library gives.
+    pub(super) deposed: Vec<u64>,
     start_ms: i64,
     tokens: bool,
     next_life: bool,
@@ -199,11 +199,12 @@ impl Service {
                 let index = self.index(key);
                 let slot = &mut self.slots[index];
                 let free = slot.record.as_ref();
-                if !free.is_none_or(|record| *now_ms > record.expires_at.0) {
+                if free.is_some_and(|record| *now_ms <= record.expires_at.0) {
                     return false;
                 }
                 if let Some(old) = free.filter(|record| record.native.is_none()) {
-                    self.deposed.extend(old.owner.clone());
+                    self.deposed
+                        .extend(old.owner.as_deref().and_then(foreign_number));
                 }
                 slot.grants.push(Granted {
                     attempt: None,
@@ -376,6 +377,15 @@ fn first_record(key: &str, shape: &Shape, rng: &mut Rng) -> Option<Record> {
         data: None,
         holder_is_dead: false,
     })
+}
+
+/// How an F# client of this world names its grant.
+pub(super) fn foreign_owner(number: u64) -> String {
+    format!("f{number:x}")
+}
+
+fn foreign_number(owner: &str) -> Option<u64> {
+    u64::from_str_radix(owner.strip_prefix('f')?, 16).ok()
 }
 
 /// Whole milliseconds.

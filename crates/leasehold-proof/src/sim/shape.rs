@@ -61,7 +61,6 @@ pub(super) struct Promises {
 /// A world.
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
-    pub(super) seconds: u64,
     pub(super) keys: usize,
     pub(super) processes: Vec<ProcessShape>,
     /// Service time at the start, Unix milliseconds.
@@ -97,7 +96,7 @@ pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Shape {
     /// The world of a seed.
-    pub(super) fn of(seed: u64, seconds: u64) -> anyhow::Result<Shape> {
+    pub(super) fn of(seed: u64) -> anyhow::Result<Shape> {
         let mut rng = Rng::new(seed, 1);
         let rng = &mut rng;
         let mixed = rng.chance(18);
@@ -116,7 +115,6 @@ impl Shape {
         let cloned = rng.chance(30);
         let spread_ms = if lawless { 3_000 } else { DELTA_MS };
         let mut shape = Shape {
-            seconds,
             keys: rng.within(1, 3) as usize,
             processes: Vec::new(),
             start_ms: 1_790_000_000_000 + rng.below(100_000_000).cast_signed(),

@@ -92,7 +92,11 @@ impl World {
         }
         match fault {
             Some(Fault::RequestLost) => {
-                let after = if self.rng.chance(50) { there + back } else { Nanos::MAX / 4 };
+                let after = if self.rng.chance(50) {
+                    there + back
+                } else {
+                    Nanos::MAX / 4
+                };
                 request.answer = Some(Err(broken("the connection was reset")));
                 self.enter((self.now + after).min(bound), Event::Answer(number));
             }
@@ -189,11 +193,9 @@ impl World {
                 Effect::Unknown,
                 "500, before it was applied",
             )),
-            Some(Fault::Throttle) => Err(self.refused(
-                StoreErrorKind::Throttled,
-                Effect::NotApplied,
-                "throttled",
-            )),
+            Some(Fault::Throttle) => {
+                Err(self.refused(StoreErrorKind::Throttled, Effect::NotApplied, "throttled"))
+            }
             Some(Fault::Conflict) => Err(self.refused(
                 StoreErrorKind::Conflict,
                 Effect::NotApplied,
@@ -296,7 +298,10 @@ impl World {
         self.processes[process].in_flight[phase as usize] -= 1;
         let numbers = [process as u64, number as u64, u64::from(failed)];
         self.trace.note(now, "answer", numbers, || {
-            format!("p{process} #{number}{}", if failed { " failed" } else { "" })
+            format!(
+                "p{process} #{number}{}",
+                if failed { " failed" } else { "" }
+            )
         });
         self.run(process, step);
     }
@@ -310,7 +315,9 @@ fn broken(what: &str) -> StoreError {
 fn digest(number: usize, value: &Value) -> [u64; 3] {
     let of = |record: Option<&Record>| match record {
         Some(r) => {
-            let native = r.native.map_or(0, |n| n.token.wrapping_add(n.renew_count << 48));
+            let native = r
+                .native
+                .map_or(0, |n| n.token.wrapping_add(n.renew_count << 48));
             native ^ r.expires_at.0.cast_unsigned().rotate_left(17)
         }
         None => 1,
@@ -330,7 +337,11 @@ fn words(body: &Body) -> String {
         Body::Write(write) => {
             let more = match write {
                 Write::Acquire(g) | Write::TakeOver(g, _) => {
-                    format!("by {} until {}", short(&g.attempt.to_string()), g.expires_at.0)
+                    format!(
+                        "by {} until {}",
+                        short(&g.attempt.to_string()),
+                        g.expires_at.0
+                    )
                 }
                 Write::Renew { expires_at, .. } => format!("until {}", expires_at.0),
                 _ => String::new(),
@@ -339,7 +350,9 @@ fn words(body: &Body) -> String {
         }
         Body::Read(key, consistency) => format!("read {key} {consistency:?}"),
         Body::List => "list".into(),
-        Body::Foreign(ForeignWrite::Put { key, expires_ms, .. }) => {
+        Body::Foreign(ForeignWrite::Put {
+            key, expires_ms, ..
+        }) => {
             format!("F# put {key} until {expires_ms}")
         }
         Body::Foreign(ForeignWrite::Delete { key, .. }) => format!("F# delete {key}"),

@@ -12,7 +12,7 @@ use leasehold::{Lease, LeaseId, LockClient, Loss, LostSignal};
 use super::clock::ProcessClock;
 use super::coverage::Fault;
 use super::random::Rng;
-use super::service::{ForeignWrite, millis};
+use super::service::{ForeignWrite, foreign_owner, millis};
 use super::shape::{CALL_TIMEOUT, MILLI, Nanos};
 use super::wire::{Body, Value, Wire};
 use super::world::{Event, Notice, Shared};
@@ -73,21 +73,33 @@ impl Script {
     }
 
     /// Runs a call and checks that it ends within its bound.
-    async fn timed<T>(&self, name: &'static str, bound: Duration, call: impl Future<Output = T>) -> T {
+    async fn timed<T>(
+        &self,
+        name: &'static str,
+        bound: Duration,
+        call: impl Future<Output = T>,
+    ) -> T {
         let disturbances = || self.world.lock().processes[self.process].disturbances;
         let (before, started) = (disturbances(), self.clock.elapsed());
         let value = call.await;
         let took = self.clock.elapsed().since(started);
         if took > bound + GRAIN && disturbances() == before {
             let mut world = self.world.lock();
-            let text = format!("p{}: {name} took {took:?}, its bound is {bound:?}", self.process);
+            let text = format!(
+                "p{}: {name} took {took:?}, its bound is {bound:?}",
+                self.process
+            );
             world.service.violations.push(("bound", text));
         }
         value
     }
 
     /// Runs a call, or, in some of the cases, a part of it: then its future is dropped.
-    async fn perhaps<T>(&self, drop_after: Option<Duration>, call: impl Future<Output = T>) -> Option<T> {
+    async fn perhaps<T>(
+        &self,
+        drop_after: Option<Duration>,
+        call: impl Future<Output = T>,
+    ) -> Option<T> {
         let Some(after) = drop_after else {
             return Some(call.await);
         };
@@ -235,7 +247,11 @@ impl Script {
 
     fn holds(&self, more: bool) {
         let holds = &mut self.world.lock().processes[self.process].holds;
-        *holds = if more { *holds + 1 } else { holds.saturating_sub(1) };
+        *holds = if more {
+            *holds + 1
+        } else {
+            holds.saturating_sub(1)
+        };
     }
 
     fn now(&self) -> Nanos {
@@ -253,7 +269,14 @@ impl Script {
             .rposition(|g| g.attempt == Some(id.attempt()) && g.token == token);
         if let Some(place) = place {
             let at = world.now + delay;
-            world.enter(at, Event::Register { index, place, token });
+            world.enter(
+                at,
+                Event::Register {
+                    index,
+                    place,
+                    token,
+                },
+            );
         }
     }
 
@@ -333,7 +356,7 @@ impl ForeignScript {
             let until_ms = now_ms + lease;
             let put = ForeignWrite::Put {
                 key: key.clone(),
-                owner: format!("f{owner:x}"),
+                owner: foreign_owner(owner),
                 expires_ms: until_ms,
                 now_ms,
             };
@@ -356,7 +379,7 @@ impl ForeignScript {
             world.lock().notices.push(Notice::ForeignDone { owner });
             world.lock().processes[process].holds -= 1;
             if self.rng.chance(70) {
-                let owner = format!("f{owner:x}");
+                let owner = foreign_owner(owner);
                 self.ask(ForeignWrite::Delete { key, owner }).await;
             }
         }

@@ -37,7 +37,11 @@ pub(super) enum Event {
     /// An answer reaches its process.
     Answer(usize),
     /// A holder's write reaches the fenced register.
-    Register { index: usize, place: usize, token: u64 },
+    Register {
+        index: usize,
+        place: usize,
+        token: u64,
+    },
     /// Something happens to a process.
     Trouble(usize),
     /// A process runs again.
@@ -265,7 +269,10 @@ impl World {
                 let taken = self.service.register(index, place, token);
                 let numbers = [index as u64, token, u64::from(taken)];
                 self.trace.note(at, "register", numbers, || {
-                    format!("k{index} grant {place}: {}", if taken { "taken" } else { "refused" })
+                    format!(
+                        "k{index} grant {place}: {}",
+                        if taken { "taken" } else { "refused" }
+                    )
                 });
             }
             Event::Trouble(process) => self.trouble(process, &mut step),
@@ -428,12 +435,20 @@ impl World {
         let fault = self.rng.pick(&[
             Fault::Stop,
             Fault::Stop,
-            if machine { Fault::MachinePause } else { Fault::Suspend },
+            if machine {
+                Fault::MachinePause
+            } else {
+                Fault::Suspend
+            },
             Fault::Suspend,
             Fault::Crash,
             Fault::WallForward,
             // Where pauses show up in the wall clock only, it must not be set back.
-            if machine { Fault::MachinePause } else { Fault::WallBack },
+            if machine {
+                Fault::MachinePause
+            } else {
+                Fault::WallBack
+            },
         ]);
         let lease = u64::try_from(self.shape.lease.as_nanos()).unwrap_or(SECOND);
         let length = match self.rng.below(3) {
@@ -443,10 +458,12 @@ impl World {
         };
         self.met(process, fault);
         let now = self.now;
-        self.trace
-            .note(now, "trouble", [process as u64, fault as u64, length], || {
-                format!("p{process}: {fault:?} for {} ms", length / MILLI)
-            });
+        self.trace.note(
+            now,
+            "trouble",
+            [process as u64, fault as u64, length],
+            || format!("p{process}: {fault:?} for {} ms", length / MILLI),
+        );
         let foreign = self.shape.processes[process].foreign;
         let p = &mut self.processes[process];
         p.disturbances += 1;
@@ -495,8 +512,9 @@ impl World {
         }
         let was = std::mem::replace(&mut p.still, Still::Running);
         p.disturbed_at = now;
-        self.trace
-            .note(now, "resume", [process as u64, 0, 0], || format!("p{process}"));
+        self.trace.note(now, "resume", [process as u64, 0, 0], || {
+            format!("p{process}")
+        });
         if was != Still::Stopped {
             // Timers have stood still: they come late, by the rest of a nap at most.
             for slot in 0..self.timers.len() {
@@ -526,8 +544,9 @@ impl World {
     pub(super) fn started(&mut self, process: usize) {
         self.processes[process].still = Still::Running;
         let now = self.now;
-        self.trace
-            .note(now, "start", [process as u64, 0, 0], || format!("p{process}"));
+        self.trace.note(now, "start", [process as u64, 0, 0], || {
+            format!("p{process}")
+        });
     }
 
     fn sweep(&mut self) {
@@ -542,7 +561,8 @@ impl World {
         for process in 0..self.processes.len() {
             self.met(process, Fault::Deleted);
         }
-        self.trace
-            .note(self.now, "ttl", [index as u64, 0, 0], || format!("k{index}"));
+        self.trace.note(self.now, "ttl", [index as u64, 0, 0], || {
+            format!("k{index}")
+        });
     }
 }
