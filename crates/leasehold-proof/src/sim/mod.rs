@@ -26,3 +26,21 @@ mod workload;
 mod world;
 
 pub(crate) use self::report::main;
+
+#[cfg(test)]
+mod tests {
+    use super::driver::run;
+
+    #[test]
+    fn a_seed_replays_identically_also_beside_others() {
+        let hash = |seed| run(seed, 10, false).expect("runs").hash;
+        let alone: Vec<u64> = (0..12).map(hash).collect();
+        let threads: Vec<_> = (0..12)
+            .map(|seed| std::thread::spawn(move || hash(seed)))
+            .collect();
+        for (seed, thread) in threads.into_iter().enumerate() {
+            assert_eq!(thread.join().expect("runs"), alone[seed], "seed {seed}");
+        }
+        assert_ne!(alone[0], alone[1]);
+    }
+}

@@ -233,6 +233,9 @@ fn say(totals: &Totals, took: f64, order: &Order) -> anyhow::Result<()> {
     println!();
     for (seed, rule, text) in &totals.failed {
         println!("VIOLATION of {rule}, seed {seed}: {text}");
+        if let Some((_, found)) = regressions::SEEDS.iter().find(|(named, _)| named == seed) {
+            println!("  a named seed; it once found: {found}");
+        }
     }
     if let Some((seed, ..)) = totals.failed.first() {
         println!(
