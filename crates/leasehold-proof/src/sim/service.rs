@@ -44,6 +44,8 @@ pub(super) struct Granted {
     pub(super) ends_ms: i64,
     /// Whether a caller was given its token.
     visible: bool,
+    /// Whether it was released: nothing may revive it.
+    released: bool,
 }
 
 /// A key, its record, its past and its grants.
@@ -176,11 +178,21 @@ impl Service {
                 expires_ms: record.expires_at.0,
                 ends_ms,
                 visible: false,
+                released: false,
             }),
             Write::Renew { .. } => {
                 if let Some(last) = slot.grants.last_mut() {
                     last.expires_ms = last.expires_ms.max(record.expires_at.0);
                     last.ends_ms = ends_ms;
+                    if last.released {
+                        let text = format!("{write:?} revived a grant that was released");
+                        self.violations.push(("S4", text));
+                    }
+                }
+            }
+            Write::Release { .. } => {
+                if let Some(last) = slot.grants.last_mut() {
+                    last.released = true;
                 }
             }
             _ => {}
@@ -213,6 +225,7 @@ impl Service {
                     expires_ms: *expires_ms,
                     ends_ms: *expires_ms,
                     visible: false,
+                    released: false,
                 });
                 let record = Record {
                     key: key.clone(),
