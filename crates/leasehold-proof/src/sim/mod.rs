@@ -11,6 +11,20 @@
 //! - `driver`: runs a seed, judges S1, S5, S6, L1, L2 and the bounds of calls;
 //! - `coverage`, `report`: what was met, and what is printed.
 
+//! # Determinism
+//!
+//! The runtimes have no timers and no threads, every `select!` of the library is `biased`, nothing
+//! here iterates over a hash map, and labels are given (the default one shows a pid). One thing of
+//! the operating system process could leak in: tokio drops the tasks of a crashed runtime in an
+//! order that depends on a global counter; see `World::tidy_timers`. A part of the seeds runs twice
+//! in every run, and any difference fails it.
+//!
+//! # What is not simulated
+//!
+//! The wire format (DynamoDB's expressions are held to `apply` by the contract suite), tables with
+//! many pages, credentials, panics in the work of `run`, and `shutdown`. Wall clocks that go back
+//! within a machine pause: nothing is promised then.
+
 mod clock;
 mod coverage;
 mod driver;
