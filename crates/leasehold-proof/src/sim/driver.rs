@@ -370,7 +370,7 @@ impl Driver {
             let world = &mut *world;
             world.now = world.now.max(end);
             world.still();
-            world.service.judge_next_life();
+            world.service.judge_next_life(world.now);
             for process in &mut world.processes {
                 process.still = Still::Dead;
                 process.incarnation += 1;

@@ -342,7 +342,8 @@ impl Service {
 
     /// S2 in the next life of the records: whoever creates one again after its TTL, with the
     /// smallest seed that is let through, still gets a larger token.
-    pub(super) fn judge_next_life(&mut self) {
+    pub(super) fn judge_next_life(&mut self, now: Nanos) {
+        let time_s = self.time_ms(now).div_euclid(1_000);
         if !self.next_life {
             return;
         }
@@ -352,6 +353,8 @@ impl Service {
             let (Some(largest), Some(ttl)) = (largest.max(), record.ttl_seconds) else {
                 continue;
             };
+            // A TTL in the past, by a wall clock behind, deletes it now at the earliest.
+            let ttl = ttl.max(time_s);
             let smallest = ttl.saturating_mul(1_000) - millis(SEED_TOLERANCE);
             if u64::try_from(smallest).unwrap_or(0) < largest {
                 let text = format!(
