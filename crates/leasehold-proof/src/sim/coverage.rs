@@ -1,0 +1,182 @@
+//! Which fault has met which phase of the protocol.
+//!
+//! Invariant: a run of CI size fails when a fault never met a phase in which it can happen: a
+//! simulation that injects nothing proves nothing.
+
+/// What goes wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fault {
+    /// The request never arrives; the caller is told so at once, or after the store's own bound.
+    RequestLost,
+    /// It is applied, the connection breaks before the answer.
+    AnswerLost,
+    /// It is applied, and no answer comes until the store's own bound.
+    NoAnswer,
+    /// It arrives much later, perhaps after its caller was told that it is lost.
+    LateRequest,
+    /// The answer takes its time.
+    LateAnswer,
+    /// 5xx before it was applied.
+    ErrorBefore,
+    /// 5xx after it was applied.
+    ErrorAfter,
+    Throttle,
+    /// TransactionConflict.
+    Conflict,
+    /// Applied twice; the first answer counts.
+    Duplicate,
+    /// Applied twice; the second answer counts.
+    DuplicateAnswered,
+    /// An eventually consistent read shows an older record than the last.
+    Stale,
+    /// The record is deleted by TTL while a request is on its way.
+    Deleted,
+    /// The process does not run; its clocks do (SIGSTOP).
+    Stop,
+    /// The host sleeps: clocks run, timers do not.
+    Suspend,
+    /// The virtual machine is paused: only the wall clock shows it.
+    MachinePause,
+    /// The process dies, and another starts in its place.
+    Crash,
+    /// The wall clock is stepped forward.
+    WallForward,
+    /// The wall clock is stepped back.
+    WallBack,
+    /// The future of a call is dropped.
+    Cancel,
+}
+
+/// Every fault, in the order of the table.
+pub(super) const FAULTS: [Fault; 20] = [
+    Fault::RequestLost,
+    Fault::AnswerLost,
+    Fault::NoAnswer,
+    Fault::LateRequest,
+    Fault::LateAnswer,
+    Fault::ErrorBefore,
+    Fault::ErrorAfter,
+    Fault::Throttle,
+    Fault::Conflict,
+    Fault::Duplicate,
+    Fault::DuplicateAnswered,
+    Fault::Stale,
+    Fault::Deleted,
+    Fault::Stop,
+    Fault::Suspend,
+    Fault::MachinePause,
+    Fault::Crash,
+    Fault::WallForward,
+    Fault::WallBack,
+    Fault::Cancel,
+];
+
+/// What the protocol was doing: which request is on its way, or none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    Acquire,
+    TakeOver,
+    Renew,
+    Release,
+    /// The release of an acquisition that nobody waits for any more.
+    GiveBack,
+    Withdraw,
+    /// The last renewal of a lease that is handed on.
+    Detach,
+    /// A look at a held key.
+    Look,
+    /// A strongly consistent read: adopt, inspect.
+    Read,
+    List,
+    /// A lease is held, nothing is on its way.
+    Hold,
+    /// Nothing.
+    Rest,
+}
+
+/// Every phase, in the order of the table.
+pub(super) const PHASES: [Phase; 12] = [
+    Phase::Acquire,
+    Phase::TakeOver,
+    Phase::Renew,
+    Phase::Release,
+    Phase::GiveBack,
+    Phase::Withdraw,
+    Phase::Detach,
+    Phase::Look,
+    Phase::Read,
+    Phase::List,
+    Phase::Hold,
+    Phase::Rest,
+];
+
+/// Phases in which a request is on its way.
+pub(super) const IN_FLIGHT: usize = 10;
+
+impl Fault {
+    /// Whether it can happen in a phase.
+    pub(super) fn applies(self, phase: Phase) -> bool {
+        let at_rest = matches!(phase, Phase::Hold | Phase::Rest);
+        let reads = matches!(phase, Phase::Look | Phase::Read | Phase::List);
+        match self {
+            Fault::Conflict | Fault::Duplicate | Fault::DuplicateAnswered | Fault::ErrorAfter => {
+                !at_rest && !reads
+            }
+            Fault::Stale => phase == Phase::Look,
+            // Withdrawals and reads of deleted records are too rare to ask for.
+            Fault::Deleted => matches!(phase, Phase::Acquire | Phase::TakeOver | Phase::Look),
+            Fault::Stop
+            | Fault::Suspend
+            | Fault::MachinePause
+            | Fault::Crash
+            | Fault::WallForward
+            | Fault::WallBack => true,
+            // A dropped call leaves; releases and hand-overs go on without their caller.
+            Fault::Cancel => phase != Phase::Rest && phase != Phase::List,
+            _ => !at_rest,
+        }
+    }
+}
+
+/// How often each fault has met each phase.
+#[derive(Clone, Debug)]
+pub(super) struct Coverage([[u64; PHASES.len()]; FAULTS.len()]);
+
+impl Default for Coverage {
+    fn default() -> Self {
+        Coverage([[0; PHASES.len()]; FAULTS.len()])
+    }
+}
+
+impl Coverage {
+    pub(super) fn met(&mut self, fault: Fault, phase: Phase) {
+        self.0[fault as usize][phase as usize] += 1;
+    }
+
+    pub(super) fn add(&mut self, other: &Coverage) {
+        for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
+            for (mine, theirs) in mine.iter_mut().zip(theirs) {
+                *mine += theirs;
+            }
+        }
+    }
+
+    pub(super) fn count(&self, fault: Fault, phase: Phase) -> u64 {
+        self.0[fault as usize][phase as usize]
+    }
+
+    /// All faults injected.
+    pub(super) fn total(&self) -> u64 {
+        self.0.iter().flatten().sum()
+    }
+
+    /// Pairs that can meet and have not.
+    pub(super) fn missing(&self) -> Vec<(Fault, Phase)> {
+        let pairs = FAULTS
+            .iter()
+            .flat_map(|fault| PHASES.iter().map(move |phase| (*fault, *phase)));
+        pairs
+            .filter(|(fault, phase)| fault.applies(*phase) && self.count(*fault, *phase) == 0)
+            .collect()
+    }
+}

@@ -1,0 +1,69 @@
+//! The executor of one simulated process: a tokio runtime without timers and without threads.
+//!
+//! It runs when the world says so, until all of its tasks wait; a process that is stopped is
+//! simply not run, and a crash drops the runtime with everything in it, without a word to anyone.
+//! Tokio's current-thread scheduler is deterministic when it is woken from one thread, and no
+//! `select!` of the library draws lots (all are `biased`).
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Waker};
+
+use tokio::runtime::{Builder, Runtime};
+
+/// What the runtime's idle hook and the waiting driver share.
+#[derive(Debug, Default)]
+struct Idle {
+    reached: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+/// One process's executor.
+#[derive(Debug)]
+pub(super) struct Host {
+    runtime: Runtime,
+    idle: Arc<Idle>,
+}
+
+impl Host {
+    pub(super) fn new() -> anyhow::Result<Host> {
+        let idle = Arc::new(Idle::default());
+        let hook = idle.clone();
+        let runtime = Builder::new_current_thread()
+            .on_thread_park(move || {
+                // No task is ready: the process is idle.
+                hook.reached.store(true, Ordering::Relaxed);
+                let waker = hook.waker.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(waker) = &*waker {
+                    waker.wake_by_ref();
+                }
+            })
+            .build()?;
+        Ok(Host { runtime, idle })
+    }
+
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        drop(self.runtime.spawn(task));
+    }
+
+    /// Runs the process until all of its tasks wait.
+    pub(super) fn run_until_idle(&self) {
+        self.idle.reached.store(false, Ordering::Relaxed);
+        self.runtime.block_on(poll_fn(|context| {
+            if self.idle.reached.load(Ordering::Relaxed) {
+                return Poll::Ready(());
+            }
+            let mut waker = self
+                .idle
+                .waker
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            match &mut *waker {
+                Some(known) => known.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
+            Poll::Pending
+        }));
+    }
+}

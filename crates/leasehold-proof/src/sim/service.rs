@@ -1,0 +1,410 @@
+//! The simulated service: records, its clock, old reads, TTL; and the ledger that judges it.
+//!
+//! Conditional writes are carried out by the library's own [`apply`]; the ledger judges them
+//! without it. Invariants checked here: no write of one grant changes another's record, except a
+//! take-over of exactly what it saw (S4); visible tokens grow from grant to grant (S2); the fenced
+//! register takes nothing older than it has (S3).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use leasehold::protocol::attempt::{AttemptId, SEED_TOLERANCE};
+use leasehold::protocol::record::{Native, Record, State};
+use leasehold::protocol::time::ServiceTime;
+use leasehold::protocol::write::{Write, apply};
+use leasehold::store::Outcome;
+
+use super::random::Rng;
+use super::shape::{MILLI, Nanos, SECOND, Shape};
+
+/// What an F# client sends.
+#[derive(Clone, Debug)]
+pub(super) enum ForeignWrite {
+    /// PutItem, if the record is missing or expired by the client's own clock.
+    Put {
+        key: String,
+        owner: String,
+        expires_ms: i64,
+        now_ms: i64,
+    },
+    /// DeleteItem, if the record is its own.
+    Delete { key: String, owner: String },
+}
+
+/// One grant, as the service made it.
+#[derive(Clone, Debug)]
+pub(super) struct Granted {
+    /// `None`: of an F# client.
+    pub(super) attempt: Option<AttemptId>,
+    pub(super) token: u64,
+    pub(super) at: Nanos,
+    /// The largest expiry that was stored for it.
+    pub(super) expires_ms: i64,
+    /// A lease after the last write that was applied for it, in service time.
+    pub(super) ends_ms: i64,
+    /// Whether a caller was given its token.
+    visible: bool,
+    /// Whether it was released: nothing may revive it.
+    released: bool,
+}
+
+/// A key, its record, its past and its grants.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) key: String,
+    pub(super) record: Option<Record>,
+    /// What it was, until when.
+    past: VecDeque<(Nanos, Option<Record>)>,
+    pub(super) grants: Vec<Granted>,
+    /// No visible token may be smaller: the last of an earlier life of the record.
+    floor: u64,
+    /// The newest grant that has written to the fenced register, and its token.
+    register: Option<(usize, u64)>,
+}
+
+/// The service.
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) slots: Vec<Slot>,
+    /// What was found wrong, taken by the driver.
+    pub(super) violations: Vec<(&'static str, String)>,
+    /// F# owners whose lock another F# client has taken by its own clock. Between two of them it is
+    /// what their library gives.
+    pub(super) deposed: Vec<u64>,
+    start_ms: i64,
+    tokens: bool,
+    next_life: bool,
+}
+
+impl Service {
+    pub(super) fn new(shape: &Shape, rng: &mut Rng) -> Service {
+        let promises = shape.promises();
+        let retention_ms = millis(shape.retention);
+        // Before the world began the record may have lived and been deleted, R after its last use;
+        // its tokens were seeded with the same tolerance.
+        let floor = if promises.next_life {
+            shape.start_ms - retention_ms + millis(SEED_TOLERANCE)
+        } else {
+            0
+        };
+        let slots = (0..shape.keys).map(|number| {
+            let key = format!("k{number}");
+            Slot {
+                record: first_record(&key, shape, rng),
+                key,
+                past: VecDeque::new(),
+                grants: Vec::new(),
+                floor: u64::try_from(floor).unwrap_or(0),
+                register: None,
+            }
+        });
+        Service {
+            slots: slots.collect(),
+            violations: Vec::new(),
+            deposed: Vec::new(),
+            start_ms: shape.start_ms,
+            tokens: promises.tokens,
+            next_life: promises.next_life,
+        }
+    }
+
+    /// True service time, Unix milliseconds.
+    pub(super) fn time_ms(&self, now: Nanos) -> i64 {
+        self.start_ms + (now / MILLI).cast_signed()
+    }
+
+    pub(super) fn index(&self, key: &str) -> usize {
+        let found = self.slots.iter().position(|slot| slot.key == key);
+        found.unwrap_or(0)
+    }
+
+    /// The record as an eventually consistent read sees it that is `age` behind.
+    pub(super) fn read(&self, key: &str, now: Nanos, age: Nanos) -> (Option<Record>, bool) {
+        let slot = &self.slots[self.index(key)];
+        let moment = now.saturating_sub(age);
+        match slot.past.iter().find(|(until, _)| *until > moment) {
+            Some((_, old)) => (old.clone(), true),
+            None => (slot.record.clone(), false),
+        }
+    }
+
+    /// Carries out one of our writes.
+    pub(super) fn write(&mut self, now: Nanos, write: &Write) -> Outcome {
+        let index = self.index(write.key());
+        let before = self.slots[index].record.clone();
+        let Ok(after) = apply(before.as_ref(), write) else {
+            return Outcome::Refused(before);
+        };
+        self.judge(before.as_ref(), write);
+        self.enter(now, index, write, after.as_ref());
+        self.replace(now, index, after.clone());
+        Outcome::Applied(after)
+    }
+
+    /// S4: who may change what, said a second time.
+    fn judge(&mut self, before: Option<&Record>, write: &Write) {
+        let owner = before.and_then(|record| record.owner.as_deref());
+        let legal = match (write, owner) {
+            (Write::Acquire(_), owner) => owner.is_none(),
+            (Write::TakeOver(_, seen), Some(_)) => {
+                before.is_some_and(|record| record.state() == State::Granted(seen.clone()))
+            }
+            (
+                Write::Renew { attempt, .. }
+                | Write::Release { attempt, .. }
+                | Write::Withdraw { attempt, .. },
+                Some(owner),
+            ) => attempt.to_string() == owner,
+            (_, None) => false,
+        };
+        if !legal {
+            let text = format!("{write:?} changed a record of {owner:?}");
+            self.violations.push(("S4", text));
+        }
+    }
+
+    fn enter(&mut self, now: Nanos, index: usize, write: &Write, after: Option<&Record>) {
+        let time_ms = self.time_ms(now);
+        let slot = &mut self.slots[index];
+        let (Some(record), Some(native)) = (after, after.and_then(|r| r.native)) else {
+            return;
+        };
+        let ends_ms = time_ms + millis(native.lease);
+        match write {
+            Write::Acquire(grant) | Write::TakeOver(grant, _) => slot.grants.push(Granted {
+                attempt: Some(grant.attempt),
+                token: native.token,
+                at: now,
+                expires_ms: record.expires_at.0,
+                ends_ms,
+                visible: false,
+                released: false,
+            }),
+            Write::Renew { .. } => {
+                if let Some(last) = slot.grants.last_mut() {
+                    last.expires_ms = last.expires_ms.max(record.expires_at.0);
+                    last.ends_ms = ends_ms;
+                    if last.released {
+                        let text = format!("{write:?} revived a grant that was released");
+                        self.violations.push(("S4", text));
+                    }
+                }
+            }
+            Write::Release { .. } => {
+                if let Some(last) = slot.grants.last_mut() {
+                    last.released = true;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Carries out an F# client's request; whether its condition held.
+    pub(super) fn foreign(&mut self, now: Nanos, write: &ForeignWrite) -> bool {
+        match write {
+            ForeignWrite::Put {
+                key,
+                owner,
+                expires_ms,
+                now_ms,
+            } => {
+                let index = self.index(key);
+                let slot = &mut self.slots[index];
+                let free = slot.record.as_ref();
+                if free.is_some_and(|record| *now_ms <= record.expires_at.0) {
+                    return false;
+                }
+                if let Some(old) = free.filter(|record| record.native.is_none()) {
+                    self.deposed
+                        .extend(old.owner.as_deref().and_then(foreign_number));
+                }
+                slot.grants.push(Granted {
+                    attempt: None,
+                    token: 0,
+                    at: now,
+                    expires_ms: *expires_ms,
+                    ends_ms: *expires_ms,
+                    visible: false,
+                    released: false,
+                });
+                let record = Record {
+                    key: key.clone(),
+                    owner: Some(owner.clone()),
+                    expires_at: ServiceTime(*expires_ms),
+                    native: None,
+                    ttl_seconds: Some(expires_ms.div_euclid(1_000)),
+                    holder: None,
+                    acquired_at: None,
+                    data: None,
+                    holder_is_dead: false,
+                };
+                self.replace(now, index, Some(record));
+                true
+            }
+            ForeignWrite::Delete { key, owner } => {
+                let index = self.index(key);
+                let record = self.slots[index].record.as_ref();
+                let ours = record.is_some_and(|r| r.owner.as_ref() == Some(owner));
+                if ours {
+                    self.replace(now, index, None);
+                }
+                ours
+            }
+        }
+    }
+
+    /// Deletes a record whose TTL has passed; whether there was one.
+    pub(super) fn expire(&mut self, now: Nanos, index: usize) -> bool {
+        let time_s = self.time_ms(now).div_euclid(1_000);
+        let due = self.slots[index].record.as_ref().is_some_and(|record| {
+            // The F# library's own TTL leaves no room for its clients' clocks; that is between them
+            // and the service. Here it is late by the pad and the rounding.
+            let room = if record.native.is_none() { 3 } else { 0 };
+            record
+                .ttl_seconds
+                .is_some_and(|ttl| time_s > ttl.saturating_add(room))
+        });
+        if due {
+            self.replace(now, index, None);
+        }
+        due
+    }
+
+    fn replace(&mut self, now: Nanos, index: usize, record: Option<Record>) {
+        let slot = &mut self.slots[index];
+        let old = std::mem::replace(&mut slot.record, record);
+        slot.past.push_back((now, old));
+        while slot
+            .past
+            .front()
+            .is_some_and(|(until, _)| until + 5 * SECOND < now)
+        {
+            slot.past.pop_front();
+        }
+    }
+
+    /// A caller was given a token: S2. Gives the grant's place in the order of grants.
+    pub(super) fn show(&mut self, key: &str, attempt: AttemptId, token: u64) -> Option<usize> {
+        let index = self.index(key);
+        let slot = &mut self.slots[index];
+        let place = slot
+            .grants
+            .iter()
+            .rposition(|g| g.attempt == Some(attempt) && g.token == token)?;
+        let first_time = !std::mem::replace(&mut slot.grants[place].visible, true);
+        if !(self.tokens && first_time) {
+            return Some(place);
+        }
+        for (other, grant) in slot.grants.iter().enumerate().filter(|(_, g)| g.visible) {
+            let ordered = match other.cmp(&place) {
+                std::cmp::Ordering::Less => grant.token < token,
+                std::cmp::Ordering::Equal => true,
+                std::cmp::Ordering::Greater => grant.token > token,
+            };
+            if !ordered {
+                let text = format!(
+                    "{key}: grant {place} has token {token}, grant {other} has {}",
+                    grant.token
+                );
+                self.violations.push(("S2", text));
+            }
+        }
+        if token <= slot.floor {
+            let text = format!(
+                "{key}: token {token} is not above {}, which the record had before it was deleted",
+                slot.floor
+            );
+            self.violations.push(("S2", text));
+        }
+        Some(place)
+    }
+
+    /// A holder's write reaches the fenced register: S3.
+    pub(super) fn register(&mut self, index: usize, place: usize, token: u64) -> bool {
+        let slot = &mut self.slots[index];
+        let accepted = slot.register.is_none_or(|(_, newest)| newest <= token);
+        if !accepted {
+            return false;
+        }
+        if let Some((newest, _)) = slot.register
+            && newest > place
+            && self.tokens
+        {
+            let text = format!(
+                "{}: the register took a write of grant {place} after grant {newest}",
+                slot.key
+            );
+            self.violations.push(("S3", text));
+        }
+        slot.register = Some((place, token));
+        true
+    }
+
+    /// S2 in the next life of the records: whoever creates one again after its TTL, with the
+    /// smallest seed that is let through, still gets a larger token.
+    pub(super) fn judge_next_life(&mut self, now: Nanos) {
+        let time_s = self.time_ms(now).div_euclid(1_000);
+        if !self.next_life {
+            return;
+        }
+        for slot in &self.slots {
+            let Some(record) = &slot.record else { continue };
+            let largest = slot.grants.iter().filter(|g| g.visible).map(|g| g.token);
+            let (Some(largest), Some(ttl)) = (largest.max(), record.ttl_seconds) else {
+                continue;
+            };
+            // A TTL in the past, by a wall clock behind, deletes it now at the earliest.
+            let ttl = ttl.max(time_s);
+            let smallest = ttl.saturating_mul(1_000) - millis(SEED_TOLERANCE);
+            if u64::try_from(smallest).unwrap_or(0) < largest {
+                let text = format!(
+                    "{}: the record may be deleted at {ttl} s and start again at {smallest}, but {largest} was given out",
+                    slot.key
+                );
+                self.violations.push(("S2", text));
+            }
+        }
+    }
+}
+
+/// What the key looks like when the world begins.
+fn first_record(key: &str, shape: &Shape, rng: &mut Rng) -> Option<Record> {
+    let kind = rng.below(10);
+    let past_ms = rng.within(1_000, 80_000_000).cast_signed();
+    let ahead_ms = rng.around(4_000);
+    if kind < 5 {
+        return None;
+    }
+    let held = kind >= 8;
+    let expires_ms = if held { shape.start_ms + ahead_ms } else { 0 };
+    let used_ms = (shape.start_ms - past_ms).max(expires_ms);
+    Some(Record {
+        key: key.to_owned(),
+        owner: held.then(|| "11111111-1111-4111-8111-111111111111".to_owned()),
+        expires_at: ServiceTime(expires_ms),
+        native: Some(Native {
+            token: u64::try_from(shape.start_ms - past_ms).unwrap_or(0),
+            lease: shape.lease,
+            renew_count: 3,
+        }),
+        ttl_seconds: Some((used_ms + millis(shape.retention)).div_euclid(1_000) + 1),
+        holder: None,
+        acquired_at: None,
+        data: None,
+        holder_is_dead: false,
+    })
+}
+
+/// How an F# client of this world names its grant.
+pub(super) fn foreign_owner(number: u64) -> String {
+    format!("f{number:x}")
+}
+
+fn foreign_number(owner: &str) -> Option<u64> {
+    u64::from_str_radix(owner.strip_prefix('f')?, 16).ok()
+}
+
+/// Whole milliseconds.
+pub(super) fn millis(d: Duration) -> i64 {
+    i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,501 @@
+//! Requests on their way: what the network and the service do to each, and the `Store` that the
+//! library sees.
+//!
+//! A request belongs to the world from the moment it is sent: it arrives, once, twice or never,
+//! whether or not somebody still waits for it. Every call ends within the store's own bound.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use leasehold::Effect;
+use leasehold::protocol::record::Record;
+use leasehold::protocol::time::Stamp;
+use leasehold::protocol::write::Write;
+use leasehold::store::{
+    Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind, Units,
+};
+
+use super::coverage::{Fault, Phase};
+use super::service::ForeignWrite;
+use super::shape::{CHECK_DELAY_MAX, MILLI, Nanos, SECOND};
+use super::world::{Event, Shared, Step, World};
+
+/// What is asked.
+#[derive(Debug)]
+pub(super) enum Body {
+    Write(Write),
+    Read(String, Consistency),
+    List,
+    Foreign(ForeignWrite),
+}
+
+/// What is answered.
+#[derive(Debug)]
+pub(super) enum Value {
+    Write(Outcome),
+    Read(Option<Record>),
+    List(Vec<Record>),
+    Foreign(bool),
+}
+
+type Answer = Result<Reply<Value>, StoreError>;
+
+/// One request.
+#[derive(Debug)]
+pub(super) struct Request {
+    process: usize,
+    incarnation: u32,
+    body: Body,
+    phase: Phase,
+    fault: Option<Fault>,
+    /// When the store gives up on it.
+    bound: Nanos,
+    back: Nanos,
+    /// Age of what a read shows.
+    age: Nanos,
+    answer: Option<Answer>,
+    answered: bool,
+    waker: Option<Waker>,
+}
+
+impl World {
+    /// A process sends a request.
+    fn send(&mut self, process: usize, body: Body) -> usize {
+        let number = self.requests.len();
+        let phase = self.phase_of(&body);
+        let bound = self.now + self.shape.request_bound;
+        let there = self.latency();
+        let back = self.latency();
+        let arrival = self.now + there;
+        let fault = self.draw_fault(phase);
+        let mut request = Request {
+            process,
+            incarnation: self.processes[process].incarnation,
+            body,
+            phase,
+            fault,
+            bound,
+            back,
+            age: 0,
+            answer: None,
+            answered: false,
+            waker: None,
+        };
+        if matches!(request.body, Body::Read(_, Consistency::Eventual)) && self.rng.chance(60) {
+            request.age = self.rng.below(self.shape.staleness + 1);
+        }
+        if let Some(fault) = fault {
+            self.coverage.met(fault, phase);
+        }
+        match fault {
+            Some(Fault::RequestLost) => {
+                let after = if self.rng.chance(50) {
+                    there + back
+                } else {
+                    Nanos::MAX / 4
+                };
+                request.answer = Some(Err(broken("the connection was reset")));
+                self.enter((self.now + after).min(bound), Event::Answer(number));
+            }
+            Some(Fault::LateRequest) => {
+                let late = self.rng.within(SECOND / 2, 45 * SECOND);
+                self.enter(arrival + late, Event::Arrive(number));
+                self.enter(bound, Event::Answer(number));
+            }
+            _ => self.enter(arrival, Event::Arrive(number)),
+        }
+        let numbers = [process as u64, phase as u64, fault.map_or(99, |f| f as u64)];
+        self.trace.note(self.now, "send", numbers, || {
+            let trouble = fault.map_or(String::new(), |f| format!("  !! {f:?}"));
+            format!("p{process} #{number} {}{trouble}", words(&request.body))
+        });
+        self.processes[process].in_flight[phase as usize] += 1;
+        self.requests.push(request);
+        number
+    }
+
+    fn phase_of(&self, body: &Body) -> Phase {
+        match body {
+            Body::Write(Write::Acquire(_)) | Body::Foreign(ForeignWrite::Put { .. }) => {
+                Phase::Acquire
+            }
+            Body::Write(Write::TakeOver(..)) => Phase::TakeOver,
+            Body::Write(Write::Renew {
+                bound_to_process: false,
+                ..
+            }) => Phase::Detach,
+            Body::Write(Write::Renew { .. }) => Phase::Renew,
+            Body::Write(Write::Release { token: None, .. }) => Phase::GiveBack,
+            Body::Write(Write::Release { .. }) | Body::Foreign(ForeignWrite::Delete { .. }) => {
+                Phase::Release
+            }
+            Body::Write(Write::Withdraw { .. }) => Phase::Withdraw,
+            Body::Read(_, Consistency::Eventual) => Phase::Look,
+            Body::Read(..) => Phase::Read,
+            Body::List => Phase::List,
+        }
+    }
+
+    fn draw_fault(&mut self, phase: Phase) -> Option<Fault> {
+        if self.calm || !self.rng.rarely(self.shape.weather.request) {
+            return None;
+        }
+        let fault = self.rng.pick(&[
+            Fault::RequestLost,
+            Fault::AnswerLost,
+            Fault::NoAnswer,
+            Fault::LateRequest,
+            Fault::LateAnswer,
+            Fault::ErrorBefore,
+            Fault::ErrorAfter,
+            Fault::Throttle,
+            Fault::Conflict,
+            Fault::Duplicate,
+            Fault::DuplicateAnswered,
+        ]);
+        fault.applies(phase).then_some(fault)
+    }
+
+    fn latency(&mut self) -> Nanos {
+        let usual = self.shape.latency;
+        let half = self.rng.within(usual / 2, usual);
+        // One in fifty takes much longer, as networks do.
+        if self.rng.chance(2) { half * 10 } else { half }
+    }
+
+    /// The `Date` of one of the service's hosts.
+    fn stamp(&mut self) -> Option<Stamp> {
+        let hosts = self.shape.hosts_ms.len() as u64;
+        let host = self.rng.below(hosts) as usize;
+        if self.shape.dateless {
+            return None;
+        }
+        let ms = self.service.time_ms(self.now) + self.shape.hosts_ms[host];
+        Some(Stamp::WholeSeconds(ms.div_euclid(1_000)))
+    }
+
+    fn refused(&mut self, kind: StoreErrorKind, effect: Effect, what: &str) -> StoreError {
+        let mut error = StoreError::new(kind, effect, what);
+        error.stamp = self.stamp();
+        error
+    }
+
+    /// A request reaches the service.
+    pub(super) fn arrive(&mut self, number: usize) {
+        let fault = self.requests[number].fault;
+        let back = self.requests[number].back;
+        let answer = match fault {
+            Some(Fault::ErrorBefore) => Err(self.refused(
+                StoreErrorKind::Unavailable,
+                Effect::Unknown,
+                "500, before it was applied",
+            )),
+            Some(Fault::Throttle) => {
+                Err(self.refused(StoreErrorKind::Throttled, Effect::NotApplied, "throttled"))
+            }
+            Some(Fault::Conflict) => Err(self.refused(
+                StoreErrorKind::Conflict,
+                Effect::NotApplied,
+                "TransactionConflict",
+            )),
+            _ => self.carry_out(number),
+        };
+        let mut at = self.now + back;
+        match fault {
+            Some(Fault::AnswerLost) => {
+                self.requests[number].answer = Some(Err(broken("the answer was lost")));
+            }
+            Some(Fault::NoAnswer) => at = Nanos::MAX / 4,
+            Some(Fault::ErrorAfter) => {
+                let error = self.refused(
+                    StoreErrorKind::Unavailable,
+                    Effect::Unknown,
+                    "500, after it was applied",
+                );
+                self.requests[number].answer = Some(Err(error));
+            }
+            Some(Fault::LateAnswer) => {
+                self.requests[number].answer = Some(answer);
+                at += self.rng.within(100 * MILLI, 12 * SECOND);
+            }
+            Some(Fault::Duplicate) => {
+                self.requests[number].answer = Some(answer);
+                let later = self.rng.within(MILLI, 20 * SECOND);
+                self.enter(self.now + later, Event::Again(number));
+            }
+            Some(Fault::DuplicateAnswered) => {
+                // The first answer gets lost inside of the service.
+                let later = self.rng.within(0, 2 * SECOND);
+                self.enter(self.now + later, Event::Again(number));
+                at = Nanos::MAX / 4;
+            }
+            _ => self.requests[number].answer = Some(answer),
+        }
+        let bound = self.requests[number].bound;
+        self.enter(at.min(bound), Event::Answer(number));
+    }
+
+    /// The service carries out a request once more.
+    pub(super) fn again(&mut self, number: usize) {
+        let answer = self.carry_out(number);
+        if self.requests[number].fault == Some(Fault::DuplicateAnswered) {
+            self.requests[number].answer = Some(answer);
+            let at = self.now + self.requests[number].back;
+            self.enter(at, Event::Answer(number));
+        }
+    }
+
+    fn carry_out(&mut self, number: usize) -> Answer {
+        let stamp = self.stamp();
+        let now = self.now;
+        let request = &self.requests[number];
+        let (process, phase, age) = (request.process, request.phase, request.age);
+        let mut stale = false;
+        let value = match &request.body {
+            Body::Write(write) => Value::Write(self.service.write(now, write)),
+            Body::Read(key, _) => {
+                let (record, old) = self.service.read(key, now, age);
+                stale = old;
+                Value::Read(record)
+            }
+            Body::List => {
+                let records = self.service.slots.iter().filter_map(|s| s.record.clone());
+                Value::List(records.collect())
+            }
+            Body::Foreign(write) => Value::Foreign(self.service.foreign(now, write)),
+        };
+        if stale {
+            self.coverage.met(Fault::Stale, phase);
+        }
+        let numbers = digest(number, &value);
+        self.trace.note(now, "service", numbers, || {
+            format!("p{process} #{number} {}", outcome(&value))
+        });
+        Ok(Reply {
+            value,
+            stamp,
+            units: Units::default(),
+        })
+    }
+
+    /// An answer reaches its process, or the store gives up.
+    pub(super) fn answer(&mut self, number: usize, step: &mut Step) {
+        let now = self.now;
+        let request = &mut self.requests[number];
+        let (process, phase) = (request.process, request.phase);
+        if request.answered || request.incarnation != self.processes[process].incarnation {
+            return;
+        }
+        request.answered = true;
+        request
+            .answer
+            .get_or_insert_with(|| Err(broken("no answer within the store's own bound")));
+        step.waker = request.waker.take();
+        let failed = matches!(request.answer, Some(Err(_)));
+        self.processes[process].in_flight[phase as usize] -= 1;
+        let numbers = [process as u64, number as u64, u64::from(failed)];
+        self.trace.note(now, "answer", numbers, || {
+            format!(
+                "p{process} #{number}{}",
+                if failed { " failed" } else { "" }
+            )
+        });
+        self.run(process, step);
+    }
+}
+
+fn broken(what: &str) -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, Effect::Unknown, what)
+}
+
+/// What the trace's hash takes in of an answer.
+fn digest(number: usize, value: &Value) -> [u64; 3] {
+    let of = |record: Option<&Record>| match record {
+        Some(r) => {
+            let native = r
+                .native
+                .map_or(0, |n| n.token.wrapping_add(n.renew_count << 48));
+            native ^ r.expires_at.0.cast_unsigned().rotate_left(17)
+        }
+        None => 1,
+    };
+    let (kind, what) = match value {
+        Value::Write(Outcome::Applied(record)) => (1, of(record.as_ref())),
+        Value::Write(Outcome::Refused(record)) => (2, of(record.as_ref())),
+        Value::Read(record) => (3, of(record.as_ref())),
+        Value::List(records) => (4, records.len() as u64),
+        Value::Foreign(done) => (5, u64::from(*done)),
+    };
+    [number as u64, kind, what]
+}
+
+fn words(body: &Body) -> String {
+    match body {
+        Body::Write(write) => {
+            let more = match write {
+                Write::Acquire(g) | Write::TakeOver(g, _) => {
+                    format!(
+                        "by {} until {}",
+                        short(&g.attempt.to_string()),
+                        g.expires_at.0
+                    )
+                }
+                Write::Renew { expires_at, .. } => format!("until {}", expires_at.0),
+                _ => String::new(),
+            };
+            format!("{} {} {more}", write.operation(), write.key())
+        }
+        Body::Read(key, consistency) => format!("read {key} {consistency:?}"),
+        Body::List => "list".into(),
+        Body::Foreign(ForeignWrite::Put {
+            key, expires_ms, ..
+        }) => {
+            format!("F# put {key} until {expires_ms}")
+        }
+        Body::Foreign(ForeignWrite::Delete { key, .. }) => format!("F# delete {key}"),
+    }
+}
+
+fn outcome(value: &Value) -> String {
+    let record = |r: &Option<Record>| match r {
+        None => "no record".to_owned(),
+        Some(r) => format!(
+            "{} holds until {}, token {:?}, count {:?}",
+            r.owner.as_deref().map_or("nobody", short),
+            r.expires_at.0,
+            r.token(),
+            r.native.map(|n| n.renew_count)
+        ),
+    };
+    match value {
+        Value::Write(Outcome::Applied(r)) => format!("applied: {}", record(r)),
+        Value::Write(Outcome::Refused(r)) => format!("refused: {}", record(r)),
+        Value::Read(r) => format!("shows: {}", record(r)),
+        Value::List(r) => format!("lists {}", r.len()),
+        Value::Foreign(done) => format!("F#: {}", if *done { "done" } else { "refused" }),
+    }
+}
+
+fn short(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
+}
+
+/// The service as one process reaches it.
+#[derive(Clone, Debug)]
+pub(super) struct Wire {
+    pub(super) world: Shared,
+    pub(super) process: usize,
+}
+
+impl Wire {
+    /// Sends a request and waits for its answer.
+    pub(super) async fn ask(&self, body: Body) -> Answer {
+        let number = self.world.lock().send(self.process, body);
+        Waiting { wire: self, number }.await
+    }
+}
+
+struct Waiting<'a> {
+    wire: &'a Wire,
+    number: usize,
+}
+
+impl Future for Waiting<'_> {
+    type Output = Answer;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
+        let mut world = self.wire.world.lock();
+        let request = &mut world.requests[self.number];
+        if request.answered {
+            let gone = || Err(broken("answered before"));
+            return Poll::Ready(request.answer.take().unwrap_or_else(gone));
+        }
+        request.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let waker = self.wire.world.lock().requests[self.number].waker.take();
+        // Outside of the lock: it may be the last handle of a task.
+        drop(waker);
+    }
+}
+
+fn odd() -> StoreError {
+    StoreError::new(
+        StoreErrorKind::Other,
+        Effect::Unknown,
+        "an answer to another question",
+    )
+}
+
+#[async_trait]
+impl Store for Wire {
+    fn describe(&self) -> String {
+        "simulated table".into()
+    }
+
+    fn hints(&self) -> Hints {
+        Hints {
+            pad: Duration::from_secs(1),
+            check_delay: Duration::from_millis(100),
+            check_delay_max: CHECK_DELAY_MAX,
+        }
+    }
+
+    async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
+        let reply = self.ask(Body::Write(write)).await?;
+        match reply.value {
+            Value::Write(value) => Ok(Reply {
+                value,
+                stamp: reply.stamp,
+                units: reply.units,
+            }),
+            _ => Err(odd()),
+        }
+    }
+
+    async fn read(
+        &self,
+        key: &str,
+        consistency: Consistency,
+    ) -> Result<Reply<Option<Record>>, StoreError> {
+        let reply = self.ask(Body::Read(key.to_owned(), consistency)).await?;
+        match reply.value {
+            Value::Read(value) => Ok(Reply {
+                value,
+                stamp: reply.stamp,
+                units: reply.units,
+            }),
+            _ => Err(odd()),
+        }
+    }
+
+    async fn list(&self, _after: Option<String>) -> Result<Reply<Page>, StoreError> {
+        let reply = self.ask(Body::List).await?;
+        match reply.value {
+            Value::List(records) => Ok(Reply {
+                value: Page {
+                    records: records.into_iter().map(Ok).collect(),
+                    next: None,
+                },
+                stamp: reply.stamp,
+                units: reply.units,
+            }),
+            _ => Err(odd()),
+        }
+    }
+}
+
+/// A store that is shared by the client of one process.
+pub(super) fn store(world: &Shared, process: usize) -> Arc<Wire> {
+    Arc::new(Wire {
+        world: world.clone(),
+        process,
+    })
+}

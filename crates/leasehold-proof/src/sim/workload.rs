@@ -1,0 +1,403 @@
+//! What the processes do: the public calls of the library, in every order and with every ending.
+//!
+//! A script checks its own calls: none takes longer than its bound (S5 and S1 are the driver's).
+//! Calls during which the process stood still are not measured.
+
+use std::time::Duration;
+
+use leasehold::clock::Clock;
+use leasehold::store::Reply;
+use leasehold::{Lease, LeaseId, LockClient, Loss, LostSignal};
+
+use super::clock::ProcessClock;
+use super::coverage::Fault;
+use super::random::Rng;
+use super::service::{ForeignWrite, foreign_owner, millis};
+use super::shape::{CALL_TIMEOUT, MILLI, Nanos};
+use super::wire::{Body, Value, Wire};
+use super::world::{Event, Notice, Shared};
+
+/// More than any request time-out of the policies here.
+const REQUEST: Duration = Duration::from_millis(1_600);
+/// Clocks have a grain.
+const GRAIN: Duration = Duration::from_millis(2);
+
+/// One process of ours at work.
+pub(super) struct Script {
+    pub(super) world: Shared,
+    pub(super) process: usize,
+    pub(super) clock: ProcessClock,
+    pub(super) locks: LockClient,
+    pub(super) rng: Rng,
+}
+
+impl Script {
+    /// Works until the world ends.
+    pub(super) async fn work(mut self) {
+        loop {
+            let idle = self.rng.within(0, 2_000);
+            self.sleep(Duration::from_millis(idle)).await;
+            let key = self.key();
+            match self.rng.below(100) {
+                0..25 => self.try_once(&key).await,
+                25..62 => self.wait_for(&key).await,
+                62..78 => self.run_under(&key).await,
+                78..92 => self.take_up().await,
+                92..96 => {
+                    let bound = CALL_TIMEOUT + REQUEST;
+                    let locks = self.locks.clone();
+                    drop(self.timed("inspect", bound, locks.inspect(&key)).await);
+                }
+                _ => {
+                    let mut lister = self.locks.list();
+                    drop(
+                        self.timed("list", CALL_TIMEOUT * 2, lister.next_page())
+                            .await,
+                    );
+                }
+            }
+        }
+    }
+
+    fn key(&mut self) -> String {
+        let keys = self.world.lock().shape.keys as u64;
+        format!("k{}", self.rng.below(keys))
+    }
+
+    async fn sleep(&self, by: Duration) {
+        self.clock.sleep_until(self.clock.elapsed().plus(by)).await;
+    }
+
+    fn lease_ms(&self) -> u64 {
+        millis(self.locks.policy().lease()).unsigned_abs()
+    }
+
+    /// Runs a call and checks that it ends within its bound.
+    async fn timed<T>(
+        &self,
+        name: &'static str,
+        bound: Duration,
+        call: impl Future<Output = T>,
+    ) -> T {
+        let disturbances = || self.world.lock().processes[self.process].disturbances;
+        let (before, started) = (disturbances(), self.clock.elapsed());
+        let value = call.await;
+        let took = self.clock.elapsed().since(started);
+        if took > bound + GRAIN && disturbances() == before {
+            let mut world = self.world.lock();
+            let text = format!(
+                "p{}: {name} took {took:?}, its bound is {bound:?}",
+                self.process
+            );
+            world.service.violations.push(("bound", text));
+        }
+        value
+    }
+
+    /// Runs a call, or, in some of the cases, a part of it: then its future is dropped.
+    async fn perhaps<T>(
+        &self,
+        drop_after: Option<Duration>,
+        call: impl Future<Output = T>,
+    ) -> Option<T> {
+        let Some(after) = drop_after else {
+            return Some(call.await);
+        };
+        tokio::select! {
+            biased;
+            value = call => Some(value),
+            () = self.sleep(after) => {
+                let mut world = self.world.lock();
+                world.met(self.process, Fault::Cancel);
+                let now = world.now;
+                world.trace.note(now, "cancel", [self.process as u64, 0, 0], || format!("p{}", self.process));
+                None
+            }
+        }
+    }
+
+    fn patience(&mut self) -> Option<Duration> {
+        match self.rng.below(10) {
+            0 | 1 => Some(Duration::from_millis(self.rng.within(0, 60))),
+            2 => Some(Duration::from_millis(self.rng.within(0, 4_000))),
+            _ => None,
+        }
+    }
+
+    async fn try_once(&mut self, key: &str) {
+        let (called, patience) = (self.now(), self.patience());
+        let locks = self.locks.clone();
+        let call = self.timed("try_acquire", CALL_TIMEOUT, locks.try_acquire(key));
+        if let Some(Ok(answer)) = self.perhaps(patience, call).await
+            && let Some(lease) = answer.acquired()
+        {
+            self.granted(&lease.signal(), called, false);
+            self.hold(lease).await;
+        }
+    }
+
+    async fn wait_for(&mut self, key: &str) {
+        let (called, patience) = (self.now(), self.patience());
+        let wait = Duration::from_millis(self.rng.within(200, 15_000));
+        let locks = self.locks.clone();
+        let Ok(request) = locks.lock(key) else { return };
+        let call = self.timed("acquire", wait, request.wait(wait).acquire());
+        if let Some(Ok(lease)) = self.perhaps(patience, call).await {
+            self.granted(&lease.signal(), called, false);
+            self.hold(lease).await;
+        }
+    }
+
+    async fn run_under(&mut self, key: &str) {
+        let (called, patience) = (self.now(), self.patience());
+        let work = Duration::from_millis(self.rng.within(1, self.lease_ms() * 2));
+        let delay = self.rng.below(3_000) * MILLI;
+        let wait = Duration::from_secs(4);
+        let locks = self.locks.clone();
+        let Ok(request) = locks.lock(key) else { return };
+        let this = &*self;
+        let call = request.wait(wait).run(|scope| {
+            let signal = scope.signal();
+            this.granted(&signal, called, false);
+            async move {
+                this.sleep(work / 2).await;
+                this.write_register(&signal, delay);
+                this.sleep(work / 2).await;
+            }
+        });
+        // The work, the release of it; or what is left when the lease is lost.
+        let bound = wait + work + CALL_TIMEOUT + REQUEST * 2;
+        let call = this.timed("run", bound, call);
+        drop(this.perhaps(patience, call).await);
+    }
+
+    /// Adopts or releases a lease that somebody has detached.
+    async fn take_up(&mut self) {
+        let mail = self.world.lock().mail.pop();
+        let Some(Ok(id)) = mail.map(|text| text.parse::<LeaseId>()) else {
+            return;
+        };
+        let (called, patience) = (self.now(), self.patience());
+        let locks = self.locks.clone();
+        if self.rng.chance(30) {
+            let call = self.timed("release by id", CALL_TIMEOUT + REQUEST, locks.release(&id));
+            drop(self.perhaps(patience, call).await);
+            return;
+        }
+        let call = self.timed("adopt", (CALL_TIMEOUT + REQUEST) * 2, locks.adopt(&id));
+        if let Some(Ok(lease)) = self.perhaps(patience, call).await {
+            self.granted(&lease.signal(), called, true);
+            self.hold(lease).await;
+        }
+    }
+
+    /// Works under a lease, and lets go of it in one way or another.
+    async fn hold(&mut self, lease: Lease) {
+        self.holds(true);
+        self.work_under(&lease).await;
+        let patience = self.patience();
+        let settled = CALL_TIMEOUT + REQUEST * 2;
+        match self.rng.below(10) {
+            0..5 => {
+                let call = self.timed("release", settled, lease.release());
+                drop(self.perhaps(patience, call).await);
+            }
+            5..7 => drop(lease),
+            _ => {
+                let call = self.timed("detach", REQUEST * 4, lease.detach());
+                if let Some(Ok(id)) = self.perhaps(patience, call).await {
+                    self.world.lock().mail.push(id.to_string());
+                }
+            }
+        }
+        self.holds(false);
+    }
+
+    async fn work_under(&mut self, lease: &Lease) {
+        let end = self.rng.within(0, self.lease_ms() * 3);
+        let end = self.clock.elapsed().plus(Duration::from_millis(end));
+        while self.clock.elapsed() < end {
+            let step = Duration::from_millis(self.rng.within(10, 1_500));
+            tokio::select! {
+                biased;
+                _ = lease.lost() => {
+                    // Some writers do not look; the register does.
+                    let delay = self.rng.below(4_000) * MILLI;
+                    self.write_register(&lease.signal(), delay);
+                    return;
+                }
+                () = self.sleep(step) => {}
+            }
+            if lease.is_held() || self.rng.chance(20) {
+                let delay = self.rng.below(1 + self.lease_ms()) * MILLI;
+                self.write_register(&lease.signal(), delay);
+            }
+            if self.rng.chance(25) {
+                let (patience, bound) = (self.patience(), self.lease_bound());
+                let call = self.timed("renew", bound, lease.renew());
+                drop(self.perhaps(patience, call).await);
+            }
+        }
+    }
+
+    /// `renew` ends within the lease; an adopted lease may be longer than ours.
+    fn lease_bound(&self) -> Duration {
+        self.locks.policy().lease() * 2
+    }
+
+    fn holds(&self, more: bool) {
+        let holds = &mut self.world.lock().processes[self.process].holds;
+        *holds = if more {
+            *holds + 1
+        } else {
+            holds.saturating_sub(1)
+        };
+    }
+
+    fn now(&self) -> Nanos {
+        self.world.lock().now
+    }
+
+    fn write_register(&self, signal: &LostSignal, delay: Nanos) {
+        let id = signal.id();
+        let token = id.token().stored();
+        let mut world = self.world.lock();
+        let index = world.service.index(id.key().as_str());
+        let grants = &world.service.slots[index].grants;
+        let place = grants
+            .iter()
+            .rposition(|g| g.attempt == Some(id.attempt()) && g.token == token);
+        if let Some(place) = place {
+            let at = world.now + delay;
+            world.enter(
+                at,
+                Event::Register {
+                    index,
+                    place,
+                    token,
+                },
+            );
+        }
+    }
+
+    /// Tells the driver of a grant, and watches for its loss.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a task of the simulated process, which ends with it"
+    )]
+    fn granted(&self, signal: &LostSignal, called: Nanos, adopted: bool) {
+        let id = signal.id().clone();
+        let token = id.token().stored();
+        let left = signal.remaining();
+        {
+            let mut world = self.world.lock();
+            world.acquisitions += 1;
+            let place = world.service.show(id.key().as_str(), id.attempt(), token);
+            let index = world.service.index(id.key().as_str());
+            let grant = place.map(|place| world.service.slots[index].grants[place].clone());
+            let now = world.now;
+            let numbers = [self.process as u64, token, place.unwrap_or(0) as u64];
+            world.trace.note(now, "granted", numbers, || {
+                let verb = if adopted { "adopted" } else { "got" };
+                format!("p{} {verb} {} token {token}", self.process, id.key())
+            });
+            world.notices.push(Notice::Granted {
+                process: self.process,
+                place,
+                grant,
+                called,
+                adopted,
+                left,
+                signal: signal.clone(),
+            });
+        }
+        let (world, process, signal) = (self.world.clone(), self.process, signal.clone());
+        let lead_ms = millis(self.locks.policy().lost_lead());
+        drop(tokio::spawn(async move {
+            let loss = signal.lost().await;
+            let expired = matches!(loss, Loss::Expired { .. });
+            let mut world = world.lock();
+            let now = world.now;
+            let numbers = [process as u64, token, u64::from(expired)];
+            world.trace.note(now, "lost", numbers, || {
+                format!("p{process} {}: {loss}", signal.id().key())
+            });
+            world.notices.push(Notice::Lost {
+                attempt: signal.id().attempt(),
+                token,
+                expired,
+                lead_ms,
+                process,
+            });
+        }));
+    }
+}
+
+/// One client of FSharp.DynamoDbLock at work: PutItem, DeleteItem, its own wall clock, no renewal.
+pub(super) struct ForeignScript {
+    pub(super) wire: Wire,
+    pub(super) clock: ProcessClock,
+    pub(super) rng: Rng,
+}
+
+impl ForeignScript {
+    /// Works until the world ends.
+    pub(super) async fn work(mut self) {
+        let (world, process) = (self.wire.world.clone(), self.wire.process);
+        loop {
+            self.sleep(200, 2_500).await;
+            let (keys, lease) = {
+                let world = world.lock();
+                (world.shape.keys as u64, millis(world.shape.lease))
+            };
+            let key = format!("k{}", self.rng.below(keys));
+            let owner = self.rng.bits();
+            let now_ms = self.clock.wall_unix_ms();
+            let until_ms = now_ms + lease;
+            let put = ForeignWrite::Put {
+                key: key.clone(),
+                owner: foreign_owner(owner),
+                expires_ms: until_ms,
+                now_ms,
+            };
+            if !self.ask(put).await {
+                continue;
+            }
+            {
+                let mut world = world.lock();
+                world.acquisitions += 1;
+                let index = world.service.index(&key);
+                world.notices.push(Notice::ForeignHeld {
+                    process,
+                    index,
+                    owner,
+                    until_ms,
+                });
+                world.processes[process].holds += 1;
+            }
+            self.sleep(0, lease.unsigned_abs() * 3 / 2).await;
+            world.lock().notices.push(Notice::ForeignDone { owner });
+            world.lock().processes[process].holds -= 1;
+            if self.rng.chance(70) {
+                let owner = foreign_owner(owner);
+                self.ask(ForeignWrite::Delete { key, owner }).await;
+            }
+        }
+    }
+
+    async fn sleep(&mut self, least_ms: u64, most_ms: u64) {
+        let by = Duration::from_millis(self.rng.within(least_ms, most_ms));
+        self.clock.sleep_until(self.clock.elapsed().plus(by)).await;
+    }
+
+    async fn ask(&self, write: ForeignWrite) -> bool {
+        let answer = self.wire.ask(Body::Foreign(write)).await;
+        matches!(
+            answer,
+            Ok(Reply {
+                value: Value::Foreign(true),
+                ..
+            })
+        )
+    }
+}
