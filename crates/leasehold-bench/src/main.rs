@@ -6,16 +6,16 @@
 //!
 //! What they share: [`stopwatch`] is the only place that reads a clock, [`stats`] turns times into
 //! quantiles, [`table`] prints, [`place`] says where files and programs are, [`dynamodb`] makes
-//! clients and tables, [`floor`] is what raw requests take, [`proxy`] stands between any client and
+//! clients and tables, [`floor`] is what raw requests take, [`count`] stands between any client and
 //! the service and counts, [`peers`] installs and starts other people's locks.
 
 mod command;
+mod count;
 mod cycle;
 mod dynamodb;
 mod floor;
 mod peers;
 mod place;
-mod proxy;
 mod sqlite;
 mod stats;
 mod stopwatch;

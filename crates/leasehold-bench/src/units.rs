@@ -1,6 +1,6 @@
 //! What an uncontended cycle and a refused try cost in requests and units, ours and our peers'.
 //!
-//! Everybody goes through the same counting [`proxy`](crate::proxy). Each cycle is counted twice:
+//! Everybody goes through the same counting [`proxy`](crate::count). Each cycle is counted twice:
 //! on a key that was never locked and on one that was, since some leave a record behind. For a
 //! refused try another client, which does not go through the proxy, holds the lock. Peers run with
 //! their documented settings; where one has no try that does not wait, the nearest to it is used,
@@ -12,10 +12,10 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use leasehold::store::dynamodb::DynamoDbStore;
 use leasehold::{LockClient, TryAcquire};
 
+use crate::count::{Counted, Counts};
 use crate::cycle::cycle;
 use crate::floor::{Answers, Floor};
 use crate::peers::Peer;
-use crate::proxy::{Counts, Proxy};
 use crate::{dynamodb, place, table};
 
 const KEY: &str = "customer/42";
@@ -42,7 +42,7 @@ pub(crate) fn run() -> Result<()> {
 
 async fn measure() -> Result<Vec<Vec<String>>> {
     let endpoint = place::endpoint()?;
-    let proxy = Proxy::start(&endpoint).await?;
+    let proxy = Counted::start(&endpoint).await?;
     let mut report = Report::default();
     ours(&mut report, &proxy, &endpoint).await?;
     raw(&mut report, &proxy, &endpoint).await?;
@@ -71,7 +71,7 @@ impl Report {
 const NEW: &str = "cycle, new key";
 const USED: &str = "cycle, key used before";
 
-async fn ours(report: &mut Report, proxy: &Proxy, endpoint: &str) -> Result<()> {
+async fn ours(report: &mut Report, proxy: &Counted, endpoint: &str) -> Result<()> {
     const NAME: &str = "leasehold";
     let direct = dynamodb::client(endpoint);
     let table = dynamodb::table_name("units-ours");
@@ -96,7 +96,7 @@ async fn ours(report: &mut Report, proxy: &Proxy, endpoint: &str) -> Result<()> 
 }
 
 /// Raw requests: those of our floor, and those of FSharp.DynamoDbLock.
-async fn raw(report: &mut Report, proxy: &Proxy, endpoint: &str) -> Result<()> {
+async fn raw(report: &mut Report, proxy: &Counted, endpoint: &str) -> Result<()> {
     let direct = dynamodb::client(endpoint);
     let table = dynamodb::table_name("units-raw");
     dynamodb::create(&direct, &table, "LockKey").await?;
@@ -181,7 +181,7 @@ impl FSharp {
     }
 }
 
-async fn node(report: &mut Report, proxy: &Proxy, endpoint: &str) -> Result<()> {
+async fn node(report: &mut Report, proxy: &Counted, endpoint: &str) -> Result<()> {
     const NAME: &str = "npm dynamodb-lock-client 0.7.3";
     let peer = Peer::node().await?;
     let direct = dynamodb::client(endpoint);
@@ -201,7 +201,7 @@ async fn node(report: &mut Report, proxy: &Proxy, endpoint: &str) -> Result<()> 
     dynamodb::delete(&direct, &table).await
 }
 
-async fn python(report: &mut Report, proxy: &Proxy, endpoint: &str) -> Result<()> {
+async fn python(report: &mut Report, proxy: &Counted, endpoint: &str) -> Result<()> {
     const NAME: &str = "PyPI python-dynamodb-lock 0.9.1";
     let peer = Peer::python().await?;
     let direct = dynamodb::client(endpoint);

@@ -64,8 +64,9 @@
 //! its time driver enabled.
 
 pub mod clock;
-pub mod protocol;
 pub mod store;
+
+pub use leasehold_protocol as protocol;
 
 mod acquire;
 mod client;

@@ -9,17 +9,30 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 
 /// A request or an answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Message {
+pub struct Message {
     start_line: String,
     headers: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
+    /// Its body, whole.
+    pub body: Vec<u8>,
 }
 
 impl Message {
+    /// An answer that no service gave.
+    pub fn answer(status: u16, headers: &[(&str, &str)], body: Vec<u8>) -> Message {
+        let mut message = Message {
+            start_line: format!("HTTP/1.1 {status} Made up"),
+            headers: headers
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            body: Vec::new(),
+        };
+        message.set_body(body);
+        message
+    }
+
     /// Reads the next message; `None` when the connection ends before one begins.
-    pub(super) async fn read(
-        reader: &mut (impl AsyncBufRead + Unpin + Send),
-    ) -> Result<Option<Message>> {
+    pub async fn read(reader: &mut (impl AsyncBufRead + Unpin + Send)) -> Result<Option<Message>> {
         let mut reader = reader.take(MAX_HEAD_BYTES as u64);
         let mut lines = Vec::new();
         loop {
@@ -81,21 +94,27 @@ impl Message {
         Ok(length)
     }
 
+    /// `UpdateItem` of `X-Amz-Target: DynamoDB_20120810.UpdateItem`; `None` for anything else.
+    pub fn operation(&self) -> Option<&str> {
+        self.header("x-amz-target")?.rsplit('.').next()
+    }
+
     /// The value of the first header of this name.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
             .find(|(header, _)| header.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())
     }
 
-    pub(super) fn remove_header(&mut self, name: &str) {
+    /// Removes all headers of this name.
+    pub fn remove_header(&mut self, name: &str) {
         self.headers
             .retain(|(header, _)| !header.eq_ignore_ascii_case(name));
     }
 
     /// The status of an answer; `None` for requests.
-    pub(super) fn status(&self) -> Option<u16> {
+    pub fn status(&self) -> Option<u16> {
         self.start_line
             .strip_prefix("HTTP/1.1 ")?
             .split(' ')
@@ -104,7 +123,8 @@ impl Message {
             .ok()
     }
 
-    pub(super) fn set_body(&mut self, body: Vec<u8>) {
+    /// Sets the body and its length.
+    pub fn set_body(&mut self, body: Vec<u8>) {
         self.remove_header("content-length");
         let length = body.len().to_string();
         self.headers.push(("Content-Length".to_owned(), length));
@@ -112,7 +132,7 @@ impl Message {
     }
 
     /// As it goes over the wire.
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = format!("{}\r\n", self.start_line).into_bytes();
         for (name, value) in &self.headers {
             bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
@@ -124,19 +144,19 @@ impl Message {
 }
 
 #[cfg(test)]
-pub(super) async fn parse(text: &str) -> Result<Option<Message>> {
-    Message::read(&mut text.as_bytes()).await
-}
-
-#[cfg(test)]
 mod tests {
     use super::*;
+
+    async fn parse(text: &str) -> Result<Option<Message>> {
+        Message::read(&mut text.as_bytes()).await
+    }
 
     #[tokio::test]
     async fn messages_survive_a_round_trip() {
         let text = "POST / HTTP/1.1\r\nX-Amz-Target: A.B\r\ncontent-length: 3\r\n\r\nabc";
         let message = parse(text).await.expect("well-formed").expect("one");
         assert_eq!(message.header("x-amz-target"), Some("A.B"));
+        assert_eq!(message.operation(), Some("B"));
         assert_eq!(message.status(), None);
         assert_eq!(String::from_utf8_lossy(&message.bytes()), text);
         let answer = parse("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;

@@ -1,12 +1,17 @@
 //! Counting requests by operation, and the units that they cost.
+//!
+//! [`Counting`] is a rule of the [`leasehold_proxy`]. What it changes: it asks the service to report
+//! the units where a client does not ask, because those who do not ask pay all the same. What cannot
+//! be counted fails the connection, and then [`Counted::take`] fails rather than give a wrong count.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
+use async_trait::async_trait;
+use leasehold_proxy::{Message, Proxy, Reply, Rule, Service};
 use serde_json::Value;
-
-use super::message::Message;
 
 /// The operations that can report their units.
 const METERED: [&str; 10] = [
@@ -30,6 +35,59 @@ const READS: [&str; 5] = [
     "BatchGetItem",
     "TransactGetItems",
 ];
+
+/// A proxy that counts.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    proxy: Proxy,
+    counting: Arc<Counting>,
+}
+
+impl Counted {
+    /// Starts it in front of the service at `http://HOST:PORT`.
+    pub(crate) async fn start(upstream: &str) -> Result<Counted> {
+        let counting = Arc::new(Counting::default());
+        let proxy = Proxy::start(upstream, counting.clone()).await?;
+        Ok(Counted { proxy, counting })
+    }
+
+    /// Where clients connect.
+    pub(crate) fn url(&self) -> &str {
+        self.proxy.url()
+    }
+
+    /// What passed since the last time this was asked. Fails if something passed uncounted.
+    pub(crate) fn take(&self) -> Result<Counts> {
+        let counts = std::mem::take(&mut *self.counting.counts());
+        self.proxy.check().context("its counts are not complete")?;
+        Ok(counts)
+    }
+}
+
+/// Counts what passes.
+#[derive(Debug, Default)]
+pub(crate) struct Counting(Mutex<Counts>);
+
+impl Counting {
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        // Nothing under this lock can leave it half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Rule for Counting {
+    async fn carry(&self, mut request: Message, service: &mut Service) -> Result<Reply> {
+        ask_for_units(&mut request);
+        let Some(answer) = service.ask(&request).await? else {
+            // A kept-alive connection may end at any time; the client tries again or fails, which
+            // its driver reports.
+            return Ok(Reply::Close);
+        };
+        self.counts().add(&request, &answer)?;
+        Ok(Reply::Answer(answer))
+    }
+}
 
 /// What passed.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -62,8 +120,8 @@ impl Counts {
         self.write_units
     }
 
-    pub(super) fn add(&mut self, request: &Message, answer: &Message) -> Result<()> {
-        let operation = operation(request).unwrap_or("other");
+    fn add(&mut self, request: &Message, answer: &Message) -> Result<()> {
+        let operation = request.operation().unwrap_or("other");
         *self.requests.entry(operation.to_owned()).or_default() += 1;
         if !METERED.contains(&operation) {
             return Ok(());
@@ -108,15 +166,13 @@ fn units(reported: Option<&Value>) -> f64 {
     }
 }
 
-/// `UpdateItem` of `X-Amz-Target: DynamoDB_20120810.UpdateItem`.
-fn operation(request: &Message) -> Option<&str> {
-    request.header("x-amz-target")?.rsplit('.').next()
-}
-
 /// Has the service report the units where the client did not ask for it. DynamoDB Local does not
 /// check signatures; against the service itself this would break them.
-pub(super) fn ask_for_units(request: &mut Message) {
-    if !operation(request).is_some_and(|operation| METERED.contains(&operation)) {
+fn ask_for_units(request: &mut Message) {
+    if !request
+        .operation()
+        .is_some_and(|operation| METERED.contains(&operation))
+    {
         return;
     }
     // What is no object is for the service to refuse.
@@ -132,15 +188,19 @@ pub(super) fn ask_for_units(request: &mut Message) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::parse;
     use super::*;
+
+    async fn parse(text: &str) -> Message {
+        let message = Message::read(&mut text.as_bytes()).await;
+        message.expect("well-formed").expect("one")
+    }
 
     async fn request(operation: &str, body: &str) -> Message {
         let text = format!(
             "POST / HTTP/1.1\r\nX-AMZ-TARGET: DynamoDB_20120810.{operation}\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        parse(&text).await.expect("well-formed").expect("one")
+        parse(&text).await
     }
 
     async fn answer(status: u16, body: &str) -> Message {
@@ -148,7 +208,7 @@ mod tests {
             "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        parse(&text).await.expect("well-formed").expect("one")
+        parse(&text).await
     }
 
     async fn counted(exchanges: &[(&str, u16, &str)]) -> Counts {

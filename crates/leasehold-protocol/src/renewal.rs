@@ -196,7 +196,7 @@ mod tests {
     use super::super::token::FencingToken;
     use super::super::write::{Grant, apply};
     use super::*;
-    use crate::protocol::time::{ClockBounds, Elapsed};
+    use crate::time::{ClockBounds, Elapsed};
 
     const LEASE: Duration = Duration::from_secs(20);
 
