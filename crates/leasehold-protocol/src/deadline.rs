@@ -112,6 +112,11 @@ impl Deadline {
         }
     }
 
+    /// The elapsed clock at the send from which it counts.
+    pub fn sent_at(&self) -> Elapsed {
+        self.anchor.elapsed
+    }
+
     /// The later of two deadlines.
     #[must_use]
     pub fn later(self, other: Deadline) -> Deadline {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::attempt::{AttemptId, Granted};
 use super::deadline::{Deadline, Sent, Terms};
 use super::record::{Record, State};
-use super::time::{Reading, ServiceClock, ServiceTime};
+use super::time::{Elapsed, Reading, ServiceClock, ServiceTime};
 use super::write::Write;
 
 /// How a grant ended.
@@ -153,6 +153,16 @@ impl Kept {
         RenewalRefused::Lost(self.ended(record))
     }
 
+    /// When the next renewal is due: a third of the lease after the send of the last one, less up to a
+    /// fifth of it (`jitter` in 0..=1) so that many holders spread out; or earlier, where the grant
+    /// ends before its lease does (its first expiry was published by a clock that is behind), so that
+    /// an answer within `request_timeout` still comes before the loss.
+    pub fn renewal_due(&self, jitter: f64, request_timeout: Duration) -> Elapsed {
+        let interval = (self.terms.lease / 3).mul_f64(1.0 - 0.2 * jitter.clamp(0.0, 1.0));
+        let latest = self.deadline.at.minus(self.terms.margin + request_timeout);
+        self.deadline.sent_at().plus(interval).min(latest)
+    }
+
     /// Ends the grant.
     pub fn release(&self, clock: &ServiceClock, now: Reading) -> Write {
         Write::Release {
@@ -185,18 +195,12 @@ impl Kept {
     }
 }
 
-/// How long after a send the next renewal is due: a third of the lease, less up to a fifth of it
-/// (`jitter` in 0..=1) so that many holders spread out.
-pub fn renewal_interval(lease: Duration, jitter: f64) -> Duration {
-    (lease / 3).mul_f64(1.0 - 0.2 * jitter.clamp(0.0, 1.0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::token::FencingToken;
     use super::super::write::{Grant, apply};
     use super::*;
-    use crate::time::{ClockBounds, Elapsed};
+    use crate::time::ClockBounds;
 
     const LEASE: Duration = Duration::from_secs(20);
 
@@ -289,8 +293,22 @@ mod tests {
     }
 
     #[test]
-    fn the_interval_is_a_third_less_up_to_a_fifth() {
-        assert_eq!(renewal_interval(LEASE, 0.0), LEASE / 3);
-        assert_eq!(renewal_interval(LEASE, 1.0), (LEASE / 3).mul_f64(0.8));
+    fn a_renewal_is_due_after_a_third_less_up_to_a_fifth() {
+        let (kept, _) = kept();
+        let due = |jitter| kept.renewal_due(jitter, Duration::from_secs(2)).0;
+        assert_eq!(due(0.0), LEASE / 3);
+        assert_eq!(due(1.0), (LEASE / 3).mul_f64(0.8));
+    }
+
+    #[test]
+    fn a_grant_that_ends_early_is_renewed_in_time_for_an_answer() {
+        let (mut kept, _) = kept();
+        kept.deadline.at = Elapsed(Duration::from_secs(8));
+        // Margin 1 s and a request of 2 s before its end at 8 s.
+        let due = kept.renewal_due(0.0, Duration::from_secs(2));
+        assert_eq!(due, Elapsed(Duration::from_secs(5)));
+        kept.deadline.at = Elapsed(Duration::from_secs(2));
+        let due = kept.renewal_due(0.0, Duration::from_secs(2));
+        assert_eq!(due, Elapsed::default());
     }
 }

@@ -21,7 +21,7 @@ use crate::identity::LeaseId;
 use crate::lease::{Lease, Loss, ReleaseOutcome};
 use crate::policy::{DropPolicy, Policy};
 use crate::protocol::deadline::{Deadline, Sent};
-use crate::protocol::renewal::{Ended, Kept, RenewalRefused, renewal_interval};
+use crate::protocol::renewal::{Ended, Kept, RenewalRefused};
 use crate::protocol::time::{Elapsed, Reading};
 use crate::protocol::write::Operation;
 use crate::store::{Outcome, StoreError, StoreErrorKind};
@@ -199,7 +199,7 @@ impl Keeper {
         let last_word = LastWord(self.watched.clone());
         let core = self.watched.core.clone();
         if !self.policy.is_manual() {
-            self.schedule(core.clock.elapsed());
+            self.schedule();
         }
         let finish = loop {
             let now = core.clock.reading();
@@ -283,12 +283,12 @@ impl Keeper {
         ));
     }
 
-    fn schedule(&mut self, sent: Elapsed) {
+    fn schedule(&mut self) {
         let jitter = self.watched.core.random.fraction();
         self.next_renewal = if self.policy.is_manual() {
             Elapsed::NEVER
         } else {
-            sent.plus(renewal_interval(self.kept.terms().lease, jitter))
+            self.kept.renewal_due(jitter, self.policy.request_timeout())
         };
     }
 
@@ -329,7 +329,7 @@ impl Keeper {
         let deadline = self.kept.deadline();
         // The guard sees the new deadline; a lease that is lost stays lost.
         self.watched.with_truth(|truth| truth.deadline = deadline);
-        self.schedule(sent);
+        self.schedule();
         match self.waiting.take() {
             // An answer to an older request: the one that was asked for is still to be sent.
             Some((ask, asked)) if sent < asked => {

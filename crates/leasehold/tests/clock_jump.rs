@@ -316,3 +316,21 @@ async fn a_grant_that_comes_too_late_is_given_back_and_says_why() {
     let lease = locks.acquire("k").await.expect("renewed once");
     assert!(lease.remaining() > ms(2_000));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_first_grant_that_is_cut_short_is_renewed_before_it_is_lost() {
+    // Published by a wall clock that is behind, it ends before its lease does; a third of the lease
+    // may be too late for its renewal.
+    let policy = Policy::builder().lease(ms(3_000)).grace(ms(300)).build();
+    let policy = policy.expect("adds up");
+    for behind in [0, 300, 600, 900, 1_200, 2_000] {
+        let world = World::new(false);
+        // The later in its second the service is asked, the less of the grant is left.
+        world.sleep(ms(950)).await;
+        let client = world.client(-behind, policy.clone());
+        let lease = client.acquire("k").await.expect("free");
+        world.sleep(ms(10_000)).await;
+        assert!(lease.is_held(), "{behind} ms behind");
+        assert!(lease.release().await.expect("released").is_released());
+    }
+}
