@@ -65,9 +65,14 @@ impl Choice {
 pub(super) enum Note {
     Nothing,
     /// Attempts before this one are over.
-    Over { attempt: u8 },
+    Over {
+        attempt: u8,
+    },
     /// A lease was given to the caller.
-    Shown { attempt: u8, token: u64 },
+    Shown {
+        attempt: u8,
+        token: u64,
+    },
 }
 
 /// What a step gives besides the client itself.
@@ -98,6 +103,8 @@ impl Output {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Waiting {
     pub(super) tag: u8,
+    /// The true time of the send, which only the checker knows.
+    pub(super) tick: u8,
     pub(super) sent: Reading,
     pub(super) purpose: Purpose,
 }
@@ -105,7 +112,10 @@ pub(super) struct Waiting {
 /// What it was for.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Purpose {
-    Acquire { request: Request, published: ServiceTime },
+    Acquire {
+        request: Request,
+        published: ServiceTime,
+    },
     Read,
     Renew(Sent),
     Release,
@@ -134,11 +144,21 @@ pub(super) enum Lost {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Phase {
     Idle,
-    Acquiring { attempt: Attempt, next: Next },
+    Acquiring {
+        attempt: Attempt,
+        next: Next,
+    },
     /// It was granted a token that cannot be right.
-    Withdrawing { attempt: Attempt, granted: Granted },
+    Withdrawing {
+        attempt: Attempt,
+        granted: Granted,
+    },
     /// The grant was worthless already; it is renewed once before it is handed over.
-    HandingOver { attempt: Attempt, kept: Kept, token: u64 },
+    HandingOver {
+        attempt: Attempt,
+        kept: Kept,
+        token: u64,
+    },
     Holding {
         attempt: Attempt,
         kept: Kept,
@@ -148,7 +168,12 @@ pub(super) enum Phase {
         late: Option<u64>,
     },
     /// The guard has let go.
-    Releasing { attempt: Attempt, kept: Kept, token: u64, late: Option<u64> },
+    Releasing {
+        attempt: Attempt,
+        kept: Kept,
+        token: u64,
+        late: Option<u64>,
+    },
     /// The call is over; what lands late is given back.
     Over {
         attempt: Attempt,
@@ -220,6 +245,19 @@ impl Client {
         u8::try_from(count).unwrap_or(u8::MAX)
     }
 
+    /// The tick of the last send of a request of this kind that is unanswered. Before the next one a
+    /// time-out passes.
+    pub(super) fn last_sent(&self, choice: Choice) -> Option<u8> {
+        let same = |w: &&Waiting| match choice {
+            Choice::Send => matches!(w.purpose, Purpose::Acquire { .. }),
+            Choice::Renew => matches!(w.purpose, Purpose::Renew(_)),
+            Choice::Poll => w.purpose == Purpose::Read,
+            Choice::Release => w.purpose == Purpose::Release,
+            _ => false,
+        };
+        self.waiting.iter().filter(same).map(|w| w.tick).max()
+    }
+
     pub(super) fn unanswered_acquires(&self) -> u8 {
         self.unanswered(|p| matches!(p, Purpose::Acquire { .. }))
     }
@@ -231,16 +269,12 @@ impl Client {
         let may_start = may_send && self.attempts < limits.attempts;
         let none = |purpose: fn(&Purpose) -> bool| self.unanswered(purpose) == 0;
         match choice {
-            Choice::Start => {
-                may_start && matches!(self.phase, Phase::Idle | Phase::Over { .. })
-            }
+            Choice::Start => may_start && matches!(self.phase, Phase::Idle | Phase::Over { .. }),
             Choice::Send => match &self.phase {
                 Phase::Acquiring { next, .. } => {
                     may_send && *next != Next::Poll && self.unanswered_acquires() < shape.open
                 }
-                Phase::Withdrawing { .. } => {
-                    may_send && none(|p| matches!(p, Purpose::Withdraw))
-                }
+                Phase::Withdrawing { .. } => may_send && none(|p| matches!(p, Purpose::Withdraw)),
                 _ => false,
             },
             Choice::Poll => match &self.phase {
@@ -307,25 +341,25 @@ impl Client {
                 self.attempts += 1;
                 self.waiting.clear();
                 let attempt = self.new_attempt(shape);
-                let mut output = self.ask_for_it(attempt, Next::Acquire, now);
+                let mut output = self.ask_for_it(attempt, Next::Acquire, (now, time));
                 output.note = Note::Over {
                     attempt: self.attempts,
                 };
                 output
             }
             (Choice::Send, Phase::Acquiring { attempt, next }) => {
-                self.ask_for_it(attempt, next, now)
+                self.ask_for_it(attempt, next, (now, time))
             }
             (Choice::Send, Phase::Withdrawing { attempt, granted }) => {
                 let write = attempt.withdraw(&granted);
                 self.phase = Phase::Withdrawing { attempt, granted };
-                self.write(Purpose::Withdraw, now, write)
+                self.write(Purpose::Withdraw, (now, time), write)
             }
             (Choice::Poll, phase) => {
                 self.phase = phase;
                 // A new read: the answer to an older one is no longer waited for.
                 self.waiting.retain(|w| w.purpose != Purpose::Read);
-                self.send(Purpose::Read, now, Ask::Read)
+                self.send(Purpose::Read, (now, time), Ask::Read)
             }
             (Choice::GiveUp, phase) => {
                 self.give_up(phase);
@@ -335,7 +369,7 @@ impl Client {
                 let write = self.what_to_give_back(&phase, now);
                 self.phase = phase;
                 match write {
-                    Some(write) => self.write(Purpose::GiveBack, now, write),
+                    Some(write) => self.write(Purpose::GiveBack, (now, time), write),
                     None => Output::NOTHING,
                 }
             }
@@ -348,7 +382,7 @@ impl Client {
                 };
                 self.phase = phase;
                 match renewal {
-                    Some((sent, write)) => self.write(Purpose::Renew(sent), now, write),
+                    Some((sent, write)) => self.write(Purpose::Renew(sent), (now, time), write),
                     None => Output::NOTHING,
                 }
             }
@@ -376,7 +410,7 @@ impl Client {
                     late,
                 };
                 self.waiting.retain(|w| w.purpose != Purpose::Release);
-                self.write(Purpose::Release, now, write)
+                self.write(Purpose::Release, (now, time), write)
             }
             (Choice::Work, mut phase) => {
                 let mut output = Output::NOTHING;
@@ -445,12 +479,12 @@ impl Client {
         )
     }
 
-    fn ask_for_it(&mut self, mut attempt: Attempt, next: Next, now: Reading) -> Output {
+    fn ask_for_it(&mut self, mut attempt: Attempt, next: Next, now: (Reading, u8)) -> Output {
         let (take_over, seen) = match &next {
             Next::TakeOver(what, version) => (Some(what.clone()), *version),
             Next::Acquire | Next::Poll => (None, 0),
         };
-        let (request, write) = attempt.request(take_over, &self.clock, now);
+        let (request, write) = attempt.request(take_over, &self.clock, now.0);
         let published = match &write {
             Write::Acquire(grant) | Write::TakeOver(grant, _) => grant.expires_at,
             _ => ServiceTime(0),
@@ -508,14 +542,19 @@ impl Client {
         }
     }
 
-    fn send(&mut self, purpose: Purpose, sent: Reading, ask: Ask) -> Output {
+    fn send(&mut self, purpose: Purpose, (sent, tick): (Reading, u8), ask: Ask) -> Output {
         let tag = self.requests;
         self.requests += 1;
-        self.waiting.push(Waiting { tag, sent, purpose });
+        self.waiting.push(Waiting {
+            tag,
+            tick,
+            sent,
+            purpose,
+        });
         Output::asks(tag, self.attempts, ask)
     }
 
-    fn write(&mut self, purpose: Purpose, sent: Reading, write: Write) -> Output {
+    fn write(&mut self, purpose: Purpose, sent: (Reading, u8), write: Write) -> Output {
         self.send(purpose, sent, Ask::Write { write, seen: 0 })
     }
 
@@ -548,10 +587,7 @@ impl Client {
             return None;
         };
         let now = self.reading(shape, time);
-        let left = kept
-            .deadline()
-            .at
-            .since(kept.deadline().effective_now(now));
+        let left = kept.deadline().at.since(kept.deadline().effective_now(now));
         (left <= shape.terms.margin).then_some(Breach {
             property: Property::S6,
             how: "less than the margin is left, and the holder was not told",
@@ -575,11 +611,7 @@ impl Client {
             Phase::Holding { lost, worked, .. } => {
                 let renewing = self.unanswered(|p| matches!(p, Purpose::Renew(_))) > 0;
                 let works = shape.register && !worked;
-                spent
-                    && *lost != Lost::No
-                    && !renewing
-                    && !works
-                    && !self.believes(shape, time)
+                spent && *lost != Lost::No && !renewing && !works && !self.believes(shape, time)
             }
             _ => false,
         };

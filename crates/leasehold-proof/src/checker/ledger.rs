@@ -76,9 +76,8 @@ impl Ledger {
 
     /// A client's attempts before `attempt` are over: nothing of them will be shown any more.
     pub(super) fn forget(&mut self, process: u8, attempt: u8) {
-        self.landed.retain(|grant| {
-            grant.author.process != process || grant.author.attempt >= attempt
-        });
+        self.landed
+            .retain(|grant| grant.author.process != process || grant.author.attempt >= attempt);
         self.leases[usize::from(process)] = 0;
         self.prune();
     }
@@ -168,7 +167,13 @@ mod tests {
         // The second may still be shown: both of its neighbours count.
         assert_eq!(ledger.shown.len(), 2);
         ledger.forget(0, 3);
-        assert_eq!(ledger.shown, [Shown { place: 3, token: 12 }]);
+        assert_eq!(
+            ledger.shown,
+            [Shown {
+                place: 3,
+                token: 12
+            }]
+        );
         assert!(ledger.landed.is_empty());
     }
 

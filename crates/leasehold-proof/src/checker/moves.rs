@@ -56,16 +56,15 @@ impl World {
             }
             Choice::Crash => crashes > 0 && known.started,
             Choice::WallForward | Choice::WallBack => steps > 0 && known.started,
+            Choice::Send | Choice::Renew | Choice::Poll | Choice::Release => {
+                self.shape.eager
+                    || known.sent_at[choice as usize - 1].is_none_or(|at| at < state.time)
+            }
             _ => true,
         }
     }
 
-    fn choose(
-        &mut self,
-        state: &State,
-        client: usize,
-        choice: Choice,
-    ) -> (State, Option<Breach>) {
+    fn choose(&mut self, state: &State, client: usize, choice: Choice) -> (State, Option<Breach>) {
         let mut from = *state;
         let mut place = 0;
         match choice {

@@ -142,11 +142,7 @@ fn carry_out(
                 *seen = now;
             }
         }
-        (
-            Broken::ReleaseWithoutOwner,
-            Write::Release { attempt, token, .. },
-            Some(record),
-        ) => {
+        (Broken::ReleaseWithoutOwner, Write::Release { attempt, token, .. }, Some(record)) => {
             let owner = record.owner.as_ref().and_then(|owner| owner.parse().ok());
             *attempt = owner.unwrap_or(*attempt);
             *token = None;
@@ -169,11 +165,9 @@ fn carry_out(
         (Broken::TombstoneKeepsOwner, Write::Release { .. }, Some(record)) => {
             record.owner = current.and_then(|record| record.owner);
         }
-        (
-            Broken::TokenStandsStill,
-            Write::Acquire(_) | Write::TakeOver(..),
-            Some(record),
-        ) if current.is_some() => {
+        (Broken::TokenStandsStill, Write::Acquire(_) | Write::TakeOver(..), Some(record))
+            if current.is_some() =>
+        {
             if let Some(native) = &mut record.native {
                 native.token -= 1;
             }

@@ -95,6 +95,9 @@ pub(super) struct Shape {
     pub(super) rules: Rules,
     /// Acquire requests and renewals of one client that may be unanswered at the same time.
     pub(super) open: u8,
+    /// Whether a request may be sent again within the tick of its last send; else a tick has to pass,
+    /// as a time-out.
+    pub(super) eager: bool,
     pub(super) faults: Faults,
     /// Whether a read may show what the record was before its last change.
     pub(super) stale_reads: bool,
@@ -111,7 +114,7 @@ pub(super) struct Shape {
 }
 
 impl Shape {
-    /// A configuration of `clients`, with a tick of half a second, a lease of 2 s, perfect clocks
+    /// A configuration of `clients`, with a tick of half a second, a lease of 1.5 ticks, perfect clocks
     /// and exact stamps.
     pub(super) fn new(
         name: &'static str,
@@ -132,7 +135,7 @@ impl Shape {
             horizon,
             stamps: Stamps::Exact,
             terms: Terms {
-                lease: Duration::from_millis(1_000),
+                lease: Duration::from_millis(750),
                 pad: Duration::ZERO,
                 retention: Duration::from_secs(86_400),
                 margin: Duration::from_millis(250),
@@ -144,6 +147,7 @@ impl Shape {
                 bounds,
             },
             open: 2,
+            eager: false,
             faults: Faults::default(),
             stale_reads: false,
             register: false,
@@ -187,13 +191,7 @@ impl Shape {
 
     /// Both clocks of a client at a tick. The wall clock runs at the rate of the elapsed one (both
     /// come from one oscillator), and counts the pauses that the elapsed one has `missed`.
-    pub(super) fn reading(
-        &self,
-        client: u8,
-        time: u8,
-        missed: u8,
-        wall_offset_ms: i64,
-    ) -> Reading {
+    pub(super) fn reading(&self, client: u8, time: u8, missed: u8, wall_offset_ms: i64) -> Reading {
         let (counts, of) = self.clients[usize::from(client)].rate;
         let ns = |ticks: u8| {
             u64::from(ticks) * u64::from(self.tick_ms) * 1_000_000 * u64::from(counts)

@@ -240,7 +240,10 @@ impl Reached {
     }
 
     fn slice(&self, index: usize) -> &[u32] {
-        let end = self.starts.get(index + 1).map_or(self.words.len(), |e| *e as usize);
+        let end = self
+            .starts
+            .get(index + 1)
+            .map_or(self.words.len(), |e| *e as usize);
         &self.words[self.starts[index] as usize..end]
     }
 
@@ -264,7 +267,8 @@ impl Reached {
         }
         let number = u32::try_from(self.starts.len() + 1).unwrap_or(u32::MAX);
         self.table[place] = ((hash >> 32) as u32, number);
-        self.starts.push(u32::try_from(self.words.len()).unwrap_or(u32::MAX));
+        self.starts
+            .push(u32::try_from(self.words.len()).unwrap_or(u32::MAX));
         self.words.extend_from_slice(words);
         self.parents.push(u32::try_from(parent).unwrap_or(u32::MAX));
         if self.starts.len() * 3 > self.table.len() * 2 {

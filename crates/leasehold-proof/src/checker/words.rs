@@ -64,7 +64,11 @@ pub(super) fn describe(world: &World, from: &State, action: Action, to: &State) 
 }
 
 fn name(client: usize) -> String {
-    ["A", "B", "C"].get(client).copied().unwrap_or("?").to_owned()
+    ["A", "B", "C"]
+        .get(client)
+        .copied()
+        .unwrap_or("?")
+        .to_owned()
 }
 
 fn millis(ms: i64) -> String {
@@ -137,7 +141,9 @@ fn record(record: Option<&Record>, shape: &Shape) -> String {
                     format!("held by call {attempt} of {}", name(process))
                 }
             };
-            let token = r.token().map_or("no token".to_owned(), |t| format!("token {t}"));
+            let token = r
+                .token()
+                .map_or("no token".to_owned(), |t| format!("token {t}"));
             format!("{owner}, P {}, {token}", clock(r.expires_at, shape))
         }
     }
@@ -155,7 +161,10 @@ fn stamp(stamp: Stamp, shape: &Shape) -> String {
     match stamp {
         Stamp::Exact(time) => format!("stamped {}", clock(time, shape)),
         Stamp::WholeSeconds(s) => {
-            format!("dated {}", clock(ServiceTime(s.saturating_mul(1_000)), shape))
+            format!(
+                "dated {}",
+                clock(ServiceTime(s.saturating_mul(1_000)), shape)
+            )
         }
     }
 }

@@ -38,12 +38,22 @@ pub(super) enum Process {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Action {
     /// The service carries out a request. `again`: it will do so once more.
-    Serve { message: u32, again: bool },
+    Serve {
+        message: u32,
+        again: bool,
+    },
     /// A client takes an answer.
-    Take { message: u32 },
-    Choose { client: usize, choice: Choice },
+    Take {
+        message: u32,
+    },
+    Choose {
+        client: usize,
+        choice: Choice,
+    },
     /// A tick passes; the elapsed clock of one client may not count it.
-    Tick { missed: Option<usize> },
+    Tick {
+        missed: Option<usize>,
+    },
     /// The service deletes the record by its TTL.
     Delete,
 }
@@ -60,6 +70,8 @@ pub(super) struct Known {
     /// Ticks for which `believing` was worked out, and those at which it believes in its grant.
     pub(super) asked: u64,
     pub(super) believing: u64,
+    /// When requests without an answer were sent last, by the number of the choice less one.
+    pub(super) sent_at: [Option<u8>; 6],
     pub(super) started: bool,
     pub(super) finished: bool,
     pub(super) ours: bool,
@@ -218,7 +230,12 @@ impl World {
         match process {
             Process::Ours(client) => {
                 let limits = &shape.clients[usize::from(client.index)];
+                let mut sent_at = [None; 6];
+                for (at, choice) in sent_at.iter_mut().zip(&Choice::ALL[1..]) {
+                    *at = client.last_sent(*choice);
+                }
                 Known {
+                    sent_at,
                     choices,
                     tags: client.waiting.iter().fold(0, |tags, w| tags | 1 << w.tag),
                     asked: 0,
@@ -229,6 +246,7 @@ impl World {
                 }
             }
             Process::Fsharp(client) => Known {
+                sent_at: [None; 6],
                 choices,
                 tags: client.waiting.map_or(0, |tag| 1 << tag),
                 asked: 0,

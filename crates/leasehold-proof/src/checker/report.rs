@@ -1,0 +1,158 @@
+//! The command: which configurations to explore, on two threads, and what to say about them.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+
+use super::configs::{self, Size};
+use super::search::{Found, Trouble, explore};
+use super::shape::{Kind, Shape, Stamps};
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+struct Order {
+    size: Size,
+    only: Option<String>,
+    traces: bool,
+    threads: usize,
+}
+
+/// Entry: `leasehold-checker [--quick] [--config NAME] [--list] [--traces] [--threads N]`.
+///
+/// # Errors
+///
+/// A promise broken, a broken rule without its counterexample, a configuration that was not explored
+/// to its end, or an argument that is not understood.
+pub fn main(arguments: &[String]) -> anyhow::Result<()> {
+    let mut order = Order {
+        size: Size::Full,
+        only: None,
+        traces: false,
+        threads: 2,
+    };
+    let mut list = false;
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--quick" => order.size = Size::Quick,
+            "--traces" => order.traces = true,
+            "--list" => list = true,
+            "--config" => order.only = arguments.next().cloned(),
+            "--threads" => {
+                let number = arguments.next().and_then(|n| n.parse().ok());
+                order.threads = number.unwrap_or(0).clamp(1, 64);
+            }
+            other => bail!("no such argument: {other}"),
+        }
+    }
+    let wanted = |shape: &Shape| order.only.as_deref().is_none_or(|name| name == shape.name);
+    let shapes: Vec<Shape> = configs::all(order.size)
+        .into_iter()
+        .filter(wanted)
+        .collect();
+    if list {
+        for shape in &shapes {
+            println!("{}: {}", shape.name, shape.about);
+        }
+        return Ok(());
+    }
+    let started = now();
+    let found = run(&shapes, order.threads);
+    println!("| configuration | clients | bounds | states | depth | seconds | verdict |");
+    println!("|---|---|---|---|---|---|---|");
+    let mut states = 0;
+    let mut bad = 0;
+    for (shape, (found, took)) in shapes.iter().zip(&found) {
+        states += found.states;
+        let verdict = match &found.result {
+            Ok(()) => "holds".to_owned(),
+            Err(Trouble::TooMany) => "NOT EXPLORED".to_owned(),
+            Err(Trouble::Breach { breach, .. }) => format!("{:?} BROKEN", breach.property),
+        };
+        bad += usize::from(found.result.is_err());
+        println!(
+            "| {} | {} | {} | {} | {} | {:.1} | {verdict} |",
+            shape.name,
+            clients(shape),
+            bounds(shape),
+            found.states,
+            found.depth,
+            took.as_secs_f64()
+        );
+        if let Err(Trouble::Breach { breach, trace }) = &found.result {
+            println!("\n{:?}: {}", breach.property, breach.how);
+            for line in trace {
+                println!("  {line}");
+            }
+        }
+    }
+    println!(
+        "\n{states} states in {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
+    if bad > 0 {
+        bail!("{bad} configurations failed");
+    }
+    Ok(())
+}
+
+fn run(shapes: &[Shape], threads: usize) -> Vec<(Found, Duration)> {
+    let next = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+    let found: Mutex<Vec<Option<(Found, Duration)>>> =
+        Mutex::new(shapes.iter().map(|_| None).collect());
+    let work = || {
+        while !stop.load(Ordering::Relaxed) {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(shape) = shapes.get(at) else { return };
+            let started = now();
+            let result = explore(shape.clone());
+            eprintln!(
+                "{}: {} states, {:?}, depth {} {:?}",
+                shape.name,
+                result.states,
+                started.elapsed(),
+                result.depth,
+                result.parts
+            );
+            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+            found[at] = Some((result, started.elapsed()));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    found.into_iter().flatten().collect()
+}
+
+fn clients(shape: &Shape) -> String {
+    let clients = shape.clients.iter().map(|client| {
+        let kind = match client.kind {
+            Kind::Ours => "",
+            Kind::Fsharp => "F# ",
+        };
+        format!("{kind}{}x{}", client.attempts, client.requests)
+    });
+    clients.collect::<Vec<_>>().join(", ")
+}
+
+fn bounds(shape: &Shape) -> String {
+    let stamps = match shape.stamps {
+        Stamps::Exact => "exact".to_owned(),
+        Stamps::Dates { error_ms } => format!("dates ± {error_ms} ms"),
+    };
+    format!("{} ticks of {} ms, {stamps}", shape.horizon, shape.tick_ms)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a search took, for its report"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
