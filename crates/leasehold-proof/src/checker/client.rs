@@ -281,6 +281,7 @@ impl Client {
                 Phase::Acquiring { next, .. } => may_send && *next == Next::Poll,
                 _ => false,
             },
+            Choice::GiveUp if !shape.gives_up => false,
             Choice::GiveUp => match &self.phase {
                 Phase::Acquiring { .. } => may_start || self.unanswered_acquires() > 0,
                 Phase::Withdrawing { .. } | Phase::HandingOver { .. } => true,

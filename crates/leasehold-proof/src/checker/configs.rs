@@ -44,13 +44,13 @@ pub(super) fn fsharp(attempts: u8, requests: u8) -> ClientShape {
     }
 }
 
-const HOUR: i64 = 3_600_000;
+pub(super) const HOUR: i64 = 3_600_000;
 /// Behind and ahead by a lease, by half a signature's life, and by far.
 const WALLS: &[i64] = &[-24 * HOUR, -1_000, 0, 1_000, 24 * HOUR];
 
 /// All configurations.
 pub(super) fn all(size: Size) -> Vec<Shape> {
-    vec![
+    let mut shapes = vec![
         lease(size),
         dates(size),
         rates(size),
@@ -69,36 +69,42 @@ pub(super) fn all(size: Size) -> Vec<Shape> {
         two_beside_fsharp(size),
         any_clocks(size),
         next_life(size),
-    ]
+    ];
+    if size == Size::Quick {
+        for shape in &mut shapes {
+            shape.prompt = true;
+        }
+    }
+    shapes
 }
 
 fn lease(size: Size) -> Shape {
-    let clients = vec![ours(1, 3); 2];
+    let clients = vec![ours(1, 3), ours(1, 2)];
     Shape::new(
         "lease",
         "acquire, renew, release, take over; exact stamps",
         clients,
-        size.of(5, 3),
+        3,
     )
 }
 
 pub(super) fn dates(size: Size) -> Shape {
-    let clients = vec![ours(1, 3), ours(1, 2)];
+    let clients = vec![ours(1, 2), ours(1, 2)];
     let mut shape = Shape::new(
         "dates",
         "service time by floored dates of hosts that disagree",
         clients,
-        size.of(5, 4),
+        3,
     );
     by_dates(&mut shape);
     shape
 }
 
-/// Ticks of a second, dates of hosts that are up to 300 ms apart from the true time.
+/// Ticks of a second, a lease of a little more, dates of hosts that are up to 300 ms apart from the true time.
 pub(super) fn by_dates(shape: &mut Shape) {
     shape.tick_ms = 1_000;
     shape.phase_ms = 850;
-    shape.terms.lease = Duration::from_millis(1_500);
+    shape.terms.lease = Duration::from_millis(1_120);
     shape.stamps = Stamps::Dates { error_ms: 300 };
     shape.assume(300, 0);
 }
@@ -114,24 +120,24 @@ pub(super) fn with_rates(shape: &mut Shape) {
 }
 
 fn rates(size: Size) -> Shape {
-    let clients = vec![ours(1, 3), ours(1, 3)];
+    let clients = vec![ours(1, 2), ours(1, 2)];
     let mut shape = Shape::new(
         "rates",
         "elapsed clocks at the bounds of their rates",
         clients,
-        size.of(5, 4),
+        size.of(4, 3),
     );
     with_rates(&mut shape);
     shape
 }
 
 pub(super) fn strict(size: Size) -> Shape {
-    let clients = vec![ours(1, size.of(3, 2)), ours(1, 3)];
+    let clients = vec![ours(1, 2), ours(1, 3)];
     let mut shape = Shape::new(
         "strict",
         "take over by observation alone; rates at their bounds",
         clients,
-        size.of(5, 4),
+        3,
     );
     with_rates(&mut shape);
     shape.rules.strict = true;
@@ -139,7 +145,7 @@ pub(super) fn strict(size: Size) -> Shape {
 }
 
 pub(super) fn walls(size: Size) -> Shape {
-    let mut clients = vec![ours(1, 3), ours(1, 2)];
+    let mut clients = vec![ours(1, 2), ours(1, 2)];
     for client in &mut clients {
         client.walls_ms = WALLS;
     }
@@ -147,12 +153,12 @@ pub(super) fn walls(size: Size) -> Shape {
         "walls",
         "wall clocks off by a lease and by a day, each way",
         clients,
-        size.of(4, 3),
+        3,
     )
 }
 
 fn eager(size: Size) -> Shape {
-    let clients = vec![ours(1, size.of(3, 2)), ours(1, 2)];
+    let clients = vec![ours(1, 2), ours(1, 2)];
     let mut shape = Shape::new(
         "eager",
         "requests are sent again within the same tick",
@@ -164,36 +170,36 @@ fn eager(size: Size) -> Shape {
 }
 
 pub(super) fn duplicates(size: Size) -> Shape {
-    let clients = vec![ours(1, 3), ours(1, 2)];
+    let clients = vec![ours(1, 2), ours(1, 2)];
     let mut shape = Shape::new(
         "duplicates",
         "the service carries out requests twice",
         clients,
-        size.of(4, 3),
+        3,
     );
     shape.faults.duplicates = size.of(2, 1);
     shape
 }
 
 pub(super) fn pauses(size: Size) -> Shape {
-    let clients = vec![ours(1, 3), ours(1, 2)];
+    let clients = vec![ours(1, 2), ours(1, 2)];
     let mut shape = Shape::new(
         "pauses",
         "machine pauses that only the wall clock shows",
         clients,
-        size.of(5, 4),
+        size.of(4, 3),
     );
     shape.faults.pauses = size.of(2, 1);
     shape
 }
 
 fn wall_steps(size: Size) -> Shape {
-    let clients = vec![ours(1, 3), ours(1, 2)];
+    let clients = vec![ours(1, 2), ours(1, 2)];
     let mut shape = Shape::new(
         "wall steps",
         "wall clocks are set forward and back while locks are held",
         clients,
-        size.of(4, 3),
+        3,
     );
     shape.faults = Faults {
         wall_steps: 1,
@@ -205,33 +211,30 @@ fn wall_steps(size: Size) -> Shape {
 
 fn crashes(size: Size) -> Shape {
     let clients = vec![ours(2, 3), ours(1, 2)];
-    let mut shape = Shape::new(
-        "crashes",
-        "processes crash and start again",
-        clients,
-        size.of(4, 3),
-    );
-    shape.faults.crashes = size.of(2, 1);
+    let mut shape = Shape::new("crashes", "processes crash and start again", clients, 3);
+    shape.faults.crashes = 1;
     shape
 }
 
 pub(super) fn again(size: Size) -> Shape {
-    let clients = vec![ours(2, size.of(4, 3)), ours(1, 2)];
-    Shape::new(
+    let clients = vec![ours(2, 3), ours(1, 2)];
+    let mut shape = Shape::new(
         "again",
-        "a process acquires a second time while its past is under way",
+        "calls are given up, and the process acquires again while its past is under way",
         clients,
-        size.of(4, 3),
-    )
+        3,
+    );
+    shape.gives_up = true;
+    shape
 }
 
 fn stale_reads(size: Size) -> Shape {
-    let clients = vec![ours(1, 2), ours(1, size.of(4, 3))];
+    let clients = vec![ours(1, 2), ours(1, 3)];
     let mut shape = Shape::new(
         "stale reads",
         "reads show the record before its last change; strict",
         clients,
-        size.of(5, 4),
+        3,
     );
     shape.stale_reads = true;
     shape.rules.strict = true;
@@ -240,17 +243,12 @@ fn stale_reads(size: Size) -> Shape {
 
 fn three(size: Size) -> Shape {
     let clients = vec![ours(1, 2); 3];
-    Shape::new("three", "three clients", clients, size.of(4, 2))
+    Shape::new("three", "three clients", clients, 2)
 }
 
 fn three_again(size: Size) -> Shape {
-    let clients = vec![ours(1, size.of(3, 2)), ours(1, 2), ours(1, 2)];
-    let mut shape = Shape::new(
-        "three dates",
-        "three clients by floored dates",
-        clients,
-        size.of(3, 2),
-    );
+    let clients = vec![ours(1, 2), ours(1, 2), ours(1, 2)];
+    let mut shape = Shape::new("three dates", "three clients by floored dates", clients, 2);
     by_dates(&mut shape);
     shape
 }
@@ -261,7 +259,7 @@ pub(super) fn beside_fsharp(size: Size) -> Shape {
         "beside F#",
         "an F# client beside ours, its wall clock within the pad",
         clients,
-        size.of(5, 4),
+        size.of(4, 3),
     );
     shape.pad(500);
     shape.s2 = false;
@@ -270,12 +268,7 @@ pub(super) fn beside_fsharp(size: Size) -> Shape {
 
 fn two_beside_fsharp(size: Size) -> Shape {
     let clients = vec![ours(1, 2), ours(1, 2), fsharp(1, 2)];
-    let mut shape = Shape::new(
-        "two beside F#",
-        "two of ours and an F# client",
-        clients,
-        size.of(3, 2),
-    );
+    let mut shape = Shape::new("two beside F#", "two of ours and an F# client", clients, 2);
     shape.pad(500);
     shape.s2 = false;
     shape
@@ -283,7 +276,7 @@ fn two_beside_fsharp(size: Size) -> Shape {
 
 /// No assumption about clocks holds, and holders write to a fenced register.
 pub(super) fn any_clocks(size: Size) -> Shape {
-    let mut clients = vec![ours(1, size.of(3, 2)), ours(1, 2)];
+    let mut clients = vec![ours(1, 2), ours(1, 2)];
     for (client, rate) in clients.iter_mut().zip([(1, 4), (3, 1)]) {
         client.walls_ms = &[-24 * HOUR, 0, 24 * HOUR];
         client.rate = rate;
@@ -292,16 +285,17 @@ pub(super) fn any_clocks(size: Size) -> Shape {
         "any clocks",
         "clocks outside of all bounds; a fenced register that gets late writes",
         clients,
-        size.of(4, 3),
+        3,
     );
     shape.register = true;
+    shape.gives_up = true;
     shape.s1 = false;
     shape
 }
 
 /// Records are deleted by TTL and start again. A tick is 5 minutes, a retention 31.
 pub(super) fn next_life(size: Size) -> Shape {
-    let mut clients = vec![ours(1, 3), ours(1, 2)];
+    let mut clients = vec![ours(1, 2), ours(1, 1)];
     for client in &mut clients {
         client.walls_ms = &[-15 * 60_000, 0, 15 * 60_000];
     }

@@ -13,6 +13,7 @@ mod search;
 mod service;
 mod shape;
 mod states;
+mod variants;
 mod words;
 mod world;
 

@@ -276,7 +276,16 @@ impl World {
             }
             for answer in done.answers.iter() {
                 let mut after = after;
-                after.put(*answer);
+                if self.shape.prompt {
+                    let (client, event) = (usize::from(envelope.process), Event::Answer(*answer));
+                    let (after, breach) = self.step(&after, client, event);
+                    next.push((action, after, done.breach.or(breach)));
+                } else {
+                    after.put(*answer);
+                    next.push((action, after, done.breach));
+                }
+            }
+            if self.shape.prompt {
                 next.push((action, after, done.breach));
             }
         }

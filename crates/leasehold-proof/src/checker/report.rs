@@ -9,6 +9,7 @@ use anyhow::bail;
 use super::configs::{self, Size};
 use super::search::{Found, Trouble, explore};
 use super::shape::{Kind, Shape, Stamps};
+use super::variants::{self, Variant};
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -16,7 +17,10 @@ struct Order {
     size: Size,
     only: Option<String>,
     traces: bool,
+    /// Only the configurations with a rule removed.
+    broken_only: bool,
     threads: usize,
+    limit: usize,
 }
 
 /// Entry: `leasehold-checker [--quick] [--config NAME] [--list] [--traces] [--threads N]`.
@@ -30,7 +34,9 @@ pub fn main(arguments: &[String]) -> anyhow::Result<()> {
         size: Size::Full,
         only: None,
         traces: false,
+        broken_only: false,
         threads: 2,
+        limit: 60_000_000,
     };
     let mut list = false;
     let mut arguments = arguments.iter();
@@ -39,7 +45,14 @@ pub fn main(arguments: &[String]) -> anyhow::Result<()> {
             "--quick" => order.size = Size::Quick,
             "--traces" => order.traces = true,
             "--list" => list = true,
+            "--broken" => order.broken_only = true,
             "--config" => order.only = arguments.next().cloned(),
+            "--limit" => {
+                order.limit = arguments
+                    .next()
+                    .and_then(|n| n.parse().ok())
+                    .unwrap_or(order.limit);
+            }
             "--threads" => {
                 let number = arguments.next().and_then(|n| n.parse().ok());
                 order.threads = number.unwrap_or(0).clamp(1, 64);
@@ -47,7 +60,9 @@ pub fn main(arguments: &[String]) -> anyhow::Result<()> {
             other => bail!("no such argument: {other}"),
         }
     }
-    let wanted = |shape: &Shape| order.only.as_deref().is_none_or(|name| name == shape.name);
+    let wanted = |shape: &Shape| {
+        !order.broken_only && order.only.as_deref().is_none_or(|name| name == shape.name)
+    };
     let shapes: Vec<Shape> = configs::all(order.size)
         .into_iter()
         .filter(wanted)
@@ -59,7 +74,7 @@ pub fn main(arguments: &[String]) -> anyhow::Result<()> {
         return Ok(());
     }
     let started = now();
-    let found = run(&shapes, order.threads);
+    let found = run(&shapes, order.threads, order.limit);
     println!("| configuration | clients | bounds | states | depth | seconds | verdict |");
     println!("|---|---|---|---|---|---|---|");
     let mut states = 0;
@@ -88,6 +103,7 @@ pub fn main(arguments: &[String]) -> anyhow::Result<()> {
             }
         }
     }
+    bad += variants(&order);
     println!(
         "\n{states} states in {:.1} s",
         started.elapsed().as_secs_f64()
@@ -98,7 +114,56 @@ pub fn main(arguments: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run(shapes: &[Shape], threads: usize) -> Vec<(Found, Duration)> {
+/// Runs the configurations with a rule removed; how many kept their promises, or broke another.
+fn variants(order: &Order) -> usize {
+    let variants: Vec<Variant> = variants::all(order.size)
+        .into_iter()
+        .filter(|variant| {
+            order
+                .only
+                .as_deref()
+                .is_none_or(|name| name == variant.rule)
+        })
+        .collect();
+    let shapes: Vec<Shape> = variants.iter().map(|v| v.shape.clone()).collect();
+    let found = run(&shapes, order.threads, order.limit);
+    println!("\n| rule removed | must break | broke | steps | states | seconds |");
+    println!("|---|---|---|---|---|---|");
+    let mut bad = 0;
+    let mut traces = Vec::new();
+    for (variant, (found, took)) in variants.iter().zip(&found) {
+        let broke = match &found.result {
+            Err(Trouble::Breach { breach, trace }) => {
+                traces.push((variant, breach, trace));
+                bad += usize::from(breach.property != variant.breaks);
+                format!("{:?}", breach.property)
+            }
+            Ok(()) | Err(Trouble::TooMany) => {
+                bad += 1;
+                "NOTHING".to_owned()
+            }
+        };
+        println!(
+            "| {} | {:?} | {broke} | {} | {} | {:.1} |",
+            variant.rule,
+            variant.breaks,
+            found.depth,
+            found.states,
+            took.as_secs_f64()
+        );
+    }
+    if order.traces {
+        for (variant, breach, trace) in traces {
+            println!("\n{}: {:?}, {}", variant.rule, breach.property, breach.how);
+            for line in trace {
+                println!("  {line}");
+            }
+        }
+    }
+    bad
+}
+
+fn run(shapes: &[Shape], threads: usize, limit: usize) -> Vec<(Found, Duration)> {
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     let found: Mutex<Vec<Option<(Found, Duration)>>> =
@@ -108,7 +173,7 @@ fn run(shapes: &[Shape], threads: usize) -> Vec<(Found, Duration)> {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(shape) = shapes.get(at) else { return };
             let started = now();
-            let result = explore(shape.clone());
+            let result = explore(shape.clone(), limit);
             eprintln!(
                 "{}: {} states, {:?}, depth {} {:?}",
                 shape.name,

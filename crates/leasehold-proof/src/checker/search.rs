@@ -5,9 +5,6 @@ use super::states::Reached;
 use super::words::describe;
 use super::world::{Next, World};
 
-/// States of one configuration, at most. More is a failure, not a result.
-const STATES: usize = 60_000_000;
-
 /// What a search found.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -28,8 +25,8 @@ pub(super) enum Trouble {
     TooMany,
 }
 
-/// Explores a configuration.
-pub(super) fn explore(shape: Shape) -> Found {
+/// Explores a configuration. More states than `limit` are a failure, not a result.
+pub(super) fn explore(shape: Shape, limit: usize) -> Found {
     let mut world = World::new(shape);
     let mut reached = Reached::new();
     for state in world.beginnings() {
@@ -60,7 +57,7 @@ pub(super) fn explore(shape: Shape) -> Found {
                 break 'search;
             }
         }
-        if reached.len() > STATES {
+        if reached.len() > limit {
             result = Err(Trouble::TooMany);
             break;
         }

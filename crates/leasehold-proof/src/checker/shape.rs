@@ -98,6 +98,10 @@ pub(super) struct Shape {
     /// Whether a request may be sent again within the tick of its last send; else a tick has to pass,
     /// as a time-out.
     pub(super) eager: bool,
+    /// Whether an answer is taken at once or never; else it may come at any later moment.
+    pub(super) prompt: bool,
+    /// Whether callers give up, and what may have landed is given back.
+    pub(super) gives_up: bool,
     pub(super) faults: Faults,
     /// Whether a read may show what the record was before its last change.
     pub(super) stale_reads: bool,
@@ -138,7 +142,7 @@ impl Shape {
                 lease: Duration::from_millis(750),
                 pad: Duration::ZERO,
                 retention: Duration::from_secs(86_400),
-                margin: Duration::from_millis(250),
+                margin: Duration::from_millis(100),
                 bounds,
             },
             rules: Rules {
@@ -148,6 +152,8 @@ impl Shape {
             },
             open: 2,
             eager: false,
+            gives_up: false,
+            prompt: false,
             faults: Faults::default(),
             stale_reads: false,
             register: false,
