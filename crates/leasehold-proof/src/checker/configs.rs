@@ -52,6 +52,7 @@ const WALLS: &[i64] = &[-24 * HOUR, -1_000, 0, 1_000, 24 * HOUR];
 pub(super) fn all(size: Size) -> Vec<Shape> {
     let mut shapes = vec![
         lease(size),
+        renewals(size),
         dates(size),
         rates(size),
         strict(size),
@@ -88,6 +89,18 @@ fn lease(size: Size) -> Shape {
     )
 }
 
+fn renewals(size: Size) -> Shape {
+    let clients = vec![ours(1, size.of(4, 3)), ours(1, size.of(3, 2))];
+    let mut shape = Shape::new(
+        "renewals",
+        "several renewals under way; answers are prompt or lost",
+        clients,
+        size.of(4, 3),
+    );
+    shape.prompt = true;
+    shape
+}
+
 pub(super) fn dates(size: Size) -> Shape {
     let clients = vec![ours(1, 2), ours(1, 2)];
     let mut shape = Shape::new(
@@ -100,11 +113,12 @@ pub(super) fn dates(size: Size) -> Shape {
     shape
 }
 
-/// Ticks of a second, a lease of a little more, dates of hosts that are up to 300 ms apart from the true time.
+/// Dates of hosts that are up to 300 ms apart from the true time. The first tick falls where a host
+/// that is behind shows the second before, the next one where a host that is ahead shows the one after.
 pub(super) fn by_dates(shape: &mut Shape) {
-    shape.tick_ms = 1_000;
-    shape.phase_ms = 850;
-    shape.terms.lease = Duration::from_millis(1_120);
+    shape.tick_ms = 750;
+    shape.phase_ms = 100;
+    shape.terms.lease = Duration::from_millis(870);
     shape.stamps = Stamps::Dates { error_ms: 300 };
     shape.assume(300, 0);
 }
@@ -247,7 +261,7 @@ fn three(size: Size) -> Shape {
 }
 
 fn three_again(size: Size) -> Shape {
-    let clients = vec![ours(1, 2), ours(1, 2), ours(1, 2)];
+    let clients = vec![ours(1, 2), ours(1, 2), ours(1, 1)];
     let mut shape = Shape::new("three dates", "three clients by floored dates", clients, 2);
     by_dates(&mut shape);
     shape
@@ -295,7 +309,7 @@ pub(super) fn any_clocks(size: Size) -> Shape {
 
 /// Records are deleted by TTL and start again. A tick is 5 minutes, a retention 31.
 pub(super) fn next_life(size: Size) -> Shape {
-    let mut clients = vec![ours(1, 2), ours(1, 1)];
+    let mut clients = vec![ours(1, 2), ours(1, 2)];
     for client in &mut clients {
         client.walls_ms = &[-15 * 60_000, 0, 15 * 60_000];
     }
@@ -303,7 +317,7 @@ pub(super) fn next_life(size: Size) -> Shape {
         "next life",
         "records are deleted by TTL, tokens start again; wall clocks off by 15 min",
         clients,
-        size.of(10, 9),
+        7,
     );
     shape.tick_ms = 300_000;
     shape.phase_ms = 500;
@@ -311,5 +325,6 @@ pub(super) fn next_life(size: Size) -> Shape {
     shape.terms.retention = Duration::from_secs(31 * 60);
     shape.signature_life_ms = Some(15 * 60_000);
     shape.ttl = true;
+    shape.prompt = true;
     shape
 }

@@ -74,7 +74,7 @@ pub fn main(arguments: &[String]) -> anyhow::Result<()> {
         return Ok(());
     }
     let started = now();
-    let found = run(&shapes, order.threads, order.limit);
+    let found = run(&shapes, &order, |_, found| found.result.is_err());
     println!("| configuration | clients | bounds | states | depth | seconds | verdict |");
     println!("|---|---|---|---|---|---|---|");
     let mut states = 0;
@@ -126,7 +126,10 @@ fn variants(order: &Order) -> usize {
         })
         .collect();
     let shapes: Vec<Shape> = variants.iter().map(|v| v.shape.clone()).collect();
-    let found = run(&shapes, order.threads, order.limit);
+    let found = run(&shapes, order, |at, found| match &found.result {
+        Err(Trouble::Breach { breach, .. }) => breach.property != variants[at].breaks,
+        _ => true,
+    });
     println!("\n| rule removed | must break | broke | steps | states | seconds |");
     println!("|---|---|---|---|---|---|");
     let mut bad = 0;
@@ -163,7 +166,12 @@ fn variants(order: &Order) -> usize {
     bad
 }
 
-fn run(shapes: &[Shape], threads: usize, limit: usize) -> Vec<(Found, Duration)> {
+/// Explores configurations on some threads. In the quick size, the first that is `bad` ends it.
+fn run(
+    shapes: &[Shape],
+    order: &Order,
+    bad: impl Fn(usize, &Found) -> bool + Sync,
+) -> Vec<(Found, Duration)> {
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     let found: Mutex<Vec<Option<(Found, Duration)>>> =
@@ -173,21 +181,16 @@ fn run(shapes: &[Shape], threads: usize, limit: usize) -> Vec<(Found, Duration)>
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(shape) = shapes.get(at) else { return };
             let started = now();
-            let result = explore(shape.clone(), limit);
-            eprintln!(
-                "{}: {} states, {:?}, depth {} {:?}",
-                shape.name,
-                result.states,
-                started.elapsed(),
-                result.depth,
-                result.parts
-            );
+            let result = explore(shape.clone(), order.limit);
+            if order.size == Size::Quick && bad(at, &result) {
+                stop.store(true, Ordering::Relaxed);
+            }
             let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
             found[at] = Some((result, started.elapsed()));
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..threads {
+        for _ in 0..order.threads {
             scope.spawn(work);
         }
     });

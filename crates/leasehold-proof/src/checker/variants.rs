@@ -75,7 +75,11 @@ fn time() -> Vec<Variant> {
             "an observation goes on over renewals",
             S1,
             Broken::RenewalsUnseen,
-            observing,
+            |shape| {
+                observing(shape);
+                shape.horizon = 2;
+                shape.prompt = true;
+            },
         ),
         variant(
             "`earliest` and `latest` are swapped for contenders",
@@ -217,13 +221,13 @@ fn fsharp_and_holders() -> Vec<Variant> {
 fn tokens() -> Vec<Variant> {
     use Property::{S2, S3};
     let next_life = |shape: &mut Shape, walls: &'static [i64], retention: Duration| {
-        shape.clients = vec![ours(1, 2), ours(1, 1)];
+        shape.clients = vec![ours(1, 2), ours(1, 2)];
         for (client, walls) in shape.clients.iter_mut().zip(walls.chunks(1)) {
             client.walls_ms = walls;
         }
         shape.tick_ms = 300_000;
         shape.phase_ms = 500;
-        shape.horizon = 10;
+        shape.horizon = 7;
         shape.terms.lease = Duration::from_secs(450);
         shape.terms.retention = retention;
         shape.ttl = true;
