@@ -35,7 +35,7 @@ pub enum RenewalRefused {
 }
 
 /// A grant of ours.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Kept {
     key: Arc<str>,
     attempt: AttemptId,

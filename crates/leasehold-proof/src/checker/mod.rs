@@ -1,10 +1,20 @@
-//! The protocol checker. To be written.
+//! The protocol checker.
 
-/// Entry.
-///
-/// # Errors
-///
-/// Always, until it is written.
-pub fn main(_arguments: &[String]) -> anyhow::Result<()> {
-    anyhow::bail!("not written yet")
-}
+mod answers;
+mod broken;
+mod client;
+mod configs;
+mod fsharp;
+mod ledger;
+mod message;
+mod moves;
+mod report;
+mod search;
+mod service;
+mod shape;
+mod states;
+mod variants;
+mod words;
+mod world;
+
+pub use self::report::main;
