@@ -1,4 +1,5 @@
-//! A process of the library: takes one lock after the other and writes to the register under it.
+//! A process of the library: some tasks that take one lock after the other, and write to the register
+//! under it.
 //!
 //! It looks at its lease, works for a while, and writes **without** looking again: whoever is stopped in
 //! between writes with an old token, as every careful program would, too. It tells each observation of
@@ -10,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use leasehold::clock::Clock;
 use leasehold::{Lease, LockClient, Policy, ReleaseOutcome};
+use tokio::task::JoinSet;
 
 use super::dice::Dice;
 use super::event::{At, Event, now};
@@ -17,8 +19,11 @@ use super::place::Place;
 use super::register::Client;
 use super::wall::{Shifted, pause};
 
-/// Two locks for four processes: half of them wait.
-pub(super) const KEYS: [&str; 2] = ["a", "b"];
+/// Fewer locks than there are tasks that want them.
+pub(super) const KEYS: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+/// Tasks of one process, which share a client.
+const TASKS: u64 = 3;
 
 /// The lease of the library's processes.
 pub(super) const LEASE: Duration = Duration::from_secs(2);
@@ -90,8 +95,19 @@ async fn work(job: Job) -> Result<()> {
         .clock(clock)
         .policy(policy)
         .build();
-    let mut register = Client::connect(&job.register).await?;
-    let mut dice = Dice::new(job.seed, 0);
+    let mut tasks = JoinSet::new();
+    for n in 0..TASKS {
+        let register = Client::connect(&job.register).await?;
+        tasks.spawn(take_turns(locks.clone(), register, Dice::new(job.seed, n)));
+    }
+    match tasks.join_next().await {
+        // They go on for ever, unless they fail.
+        Some(ended) => ended?,
+        None => Ok(()),
+    }
+}
+
+async fn take_turns(locks: LockClient, mut register: Client, mut dice: Dice) -> Result<()> {
     loop {
         let key = *dice.pick(&KEYS);
         let asked = now();
@@ -132,7 +148,7 @@ async fn hold(
         until: until(from),
     }
     .tell()?;
-    for _ in 0..1 + dice.below(30) {
+    for _ in 0..1 + dice.below(20) {
         let looked = now();
         let until = until(looked);
         if until <= looked {
