@@ -13,7 +13,7 @@ use super::event::{At, now};
 use super::fault::{Counts, Faults};
 use super::guardian::Guardian;
 use super::history::{History, Kind};
-use super::member::{Member, Start, lock};
+use super::member::{Ear, Member, Start, lock};
 use super::place::Place;
 use super::register::Register;
 use super::wall;
@@ -58,6 +58,7 @@ pub(super) struct Fleet {
     seats: Vec<Seat>,
     dice: Dice,
     history: Arc<Mutex<History>>,
+    ear: Ear,
     register: Register,
     guardian: Guardian,
     faketime: Option<PathBuf>,
@@ -122,6 +123,10 @@ impl Fleet {
         Ok(Fleet {
             seats,
             dice: Dice::new(seed, lane),
+            ear: Ear::new({
+                let history = history.clone();
+                move |who, event| lock(&history).told(who, event)
+            }),
             history,
             register,
             guardian: guardian.clone(),
@@ -145,7 +150,8 @@ impl Fleet {
             if let (Some(member), Some(at)) = (&seat.member, seat.thaw_at)
                 && now() >= at
             {
-                member.thaw(&self.history)?;
+                member.thaw()?;
+                lock(&self.history).thaws(seat.who, now());
                 seat.thaw_at = None;
             }
         }
@@ -241,8 +247,10 @@ impl Fleet {
             arguments,
             environment,
             offsets: seat.offsets.clone(),
+            ear: self.ear.clone(),
         };
-        seat.member = Some(Member::start(start, &self.history, &self.guardian)?);
+        lock(&self.history).starts(seat.who, now());
+        seat.member = Some(Member::start(start, &self.guardian)?);
         Ok(())
     }
 
@@ -262,12 +270,15 @@ impl Fleet {
         match roll {
             // Somebody has to go on, or nothing is taken over.
             0..50 if frozen < 2 && seat.thaw_at.is_none() => {
-                member.freeze(all, &self.history)?;
+                // Just before, so that every sign of life after it is explained.
+                lock(&self.history).freezes(seat.who, now());
+                member.freeze(all)?;
                 seat.thaw_at = Some(now() + nanos(long));
                 self.deeds.stops += 1;
             }
             50..70 => {
-                member.kill(&self.history)?;
+                lock(&self.history).dies(seat.who, now());
+                member.kill()?;
                 self.deeds.kills += 1;
             }
             70..85 => {
@@ -298,7 +309,8 @@ impl Fleet {
             let Some(mut member) = seat.member.take() else {
                 continue;
             };
-            member.kill(&self.history)?;
+            lock(&self.history).dies(seat.who, now());
+            member.kill()?;
             while member.ended()?.is_none() {
                 wall::pause(Duration::from_millis(5)).await;
             }

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -19,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::event::{At, Event, now};
 use super::guardian::Guardian;
-use super::history::{History, Kind};
+use super::history::Kind;
 
 /// How much of its messages is kept, to explain an end that nobody expected.
 const LAST_WORDS: usize = 12;
@@ -59,15 +60,28 @@ pub(super) struct Start {
     pub(super) environment: Vec<(&'static str, OsString)>,
     /// The offsets that its wall clock may have, in seconds; steps are added while it runs.
     pub(super) offsets: Arc<Mutex<Vec<i64>>>,
+    pub(super) ear: Ear,
+}
+
+/// Who hears what a process tells: the process, and the event.
+#[derive(Clone)]
+pub(super) struct Ear(Arc<dyn Fn(usize, Event) + Send + Sync>);
+
+impl Ear {
+    pub(super) fn new(hears: impl Fn(usize, Event) + Send + Sync + 'static) -> Ear {
+        Ear(Arc::new(hears))
+    }
+}
+
+impl fmt::Debug for Ear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ear")
+    }
 }
 
 impl Member {
     /// Starts it, in a process group of its own.
-    pub(super) fn start(
-        start: Start,
-        history: &Arc<Mutex<History>>,
-        guardian: &Guardian,
-    ) -> Result<Member> {
+    pub(super) fn start(start: Start, guardian: &Guardian) -> Result<Member> {
         let Start {
             who,
             kind,
@@ -75,9 +89,9 @@ impl Member {
             arguments,
             environment,
             offsets,
+            ear,
         } = start;
         let spawned = now();
-        lock(history).starts(who, spawned);
         let mut child = Command::new(&program)
             .args(arguments)
             .envs(environment)
@@ -99,7 +113,7 @@ impl Member {
             pid,
             spawned,
             offsets,
-            history: history.clone(),
+            ear,
             heard: heard.clone(),
         };
         let runtime = tokio::runtime::Handle::current();
@@ -134,8 +148,7 @@ impl Member {
     }
 
     /// Stops it, and the command's child if `all`.
-    pub(super) fn freeze(&self, all: bool, history: &Mutex<History>) -> Result<()> {
-        lock(history).freezes(self.who, now());
+    pub(super) fn freeze(&self, all: bool) -> Result<()> {
         self.signal(Signal::STOP)?;
         if all {
             self.signal_inner(Signal::STOP);
@@ -144,17 +157,14 @@ impl Member {
     }
 
     /// Continues it. The child first: if it was stopped alone it may have work that is over by now.
-    pub(super) fn thaw(&self, history: &Mutex<History>) -> Result<()> {
+    pub(super) fn thaw(&self) -> Result<()> {
         self.signal_inner(Signal::CONT);
-        self.signal(Signal::CONT)?;
-        lock(history).thaws(self.who, now());
-        Ok(())
+        self.signal(Signal::CONT)
     }
 
     /// Kills it, stopped or not. The command's child is left to the kernel, as in life.
-    pub(super) fn kill(&mut self, history: &Mutex<History>) -> Result<()> {
+    pub(super) fn kill(&mut self) -> Result<()> {
         self.killed = true;
-        lock(history).dies(self.who, now());
         self.signal(Signal::KILL)
     }
 
@@ -202,7 +212,7 @@ struct Listener {
     pid: u32,
     spawned: At,
     offsets: Arc<Mutex<Vec<i64>>>,
-    history: Arc<Mutex<History>>,
+    ear: Ear,
     heard: Arc<Mutex<Heard>>,
 }
 
@@ -223,7 +233,7 @@ impl Listener {
         if let Event::Hello { pid, wall_ms, at } = event {
             return self.hello(pid, wall_ms, at);
         }
-        lock(&self.history).told(self.who, event);
+        (self.ear.0)(self.who, event);
         Ok(())
     }
 

@@ -14,6 +14,7 @@
 //!   of them; [`fault`], [`wall`], [`dice`]: what is done to them;
 //! - [`worker`], [`child`]: what they do; [`place`]: where; [`event`]: what they tell;
 //! - [`register`]: what they write to; [`history`], [`judge`]: what must not come of it;
+//! - [`lockset`]: the experiment.
 //!
 //! # What is judged, and what is not
 //!
@@ -35,6 +36,7 @@ mod fleet;
 mod guardian;
 mod history;
 mod judge;
+mod lockset;
 mod member;
 mod options;
 mod place;
@@ -63,9 +65,11 @@ pub fn main(arguments: &[String]) -> Result<ExitCode> {
     let (part, rest) = arguments.split_first().context(USAGE)?;
     match part.as_str() {
         "run" => guarded(&Options::parse(rest, 90)?, run),
+        "lockset" => guarded(&Options::parse(rest, 30)?, lockset::run),
         // The rest are for this program itself.
         "worker" => worker::main(rest).map(|()| ExitCode::SUCCESS),
         "child" => child::main(rest).map(|()| ExitCode::SUCCESS),
+        "adder" => lockset::adder::main(rest).map(|()| ExitCode::SUCCESS),
         "guardian" => {
             let directory = rest.first().context("a guardian needs a directory")?;
             guardian::serve(directory.as_ref()).map(|()| ExitCode::SUCCESS)

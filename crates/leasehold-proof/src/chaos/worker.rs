@@ -20,10 +20,10 @@ use super::register::Client;
 use super::wall::{Shifted, pause};
 
 /// Fewer locks than there are tasks that want them.
-pub(super) const KEYS: [&str; 5] = ["a", "b", "c", "d", "e"];
+pub(super) const KEYS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
 /// Tasks of one process, which share a client.
-const TASKS: u64 = 3;
+const TASKS: u64 = 5;
 
 /// The lease of the library's processes.
 pub(super) const LEASE: Duration = Duration::from_secs(2);
