@@ -18,6 +18,10 @@ use std::collections::HashMap;
 
 use super::event::{At, Event};
 
+/// How long after its lease a process may still write: a stop takes 9 s at most, a command ends by itself
+/// within 18 s.
+const LINGERS: At = 60_000_000_000;
+
 /// After a frozen wrapper runs again: its grace (200 ms) and a second for the scheduler.
 const THAW: At = 1_200_000_000;
 
@@ -229,10 +233,11 @@ impl History {
         accepted
     }
 
-    /// Forgets what ended before `limit`.
+    /// Forgets what ended before `limit`, grants some time later.
     pub(super) fn forget(&mut self, limit: At) {
+        // Late writes are judged by the grant that they come from.
         self.grants
-            .retain(|grant| grant.until.max(grant.from) >= limit);
+            .retain(|grant| grant.until.max(grant.from).saturating_add(LINGERS) >= limit);
         self.writes.retain(|write| write.at >= limit);
         for member in self.members.values_mut() {
             member.frozen.retain(|frozen| frozen.until >= limit);
@@ -322,7 +327,13 @@ mod tests {
         beat(&mut history, 2 * S);
         history.write("k", 5, 2 * S);
         history.forget(3 * S);
+        assert_eq!((history.grants.len(), history.writes.len()), (1, 0));
+        // The late write of a process that was stopped is still its own.
+        history.write("k", 5, 40 * S);
+        history.forget(30 * S);
+        assert!(super::super::judge::judge(&history, At::MAX).is_empty());
+        history.forget(63 * S);
         assert!(history.grants.is_empty() && history.writes.is_empty());
-        assert!(!history.write("k", 4, 4 * S));
+        assert!(!history.write("k", 4, 64 * S));
     }
 }
