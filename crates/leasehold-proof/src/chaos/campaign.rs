@@ -1,7 +1,6 @@
 //! One store, one fleet, for so many seconds: harm, and judgement while it goes on.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use anyhow::Result;
 
 use super::event::{At, now};
 use super::fault::Counts;
-use super::fleet::{Deeds, Fleet};
+use super::fleet::{Deeds, Fleet, Programs};
 use super::guardian::Guardian;
 use super::history::{History, Totals};
 use super::judge::judge;
@@ -51,7 +50,7 @@ const UNEXPLAINED: [&str; 7] = [
 /// Runs it.
 pub(super) async fn run(
     place: Place,
-    command: &Path,
+    programs: &Programs,
     seed: u64,
     seconds: u64,
     guardian: &Guardian,
@@ -60,7 +59,7 @@ pub(super) async fn run(
     // On SQLite a dead process of the library may be replaced at once.
     let history = Arc::new(Mutex::new(History::new(sqlite)));
     let counts = Arc::<Counts>::default();
-    let mut fleet = Fleet::new(&place, command, seed, &counts, history.clone(), guardian).await?;
+    let mut fleet = Fleet::new(&place, programs, seed, &counts, history.clone(), guardian).await?;
     let mut violations = BTreeSet::new();
     let mut remembered = 0;
     let begin = now();

@@ -1,7 +1,7 @@
 //! Four processes on one store, and what is done to them: two of the library, two of `leasehold run`.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,6 +25,15 @@ const GRACE: &str = "200ms";
 
 /// Exit codes of `leasehold run` that chaos explains: done, unreachable, not acquired, lost.
 const EXPLAINED: [i32; 4] = [0, 69, 75, 76];
+
+/// What runs in a fleet.
+#[derive(Clone, Debug)]
+pub(super) struct Programs {
+    /// This program.
+    pub(super) own: PathBuf,
+    /// `leasehold`.
+    pub(super) command: PathBuf,
+}
 
 /// What has been done, for the report.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -62,7 +71,7 @@ pub(super) struct Fleet {
     register: Register,
     guardian: Guardian,
     faketime: Option<PathBuf>,
-    command: PathBuf,
+    programs: Programs,
     ended: Vec<Member>,
     pub(super) deeds: Deeds,
     /// Ends that nothing explains.
@@ -73,7 +82,7 @@ impl Fleet {
     /// Puts it together; nothing runs yet.
     pub(super) async fn new(
         place: &Place,
-        command: &Path,
+        programs: &Programs,
         seed: u64,
         counts: &Arc<Counts>,
         history: Arc<Mutex<History>>,
@@ -131,7 +140,7 @@ impl Fleet {
             register,
             guardian: guardian.clone(),
             faketime: wall::library(),
-            command: command.to_owned(),
+            programs: programs.clone(),
             ended: Vec::new(),
             deeds: Deeds::default(),
             unexplained: Vec::new(),
@@ -192,7 +201,7 @@ impl Fleet {
         let key = *self.dice.pick(&KEYS);
         let seed = self.dice.below(u64::MAX);
         let seat = &mut self.seats[place];
-        let own = std::env::current_exe().context("cannot find our own program")?;
+        let own = self.programs.own.clone();
         let shifted = self.faketime.is_some() || seat.kind == Kind::Library;
         *lock(&seat.offsets) = vec![if shifted { offset } else { 0 }];
         self.deeds.starts += 1;
@@ -237,7 +246,7 @@ impl Fleet {
                 .into();
                 arguments.extend(seat.strict.then(|| "--strict".to_owned()));
                 arguments.extend(["--", &own, "child", self.register.address()].map(str::to_owned));
-                (self.command.clone(), arguments)
+                (self.programs.command.clone(), arguments)
             }
         };
         let start = Start {

@@ -57,6 +57,16 @@ impl Guardian {
         &self.directory
     }
 
+    /// Keeps a copy of a program there, so that all processes of a run are of one build, however often
+    /// somebody builds meanwhile.
+    pub(super) fn keep(&self, program: &Path) -> Result<PathBuf> {
+        let name = program.file_name().context("a program has a name")?;
+        let copy = self.directory.join(name);
+        std::fs::copy(program, &copy)
+            .with_context(|| format!("cannot copy `{}`", program.display()))?;
+        Ok(copy)
+    }
+
     /// A process of its own group runs.
     pub(super) fn watch(&self, pid: u32) -> Result<()> {
         self.tell('+', pid)

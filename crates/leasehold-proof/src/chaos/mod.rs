@@ -51,6 +51,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 use leasehold::store::dynamodb::DynamoDbStore;
 
+use self::fleet::Programs;
 use self::guardian::Guardian;
 use self::options::{Options, USAGE};
 use self::place::Place;
@@ -100,7 +101,10 @@ fn guarded(
 }
 
 async fn run(options: &Options, guardian: &Guardian) -> Result<bool> {
-    let command = beside("leasehold")?;
+    let programs = Programs {
+        own: guardian.keep(&own()?)?,
+        command: guardian.keep(&beside("leasehold")?)?,
+    };
     let table = format!("chaos-{}", std::process::id());
     DynamoDbStore::new(place::client(&options.endpoint), table.as_str())
         .create_table()
@@ -115,8 +119,8 @@ async fn run(options: &Options, guardian: &Guardian) -> Result<bool> {
     };
     let (seed, seconds) = (options.seed, options.seconds);
     let (on_dynamodb, on_sqlite) = tokio::join!(
-        campaign::run(dynamodb, &command, seed, seconds, guardian),
-        campaign::run(sqlite, &command, seed, seconds, guardian),
+        campaign::run(dynamodb, &programs, seed, seconds, guardian),
+        campaign::run(sqlite, &programs, seed, seconds, guardian),
     );
     let outcomes = [on_dynamodb?, on_sqlite?];
     println!("{}", report::table(&outcomes));
@@ -138,10 +142,13 @@ async fn run(options: &Options, guardian: &Guardian) -> Result<bool> {
     Ok(good)
 }
 
+fn own() -> Result<PathBuf> {
+    std::env::current_exe().context("cannot find our own program")
+}
+
 /// A program that was built beside this one.
 fn beside(name: &str) -> Result<PathBuf> {
-    let own = std::env::current_exe().context("cannot find our own program")?;
-    let path = own.with_file_name(name);
+    let path = own()?.with_file_name(name);
     ensure!(
         path.exists(),
         "`{}` is missing: build it with `cargo build -p leasehold-cli`, in the same profile",

@@ -12,6 +12,7 @@ pub(super) mod adder;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -138,11 +139,12 @@ impl Line {
 
 /// All three, side by side.
 pub(in super::super) async fn run(options: &Options, guardian: &Guardian) -> Result<bool> {
+    let program = guardian.keep(&super::own()?)?;
     let [lock, column, check] = Protection::ALL;
     let (lock, column, check) = tokio::join!(
-        experiment(lock, options, guardian),
-        experiment(column, options, guardian),
-        experiment(check, options, guardian),
+        experiment(lock, &program, options, guardian),
+        experiment(column, &program, options, guardian),
+        experiment(check, &program, options, guardian),
     );
     let lines = [lock?, column?, check?];
     println!("{}", table(&lines));
@@ -189,6 +191,7 @@ fn table(lines: &[Line]) -> String {
 
 async fn experiment(
     protection: Protection,
+    program: &Path,
     options: &Options,
     guardian: &Guardian,
 ) -> Result<Line> {
@@ -218,7 +221,7 @@ async fn experiment(
         let start = Start {
             who,
             kind: Kind::Library,
-            program: std::env::current_exe()?,
+            program: program.to_owned(),
             arguments,
             environment: Vec::new(),
             offsets: Arc::new(Mutex::new(vec![0])),
