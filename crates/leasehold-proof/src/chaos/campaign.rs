@@ -22,6 +22,9 @@ const WINDOW: At = 30_000_000_000;
 /// What a process told is here by then.
 const SETTLED: At = 5_000_000_000;
 
+/// With so many violations nothing more is to be learnt, and a soak need not pile them up.
+const ENOUGH: usize = 50;
+
 /// What came of it.
 #[derive(Debug)]
 pub(super) struct Outcome {
@@ -66,7 +69,7 @@ pub(super) async fn run(
     let end = begin + seconds * 1_000_000_000;
     let mut next_harm = begin + 1_000_000_000;
     let mut next_judgement = begin + WINDOW;
-    while now() < end {
+    while now() < end && violations.len() < ENOUGH {
         fleet.tend()?;
         if now() >= next_harm {
             fleet.harm()?;

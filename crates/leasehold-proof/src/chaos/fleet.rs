@@ -1,11 +1,12 @@
 //! Four processes on one store, and what is done to them: two of the library, two of `leasehold run`.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use leasehold_proxy::Proxy;
 
 use super::dice::Dice;
@@ -44,6 +45,8 @@ pub(super) struct Deeds {
     pub(super) clocks: u64,
     pub(super) steps: u64,
     pub(super) partitions: u64,
+    /// Exit codes of `leasehold run`.
+    pub(super) exits: BTreeMap<i32, u64>,
 }
 
 /// A place in the fleet: what runs there changes, its proxy and its clock file stay.
@@ -190,6 +193,9 @@ impl Fleet {
                 member.last_words()
             ));
         }
+        if let (Kind::Command, Some(code)) = (seat.kind, status.code()) {
+            *self.deeds.exits.entry(code).or_default() += 1;
+        }
         seat.start_at = now() + nanos(self.dice.millis(0, 400));
         seat.thaw_at = None;
         self.ended.extend(seat.member.take());
@@ -269,7 +275,7 @@ impl Fleet {
         let place = self.dice.below(self.seats.len() as u64) as usize;
         let frozen = self.seats.iter().filter(|s| s.thaw_at.is_some()).count();
         let long = self.dice.millis(3_500, 9_000);
-        let short = self.dice.millis(1_500, 4_000);
+        let short = self.dice.millis(1_500, 7_000);
         let all = self.dice.permille(500);
         let offset = wall::offset(&mut self.dice);
         let seat = &mut self.seats[place];
@@ -326,14 +332,7 @@ impl Fleet {
             self.ended.push(member);
         }
         for member in self.ended.drain(..) {
-            let words = member.last_words();
-            let silence = member.silence();
-            tokio::select! {
-                silent = silence => silent?,
-                () = wall::pause(Duration::from_secs(10)) => {
-                    anyhow::bail!("something that a process started is still alive 10 s after its end: {words}");
-                }
-            }
+            silence(member).await?;
         }
         for seat in &self.seats {
             if let Some((proxy, _)) = &seat.proxy {
@@ -348,7 +347,7 @@ impl Fleet {
         // The latest may have grandchildren that are just being killed.
         let old = self.ended.len().saturating_sub(16);
         for member in self.ended.drain(..old) {
-            member.silence().await?;
+            silence(member).await?;
         }
         Ok(())
     }
@@ -358,6 +357,17 @@ impl Fleet {
         match self.faketime {
             Some(_) => "libfaketime, all processes",
             None => "the library's `Clock`, workers only",
+        }
+    }
+}
+
+/// Waits until nothing is left of a process that has ended.
+async fn silence(member: Member) -> Result<()> {
+    let words = member.last_words();
+    tokio::select! {
+        silent = member.silence() => silent,
+        () = wall::pause(Duration::from_secs(10)) => {
+            bail!("something that a process started is still alive 10 s after its end: {words}")
         }
     }
 }

@@ -114,9 +114,9 @@ fn rightly_decided(
         let place = grants.binary_search_by_key(&write.token, |grant| grant.token);
         match place.map(|place| grants[place]) {
             Ok(grant) if !write.accepted && grant.from <= write.at && write.at < grant.end() => {
+                // One line for all writes of a grant.
                 found.insert(format!(
-                    "S1: a newer token was there {} before the end of {}",
-                    seconds(grant.end() - write.at),
+                    "S1: a write within {} was refused for a newer token",
                     name(grant)
                 ));
             }
@@ -268,7 +268,8 @@ mod tests {
     fn a_write_that_is_refused_while_its_lease_is_valid_is_caught() {
         let mut bad = good();
         bad.writes.insert(1, write(1, 30, false));
-        caught(&bad, "S1: a newer token was there");
+        bad.writes.insert(2, write(1, 31, false));
+        caught(&bad, "S1: a write within the Library grant 1");
     }
 
     #[test]

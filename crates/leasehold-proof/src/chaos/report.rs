@@ -50,7 +50,12 @@ pub(super) fn table(outcomes: &[Outcome]) -> String {
         });
     }
     row("how grants ended, library", &|o| listed(&o.totals.ends));
-    row("errors of calls", &|o| listed(&o.totals.errors));
+    row("errors of calls, library", &|o| listed(&o.totals.errors));
+    row("exit codes of `leasehold run`", &|o| {
+        let exits = o.deeds.exits.iter();
+        let words: Vec<String> = exits.map(|(code, n)| format!("{n} x {code}")).collect();
+        words.join(", ")
+    });
     row("most of the history in memory", &|o| {
         o.remembered.to_string()
     });
