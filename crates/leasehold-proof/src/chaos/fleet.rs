@@ -274,7 +274,7 @@ impl Fleet {
         let roll = self.dice.below(100);
         let place = self.dice.below(self.seats.len() as u64) as usize;
         let frozen = self.seats.iter().filter(|s| s.thaw_at.is_some()).count();
-        let long = self.dice.millis(3_500, 9_000);
+        let long = self.dice.millis(3_500, 10_000);
         let short = self.dice.millis(1_500, 7_000);
         let all = self.dice.permille(500);
         let offset = wall::offset(&mut self.dice);

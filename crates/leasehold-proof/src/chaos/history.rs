@@ -18,7 +18,7 @@ use std::collections::HashMap;
 
 use super::event::{At, Event};
 
-/// How long after its lease a process may still write: a stop takes 9 s at most, a command ends by itself
+/// How long after its lease a process may still write: a stop takes 10 s at most, a command ends by itself
 /// within 18 s.
 const LINGERS: At = 60_000_000_000;
 
