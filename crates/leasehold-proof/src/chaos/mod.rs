@@ -53,7 +53,7 @@ use leasehold::store::dynamodb::DynamoDbStore;
 
 use self::fleet::Programs;
 use self::guardian::Guardian;
-use self::options::{Options, USAGE};
+use self::options::{Defaults, Options, USAGE};
 use self::place::Place;
 
 /// The part that the first argument names.
@@ -65,8 +65,20 @@ use self::place::Place;
 pub fn main(arguments: &[String]) -> Result<ExitCode> {
     let (part, rest) = arguments.split_first().context(USAGE)?;
     match part.as_str() {
-        "run" => guarded(&Options::parse(rest, 90)?, run),
-        "lockset" => guarded(&Options::parse(rest, 30)?, lockset::run),
+        "run" => {
+            let defaults = Defaults {
+                seconds: 90,
+                seed: Some(1),
+            };
+            guarded(&Options::parse(rest, defaults)?, run)
+        }
+        "lockset" => {
+            let defaults = Defaults {
+                seconds: 30,
+                seed: None,
+            };
+            guarded(&Options::parse(rest, defaults)?, lockset::run)
+        }
         // The rest are for this program itself.
         "worker" => worker::main(rest).map(|()| ExitCode::SUCCESS),
         "child" => child::main(rest).map(|()| ExitCode::SUCCESS),

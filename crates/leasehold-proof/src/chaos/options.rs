@@ -5,10 +5,18 @@ use anyhow::{Context, Result, bail, ensure};
 /// What `leasehold-chaos` prints when it is asked for nothing it knows.
 pub(super) const USAGE: &str = "\
 usage: leasehold-chaos run     --endpoint URL [--seconds N] [--seed N]   (90 seconds, seed 1)
-       leasehold-chaos lockset --endpoint URL [--seconds N] [--seed N]   (30 seconds, seed 1)
+       leasehold-chaos lockset --endpoint URL [--seconds N]              (30 seconds)
 
 URL is a DynamoDB Local, `http://127.0.0.1:8000`; `cargo xtask dynamodb` starts one. `run` also needs the
 command `leasehold` beside this program: `cargo build -p leasehold-cli`.";
+
+/// What a part takes, and what it does without.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Defaults {
+    pub(super) seconds: u64,
+    /// `None`: nothing of it is left to chance.
+    pub(super) seed: Option<u64>,
+}
 
 /// Arguments of both parts.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,12 +28,12 @@ pub(super) struct Options {
 
 impl Options {
     /// Reads them.
-    pub(super) fn parse(arguments: &[String], seconds: u64) -> Result<Options> {
+    pub(super) fn parse(arguments: &[String], defaults: Defaults) -> Result<Options> {
         let mut endpoint = None;
         let mut options = Options {
             endpoint: String::new(),
-            seconds,
-            seed: 1,
+            seconds: defaults.seconds,
+            seed: defaults.seed.unwrap_or_default(),
         };
         let mut arguments = arguments.iter();
         while let Some(name) = arguments.next() {
@@ -40,7 +48,7 @@ impl Options {
             match name.as_str() {
                 "--endpoint" => endpoint = Some(value.clone()),
                 "--seconds" => options.seconds = number()?,
-                "--seed" => options.seed = number()?,
+                "--seed" if defaults.seed.is_some() => options.seed = number()?,
                 _ => bail!("unknown argument `{name}`\n{USAGE}"),
             }
         }
@@ -56,7 +64,11 @@ mod tests {
 
     fn parse(words: &[&str]) -> Result<Options> {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        Options::parse(&words, 90)
+        let defaults = Defaults {
+            seconds: 90,
+            seed: Some(1),
+        };
+        Options::parse(&words, defaults)
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use leasehold::clock::Clock;
+use leasehold::store::Store;
 use leasehold::{Lease, LockClient, Policy, ReleaseOutcome};
 use tokio::task::JoinSet;
 
@@ -21,6 +22,9 @@ use super::wall::{Shifted, pause};
 
 /// Fewer locks than there are tasks that want them.
 pub(super) const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+/// Longer than any stop.
+const OPEN_TRIES: u32 = 60;
 
 /// Tasks of one process, which share a client.
 const TASKS: u64 = 5;
@@ -91,7 +95,7 @@ async fn work(job: Job) -> Result<()> {
         .wait(Duration::from_secs(8))
         .strict(job.strict)
         .build()?;
-    let locks = LockClient::builder(job.place.open()?)
+    let locks = LockClient::builder(open(&job.place).await?)
         .clock(clock)
         .policy(policy)
         .build();
@@ -104,6 +108,23 @@ async fn work(job: Job) -> Result<()> {
         // They go on for ever, unless they fail.
         Some(ended) => ended?,
         None => Ok(()),
+    }
+}
+
+/// Tries for a while: whoever is stopped within a transaction has the file locked.
+async fn open(place: &Place) -> Result<Arc<dyn Store>> {
+    let mut tries = 0;
+    loop {
+        match place.open() {
+            Err(error) if tries == OPEN_TRIES => return Err(error),
+            Err(_) => {
+                let kind = "Open".to_owned();
+                Event::Failed { kind }.tell()?;
+                pause(Duration::from_millis(250)).await;
+                tries += 1;
+            }
+            opened => return opened,
+        }
     }
 }
 
