@@ -9,12 +9,12 @@
 //! `lockset` is the honest experiment: how many acknowledged updates of a shared set are lost with the
 //! lock alone, and that none are with either fence.
 //!
-//! - [`options`], [`report`]: what goes in and out;
-//! - [`campaign`]: one store's run; [`fleet`], [`member`]: its processes; [`guardian`]: nothing is left
-//!   of them; [`fault`], [`wall`], [`dice`]: what is done to them;
-//! - [`worker`], [`child`]: what they do; [`place`]: where; [`event`]: what they tell;
-//! - [`register`]: what they write to; [`history`], [`judge`]: what must not come of it;
-//! - [`lockset`]: the experiment.
+//! - `options`, `report`: what goes in and out;
+//! - `campaign`: one store's run; `fleet`, `member`: its processes; `guardian`: nothing is left
+//!   of them; `fault`, `wall`, `dice`: what is done to them;
+//! - `worker`, `child`: what they do; `place`: where; `event`: what they tell;
+//! - `register`: what they write to; `history`, `judge`: what must not come of it;
+//! - `lockset`: the experiment.
 //!
 //! # What is judged, and what is not
 //!
