@@ -41,7 +41,7 @@ async fn live(key: &str, token: u64, register: &str) -> Result<()> {
     let mut register = Client::connect(register).await?;
     let mut dice = Dice::new(token, 0);
     // Some are still at work when a stopped wrapper has lost their lock.
-    let beats = match dice.permille(250) {
+    let beats = match dice.permille(400) {
         true => 200 + dice.below(150),
         false => 2 + dice.below(30),
     };
