@@ -4,8 +4,11 @@
 //! all of it.
 //!
 //! - [`checker`]: exhaustive exploration of the protocol crate alone;
-//! - `sim` (feature `sim`): the whole client in simulated worlds.
+//! - `sim` (feature `sim`): the whole client in simulated worlds;
+//! - `chaos` (feature `chaos`): real processes on real stores, killed, stopped and lied to.
 
+#[cfg(feature = "chaos")]
+pub mod chaos;
 pub mod checker;
 #[cfg(feature = "sim")]
 pub mod sim;

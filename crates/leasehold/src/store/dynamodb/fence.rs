@@ -73,6 +73,11 @@ impl DynamoDbStore {
 /// [`assignment`](TokenColumn::assignment) to the `SET` of an update (or
 /// [`value`](TokenColumn::value) as the column of a put), and names and values to the request.
 ///
+/// **Work that writes what it derives from a read raises the column first**: an old holder is refused
+/// only once the item has seen the new token, so what it writes between your read and your write is
+/// accepted, and then overwritten. One update that only sets the column (assignment and condition as
+/// above) with `ReturnValues=ALL_NEW` raises it and reads, in one request.
+///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), leasehold::Error> {
