@@ -1,6 +1,7 @@
 //! One acquisition, from the first request to the guard.
 //!
-//! It runs in a task of its own, so that a caller who drops the future or whose wait is over
+//! Whoever waits stands in the line of its key first, and acquires only as its head. An acquisition
+//! runs in a task of its own, so that a caller who drops the future or whose wait is over
 //! leaves at once, while requests in flight go on; whatever they turn out to have acquired is
 //! released as soon as it is known. Invariants: `acquire` gives a lease only if the record carried
 //! our id during the call and time is left (S5); every loop here has a bound in time, every
@@ -10,22 +11,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
+use crate::clock::Clock;
 use crate::error::{Effect, Error, ErrorKind};
 use crate::exchange::{Answer, Core, RETRY_FIRST, RETRY_MAX, no_answer_within};
 use crate::held::Held;
 use crate::identity::LeaseId;
 use crate::keeper;
 use crate::key::Key;
-use crate::lease::Lease;
+use crate::lease::{Lease, Parcel};
+use crate::line::{Call, Head, Looks, Start, Ticket};
 use crate::policy::{CheckDelay, Policy};
 use crate::protocol::attempt::{Attempt, AttemptId, Granted, Refusal, Request, Wish};
 use crate::protocol::record::{Record, Seen};
 use crate::protocol::renewal::Kept;
 use crate::protocol::takeover::Verdict;
 use crate::protocol::time::Elapsed;
+use crate::protocol::token::FencingToken;
 use crate::protocol::write::{Operation, Write};
 use crate::store::{Consistency, Outcome, StoreError, StoreErrorKind};
 
@@ -59,6 +63,17 @@ pub(crate) enum Patience {
     Forever,
 }
 
+impl Patience {
+    /// When a call ends at the latest.
+    fn limit(self, policy: &Policy, started: Elapsed) -> Elapsed {
+        match self {
+            Patience::None => started.plus(policy.call_timeout()),
+            Patience::For(wait) => started.plus(wait),
+            Patience::Forever => Elapsed::NEVER,
+        }
+    }
+}
+
 /// The answer to an order that did not fail.
 #[derive(Debug)]
 pub(crate) enum Acquired {
@@ -71,25 +86,165 @@ pub(crate) async fn acquire(core: &Arc<Core>, order: Order) -> Result<Acquired, 
     if core.shut.is_cancelled() {
         return Err(shut_down(order.key.as_str()));
     }
-    let gone = CancellationToken::new();
-    let caller = gone.clone().drop_guard();
-    let (tell, told) = oneshot::channel();
-    let acquisition = Acquisition::new(core.clone(), order, gone);
-    let (key, started) = (acquisition.order.key.clone(), acquisition.started);
-    core.tasks.spawn(acquisition.run(tell));
-    let answer = told.await;
-    drop(caller);
-    // The task is gone without an answer only if it panicked or its runtime is shutting down.
-    answer.unwrap_or_else(|_| {
-        let passed = core.clock.elapsed().since(started);
-        Err(Error::new(
-            ErrorKind::ShutDown,
-            "the acquisition ended with its runtime",
+    let started = core.clock.elapsed();
+    match order.patience {
+        Patience::None => Flight::start(core, order, started, None).landed().await,
+        _ => stand_in_line(core, order, started).await,
+    }
+}
+
+/// Waits in the line of the key; acquires it as its head, or is given it by the one before.
+async fn stand_in_line(
+    core: &Arc<Core>,
+    order: Order,
+    started: Elapsed,
+) -> Result<Acquired, Error> {
+    let line = core.lines.of(&order.key.shared());
+    let ticket = line.join(&order.policy, order.data.as_ref(), started);
+    let limit = order.patience.limit(&order.policy, started);
+    let mut flight: Option<Flight> = None;
+    // Every round but the last ends with a role or a guard that was given: bounded by what the others do.
+    loop {
+        let call = tokio::select! {
+            biased;
+            call = ticket.call() => call,
+            answer = landed(&mut flight) => return answer,
+            stop = stopped(core, None, limit), if flight.is_none() => {
+                return Err(gave_up(core, &order, &ticket, started, &stop));
+            }
+        };
+        match call {
+            Call::Head(head) => {
+                flight = Some(Flight::start(core, order.clone(), started, Some(head)));
+            }
+            Call::Failed(error) => {
+                let error = error.into_error(Operation::Acquire, Some(order.key.as_str()));
+                let passed = core.clock.elapsed().since(started);
+                return Err(error
+                    .with_effect(Effect::NotApplied)
+                    .with_held(ticket.held())
+                    .with_effort(ticket.requests(), passed));
+            }
+            Call::Lease(parcel) => {
+                // What the acquisition under way turns out to get is given back.
+                flight = None;
+                // Without time left (this task did not run for a while) it goes back, and the wait on.
+                if let Some(lease) = parcel.open() {
+                    return Ok(Acquired::Lease(lease));
+                }
+            }
+        }
+    }
+}
+
+/// The end of a wait in line, without any request of its own under way.
+fn gave_up(core: &Core, order: &Order, ticket: &Ticket, started: Elapsed, stop: &Stop) -> Error {
+    let passed = core.clock.elapsed().since(started);
+    let held = ticket.held();
+    let error = match stop {
+        Stop::CallerGone => shut_down_while_waiting(),
+        Stop::Deadline => match ticket.trouble() {
+            Some(error) => error.into_error(Operation::Acquire, Some(order.key.as_str())),
+            None => wait_expired(core, &order.key, passed, held.as_ref()),
+        },
+    };
+    error
+        .with_key(order.key.as_str())
+        .with_effect(Effect::NotApplied)
+        .with_held(held)
+        .with_effort(ticket.requests(), passed)
+}
+
+fn shut_down_while_waiting() -> Error {
+    Error::new(
+        ErrorKind::ShutDown,
+        "the client was shut down while this call waited",
+    )
+}
+
+fn wait_expired(core: &Core, key: &Key, waited: Duration, held: Option<&Held>) -> Error {
+    let store = core.store.describe();
+    match held {
+        Some(held) => Error::new(
+            ErrorKind::WaitExpired,
+            format!("gave up after {waited:.1?}: {held} ({store})"),
         )
-        .with_key(key.as_str())
-        .with_effect(Effect::Unknown)
-        .with_effort(0, passed))
-    })
+        .with_hint("wait longer, or look at what the holder is doing"),
+        None => Error::new(
+            ErrorKind::Unreachable,
+            format!("cannot acquire `{key}`: {store} did not answer within {waited:.1?}"),
+        )
+        .with_hint("check the endpoint and the network, or allow for a longer wait"),
+    }
+}
+
+/// An acquisition under way in a task of its own. Dropping it ends it.
+struct Flight {
+    told: oneshot::Receiver<Result<Won, Error>>,
+    key: Key,
+    clock: Arc<dyn Clock>,
+    started: Elapsed,
+    _caller: DropGuard,
+}
+
+/// What an acquisition tells its caller.
+#[derive(Debug)]
+enum Won {
+    Lease(Parcel),
+    Held(Held),
+}
+
+impl Flight {
+    fn start(core: &Arc<Core>, order: Order, started: Elapsed, head: Option<Head>) -> Flight {
+        let gone = CancellationToken::new();
+        let (tell, told) = oneshot::channel();
+        let flight = Flight {
+            told,
+            key: order.key.clone(),
+            clock: core.clock.clone(),
+            started,
+            _caller: gone.clone().drop_guard(),
+        };
+        let acquisition = Acquisition::new(core.clone(), order, started, head, gone);
+        core.tasks.spawn(acquisition.run(tell));
+        flight
+    }
+
+    async fn landed(&mut self) -> Result<Acquired, Error> {
+        match (&mut self.told).await {
+            Ok(Ok(Won::Held(held))) => Ok(Acquired::Held(held)),
+            Ok(Ok(Won::Lease(parcel))) => parcel.open().map(Acquired::Lease).ok_or_else(|| {
+                // The caller did not run for so long that nothing is left.
+                Error::new(
+                    ErrorKind::TooLate,
+                    format!(
+                        "acquired `{}`, but its lease ended before it was taken up",
+                        self.key
+                    ),
+                )
+                .with_key(self.key.as_str())
+                .with_effect(Effect::Unknown)
+                .with_effort(0, self.clock.elapsed().since(self.started))
+            }),
+            Ok(Err(error)) => Err(error),
+            // The task is gone without an answer only if it panicked or its runtime is shutting down.
+            Err(_) => Err(Error::new(
+                ErrorKind::ShutDown,
+                "the acquisition ended with its runtime",
+            )
+            .with_key(self.key.as_str())
+            .with_effect(Effect::Unknown)
+            .with_effort(0, self.clock.elapsed().since(self.started))),
+        }
+    }
+}
+
+/// The answer of the acquisition that is under way, if one is.
+async fn landed(flight: &mut Option<Flight>) -> Result<Acquired, Error> {
+    match flight {
+        Some(flight) => flight.landed().await,
+        None => std::future::pending().await,
+    }
 }
 
 pub(crate) fn shut_down(key: &str) -> Error {
@@ -120,6 +275,8 @@ struct Acquisition {
     core: Arc<Core>,
     order: Order,
     attempt: Attempt,
+    /// The role in the line of the key, if the call waits in it.
+    head: Option<Head>,
     gone: CancellationToken,
     started: Elapsed,
     limit: Elapsed,
@@ -136,17 +293,19 @@ struct Acquisition {
     failures: u32,
     last_failure: Option<StoreError>,
     last_held: Option<Held>,
-    looks: u32,
 }
 
 impl Acquisition {
-    fn new(core: Arc<Core>, order: Order, gone: CancellationToken) -> Self {
-        let started = core.clock.elapsed();
-        let limit = match order.patience {
-            Patience::None => started.plus(order.policy.call_timeout()),
-            Patience::For(wait) => started.plus(wait),
-            Patience::Forever => Elapsed::NEVER,
-        };
+    fn new(
+        core: Arc<Core>,
+        order: Order,
+        started: Elapsed,
+        head: Option<Head>,
+        gone: CancellationToken,
+    ) -> Self {
+        let limit = order.patience.limit(&order.policy, started);
+        // A store that fails is put up with once, not once for everyone in line.
+        let failing_since = head.as_ref().and_then(Head::failing_since);
         let wish = Wish {
             key: order.key.shared(),
             holder: order.policy.label().unwrap_or_else(|| core.label.clone()),
@@ -168,6 +327,7 @@ impl Acquisition {
             core,
             order,
             attempt,
+            head,
             gone,
             started,
             limit,
@@ -177,31 +337,35 @@ impl Acquisition {
             uncertain: false,
             spoiled: None,
             sent: 0,
-            failing_since: None,
+            failing_since: failing_since.map(|since| since.max(started)),
             failures: 0,
             last_failure: None,
             last_held: None,
-            looks: 0,
         }
     }
 
-    async fn run(mut self, tell: oneshot::Sender<Result<Acquired, Error>>) {
+    async fn run(mut self, tell: oneshot::Sender<Result<Won, Error>>) {
         let answer = match self.drive().await {
-            Ok(acquired) => Ok(acquired),
+            Ok(won) => Ok(won),
             Err(End::Failed(error)) => Err(error),
             Err(End::Stop(Stop::Deadline)) => Err(self.deadline_error()),
-            Err(End::Stop(Stop::CallerGone)) => Err(Error::new(
-                ErrorKind::ShutDown,
-                "the client was shut down while this call waited",
-            )),
+            Err(End::Stop(Stop::CallerGone)) => Err(shut_down_while_waiting()),
         };
         self.core
             .remember(&self.order.key.shared(), self.attempt.observation());
         let leased = match &answer {
-            Ok(Acquired::Lease(lease)) => Some(lease.token().stored()),
+            Ok(Won::Lease(parcel)) => parcel.token().map(FencingToken::stored),
             _ => None,
         };
         let answer = answer.map_err(|error| self.finish_error(error));
+        // The next in line goes on at once, with what is known now; what is left to settle here is
+        // this attempt's alone.
+        match self.head.take() {
+            // It was given a guard meanwhile, which may turn out to be worthless, or it has left.
+            Some(head) if self.gone.is_cancelled() => drop(head),
+            Some(head) => head.leave(),
+            None => {}
+        }
         // A lease that nobody receives is dropped here, and its guard releases it.
         drop(tell.send(answer));
         match leased {
@@ -210,16 +374,17 @@ impl Acquisition {
         }
     }
 
-    async fn drive(&mut self) -> Result<Acquired, End> {
+    async fn drive(&mut self) -> Result<Won, End> {
         for _ in 0..WITHDRAWALS {
             let granted = match self.win().await? {
                 Ok(granted) => granted,
-                Err(held) => return Ok(Acquired::Held(held)),
+                Err(held) => return Ok(Won::Held(held)),
             };
             // From here on there is something to give back, unless a lease is handed over.
             self.uncertain = true;
             if !granted.impossible_seed {
-                return self.hand_over(granted).await.map(Acquired::Lease);
+                let lease = self.hand_over(granted).await?;
+                return Ok(Won::Lease(Parcel::new(lease)));
             }
             self.spoiled = Some(granted);
             self.withdraw().await?;
@@ -236,7 +401,11 @@ impl Acquisition {
     /// Sends requests until one is granted, or, without patience, until the key is seen held.
     async fn win(&mut self) -> Result<Result<Granted, Held>, End> {
         self.look_at_the_time().await?;
-        let mut take_over = None;
+        let mut take_over = match self.begin().await? {
+            Turn::Ours(granted) => return Ok(Ok(granted)),
+            Turn::Free => None,
+            Turn::TakeOver(seen) => Some(seen),
+        };
         let mut blind = 0;
         loop {
             let Some((request, answer)) = self.ask(take_over.clone()).await? else {
@@ -294,13 +463,30 @@ impl Acquisition {
                     if let (Patience::None, Some(held)) = (self.order.patience, &self.last_held) {
                         return Ok(Err(held.clone()));
                     }
-                    match self.wait_for_turn(ends).await? {
+                    let looks = Looks {
+                        ends,
+                        ..Looks::default()
+                    };
+                    match self.wait_for_turn(looks).await? {
                         Turn::Ours(granted) => return Ok(Ok(granted)),
                         Turn::Free => None,
                         Turn::TakeOver(seen) => Some(seen),
                     }
                 }
             };
+        }
+    }
+
+    /// Goes on where the line is: asks at once, later, or looks first.
+    async fn begin(&mut self) -> Result<Turn, End> {
+        match self.head.as_ref().map(Head::start) {
+            Some(Start::Look(looks)) => self.wait_for_turn(looks).await,
+            Some(Start::Ask { not_before }) => {
+                self.or_stop(self.core.clock.sleep_until(not_before))
+                    .await?;
+                Ok(Turn::Free)
+            }
+            None => Ok(Turn::Free),
         }
     }
 
@@ -342,7 +528,7 @@ impl Acquisition {
                 .with_service(|service| self.attempt.request(take_over, service, now));
             self.core.send(write, now, request, &self.post);
             self.unanswered += 1;
-            self.sent += 1;
+            self.sends();
             limit = now.elapsed.plus(self.order.policy.request_timeout());
         }
         let clock = self.core.clock.clone();
@@ -350,7 +536,7 @@ impl Acquisition {
             biased;
             answer = self.inbox.recv() => answer,
             () = clock.sleep_until(limit) => None,
-            stop = stopped(&self.core, &self.gone, self.limit) => return Err(stop),
+            stop = stopped(&self.core, Some(&self.gone), self.limit) => return Err(stop),
         };
         if answer.is_some() {
             self.unanswered -= 1;
@@ -364,7 +550,11 @@ impl Acquisition {
             && record.owner.is_some()
             && !self.attempt.id().owns(record)
         {
-            self.last_held = Some(Held::of(record));
+            let held = Held::of(record);
+            if let Some(head) = &self.head {
+                head.saw(&held);
+            }
+            self.last_held = Some(held);
         }
         let attempt = &mut self.attempt;
         self.core
@@ -372,26 +562,30 @@ impl Acquisition {
     }
 
     /// Polls with reads until the key may be taken.
-    async fn wait_for_turn(&mut self, mut ends: Option<Elapsed>) -> Result<Turn, End> {
-        let mut round = 0;
+    async fn wait_for_turn(&mut self, mut looks: Looks) -> Result<Turn, End> {
         loop {
-            let delay = match self.order.policy.check_delay(&self.core.hints) {
-                CheckDelay::Fixed(delay) => delay,
-                CheckDelay::Backoff { first, max } => {
-                    // Never at once: a small part of the bound is certain.
-                    first.min(max) / 8 + self.core.backoff(round, first, max)
-                }
-            };
-            round += 1;
-            let now = self.core.clock.elapsed();
-            let mut until = now.plus(delay);
-            if let Some(ends) = ends
-                && ends > now
-            {
-                until = until.min(ends);
+            let until = looks.at.unwrap_or_else(|| self.next_look(&looks));
+            looks.at = Some(until);
+            if let Some(head) = &self.head {
+                head.plan(Start::Look(looks));
             }
             self.or_stop(self.core.clock.sleep_until(until)).await?;
-            self.looks += 1;
+            if let Some(head) = self.head.as_ref().filter(|head| head.is_held_here()) {
+                // Its keeper tells what comes of it: a look would say nothing new.
+                self.or_stop(head.holder_gone()).await?;
+                match head.start() {
+                    Start::Look(later) => looks = later,
+                    Start::Ask { not_before } => {
+                        self.or_stop(self.core.clock.sleep_until(not_before))
+                            .await?;
+                        return Ok(Turn::Free);
+                    }
+                }
+                continue;
+            }
+            looks.round += 1;
+            looks.at = None;
+            self.sends();
             let look = self.core.read(
                 self.order.key.shared(),
                 Consistency::Eventual,
@@ -411,8 +605,32 @@ impl Acquisition {
                 Refusal::Ours(granted) => return Ok(Turn::Ours(granted)),
                 Refusal::Others(Verdict::Free) => return Ok(Turn::Free),
                 Refusal::Others(Verdict::TakeOver(seen)) => return Ok(Turn::TakeOver(seen)),
-                Refusal::Others(Verdict::Wait { ends: later }) => ends = later,
+                Refusal::Others(Verdict::Wait { ends }) => looks.ends = ends,
             }
+        }
+    }
+
+    /// When to look again: after a random delay, or when the grant that was seen can end.
+    fn next_look(&self, looks: &Looks) -> Elapsed {
+        let delay = match self.order.policy.check_delay(&self.core.hints) {
+            CheckDelay::Fixed(delay) => delay,
+            CheckDelay::Backoff { first, max } => {
+                // Never at once: a small part of the bound is certain.
+                first.min(max) / 8 + self.core.backoff(looks.round, first, max)
+            }
+        };
+        let now = self.core.clock.elapsed();
+        let until = now.plus(delay);
+        match looks.ends {
+            Some(ends) if ends > now => until.min(ends),
+            _ => until,
+        }
+    }
+
+    fn sends(&mut self) {
+        self.sent += 1;
+        if let Some(head) = &self.head {
+            head.sends();
         }
     }
 
@@ -449,7 +667,16 @@ impl Acquisition {
                 .with_hint("set a longer `lease`, or look at the latency to the store"),
             ));
         }
-        Ok(keeper::keep(&self.core, &self.order.policy, id, kept))
+        let line = match &self.head {
+            Some(head) => head.line().clone(),
+            None => self.core.lines.of(&key.shared()),
+        };
+        let terms = keeper::Terms {
+            policy: self.order.policy.clone(),
+            data: self.order.data.clone(),
+            adopted: false,
+        };
+        Ok(keeper::keep(&self.core, &line, terms, id, kept))
     }
 
     /// Deletes the record that we created with an impossible token, before anyone sees it.
@@ -485,7 +712,13 @@ impl Acquisition {
         self.failures += 1;
         let now = self.core.clock.elapsed();
         let since = *self.failing_since.get_or_insert(now);
+        if let Some(head) = &self.head {
+            head.trouble(Some((since, &error)));
+        }
         if now.since(since) >= self.order.policy.call_timeout() {
+            if let Some(head) = &self.head {
+                head.give_up(now, since, &error);
+            }
             return Err(self.fatal(Operation::Acquire, error));
         }
         self.last_failure = Some(error);
@@ -496,6 +729,9 @@ impl Acquisition {
     }
 
     fn calm_down(&mut self) {
+        if let Some(head) = self.head.as_ref().filter(|_| self.failing_since.is_some()) {
+            head.trouble(None);
+        }
         self.failing_since = None;
         self.failures = 0;
         self.last_failure = None;
@@ -505,7 +741,7 @@ impl Acquisition {
         tokio::select! {
             biased;
             done = work => Ok(done),
-            stop = stopped(&self.core, &self.gone, self.limit) => Err(stop),
+            stop = stopped(&self.core, Some(&self.gone), self.limit) => Err(stop),
         }
     }
 
@@ -529,25 +765,7 @@ impl Acquisition {
         if let Some(error) = self.last_failure.take() {
             return error.into_error(Operation::Acquire, Some(self.order.key.as_str()));
         }
-        match &self.last_held {
-            Some(held) => Error::new(
-                ErrorKind::WaitExpired,
-                format!(
-                    "gave up after {waited:.1?}: {held} ({})",
-                    self.core.store.describe()
-                ),
-            )
-            .with_hint("wait longer, or look at what the holder is doing"),
-            None => Error::new(
-                ErrorKind::Unreachable,
-                format!(
-                    "cannot acquire `{}`: {} did not answer within {waited:.1?}",
-                    self.order.key,
-                    self.core.store.describe()
-                ),
-            )
-            .with_hint("check the endpoint and the network, or allow for a longer wait"),
-        }
+        wait_expired(&self.core, &self.order.key, waited, self.last_held.as_ref())
     }
 
     fn finish_error(&self, error: Error) -> Error {
@@ -557,11 +775,12 @@ impl Acquisition {
             error.effect()
         };
         let passed = self.core.clock.elapsed().since(self.started);
+        let sent = self.head.as_ref().map_or(self.sent, Head::requests);
         error
             .with_key(self.order.key.as_str())
             .with_effect(effect)
             .with_held(self.last_held.clone())
-            .with_effort(self.sent + self.looks, passed)
+            .with_effort(sent, passed)
     }
 
     /// Takes back what may have been acquired after all, in the background: at once what is known,
@@ -693,16 +912,22 @@ enum Turn {
 }
 
 /// Returns when an acquisition must stop.
-async fn stopped(core: &Core, gone: &CancellationToken, limit: Elapsed) -> Stop {
+async fn stopped(core: &Core, gone: Option<&CancellationToken>, limit: Elapsed) -> Stop {
     let deadline = async {
         if limit == Elapsed::NEVER {
             std::future::pending::<()>().await;
         }
         core.clock.sleep_until(limit).await;
     };
+    let left = async {
+        match gone {
+            Some(gone) => gone.cancelled().await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         biased;
-        () = gone.cancelled() => Stop::CallerGone,
+        () = left => Stop::CallerGone,
         () = core.shut.cancelled() => Stop::CallerGone,
         () = deadline => Stop::Deadline,
     }

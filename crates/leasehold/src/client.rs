@@ -255,9 +255,13 @@ impl LockClient {
             None,
             policy.terms(&self.core.hints),
         );
+        if !self.core.lines.pin(id) {
+            // Its guard was released, and the grant goes on under another.
+            return Ok(ReleaseOutcome::AlreadyReleased);
+        }
         let outcome = {
             let started = self.core.clock.elapsed();
-            keeper::release(&self.core, policy, id, &kept, false, started).await?
+            keeper::release(&self.core, policy, id, &kept, false, started, || {}).await?
         };
         Ok(match outcome {
             // Whether it was late is not known here: nobody kept a deadline.
@@ -278,6 +282,9 @@ impl LockClient {
     /// When this future is dropped, the grant may have been renewed once.
     pub async fn adopt(&self, id: &LeaseId) -> Result<Lease, Error> {
         self.check_open(id.key())?;
+        if !self.core.lines.pin(id) {
+            return Err(keeper::lost_error(id, "it was released, and handed on"));
+        }
         let record = self
             .read(id.key(), Consistency::Strong)
             .await?
@@ -300,7 +307,13 @@ impl LockClient {
             let timeout = policy.request_timeout().min(limit.since(now));
             let failure = match keeper::renew_once(&self.core, &mut kept, bound, timeout).await {
                 Ok(()) if !kept.remaining(self.core.clock.reading()).is_zero() => {
-                    return Ok(keeper::keep(&self.core, &policy, id.clone(), kept));
+                    let terms = keeper::Terms {
+                        policy,
+                        data: None,
+                        adopted: true,
+                    };
+                    let line = self.core.lines.of(&id.key().shared());
+                    return Ok(keeper::keep(&self.core, &line, terms, id.clone(), kept));
                 }
                 // Acknowledged, but by a clock that was far behind: once more, with a right one.
                 Ok(()) => None,
@@ -475,6 +488,11 @@ impl LockRequest<'_> {
         self.set(|policy| policy.manual_renewal(manual))
     }
 
+    /// As [`PolicyBuilder::hand_off`](crate::PolicyBuilder::hand_off).
+    pub fn hand_off(self, hand_off: bool) -> Self {
+        self.set(|policy| policy.hand_off(hand_off))
+    }
+
     /// As [`PolicyBuilder::drop_policy`](crate::PolicyBuilder::drop_policy).
     pub fn drop_policy(self, drop_policy: DropPolicy) -> Self {
         self.set(|policy| policy.drop_policy(drop_policy))
@@ -558,8 +576,7 @@ impl LockRequest<'_> {
     async fn order(self, patience: impl FnOnce(&Policy) -> Patience) -> Result<Acquired, Error> {
         let policy = self
             .policy
-            .to_builder()
-            .build()
+            .checked()
             .map_err(|error| error.with_key(self.key.as_str()))?;
         let order = Order {
             patience: patience(&policy),

@@ -18,6 +18,7 @@ use tracing::warn;
 
 use crate::clock::{Clock, Random};
 use crate::error::Effect;
+use crate::line::Lines;
 use crate::meter::Meter;
 use crate::policy::Policy;
 use crate::protocol::record::Record;
@@ -82,6 +83,7 @@ pub(crate) struct Core {
     pub(crate) tasks: TaskTracker,
     pub(crate) shut: CancellationToken,
     pub(crate) meter: Meter,
+    pub(crate) lines: Arc<Lines>,
     service: Mutex<ServiceClock>,
     observations: Mutex<Observations>,
     warned_clock: AtomicBool,
@@ -115,6 +117,7 @@ impl Core {
             tasks: TaskTracker::new(),
             shut: CancellationToken::new(),
             meter: Meter::default(),
+            lines: Arc::default(),
             warned_clock: AtomicBool::new(false),
             warned_stamp: AtomicBool::new(false),
         }

@@ -117,7 +117,9 @@ impl Lease {
     }
 
     /// Ends the grant. Waits for a renewal in flight first, retries within the call time-out, and
-    /// changes nothing but a record that is still ours.
+    /// changes nothing but a record that is still ours. Where a waiter of this client stands in line
+    /// for the same grant, it gets it, and nothing is written
+    /// ([`hand_off`](crate::PolicyBuilder::hand_off)).
     ///
     /// # Errors
     ///
@@ -167,6 +169,44 @@ impl Drop for Lease {
         if let Some(finish) = self.finish.take() {
             // The keeper has gone only with its runtime; then the lease ends by itself.
             drop(finish.send(Finish::Dropped(self.drop_policy)));
+        }
+    }
+}
+
+/// A guard on its way to a caller. One that nobody receives is released, whatever its policy says of
+/// guards that are dropped: that is for work that was under way.
+#[derive(Debug)]
+pub(crate) struct Parcel(Option<Lease>);
+
+impl Parcel {
+    pub(crate) fn new(lease: Lease) -> Self {
+        Parcel(Some(lease))
+    }
+
+    /// The guard, if there is time left of it; otherwise it goes back.
+    pub(crate) fn open(mut self) -> Option<Lease> {
+        if !self.0.as_ref().is_some_and(Lease::is_held) {
+            return None;
+        }
+        self.0.take()
+    }
+
+    /// Unmakes a guard that was never shown to anyone.
+    pub(crate) fn unmake(mut self) {
+        if let Some(mut lease) = self.0.take() {
+            lease.finish = None;
+        }
+    }
+
+    pub(crate) fn token(&self) -> Option<FencingToken> {
+        self.0.as_ref().map(Lease::token)
+    }
+}
+
+impl Drop for Parcel {
+    fn drop(&mut self) {
+        if let Some(lease) = &mut self.0 {
+            lease.drop_policy = DropPolicy::Release;
         }
     }
 }
@@ -253,14 +293,17 @@ pub enum ReleaseOutcome {
     TakenOver(Held),
     /// There is no record: the grant ended and its record was deleted, or it never was.
     NoRecord,
+    /// The grant was ours until now, and goes on under the next waiter of this client, with a larger
+    /// token ([`hand_off`](crate::PolicyBuilder::hand_off)). Nothing was written.
+    HandedOn,
 }
 
 impl ReleaseOutcome {
-    /// Whether this release is what freed the key.
+    /// Whether this release is what freed the key, for others or for the next in line.
     pub fn is_released(&self) -> bool {
         matches!(
             self,
-            ReleaseOutcome::Released | ReleaseOutcome::ReleasedLate
+            ReleaseOutcome::Released | ReleaseOutcome::ReleasedLate | ReleaseOutcome::HandedOn
         )
     }
 }
@@ -273,6 +316,7 @@ impl fmt::Display for ReleaseOutcome {
             ReleaseOutcome::AlreadyReleased => f.write_str("released already"),
             ReleaseOutcome::TakenOver(held) => write!(f, "taken over: {held}"),
             ReleaseOutcome::NoRecord => f.write_str("no record to release"),
+            ReleaseOutcome::HandedOn => f.write_str("handed on to the next waiter of this client"),
         }
     }
 }

@@ -77,6 +77,7 @@ mod identity;
 mod keeper;
 mod key;
 mod lease;
+mod line;
 mod meter;
 mod observe;
 mod policy;
