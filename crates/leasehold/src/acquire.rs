@@ -1,37 +1,37 @@
 //! One acquisition, from the first request to the guard.
 //!
 //! Whoever waits stands in the line of its key first, and acquires only as its head. An acquisition
-//! runs in a task of its own, so that a caller who drops the future or whose wait is over
-//! leaves at once, while requests in flight go on; whatever they turn out to have acquired is
-//! released as soon as it is known. Invariants: `acquire` gives a lease only if the record carried
+//! endures: a caller who drops the future or whose wait is over leaves at once, while requests in
+//! flight go on in the background; whatever they turn out to have acquired is released as soon as
+//! it is known. Invariants: `acquire` gives a lease only if the record carried
 //! our id during the call and time is left (S5); every loop here has a bound in time, every
 //! collection a bound in size.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
-use crate::clock::Clock;
 use crate::error::{Effect, Error, ErrorKind};
 use crate::exchange::{Answer, Core, RETRY_FIRST, RETRY_MAX, no_answer_within};
+use crate::flight::Enduring;
 use crate::held::Held;
 use crate::identity::LeaseId;
 use crate::keeper;
 use crate::key::Key;
 use crate::lease::{Lease, Parcel};
-use crate::line::{Call, Head, Looks, Start, Ticket};
+use crate::line::{Head, Looks, Start};
 use crate::policy::{CheckDelay, Policy};
 use crate::protocol::attempt::{Attempt, AttemptId, Granted, Refusal, Request, Wish};
 use crate::protocol::record::{Record, Seen};
 use crate::protocol::renewal::Kept;
 use crate::protocol::takeover::Verdict;
 use crate::protocol::time::Elapsed;
-use crate::protocol::token::FencingToken;
 use crate::protocol::write::{Operation, Write};
 use crate::store::{Consistency, Outcome, StoreError, StoreErrorKind};
+use crate::waiting::{shut_down_while_waiting, stand_in_line, wait_expired};
 
 /// Requests of one acquisition that may be unanswered at the same time.
 const IN_FLIGHT: usize = 4;
@@ -65,7 +65,7 @@ pub(crate) enum Patience {
 
 impl Patience {
     /// When a call ends at the latest.
-    fn limit(self, policy: &Policy, started: Elapsed) -> Elapsed {
+    pub(crate) fn limit(self, policy: &Policy, started: Elapsed) -> Elapsed {
         match self {
             Patience::None => started.plus(policy.call_timeout()),
             Patience::For(wait) => started.plus(wait),
@@ -88,162 +88,45 @@ pub(crate) async fn acquire(core: &Arc<Core>, order: Order) -> Result<Acquired, 
     }
     let started = core.clock.elapsed();
     match order.patience {
-        Patience::None => Flight::start(core, order, started, None).landed().await,
+        Patience::None => UnderWay::begin(core, order, started, None).done().await,
         _ => stand_in_line(core, order, started).await,
     }
 }
 
-/// Waits in the line of the key; acquires it as its head, or is given it by the one before.
-async fn stand_in_line(
-    core: &Arc<Core>,
-    order: Order,
-    started: Elapsed,
-) -> Result<Acquired, Error> {
-    let line = core.lines.of(&order.key.shared());
-    let ticket = line.join(&order.policy, order.data.as_ref(), started);
-    let limit = order.patience.limit(&order.policy, started);
-    let mut flight: Option<Flight> = None;
-    // Every round but the last ends with a role or a guard that was given: bounded by what the others do.
-    loop {
-        let call = tokio::select! {
-            biased;
-            call = ticket.call() => call,
-            answer = landed(&mut flight) => return answer,
-            stop = stopped(core, None, limit), if flight.is_none() => {
-                return Err(gave_up(core, &order, &ticket, started, &stop));
-            }
-        };
-        match call {
-            Call::Head(head) => {
-                flight = Some(Flight::start(core, order.clone(), started, Some(head)));
-            }
-            Call::Failed(error) => {
-                let error = error.into_error(Operation::Acquire, Some(order.key.as_str()));
-                let passed = core.clock.elapsed().since(started);
-                return Err(error
-                    .with_effect(Effect::NotApplied)
-                    .with_held(ticket.held())
-                    .with_effort(ticket.requests(), passed));
-            }
-            Call::Lease(parcel) => {
-                // What the acquisition under way turns out to get is given back.
-                flight = None;
-                // Without time left (this task did not run for a while) it goes back, and the wait on.
-                if let Some(lease) = parcel.open() {
-                    return Ok(Acquired::Lease(lease));
-                }
-            }
-        }
-    }
-}
-
-/// The end of a wait in line, without any request of its own under way.
-fn gave_up(core: &Core, order: &Order, ticket: &Ticket, started: Elapsed, stop: &Stop) -> Error {
-    let passed = core.clock.elapsed().since(started);
-    let held = ticket.held();
-    let error = match stop {
-        Stop::CallerGone => shut_down_while_waiting(),
-        Stop::Deadline => match ticket.trouble() {
-            Some(error) => error.into_error(Operation::Acquire, Some(order.key.as_str())),
-            None => wait_expired(core, &order.key, passed, held.as_ref()),
-        },
-    };
-    error
-        .with_key(order.key.as_str())
-        .with_effect(Effect::NotApplied)
-        .with_held(held)
-        .with_effort(ticket.requests(), passed)
-}
-
-fn shut_down_while_waiting() -> Error {
-    Error::new(
-        ErrorKind::ShutDown,
-        "the client was shut down while this call waited",
-    )
-}
-
-fn wait_expired(core: &Core, key: &Key, waited: Duration, held: Option<&Held>) -> Error {
-    let store = core.store.describe();
-    match held {
-        Some(held) => Error::new(
-            ErrorKind::WaitExpired,
-            format!("gave up after {waited:.1?}: {held} ({store})"),
-        )
-        .with_hint("wait longer, or look at what the holder is doing"),
-        None => Error::new(
-            ErrorKind::Unreachable,
-            format!("cannot acquire `{key}`: {store} did not answer within {waited:.1?}"),
-        )
-        .with_hint("check the endpoint and the network, or allow for a longer wait"),
-    }
-}
-
-/// An acquisition under way in a task of its own. Dropping it ends it.
-struct Flight {
-    told: oneshot::Receiver<Result<Won, Error>>,
-    key: Key,
-    clock: Arc<dyn Clock>,
-    started: Elapsed,
+/// An acquisition under way. When this is dropped, the acquisition goes on in the background, and is told
+/// that its caller has left.
+pub(crate) struct UnderWay {
+    acquisition: Enduring<Result<Won, Error>>,
     _caller: DropGuard,
 }
 
-/// What an acquisition tells its caller.
+/// What an acquisition gives its caller.
 #[derive(Debug)]
 enum Won {
     Lease(Parcel),
     Held(Held),
 }
 
-impl Flight {
-    fn start(core: &Arc<Core>, order: Order, started: Elapsed, head: Option<Head>) -> Flight {
+impl UnderWay {
+    pub(crate) fn begin(
+        core: &Arc<Core>,
+        order: Order,
+        started: Elapsed,
+        head: Option<Head>,
+    ) -> UnderWay {
         let gone = CancellationToken::new();
-        let (tell, told) = oneshot::channel();
-        let flight = Flight {
-            told,
-            key: order.key.clone(),
-            clock: core.clock.clone(),
-            started,
-            _caller: gone.clone().drop_guard(),
-        };
-        let acquisition = Acquisition::new(core.clone(), order, started, head, gone);
-        core.tasks.spawn(acquisition.run(tell));
-        flight
-    }
-
-    async fn landed(&mut self) -> Result<Acquired, Error> {
-        match (&mut self.told).await {
-            Ok(Ok(Won::Held(held))) => Ok(Acquired::Held(held)),
-            Ok(Ok(Won::Lease(parcel))) => parcel.open().map(Acquired::Lease).ok_or_else(|| {
-                // The caller did not run for so long that nothing is left.
-                Error::new(
-                    ErrorKind::TooLate,
-                    format!(
-                        "acquired `{}`, but its lease ended before it was taken up",
-                        self.key
-                    ),
-                )
-                .with_key(self.key.as_str())
-                .with_effect(Effect::Unknown)
-                .with_effort(0, self.clock.elapsed().since(self.started))
-            }),
-            Ok(Err(error)) => Err(error),
-            // The task is gone without an answer only if it panicked or its runtime is shutting down.
-            Err(_) => Err(Error::new(
-                ErrorKind::ShutDown,
-                "the acquisition ended with its runtime",
-            )
-            .with_key(self.key.as_str())
-            .with_effect(Effect::Unknown)
-            .with_effort(0, self.clock.elapsed().since(self.started))),
+        let acquisition = Acquisition::new(core.clone(), order, started, head, gone.clone());
+        UnderWay {
+            acquisition: Enduring::new(core, acquisition.run()),
+            _caller: gone.drop_guard(),
         }
     }
-}
 
-/// The answer of the acquisition that is under way, if one is.
-async fn landed(flight: &mut Option<Flight>) -> Result<Acquired, Error> {
-    match flight {
-        Some(flight) => flight.landed().await,
-        None => std::future::pending().await,
+    pub(crate) async fn done(&mut self) -> Result<Acquired, Error> {
+        match (&mut self.acquisition).await? {
+            Won::Lease(parcel) => Ok(Acquired::Lease(parcel.open())),
+            Won::Held(held) => Ok(Acquired::Held(held)),
+        }
     }
 }
 
@@ -252,7 +135,7 @@ pub(crate) fn shut_down(key: &str) -> Error {
 }
 
 /// Why an acquisition stops before it has an answer.
-enum Stop {
+pub(crate) enum Stop {
     /// The bound of the call is reached.
     Deadline,
     /// Nobody waits for the answer any more, or the client is shutting down.
@@ -344,7 +227,7 @@ impl Acquisition {
         }
     }
 
-    async fn run(mut self, tell: oneshot::Sender<Result<Won, Error>>) {
+    async fn run(mut self) -> Result<Won, Error> {
         let answer = match self.drive().await {
             Ok(won) => Ok(won),
             Err(End::Failed(error)) => Err(error),
@@ -353,10 +236,6 @@ impl Acquisition {
         };
         self.core
             .remember(&self.order.key.shared(), self.attempt.observation());
-        let leased = match &answer {
-            Ok(Won::Lease(parcel)) => parcel.token().map(FencingToken::stored),
-            _ => None,
-        };
         let answer = answer.map_err(|error| self.finish_error(error));
         // The next in line goes on at once, with what is known now; what is left to settle here is
         // this attempt's alone.
@@ -366,12 +245,20 @@ impl Acquisition {
             Some(head) => head.leave(),
             None => {}
         }
-        // A lease that nobody receives is dropped here, and its guard releases it.
-        drop(tell.send(answer));
-        match leased {
-            Some(token) => self.settle_beside(token).await,
-            None => self.settle().await,
+        let tasks = self.core.tasks.clone();
+        match &answer {
+            Ok(Won::Lease(parcel)) => {
+                let token = parcel.token().stored();
+                if self.unanswered > 0 {
+                    tasks.spawn(self.settle_beside(token));
+                }
+            }
+            _ if self.uncertain || self.unanswered > 0 => {
+                tasks.spawn(self.settle());
+            }
+            _ => {}
         }
+        answer
     }
 
     async fn drive(&mut self) -> Result<Won, End> {
@@ -526,11 +413,30 @@ impl Acquisition {
             let (request, write) = self
                 .core
                 .with_service(|service| self.attempt.request(take_over, service, now));
-            self.core.send(write, now, request, &self.post);
+            let mut flight = self.core.launch(write, now);
             self.unanswered += 1;
             self.sends();
             limit = now.elapsed.plus(self.order.policy.request_timeout());
+            let answered = tokio::select! {
+                biased;
+                answer = &mut flight => {
+                    self.unanswered -= 1;
+                    return Ok(Some((request, answer)));
+                }
+                answered = self.answer_by(limit) => answered,
+            };
+            // It goes on beside us; its answer will be in the inbox.
+            flight.post(request, &self.post);
+            return answered;
         }
+        self.answer_by(limit).await
+    }
+
+    /// The answer to an earlier request; `None` when none comes until `limit`.
+    async fn answer_by(
+        &mut self,
+        limit: Elapsed,
+    ) -> Result<Option<(Request, Answer<Outcome>)>, Stop> {
         let clock = self.core.clock.clone();
         let answer = tokio::select! {
             biased;
@@ -674,7 +580,6 @@ impl Acquisition {
         let terms = keeper::Terms {
             policy: self.order.policy.clone(),
             data: self.order.data.clone(),
-            adopted: false,
         };
         Ok(keeper::keep(&self.core, &line, terms, id, kept))
     }
@@ -912,7 +817,7 @@ enum Turn {
 }
 
 /// Returns when an acquisition must stop.
-async fn stopped(core: &Core, gone: Option<&CancellationToken>, limit: Elapsed) -> Stop {
+pub(crate) async fn stopped(core: &Core, gone: Option<&CancellationToken>, limit: Elapsed) -> Stop {
     let deadline = async {
         if limit == Elapsed::NEVER {
             std::future::pending::<()>().await;

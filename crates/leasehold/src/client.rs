@@ -307,11 +307,7 @@ impl LockClient {
             let timeout = policy.request_timeout().min(limit.since(now));
             let failure = match keeper::renew_once(&self.core, &mut kept, bound, timeout).await {
                 Ok(()) if !kept.remaining(self.core.clock.reading()).is_zero() => {
-                    let terms = keeper::Terms {
-                        policy,
-                        data: None,
-                        adopted: true,
-                    };
+                    let terms = keeper::Terms { policy, data: None };
                     let line = self.core.lines.of(&id.key().shared());
                     return Ok(keeper::keep(&self.core, &line, terms, id.clone(), kept));
                 }

@@ -150,8 +150,6 @@ pub(crate) type Asked = oneshot::Sender<Result<(), Error>>;
 pub(crate) struct Terms {
     pub(crate) policy: Policy,
     pub(crate) data: Option<Arc<[u8]>>,
-    /// Whether it came by its identity: then others may have that, too, and it is not handed on.
-    pub(crate) adopted: bool,
 }
 
 /// Where a keeper hears from its guard.
@@ -178,11 +176,7 @@ pub(crate) fn keep(
     id: LeaseId,
     kept: Kept,
 ) -> Lease {
-    let Terms {
-        policy,
-        data,
-        adopted,
-    } = terms;
+    let Terms { policy, data } = terms;
     let watched = Watched::new(core.clone(), id, &kept, policy.clone(), data);
     let watched = Arc::new(watched);
     let (post, inbox) = mpsc::channel(IN_FLIGHT);
@@ -192,7 +186,6 @@ pub(crate) fn keep(
         watched: watched.clone(),
         bound_to_process: policy.is_bound_to_process(),
         policy,
-        adopted,
         next_renewal: Elapsed::NEVER,
         kept,
         inbox,
@@ -262,7 +255,6 @@ struct Keeper {
     last_word: LastWord,
     holding: Holding,
     policy: Policy,
-    adopted: bool,
     bound_to_process: bool,
     kept: Kept,
     next_renewal: Elapsed,
@@ -371,7 +363,6 @@ impl Keeper {
         let now = core.clock.reading();
         self.watch_the_deadline(now);
         self.policy.is_handing_off()
-            && !self.adopted
             && !core.shut.is_cancelled()
             && self.watched.id.token().pass() < PASSES
             && self.watched.loss().is_none()

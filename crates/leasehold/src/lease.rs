@@ -176,38 +176,33 @@ impl Drop for Lease {
 /// A guard on its way to a caller. One that nobody receives is released, whatever its policy says of
 /// guards that are dropped: that is for work that was under way.
 #[derive(Debug)]
-pub(crate) struct Parcel(Option<Lease>);
+pub(crate) struct Parcel(Lease, DropPolicy);
 
 impl Parcel {
-    pub(crate) fn new(lease: Lease) -> Self {
-        Parcel(Some(lease))
+    pub(crate) fn new(mut lease: Lease) -> Self {
+        let wanted = std::mem::replace(&mut lease.drop_policy, DropPolicy::Release);
+        Parcel(lease, wanted)
+    }
+
+    /// The guard.
+    pub(crate) fn open(self) -> Lease {
+        let Parcel(mut lease, wanted) = self;
+        lease.drop_policy = wanted;
+        lease
     }
 
     /// The guard, if there is time left of it; otherwise it goes back.
-    pub(crate) fn open(mut self) -> Option<Lease> {
-        if !self.0.as_ref().is_some_and(Lease::is_held) {
-            return None;
-        }
-        self.0.take()
+    pub(crate) fn open_if_held(self) -> Option<Lease> {
+        self.0.is_held().then(|| self.open())
     }
 
     /// Unmakes a guard that was never shown to anyone.
     pub(crate) fn unmake(mut self) {
-        if let Some(mut lease) = self.0.take() {
-            lease.finish = None;
-        }
+        self.0.finish = None;
     }
 
-    pub(crate) fn token(&self) -> Option<FencingToken> {
-        self.0.as_ref().map(Lease::token)
-    }
-}
-
-impl Drop for Parcel {
-    fn drop(&mut self) {
-        if let Some(lease) = &mut self.0 {
-            lease.drop_policy = DropPolicy::Release;
-        }
+    pub(crate) fn token(&self) -> FencingToken {
+        self.0.token()
     }
 }
 

@@ -72,6 +72,7 @@ mod acquire;
 mod client;
 mod error;
 mod exchange;
+mod flight;
 mod held;
 mod identity;
 mod keeper;
@@ -82,6 +83,7 @@ mod meter;
 mod observe;
 mod policy;
 mod run;
+mod waiting;
 
 pub use self::client::{Drained, LockClient, LockClientBuilder, LockRequest, TryAcquire};
 pub use self::error::{Effect, Error, ErrorKind};

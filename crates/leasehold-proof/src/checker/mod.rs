@@ -1,6 +1,10 @@
-//! To be written.
+//! The protocol checker. To be written.
 
 /// Entry.
-pub(crate) fn main(_arguments: &[String]) -> anyhow::Result<()> {
+///
+/// # Errors
+///
+/// Always, until it is written.
+pub fn main(_arguments: &[String]) -> anyhow::Result<()> {
     anyhow::bail!("not written yet")
 }

@@ -39,7 +39,7 @@ mod wire;
 mod workload;
 mod world;
 
-pub(crate) use self::report::main;
+pub use self::report::main;
 
 #[cfg(test)]
 mod tests {

@@ -67,9 +67,13 @@ impl Totals {
     }
 }
 
-/// Entry: `sim [--seeds N] [--from K] [--seconds S] [--within REAL_SECONDS]
+/// Entry: `leasehold-sim [--seeds N] [--from K] [--seconds S] [--within REAL_SECONDS]
 /// [--failures N] [--threads N] [--seed X] [--verbose]`.
-pub(crate) fn main(arguments: &[String]) -> anyhow::Result<()> {
+///
+/// # Errors
+///
+/// A violation, a fault that never met a phase, or an argument that is not understood.
+pub fn main(arguments: &[String]) -> anyhow::Result<()> {
     let order = parse(arguments)?;
     if let Some(seed) = order.one {
         return one(seed, &order);
@@ -247,7 +251,7 @@ fn say(totals: &Totals, took: f64, order: &Order) -> anyhow::Result<()> {
     }
     if let Some((seed, ..)) = totals.failed.first() {
         println!(
-            "\nthe last events of seed {seed}; all of them: leasehold-proof sim --seed {seed} --verbose"
+            "\nthe last events of seed {seed}; all of them: leasehold-sim --seed {seed} --verbose"
         );
         let quiet = Order {
             one: Some(*seed),

@@ -1,0 +1,11 @@
+//! The proof of leasehold. Each part is a command of its own (`src/bin/`); what they share is here.
+//!
+//! It drives the library's own protocol code and public API, never a copy. `cargo xtask prove` runs
+//! all of it.
+//!
+//! - [`checker`]: exhaustive exploration of the protocol crate alone;
+//! - `sim` (feature `sim`): the whole client in simulated worlds.
+
+pub mod checker;
+#[cfg(feature = "sim")]
+pub mod sim;
