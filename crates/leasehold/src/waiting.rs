@@ -37,6 +37,10 @@ pub(crate) async fn stand_in_line(
         };
         match call {
             Call::Head(head) => {
+                // Nothing new begins after a shutdown has.
+                if core.shut.is_cancelled() {
+                    return Err(gave_up(core, &order, &ticket, started, &Stop::CallerGone));
+                }
                 under_way = Some(UnderWay::begin(core, order.clone(), started, Some(head)));
             }
             Call::Failed(error) => {
