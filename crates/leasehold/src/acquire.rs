@@ -23,6 +23,7 @@ use crate::keeper;
 use crate::key::Key;
 use crate::lease::{Lease, Parcel};
 use crate::line::{Head, Looks, Start};
+use crate::meter::{Bill, Meter};
 use crate::policy::{CheckDelay, Policy};
 use crate::protocol::attempt::{Attempt, AttemptId, Granted, Refusal, Request, Wish};
 use crate::protocol::record::{Record, Seen};
@@ -160,6 +161,9 @@ struct Acquisition {
     attempt: Attempt,
     /// The role in the line of the key, if the call waits in it.
     head: Option<Head>,
+    /// What is done for this call, and whether it had to wait for a holder.
+    bill: Arc<Meter>,
+    waited: bool,
     gone: CancellationToken,
     started: Elapsed,
     limit: Elapsed,
@@ -210,6 +214,8 @@ impl Acquisition {
             core,
             order,
             attempt,
+            bill: Arc::default(),
+            waited: head.as_ref().is_some_and(Head::has_waited),
             head,
             gone,
             started,
@@ -236,6 +242,10 @@ impl Acquisition {
         };
         self.core
             .remember(&self.order.key.shared(), self.attempt.observation());
+        let passed = self.core.clock.elapsed().since(self.started);
+        if self.waited {
+            self.core.meter.wait(passed, &self.bill());
+        }
         let answer = answer.map_err(|error| self.finish_error(error));
         // The next in line goes on at once, with what is known now; what is left to settle here is
         // this attempt's alone.
@@ -385,10 +395,12 @@ impl Acquisition {
             .core
             .with_service(|service| service.latest(now).is_some());
         if !sampled && now.wall_ms < EARLIEST_WALL_MS {
+            let bill = self.bill();
             let look = self.core.read(
                 self.order.key.shared(),
                 Consistency::Eventual,
                 self.order.policy.request_timeout(),
+                &bill,
             );
             // Without an answer the seed is still checked, and withdrawn if it is impossible.
             self.or_stop(look).await?;
@@ -413,7 +425,7 @@ impl Acquisition {
             let (request, write) = self
                 .core
                 .with_service(|service| self.attempt.request(take_over, service, now));
-            let mut flight = self.core.launch(write, now);
+            let mut flight = self.core.launch(write, now, &self.bill());
             self.unanswered += 1;
             self.sends();
             limit = now.elapsed.plus(self.order.policy.request_timeout());
@@ -469,6 +481,7 @@ impl Acquisition {
 
     /// Polls with reads until the key may be taken.
     async fn wait_for_turn(&mut self, mut looks: Looks) -> Result<Turn, End> {
+        self.waited = true;
         loop {
             let until = looks.at.unwrap_or_else(|| self.next_look(&looks));
             looks.at = Some(until);
@@ -492,10 +505,12 @@ impl Acquisition {
             looks.round += 1;
             looks.at = None;
             self.sends();
+            let bill = self.bill();
             let look = self.core.read(
                 self.order.key.shared(),
                 Consistency::Eventual,
                 self.order.policy.request_timeout(),
+                &bill,
             );
             let answer = self.or_stop(look).await?;
             let record = match answer.result {
@@ -533,6 +548,10 @@ impl Acquisition {
         }
     }
 
+    fn bill(&self) -> Bill {
+        Some(self.bill.clone())
+    }
+
     fn sends(&mut self) {
         self.sent += 1;
         if let Some(head) = &self.head {
@@ -553,7 +572,8 @@ impl Acquisition {
                 self.order.policy.is_bound_to_process(),
                 self.order.policy.request_timeout(),
             );
-            let renewal = keeper::renew_once(&self.core, &mut kept, bound, timeout);
+            let bill = self.bill();
+            let renewal = keeper::renew_once(&self.core, &mut kept, bound, timeout, &bill);
             if let Err(ended) = self.or_stop(renewal).await? {
                 debug!(%key, ?ended, "the grant is over already");
             }
@@ -580,7 +600,19 @@ impl Acquisition {
         let terms = keeper::Terms {
             policy: self.order.policy.clone(),
             data: self.order.data.clone(),
+            bill: self.bill.clone(),
         };
+        self.core.meter.grant(&self.bill());
+        let cost = self.bill.usage();
+        debug!(
+            %key,
+            token = %id.token(),
+            waited = ?self.core.clock.elapsed().since(self.started),
+            requests = cost.requests,
+            write_units = cost.write_units,
+            read_units = cost.read_units,
+            "acquired"
+        );
         Ok(keeper::keep(&self.core, &line, terms, id, kept))
     }
 
@@ -604,9 +636,10 @@ impl Acquisition {
             |granted| self.attempt.withdraw(granted),
         );
         let timeout = self.order.policy.request_timeout();
+        let bill = self.bill();
         async move {
             let now = core.clock.reading();
-            core.write_detached(write, now, timeout).await
+            core.write_detached(write, now, timeout, &bill).await
         }
     }
 
@@ -686,6 +719,7 @@ impl Acquisition {
             .with_effect(effect)
             .with_held(self.last_held.clone())
             .with_effort(sent, passed)
+            .with_cost(self.bill.usage())
     }
 
     /// Takes back what may have been acquired after all, in the background: at once what is known,
@@ -786,7 +820,8 @@ impl Acquisition {
         loop {
             let now = self.core.clock.reading();
             let timeout = self.order.policy.request_timeout();
-            let answer = self.core.write_detached(write(), now, timeout).await;
+            let bill = self.bill();
+            let answer = self.core.write_detached(write(), now, timeout, &bill).await;
             match answer.result {
                 Ok(_) => return true,
                 Err(error) if !error.kind.is_retryable() => {

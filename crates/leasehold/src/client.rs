@@ -16,7 +16,7 @@ use crate::identity::LeaseId;
 use crate::keeper::{self, NotRenewed};
 use crate::key::Key;
 use crate::lease::{Lease, ReleaseOutcome};
-use crate::meter::Usage;
+use crate::meter::{Bill, Usage};
 use crate::observe::{Lister, LockStatus};
 use crate::policy::{CheckDelay, DropPolicy, Policy};
 use crate::protocol::record::Record;
@@ -261,7 +261,11 @@ impl LockClient {
         }
         let outcome = {
             let started = self.core.clock.elapsed();
-            keeper::release(&self.core, policy, id, &kept, false, started, || {}).await?
+            let (in_doubt, bill) = (|| {}, Bill::default());
+            keeper::release(
+                &self.core, policy, id, &kept, false, started, in_doubt, &bill,
+            )
+            .await?
         };
         Ok(match outcome {
             // Whether it was late is not known here: nobody kept a deadline.
@@ -301,13 +305,20 @@ impl LockClient {
         );
         let limit = self.core.clock.elapsed().plus(policy.call_timeout());
         let bound = policy.is_bound_to_process();
+        let bill = Arc::default();
+        let on_it = Some(Arc::clone(&bill));
         let mut tries = 0;
         loop {
             let now = self.core.clock.elapsed();
             let timeout = policy.request_timeout().min(limit.since(now));
-            let failure = match keeper::renew_once(&self.core, &mut kept, bound, timeout).await {
+            let renewal = keeper::renew_once(&self.core, &mut kept, bound, timeout, &on_it);
+            let failure = match renewal.await {
                 Ok(()) if !kept.remaining(self.core.clock.reading()).is_zero() => {
-                    let terms = keeper::Terms { policy, data: None };
+                    let terms = keeper::Terms {
+                        policy,
+                        data: None,
+                        bill,
+                    };
                     let line = self.core.lines.of(&id.key().shared());
                     return Ok(keeper::keep(&self.core, &line, terms, id.clone(), kept));
                 }

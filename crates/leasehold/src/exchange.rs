@@ -20,7 +20,7 @@ use crate::clock::{Clock, Random};
 use crate::error::Effect;
 use crate::flight::Flight;
 use crate::line::Lines;
-use crate::meter::Meter;
+use crate::meter::{Bill, Meter};
 use crate::policy::Policy;
 use crate::protocol::record::Record;
 use crate::protocol::takeover::Observation;
@@ -146,10 +146,15 @@ impl Core {
     }
 
     /// Sends a write. `sent` was read before it was made.
-    pub(crate) fn launch(self: &Arc<Self>, write: Write, sent: Reading) -> Flight<Outcome> {
-        let core = self.clone();
+    pub(crate) fn launch(
+        self: &Arc<Self>,
+        write: Write,
+        sent: Reading,
+        bill: &Bill,
+    ) -> Flight<Outcome> {
+        let (core, bill) = (self.clone(), bill.clone());
         Flight::new(self, Effect::Unknown, async move {
-            core.write(write, sent).await
+            core.write(write, sent, &bill).await
         })
     }
 
@@ -160,8 +165,9 @@ impl Core {
         sent: Reading,
         tag: Tag,
         inbox: &mpsc::Sender<(Tag, Answer<Outcome>)>,
+        bill: &Bill,
     ) {
-        self.launch(write, sent).post(tag, inbox);
+        self.launch(write, sent, bill).post(tag, inbox);
     }
 
     pub(crate) fn no_answer<T>(&self, effect: Effect, why: &str) -> Answer<T> {
@@ -182,8 +188,9 @@ impl Core {
         write: Write,
         sent: Reading,
         timeout: Duration,
+        bill: &Bill,
     ) -> Answer<Outcome> {
-        let flight = self.launch(write, sent);
+        let flight = self.launch(write, sent, bill);
         self.within(flight, sent, timeout, Effect::Unknown).await
     }
 
@@ -194,7 +201,8 @@ impl Core {
         consistency: Consistency,
     ) -> Result<Option<Record>, StoreError> {
         let longest = self.policy.request_timeout();
-        self.retrying(|left| self.read(key.clone(), consistency, longest.min(left)))
+        let bill = Bill::default();
+        self.retrying(|left| self.read(key.clone(), consistency, longest.min(left), &bill))
             .await
     }
 
@@ -207,10 +215,11 @@ impl Core {
         self.retrying(|left| {
             let (core, after) = (self.clone(), after.clone());
             let sent = self.clock.reading();
-            self.meter.request(Operation::List);
+            let bill = Bill::default();
+            self.meter.request(Operation::List, &bill);
             let flight = Flight::new(self, Effect::NotApplied, async move {
                 let result = core.store.list(after).await;
-                core.answer(result, sent)
+                core.answer(result, sent, &bill)
             });
             self.within(flight, sent, left, Effect::NotApplied)
         })
@@ -260,19 +269,20 @@ impl Core {
     }
 
     /// Sends a write and waits for its answer.
-    async fn write(self: &Arc<Self>, write: Write, sent: Reading) -> Answer<Outcome> {
+    async fn write(self: &Arc<Self>, write: Write, sent: Reading, bill: &Bill) -> Answer<Outcome> {
         let operation = write.operation();
-        self.meter.request(operation);
+        self.meter.request(operation, bill);
         let result = self.store.write(write).await;
         if matches!(&result, Ok(reply) if matches!(reply.value, Outcome::Refused(_)) && reply.units.write == 0.0)
         {
             // Refused conditions cost a unit that DynamoDB does not report.
-            self.meter.units(Units {
+            let refused = Units {
                 write: 1.0,
                 read: 0.0,
-            });
+            };
+            self.meter.units(refused, bill);
         }
-        self.answer(result, sent)
+        self.answer(result, sent, bill)
     }
 
     /// Reads a record and waits for it, at most for `timeout`.
@@ -281,13 +291,14 @@ impl Core {
         key: Arc<str>,
         consistency: Consistency,
         timeout: Duration,
+        bill: &Bill,
     ) -> Answer<Option<Record>> {
-        let core = self.clone();
+        let (core, bill) = (self.clone(), bill.clone());
         let sent = self.clock.reading();
-        self.meter.request(Operation::Read);
+        self.meter.request(Operation::Read, &bill);
         let flight = Flight::new(self, Effect::NotApplied, async move {
             let result = core.store.read(&key, consistency).await;
-            core.answer(result, sent)
+            core.answer(result, sent, &bill)
         });
         self.within(flight, sent, timeout, Effect::NotApplied).await
     }
@@ -297,11 +308,12 @@ impl Core {
         &self,
         result: Result<Reply<T>, StoreError>,
         sent: Reading,
+        bill: &Bill,
     ) -> Answer<T> {
         let received = self.clock.reading();
         let stamp = match &result {
             Ok(reply) => {
-                self.meter.units(reply.units);
+                self.meter.units(reply.units, bill);
                 reply.stamp
             }
             Err(error) => error.stamp,

@@ -21,6 +21,7 @@ use crate::held::Held;
 use crate::identity::LeaseId;
 use crate::lease::{Lease, Loss, Parcel, ReleaseOutcome};
 use crate::line::{Holding, Line, Looks, Start};
+use crate::meter::{Bill, Meter};
 use crate::policy::{DropPolicy, Policy};
 use crate::protocol::deadline::{Deadline, Sent, service_now};
 use crate::protocol::renewal::{Ended, Kept, RenewalRefused};
@@ -50,6 +51,7 @@ pub(crate) struct Watched {
     pub(crate) lost: CancellationToken,
     policy: Policy,
     data: Option<Arc<[u8]>>,
+    bill: Arc<Meter>,
     since: ServiceTime,
     truth: Mutex<Truth>,
 }
@@ -62,13 +64,8 @@ struct Truth {
 }
 
 impl Watched {
-    fn new(
-        core: Arc<Core>,
-        id: LeaseId,
-        kept: &Kept,
-        policy: Policy,
-        data: Option<Arc<[u8]>>,
-    ) -> Self {
+    fn new(core: Arc<Core>, id: LeaseId, kept: &Kept, terms: Terms) -> Self {
+        let Terms { policy, data, bill } = terms;
         let now = core.clock.reading();
         Watched {
             since: core.with_service(|service| service_now(service, now)),
@@ -77,6 +74,7 @@ impl Watched {
             lost: CancellationToken::new(),
             policy,
             data,
+            bill,
             truth: Mutex::new(Truth {
                 deadline: kept.deadline(),
                 expires_at: kept.expires_at(),
@@ -101,6 +99,11 @@ impl Watched {
             lease,
             self.data.as_deref(),
         )
+    }
+
+    /// What the acquisition and the keeping of it have cost.
+    pub(crate) fn bill(&self) -> &Arc<Meter> {
+        &self.bill
     }
 
     /// How long the work may go on for certain.
@@ -128,7 +131,16 @@ impl Watched {
             first
         });
         if first && loss != Loss::Released {
-            warn!(key = %self.id.key(), token = %self.id.token(), %loss, "the lease is lost");
+            crate::meter::loss();
+            let cost = self.bill.usage();
+            warn!(
+                key = %self.id.key(),
+                token = %self.id.token(),
+                %loss,
+                requests = cost.requests,
+                renewals = cost.renewals,
+                "the lease is lost"
+            );
         }
         self.lost.cancel();
     }
@@ -150,6 +162,8 @@ pub(crate) type Asked = oneshot::Sender<Result<(), Error>>;
 pub(crate) struct Terms {
     pub(crate) policy: Policy,
     pub(crate) data: Option<Arc<[u8]>>,
+    /// What its acquisition has cost; its renewals come on top.
+    pub(crate) bill: Arc<Meter>,
 }
 
 /// Where a keeper hears from its guard.
@@ -176,9 +190,8 @@ pub(crate) fn keep(
     id: LeaseId,
     kept: Kept,
 ) -> Lease {
-    let Terms { policy, data } = terms;
-    let watched = Watched::new(core.clone(), id, &kept, policy.clone(), data);
-    let watched = Arc::new(watched);
+    let policy = terms.policy.clone();
+    let watched = Arc::new(Watched::new(core.clone(), id, &kept, terms));
     let (post, inbox) = mpsc::channel(IN_FLIGHT);
     let keeper = Keeper {
         last_word: LastWord(watched.clone()),
@@ -215,10 +228,11 @@ pub(crate) async fn renew_once(
     kept: &mut Kept,
     bound_to_process: bool,
     timeout: Duration,
+    bill: &Bill,
 ) -> Result<(), NotRenewed> {
     let now = core.clock.reading();
     let (sent, write) = core.with_service(|service| kept.renew(service, now, bound_to_process));
-    let answer = core.write_detached(write, now, timeout).await;
+    let answer = core.write_detached(write, now, timeout, bill).await;
     let now = core.clock.reading();
     match answer.result {
         Ok(Outcome::Applied(_)) => {
@@ -333,8 +347,11 @@ impl Keeper {
             self.watched.core.clone(),
             self.watched.id.next_pass(),
             &self.kept,
-            self.policy.clone(),
-            self.watched.data.clone(),
+            Terms {
+                policy: self.policy.clone(),
+                data: self.watched.data.clone(),
+                bill: Arc::default(),
+            },
         );
         self.watched = Arc::new(next);
         self.last_word = LastWord(self.watched.clone());
@@ -350,7 +367,9 @@ impl Keeper {
             parcel.unmake();
             return Err(finish);
         }
-        debug!(key = %self.watched.id.key(), token = %self.watched.id.token(), "handed on");
+        let next = &self.watched;
+        next.core.meter.hand_off(&Some(next.bill.clone()));
+        debug!(key = %next.id.key(), token = %next.id.token(), "handed on");
         if let Finish::Release(tell) = finish {
             drop(tell.send(Ok(ReleaseOutcome::HandedOn)));
         }
@@ -454,7 +473,8 @@ impl Keeper {
         let now = core.clock.reading();
         let (sent, write) =
             core.with_service(|service| self.kept.renew(service, now, self.bound_to_process));
-        core.send(write, now, sent, &self.post);
+        let bill = Some(self.watched.bill.clone());
+        core.send(write, now, sent, &self.post, &bill);
         self.unanswered += 1;
         // Without an answer by then, another one is sent; the last of them just before the end.
         let left = self.lost_at().since(now.elapsed);
@@ -592,8 +612,22 @@ impl Keeper {
             started,
             // Whether it landed is not known yet: the next in line looks for itself.
             || holding.gone(Start::Look(Looks::default())),
+            &Some(watched.bill.clone()),
         )
         .await;
+        if let Ok(outcome) = &outcome {
+            let cost = watched.bill.usage();
+            debug!(
+                key = %watched.id.key(),
+                token = %watched.id.token(),
+                %outcome,
+                requests = cost.requests,
+                renewals = cost.renewals,
+                write_units = cost.write_units,
+                read_units = cost.read_units,
+                "let go"
+            );
+        }
         match &outcome {
             Ok(ReleaseOutcome::TakenOver(_)) | Err(_) => {
                 holding.gone(Start::Look(Looks::default()));
@@ -610,9 +644,10 @@ impl Keeper {
         }
         let core = self.watched.core.clone();
         let timeout = self.policy.request_timeout();
+        let bill = Some(self.watched.bill.clone());
         let mut tries = 0;
         loop {
-            match renew_once(&core, &mut self.kept, false, timeout).await {
+            match renew_once(&core, &mut self.kept, false, timeout, &bill).await {
                 Ok(()) => return Ok(self.watched.id.clone()),
                 Err(NotRenewed::Ended(ended)) => {
                     let why = loss_of(ended).to_string();
@@ -662,6 +697,7 @@ pub(crate) async fn release(
     held: bool,
     started: Elapsed,
     mut in_doubt: impl FnMut() + Send,
+    bill: &Bill,
 ) -> Result<ReleaseOutcome, Error> {
     let limit = started.plus(policy.call_timeout());
     let mut uncertain = false;
@@ -670,7 +706,7 @@ pub(crate) async fn release(
         let now = core.clock.reading();
         let write = core.with_service(|service| kept.release(service, now));
         let timeout = policy.request_timeout().min(limit.since(now.elapsed));
-        let answer = core.write_detached(write, now, timeout).await;
+        let answer = core.write_detached(write, now, timeout, bill).await;
         tries += 1;
         // Judged anew for every answer: it may have come after the deadline.
         let answered = core.clock.reading();

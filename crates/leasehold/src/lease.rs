@@ -14,6 +14,7 @@ use crate::held::Held;
 use crate::identity::LeaseId;
 use crate::keeper::{Asked, Finish, Watched, lost_error};
 use crate::key::Key;
+use crate::meter::{Bill, Usage};
 use crate::policy::DropPolicy;
 use crate::protocol::token::FencingToken;
 
@@ -75,6 +76,16 @@ impl Lease {
     /// Whether the lease is held, with time left.
     pub fn is_held(&self) -> bool {
         !self.remaining().is_zero()
+    }
+
+    /// What this lease has cost so far: its acquisition and its renewals. One that was handed on
+    /// inside the process begins at nothing.
+    pub fn cost(&self) -> Usage {
+        self.watched.bill().usage()
+    }
+
+    pub(crate) fn bill(&self) -> Bill {
+        Some(self.watched.bill().clone())
     }
 
     /// Waits until the lease is lost: at once when another took it over, otherwise when margin and

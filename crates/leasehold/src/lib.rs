@@ -58,6 +58,7 @@
 //! |---|---|
 //! | `dynamodb` (default) | `DynamoDbStore`: a table of FSharp.DynamoDbLock's shape |
 //! | `sqlite` | `SqliteStore`: a file, for the processes of one machine |
+//! | `metrics` | counts requests, units, grants, hand-offs, waits and losses with the `metrics` facade; the names are in `OPERATING.md` |
 //! | `contract-tests` | `store::contract`: the suite for authors of stores |
 //!
 //! [`MemoryStore`](store::memory::MemoryStore) is always there. All calls need a tokio runtime with
@@ -91,7 +92,7 @@ pub use self::held::Held;
 pub use self::identity::LeaseId;
 pub use self::key::{Key, MAX_KEY_BYTES};
 pub use self::lease::{Lease, Loss, LostSignal, ReleaseOutcome};
-pub use self::meter::Usage;
+pub use self::meter::{Price, Usage};
 pub use self::observe::{Lister, LockState, LockStatus};
 pub use self::policy::{CheckDelay, DropPolicy, Policy, PolicyBuilder};
 pub use self::protocol::token::FencingToken;

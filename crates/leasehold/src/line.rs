@@ -158,16 +158,17 @@ impl Line {
             turn: None,
             waker: None,
         };
-        let (number, before) = self.with(|inner, wake| {
+        let (number, before, waits) = self.with(|inner, wake| {
             let number = inner.next_number();
             inner.waiting.insert(number, waiter);
             inner.choose_head(wake);
-            (number, inner.requests)
+            (number, inner.requests, inner.head != Some(number))
         });
         Ticket {
             line: self.clone(),
             number,
             before,
+            waits,
         }
     }
 
@@ -256,6 +257,8 @@ pub(crate) struct Ticket {
     number: u64,
     /// Requests of the line before this waiter came.
     before: u32,
+    /// Whether it did not become the head at once.
+    waits: bool,
 }
 
 impl Ticket {
@@ -282,6 +285,7 @@ impl Ticket {
                 line: self.line.clone(),
                 number: self.number,
                 before: self.before,
+                waited: self.waits,
             })),
         }
     }
@@ -332,11 +336,17 @@ pub(crate) struct Head {
     line: Arc<Line>,
     number: u64,
     before: u32,
+    waited: bool,
 }
 
 impl Head {
     pub(crate) fn line(&self) -> &Arc<Line> {
         &self.line
+    }
+
+    /// Whether it has stood behind others.
+    pub(crate) fn has_waited(&self) -> bool {
+        self.waited
     }
 
     pub(crate) fn start(&self) -> Start {

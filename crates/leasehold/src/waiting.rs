@@ -12,6 +12,7 @@ use crate::exchange::Core;
 use crate::held::Held;
 use crate::key::Key;
 use crate::line::{Call, Ticket};
+use crate::meter::Bill;
 use crate::protocol::time::Elapsed;
 use crate::protocol::write::Operation;
 
@@ -46,6 +47,7 @@ pub(crate) async fn stand_in_line(
             Call::Failed(error) => {
                 let error = error.into_error(Operation::Acquire, Some(order.key.as_str()));
                 let passed = core.clock.elapsed().since(started);
+                core.meter.wait(passed, &Bill::default());
                 return Err(error
                     .with_effect(Effect::NotApplied)
                     .with_held(ticket.held())
@@ -56,6 +58,8 @@ pub(crate) async fn stand_in_line(
                 under_way = None;
                 // Without time left (this task did not run for a while) it goes back, and the wait on.
                 if let Some(lease) = parcel.open_if_held() {
+                    let passed = core.clock.elapsed().since(started);
+                    core.meter.wait(passed, &lease.bill());
                     return Ok(Acquired::Lease(lease));
                 }
             }
@@ -66,6 +70,7 @@ pub(crate) async fn stand_in_line(
 /// The end of a wait in line, without any request of its own under way.
 fn gave_up(core: &Core, order: &Order, ticket: &Ticket, started: Elapsed, stop: &Stop) -> Error {
     let passed = core.clock.elapsed().since(started);
+    core.meter.wait(passed, &Bill::default());
     let held = ticket.held();
     let error = match stop {
         Stop::CallerGone => shut_down_while_waiting(),
