@@ -504,6 +504,8 @@ impl Acquisition {
             }
             looks.round += 1;
             looks.at = None;
+            let place = self.core.budget.take(self.core.clock.elapsed());
+            self.or_stop(self.core.clock.sleep_until(place)).await?;
             self.sends();
             let bill = self.bill();
             let look = self.core.read(
@@ -513,6 +515,9 @@ impl Acquisition {
                 &bill,
             );
             let answer = self.or_stop(look).await?;
+            let throttled =
+                matches!(&answer.result, Err(error) if error.kind == StoreErrorKind::Throttled);
+            self.core.budget.looked(throttled);
             let record = match answer.result {
                 Ok(record) => record,
                 Err(error) if error.kind.is_retryable() => {
@@ -528,6 +533,9 @@ impl Acquisition {
                 Refusal::Others(Verdict::TakeOver(seen)) => return Ok(Turn::TakeOver(seen)),
                 Refusal::Others(Verdict::Wait { ends }) => looks.ends = ends,
             }
+            if let Some(token) = record.as_ref().and_then(Record::token) {
+                looks.saw(token);
+            }
         }
     }
 
@@ -540,6 +548,7 @@ impl Acquisition {
                 first.min(max) / 8 + self.core.backoff(looks.round, first, max)
             }
         };
+        let delay = self.core.budget.stretch(delay);
         let now = self.core.clock.elapsed();
         let until = now.plus(delay);
         match looks.ends {

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use crate::budget::Budget;
 use crate::clock::{Clock, Random};
 use crate::error::Effect;
 use crate::flight::Flight;
@@ -85,6 +86,7 @@ pub(crate) struct Core {
     pub(crate) shut: CancellationToken,
     pub(crate) meter: Meter,
     pub(crate) lines: Arc<Lines>,
+    pub(crate) budget: Budget,
     service: Mutex<ServiceClock>,
     observations: Mutex<Observations>,
     warned_clock: AtomicBool,
@@ -105,6 +107,7 @@ impl Core {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         policy: Policy,
+        budget: Budget,
     ) -> Self {
         Core {
             hints: store.hints(),
@@ -119,6 +122,7 @@ impl Core {
             shut: CancellationToken::new(),
             meter: Meter::default(),
             lines: Arc::default(),
+            budget,
             warned_clock: AtomicBool::new(false),
             warned_stamp: AtomicBool::new(false),
         }

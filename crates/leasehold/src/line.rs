@@ -98,6 +98,19 @@ pub(crate) struct Looks {
     pub(crate) at: Option<Elapsed>,
     /// When the grant that was seen can end at the latest.
     pub(crate) ends: Option<Elapsed>,
+    /// The newest token that a look has shown.
+    pub(crate) newest: Option<u64>,
+}
+
+impl Looks {
+    /// A look has shown another's grant with this token. Where grants are short, waiting begins anew
+    /// with each: the delays grow only while nothing moves.
+    pub(crate) fn saw(&mut self, token: u64) {
+        if token > *self.newest.get_or_insert(token) {
+            self.newest = Some(token);
+            self.round = 0;
+        }
+    }
 }
 
 impl Default for Start {
