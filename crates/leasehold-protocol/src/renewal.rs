@@ -88,6 +88,11 @@ impl Kept {
         self.deadline
     }
 
+    /// The latest expiry that was published for it.
+    pub fn expires_at(&self) -> ServiceTime {
+        self.last_expires_at
+    }
+
     /// The lengths it is made of.
     pub fn terms(&self) -> &Terms {
         &self.terms

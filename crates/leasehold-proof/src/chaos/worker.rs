@@ -208,6 +208,7 @@ fn how(outcome: Result<ReleaseOutcome, leasehold::Error>) -> String {
     match outcome {
         Ok(ReleaseOutcome::Released) => "released".to_owned(),
         Ok(ReleaseOutcome::ReleasedLate) => "released-late".to_owned(),
+        Ok(ReleaseOutcome::HandedOn) => "handed-on".to_owned(),
         Ok(ReleaseOutcome::AlreadyReleased) => "already-released".to_owned(),
         Ok(ReleaseOutcome::TakenOver(_)) => "taken-over".to_owned(),
         Ok(ReleaseOutcome::NoRecord) => "no-record".to_owned(),
