@@ -78,9 +78,11 @@ pub fn main(arguments: &[String]) -> anyhow::Result<()> {
     println!("| configuration | clients | bounds | states | depth | seconds | verdict |");
     println!("|---|---|---|---|---|---|---|");
     let mut states = 0;
+    let mut steps = 0;
     let mut bad = 0;
     for (shape, (found, took)) in shapes.iter().zip(&found) {
         states += found.states;
+        steps += found.transitions;
         let verdict = match &found.result {
             Ok(()) => "holds".to_owned(),
             Err(Trouble::TooMany) => "NOT EXPLORED".to_owned(),
@@ -105,7 +107,7 @@ pub fn main(arguments: &[String]) -> anyhow::Result<()> {
     }
     bad += variants(&order);
     println!(
-        "\n{states} states in {:.1} s",
+        "\n{states} distinct states, {steps} steps, in {:.1} s",
         started.elapsed().as_secs_f64()
     );
     if bad > 0 {
