@@ -227,13 +227,13 @@ fn bounds(shape: &Shape) -> String {
         (faults.pauses, "pauses"),
         (faults.crashes, "crashes"),
         (faults.wall_steps, "wall steps"),
-        (u8::from(shape.prompt), "answers prompt or lost"),
     ] {
-        match (number, what) {
-            (0, _) => {}
-            (_, "answers prompt or lost") => bounds.push_str(", answers prompt or lost"),
-            _ => bounds.push_str(&format!(", {number} {what}")),
+        if number > 0 {
+            bounds.push_str(&format!(", {what}: {number}"));
         }
+    }
+    if shape.prompt {
+        bounds.push_str(", answers prompt or lost");
     }
     bounds
 }
