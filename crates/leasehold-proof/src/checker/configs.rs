@@ -48,26 +48,30 @@ pub(super) const HOUR: i64 = 3_600_000;
 /// Behind and ahead by a lease, by half a signature's life, and by far.
 const WALLS: &[i64] = &[-24 * HOUR, -1_000, 0, 1_000, 24 * HOUR];
 
+/// As far as the service accepts a signature.
+const AHEAD: [i64; 1] = [15 * 60_000];
+const BEHIND: [i64; 1] = [-15 * 60_000];
+
 /// All configurations.
 pub(super) fn all(size: Size) -> Vec<Shape> {
     let mut shapes = vec![
-        lease(size),
+        lease(),
         renewals(size),
-        dates(size),
+        dates(),
         rates(size),
-        strict(size),
+        strict(),
         walls(size),
         eager(size),
         duplicates(size),
         pauses(size),
-        wall_steps(size),
-        crashes(size),
+        wall_steps(),
+        crashes(),
         again(size),
-        stale_reads(size),
-        three(size),
-        three_again(size),
+        stale_reads(),
+        three(),
+        three_dates(),
         beside_fsharp(size),
-        two_beside_fsharp(size),
+        two_beside_fsharp(),
         any_clocks(size),
         next_life(size),
     ];
@@ -79,7 +83,7 @@ pub(super) fn all(size: Size) -> Vec<Shape> {
     shapes
 }
 
-fn lease(size: Size) -> Shape {
+fn lease() -> Shape {
     let clients = vec![ours(1, 3), ours(1, 2)];
     Shape::new(
         "lease",
@@ -101,7 +105,7 @@ fn renewals(size: Size) -> Shape {
     shape
 }
 
-pub(super) fn dates(size: Size) -> Shape {
+fn dates() -> Shape {
     let clients = vec![ours(1, 2), ours(1, 2)];
     let mut shape = Shape::new(
         "dates",
@@ -145,7 +149,7 @@ fn rates(size: Size) -> Shape {
     shape
 }
 
-pub(super) fn strict(size: Size) -> Shape {
+fn strict() -> Shape {
     let clients = vec![ours(1, 2), ours(1, 3)];
     let mut shape = Shape::new(
         "strict",
@@ -158,10 +162,10 @@ pub(super) fn strict(size: Size) -> Shape {
     shape
 }
 
-pub(super) fn walls(size: Size) -> Shape {
+fn walls(size: Size) -> Shape {
     let mut clients = vec![ours(1, 2), ours(1, 2)];
     for client in &mut clients {
-        client.walls_ms = WALLS;
+        client.walls_ms = size.of(WALLS, &[-24 * HOUR, -1_000, 1_000]);
     }
     Shape::new(
         "walls",
@@ -183,7 +187,7 @@ fn eager(size: Size) -> Shape {
     shape
 }
 
-pub(super) fn duplicates(size: Size) -> Shape {
+fn duplicates(size: Size) -> Shape {
     let clients = vec![ours(1, 2), ours(1, 2)];
     let mut shape = Shape::new(
         "duplicates",
@@ -195,7 +199,7 @@ pub(super) fn duplicates(size: Size) -> Shape {
     shape
 }
 
-pub(super) fn pauses(size: Size) -> Shape {
+fn pauses(size: Size) -> Shape {
     let clients = vec![ours(1, 2), ours(1, 2)];
     let mut shape = Shape::new(
         "pauses",
@@ -207,7 +211,7 @@ pub(super) fn pauses(size: Size) -> Shape {
     shape
 }
 
-fn wall_steps(size: Size) -> Shape {
+fn wall_steps() -> Shape {
     let clients = vec![ours(1, 2), ours(1, 2)];
     let mut shape = Shape::new(
         "wall steps",
@@ -223,15 +227,15 @@ fn wall_steps(size: Size) -> Shape {
     shape
 }
 
-fn crashes(size: Size) -> Shape {
+fn crashes() -> Shape {
     let clients = vec![ours(2, 3), ours(1, 2)];
     let mut shape = Shape::new("crashes", "processes crash and start again", clients, 3);
     shape.faults.crashes = 1;
     shape
 }
 
-pub(super) fn again(size: Size) -> Shape {
-    let clients = vec![ours(2, 3), ours(1, 2)];
+fn again(size: Size) -> Shape {
+    let clients = vec![ours(2, size.of(3, 2)), ours(1, 2)];
     let mut shape = Shape::new(
         "again",
         "calls are given up, and the process acquires again while its past is under way",
@@ -242,7 +246,7 @@ pub(super) fn again(size: Size) -> Shape {
     shape
 }
 
-fn stale_reads(size: Size) -> Shape {
+fn stale_reads() -> Shape {
     let clients = vec![ours(1, 2), ours(1, 3)];
     let mut shape = Shape::new(
         "stale reads",
@@ -255,19 +259,19 @@ fn stale_reads(size: Size) -> Shape {
     shape
 }
 
-fn three(size: Size) -> Shape {
+fn three() -> Shape {
     let clients = vec![ours(1, 2); 3];
     Shape::new("three", "three clients", clients, 2)
 }
 
-fn three_again(size: Size) -> Shape {
+fn three_dates() -> Shape {
     let clients = vec![ours(1, 2), ours(1, 2), ours(1, 1)];
     let mut shape = Shape::new("three dates", "three clients by floored dates", clients, 2);
     by_dates(&mut shape);
     shape
 }
 
-pub(super) fn beside_fsharp(size: Size) -> Shape {
+fn beside_fsharp(size: Size) -> Shape {
     let clients = vec![ours(1, 3), fsharp(1, 3)];
     let mut shape = Shape::new(
         "beside F#",
@@ -280,7 +284,7 @@ pub(super) fn beside_fsharp(size: Size) -> Shape {
     shape
 }
 
-fn two_beside_fsharp(size: Size) -> Shape {
+fn two_beside_fsharp() -> Shape {
     let clients = vec![ours(1, 2), ours(1, 2), fsharp(1, 2)];
     let mut shape = Shape::new("two beside F#", "two of ours and an F# client", clients, 2);
     shape.pad(500);
@@ -289,10 +293,10 @@ fn two_beside_fsharp(size: Size) -> Shape {
 }
 
 /// No assumption about clocks holds, and holders write to a fenced register.
-pub(super) fn any_clocks(size: Size) -> Shape {
+fn any_clocks(size: Size) -> Shape {
     let mut clients = vec![ours(1, 2), ours(1, 2)];
     for (client, rate) in clients.iter_mut().zip([(1, 4), (3, 1)]) {
-        client.walls_ms = &[-24 * HOUR, 0, 24 * HOUR];
+        client.walls_ms = size.of(&[-24 * HOUR, 0, 24 * HOUR], &[0, 24 * HOUR]);
         client.rate = rate;
     }
     let mut shape = Shape::new(
@@ -308,10 +312,10 @@ pub(super) fn any_clocks(size: Size) -> Shape {
 }
 
 /// Records are deleted by TTL and start again. A tick is 5 minutes, a retention 31.
-pub(super) fn next_life(size: Size) -> Shape {
+fn next_life(size: Size) -> Shape {
     let mut clients = vec![ours(1, 2), ours(1, 2)];
-    for client in &mut clients {
-        client.walls_ms = &[-15 * 60_000, 0, 15 * 60_000];
+    for (client, quick) in clients.iter_mut().zip([&AHEAD, &BEHIND]) {
+        client.walls_ms = size.of(&[-15 * 60_000, 0, 15 * 60_000], quick);
     }
     let mut shape = Shape::new(
         "next life",

@@ -78,9 +78,13 @@ pub fn main(arguments: &[String]) -> anyhow::Result<()> {
     println!("| configuration | clients | bounds | states | depth | seconds | verdict |");
     println!("|---|---|---|---|---|---|---|");
     let mut states = 0;
+    let mut steps = 0;
     let mut bad = 0;
-    for (shape, (found, took)) in shapes.iter().zip(&found) {
+    for (shape, found) in shapes.iter().zip(&found) {
+        // Not begun, because another one has failed.
+        let Some((found, took)) = found else { continue };
         states += found.states;
+        steps += found.transitions;
         let verdict = match &found.result {
             Ok(()) => "holds".to_owned(),
             Err(Trouble::TooMany) => "NOT EXPLORED".to_owned(),
@@ -103,9 +107,11 @@ pub fn main(arguments: &[String]) -> anyhow::Result<()> {
             }
         }
     }
-    bad += variants(&order);
+    if bad == 0 || order.size == Size::Full {
+        bad += variants(&order);
+    }
     println!(
-        "\n{states} states in {:.1} s",
+        "\n{states} distinct states, {steps} steps, in {:.1} s",
         started.elapsed().as_secs_f64()
     );
     if bad > 0 {
@@ -134,7 +140,8 @@ fn variants(order: &Order) -> usize {
     println!("|---|---|---|---|---|---|");
     let mut bad = 0;
     let mut traces = Vec::new();
-    for (variant, (found, took)) in variants.iter().zip(&found) {
+    for (variant, found) in variants.iter().zip(&found) {
+        let Some((found, took)) = found else { continue };
         let broke = match &found.result {
             Err(Trouble::Breach { breach, trace }) => {
                 traces.push((variant, breach, trace));
@@ -171,7 +178,7 @@ fn run(
     shapes: &[Shape],
     order: &Order,
     bad: impl Fn(usize, &Found) -> bool + Sync,
-) -> Vec<(Found, Duration)> {
+) -> Vec<Option<(Found, Duration)>> {
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     let found: Mutex<Vec<Option<(Found, Duration)>>> =
@@ -194,8 +201,7 @@ fn run(
             scope.spawn(work);
         }
     });
-    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    found.into_iter().flatten().collect()
+    found.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn clients(shape: &Shape) -> String {
@@ -214,7 +220,22 @@ fn bounds(shape: &Shape) -> String {
         Stamps::Exact => "exact".to_owned(),
         Stamps::Dates { error_ms } => format!("dates ± {error_ms} ms"),
     };
-    format!("{} ticks of {} ms, {stamps}", shape.horizon, shape.tick_ms)
+    let mut bounds = format!("{} ticks of {} ms, {stamps}", shape.horizon, shape.tick_ms);
+    let faults = &shape.faults;
+    for (number, what) in [
+        (faults.duplicates, "duplicates"),
+        (faults.pauses, "pauses"),
+        (faults.crashes, "crashes"),
+        (faults.wall_steps, "wall steps"),
+    ] {
+        if number > 0 {
+            bounds.push_str(&format!(", {what}: {number}"));
+        }
+    }
+    if shape.prompt {
+        bounds.push_str(", answers prompt or lost");
+    }
+    bounds
 }
 
 #[expect(

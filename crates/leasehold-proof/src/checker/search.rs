@@ -12,7 +12,6 @@ pub(super) struct Found {
     pub(super) transitions: u64,
     /// The longest of the shortest ways.
     pub(super) depth: u32,
-    pub(super) parts: [usize; 4],
     pub(super) result: Result<(), Trouble>,
 }
 
@@ -67,7 +66,6 @@ pub(super) fn explore(shape: Shape, limit: usize) -> Found {
         states: reached.len(),
         transitions,
         depth,
-        parts: world.parts(),
         result,
     }
 }

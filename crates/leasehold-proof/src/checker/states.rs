@@ -95,10 +95,6 @@ impl<T: Eq + Hash> Interner<T> {
     pub(super) fn value(&self, number: u32) -> Rc<T> {
         self.values[number as usize].clone()
     }
-
-    pub(super) fn len(&self) -> usize {
-        self.values.len()
-    }
 }
 
 /// Messages under way at the same time, at most. More fail the run.

@@ -30,7 +30,7 @@ pub(super) const NONE: u32 = u32::MAX;
 /// A client, ours or not.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Process {
-    Ours(Client),
+    Ours(Box<Client>),
     Fsharp(Fsharp),
 }
 
@@ -167,7 +167,9 @@ impl World {
             let mut more = Vec::new();
             for wall in client.walls_ms {
                 let process = match client.kind {
-                    Kind::Ours => Process::Ours(Client::new(index as u8, *wall, &self.shape)),
+                    Kind::Ours => {
+                        Process::Ours(Box::new(Client::new(index as u8, *wall, &self.shape)))
+                    }
                     Kind::Fsharp => Process::Fsharp(Fsharp::new(index as u8, *wall)),
                 };
                 let number = self.process(process);
@@ -182,26 +184,12 @@ impl World {
         beginnings
     }
 
-    /// How many different clients, messages, records and ledgers were met.
-    pub(super) fn parts(&self) -> [usize; 4] {
-        [
-            self.processes.len(),
-            self.messages.len(),
-            self.stored.len(),
-            self.ledgers.len(),
-        ]
-    }
-
     pub(super) fn message_of(&self, number: u32) -> Rc<Message> {
         self.messages.value(number)
     }
 
     pub(super) fn process_of(&self, state: &State, client: usize) -> Rc<Process> {
         self.processes.value(state.clients[client])
-    }
-
-    pub(super) fn stored_of(&self, state: &State) -> Rc<Stored> {
-        self.stored.value(state.stored)
     }
 
     pub(super) fn clients(&self) -> usize {
