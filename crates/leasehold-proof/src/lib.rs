@@ -4,8 +4,13 @@
 //! all of it.
 //!
 //! - [`checker`]: exhaustive exploration of the protocol crate alone;
-//! - `sim` (feature `sim`): the whole client in simulated worlds.
+//! - `sim` (feature `sim`): the whole client in simulated worlds;
+//! - `cancel` (feature `sim`): every public future dropped at every await.
+//!
+//! `leasehold-mutants` (`src/bin/mutants/`) breaks one rule after the other and asks these.
 
+#[cfg(feature = "sim")]
+pub mod cancel;
 pub mod checker;
 #[cfg(feature = "sim")]
 pub mod sim;

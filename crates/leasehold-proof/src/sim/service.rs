@@ -158,7 +158,8 @@ impl Service {
             (_, None) => false,
         };
         if !legal {
-            let text = format!("{write:?} changed a record of {owner:?}");
+            let what = write.operation();
+            let text = format!("{what} changed a record of {owner:?}: {write:?}");
             self.violations.push(("S4", text));
         }
     }
@@ -185,7 +186,7 @@ impl Service {
                     last.expires_ms = last.expires_ms.max(record.expires_at.0);
                     last.ends_ms = ends_ms;
                     if last.released {
-                        let text = format!("{write:?} revived a grant that was released");
+                        let text = format!("a grant that was released is revived: {write:?}");
                         self.violations.push(("S4", text));
                     }
                 }

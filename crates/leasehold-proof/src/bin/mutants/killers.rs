@@ -61,6 +61,15 @@ fn client(file: &str) -> bool {
 /// All of them.
 pub(crate) const KILLERS: &[Killer] = &[
     Killer {
+        name: "cancellation",
+        sees: client,
+        kind: Kind::Binary {
+            cargo: &[],
+            name: "leasehold-cancellation",
+            arguments: &["--depth", "1", "--failures", "1"],
+        },
+    },
+    Killer {
         name: "simulation",
         sees: client,
         kind: Kind::Binary {
@@ -171,7 +180,7 @@ fn cargo_in(lane: &Lane, verb: &str) -> Command {
     let mut command = Command::new(cargo);
     command
         .current_dir(&lane.copy)
-        .args([verb, "--quiet", "--locked"]);
+        .args([verb, "--quiet", "--offline"]);
     command
 }
 

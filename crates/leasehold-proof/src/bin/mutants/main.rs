@@ -21,7 +21,7 @@ mod report;
 mod scratch;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -29,7 +29,7 @@ use anyhow::{Context, Result, bail, ensure};
 use self::killers::{KILLERS, Killer, Verdict};
 use self::list::Mutant;
 use self::program::Stopwatch;
-use self::report::Fate;
+use self::report::{End, Fate};
 use self::scratch::Lane;
 
 /// What is asked for.
@@ -63,9 +63,9 @@ fn main() -> Result<()> {
     if let Some(file) = &order.table {
         std::fs::write(file, &table).with_context(|| file.display().to_string())?;
     }
-    let survivors = fates.iter().filter(|fate| fate.killed.is_none());
-    let names: Vec<_> = survivors.map(|fate| fate.mutant.name).collect();
-    ensure!(names.is_empty(), "nothing has seen: {}", names.join(", "));
+    let alive = fates.iter().filter(|fate| !fate.is_killed());
+    let names: Vec<_> = alive.map(|fate| fate.mutant.name).collect();
+    ensure!(names.is_empty(), "not killed: {}", names.join(", "));
     Ok(())
 }
 
@@ -134,22 +134,24 @@ fn baseline(lane: &Lane, ask: bool) -> Result<()> {
 /// Every mutant, on as many lanes as there are.
 fn run(lanes: &[Lane], mutants: &[&'static Mutant]) -> Result<Vec<Fate>> {
     let next = AtomicUsize::new(0);
-    let stop = AtomicBool::new(false);
     let fates = Mutex::new(Vec::new());
     let work = |lane: &Lane| -> Result<()> {
-        while !stop.load(Ordering::Relaxed) {
+        loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(mutant) = mutants.get(number) else {
-                break;
+                return Ok(());
             };
-            let fate = fate_of(mutant, lane)
-                .inspect_err(|_| stop.store(true, Ordering::Relaxed))
-                .with_context(|| format!("mutant `{}`", mutant.name))?;
+            let watch = Stopwatch::start();
+            let end = end_of(mutant, lane).unwrap_or_else(End::Undecided);
+            let fate = Fate {
+                mutant,
+                end,
+                seconds: watch.seconds(),
+            };
             eprintln!("{fate}");
             let mut fates = fates.lock().unwrap_or_else(PoisonError::into_inner);
             fates.push((number, fate));
         }
-        Ok(())
     };
     std::thread::scope(|scope| {
         let work = &work;
@@ -171,21 +173,17 @@ fn joined(thread: std::thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
     }
 }
 
-fn fate_of(mutant: &'static Mutant, lane: &Lane) -> Result<Fate> {
-    let watch = Stopwatch::start();
+fn end_of(mutant: &'static Mutant, lane: &Lane) -> Result<End> {
     let _changed = lane.change(mutant.edits)?;
     let sees = |killer: &&Killer| mutant.edits.iter().any(|edit| (killer.sees)(edit.file));
-    let mut killed = None;
     for killer in KILLERS.iter().filter(sees) {
         killer.build(lane)?;
         if let Verdict::Violation(how) = killer.ask(lane)? {
-            killed = Some((killer.name, how));
-            break;
+            return Ok(End::Killed {
+                by: killer.name,
+                how,
+            });
         }
     }
-    Ok(Fate {
-        mutant,
-        killed,
-        seconds: watch.seconds(),
-    })
+    Ok(End::Survived)
 }

@@ -8,22 +8,39 @@ use crate::list::Mutant;
 /// The longest account of a kill in the table.
 const LONGEST: usize = 140;
 
+/// How a mutant ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// Seen, by whom, and in which words.
+    Killed { by: &'static str, how: String },
+    /// Nobody saw it.
+    Survived,
+    /// It does not compile, or a killer did not come to an answer.
+    Undecided(anyhow::Error),
+}
+
 /// What became of a mutant.
 #[derive(Debug)]
 pub(crate) struct Fate {
     pub(crate) mutant: &'static Mutant,
-    /// Who saw it, and what it said; `None`: it survived.
-    pub(crate) killed: Option<(&'static str, String)>,
+    pub(crate) end: End,
     /// Builds and runs together.
     pub(crate) seconds: f64,
+}
+
+impl Fate {
+    pub(crate) fn is_killed(&self) -> bool {
+        matches!(self.end, End::Killed { .. })
+    }
 }
 
 impl fmt::Display for Fate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, seconds) = (self.mutant.name, self.seconds);
-        match &self.killed {
-            Some((by, how)) => write!(f, "{seconds:5.1} s  {name}: {by}: {how}"),
-            None => write!(f, "{seconds:5.1} s  {name}: SURVIVED"),
+        match &self.end {
+            End::Killed { by, how } => write!(f, "{seconds:5.1} s  {name}: {by}: {how}"),
+            End::Survived => write!(f, "{seconds:5.1} s  {name}: SURVIVED"),
+            End::Undecided(why) => write!(f, "{seconds:5.1} s  {name}: UNDECIDED: {why}"),
         }
     }
 }
@@ -34,10 +51,10 @@ pub(crate) fn table(fates: &[Fate], prepared: f64, whole: f64) -> String {
     let mut row = |name: &str, value: String| {
         text.push_str(&format!("| {name} | {value} |\n"));
     };
-    let killed = fates.iter().filter(|fate| fate.killed.is_some()).count();
+    let killed = fates.iter().filter(|fate| fate.is_killed()).count();
     row("killed", format!("{killed} of {}", fates.len()));
     for killer in KILLERS {
-        let by = |fate: &&Fate| matches!(fate.killed, Some((by, _)) if by == killer.name);
+        let by = |fate: &&Fate| matches!(fate.end, End::Killed { by, .. } if by == killer.name);
         let count = fates.iter().filter(by).count();
         row(&format!("… by {}", killer.name), count.to_string());
     }
@@ -49,9 +66,10 @@ pub(crate) fn table(fates: &[Fate], prepared: f64, whole: f64) -> String {
     text.push_str("|---|---|---|---|---|---:|\n");
     for fate in fates {
         let mutant = fate.mutant;
-        let (by, how) = match &fate.killed {
-            Some((by, how)) => (*by, how.as_str()),
-            None => ("**nothing**", ""),
+        let (by, how) = match &fate.end {
+            End::Killed { by, how } => (*by, cell(how)),
+            End::Survived => ("**nothing**", String::new()),
+            End::Undecided(why) => ("**undecided**", cell(&why.to_string())),
         };
         // Writing to a string cannot fail.
         let _ = writeln!(
@@ -60,7 +78,7 @@ pub(crate) fn table(fates: &[Fate], prepared: f64, whole: f64) -> String {
             mutant.name,
             short(mutant.edits[0].file),
             mutant.breaks,
-            cell(how),
+            how,
             fate.seconds
         );
     }
@@ -74,7 +92,7 @@ fn short(file: &str) -> String {
 
 /// A table's cell: one line, no bars, not too long.
 fn cell(text: &str) -> String {
-    let line = text.replace('|', "/");
+    let line = text.lines().next().unwrap_or_default().replace('|', "/");
     match line.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,

@@ -12,8 +12,11 @@ use anyhow::{Context, Result, ensure};
 
 use crate::list::Edit;
 
-/// What is copied of the workspace.
-const PARTS: [&str; 5] = ["Cargo.toml", "Cargo.lock", ".cargo", "crates", "xtask"];
+/// What is copied of the workspace as it is; the manifest gets a profile besides.
+const PARTS: [&str; 4] = ["Cargo.lock", ".cargo", "crates", "xtask"];
+
+/// What the packages of the workspace have for a version.
+const VERSION: &str = "version = \"0.1.0\"";
 
 /// Quick to build, quick enough to run; appended to the copy's manifest.
 const PROFILE: &str = "
@@ -52,16 +55,24 @@ impl Lane {
             log: home.join("log"),
             shared_target,
         };
+        fs::create_dir_all(&lane.copy)?;
         for part in PARTS {
             copy(&root.join(part), &lane.copy.join(part))?;
         }
-        let manifest = fs::read_to_string(root.join("Cargo.toml"))?;
+        // Cargo tells packages apart by their version, not by where the workspace lies: with the same
+        // one, copies that share a target directory would be taken for each other.
+        let version = Edit {
+            file: "Cargo.toml",
+            old: VERSION,
+            new: &format!("version = \"0.0.{number}\""),
+        };
+        let manifest = version.apply(&read(&root.join("Cargo.toml"))?)?;
         write(&lane.copy.join("Cargo.toml"), &(manifest + PROFILE))?;
         Ok(lane)
     }
 
     /// Makes the changes of a mutant, until the result is dropped.
-    pub(crate) fn change(&self, edits: &[Edit]) -> Result<Changed> {
+    pub(crate) fn change(&self, edits: &[Edit<'_>]) -> Result<Changed> {
         let mut changed = Changed(Vec::new());
         for edit in edits {
             let file = self.copy.join(edit.file);
@@ -126,7 +137,7 @@ fn write(file: &Path, text: &str) -> Result<()> {
     fs::write(file, text).with_context(|| file.display().to_string())
 }
 
-impl Edit {
+impl Edit<'_> {
     /// The text with this change.
     pub(crate) fn apply(&self, before: &str) -> Result<String> {
         let found = before.matches(self.old).count();

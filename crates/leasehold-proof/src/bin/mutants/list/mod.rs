@@ -24,18 +24,18 @@ pub(crate) struct Mutant {
     /// One sentence: what no longer holds.
     pub(crate) breaks: &'static str,
     /// At least one.
-    pub(crate) edits: &'static [Edit],
+    pub(crate) edits: &'static [Edit<'static>],
 }
 
 /// One change of text.
 #[derive(Debug)]
-pub(crate) struct Edit {
+pub(crate) struct Edit<'a> {
     /// From the root of the workspace.
-    pub(crate) file: &'static str,
+    pub(crate) file: &'a str,
     /// Occurs exactly once.
-    pub(crate) old: &'static str,
+    pub(crate) old: &'a str,
     /// Takes its place.
-    pub(crate) new: &'static str,
+    pub(crate) new: &'a str,
 }
 
 /// All of them, in the order of the table.
