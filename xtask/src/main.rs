@@ -1,4 +1,4 @@
-//! The one door to the project's chores: `cargo xtask test | lint | ci | bench | dynamodb`.
+//! The one door to the project's chores: `cargo xtask test | lint | prove | ci | bench | dynamodb`.
 //!
 //! Each verb does its own set-up, so that a clean checkout with a Rust tool chain is enough. What a verb starts runs
 //! under a [`guard`], so nothing outlives xtask, however xtask ends. Unix only, like the command `leasehold`.
@@ -7,6 +7,7 @@ mod bench;
 mod dynamodb;
 mod guard;
 mod host;
+mod prove;
 mod steps;
 mod verb;
 mod wait;
@@ -27,7 +28,10 @@ fn main() -> ExitCode {
     let outcome = match verb {
         Verb::Test { args } => steps::test(&args),
         Verb::Lint => steps::lint(),
-        Verb::Ci => steps::lint().and_then(|()| steps::test(&[])),
+        Verb::Prove { parts, soak } => prove::run(&parts, soak),
+        Verb::Ci => steps::lint()
+            .and_then(|()| prove::run(&[], None))
+            .and_then(|()| steps::test(&[])),
         Verb::Bench { names } => bench::run(&names),
         Verb::Dynamodb { port } => dynamodb::foreground(port),
         Verb::Guard { program, args } => return guard::serve(&program, &args),

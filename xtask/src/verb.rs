@@ -1,8 +1,11 @@
 //! The command line of `cargo xtask`: which verb, with what.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
+
+use crate::prove::Part;
 
 /// What `cargo xtask help` prints.
 pub(crate) const USAGE: &str = "\
@@ -10,7 +13,9 @@ usage: cargo xtask <verb>
 
   test [-- ARGS]       set up DynamoDB Local, then cargo test --workspace --all-features ARGS
   lint                 rustfmt, clippy and rustdoc, warnings denied
-  ci                   lint, then test
+  prove [PART…]        set up DynamoDB Local, then the proof: checker, sim, cancellation, lockset, chaos, mutants (all by default)
+  prove --soak HOURS   simulation on new seeds and chaos, side by side, for so long
+  ci                   lint, prove, then test
   bench [NAME…]        set up DynamoDB Local, then the benchmarks: cycle, sqlite, units, command (all by default)
   dynamodb [--port N]  DynamoDB Local in the foreground, until Ctrl-C
   help                 this text
@@ -19,7 +24,7 @@ LEASEHOLD_TEST_DYNAMODB=URL makes `test` and `bench` use the server at URL and s
 ";
 
 /// The verbs that people may type, for error messages.
-const KNOWN: &str = "test, lint, ci, bench, dynamodb, help";
+const KNOWN: &str = "test, lint, prove, ci, bench, dynamodb, help";
 
 /// Starts the hidden verb: xtask starts itself with it, people never do.
 pub(crate) const GUARD: &str = "__guard";
@@ -31,7 +36,12 @@ pub(crate) enum Verb {
     Test { args: Vec<OsString> },
     /// Format, clippy, docs.
     Lint,
-    /// `Lint`, then `Test`.
+    /// The proof: these parts, or all of them; or simulation and chaos for so long.
+    Prove {
+        parts: Vec<Part>,
+        soak: Option<Duration>,
+    },
+    /// `Lint`, `Prove`, then `Test`.
     Ci,
     /// Benchmarks: these, or all of them.
     Bench { names: Vec<Bench> },
@@ -98,6 +108,7 @@ impl Verb {
                 ),
             },
             Some("lint") => alone("lint", &rest, Self::Lint),
+            Some("prove") => prove(&rest),
             Some("ci") => alone("ci", &rest, Self::Ci),
             Some("bench") => Ok(Self::Bench {
                 names: rest.iter().map(bench).collect::<Result<_>>()?,
@@ -129,6 +140,33 @@ fn bench(word: &OsString) -> Result<Bench> {
         Some(bench) => Ok(bench),
         None => bail!("unknown benchmark {word:?}: the benchmarks are {known}"),
     }
+}
+
+fn prove(rest: &[OsString]) -> Result<Verb> {
+    if let Some((first, hours)) = rest.split_first()
+        && first == "--soak"
+    {
+        let hours = match hours {
+            [hours] => hours.to_str().and_then(|hours| hours.parse().ok()),
+            _ => None,
+        };
+        return match hours.map(|hours: f64| Duration::try_from_secs_f64(hours * 3600.0)) {
+            Some(Ok(soak)) if !soak.is_zero() => Ok(Verb::Prove {
+                parts: Vec::new(),
+                soak: Some(soak),
+            }),
+            _ => bail!("`--soak` takes a number of hours, and nothing else beside it"),
+        };
+    }
+    let known = Part::ALL.map(Part::name).join(", ");
+    let part = |word: &OsString| match Part::ALL.into_iter().find(|part| word == part.name()) {
+        Some(part) => Ok(part),
+        None => bail!("unknown part {word:?}: the parts are {known}"),
+    };
+    Ok(Verb::Prove {
+        parts: rest.iter().map(part).collect::<Result<_>>()?,
+        soak: None,
+    })
 }
 
 fn port(rest: &[OsString]) -> Result<Option<u16>> {
@@ -205,8 +243,29 @@ mod tests {
     }
 
     #[test]
+    fn prove_takes_parts_or_a_soak() {
+        let soak = |words| match parse(words).unwrap() {
+            Verb::Prove { parts, soak } => (parts, soak),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(soak(&["prove"]), (vec![], None));
+        assert_eq!(
+            soak(&["prove", "sim", "chaos"]),
+            (vec![Part::Sim, Part::Chaos], None)
+        );
+        let half = Duration::from_secs(1800);
+        assert_eq!(soak(&["prove", "--soak", "0.5"]), (vec![], Some(half)));
+        for bad in [&["prove", "--soak"][..], &["prove", "--soak", "-1"]] {
+            assert!(refusal(bad).contains("hours"), "{bad:?}");
+        }
+        let all = Part::ALL.map(Part::name).join(", ");
+        assert!(refusal(&["prove", "all"]).contains(&all));
+        assert!(USAGE.contains(&all));
+    }
+
+    #[test]
     fn unknown_verbs_are_told_the_known_ones() {
-        for words in [&["prove"][..], &["docs"], &["benchmark"], &[]] {
+        for words in [&["proof"][..], &["docs"], &["benchmark"], &[]] {
             assert!(refusal(words).contains(KNOWN), "{words:?}");
         }
         assert!(refusal(&["ci", "now"]).contains("takes none"));

@@ -1,6 +1,6 @@
 //! Bounded waiting. The only place of xtask that reads a clock or sleeps.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Asks `ready` every `pause` until it gives a value, for at most `limit`; `None` when the time is up.
 pub(crate) fn until<T>(
@@ -23,6 +23,34 @@ pub(crate) fn until<T>(
         }
         sleep(pause);
     }
+}
+
+/// How long something takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stopwatch(Instant);
+
+impl Stopwatch {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "xtask holds no leases; it says how long programs took"
+    )]
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn seconds(&self) -> f64 {
+        self.0.elapsed().as_secs_f64()
+    }
+}
+
+/// A number that no other run has.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "xtask holds no leases; a soak wants seeds of its own"
+)]
+pub(crate) fn unix_seconds() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

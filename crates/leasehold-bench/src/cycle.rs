@@ -7,8 +7,9 @@
 //!
 //! Three more say where the time goes: from bare to full requests it is the service and the SDK
 //! answering more, from there to the store alone it is the store (its interceptor, its records),
-//! and from there to the library it is its client (tasks for acquisition, requests and lease). The client on the memory store, whose answers are there at once, shows how
-//! much of that is its own computing; the rest is threads that wake each other.
+//! and from there to the library it is its client (the task of the
+//! lease). The client on the memory store, whose answers are there at once, shows how much of that is
+//! its own computing; the rest is threads that wake each other.
 
 use std::time::Duration;
 

@@ -1,20 +1,21 @@
 //! One acquisition, from the first request to the guard.
 //!
-//! It runs in a task of its own, so that a caller who drops the future or whose wait is over
-//! leaves at once, while requests in flight go on; whatever they turn out to have acquired is
-//! released as soon as it is known. Invariants: `acquire` gives a lease only if the record carried
+//! It endures: a caller who drops the future or whose wait is over leaves at once, while requests in
+//! flight go on in the background; whatever they turn out to have acquired is released as soon as
+//! it is known. Invariants: `acquire` gives a lease only if the record carried
 //! our id during the call and time is left (S5); every loop here has a bound in time, every
 //! collection a bound in size.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::error::{Effect, Error, ErrorKind};
 use crate::exchange::{Answer, Core, RETRY_FIRST, RETRY_MAX, no_answer_within};
+use crate::flight::Enduring;
 use crate::held::Held;
 use crate::identity::LeaseId;
 use crate::keeper;
@@ -72,24 +73,11 @@ pub(crate) async fn acquire(core: &Arc<Core>, order: Order) -> Result<Acquired, 
         return Err(shut_down(order.key.as_str()));
     }
     let gone = CancellationToken::new();
-    let caller = gone.clone().drop_guard();
-    let (tell, told) = oneshot::channel();
-    let acquisition = Acquisition::new(core.clone(), order, gone);
-    let (key, started) = (acquisition.order.key.clone(), acquisition.started);
-    core.tasks.spawn(acquisition.run(tell));
-    let answer = told.await;
-    drop(caller);
-    // The task is gone without an answer only if it panicked or its runtime is shutting down.
-    answer.unwrap_or_else(|_| {
-        let passed = core.clock.elapsed().since(started);
-        Err(Error::new(
-            ErrorKind::ShutDown,
-            "the acquisition ended with its runtime",
-        )
-        .with_key(key.as_str())
-        .with_effect(Effect::Unknown)
-        .with_effort(0, passed))
-    })
+    let acquisition = Acquisition::new(core.clone(), order, gone.clone());
+    let acquisition = Enduring::new(core, acquisition.run());
+    // When this future is dropped, the acquisition goes on, and this tells it that its caller has left.
+    let _caller = gone.drop_guard();
+    acquisition.await
 }
 
 pub(crate) fn shut_down(key: &str) -> Error {
@@ -185,7 +173,7 @@ impl Acquisition {
         }
     }
 
-    async fn run(mut self, tell: oneshot::Sender<Result<Acquired, Error>>) {
+    async fn run(mut self) -> Result<Acquired, Error> {
         let answer = match self.drive().await {
             Ok(acquired) => Ok(acquired),
             Err(End::Failed(error)) => Err(error),
@@ -197,17 +185,21 @@ impl Acquisition {
         };
         self.core
             .remember(&self.order.key.shared(), self.attempt.observation());
-        let leased = match &answer {
-            Ok(Acquired::Lease(lease)) => Some(lease.token().stored()),
-            _ => None,
-        };
         let answer = answer.map_err(|error| self.finish_error(error));
-        // A lease that nobody receives is dropped here, and its guard releases it.
-        drop(tell.send(answer));
-        match leased {
-            Some(token) => self.settle_beside(token).await,
-            None => self.settle().await,
+        let tasks = self.core.tasks.clone();
+        match &answer {
+            Ok(Acquired::Lease(lease)) => {
+                let token = lease.token().stored();
+                if self.unanswered > 0 {
+                    tasks.spawn(self.settle_beside(token));
+                }
+            }
+            _ if self.uncertain || self.unanswered > 0 => {
+                tasks.spawn(self.settle());
+            }
+            _ => {}
         }
+        answer
     }
 
     async fn drive(&mut self) -> Result<Acquired, End> {
@@ -340,11 +332,30 @@ impl Acquisition {
             let (request, write) = self
                 .core
                 .with_service(|service| self.attempt.request(take_over, service, now));
-            self.core.send(write, now, request, &self.post);
+            let mut flight = self.core.launch(write, now);
             self.unanswered += 1;
             self.sent += 1;
             limit = now.elapsed.plus(self.order.policy.request_timeout());
+            let answered = tokio::select! {
+                biased;
+                answer = &mut flight => {
+                    self.unanswered -= 1;
+                    return Ok(Some((request, answer)));
+                }
+                answered = self.answer_by(limit) => answered,
+            };
+            // It goes on beside us; its answer will be in the inbox.
+            flight.post(request, &self.post);
+            return answered;
         }
+        self.answer_by(limit).await
+    }
+
+    /// The answer to an earlier request; `None` when none comes until `limit`.
+    async fn answer_by(
+        &mut self,
+        limit: Elapsed,
+    ) -> Result<Option<(Request, Answer<Outcome>)>, Stop> {
         let clock = self.core.clock.clone();
         let answer = tokio::select! {
             biased;

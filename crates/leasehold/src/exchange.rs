@@ -1,8 +1,9 @@
 //! One request and its answer: the only place where the client talks to its store.
 //!
 //! Invariants: the clocks are read *before* a request is made (the caller passes the reading in);
-//! every answer's stamp feeds the service clock; a request in flight is never cancelled, because
-//! it runs in a task of its own; and every request is metered.
+//! every answer's stamp feeds the service clock; a request in flight is never cancelled, because it
+//! is a [`Flight`], which goes on in a task of its own when nobody waits for it any more; and every
+//! request is metered.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Debug;
@@ -11,13 +12,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::clock::{Clock, Random};
 use crate::error::Effect;
+use crate::flight::Flight;
 use crate::meter::Meter;
 use crate::policy::Policy;
 use crate::protocol::record::Record;
@@ -141,10 +142,15 @@ impl Core {
             .remember(key, observation);
     }
 
+    /// Sends a write. `sent` was read before it was made.
+    pub(crate) fn launch(self: &Arc<Self>, write: Write, sent: Reading) -> Flight<Outcome> {
+        let core = self.clone();
+        Flight::new(self, Effect::Unknown, async move {
+            core.write(write, sent).await
+        })
+    }
+
     /// Sends a write in a task of its own; its answer arrives in `inbox` with `tag`.
-    ///
-    /// The inbox has room for every request that its owner may have in flight, so sending to it
-    /// never waits; when the owner has gone, nobody needs the answer.
     pub(crate) fn send<Tag: Debug + Send + 'static>(
         self: &Arc<Self>,
         write: Write,
@@ -152,26 +158,10 @@ impl Core {
         tag: Tag,
         inbox: &mpsc::Sender<(Tag, Answer<Outcome>)>,
     ) {
-        let (core, inbox) = (self.clone(), inbox.clone());
-        self.tasks.spawn(async move {
-            let mut place = Place {
-                core,
-                tag: Some(tag),
-                inbox,
-            };
-            let answer = place.core.write(write, sent).await;
-            place.post(answer);
-        });
+        self.launch(write, sent).post(tag, inbox);
     }
 
-    /// The answer of a request that runs in a task of its own.
-    async fn landed<T>(&self, flight: JoinHandle<Answer<T>>, effect: Effect) -> Answer<T> {
-        flight
-            .await
-            .unwrap_or_else(|_| self.no_answer(effect, "the request ended without an answer"))
-    }
-
-    fn no_answer<T>(&self, effect: Effect, why: &str) -> Answer<T> {
+    pub(crate) fn no_answer<T>(&self, effect: Effect, why: &str) -> Answer<T> {
         Answer {
             result: Err(StoreError::new(
                 StoreErrorKind::Unavailable,
@@ -182,18 +172,15 @@ impl Core {
         }
     }
 
-    /// Sends a write in a task of its own and waits for its answer, at most for `timeout`. The
-    /// request goes on when the time is over or this future is dropped.
+    /// Sends a write and waits for its answer, at most for `timeout`. The request goes on when the
+    /// time is over or this future is dropped.
     pub(crate) async fn write_detached(
         self: &Arc<Self>,
         write: Write,
         sent: Reading,
         timeout: Duration,
     ) -> Answer<Outcome> {
-        let core = self.clone();
-        let flight = self
-            .tasks
-            .spawn(async move { core.write(write, sent).await });
+        let flight = self.launch(write, sent);
         self.within(flight, sent, timeout, Effect::Unknown).await
     }
 
@@ -218,7 +205,7 @@ impl Core {
             let (core, after) = (self.clone(), after.clone());
             let sent = self.clock.reading();
             self.meter.request(Operation::List);
-            let flight = self.tasks.spawn(async move {
+            let flight = Flight::new(self, Effect::NotApplied, async move {
                 let result = core.store.list(after).await;
                 core.answer(result, sent)
             });
@@ -252,17 +239,17 @@ impl Core {
         }
     }
 
-    /// Waits for a request that runs in a task of its own.
-    async fn within<T>(
+    /// Waits for a request, at most for `timeout` from its send.
+    async fn within<T: Send + 'static>(
         &self,
-        flight: JoinHandle<Answer<T>>,
+        flight: Flight<T>,
         sent: Reading,
         timeout: Duration,
         effect: Effect,
     ) -> Answer<T> {
         tokio::select! {
             biased;
-            answer = self.landed(flight, effect) => answer,
+            answer = flight => answer,
             () = self.clock.sleep_until(sent.elapsed.plus(timeout)) => {
                 self.no_answer(effect, &no_answer_within(timeout))
             }
@@ -285,7 +272,7 @@ impl Core {
         self.answer(result, sent)
     }
 
-    /// Reads a record in a task of its own and waits for it, at most for the request time-out.
+    /// Reads a record and waits for it, at most for `timeout`.
     pub(crate) async fn read(
         self: &Arc<Self>,
         key: Arc<str>,
@@ -295,7 +282,7 @@ impl Core {
         let core = self.clone();
         let sent = self.clock.reading();
         self.meter.request(Operation::Read);
-        let flight = self.tasks.spawn(async move {
+        let flight = Flight::new(self, Effect::NotApplied, async move {
             let result = core.store.read(&key, consistency).await;
             core.answer(result, sent)
         });
@@ -353,36 +340,6 @@ impl Core {
     pub(crate) fn backoff(&self, tries: u32, first: Duration, max: Duration) -> Duration {
         let bound = first.saturating_mul(1 << tries.min(16)).min(max);
         bound.mul_f64(self.random.fraction())
-    }
-}
-
-/// A request's place among those in flight: posts its answer, or, where a store panics, that there
-/// is none, so that no place is lost.
-#[derive(Debug)]
-struct Place<Tag> {
-    core: Arc<Core>,
-    tag: Option<Tag>,
-    inbox: mpsc::Sender<(Tag, Answer<Outcome>)>,
-}
-
-impl<Tag> Place<Tag> {
-    fn post(&mut self, answer: Answer<Outcome>) {
-        if let Some(tag) = self.tag.take() {
-            // There is room for every request in flight. Unread only where the owner has gone, and
-            // then nobody needs it.
-            drop(self.inbox.try_send((tag, answer)));
-        }
-    }
-}
-
-impl<Tag> Drop for Place<Tag> {
-    fn drop(&mut self) {
-        if self.tag.is_some() {
-            let answer = self
-                .core
-                .no_answer(Effect::Unknown, "the request ended without an answer");
-            self.post(answer);
-        }
     }
 }
 

@@ -72,6 +72,7 @@ mod acquire;
 mod client;
 mod error;
 mod exchange;
+mod flight;
 mod held;
 mod identity;
 mod keeper;

@@ -154,7 +154,9 @@ async fn an_abandoned_impossible_seed_is_withdrawn() {
     let before = first.token();
     assert!(first.release().await.expect("works").is_released());
     lab.memory.expunge("k"); // after R
-    // A host without a clock; its caller gives up at once.
+    // A host without a clock; its caller gives up before the answer comes.
+    lab.faulty
+        .plan(Operation::Acquire, [Fault::DelayAnswer(ms(10))]);
     let wrong = with_wall(
         &lab,
         lab.faulty.clone(),

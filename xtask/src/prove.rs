@@ -1,0 +1,209 @@
+//! The verb `prove`: builds the parts of the proof, starts what they need, runs them one after the other, and says how long
+//! each took.
+//!
+//! Their tables go to standard output, everything else to standard error. The first part that fails ends the run. A part
+//! that mostly waits (chaos, the lock-set experiment) runs beside one that computes.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::dynamodb::{self, Server};
+use crate::guard::{self, Guarded};
+use crate::steps::{SERVER_VARIABLE, guarded_cargo, judge};
+use crate::wait::Stopwatch;
+
+/// One part of the proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Every state of small configurations.
+    Checker,
+    /// The library in simulated worlds.
+    Sim,
+    /// Futures dropped at every await.
+    Cancellation,
+    /// Real processes, a bad network, signals.
+    Chaos,
+    /// Jepsen's lock-set, with and without a fence.
+    Lockset,
+    /// Rules taken away one by one.
+    Mutants,
+}
+
+impl Part {
+    /// All of them, in the order of a full run.
+    pub(crate) const ALL: [Part; 6] = [
+        Part::Checker,
+        Part::Sim,
+        Part::Cancellation,
+        Part::Lockset,
+        Part::Chaos,
+        Part::Mutants,
+    ];
+
+    /// What people type.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Part::Checker => "checker",
+            Part::Sim => "sim",
+            Part::Cancellation => "cancellation",
+            Part::Chaos => "chaos",
+            Part::Lockset => "lockset",
+            Part::Mutants => "mutants",
+        }
+    }
+
+    /// Whether it mostly waits.
+    fn waits(self) -> bool {
+        matches!(self, Part::Lockset | Part::Chaos)
+    }
+
+    fn command(self, url: &str, soak: Option<Duration>) -> Result<Command> {
+        let release = |name: &str| guard::command(crate::target().join("release").join(name));
+        // As the tests build it, with every feature.
+        let debug = |name: &str| guard::command(crate::target().join("debug").join(name));
+        let mut command = match self {
+            Part::Checker => release("leasehold-checker")?,
+            Part::Sim => {
+                let mut command = release("leasehold-sim")?;
+                match soak {
+                    // Other seeds than every other run has: they begin where the clock is.
+                    Some(time) => command.args(soak_seeds(time)),
+                    None => command.args(["--seeds", "200000", "--within", "240"]),
+                };
+                command
+            }
+            Part::Cancellation => release("leasehold-cancellation")?,
+            Part::Chaos => {
+                let mut command = debug("leasehold-chaos")?;
+                let seconds = soak.map_or(90, |time| time.as_secs()).to_string();
+                command.args(["run", "--seconds", &seconds, "--endpoint", url]);
+                command
+            }
+            Part::Lockset => {
+                let mut command = debug("leasehold-chaos")?;
+                command.args(["lockset", "--endpoint", url]);
+                command
+            }
+            Part::Mutants => release("leasehold-mutants")?,
+        };
+        command
+            .current_dir(crate::workspace())
+            .env(SERVER_VARIABLE, url);
+        Ok(command)
+    }
+}
+
+fn soak_seeds(time: Duration) -> [OsString; 8] {
+    let from = crate::wait::unix_seconds() * 1_000;
+    [
+        "--seeds".into(),
+        "1000000000".into(),
+        "--from".into(),
+        from.to_string().into(),
+        "--within".into(),
+        time.as_secs().to_string().into(),
+        "--threads".into(),
+        "1".into(),
+    ]
+}
+
+/// `cargo xtask prove`: these parts, or all of them; with `soak`, simulation and chaos for that long, side by side.
+pub(crate) fn run(parts: &[Part], soak: Option<Duration>) -> Result<()> {
+    build()?;
+    let Server { url, program, log } = dynamodb::start(None)?;
+    eprintln!("== prove: DynamoDB Local runs at {url}");
+    let mut programs = vec![program];
+    let mut took = Vec::new();
+    let whole = Stopwatch::start();
+    let groups: Vec<Vec<Part>> = match soak {
+        Some(_) => vec![vec![Part::Sim, Part::Chaos]],
+        None => groups(if parts.is_empty() { &Part::ALL } else { parts }),
+    };
+    for group in groups {
+        let mut running = Vec::new();
+        for part in group {
+            eprintln!("== prove: {}", part.name());
+            programs.push(Guarded::spawn(part.command(&url, soak)?)?);
+            running.push((part, Stopwatch::start()));
+        }
+        while !running.is_empty() {
+            let (index, status) = guard::supervise(&mut programs)?;
+            if index == 0 {
+                bail!(
+                    "DynamoDB Local ended by itself ({status}), so the proof was stopped; its log:\n{}",
+                    log.tail()
+                );
+            }
+            drop(programs.remove(index));
+            let (part, watch) = running.remove(index - 1);
+            judge(part.name(), status)?;
+            took.push((part.name(), watch.seconds()));
+        }
+    }
+    println!("\n| part | wall time |\n|---|---:|");
+    for (name, seconds) in took {
+        println!("| {name} | {seconds:.0} s |");
+    }
+    println!("| **all, without building** | {:.0} s |", whole.seconds());
+    Ok(())
+}
+
+/// What runs beside what: all parts that wait together with the last one that computes.
+fn groups(parts: &[Part]) -> Vec<Vec<Part>> {
+    let (waiting, computing): (Vec<Part>, Vec<Part>) = parts.iter().partition(|part| part.waits());
+    let mut groups: Vec<Vec<Part>> = computing.into_iter().map(|part| vec![part]).collect();
+    match groups.last_mut() {
+        Some(last) => last.extend(waiting),
+        None => groups.extend(waiting.into_iter().map(|part| vec![part])),
+    }
+    groups
+}
+
+fn build() -> Result<()> {
+    // The second is what `cargo xtask test` builds, too.
+    for args in [
+        &["build", "--locked", "--release", "-p", "leasehold-proof"][..],
+        &[
+            "build",
+            "--locked",
+            "--workspace",
+            "--all-features",
+            "--all-targets",
+        ],
+    ] {
+        eprintln!("== prove: cargo {}", args.join(" "));
+        let mut command = guarded_cargo()?;
+        let target: PathBuf = crate::target();
+        command.args(args).arg("--target-dir").arg(target);
+        let (_, status) = guard::supervise(&mut vec![Guarded::spawn(command)?])?;
+        judge("build", status)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_that_wait_run_beside_the_last_that_computes() {
+        assert_eq!(
+            groups(&Part::ALL),
+            [
+                vec![Part::Checker],
+                vec![Part::Sim],
+                vec![Part::Cancellation],
+                vec![Part::Mutants, Part::Lockset, Part::Chaos],
+            ]
+        );
+        assert_eq!(
+            groups(&[Part::Chaos, Part::Lockset]),
+            [vec![Part::Chaos], vec![Part::Lockset]]
+        );
+        assert_eq!(groups(&[Part::Sim]), [vec![Part::Sim]]);
+    }
+}
