@@ -13,8 +13,8 @@
 //! release overtook a renewal (rule 5); `lost` stays lost (rule 4); no task is left beyond its bound;
 //! nothing panicked. A call that was not dropped gives what it promises (S5, S6, effects).
 //!
-//! The number of cases follows from the code and is asserted, so that it cannot shrink silently: see
-//! [`EXPECTED`].
+//! There are 213,357 cases. The number follows from the library's awaits, is counted, printed, and held
+//! against [`LEAST`], so that it cannot shrink silently.
 
 mod calls;
 mod judge;
@@ -47,7 +47,7 @@ struct Count {
 ///
 /// # Errors
 ///
-/// When a case shows something wrong, or the number of cases is not the expected one.
+/// When a case shows something wrong, or there are fewer cases than there were.
 pub fn main(arguments: &[String]) -> anyhow::Result<()> {
     let (mut depth, mut only, mut failures) = (DEPTH, None, usize::MAX);
     for pair in arguments.chunks(2) {
@@ -198,44 +198,45 @@ fn say(calls: &[Call], counts: &[Count], depth: usize, took: f64) -> bool {
     !wrong.is_empty()
 }
 
-/// The cases of each call at the usual depth: they follow from the code, and are written down so that
-/// a change that loses some is seen. Where the library's awaits have changed, run the command and
-/// write down what it prints.
-const EXPECTED: &[(Call, usize)] = &[
-    (Call::TryAcquireFree, 6488),
-    (Call::TryAcquireHeld, 5483),
-    (Call::TryAcquireDead, 7518),
-    (Call::AcquireFree, 6488),
-    (Call::AcquireHeld, 18_400),
-    (Call::AcquireInVain, 20_560),
-    (Call::AcquireDead, 22_720),
-    (Call::Run, 10_497),
-    (Call::RunLong, 20_839),
-    (Call::RunBrief, 9864),
-    (Call::Release, 4368),
-    (Call::ReleaseRenewing, 5832),
-    (Call::Renew, 7191),
+/// At least so many cases of each call, at the usual depth. The numbers follow from the library's
+/// awaits and are written down so that a change that loses cases is seen. Where awaits were taken away
+/// on purpose, write down what the command prints.
+const LEAST: &[(Call, usize)] = &[
+    (Call::TryAcquireFree, 7317),
+    (Call::TryAcquireHeld, 6217),
+    (Call::TryAcquireDead, 8015),
+    (Call::AcquireFree, 7317),
+    (Call::AcquireHeld, 15_446),
+    (Call::AcquireInVain, 17_822),
+    (Call::AcquireDead, 19_088),
+    (Call::Run, 11_115),
+    (Call::RunLong, 21_487),
+    (Call::RunBrief, 8161),
+    (Call::Release, 4212),
+    (Call::ReleaseRenewing, 6018),
+    (Call::Renew, 7563),
     (Call::RenewLate, 6811),
-    (Call::RenewTwice, 9863),
+    (Call::RenewTwice, 10_235),
     (Call::Detach, 3432),
-    (Call::Adopt, 5399),
-    (Call::ReleaseById, 3044),
-    (Call::Inspect, 3044),
-    (Call::List, 742),
-    (Call::Lost, 2028),
-    (Call::LostRenewing, 22_968),
-    (Call::Shutdown, 16_120),
+    (Call::Adopt, 5508),
+    (Call::ReleaseById, 3365),
+    (Call::Inspect, 3365),
+    (Call::List, 590),
+    (Call::Lost, 2184),
+    (Call::LostRenewing, 23_280),
+    (Call::Shutdown, 14_809),
 ];
 
 fn check_counts(counts: &[Count]) -> anyhow::Result<()> {
-    let found: Vec<_> = CALLS
-        .into_iter()
-        .zip(counts.iter().map(|c| c.cases))
-        .collect();
-    ensure!(
-        found == EXPECTED,
-        "the cases are not the expected ones; found {found:?}"
-    );
+    ensure!(LEAST.len() == CALLS.len(), "not every call has its number");
+    for ((call, least), (found, count)) in LEAST.iter().zip(CALLS.iter().zip(counts)) {
+        ensure!(call == found, "{found:?} has no number");
+        ensure!(
+            count.cases >= *least,
+            "{call:?} has {} cases, there were {least}",
+            count.cases
+        );
+    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use super::{Edit, Mutant};
 const ACQUIRE: &str = "crates/leasehold/src/acquire.rs";
 const KEEPER: &str = "crates/leasehold/src/keeper.rs";
 const EXCHANGE: &str = "crates/leasehold/src/exchange.rs";
+const FLIGHT: &str = "crates/leasehold/src/flight.rs";
 const CLIENT: &str = "crates/leasehold/src/client.rs";
 
 pub(super) const MUTANTS: &[Mutant] = &[
@@ -37,8 +38,19 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "a dropped acquire forgets its request in flight, and what that acquires",
         edits: &[Edit {
             file: ACQUIRE,
-            old: "core.tasks.spawn(acquisition.run(tell));",
-            new: "acquisition.run(tell).await;",
+            old: "let acquisition = Enduring::new(core, acquisition.run());",
+            new: "let _ = |core| Enduring::new(core, async {});
+    let acquisition = acquisition.run();",
+        }],
+    },
+    Mutant {
+        name: "a request ends with its waiter",
+        breaks: "a request in flight is cancelled when its caller is dropped",
+        edits: &[Edit {
+            file: FLIGHT,
+            old: "            let task = async move { drop(work.await) };
+            self.core.tasks.spawn_on(task, &self.runtime);",
+            new: "            drop((work, &self.runtime));",
         }],
     },
     Mutant {
@@ -46,10 +58,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "a request in flight is cancelled when nobody waits for it any more",
         edits: &[Edit {
             file: EXCHANGE,
-            old: "        let core = self.clone();
-        let flight = self
-            .tasks
-            .spawn(async move { core.write(write, sent).await });
+            old: "        let flight = self.launch(write, sent);
         self.within(flight, sent, timeout, Effect::Unknown).await",
             new: "        tokio::select! {
             biased;
@@ -65,8 +74,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "what an abandoned acquisition has acquired is kept until its lease ends",
         edits: &[Edit {
             file: ACQUIRE,
-            old: "            None => self.settle().await,",
-            new: "            None => {}",
+            old: "tasks.spawn(self.settle());",
+            new: "drop((tasks, self.settle()));",
         }],
     },
     Mutant {
@@ -74,8 +83,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "a second grant of one acquisition, landed after its lease was over, is not released",
         edits: &[Edit {
             file: ACQUIRE,
-            old: "Some(token) => self.settle_beside(token).await,",
-            new: "Some(_) => {}",
+            old: "tasks.spawn(self.settle_beside(token));",
+            new: "drop((tasks, self.settle_beside(token)));",
         }],
     },
     Mutant {

@@ -65,3 +65,24 @@ pub(crate) fn check(mutants: &[&Mutant], root: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_has_kept_up_with_the_code() {
+        check(&all(), &crate::workspace()).expect("every text occurs once");
+    }
+
+    #[test]
+    fn a_text_that_is_gone_is_named() {
+        let gone = Edit {
+            file: "Cargo.toml",
+            old: "no such text",
+            new: "",
+        };
+        let error = gone.apply("[workspace]").expect_err("it is gone");
+        assert!(error.to_string().contains("occurs 0 times"), "{error}");
+    }
+}
