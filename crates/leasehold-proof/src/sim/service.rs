@@ -74,6 +74,7 @@ pub(super) struct Service {
     start_ms: i64,
     tokens: bool,
     next_life: bool,
+    retention_ms: i64,
 }
 
 impl Service {
@@ -105,6 +106,7 @@ impl Service {
             start_ms: shape.start_ms,
             tokens: promises.tokens,
             next_life: promises.next_life,
+            retention_ms,
         }
     }
 
@@ -171,6 +173,13 @@ impl Service {
             return;
         };
         let ends_ms = time_ms + millis(native.lease);
+        // S2 rests on it: nobody deletes a record within R of its last use.
+        let kept_until_ms = record.ttl_seconds.map(|s| s.saturating_mul(1_000));
+        let held = record.owner.is_some();
+        if held && kept_until_ms < Some(record.expires_at.0.saturating_add(self.retention_ms)) {
+            let text = format!("the TTL leaves less than R after the expiry: {write:?}");
+            self.violations.push(("S2", text));
+        }
         match write {
             Write::Acquire(grant) | Write::TakeOver(grant, _) => slot.grants.push(Granted {
                 attempt: Some(grant.attempt),
