@@ -75,6 +75,8 @@ pub(super) struct Service {
     tokens: bool,
     next_life: bool,
     retention_ms: i64,
+    /// Contenders trust nothing but the rate of their elapsed clocks, which keep within bounds.
+    strict: bool,
 }
 
 impl Service {
@@ -107,6 +109,7 @@ impl Service {
             tokens: promises.tokens,
             next_life: promises.next_life,
             retention_ms,
+            strict: shape.strict && !shape.lawless,
         }
     }
 
@@ -138,6 +141,7 @@ impl Service {
             return Outcome::Refused(before);
         };
         self.judge(before.as_ref(), write);
+        self.judge_patience(now, index, write);
         self.enter(now, index, write, after.as_ref());
         self.replace(now, index, after.clone());
         Outcome::Applied(after)
@@ -163,6 +167,24 @@ impl Service {
             let what = write.operation();
             let text = format!("{what} changed a record of {owner:?}: {write:?}");
             self.violations.push(("S4", text));
+        }
+    }
+
+    /// `strict`: nobody takes over a record that has not stood still for its own lease.
+    fn judge_patience(&mut self, now: Nanos, index: usize, write: &Write) {
+        let slot = &self.slots[index];
+        let native = slot.record.as_ref().and_then(|record| record.native);
+        let (Write::TakeOver(..), Some(native), true) = (write, native, self.strict) else {
+            return;
+        };
+        let changed = slot.past.back().map_or(0, |(at, _)| *at);
+        let still = Duration::from_nanos(now - changed);
+        if still < native.lease {
+            let text = format!(
+                "a strict client took over after {still:?}, the lease is {:?}",
+                native.lease
+            );
+            self.violations.push(("S1", text));
         }
     }
 

@@ -82,9 +82,10 @@ pub(crate) const KILLERS: &[Killer] = &[
     Killer {
         name: "contract suite, memory",
         sees: |file| file.starts_with(PROTOCOL),
-        kind: Kind::Tests {
-            file: "contract",
-            which: &["memory"],
+        kind: Kind::Binary {
+            cargo: &[],
+            name: "leasehold-contract",
+            arguments: &[],
         },
     },
     Killer {

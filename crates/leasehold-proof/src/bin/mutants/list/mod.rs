@@ -4,6 +4,9 @@
 //! conjunct of a condition, a clock, a side of a bound. Rules that are held twice on purpose (a
 //! take-over compares owner, token and count, where the count alone would do) have a mutant for
 //! each part all the same; those the contract suite has to see.
+//!
+//! Not in the list: what only matters once a clock breaks its bounds (a stamp that contradicts the
+//! interval replaces it). Nothing is promised then, so nothing can be seen to break.
 
 mod client;
 mod contest;

@@ -94,15 +94,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         }],
     },
     Mutant {
-        name: "old samples outlive a contradiction",
-        breaks: "a stamp that contradicts what is known does not replace it",
-        edits: &[Edit {
-            file: TIME,
-            old: "if contradicted {",
-            new: "if contradicted && self.bounds.drift_ppm == u32::MAX {",
-        }],
-    },
-    Mutant {
         name: "no pad is published",
         breaks: "the expiry leaves F# clients no margin for their clocks",
         edits: &[Edit {
