@@ -127,6 +127,7 @@ impl Driver {
         }
         if step.look {
             self.look();
+            self.judge_belief();
         }
         if step.run.is_some() || step.look {
             self.judge_exclusion();
@@ -323,6 +324,34 @@ impl Driver {
                     signal.id()
                 );
                 self.violations.push(("S6", text));
+            }
+        }
+    }
+
+    /// What S1 rests on: nobody believes in a grant past its expiry less the pad, at which others may
+    /// act.
+    fn judge_belief(&mut self) {
+        for believer in &self.believers {
+            let Kind::Ours { place, .. } = &believer.kind else {
+                continue;
+            };
+            let (end_ms, time_ms, pad_ms) = {
+                let world = self.world.lock();
+                // Without a `Date` the lease bounds the belief, not the expiry.
+                if !world.shape.promises().exclusion || world.shape.dateless {
+                    return;
+                }
+                let grant = &world.service.slots[believer.index].grants[*place];
+                let time_ms = world.service.time_ms(world.now);
+                (grant.expires_ms, time_ms, millis(world.shape.pad))
+            };
+            if time_ms > end_ms - pad_ms && self.believes(believer) {
+                let text = format!(
+                    "{} believes at {time_ms} in an expiry of {end_ms}, pad {pad_ms} ms",
+                    describe(believer)
+                );
+                self.violations.push(("S1", text));
+                return;
             }
         }
     }

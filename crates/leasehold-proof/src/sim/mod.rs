@@ -8,6 +8,7 @@
 //! - `world`, `host`, `clock`: events, executors and clocks;
 //! - `wire`, `service`: requests, faults, records, and the ledger that judges S2, S3 and S4;
 //! - `workload`: what the processes do;
+//! - `bounds`: what the processes believe about the service's clock, against the truth;
 //! - `driver`: runs a seed, judges S1, S5, S6, L1, L2 and the bounds of calls;
 //! - `coverage`, `report`: what was met, and what is printed.
 
@@ -25,6 +26,7 @@
 //! many pages, credentials, panics in the work of `run`, and `shutdown`. Wall clocks that go back
 //! within a machine pause: nothing is promised then.
 
+mod bounds;
 mod clock;
 mod coverage;
 mod driver;

@@ -77,6 +77,9 @@ pub(super) struct Service {
     start_ms: i64,
     tokens: bool,
     next_life: bool,
+    retention_ms: i64,
+    /// Contenders trust nothing but the rate of their elapsed clocks, which keep within bounds.
+    strict: bool,
 }
 
 impl Service {
@@ -108,6 +111,8 @@ impl Service {
             start_ms: shape.start_ms,
             tokens: promises.tokens,
             next_life: promises.next_life,
+            retention_ms,
+            strict: shape.strict && !shape.lawless,
         }
     }
 
@@ -139,6 +144,7 @@ impl Service {
             return Outcome::Refused(before);
         };
         self.judge(before.as_ref(), write);
+        self.judge_patience(now, index, write);
         self.enter(now, index, write, after.as_ref());
         self.replace(now, index, after.clone());
         Outcome::Applied(after)
@@ -161,8 +167,27 @@ impl Service {
             (_, None) => false,
         };
         if !legal {
-            let text = format!("{write:?} changed a record of {owner:?}");
+            let what = write.operation();
+            let text = format!("{what} changed a record of {owner:?}: {write:?}");
             self.violations.push(("S4", text));
+        }
+    }
+
+    /// `strict`: nobody takes over a record that has not stood still for its own lease.
+    fn judge_patience(&mut self, now: Nanos, index: usize, write: &Write) {
+        let slot = &self.slots[index];
+        let native = slot.record.as_ref().and_then(|record| record.native);
+        let (Write::TakeOver(..), Some(native), true) = (write, native, self.strict) else {
+            return;
+        };
+        let changed = slot.past.back().map_or(0, |(at, _)| *at);
+        let still = Duration::from_nanos(now - changed);
+        if still < native.lease {
+            let text = format!(
+                "a strict client took over after {still:?}, the lease is {:?}",
+                native.lease
+            );
+            self.violations.push(("S1", text));
         }
     }
 
@@ -173,6 +198,13 @@ impl Service {
             return;
         };
         let ends_ms = time_ms + millis(native.lease);
+        // S2 rests on it: nobody deletes a record within R of its last use.
+        let kept_until_ms = record.ttl_seconds.map(|s| s.saturating_mul(1_000));
+        let held = record.owner.is_some();
+        if held && kept_until_ms < Some(record.expires_at.0.saturating_add(self.retention_ms)) {
+            let text = format!("the TTL leaves less than R after the expiry: {write:?}");
+            self.violations.push(("S2", text));
+        }
         match write {
             Write::Acquire(grant) | Write::TakeOver(grant, _) => slot.grants.push(Granted {
                 attempt: Some(grant.attempt),
@@ -189,7 +221,7 @@ impl Service {
                     last.expires_ms = last.expires_ms.max(record.expires_at.0);
                     last.ends_ms = ends_ms;
                     if last.released {
-                        let text = format!("{write:?} revived a grant that was released");
+                        let text = format!("a grant that was released is revived: {write:?}");
                         self.violations.push(("S4", text));
                     }
                 }

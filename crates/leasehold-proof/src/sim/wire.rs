@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use leasehold::Effect;
 use leasehold::protocol::record::Record;
-use leasehold::protocol::time::Stamp;
+use leasehold::protocol::time::{Reading, Stamp};
 use leasehold::protocol::write::Write;
 use leasehold::store::{
     Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind, Units,
@@ -59,6 +59,8 @@ pub(super) struct Request {
     answer: Option<Answer>,
     answered: bool,
     waker: Option<Waker>,
+    /// The clocks of its process when it was sent.
+    sent: Reading,
 }
 
 impl World {
@@ -83,6 +85,7 @@ impl World {
             answer: None,
             answered: false,
             waker: None,
+            sent: self.reading(process),
         };
         if matches!(request.body, Body::Read(_, Consistency::Eventual)) && self.rng.chance(60) {
             request.age = self.rng.below(self.shape.staleness + 1);
@@ -111,6 +114,9 @@ impl World {
                 self.enter(bound, Event::Answer(number));
             }
             _ => self.enter(arrival, Event::Arrive(number)),
+        }
+        if let Body::Write(write) = &request.body {
+            self.judge_expiry(process, write);
         }
         let numbers = [process as u64, phase as u64, fault.map_or(99, |f| f as u64)];
         self.trace.note(self.now, "send", numbers, || {
@@ -416,7 +422,14 @@ impl Future for Waiting<'_> {
         let request = &mut world.requests[self.number];
         if request.answered {
             let gone = || Err(broken("answered before"));
-            return Poll::Ready(request.answer.take().unwrap_or_else(gone));
+            let (process, sent) = (request.process, request.sent);
+            let answer = request.answer.take().unwrap_or_else(gone);
+            let stamp = match &answer {
+                Ok(reply) => reply.stamp,
+                Err(error) => error.stamp,
+            };
+            world.learn(process, stamp, sent);
+            return Poll::Ready(answer);
         }
         request.waker = Some(context.waker().clone());
         Poll::Pending

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use leasehold::LostSignal;
 use leasehold::protocol::attempt::AttemptId;
-use leasehold::protocol::time::Elapsed;
+use leasehold::protocol::time::{Elapsed, ServiceClock};
 
+use super::bounds::nothing_known;
 use super::coverage::{Coverage, Fault, IN_FLIGHT, PHASES, Phase};
 use super::random::Rng;
 use super::service::{Granted, Service};
@@ -85,6 +86,8 @@ pub(super) struct Process {
     pub(super) disturbed_at: Nanos,
     pub(super) incarnation: u32,
     slept: Nanos,
+    /// What the library must believe about the service's clock, by the answers of this process.
+    pub(super) service_clock: ServiceClock,
 }
 
 /// Somebody sleeps.
@@ -240,6 +243,7 @@ impl World {
             disturbed_at: 0,
             incarnation: 0,
             slept: 0,
+            service_clock: nothing_known(),
         });
     }
 
@@ -292,6 +296,7 @@ impl World {
             Event::Sweep => self.sweep(),
             Event::Look => {
                 self.enter(at + SECOND, Event::Look);
+                self.judge_all_bounds();
                 step.look = true;
             }
         }
@@ -559,6 +564,7 @@ impl World {
     /// A process starts in the place of a dead one.
     pub(super) fn started(&mut self, process: usize) {
         self.processes[process].still = Still::Running;
+        self.processes[process].service_clock = nothing_known();
         let now = self.now;
         self.trace.note(now, "start", [process as u64, 0, 0], || {
             format!("p{process}")

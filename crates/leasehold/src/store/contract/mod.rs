@@ -87,6 +87,26 @@ pub async fn run_all(store: Arc<dyn Store>, scope: &str) {
     against_the_model(&store, &format!("{scope}model/"), 20_260_101, 400).await;
 }
 
+/// Acquires a key whose record has neither owner nor version, which is not ours to take. No write of
+/// ours makes one: the caller has put it there.
+///
+/// # Panics
+///
+/// When the store takes it, or changes it.
+pub async fn leaves_what_is_not_ours(store: &Arc<dyn Store>, key: &str) {
+    let look = async || {
+        let read = store.read(key, Consistency::Strong).await;
+        // A store that reads attributes cannot even read it.
+        read.map(|reply| reply.value).map_err(|error| error.kind)
+    };
+    let before = look().await;
+    let bench = Bench::new(store, "", "").on(key);
+    let answer = store.write(Write::Acquire(bench.grant(attempt()))).await;
+    let taken = matches!(&answer, Ok(reply) if matches!(reply.value, Outcome::Applied(_)));
+    assert!(!taken, "a record with neither owner nor version was taken");
+    assert_eq!(look().await, before, "it was changed");
+}
+
 const FAR: i64 = 4_000_000_000;
 
 /// Seeds, expiries: everything grows from here.

@@ -1,0 +1,359 @@
+//! Every public future of the library, and the state of the key in which it is called.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use leasehold::clock::Clock;
+use leasehold::protocol::record::{Native, Record};
+use leasehold::protocol::time::ServiceTime;
+use leasehold::{CheckDelay, Error, Lease, LeaseId, LockClient, Policy, TryAcquire};
+
+use super::stage::{Party, Seat, Stage};
+
+/// The key of every case.
+pub(super) const KEY: &str = "k";
+/// L of every grant here.
+pub(super) const LEASE: Duration = Duration::from_secs(6);
+/// The longest pause between two looks at a held key.
+pub(super) const POLL: Duration = Duration::from_millis(200);
+/// The bound of calls that wait for nobody.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(4);
+/// L of the lease whose renewals get no answer: three of them fit into it.
+const SHORT_LEASE: Duration = Duration::from_secs(3);
+/// When a late renewal is sent: a slow one lands in time, its answer comes after `lost`.
+const LATE: Duration = Duration::from_millis(4_200);
+/// How long the holder that is waited for goes on.
+const HELD_FOR: Duration = Duration::from_millis(1_500);
+
+/// One public future.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Call {
+    TryAcquireFree,
+    TryAcquireHeld,
+    TryAcquireDead,
+    AcquireFree,
+    AcquireHeld,
+    /// The holder goes on for longer than the caller waits.
+    AcquireInVain,
+    /// The dead holder's lease has yet to end.
+    AcquireDead,
+    Run,
+    /// The work takes longer than the lease.
+    RunLong,
+    /// The work ends by itself before it is awaited.
+    RunBrief,
+    Release,
+    /// While a renewal is on its way.
+    ReleaseRenewing,
+    Renew,
+    /// Of a lease that nobody renews, so late that `lost` may come before the answer.
+    RenewLate,
+    /// `renew` while the one before is still on its way.
+    RenewTwice,
+    Detach,
+    Adopt,
+    ReleaseById,
+    Inspect,
+    List,
+    /// Of a lease that nobody renews.
+    Lost,
+    /// Of a lease that is renewed in the background.
+    LostRenewing,
+    /// While a dropped guard is being released, and a lease is held.
+    Shutdown,
+}
+
+/// All of them.
+pub(super) const CALLS: [Call; 23] = [
+    Call::TryAcquireFree,
+    Call::TryAcquireHeld,
+    Call::TryAcquireDead,
+    Call::AcquireFree,
+    Call::AcquireHeld,
+    Call::AcquireInVain,
+    Call::AcquireDead,
+    Call::Run,
+    Call::RunLong,
+    Call::RunBrief,
+    Call::Release,
+    Call::ReleaseRenewing,
+    Call::Renew,
+    Call::RenewLate,
+    Call::RenewTwice,
+    Call::Detach,
+    Call::Adopt,
+    Call::ReleaseById,
+    Call::Inspect,
+    Call::List,
+    Call::Lost,
+    Call::LostRenewing,
+    Call::Shutdown,
+];
+
+/// What a call gave.
+#[derive(Debug)]
+pub(super) enum Gave {
+    Lease(Lease),
+    Held,
+    Nothing,
+    Failed(Error),
+    /// `lost` has not fired within 1.5 leases.
+    StillHeld,
+    Lost,
+}
+
+/// Both clients, and what a call needs.
+#[derive(Debug)]
+pub(super) struct Cast {
+    pub(super) stage: Stage,
+    pub(super) ours: LockClient,
+    pub(super) rival: LockClient,
+    pub(super) clock: Seat,
+    pub(super) lease: Option<Lease>,
+    pub(super) theirs: Option<Lease>,
+    id: Option<LeaseId>,
+}
+
+impl Call {
+    /// How long a request of its lease is waited for.
+    pub(super) fn request_timeout(self) -> Duration {
+        match self {
+            Call::LostRenewing => SHORT_LEASE / 6,
+            _ => LEASE / 6,
+        }
+    }
+}
+
+/// The policy of both clients.
+pub(super) fn policy() -> Result<Policy, Error> {
+    Policy::builder()
+        .lease(LEASE)
+        .call_timeout(CALL_TIMEOUT)
+        .check_delay(CheckDelay::Fixed(POLL))
+        .wait(LEASE * 3)
+        .label("one of two")
+        .build()
+}
+
+impl Cast {
+    /// Prepares a call. Nothing goes wrong yet.
+    pub(super) async fn new(call: Call, stage: Stage) -> Result<Cast, Error> {
+        let seat = |party| Seat {
+            stage: stage.clone(),
+            party,
+        };
+        let client = |party, policy| {
+            LockClient::builder(seat(party))
+                .policy(policy)
+                .clock(std::sync::Arc::new(seat(party)))
+                .random(std::sync::Arc::new(seat(party)))
+                .build()
+        };
+        let policy = policy()?;
+        let mut cast = Cast {
+            ours: client(Party::Ours, policy.clone()),
+            rival: client(Party::Rival, policy),
+            clock: seat(Party::Rival),
+            stage,
+            lease: None,
+            theirs: None,
+            id: None,
+        };
+        match call {
+            Call::TryAcquireHeld | Call::AcquireHeld | Call::AcquireInVain => {
+                cast.theirs = Some(cast.rival.acquire(KEY).await?);
+            }
+            Call::TryAcquireDead => cast.plant_dead(-1_000),
+            Call::AcquireDead => cast.plant_dead(2_000),
+            Call::Release
+            | Call::ReleaseRenewing
+            | Call::Renew
+            | Call::RenewTwice
+            | Call::Detach => cast.lease = Some(cast.ours.acquire(KEY).await?),
+            Call::LostRenewing => {
+                let request = cast.ours.lock(KEY)?.lease(SHORT_LEASE);
+                cast.lease = Some(request.acquire().await?);
+            }
+            Call::Lost | Call::RenewLate => {
+                let request = cast.ours.lock(KEY)?.manual_renewal(true);
+                cast.lease = Some(request.acquire().await?);
+                if call == Call::RenewLate {
+                    cast.sleep(LATE).await;
+                }
+            }
+            Call::Adopt | Call::ReleaseById => {
+                cast.id = Some(cast.ours.acquire(KEY).await?.detach().await?);
+            }
+            Call::Shutdown => cast.lease = Some(cast.ours.acquire("another").await?),
+            _ => {}
+        }
+        Ok(cast)
+    }
+
+    /// A record whose holder nobody will hear of again; its lease ends `ms` from now.
+    fn plant_dead(&self, ms: i64) {
+        let expires_at = ServiceTime(self.stage.now().0 + ms);
+        self.stage.plant(Record {
+            key: KEY.to_owned(),
+            owner: Some("11111111-1111-4111-8111-111111111111".to_owned()),
+            expires_at,
+            native: Some(Native {
+                token: 1_700_000_000_000,
+                lease: LEASE,
+                renew_count: 3,
+            }),
+            ttl_seconds: None,
+            holder: None,
+            acquired_at: None,
+            data: None,
+            holder_is_dead: false,
+        });
+    }
+
+    /// Waits.
+    pub(super) async fn sleep(&self, by: Duration) {
+        self.clock.sleep_until(self.clock.elapsed().plus(by)).await;
+    }
+
+    /// The future of the call. What it took out of the cast goes with it.
+    pub(super) fn call(&mut self, call: Call) -> Pin<Box<dyn Future<Output = Gave> + Send + '_>> {
+        let lease = self.lease.take();
+        let theirs = &mut self.theirs;
+        let (ours, clock, id) = (self.ours.clone(), self.clock.clone(), self.id.clone());
+        let pause = move |by: Duration| {
+            let clock = clock.clone();
+            async move { clock.sleep_until(clock.elapsed().plus(by)).await }
+        };
+        // A lease that is only looked at goes back when the call is over or dropped.
+        let kept = &mut self.lease;
+        match call {
+            Call::TryAcquireFree | Call::TryAcquireHeld | Call::TryAcquireDead => {
+                Box::pin(async move {
+                    match ours.try_acquire(KEY).await {
+                        Ok(TryAcquire::Acquired(lease)) => Gave::Lease(lease),
+                        Ok(TryAcquire::Held(_)) => Gave::Held,
+                        Err(error) => Gave::Failed(error),
+                    }
+                })
+            }
+            Call::AcquireFree | Call::AcquireDead => {
+                Box::pin(async move { leased(ours.acquire(KEY).await) })
+            }
+            Call::AcquireHeld => Box::pin(async move {
+                let holder = async {
+                    pause(HELD_FOR).await;
+                    drop(theirs.take());
+                    std::future::pending::<()>().await;
+                };
+                tokio::select! {
+                    biased;
+                    answer = ours.acquire(KEY) => leased(answer),
+                    () = holder => Gave::Nothing,
+                }
+            }),
+            Call::AcquireInVain => Box::pin(async move {
+                match ours.lock(KEY) {
+                    Ok(request) => leased(request.wait(Duration::from_secs(2)).acquire().await),
+                    Err(error) => Gave::Failed(error),
+                }
+            }),
+            Call::Run | Call::RunLong | Call::RunBrief => Box::pin(async move {
+                let work = match call {
+                    Call::Run => Duration::from_millis(300),
+                    Call::RunLong => LEASE + LEASE / 4,
+                    _ => Duration::ZERO,
+                };
+                nothing(ours.run(KEY, |_| pause(work)).await)
+            }),
+            Call::Release => Box::pin(async move {
+                let Some(lease) = lease else {
+                    return Gave::Nothing;
+                };
+                nothing(lease.release().await)
+            }),
+            Call::ReleaseRenewing => Box::pin(async move {
+                let Some(lease) = lease else {
+                    return Gave::Nothing;
+                };
+                {
+                    // Asked for, and nobody waits for it.
+                    let asked = std::pin::pin!(lease.renew());
+                    let moment = pause(Duration::from_millis(1));
+                    tokio::select! { biased; _ = asked => {}, () = moment => {} }
+                }
+                nothing(lease.release().await)
+            }),
+            Call::Renew | Call::RenewLate => {
+                let lease = &*kept.insert(match lease {
+                    Some(lease) => lease,
+                    None => return Box::pin(std::future::ready(Gave::Nothing)),
+                });
+                Box::pin(async move { nothing(lease.renew().await) })
+            }
+            Call::RenewTwice => {
+                let lease = &*kept.insert(match lease {
+                    Some(lease) => lease,
+                    None => return Box::pin(std::future::ready(Gave::Nothing)),
+                });
+                Box::pin(async move {
+                    let (first, second) = tokio::join!(biased; lease.renew(), lease.renew());
+                    nothing(first.and(second))
+                })
+            }
+            Call::Detach => Box::pin(async move {
+                let Some(lease) = lease else {
+                    return Gave::Nothing;
+                };
+                nothing(lease.detach().await)
+            }),
+            Call::Adopt => Box::pin(async move {
+                let Some(id) = id else { return Gave::Nothing };
+                leased(ours.adopt(&id).await)
+            }),
+            Call::ReleaseById => Box::pin(async move {
+                let Some(id) = id else { return Gave::Nothing };
+                nothing(ours.release(&id).await)
+            }),
+            Call::Inspect => Box::pin(async move { nothing(ours.inspect(KEY).await) }),
+            Call::List => Box::pin(async move { nothing(ours.list().next_page().await) }),
+            Call::Lost | Call::LostRenewing => {
+                let lease = &*kept.insert(match lease {
+                    Some(lease) => lease,
+                    None => return Box::pin(std::future::ready(Gave::Nothing)),
+                });
+                Box::pin(async move {
+                    tokio::select! {
+                        biased;
+                        _ = lease.lost() => Gave::Lost,
+                        () = pause(LEASE + LEASE / 2) => Gave::StillHeld,
+                    }
+                })
+            }
+            Call::Shutdown => Box::pin(async move {
+                // Its guard is dropped by the caller when the call is over.
+                let held = lease;
+                match ours.acquire(KEY).await {
+                    Ok(dropped) => drop(dropped),
+                    Err(error) => return Gave::Failed(error),
+                }
+                ours.shutdown(Duration::from_secs(2)).await;
+                drop(held);
+                Gave::Nothing
+            }),
+        }
+    }
+}
+
+fn leased(answer: Result<Lease, Error>) -> Gave {
+    match answer {
+        Ok(lease) => Gave::Lease(lease),
+        Err(error) => Gave::Failed(error),
+    }
+}
+
+fn nothing<T>(answer: Result<T, Error>) -> Gave {
+    match answer {
+        Ok(_) => Gave::Nothing,
+        Err(error) => Gave::Failed(error),
+    }
+}

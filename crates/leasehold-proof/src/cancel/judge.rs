@@ -1,0 +1,264 @@
+//! One case: a call, where it is dropped, what its requests meet; and what must hold afterwards.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use leasehold::clock::Clock;
+use leasehold::{Effect, ErrorKind, Lease, ReleaseOutcome};
+
+use super::calls::{CALL_TIMEOUT, Call, Cast, Gave, KEY, LEASE, POLL};
+use super::stage::{Fortune, Stage};
+
+/// After this nothing of a dropped call may be left: the store's own bound of a request, and what is
+/// given back after it.
+const DRAINED: Duration = Duration::from_secs(30);
+/// How long the rival holds the key, while what was in flight lands.
+const RIVAL_HOLDS: Duration = Duration::from_secs(12);
+/// Where every request is answered in the end, what was acquired is given back within this: two
+/// request time-outs, late answers, back-offs.
+const GIVEN_BACK: Duration = Duration::from_millis(4_500);
+/// Clocks have a grain.
+const GRAIN: Duration = Duration::from_millis(20);
+
+/// Where a future is dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Cut {
+    /// After so many polls; after none, it was never started.
+    Polls(usize),
+    /// When the library comes to its so manyeth await of the clock or the store, in whichever task.
+    Gate(usize),
+}
+
+/// What a case showed.
+#[derive(Debug)]
+pub(super) struct Shown {
+    /// The outcomes that its requests met, by number.
+    pub(super) taken: Vec<usize>,
+    /// Whether the call ended before its cut.
+    pub(super) ended: bool,
+    pub(super) wrong: Vec<String>,
+}
+
+/// Runs a case in a runtime of its own, in virtual time.
+pub(super) fn run(call: Call, cut: Cut, script: &[usize], depth: usize) -> anyhow::Result<Shown> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()?;
+    let script = script.to_vec();
+    let shown = runtime.block_on(async move {
+        let stage = Stage::new(script, depth, call.request_timeout());
+        case(call, cut, stage).await
+    })?;
+    Ok(shown)
+}
+
+async fn case(call: Call, cut: Cut, stage: Stage) -> anyhow::Result<Shown> {
+    let mut cast = Cast::new(call, stage.clone()).await?;
+    stage.arm(match cut {
+        Cut::Gate(number) => Some(number),
+        Cut::Polls(_) => None,
+    });
+    let started = cast.clock.elapsed();
+    let gave = {
+        let mut future = cast.call(call);
+        match cut {
+            Cut::Polls(polls) => cut_after(polls, future.as_mut()).await,
+            Cut::Gate(_) => tokio::select! {
+                biased;
+                gave = future.as_mut() => Some(gave),
+                () = stage.reached() => None,
+            },
+        }
+        // The future is dropped here, while whoever reached the gate still stands there.
+    };
+    stage.open();
+    let took = cast.clock.elapsed().since(started);
+    let ended = gave.is_some();
+    let fortunes = stage.fortunes();
+    let kept = cast.lease.take();
+    let mut wrong = Vec::new();
+    if let Some(gave) = gave {
+        judge_answer(
+            call,
+            gave,
+            kept.as_ref(),
+            took,
+            &fortunes,
+            &cast,
+            &mut wrong,
+        )
+        .await;
+    }
+    drop(kept);
+    judge_aftermath(call, &mut cast, &mut wrong).await;
+    wrong.extend(stage.violations());
+    Ok(Shown {
+        taken: stage.taken(),
+        ended,
+        wrong,
+    })
+}
+
+/// Polls a future at most `polls` times.
+async fn cut_after<T: Send>(
+    polls: usize,
+    mut future: Pin<&mut (dyn Future<Output = T> + Send + '_)>,
+) -> Option<T> {
+    let mut polled = 0;
+    std::future::poll_fn(|context| {
+        if polled == polls {
+            return Poll::Ready(None);
+        }
+        polled += 1;
+        match future.as_mut().poll(context) {
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            Poll::Pending if polled == polls => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// What a call that was not dropped gave.
+async fn judge_answer(
+    call: Call,
+    gave: Gave,
+    kept: Option<&Lease>,
+    took: Duration,
+    fortunes: &[Fortune],
+    cast: &Cast,
+    wrong: &mut Vec<String>,
+) {
+    let troubled = fortunes.iter().any(|fortune| *fortune != Fortune::Ok);
+    match gave {
+        Gave::Lease(lease) => {
+            let owner = cast.stage.record(KEY).and_then(|record| record.owner);
+            if !lease.is_held() || owner != Some(lease.id().attempt().to_string()) {
+                wrong.push(format!("S5: a lease that is not held, of {owner:?}"));
+            }
+        }
+        Gave::Held => {
+            if call != Call::TryAcquireHeld {
+                wrong.push("held by somebody, though nobody holds it".to_owned());
+            }
+        }
+        Gave::Failed(error) => {
+            let in_vain = call == Call::AcquireInVain && error.kind() == ErrorKind::WaitExpired;
+            let late = call == Call::RenewLate && error.kind() == ErrorKind::Lost;
+            if !troubled && !in_vain && !late {
+                wrong.push(format!("failed although nothing went wrong: {error}"));
+            }
+            if error.kind() == ErrorKind::WaitExpired && !in_vain && cast.theirs.is_none() {
+                wrong.push(format!("waited for nobody: {error}"));
+            }
+            if error.effect() == Effect::NotApplied {
+                // To be kept until the end of the case.
+                cast.stage.expect_no_grant();
+            }
+            if let Some(lease) = kept.filter(|_| error.kind() == ErrorKind::Lost) {
+                stays_lost(lease, cast, wrong).await;
+            }
+        }
+        Gave::Lost => {
+            let unlucky = |fortune: &Fortune| {
+                matches!(
+                    fortune,
+                    Fortune::Slow | Fortune::Never | Fortune::NeverBefore
+                )
+            };
+            let expected = match call {
+                // No answer in time to any of the renewals that fit into this short lease.
+                Call::LostRenewing => fortunes.len() >= 3 && fortunes.iter().all(unlucky),
+                _ => true,
+            };
+            if !expected {
+                wrong.push(format!("lost after {took:?}"));
+            }
+            let lead = cast.ours.policy().lost_lead();
+            if call == Call::Lost && took > LEASE - lead + GRAIN {
+                wrong.push(format!("S6: lost only after {took:?}"));
+            }
+            if let Some(lease) = kept {
+                stays_lost(lease, cast, wrong).await;
+            }
+        }
+        Gave::StillHeld => {
+            if call == Call::Lost || !kept.is_some_and(Lease::is_held) {
+                wrong.push("S6: over, and `lost` has not fired".to_owned());
+            }
+        }
+        Gave::Nothing => {}
+    }
+}
+
+/// Holder rule 4: `lost` never un-fires, and nothing is renewed after it.
+async fn stays_lost(lease: &Lease, cast: &Cast, wrong: &mut Vec<String>) {
+    cast.stage.forbid_renewals();
+    for _ in 0..20 {
+        if lease.is_held() {
+            wrong.push("rule 4: a lost lease is held again".to_owned());
+            return;
+        }
+        cast.sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// The key comes free, nothing lands on its next holder, nothing is left.
+async fn judge_aftermath(call: Call, cast: &mut Cast, wrong: &mut Vec<String>) {
+    let since = cast.clock.elapsed();
+    if let Some(theirs) = cast.theirs.take() {
+        let outcome = theirs.release().await;
+        if !matches!(outcome, Ok(ReleaseOutcome::Released)) {
+            wrong.push(format!("the holder that was waited for: {outcome:?}"));
+        }
+    }
+    let waited = cast.clock.elapsed();
+    let got = match cast.rival.lock(KEY) {
+        Ok(request) => request.wait(LEASE * 4).acquire().await,
+        Err(error) => Err(error),
+    };
+    let blocked = cast.clock.elapsed().since(waited);
+    match got {
+        Ok(lease) => {
+            let bound = longest_block(call, &cast.stage.fortunes());
+            if blocked > bound {
+                wrong.push(format!(
+                    "the key was held for {blocked:?}, more than {bound:?}"
+                ));
+            }
+            cast.sleep(RIVAL_HOLDS).await;
+            if !lease.is_held() {
+                wrong.push("S4: the next holder lost its lease".to_owned());
+            }
+            let outcome = lease.release().await;
+            if !matches!(outcome, Ok(ReleaseOutcome::Released)) {
+                wrong.push(format!("S4: the next holder's release: {outcome:?}"));
+            }
+        }
+        Err(error) => wrong.push(format!("the key never came free: {error}")),
+    }
+    cast.clock.sleep_until(since.plus(DRAINED)).await;
+    if !cast.ours.shutdown(Duration::ZERO).await.complete {
+        wrong.push(format!("tasks are left after {DRAINED:?}"));
+    }
+    for owner in cast.stage.owners() {
+        wrong.push(format!("a record is left in the name of {owner}"));
+    }
+}
+
+/// How long the next acquire may wait.
+fn longest_block(call: Call, fortunes: &[Fortune]) -> Duration {
+    let silent = |fortune: &Fortune| matches!(fortune, Fortune::Never | Fortune::NeverBefore);
+    let orphan = LEASE + POLL + GRAIN;
+    match call {
+        // The grant is left to itself, a lease after the last try to renew it.
+        Call::Detach => CALL_TIMEOUT + orphan,
+        // Its grant was left to itself before the call.
+        Call::Adopt | Call::ReleaseById => orphan,
+        _ if fortunes.iter().any(silent) => orphan,
+        _ => GIVEN_BACK,
+    }
+}

@@ -1,0 +1,457 @@
+//! What the library plays on: a store whose answers are scripted, a clock, and gates at every await.
+//!
+//! Both clients of a case share the records; only the requests of the client under test meet
+//! outcomes and gates. Invariants watched here: no request is dropped before it has ended, none
+//! changes the rival's grant (S4), and no release overtakes a renewal that is still on its way
+//! (holder rule 5).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use leasehold::Effect;
+use leasehold::clock::{Clock, Random, TokioClock};
+use leasehold::protocol::attempt::AttemptId;
+use leasehold::protocol::record::Record;
+use leasehold::protocol::time::{Elapsed, ServiceTime, Stamp};
+use leasehold::protocol::write::{Operation, Write, apply};
+use leasehold::store::{
+    Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind, Units,
+};
+use tokio::sync::watch;
+
+/// The wall clock and the service's when a case begins.
+pub(super) const START_MS: i64 = 1_800_000_000_000;
+/// Half of what a slow request takes: it lands late, and its answer comes after the request time-out.
+pub(super) const SLOW: Duration = Duration::from_millis(700);
+/// How long the store itself waits for an answer (see the contract of `Store`).
+pub(super) const STORE_BOUND: Duration = Duration::from_secs(8);
+
+/// What becomes of one request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fortune {
+    Ok,
+    /// Applied, and the connection breaks before the answer.
+    Error,
+    /// Late there, late back.
+    Slow,
+    /// Applied, and no answer comes.
+    Never,
+    /// The connection breaks before it arrives.
+    ErrorBefore,
+    /// It never arrives, and no answer comes.
+    NeverBefore,
+}
+
+/// In the order in which they are tried: first those of the issue, then what else they may mean.
+pub(super) const FORTUNES: [Fortune; 6] = [
+    Fortune::Ok,
+    Fortune::Error,
+    Fortune::Slow,
+    Fortune::Never,
+    Fortune::ErrorBefore,
+    Fortune::NeverBefore,
+];
+
+/// Whose requests these are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Party {
+    /// The client under test.
+    Ours,
+    /// Another one, whose requests succeed.
+    Rival,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    records: BTreeMap<String, Record>,
+    /// Outcomes that are given, and how many more may be drawn.
+    script: Vec<usize>,
+    taken: Vec<usize>,
+    depth: usize,
+    armed: bool,
+    gates: usize,
+    cut_at: Option<usize>,
+    /// Renewals of ours on their way: which grant, since when.
+    renewing: Vec<(u64, AttemptId, Elapsed)>,
+    rivals: Vec<String>,
+    /// Whether ours were granted anything since the case was armed.
+    granted: bool,
+    no_grant: bool,
+    no_renewals: bool,
+    next: u64,
+    violations: Vec<String>,
+}
+
+/// The stage of one case. Clones are the same one.
+#[derive(Clone, Debug)]
+pub(super) struct Stage {
+    inner: Arc<Mutex<Inner>>,
+    /// Whether the gate of the cut has been reached, and whether gates are open again.
+    reached: Arc<watch::Sender<bool>>,
+    open: Arc<watch::Sender<bool>>,
+    clock: TokioClock,
+    request_timeout: Duration,
+}
+
+impl Stage {
+    /// An empty store. At most `depth` requests meet an outcome: those of `script`, then `Ok`.
+    pub(super) fn new(script: Vec<usize>, depth: usize, request_timeout: Duration) -> Stage {
+        Stage {
+            inner: Arc::new(Mutex::new(Inner {
+                script,
+                depth,
+                ..Inner::default()
+            })),
+            reached: Arc::new(watch::Sender::new(false)),
+            open: Arc::new(watch::Sender::new(false)),
+            clock: TokioClock::new(START_MS),
+            request_timeout,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From here on requests meet their outcomes, and the gate `cut_at` stops whoever comes to it.
+    pub(super) fn arm(&self, cut_at: Option<usize>) {
+        let mut inner = self.lock();
+        inner.armed = true;
+        inner.cut_at = cut_at;
+    }
+
+    /// Waits until somebody has come to the gate of the cut.
+    pub(super) async fn reached(&self) {
+        let mut reached = self.reached.subscribe();
+        // The sender lives as long as the stage.
+        let _ = reached.wait_for(|reached| *reached).await;
+    }
+
+    /// Nobody stops at a gate any more.
+    pub(super) fn open(&self) {
+        self.lock().cut_at = None;
+        self.open.send_replace(true);
+    }
+
+    /// An await of the library.
+    async fn gate(&self, party: Party) {
+        let stop = {
+            let mut inner = self.lock();
+            if party == Party::Rival || !inner.armed {
+                return;
+            }
+            inner.gates += 1;
+            inner.cut_at == Some(inner.gates - 1)
+        };
+        if stop {
+            let mut open = self.open.subscribe();
+            self.reached.send_replace(true);
+            let _ = open.wait_for(|open| *open).await;
+        }
+    }
+
+    fn draw(&self, party: Party) -> Fortune {
+        let mut inner = self.lock();
+        if party == Party::Rival || !inner.armed || inner.taken.len() == inner.depth {
+            return Fortune::Ok;
+        }
+        let place = inner.taken.len();
+        let choice = inner.script.get(place).copied().unwrap_or(0);
+        inner.taken.push(choice);
+        FORTUNES[choice]
+    }
+
+    /// The outcomes that requests have met.
+    pub(super) fn taken(&self) -> Vec<usize> {
+        self.lock().taken.clone()
+    }
+
+    /// The same as words.
+    pub(super) fn fortunes(&self) -> Vec<Fortune> {
+        self.taken().into_iter().map(|n| FORTUNES[n]).collect()
+    }
+
+    pub(super) fn accuse(&self, text: impl Into<String>) {
+        self.lock().violations.push(text.into());
+    }
+
+    pub(super) fn violations(&self) -> Vec<String> {
+        let inner = self.lock();
+        let mut all = inner.violations.clone();
+        if inner.no_grant && inner.granted {
+            all.push("an error said that nothing was applied, and it was".to_owned());
+        }
+        all
+    }
+
+    /// A call has said that it applied nothing: nothing of it may land now or later.
+    pub(super) fn expect_no_grant(&self) {
+        self.lock().no_grant = true;
+    }
+
+    /// A lease was lost: none of its renewals may be sent from here on.
+    pub(super) fn forbid_renewals(&self) {
+        self.lock().no_renewals = true;
+    }
+
+    /// In whose names records are left.
+    pub(super) fn owners(&self) -> Vec<String> {
+        let inner = self.lock();
+        let owners = inner.records.values().filter_map(|r| r.owner.clone());
+        owners.collect()
+    }
+
+    pub(super) fn record(&self, key: &str) -> Option<Record> {
+        self.lock().records.get(key).cloned()
+    }
+
+    /// Puts a record as it is.
+    pub(super) fn plant(&self, record: Record) {
+        self.lock().records.insert(record.key.clone(), record);
+    }
+
+    /// Service time: exact, as the memory store's.
+    pub(super) fn now(&self) -> ServiceTime {
+        ServiceTime(START_MS).plus_floor(self.clock.elapsed().0)
+    }
+
+    async fn sleep(&self, by: Duration) {
+        self.clock.sleep_until(self.clock.elapsed().plus(by)).await;
+    }
+
+    fn apply(&self, party: Party, write: &Write) -> Outcome {
+        let mut inner = self.lock();
+        let current = inner.records.get(write.key()).cloned();
+        let Ok(after) = apply(current.as_ref(), write) else {
+            return Outcome::Refused(current);
+        };
+        if let Write::Acquire(grant) | Write::TakeOver(grant, _) = write {
+            match party {
+                Party::Rival => inner.rivals.push(grant.attempt.to_string()),
+                Party::Ours => inner.granted |= inner.armed,
+            }
+        }
+        let owner = current.and_then(|record| record.owner);
+        if party == Party::Ours && owner.is_some_and(|owner| inner.rivals.contains(&owner)) {
+            let text = format!("S4: {} changed the rival's grant", write.operation());
+            inner.violations.push(text);
+        }
+        match &after {
+            Some(record) => inner.records.insert(record.key.clone(), record.clone()),
+            None => inner.records.remove(write.key()),
+        };
+        Outcome::Applied(after)
+    }
+
+    fn reply<T>(&self, value: T) -> Reply<T> {
+        Reply {
+            value,
+            stamp: Some(Stamp::Exact(self.now())),
+            units: Units {
+                write: 1.0,
+                read: 0.0,
+            },
+        }
+    }
+
+    /// What happens to a request on its way; `carry_out` is its arrival.
+    async fn pass<T>(
+        &self,
+        party: Party,
+        operation: Operation,
+        carry_out: impl FnOnce() -> T,
+    ) -> Result<Reply<T>, StoreError> {
+        let mut flight = Flight {
+            stage: self,
+            operation,
+            ended: false,
+        };
+        let fortune = self.draw(party);
+        self.gate(party).await;
+        let broken = || {
+            Err(StoreError::new(
+                StoreErrorKind::Unavailable,
+                Effect::Unknown,
+                format!("{fortune:?} (planned)"),
+            ))
+        };
+        let answer = match fortune {
+            Fortune::ErrorBefore => broken(),
+            Fortune::NeverBefore => {
+                self.sleep(STORE_BOUND).await;
+                broken()
+            }
+            _ => {
+                if fortune == Fortune::Slow {
+                    self.sleep(SLOW).await;
+                }
+                let value = carry_out();
+                self.gate(party).await;
+                match fortune {
+                    Fortune::Error => broken(),
+                    Fortune::Never => {
+                        self.sleep(STORE_BOUND).await;
+                        broken()
+                    }
+                    Fortune::Slow => {
+                        let reply = self.reply(value);
+                        self.sleep(SLOW).await;
+                        Ok(reply)
+                    }
+                    _ => Ok(self.reply(value)),
+                }
+            }
+        };
+        self.gate(party).await;
+        flight.ended = true;
+        answer
+    }
+
+    /// Takes note of what holder rule 5 is about; gives the number of a renewal.
+    fn depart(&self, write: &Write) -> Option<u64> {
+        let now = self.clock.elapsed();
+        let mut inner = self.lock();
+        match write {
+            Write::Renew { attempt, .. } => {
+                if inner.no_renewals {
+                    let text = "rule 4: a lost lease is renewed".to_owned();
+                    inner.violations.push(text);
+                }
+                inner.next += 1;
+                let number = inner.next;
+                inner.renewing.push((number, *attempt, now));
+                Some(number)
+            }
+            Write::Release {
+                attempt,
+                token: Some(_),
+                ..
+            } => {
+                let waits = self.request_timeout;
+                let overtaken = inner
+                    .renewing
+                    .iter()
+                    .any(|(_, renewing, since)| renewing == attempt && now.since(*since) < waits);
+                if overtaken {
+                    let text = "rule 5: a release overtakes a renewal in flight".to_owned();
+                    inner.violations.push(text);
+                }
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn land(&self, renewal: Option<u64>) {
+        self.lock()
+            .renewing
+            .retain(|(number, ..)| Some(*number) != renewal);
+    }
+}
+
+/// A request on its way: a request in flight is never cancelled.
+struct Flight<'a> {
+    stage: &'a Stage,
+    operation: Operation,
+    ended: bool,
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            let text = format!("a request was cancelled in flight: {}", self.operation);
+            self.stage.accuse(text);
+        }
+    }
+}
+
+/// The stage as one party sees it: its store, its clock, its random bits.
+#[derive(Clone, Debug)]
+pub(super) struct Seat {
+    pub(super) stage: Stage,
+    pub(super) party: Party,
+}
+
+#[async_trait]
+impl Store for Seat {
+    fn describe(&self) -> String {
+        "stage".into()
+    }
+
+    fn hints(&self) -> Hints {
+        Hints {
+            pad: Duration::ZERO,
+            check_delay: Duration::from_millis(100),
+            check_delay_max: Duration::from_millis(400),
+        }
+    }
+
+    async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
+        let stage = &self.stage;
+        let ours = self.party == Party::Ours;
+        let renewal = ours.then(|| stage.depart(&write)).flatten();
+        let answer = stage
+            .pass(self.party, write.operation(), || {
+                stage.apply(self.party, &write)
+            })
+            .await;
+        stage.land(renewal);
+        answer
+    }
+
+    async fn read(
+        &self,
+        key: &str,
+        _consistency: Consistency,
+    ) -> Result<Reply<Option<Record>>, StoreError> {
+        let look = || self.stage.record(key);
+        self.stage.pass(self.party, Operation::Read, look).await
+    }
+
+    async fn list(&self, _after: Option<String>) -> Result<Reply<Page>, StoreError> {
+        let look = || Page {
+            records: self
+                .stage
+                .lock()
+                .records
+                .values()
+                .cloned()
+                .map(Ok)
+                .collect(),
+            next: None,
+        };
+        self.stage.pass(self.party, Operation::List, look).await
+    }
+}
+
+#[async_trait]
+impl Clock for Seat {
+    fn elapsed(&self) -> Elapsed {
+        self.stage.clock.elapsed()
+    }
+
+    fn wall_unix_ms(&self) -> i64 {
+        self.stage.clock.wall_unix_ms()
+    }
+
+    async fn sleep_until(&self, at: Elapsed) {
+        self.stage.gate(self.party).await;
+        self.stage.clock.sleep_until(at).await;
+        self.stage.gate(self.party).await;
+    }
+}
+
+impl Random for Seat {
+    fn attempt_bits(&self) -> [u8; 16] {
+        let mut inner = self.stage.lock();
+        inner.next += 1;
+        u128::from(inner.next).to_be_bytes()
+    }
+
+    /// The middle: every run of a case is the same.
+    fn fraction(&self) -> f64 {
+        0.5
+    }
+}

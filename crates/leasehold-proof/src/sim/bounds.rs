@@ -1,0 +1,91 @@
+//! What the library believes about the service's clock, held against the truth.
+//!
+//! Beside each process runs the library's own [`ServiceClock`], fed with the stamps that reach that
+//! process. Invariant of `PROTOCOL.md` section 3: `earliest <= service time <= latest`, at every answer
+//! and once a second. An error here need not end in an overlap: the widths on both sides of an expiry
+//! have to conspire for that, which random worlds seldom do.
+
+use leasehold::protocol::time::{ClockBounds, Reading, ServiceClock, ServiceTime, Stamp};
+use leasehold::protocol::write::Write;
+
+use super::world::{Still, World};
+
+/// What a new process knows.
+pub(super) fn nothing_known() -> ServiceClock {
+    ServiceClock::new(ClockBounds::default())
+}
+
+impl World {
+    /// Both clocks of a process.
+    pub(super) fn reading(&self, process: usize) -> Reading {
+        Reading {
+            elapsed: self.elapsed(process),
+            wall_ms: self.wall_ms(process),
+        }
+    }
+
+    /// The answer to a request reaches its process, which runs.
+    pub(super) fn learn(&mut self, process: usize, stamp: Option<Stamp>, sent: Reading) {
+        // What F# clients think of the time is their own affair.
+        let foreign = self.shape.processes[process].foreign;
+        let Some(stamp) = stamp.filter(|_| !foreign) else {
+            return;
+        };
+        let received = self.reading(process);
+        let clock = &mut self.processes[process].service_clock;
+        clock.learn(stamp, sent, received);
+        self.judge_bounds(process);
+    }
+
+    /// What a grant publishes: a lease and the pad after the service's clock, at least. Before a first
+    /// answer it is the wall clock's guess, and after a machine pause the last answer's.
+    pub(super) fn judge_expiry(&mut self, process: usize, write: &Write) {
+        let (Write::Acquire(grant) | Write::TakeOver(grant, _)) = write else {
+            return;
+        };
+        let clock = &self.processes[process].service_clock;
+        let known = clock.latest_by_elapsed(self.elapsed(process)).is_some();
+        let promised = known && !self.shape.lawless && !self.shape.machine_pauses;
+        let time = ServiceTime(self.service.time_ms(self.now));
+        let least = time.plus(grant.lease).plus(self.shape.pad);
+        if promised && grant.expires_at < least {
+            let text = format!(
+                "p{process}: publishes {:?}, least {least:?}",
+                grant.expires_at
+            );
+            self.service.violations.push(("section 3", text));
+        }
+    }
+
+    /// Once a second, of whoever runs.
+    pub(super) fn judge_all_bounds(&mut self) {
+        for process in 0..self.processes.len() {
+            self.judge_bounds(process);
+        }
+    }
+
+    fn judge_bounds(&mut self, process: usize) {
+        let runs = self.processes[process].still == Still::Running;
+        // Out of bounds nothing is promised.
+        if self.shape.lawless || !runs {
+            return;
+        }
+        let now = self.reading(process);
+        let clock = &self.processes[process].service_clock;
+        let (earliest, latest) = (clock.earliest(now.elapsed), clock.latest(now));
+        let time_ms = self.service.time_ms(self.now);
+        for (wrong, side, bound) in [
+            (
+                earliest.is_some_and(|t| t.0 > time_ms),
+                "earliest",
+                earliest,
+            ),
+            (latest.is_some_and(|t| t.0 < time_ms), "latest", latest),
+        ] {
+            if wrong {
+                let text = format!("p{process}: {side} is {bound:?}, service time is {time_ms}");
+                self.service.violations.push(("section 3", text));
+            }
+        }
+    }
+}
