@@ -588,14 +588,16 @@ impl Keeper {
         let core = self.watched.core.clone();
         let limit = core.clock.elapsed().plus(self.policy.request_timeout());
         while self.unanswered > 0 {
-            let answer = tokio::select! {
+            let ends = self.lost_at();
+            let lost = self.watched.loss().is_some();
+            tokio::select! {
                 biased;
-                answer = self.inbox.recv() => answer,
-                () = core.clock.sleep_until(limit) => None,
-            };
-            match answer {
-                Some((sent, answer)) => self.take_answer(&sent, answer),
-                None => return,
+                Some((sent, answer)) = self.inbox.recv() => self.take_answer(&sent, answer),
+                // The guard has let go, its signals have not: they learn in time (S6).
+                () = core.clock.sleep_until(ends), if !lost => {
+                    self.watch_the_deadline(core.clock.reading());
+                }
+                () = core.clock.sleep_until(limit) => return,
             }
         }
     }

@@ -739,3 +739,30 @@ async fn after_a_pause_of_the_machine_new_grants_exclude() {
         "two holders at once (minutes after the pause, remaining A, remaining B): {both:?}"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn signals_learn_in_time_while_a_release_waits_for_a_renewal() {
+    let lab = Lab::new();
+    let policy = Policy::builder()
+        .manual_renewal(true)
+        .build()
+        .expect("adds up");
+    let locks = lab.client(policy);
+    let lease = locks.acquire("k").await.expect("free");
+    let ends = lab.clock_now() + lease.remaining();
+    lab.sleep(lease.remaining() - ms(500)).await;
+    lab.faulty.plan(Operation::Renew, [Fault::BlackHole]);
+    let signal = lease.signal();
+    {
+        let mut renewal = std::pin::pin!(lease.renew());
+        tokio::select! { biased;
+            _ = &mut renewal => panic!("nobody answers"),
+            () = lab.sleep(ms(100)) => {}
+        }
+    }
+    // The guard lets go; what works on under its signal must stop by the end of the lease.
+    drop(lease);
+    signal.lost().await;
+    let late = lab.clock_now().saturating_sub(ends);
+    assert!(late < ms(10), "{late:?} late");
+}
