@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
+use crate::alarm::nap;
 use crate::error::{Effect, Error, ErrorKind};
 use crate::exchange::{Answer, Core, RETRY_FIRST, RETRY_MAX, no_answer_within};
 use crate::flight::Enduring;
@@ -861,12 +862,18 @@ enum Turn {
 }
 
 /// Returns when an acquisition must stop.
-pub(crate) async fn stopped(core: &Core, gone: Option<&CancellationToken>, limit: Elapsed) -> Stop {
+pub(crate) async fn stopped(
+    core: &Arc<Core>,
+    gone: Option<&CancellationToken>,
+    limit: Elapsed,
+) -> Stop {
     let deadline = async {
         if limit == Elapsed::NEVER {
             std::future::pending::<()>().await;
         }
-        core.clock.sleep_until(limit).await;
+        while core.clock.elapsed() < limit {
+            nap(core, limit).await;
+        }
     };
     let left = async {
         match gone {

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use crate::alarm::Alarm;
 use crate::budget::Budget;
 use crate::clock::{Clock, Random};
 use crate::error::Effect;
@@ -87,6 +88,7 @@ pub(crate) struct Core {
     pub(crate) meter: Meter,
     pub(crate) lines: Arc<Lines>,
     pub(crate) budget: Budget,
+    pub(crate) alarm: Alarm,
     service: Mutex<ServiceClock>,
     observations: Mutex<Observations>,
     warned_clock: AtomicBool,
@@ -123,6 +125,7 @@ impl Core {
             meter: Meter::default(),
             lines: Arc::default(),
             budget,
+            alarm: Alarm::default(),
             warned_clock: AtomicBool::new(false),
             warned_stamp: AtomicBool::new(false),
         }

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::alarm::nap;
 use crate::error::{Effect, Error, ErrorKind};
 use crate::exchange::{Answer, Core, RETRY_FIRST, RETRY_MAX, no_answer_within};
 use crate::held::Held;
@@ -34,9 +35,6 @@ use crate::store::{Outcome, StoreError, StoreErrorKind};
 const IN_FLIGHT: usize = 8;
 /// How often a renewal outside of the loop is tried.
 const TRIES: u32 = 3;
-/// How often the deadline is looked at: a paused virtual machine shows up only in the wall clock,
-/// which no timer follows.
-const LOOK: Duration = Duration::from_secs(1);
 /// How often a grant is handed on at most. Far below the 1023 for which the token has room.
 const PASSES: u16 = 64;
 /// A process keeps a key for at most so many of its longest check delays (and half a lease) while
@@ -302,15 +300,22 @@ impl Keeper {
             let now = core.clock.reading();
             self.watch_the_deadline(now);
             let lost = self.watched.loss().is_some();
-            let look = now.elapsed.plus(LOOK).min(self.lost_at());
             let may_send = !lost && self.unanswered < IN_FLIGHT;
+            // By both clocks; the alarm wakes us when they have come to differ.
+            let over = now.elapsed.plus(self.kept.remaining(now));
+            let until = if may_send {
+                over.min(self.next_renewal)
+            } else {
+                over
+            };
             tokio::select! {
                 biased;
                 finish = &mut ears.finished => break finish,
                 Some((sent, answer)) = self.inbox.recv() => self.take_answer(&sent, answer),
-                () = core.clock.sleep_until(look), if !lost => {}
-                () = core.clock.sleep_until(self.next_renewal), if may_send && self.next_renewal != Elapsed::NEVER => {
-                    self.send_renewal();
+                () = nap(&core, until), if !lost => {
+                    if may_send && core.clock.elapsed() >= self.next_renewal {
+                        self.send_renewal();
+                    }
                 }
                 Some(ask) = ears.asked.recv(), if self.waiting.is_none() => {
                     if lost {
