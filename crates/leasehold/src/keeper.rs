@@ -592,15 +592,18 @@ impl Keeper {
     async fn settle_renewals(&mut self) {
         let core = self.watched.core.clone();
         let limit = core.clock.elapsed().plus(self.policy.request_timeout());
-        while self.unanswered > 0 {
-            let answer = tokio::select! {
-                biased;
-                answer = self.inbox.recv() => answer,
-                () = core.clock.sleep_until(limit) => None,
+        while self.unanswered > 0 && core.clock.elapsed() < limit {
+            // Whoever still watches a signal is told in time, here as well.
+            let now = core.clock.reading();
+            self.watch_the_deadline(now);
+            let until = match self.watched.loss() {
+                Some(_) => limit,
+                None => limit.min(now.elapsed.plus(self.kept.remaining(now))),
             };
-            match answer {
-                Some((sent, answer)) => self.take_answer(&sent, answer),
-                None => return,
+            tokio::select! {
+                biased;
+                Some((sent, answer)) = self.inbox.recv() => self.take_answer(&sent, answer),
+                () = nap(&core, until) => {}
             }
         }
     }
