@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -38,6 +38,9 @@ const WORTH_A_WARNING_MS: u64 = 1_000;
 /// Back-off between the tries of a call.
 pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(50);
 pub(crate) const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// Renewals of one client in flight at the same time, as far as they are young.
+const RENEWALS: usize = 128;
 
 /// How many held keys are remembered between calls.
 const REMEMBERED_KEYS: usize = 1_024;
@@ -89,6 +92,8 @@ pub(crate) struct Core {
     pub(crate) lines: Arc<Lines>,
     pub(crate) budget: Budget,
     pub(crate) alarm: Alarm,
+    /// Places for renewals in flight; see the keeper.
+    pub(crate) renewals: Arc<Semaphore>,
     service: Mutex<ServiceClock>,
     observations: Mutex<Observations>,
     warned_clock: AtomicBool,
@@ -126,6 +131,7 @@ impl Core {
             lines: Arc::default(),
             budget,
             alarm: Alarm::default(),
+            renewals: Arc::new(Semaphore::new(RENEWALS)),
             warned_clock: AtomicBool::new(false),
             warned_stamp: AtomicBool::new(false),
         }

@@ -11,7 +11,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -35,6 +35,11 @@ use crate::store::{Outcome, StoreError, StoreErrorKind};
 const IN_FLIGHT: usize = 8;
 /// How often a renewal outside of the loop is tried.
 const TRIES: u32 = 3;
+/// How long a renewal without an answer keeps its place among those of the client: keys whose requests
+/// hang thus take little from the others.
+const COUNTED: Duration = Duration::from_millis(250);
+/// When to look for a place again, at the latest.
+const NO_PLACE: Duration = Duration::from_millis(50);
 /// How often a grant is handed on at most. Far below the 1023 for which the token has room.
 const PASSES: u16 = 64;
 /// A process keeps a key for at most so many of its longest check delays (and half a lease) while
@@ -202,6 +207,7 @@ pub(crate) fn keep(
         inbox,
         post,
         unanswered: 0,
+        place: None,
         failures: 0,
         waiting: None,
         last_failure: None,
@@ -273,6 +279,8 @@ struct Keeper {
     inbox: mpsc::Receiver<(Sent, Answer<Outcome>)>,
     post: mpsc::Sender<(Sent, Answer<Outcome>)>,
     unanswered: usize,
+    /// The place of the last renewal, until it is answered or that time has come.
+    place: Option<(Elapsed, OwnedSemaphorePermit)>,
     failures: u32,
     /// Who waits for a renewal, and since when: only one sent after that counts.
     waiting: Option<(Asked, Elapsed)>,
@@ -301,6 +309,7 @@ impl Keeper {
             self.watch_the_deadline(now);
             let lost = self.watched.loss().is_some();
             let may_send = !lost && self.unanswered < IN_FLIGHT;
+            self.place.take_if(|(until, _)| *until <= now.elapsed);
             // By both clocks; the alarm wakes us when they have come to differ.
             let over = now.elapsed.plus(self.kept.remaining(now));
             let until = if may_send {
@@ -308,12 +317,16 @@ impl Keeper {
             } else {
                 over
             };
+            let until = match &self.place {
+                Some((counted, _)) => until.min(*counted),
+                None => until,
+            };
             tokio::select! {
                 biased;
                 finish = &mut ears.finished => break finish,
                 Some((sent, answer)) = self.inbox.recv() => self.take_answer(&sent, answer),
                 () = nap(&core, until), if !lost => {
-                    if may_send && core.clock.elapsed() >= self.next_renewal {
+                    if may_send && core.clock.elapsed() >= self.next_renewal && self.has_place() {
                         self.send_renewal();
                     }
                 }
@@ -473,6 +486,25 @@ impl Keeper {
         error
     }
 
+    /// Takes a place for a renewal. Without one it is tried again soon; not so where the lease would
+    /// be in danger: then it is sent all the same.
+    fn has_place(&mut self) -> bool {
+        let core = &self.watched.core;
+        let now = core.clock.elapsed();
+        self.place = None;
+        if let Ok(permit) = core.renewals.clone().try_acquire_owned() {
+            self.place = Some((now.plus(COUNTED), permit));
+            return true;
+        }
+        let urgent = self.lost_at().minus(self.policy.request_timeout() * 2);
+        if now >= urgent {
+            return true;
+        }
+        let soon = now.plus(NO_PLACE.mul_f64(core.random.fraction()));
+        self.next_renewal = soon.plus(Duration::from_millis(1)).min(urgent);
+        false
+    }
+
     fn send_renewal(&mut self) {
         let core = &self.watched.core;
         let now = core.clock.reading();
@@ -508,6 +540,7 @@ impl Keeper {
 
     fn take_answer(&mut self, sent: &Sent, answer: Answer<Outcome>) {
         self.unanswered -= 1;
+        self.place = None;
         let core = self.watched.core.clone();
         let now = core.clock.reading();
         // Before the answer is looked at: what is over stays over.
