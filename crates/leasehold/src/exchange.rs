@@ -20,7 +20,7 @@ use crate::alarm::Alarm;
 use crate::budget::Budget;
 use crate::clock::{Clock, Random};
 use crate::error::Effect;
-use crate::flight::Flight;
+use crate::flight::{Flight, Letter};
 use crate::line::Lines;
 use crate::meter::{Bill, Meter};
 use crate::policy::Policy;
@@ -177,7 +177,7 @@ impl Core {
         write: Write,
         sent: Reading,
         tag: Tag,
-        inbox: &mpsc::Sender<(Tag, Answer<Outcome>)>,
+        inbox: &mpsc::Sender<Letter<Tag, Outcome>>,
         bill: &Bill,
     ) {
         self.launch(write, sent, bill).post(tag, inbox);

@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 use crate::alarm::nap;
 use crate::error::{Effect, Error, ErrorKind};
 use crate::exchange::{Answer, Core, RETRY_FIRST, RETRY_MAX, no_answer_within};
+use crate::flight::Letter;
 use crate::held::Held;
 use crate::identity::LeaseId;
 use crate::lease::{Lease, Loss, Parcel, ReleaseOutcome};
@@ -276,8 +277,8 @@ struct Keeper {
     bound_to_process: bool,
     kept: Kept,
     next_renewal: Elapsed,
-    inbox: mpsc::Receiver<(Sent, Answer<Outcome>)>,
-    post: mpsc::Sender<(Sent, Answer<Outcome>)>,
+    inbox: mpsc::Receiver<Letter<Sent, Outcome>>,
+    post: mpsc::Sender<Letter<Sent, Outcome>>,
     unanswered: usize,
     /// The place of the last renewal, until it is answered or that time has come.
     place: Option<(Elapsed, OwnedSemaphorePermit)>,
@@ -324,7 +325,7 @@ impl Keeper {
             tokio::select! {
                 biased;
                 finish = &mut ears.finished => break finish,
-                Some((sent, answer)) = self.inbox.recv() => self.take_answer(&sent, answer),
+                Some(letter) = self.inbox.recv() => self.take_answer(*letter),
                 () = nap(&core, until), if !lost => {
                     if may_send && core.clock.elapsed() >= self.next_renewal && self.has_place() {
                         self.send_renewal();
@@ -451,7 +452,7 @@ impl Keeper {
             }
             tokio::select! {
                 biased;
-                Some((sent, answer)) = self.inbox.recv() => self.take_answer(&sent, answer),
+                Some(letter) = self.inbox.recv() => self.take_answer(*letter),
                 () = core.clock.sleep_until(limit) => return false,
             }
         }
@@ -538,7 +539,7 @@ impl Keeper {
         };
     }
 
-    fn take_answer(&mut self, sent: &Sent, answer: Answer<Outcome>) {
+    fn take_answer(&mut self, (sent, answer): (Sent, Answer<Outcome>)) {
         self.unanswered -= 1;
         self.place = None;
         let core = self.watched.core.clone();
@@ -547,7 +548,7 @@ impl Keeper {
         self.watch_the_deadline(now);
         match answer.result {
             Ok(Outcome::Applied(_)) => {
-                core.with_service(|service| self.kept.renewed(sent, service, now));
+                core.with_service(|service| self.kept.renewed(&sent, service, now));
                 self.renewed(sent.at.elapsed);
             }
             Ok(Outcome::Refused(record)) => {
@@ -635,7 +636,7 @@ impl Keeper {
             };
             tokio::select! {
                 biased;
-                Some((sent, answer)) = self.inbox.recv() => self.take_answer(&sent, answer),
+                Some(letter) = self.inbox.recv() => self.take_answer(*letter),
                 () = nap(&core, until) => {}
             }
         }
