@@ -14,9 +14,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
+use crate::alarm::nap;
 use crate::error::{Effect, Error, ErrorKind};
 use crate::exchange::{Answer, Core, RETRY_FIRST, RETRY_MAX, no_answer_within};
-use crate::flight::Enduring;
+use crate::flight::{Enduring, Letter};
 use crate::held::Held;
 use crate::identity::LeaseId;
 use crate::keeper;
@@ -167,8 +168,8 @@ struct Acquisition {
     gone: CancellationToken,
     started: Elapsed,
     limit: Elapsed,
-    inbox: mpsc::Receiver<(Request, Answer<Outcome>)>,
-    post: mpsc::Sender<(Request, Answer<Outcome>)>,
+    inbox: mpsc::Receiver<Letter<Request, Outcome>>,
+    post: mpsc::Sender<Letter<Request, Outcome>>,
     /// Requests without an answer.
     unanswered: usize,
     /// Whether some request may have landed without our knowing, or has, and is to be given back.
@@ -452,7 +453,7 @@ impl Acquisition {
         let clock = self.core.clock.clone();
         let answer = tokio::select! {
             biased;
-            answer = self.inbox.recv() => answer,
+            letter = self.inbox.recv() => letter.map(|letter| *letter),
             () = clock.sleep_until(limit) => None,
             stop = stopped(&self.core, Some(&self.gone), self.limit) => return Err(stop),
         };
@@ -795,7 +796,7 @@ impl Acquisition {
         let clock = self.core.clock.clone();
         let answer = tokio::select! {
             biased;
-            answer = self.inbox.recv() => answer,
+            letter = self.inbox.recv() => letter.map(|letter| *letter),
             () = clock.sleep_until(limit) => None,
         }?;
         self.unanswered -= 1;
@@ -861,12 +862,18 @@ enum Turn {
 }
 
 /// Returns when an acquisition must stop.
-pub(crate) async fn stopped(core: &Core, gone: Option<&CancellationToken>, limit: Elapsed) -> Stop {
+pub(crate) async fn stopped(
+    core: &Arc<Core>,
+    gone: Option<&CancellationToken>,
+    limit: Elapsed,
+) -> Stop {
     let deadline = async {
         if limit == Elapsed::NEVER {
             std::future::pending::<()>().await;
         }
-        core.clock.sleep_until(limit).await;
+        while core.clock.elapsed() < limit {
+            nap(core, limit).await;
+        }
     };
     let left = async {
         match gone {

@@ -11,15 +11,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use crate::alarm::Alarm;
 use crate::budget::Budget;
 use crate::clock::{Clock, Random};
 use crate::error::Effect;
-use crate::flight::Flight;
+use crate::flight::{Flight, Letter};
 use crate::line::Lines;
 use crate::meter::{Bill, Meter};
 use crate::policy::Policy;
@@ -37,6 +38,9 @@ const WORTH_A_WARNING_MS: u64 = 1_000;
 /// Back-off between the tries of a call.
 pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(50);
 pub(crate) const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// Renewals of one client in flight at the same time, as far as they are young.
+const RENEWALS: usize = 128;
 
 /// How many held keys are remembered between calls.
 const REMEMBERED_KEYS: usize = 1_024;
@@ -87,6 +91,9 @@ pub(crate) struct Core {
     pub(crate) meter: Meter,
     pub(crate) lines: Arc<Lines>,
     pub(crate) budget: Budget,
+    pub(crate) alarm: Alarm,
+    /// Places for renewals in flight; see the keeper.
+    pub(crate) renewals: Arc<Semaphore>,
     service: Mutex<ServiceClock>,
     observations: Mutex<Observations>,
     warned_clock: AtomicBool,
@@ -123,6 +130,8 @@ impl Core {
             meter: Meter::default(),
             lines: Arc::default(),
             budget,
+            alarm: Alarm::default(),
+            renewals: Arc::new(Semaphore::new(RENEWALS)),
             warned_clock: AtomicBool::new(false),
             warned_stamp: AtomicBool::new(false),
         }
@@ -168,7 +177,7 @@ impl Core {
         write: Write,
         sent: Reading,
         tag: Tag,
-        inbox: &mpsc::Sender<(Tag, Answer<Outcome>)>,
+        inbox: &mpsc::Sender<Letter<Tag, Outcome>>,
         bill: &Bill,
     ) {
         self.launch(write, sent, bill).post(tag, inbox);

@@ -11,12 +11,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::alarm::nap;
 use crate::error::{Effect, Error, ErrorKind};
 use crate::exchange::{Answer, Core, RETRY_FIRST, RETRY_MAX, no_answer_within};
+use crate::flight::Letter;
 use crate::held::Held;
 use crate::identity::LeaseId;
 use crate::lease::{Lease, Loss, Parcel, ReleaseOutcome};
@@ -34,9 +36,11 @@ use crate::store::{Outcome, StoreError, StoreErrorKind};
 const IN_FLIGHT: usize = 8;
 /// How often a renewal outside of the loop is tried.
 const TRIES: u32 = 3;
-/// How often the deadline is looked at: a paused virtual machine shows up only in the wall clock,
-/// which no timer follows.
-const LOOK: Duration = Duration::from_secs(1);
+/// How long a renewal without an answer keeps its place among those of the client: keys whose requests
+/// hang thus take little from the others.
+const COUNTED: Duration = Duration::from_millis(250);
+/// When to look for a place again, at the latest.
+const NO_PLACE: Duration = Duration::from_millis(50);
 /// How often a grant is handed on at most. Far below the 1023 for which the token has room.
 const PASSES: u16 = 64;
 /// A process keeps a key for at most so many of its longest check delays (and half a lease) while
@@ -204,6 +208,7 @@ pub(crate) fn keep(
         inbox,
         post,
         unanswered: 0,
+        place: None,
         failures: 0,
         waiting: None,
         last_failure: None,
@@ -272,9 +277,11 @@ struct Keeper {
     bound_to_process: bool,
     kept: Kept,
     next_renewal: Elapsed,
-    inbox: mpsc::Receiver<(Sent, Answer<Outcome>)>,
-    post: mpsc::Sender<(Sent, Answer<Outcome>)>,
+    inbox: mpsc::Receiver<Letter<Sent, Outcome>>,
+    post: mpsc::Sender<Letter<Sent, Outcome>>,
     unanswered: usize,
+    /// The place of the last renewal, until it is answered or that time has come.
+    place: Option<(Elapsed, OwnedSemaphorePermit)>,
     failures: u32,
     /// Who waits for a renewal, and since when: only one sent after that counts.
     waiting: Option<(Asked, Elapsed)>,
@@ -302,15 +309,27 @@ impl Keeper {
             let now = core.clock.reading();
             self.watch_the_deadline(now);
             let lost = self.watched.loss().is_some();
-            let look = now.elapsed.plus(LOOK).min(self.lost_at());
             let may_send = !lost && self.unanswered < IN_FLIGHT;
+            self.place.take_if(|(until, _)| *until <= now.elapsed);
+            // By both clocks; the alarm wakes us when they have come to differ.
+            let over = now.elapsed.plus(self.kept.remaining(now));
+            let until = if may_send {
+                over.min(self.next_renewal)
+            } else {
+                over
+            };
+            let until = match &self.place {
+                Some((counted, _)) => until.min(*counted),
+                None => until,
+            };
             tokio::select! {
                 biased;
                 finish = &mut ears.finished => break finish,
-                Some((sent, answer)) = self.inbox.recv() => self.take_answer(&sent, answer),
-                () = core.clock.sleep_until(look), if !lost => {}
-                () = core.clock.sleep_until(self.next_renewal), if may_send && self.next_renewal != Elapsed::NEVER => {
-                    self.send_renewal();
+                Some(letter) = self.inbox.recv() => self.take_answer(*letter),
+                () = nap(&core, until), if !lost => {
+                    if may_send && core.clock.elapsed() >= self.next_renewal && self.has_place() {
+                        self.send_renewal();
+                    }
                 }
                 Some(ask) = ears.asked.recv(), if self.waiting.is_none() => {
                     if lost {
@@ -433,7 +452,7 @@ impl Keeper {
             }
             tokio::select! {
                 biased;
-                Some((sent, answer)) = self.inbox.recv() => self.take_answer(&sent, answer),
+                Some(letter) = self.inbox.recv() => self.take_answer(*letter),
                 () = core.clock.sleep_until(limit) => return false,
             }
         }
@@ -466,6 +485,25 @@ impl Keeper {
             return error.with_effect(Effect::Unknown);
         }
         error
+    }
+
+    /// Takes a place for a renewal. Without one it is tried again soon; not so where the lease would
+    /// be in danger: then it is sent all the same.
+    fn has_place(&mut self) -> bool {
+        let core = &self.watched.core;
+        let now = core.clock.elapsed();
+        self.place = None;
+        if let Ok(permit) = core.renewals.clone().try_acquire_owned() {
+            self.place = Some((now.plus(COUNTED), permit));
+            return true;
+        }
+        let urgent = self.lost_at().minus(self.policy.request_timeout() * 2);
+        if now >= urgent {
+            return true;
+        }
+        let soon = now.plus(NO_PLACE.mul_f64(core.random.fraction()));
+        self.next_renewal = soon.plus(Duration::from_millis(1)).min(urgent);
+        false
     }
 
     fn send_renewal(&mut self) {
@@ -501,15 +539,16 @@ impl Keeper {
         };
     }
 
-    fn take_answer(&mut self, sent: &Sent, answer: Answer<Outcome>) {
+    fn take_answer(&mut self, (sent, answer): (Sent, Answer<Outcome>)) {
         self.unanswered -= 1;
+        self.place = None;
         let core = self.watched.core.clone();
         let now = core.clock.reading();
         // Before the answer is looked at: what is over stays over.
         self.watch_the_deadline(now);
         match answer.result {
             Ok(Outcome::Applied(_)) => {
-                core.with_service(|service| self.kept.renewed(sent, service, now));
+                core.with_service(|service| self.kept.renewed(&sent, service, now));
                 self.renewed(sent.at.elapsed);
             }
             Ok(Outcome::Refused(record)) => {
@@ -587,17 +626,18 @@ impl Keeper {
     async fn settle_renewals(&mut self) {
         let core = self.watched.core.clone();
         let limit = core.clock.elapsed().plus(self.policy.request_timeout());
-        while self.unanswered > 0 {
-            let ends = self.lost_at();
-            let lost = self.watched.loss().is_some();
+        while self.unanswered > 0 && core.clock.elapsed() < limit {
+            // Whoever still watches a signal is told in time, here as well.
+            let now = core.clock.reading();
+            self.watch_the_deadline(now);
+            let until = match self.watched.loss() {
+                Some(_) => limit,
+                None => limit.min(now.elapsed.plus(self.kept.remaining(now))),
+            };
             tokio::select! {
                 biased;
-                Some((sent, answer)) = self.inbox.recv() => self.take_answer(&sent, answer),
-                // The guard has let go, its signals have not: they learn in time (S6).
-                () = core.clock.sleep_until(ends), if !lost => {
-                    self.watch_the_deadline(core.clock.reading());
-                }
-                () = core.clock.sleep_until(limit) => return,
+                Some(letter) = self.inbox.recv() => self.take_answer(*letter),
+                () = nap(&core, until) => {}
             }
         }
     }

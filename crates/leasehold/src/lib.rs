@@ -70,6 +70,7 @@ pub mod store;
 pub use leasehold_protocol as protocol;
 
 mod acquire;
+mod alarm;
 mod budget;
 mod client;
 mod error;

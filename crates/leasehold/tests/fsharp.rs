@@ -162,8 +162,9 @@ async fn a_dead_holder_of_ours_is_taken_over_by_fsharp_and_we_know() {
         .build()
         .expect("adds up");
     let ours = LockClient::builder(store).policy(policy).build();
-    let lease = ours.acquire("k").await.expect("free");
+    // Before the request: the lease counts from there.
     let start = SystemClock.elapsed();
+    let lease = ours.acquire("k").await.expect("free");
     while !fsharp.try_acquire("k", "f1", ms(60_000)).await {
         assert!(SystemClock.elapsed().since(start) < ms(20_000));
         sleep(ms(20)).await;
