@@ -79,7 +79,8 @@ impl Future for Nap<'_> {
                     });
             return poll;
         }
-        if core.clock.elapsed() >= at {
+        let now = core.clock.elapsed();
+        if now >= at {
             return Poll::Ready(());
         }
         let (number, start, early) = core.alarm.with(|inner| {
@@ -87,7 +88,8 @@ impl Future for Nap<'_> {
             let number = inner.last_number;
             inner.sleepers.insert((at, number), context.waker().clone());
             let start = !std::mem::replace(&mut inner.running, true);
-            let early = if at < inner.armed {
+            // Or it is late already: after a suspend its own timer may take another second.
+            let early = if at < inner.armed || inner.armed <= now {
                 inner.task.take()
             } else {
                 None
@@ -195,12 +197,13 @@ fn ahead_ms(now: Reading) -> i64 {
     now.wall_ms.saturating_sub(elapsed)
 }
 
-/// Ends when somebody must be woken before `armed`.
+/// Ends when somebody must be woken before `armed`, or that is over.
 async fn woken(core: &Core, armed: Elapsed) {
     poll_fn(|context| {
+        let late = core.clock.elapsed() >= armed;
         let (poll, _old) = core.alarm.with(|inner| {
             let first = inner.sleepers.first_key_value().map(|((at, _), _)| *at);
-            if first.is_some_and(|first| first < armed) {
+            if late || first.is_some_and(|first| first < armed) {
                 (Poll::Ready(()), None)
             } else {
                 (Poll::Pending, inner.task.replace(context.waker().clone()))

@@ -14,7 +14,7 @@ use crate::error::{Effect, Error, ErrorKind};
 use crate::exchange::{Core, RETRY_FIRST, RETRY_MAX};
 use crate::held::Held;
 use crate::identity::LeaseId;
-use crate::keeper::{self, NotRenewed};
+use crate::keeper::{self, LettingGo, NotRenewed};
 use crate::key::Key;
 use crate::lease::{Lease, ReleaseOutcome};
 use crate::meter::{Bill, Usage};
@@ -281,11 +281,12 @@ impl LockClient {
         }
         let outcome = {
             let started = self.core.clock.elapsed();
-            let (in_doubt, bill) = (|| {}, Bill::default());
-            keeper::release(
-                &self.core, policy, id, &kept, false, started, in_doubt, &bill,
-            )
-            .await?
+            let how = LettingGo {
+                held: false,
+                started,
+                bill: Bill::default(),
+            };
+            keeper::release(&self.core, policy, id, &kept, how, || {}).await?
         };
         Ok(match outcome {
             // Whether it was late is not known here: nobody kept a deadline.

@@ -645,16 +645,19 @@ impl Keeper {
     async fn release(&mut self, held: bool, started: Elapsed) -> Result<ReleaseOutcome, Error> {
         let (tenure, pause) = (self.tenure(), self.pause());
         let (watched, holding) = (&self.watched, &mut self.holding);
+        let how = LettingGo {
+            held,
+            started,
+            bill: Some(watched.bill.clone()),
+        };
         let outcome = release(
             &watched.core,
             &self.policy,
             &watched.id,
             &self.kept,
-            held,
-            started,
+            how,
             // Whether it landed is not known yet: the next in line looks for itself.
             || holding.gone(Start::Look(Looks::default())),
-            &Some(watched.bill.clone()),
         )
         .await;
         if let Ok(outcome) = &outcome {
@@ -727,20 +730,32 @@ pub(crate) fn loss_of(ended: Ended) -> Loss {
     }
 }
 
-/// Ends a grant: conditional on our id and token, retried within the call time-out. `held` says
-/// that its guard believed in it until now, so that nobody but this very release can have ended it
-/// before its deadline: the service may apply our request twice and answer the second one. The call
-/// time-out counts from `started`; `in_doubt` is called when a try has failed.
+/// How a grant is let go.
+#[derive(Debug)]
+pub(crate) struct LettingGo {
+    /// Its guard believed in it until now, so that nobody but this very release can have ended it
+    /// before its deadline: the service may apply our request twice and answer the second one.
+    pub(crate) held: bool,
+    /// The call time-out counts from here.
+    pub(crate) started: Elapsed,
+    pub(crate) bill: Bill,
+}
+
+/// Ends a grant: conditional on our id and token, retried within the call time-out. `in_doubt` is
+/// called when a try has failed.
 pub(crate) async fn release(
     core: &Arc<Core>,
     policy: &Policy,
     id: &LeaseId,
     kept: &Kept,
-    held: bool,
-    started: Elapsed,
+    how: LettingGo,
     mut in_doubt: impl FnMut() + Send,
-    bill: &Bill,
 ) -> Result<ReleaseOutcome, Error> {
+    let LettingGo {
+        held,
+        started,
+        bill,
+    } = how;
     let limit = started.plus(policy.call_timeout());
     let mut uncertain = false;
     let mut tries = 0;
@@ -748,7 +763,7 @@ pub(crate) async fn release(
         let now = core.clock.reading();
         let write = core.with_service(|service| kept.release(service, now));
         let timeout = policy.request_timeout().min(limit.since(now.elapsed));
-        let answer = core.write_detached(write, now, timeout, bill).await;
+        let answer = core.write_detached(write, now, timeout, &bill).await;
         tries += 1;
         // Judged anew for every answer: it may have come after the deadline.
         let answered = core.clock.reading();
