@@ -1,19 +1,22 @@
-//! One alarm for all who wait for a time: held leases and waiters of a client, however many.
+//! One alarm for all who wait for a time on a runtime: held leases and waiters of a client, however
+//! many. Each runtime has its own, so that one that stands still silences nobody on another.
 //!
 //! Sleepers lie in one map; one task sleeps until the first of them is due, and for a second at the
 //! most. So a thousand leases at rest cost one wake-up a second and not a thousand. Once a second it
 //! also compares the clocks: where the wall clock has run ahead of the elapsed one (a paused virtual
 //! machine, holder rule 2), it wakes everybody to look for themselves. Invariants: a nap may end
 //! early, never late while the alarm's task runs; when that ends in any way, with its runtime or by a
-//! panic, every sleeper wakes, and the next one to lie down starts another task on its own runtime. No
+//! panic, every sleeper wakes, and the next one to lie down starts another task. No
 //! waker is called or dropped under the lock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+
+use tokio::runtime::{Handle, Id};
 
 use crate::exchange::Core;
 use crate::protocol::time::{Elapsed, Reading};
@@ -24,8 +27,29 @@ const LOOK: Duration = Duration::from_secs(1);
 /// a clock that is being adjusted gains in seconds.
 const AHEAD_MS: i64 = 10;
 
+/// The alarms of a client, by runtime. One is kept while its task runs.
 #[derive(Debug, Default)]
-pub(crate) struct Alarm(Mutex<Inner>);
+pub(crate) struct Alarms(Mutex<HashMap<Id, Arc<Alarm>>>);
+
+impl Alarms {
+    /// That of the current runtime.
+    fn here(&self) -> Arc<Alarm> {
+        let here = Handle::current().id();
+        self.with(|alarms| alarms.entry(here).or_default().clone())
+    }
+
+    /// Nobody sleeps there any more. One that lies down at this moment starts it again, unlisted.
+    fn forget(&self, alarm: &Arc<Alarm>) {
+        self.with(|alarms| alarms.retain(|_, listed| !Arc::ptr_eq(listed, alarm)));
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut HashMap<Id, Arc<Alarm>>) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Alarm(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -48,7 +72,7 @@ pub(crate) fn nap(core: &Arc<Core>, at: Elapsed) -> Nap<'_> {
     Nap {
         core,
         at,
-        number: None,
+        bed: None,
     }
 }
 
@@ -58,7 +82,8 @@ pub(crate) fn nap(core: &Arc<Core>, at: Elapsed) -> Nap<'_> {
 pub(crate) struct Nap<'a> {
     core: &'a Arc<Core>,
     at: Elapsed,
-    number: Option<u64>,
+    /// Where it lies, once it has been polled.
+    bed: Option<(Arc<Alarm>, u64)>,
 }
 
 impl Future for Nap<'_> {
@@ -66,24 +91,23 @@ impl Future for Nap<'_> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let (core, at) = (self.core, self.at);
-        if let Some(number) = self.number {
-            let (poll, _old) =
-                core.alarm
-                    .with(|inner| match inner.sleepers.get_mut(&(at, number)) {
-                        None => (Poll::Ready(()), None),
-                        Some(waker) if waker.will_wake(context.waker()) => (Poll::Pending, None),
-                        Some(waker) => {
-                            let old = std::mem::replace(waker, context.waker().clone());
-                            (Poll::Pending, Some(old))
-                        }
-                    });
+        if let Some((alarm, number)) = &self.bed {
+            let (poll, _old) = alarm.with(|inner| match inner.sleepers.get_mut(&(at, *number)) {
+                None => (Poll::Ready(()), None),
+                Some(waker) if waker.will_wake(context.waker()) => (Poll::Pending, None),
+                Some(waker) => {
+                    let old = std::mem::replace(waker, context.waker().clone());
+                    (Poll::Pending, Some(old))
+                }
+            });
             return poll;
         }
         let now = core.clock.elapsed();
         if now >= at {
             return Poll::Ready(());
         }
-        let (number, start, early) = core.alarm.with(|inner| {
+        let alarm = core.alarms.here();
+        let (number, start, early) = alarm.with(|inner| {
             inner.last_number += 1;
             let number = inner.last_number;
             inner.sleepers.insert((at, number), context.waker().clone());
@@ -96,23 +120,20 @@ impl Future for Nap<'_> {
             };
             (number, start, early)
         });
-        self.number = Some(number);
         if start {
-            begin(core);
+            begin(core, &alarm);
         } else if let Some(task) = early {
             task.wake();
         }
+        self.bed = Some((alarm, number));
         Poll::Pending
     }
 }
 
 impl Drop for Nap<'_> {
     fn drop(&mut self) {
-        if let Some(number) = self.number {
-            let _old = self
-                .core
-                .alarm
-                .with(|inner| inner.sleepers.remove(&(self.at, number)));
+        if let Some((alarm, number)) = self.bed.take() {
+            let _old = alarm.with(|inner| inner.sleepers.remove(&(self.at, number)));
         }
     }
 }
@@ -121,9 +142,10 @@ impl Drop for Nap<'_> {
     clippy::disallowed_methods,
     reason = "nothing of the client's is left undone in it: `shutdown` need not wait for its last second"
 )]
-fn begin(core: &Arc<Core>) {
+fn begin(core: &Arc<Core>, alarm: &Arc<Alarm>) {
     let running = Running {
         core: core.clone(),
+        alarm: alarm.clone(),
         done: false,
     };
     drop(tokio::spawn(running.run()));
@@ -132,20 +154,20 @@ fn begin(core: &Arc<Core>) {
 /// The task. Where it is dropped before it is done, everybody wakes.
 struct Running {
     core: Arc<Core>,
+    alarm: Arc<Alarm>,
     done: bool,
 }
 
 impl Running {
     async fn run(mut self) {
-        let core = self.core.clone();
-        let core = &core;
+        let (core, alarm) = (self.core.clone(), self.alarm.clone());
         let mut before = ahead_ms(core.clock.reading());
         loop {
             let now = core.clock.reading();
             let ahead = ahead_ms(now);
             let everybody = ahead > before.saturating_add(AHEAD_MS);
             before = if everybody { ahead } else { ahead.min(before) };
-            let (due, armed, _old) = core.alarm.with(|inner| {
+            let (due, armed, _old) = alarm.with(|inner| {
                 let later = if everybody {
                     BTreeMap::new()
                 } else {
@@ -164,11 +186,12 @@ impl Running {
             }
             let Some(armed) = armed else {
                 self.done = true;
+                core.alarms.forget(&alarm);
                 return;
             };
             tokio::select! {
                 biased;
-                () = woken(core, armed) => {}
+                () = woken(&core, &alarm, armed) => {}
                 () = core.clock.sleep_until(armed) => {}
             }
         }
@@ -181,7 +204,8 @@ impl Drop for Running {
             // There may be another task already.
             return;
         }
-        let (sleepers, _task) = self.core.alarm.with(|inner| {
+        self.core.alarms.forget(&self.alarm);
+        let (sleepers, _task) = self.alarm.with(|inner| {
             inner.running = false;
             (std::mem::take(&mut inner.sleepers), inner.task.take())
         });
@@ -198,10 +222,10 @@ fn ahead_ms(now: Reading) -> i64 {
 }
 
 /// Ends when somebody must be woken before `armed`, or that is over.
-async fn woken(core: &Core, armed: Elapsed) {
+async fn woken(core: &Core, alarm: &Alarm, armed: Elapsed) {
     poll_fn(|context| {
         let late = core.clock.elapsed() >= armed;
-        let (poll, _old) = core.alarm.with(|inner| {
+        let (poll, _old) = alarm.with(|inner| {
             let first = inner.sleepers.first_key_value().map(|((at, _), _)| *at);
             if late || first.is_some_and(|first| first < armed) {
                 (Poll::Ready(()), None)

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::alarm::Alarm;
+use crate::alarm::Alarms;
 use crate::budget::Budget;
 use crate::clock::{Clock, Random};
 use crate::error::Effect;
@@ -91,7 +91,7 @@ pub(crate) struct Core {
     pub(crate) meter: Meter,
     pub(crate) lines: Arc<Lines>,
     pub(crate) budget: Budget,
-    pub(crate) alarm: Alarm,
+    pub(crate) alarms: Alarms,
     /// Places for renewals in flight; see the keeper.
     pub(crate) renewals: Arc<Semaphore>,
     service: Mutex<ServiceClock>,
@@ -130,7 +130,7 @@ impl Core {
             meter: Meter::default(),
             lines: Arc::default(),
             budget,
-            alarm: Alarm::default(),
+            alarms: Alarms::default(),
             renewals: Arc::new(Semaphore::new(RENEWALS)),
             warned_clock: AtomicBool::new(false),
             warned_stamp: AtomicBool::new(false),

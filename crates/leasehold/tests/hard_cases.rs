@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use leasehold::clock::ManualClock;
+use leasehold::clock::{Clock, ManualClock, SystemClock};
 use leasehold::protocol::record::Record;
 use leasehold::protocol::time::ServiceTime;
 use leasehold::protocol::write::{Operation, Write};
@@ -763,4 +763,42 @@ async fn a_signal_fires_in_time_while_a_release_waits_for_a_renewal() {
     // 20 s less drift, less the margin; the release waits for its renewal for 1.5 s more.
     assert!(fired <= ms(18_985), "{fired:?}");
     assert_eq!(lab.faulty.unused(), 0);
+}
+
+/// A client may be shared by runtimes, as the workers of a web server share it: one that stands still
+/// holds up nobody else's lease.
+#[test]
+fn a_runtime_that_stands_still_silences_no_lease_of_another() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime")
+    };
+    let policy = Policy::builder()
+        .lease(ms(400))
+        .margin(ms(20))
+        .build()
+        .expect("adds up");
+    let locks = LockClient::builder(MemoryStore::new())
+        .policy(policy)
+        .build();
+    let (still, busy) = (runtime(), runtime());
+    // It has a lease to keep, and is not driven any more.
+    let _kept = still.block_on(async {
+        let lease = locks.acquire("a").await.expect("free");
+        tokio::task::yield_now().await;
+        lease
+    });
+    busy.block_on(async {
+        let lease = locks.acquire("b").await.expect("free");
+        let signal = lease.signal();
+        // Longer than a lease: only renewals keep it.
+        tokio::select! { biased;
+            loss = signal.lost() => panic!("{loss}"),
+            () = SystemClock.sleep_until(SystemClock.elapsed().plus(ms(1_500))) => {}
+        }
+        assert!(lease.is_held(), "nobody renewed it");
+        assert!(lease.release().await.expect("works").is_released());
+    });
 }
