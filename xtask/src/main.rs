@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         Verb::Test { args } => steps::test(&args),
         Verb::Lint => steps::lint(),
         Verb::Ci => steps::lint().and_then(|()| steps::test(&[])),
-        Verb::Bench { names } => bench::run(&names),
+        Verb::Bench { names, quick } => bench::run(&names, quick),
         Verb::Dynamodb { port } => dynamodb::foreground(port),
         Verb::Guard { program, args } => return guard::serve(&program, &args),
         Verb::Help => {
