@@ -8,14 +8,14 @@ mod work;
 use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use leasehold::store::Store;
 use leasehold::store::dynamodb::DynamoDbStore;
 use leasehold::store::sqlite::SqliteStore;
-use leasehold::{CheckDelay, LockClient, Policy};
+use leasehold::{CheckDelay, Lease, LockClient, Policy};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -78,7 +78,10 @@ fn millis(settings: &Value, name: &str) -> Option<Duration> {
 }
 
 /// Ours, as a user of the library has it.
-struct Ours(LockClient);
+struct Ours {
+    locks: LockClient,
+    kept: Mutex<Vec<Lease>>,
+}
 
 fn ours(store: impl Store, settings: &Value) -> Result<Ours> {
     let mut policy = Policy::builder().wait_forever();
@@ -91,14 +94,21 @@ fn ours(store: impl Store, settings: &Value) -> Result<Ours> {
     ) {
         policy = policy.check_delay(CheckDelay::Backoff { first, max });
     }
-    Ok(Ours(
-        LockClient::builder(store).policy(policy.build()?).build(),
-    ))
+    Ok(Ours {
+        locks: LockClient::builder(store).policy(policy.build()?).build(),
+        kept: Mutex::default(),
+    })
 }
 
 impl Locker for Ours {
     async fn turn(&self, key: &str, inside: &Arc<Inside>) -> Result<()> {
-        let lease = self.0.acquire(key).await?;
+        let lease = self.locks.acquire(key).await?;
+        if inside.is_for_ever() {
+            inside.enter();
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.push(lease);
+            return Ok(());
+        }
         inside.stay().await;
         let outcome = lease.release().await?;
         ensure!(outcome.is_released(), "not ours to release: {outcome}");

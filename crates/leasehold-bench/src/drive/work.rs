@@ -10,7 +10,7 @@
 //! g TASK ROUND ASKED GRANTED             a task was granted the lock
 //! r TASK ROUND LETTING RELEASED          it let go: when it began to, and when that was done
 //! f TASK ROUND ASKED FAILED MESSAGE      it was refused, or its release failed
-//! done                                   all tasks of the job have ended
+//! done                                   all tasks of the job have ended, or hold for ever
 //! ```
 //!
 //! Times are nanoseconds of `CLOCK_MONOTONIC`, which all processes of a machine share. Events are
@@ -39,6 +39,8 @@ pub(crate) trait Locker: Send + Sync + 'static {
     }
 
     /// Acquires `key`, waiting as long as it takes, stays [`inside`](Inside::stay), and releases it.
+    /// Where it is to be held [for ever](Inside::is_for_ever), it may [enter](Inside::enter), keep
+    /// the grant, and return: a task for each would be measured, too.
     fn turn(&self, key: &str, inside: &Arc<Inside>) -> impl Future<Output = Result<()>> + Send;
 }
 
@@ -85,13 +87,22 @@ pub(crate) struct Inside {
 }
 
 impl Inside {
-    /// To be awaited with the lock held.
-    pub(crate) async fn stay(&self) {
+    pub(crate) fn is_for_ever(&self) -> bool {
+        self.hold.is_none()
+    }
+
+    /// To be called as soon as the lock is held.
+    pub(crate) fn enter(&self) {
         let granted = monotonic_ns();
         let (task, round, asked) = (self.task, self.round, self.asked);
         self.log.add(format!("g {task} {round} {asked} {granted}"));
         // Others may ask now: a lock that is held for ever must not keep its place.
         drop(lock(&self.place).take());
+    }
+
+    /// To be awaited with the lock held.
+    pub(crate) async fn stay(&self) {
+        self.enter();
         match self.hold {
             Some(hold) => sleep(hold).await,
             None => std::future::pending().await,
@@ -215,6 +226,7 @@ async fn work<L: Locker>(
         let letting = *lock(&inside.letting);
         match (outcome, letting) {
             (Ok(()), Some(letting)) => log.add(format!("r {task} {round} {letting} {ended}")),
+            (Ok(()), None) if inside.is_for_ever() => {}
             (Ok(()), None) => log.add(format!(
                 "f {task} {round} {} {ended} it never came inside",
                 inside.asked

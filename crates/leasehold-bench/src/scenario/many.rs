@@ -10,12 +10,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use crate::drive::monotonic_ns;
 use crate::driver::Job;
 use crate::fleet::Fleet;
 use crate::lineup::{Lineup, Subject, Who};
 use crate::report::{Report, as_ms, counted, who};
 use crate::scenario::{REGION, ms, with_lineup};
 use crate::stopwatch::{Stopwatch, pause};
+use crate::turns::between;
 
 /// How many acquire at once.
 const AT_ONCE: u32 = 64;
@@ -158,18 +160,19 @@ async fn measure(
     pause(due).await;
     let renewed = Process::of(pid)?;
     let renewing = fleet.proxy.take()?;
-    // A driver that is quiet has had no failure to tell.
+    // Those that have failed may not have told yet.
     let driver = &mut fleet.drivers[0];
-    driver.finish(ms(300)).await?;
-    let lost: Vec<String> = driver.turns().filter_map(|turn| turn.failure).collect();
-    let gaps = fleet.proxy.written();
-    let now = crate::drive::monotonic_ns();
-    let longest = gaps
+    driver.grants(usize::MAX, ms(300)).await?;
+    let failures: Vec<String> = driver.turns().filter_map(|turn| turn.failure).collect();
+    let now = monotonic_ns();
+    let written = fleet.proxy.written();
+    let gaps: Vec<Duration> = written
         .iter()
         .filter(|(key, _)| key.starts_with("many/"))
-        .map(|(_, written)| written.gap.max(crate::turns::between(written.last, now)))
-        .max()
-        .unwrap_or_default();
+        .map(|(_, written)| written.gap.max(between(written.last, now)))
+        .collect();
+    let longest = gaps.iter().copied().max().unwrap_or_default();
+    let lost = gaps.iter().filter(|gap| **gap >= size.lease).count();
 
     #[expect(clippy::cast_precision_loss, reason = "small")]
     let memory = rest.resident_kb.saturating_sub(before.resident_kb) as f64 / held.max(1) as f64;
@@ -184,9 +187,9 @@ async fn measure(
     } else if at_rest.requests() > 0 {
         remark = format!("{} requests while at rest", at_rest.requests());
     }
-    if let Some(first) = lost.first() {
+    if let Some(first) = failures.first() {
         let first: String = first.chars().take(80).collect();
-        remark = format!("{remark} {first}");
+        remark = format!("{remark} {} failed: {first}", failures.len());
     }
     report.add(
         vec![
@@ -198,7 +201,7 @@ async fn measure(
             format!("{renewing_cpu:.1} %"),
             renewing.requests().to_string(),
             format!("{:.1} s", longest.as_secs_f64()),
-            lost.len().to_string(),
+            lost.to_string(),
             remark.clone(),
         ],
         json!({
@@ -215,7 +218,8 @@ async fn measure(
             "at_rest": counted(&at_rest),
             "renewing": counted(&renewing),
             "longest_between_writes_ms": as_ms(longest),
-            "lost": lost.len(),
+            "lost": lost,
+            "failures": failures.len(),
             "remarks": remark,
         }),
     );

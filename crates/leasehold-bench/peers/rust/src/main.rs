@@ -60,7 +60,8 @@ async fn main() -> Result<()> {
                 if let Some(poll) = millis("poll_ms") {
                     builder = builder.acquire_cooldown(poll);
                 }
-                Ok(DynamoDbLease(builder.build_and_check_db(client()).await?))
+                let locks = builder.build_and_check_db(client()).await?;
+                Ok(DynamoDbLease { locks, kept: Mutex::default() })
             })
             .await
         }
@@ -104,11 +105,19 @@ impl Locker for DLock {
     }
 }
 
-struct DynamoDbLease(dynamodb_lease::Client);
+struct DynamoDbLease {
+    locks: dynamodb_lease::Client,
+    kept: Mutex<Vec<dynamodb_lease::Lease>>,
+}
 
 impl Locker for DynamoDbLease {
     async fn turn(&self, key: &str, inside: &Arc<Inside>) -> Result<()> {
-        let lease = self.0.acquire(key).await?;
+        let lease = self.locks.acquire(key).await?;
+        if inside.is_for_ever() {
+            inside.enter();
+            self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(lease);
+            return Ok(());
+        }
         inside.stay().await;
         ensure!(lease.is_healthy(), "its renewal has ended");
         lease.release().await
