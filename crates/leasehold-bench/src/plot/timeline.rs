@@ -9,27 +9,28 @@ use crate::lineup::{Subject, Who};
 use crate::plot::{Axis, Canvas, GREY, INK, RULE, colour, line, text, time_label};
 use crate::turns::Turns;
 
-const WIDTH: u32 = 1_060;
+const WIDTH: u32 = 1_120;
 const ROW: i32 = 5;
-const LEFT: i32 = 370;
+const LEFT: i32 = 430;
 const TOP: i32 = 92;
 const GAP: i32 = 16;
 /// Of the time line. Who takes longer runs out of it.
 const SHOWN_MS: f64 = 1_000.0;
 
-pub(crate) fn draw(name: &str, title: &str, found: &[(Subject, Turns)]) -> Result<()> {
+/// `wanted` asked in each panel.
+pub(crate) fn draw(
+    name: &str,
+    title: &str,
+    wanted: usize,
+    found: &[(Subject, Turns)],
+) -> Result<()> {
     let mut panels: Vec<&(Subject, Turns)> = found.iter().collect();
     panels.sort_by_key(|(_, turns)| {
         // Who finished first is on top; who did not finish, at the bottom, by how far it came.
-        let open = turns.0.iter().filter(|turn| turn.letting.is_none()).count();
-        (open, turns.wall())
+        (wanted.saturating_sub(done(turns)), turns.wall())
     });
-    let rows = |turns: &Turns| i32::try_from(turns.0.len().max(3)).unwrap_or(3);
-    let height: i32 = panels
-        .iter()
-        .map(|(_, turns)| rows(turns) * ROW + GAP)
-        .sum();
-    let bottom = TOP + height;
+    let panel_height = i32::try_from(wanted)? * ROW + GAP;
+    let bottom = TOP + i32::try_from(panels.len())? * panel_height;
     let canvas = Canvas::new(name, (WIDTH, u32::try_from(bottom + 66)?), title)?;
     let axis = Axis {
         values: (0.0, SHOWN_MS),
@@ -59,8 +60,8 @@ pub(crate) fn draw(name: &str, title: &str, found: &[(Subject, Turns)]) -> Resul
         }
         let mut top = TOP;
         for (subject, turns) in panels {
-            panel(area, axis, top, subject, turns)?;
-            top += rows(turns) * ROW + GAP;
+            panel(area, axis, top, wanted, subject, turns)?;
+            top += panel_height;
         }
         Ok(())
     })
@@ -70,6 +71,7 @@ fn panel(
     area: &super::Area<'_>,
     axis: Axis,
     top: i32,
+    wanted: usize,
     subject: &Subject,
     turns: &Turns,
 ) -> Result<()> {
@@ -95,8 +97,13 @@ fn panel(
             }
         }
     }
-    let rows = i32::try_from(in_order.len().max(3))?;
-    let y = top + rows * ROW / 2;
+    // Those who were not even granted it have told nothing.
+    for n in in_order.len()..wanted {
+        let y = top + i32::try_from(n)? * ROW;
+        let wait = [(axis.pixels.0, y), (axis.pixels.1, y + ROW - 2)];
+        area.draw(&Rectangle::new(wait, shade.mix(0.22).filled()))?;
+    }
+    let y = top + i32::try_from(wanted)? * ROW / 2;
     let ink = if subject.who == Who::Ours {
         colour(Who::Ours)
     } else {
@@ -110,11 +117,11 @@ fn panel(
         ink,
         (HPos::Right, VPos::Center),
     )?;
-    let open = turns.0.iter().filter(|turn| turn.letting.is_none()).count();
+    let open = wanted.saturating_sub(done(turns));
     let done = if open == 0 {
         format!("all done after {:.0} ms", turns.wall().as_secs_f64() * 1e3)
     } else {
-        format!("{open} of {} never got it", turns.0.len())
+        format!("{open} of {wanted} not in time")
     };
     text(
         area,
@@ -124,4 +131,8 @@ fn panel(
         GREY,
         (HPos::Right, VPos::Center),
     )
+}
+
+fn done(turns: &Turns) -> usize {
+    turns.0.iter().filter(|turn| turn.letting.is_some()).count()
 }

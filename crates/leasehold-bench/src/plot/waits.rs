@@ -8,12 +8,18 @@ use crate::lineup::{Subject, Who};
 use crate::plot::{Axis, Canvas, GREY, INK, RULE, colour, line, text, time_label};
 use crate::turns::Turns;
 
-const WIDTH: u32 = 1_060;
+const WIDTH: u32 = 1_120;
 const LANE: i32 = 30;
-const LEFT: i32 = 370;
+const LEFT: i32 = 430;
 const TOP: i32 = 92;
 
-pub(crate) fn draw(name: &str, title: &str, found: &[(Subject, Turns)]) -> Result<()> {
+/// `wanted` asked in each lane.
+pub(crate) fn draw(
+    name: &str,
+    title: &str,
+    wanted: usize,
+    found: &[(Subject, Turns)],
+) -> Result<()> {
     let mut lanes: Vec<(&Subject, Vec<f64>)> = found
         .iter()
         .map(|(subject, turns)| {
@@ -24,8 +30,13 @@ pub(crate) fn draw(name: &str, title: &str, found: &[(Subject, Turns)]) -> Resul
             )
         })
         .collect();
-    let middle = |waits: &[f64]| waits.get(waits.len() / 2).copied().unwrap_or(f64::INFINITY);
-    lanes.sort_by(|one, two| middle(&one.1).total_cmp(&middle(&two.1)));
+    // Of all who asked: those who never got it have waited longest.
+    let middle = |waits: &[f64]| waits.get(wanted / 2).copied().unwrap_or(f64::INFINITY);
+    let missing = |waits: &[f64]| wanted.saturating_sub(waits.len());
+    lanes.sort_by(|(_, one), (_, two)| {
+        let by_missing = missing(one).cmp(&missing(two));
+        by_missing.then(middle(one).total_cmp(&middle(two)))
+    });
     let count = i32::try_from(lanes.len())?;
     let bottom = TOP + count * LANE;
     let canvas = Canvas::new(
@@ -40,7 +51,7 @@ pub(crate) fn draw(name: &str, title: &str, found: &[(Subject, Turns)]) -> Resul
     };
     canvas.draw(|area| {
         let legend =
-            "One dot for each wait that ended, a bar at their median; the best are on top.";
+            "A dot for each wait that ended, a bar at the median of all who asked; the best are on top.";
         text(area, legend, (24, 58), 14, GREY, (HPos::Left, VPos::Center))?;
         for tick in axis.ticks() {
             let x = axis.at(tick);
@@ -87,22 +98,19 @@ pub(crate) fn draw(name: &str, title: &str, found: &[(Subject, Turns)]) -> Resul
                     shade.mix(0.45).filled(),
                 ))?;
             }
-            if waits.is_empty() {
-                let nothing = "nobody got it in time";
-                text(
-                    area,
-                    nothing,
-                    (LEFT + 8, y),
-                    14,
-                    GREY,
-                    (HPos::Left, VPos::Center),
-                )?;
-            } else {
-                let x = axis.at(middle(waits));
+            let median = middle(waits);
+            if median.is_finite() {
+                let x = axis.at(median);
                 area.draw(&Rectangle::new(
                     [(x - 2, y - 11), (x + 2, y + 11)],
                     shade.filled(),
                 ))?;
+            }
+            let missing = missing(waits);
+            if missing > 0 {
+                let never = format!("{missing} of {wanted} not in time");
+                let right = (axis.pixels.1, y);
+                text(area, &never, right, 13, GREY, (HPos::Right, VPos::Center))?;
             }
         }
         Ok(())

@@ -91,11 +91,13 @@ pub(crate) fn run(quick: bool) -> Result<()> {
             plot::waits::draw(
                 &format!("waits-{processes}.svg"),
                 &format!("10 contenders in {place}, 20 ms each, 5 ms round trip"),
+                CONTENDERS as usize,
                 found,
             )?;
             plot::timeline::draw(
                 &format!("timeline-{processes}.svg"),
                 &format!("Who held when: 10 contenders in {place}, 20 ms each, 5 ms round trip"),
+                CONTENDERS as usize,
                 found,
             )?;
         }
