@@ -23,24 +23,27 @@ use crate::turns::between;
 const AT_ONCE: u32 = 64;
 /// No time-out of ours: what is not acquired by then is not held.
 const ACQUIRE_LIMIT: Duration = ms(60_000);
-const REST: Duration = ms(4_000);
 
 #[derive(Clone, Copy, Debug)]
 struct Size {
     leases: u32,
     lease: Duration,
+    /// Shorter than what is left until the first renewals are due.
+    rest: Duration,
 }
 
 pub(crate) fn run(quick: bool) -> Result<()> {
     let size = if quick {
         Size {
             leases: 1_000,
-            lease: ms(12_000),
+            lease: ms(20_000),
+            rest: ms(1_000),
         }
     } else {
         Size {
             leases: 10_000,
             lease: ms(60_000),
+            rest: ms(4_000),
         }
     };
     with_lineup(async |lineup| {
@@ -64,7 +67,7 @@ pub(crate) fn run(quick: bool) -> Result<()> {
              before the first renewals are due (`dlock` renews as it acquires). Renewing: until every lease \
              should have been renewed once. Percent of one core.",
             size.lease.as_secs(),
-            REST.as_secs()
+            size.rest.as_secs()
         ));
         for (subject, renewal) in subjects(size) {
             measure(&lineup, &mut report, &subject, size, renewal).await?;
@@ -151,11 +154,11 @@ async fn measure(
 
     pause(ms(500)).await;
     let rest = Process::of(pid)?;
-    pause(REST).await;
+    pause(size.rest).await;
     let rested = Process::of(pid)?;
     let at_rest = fleet.proxy.take()?;
     // Until the last one is due, and half a second more.
-    let due = (renewal + ms(500)).saturating_sub(REST);
+    let due = (renewal + ms(500)).saturating_sub(size.rest);
     let renewing_since = Process::of(pid)?;
     pause(due).await;
     let renewed = Process::of(pid)?;
@@ -179,7 +182,7 @@ async fn measure(
     let cpu = |from: &Process, to: &Process, over: Duration| {
         (to.cpu.saturating_sub(from.cpu)).as_secs_f64() / over.as_secs_f64() * 100.0
     };
-    let rest_cpu = cpu(&rest, &rested, REST);
+    let rest_cpu = cpu(&rest, &rested, size.rest);
     let renewing_cpu = cpu(&renewing_since, &renewed, due);
     let mut remark = String::new();
     if !all {
