@@ -23,6 +23,7 @@ use self::work::{Inside, Locker, serve};
 use crate::dynamodb;
 use crate::floor::{Answers, Floor};
 use crate::fsharp::FSharp;
+use crate::stopwatch::pause;
 
 pub(crate) use self::work::monotonic_ns;
 
@@ -129,7 +130,7 @@ impl Locker for FSharpLocker {
         let me = FSharp::client_id();
         let expires_ms = FSharp::now_ms() + i64::try_from(self.expiry.as_millis())?;
         while !self.requests.acquire(key, &me, expires_ms).await? {
-            work::sleep(self.delay).await;
+            pause(self.delay).await;
         }
         inside.stay().await;
         ensure!(

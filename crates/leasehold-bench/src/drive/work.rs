@@ -181,13 +181,15 @@ async fn run<L: Locker>(job: &Job, lockers: &[Arc<L>]) -> Result<()> {
         let (job, log, places) = (job.clone(), log.clone(), places.clone());
         tasks.spawn(async move { work(&job, task, locker.as_ref(), &log, &places).await });
     }
+    // One timer for all: made anew each time, it would not fire while tasks end.
+    let mut flush = tokio::time::interval(FLUSH);
     loop {
         tokio::select! {
             ended = tasks.join_next() => match ended {
                 Some(ended) => ended.context("a task panicked")?,
                 None => break,
             },
-            () = sleep(FLUSH) => log.flush(),
+            _ = flush.tick() => log.flush(),
         }
     }
     log.flush();
@@ -243,7 +245,7 @@ async fn work<L: Locker>(
 }
 
 /// The executor's timer counts in whole milliseconds, which is too rough for short holds.
-pub(crate) async fn sleep(by: Duration) {
+async fn sleep(by: Duration) {
     if by.is_zero() {
         return;
     }

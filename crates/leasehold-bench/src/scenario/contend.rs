@@ -73,7 +73,7 @@ pub(crate) fn run(quick: bool) -> Result<()> {
                 let place = Place {
                     round_trip,
                     processes,
-                    repeats: if quick { 1 } else { 5 },
+                    repeats: if quick { 1 } else { 3 },
                     limit: if quick { ms(4_000) } else { ms(12_000) },
                 };
                 let found = everybody(&lineup, &mut report, place).await?;
