@@ -16,9 +16,9 @@ use crate::verb::Bench;
 const TARGET_VARIABLE: &str = "LEASEHOLD_BENCH_TARGET";
 
 /// `cargo xtask bench`: these benchmarks, or all of them.
-pub(crate) fn run(names: &[Bench]) -> Result<()> {
+pub(crate) fn run(names: &[Bench], quick: bool) -> Result<()> {
     let names = if names.is_empty() { &Bench::ALL } else { names };
-    if names.contains(&Bench::Command) {
+    if names.iter().any(|name| name.needs_command()) {
         // By itself: built together with others it would have their features of shared crates.
         build("leasehold-cli")?;
     }
@@ -28,11 +28,11 @@ pub(crate) fn run(names: &[Bench]) -> Result<()> {
 
     let named = std::env::var(SERVER_VARIABLE).ok();
     if !names.iter().any(|name| name.needs_dynamodb()) {
-        return alone(bench(&program, names, None)?);
+        return alone(bench(&program, names, quick, None)?);
     }
     if let Some(url) = dynamodb::given(named.as_deref())? {
         eprintln!("== bench: uses the DynamoDB at {url}, as {SERVER_VARIABLE} says");
-        return alone(bench(&program, names, Some(url))?);
+        return alone(bench(&program, names, quick, Some(url))?);
     }
     let Server {
         url,
@@ -41,7 +41,10 @@ pub(crate) fn run(names: &[Bench]) -> Result<()> {
     } = dynamodb::start(None)?;
     eprintln!("== bench: DynamoDB Local runs at {url}");
     // In this order, so that a signal ends the benchmarks before the server that they use.
-    let mut programs = vec![server, Guarded::spawn(bench(&program, names, Some(&url))?)?];
+    let mut programs = vec![
+        server,
+        Guarded::spawn(bench(&program, names, quick, Some(&url))?)?,
+    ];
     match guard::supervise(&mut programs)? {
         (1, status) => judge("bench", status),
         (_, status) => bail!(
@@ -68,10 +71,11 @@ fn build(package: &str) -> Result<()> {
     judge("build", status)
 }
 
-fn bench(program: &Path, names: &[Bench], url: Option<&str>) -> Result<Command> {
+fn bench(program: &Path, names: &[Bench], quick: bool, url: Option<&str>) -> Result<Command> {
     let mut command = guard::command(program)?;
     command
         .args(names.iter().map(|name| name.name()))
+        .args(quick.then_some("--quick"))
         .env(TARGET_VARIABLE, crate::target());
     if let Some(url) = url {
         command.env(SERVER_VARIABLE, url);

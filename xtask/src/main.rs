@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         Verb::Ci => steps::lint()
             .and_then(|()| prove::run(&[], None))
             .and_then(|()| steps::test(&[])),
-        Verb::Bench { names } => bench::run(&names),
+        Verb::Bench { names, quick } => bench::run(&names, quick),
         Verb::Dynamodb { port } => dynamodb::foreground(port),
         Verb::Guard { program, args } => return guard::serve(&program, &args),
         Verb::Help => {

@@ -16,7 +16,8 @@ usage: cargo xtask <verb>
   prove [PART…]        set up DynamoDB Local, then the proof: checker, sim, cancellation, lockset, chaos, mutants (all by default)
   prove --soak HOURS   simulation on new seeds and chaos, side by side, for so long
   ci                   lint, prove, then test
-  bench [NAME…]        set up DynamoDB Local, then the benchmarks: cycle, sqlite, units, command (all by default)
+  bench [--quick] [NAME…]
+                       set up DynamoDB Local, then the benchmarks (all by default): cycle, sqlite, units, command, uncontended, contend, hot, waiter, killed, many, local, price
   dynamodb [--port N]  DynamoDB Local in the foreground, until Ctrl-C
   help                 this text
 
@@ -43,8 +44,8 @@ pub(crate) enum Verb {
     },
     /// `Lint`, `Prove`, then `Test`.
     Ci,
-    /// Benchmarks: these, or all of them.
-    Bench { names: Vec<Bench> },
+    /// Benchmarks: these, or all of them; `quick` makes the scenarios small.
+    Bench { names: Vec<Bench>, quick: bool },
     /// DynamoDB Local in the foreground.
     Dynamodb { port: Option<u16> },
     /// Prints [`USAGE`].
@@ -67,11 +68,40 @@ pub(crate) enum Bench {
     Units,
     /// The command beside `true`.
     Command,
+    /// A free lock, everybody's.
+    Uncontended,
+    /// Ten contenders, everybody's.
+    Contend,
+    /// A hundred and a thousand tasks on one key.
+    Hot,
+    /// A minute's wait.
+    Waiter,
+    /// A dead holder.
+    Killed,
+    /// Ten thousand leases.
+    Many,
+    /// The embedded store beside file locks.
+    Local,
+    /// Dollars over the number of contenders.
+    Price,
 }
 
 impl Bench {
     /// All of them, in the order of a full run.
-    pub(crate) const ALL: [Bench; 4] = [Bench::Cycle, Bench::Sqlite, Bench::Units, Bench::Command];
+    pub(crate) const ALL: [Bench; 12] = [
+        Bench::Cycle,
+        Bench::Sqlite,
+        Bench::Units,
+        Bench::Command,
+        Bench::Uncontended,
+        Bench::Contend,
+        Bench::Hot,
+        Bench::Waiter,
+        Bench::Killed,
+        Bench::Many,
+        Bench::Local,
+        Bench::Price,
+    ];
 
     /// What people type, and `leasehold-bench` reads.
     pub(crate) fn name(self) -> &'static str {
@@ -80,12 +110,25 @@ impl Bench {
             Bench::Sqlite => "sqlite",
             Bench::Units => "units",
             Bench::Command => "command",
+            Bench::Uncontended => "uncontended",
+            Bench::Contend => "contend",
+            Bench::Hot => "hot",
+            Bench::Waiter => "waiter",
+            Bench::Killed => "killed",
+            Bench::Many => "many",
+            Bench::Local => "local",
+            Bench::Price => "price",
         }
     }
 
     /// Whether it talks to DynamoDB Local.
     pub(crate) fn needs_dynamodb(self) -> bool {
-        matches!(self, Bench::Cycle | Bench::Units)
+        !matches!(self, Bench::Sqlite | Bench::Command | Bench::Local)
+    }
+
+    /// Whether it runs the command.
+    pub(crate) fn needs_command(self) -> bool {
+        matches!(self, Bench::Command | Bench::Local)
     }
 }
 
@@ -110,9 +153,14 @@ impl Verb {
             Some("lint") => alone("lint", &rest, Self::Lint),
             Some("prove") => prove(&rest),
             Some("ci") => alone("ci", &rest, Self::Ci),
-            Some("bench") => Ok(Self::Bench {
-                names: rest.iter().map(bench).collect::<Result<_>>()?,
-            }),
+            Some("bench") => {
+                let (quick, names): (Vec<_>, Vec<_>) =
+                    rest.iter().partition(|word| *word == "--quick");
+                Ok(Self::Bench {
+                    names: names.into_iter().map(bench).collect::<Result<_>>()?,
+                    quick: !quick.is_empty(),
+                })
+            }
             Some("dynamodb") => Ok(Self::Dynamodb { port: port(&rest)? }),
             Some("help" | "--help" | "-h") => alone("help", &rest, Self::Help),
             Some(GUARD) => match rest.split_first() {
@@ -230,12 +278,18 @@ mod tests {
 
     #[test]
     fn bench_takes_names() {
-        assert_eq!(parse(&["bench"]).unwrap(), Verb::Bench { names: vec![] });
+        let nothing = |quick| Verb::Bench {
+            names: vec![],
+            quick,
+        };
+        assert_eq!(parse(&["bench"]).unwrap(), nothing(false));
+        assert_eq!(parse(&["bench", "--quick"]).unwrap(), nothing(true));
         let all = Bench::ALL.map(Bench::name);
         assert_eq!(
             parse(&[&["bench"], all.as_slice()].concat()).unwrap(),
             Verb::Bench {
-                names: Bench::ALL.to_vec()
+                names: Bench::ALL.to_vec(),
+                quick: false
             }
         );
         assert!(refusal(&["bench", "--fast"]).contains("cycle, sqlite, units, command"));

@@ -28,7 +28,7 @@ pub(crate) fn run() -> Result<()> {
         for turn in 0..2 {
             let under_lock = (round + turn) % 2 == 1;
             let mut program = if under_lock {
-                leasehold(&command, scratch.path())
+                leasehold(&command, &scratch)
             } else {
                 Command::new("true")
             };
@@ -65,13 +65,13 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-fn leasehold(command: &Path, scratch: &Path) -> Command {
+pub(crate) fn leasehold(command: &Path, scratch: &Scratch) -> Command {
     let mut program = Command::new(command);
     program
         .args(["run", "bench", "--", "true"])
         .env("LEASEHOLD_STORE", {
             let mut store = std::ffi::OsString::from("sqlite:");
-            store.push(scratch.join("locks.db"));
+            store.push(scratch.path().join("command.db"));
             store
         });
     program

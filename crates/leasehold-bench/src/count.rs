@@ -1,17 +1,23 @@
-//! Counting requests by operation, and the units that they cost.
+//! Counting requests by operation, and the units that they cost, at a distance of a round trip.
 //!
 //! [`Counting`] is a rule of the [`leasehold_proxy`]. What it changes: it asks the service to report
-//! the units where a client does not ask, because those who do not ask pay all the same. What cannot
+//! the units where a client does not ask, because those who do not ask pay all the same; and it
+//! holds every request, and every answer, for half of the round trip, each by itself. What cannot
 //! be counted fails the connection, and then [`Counted::take`] fails rather than give a wrong count.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use leasehold_proxy::{Message, Proxy, Reply, Rule, Service};
 use serde_json::Value;
+
+use crate::delay::exactly;
+use crate::drive::monotonic_ns;
+use crate::turns::between;
 
 /// The operations that can report their units.
 const METERED: [&str; 10] = [
@@ -46,7 +52,15 @@ pub(crate) struct Counted {
 impl Counted {
     /// Starts it in front of the service at `http://HOST:PORT`.
     pub(crate) async fn start(upstream: &str) -> Result<Counted> {
-        let counting = Arc::new(Counting::default());
+        Counted::at(upstream, Duration::ZERO).await
+    }
+
+    /// The same, with the service a round trip away.
+    pub(crate) async fn at(upstream: &str, round_trip: Duration) -> Result<Counted> {
+        let counting = Arc::new(Counting {
+            round_trip,
+            ..Counting::default()
+        });
         let proxy = Proxy::start(upstream, counting.clone()).await?;
         Ok(Counted { proxy, counting })
     }
@@ -62,16 +76,69 @@ impl Counted {
         self.proxy.check().context("its counts are not complete")?;
         Ok(counts)
     }
+
+    /// When each key was written that the service has applied a write of.
+    pub(crate) fn written(&self) -> BTreeMap<String, Written> {
+        self.counting.written().clone()
+    }
 }
 
 /// Counts what passes.
 #[derive(Debug, Default)]
-pub(crate) struct Counting(Mutex<Counts>);
+pub(crate) struct Counting {
+    round_trip: Duration,
+    counts: Mutex<Counts>,
+    written: Mutex<BTreeMap<String, Written>>,
+}
+
+/// When a key was written. Nanoseconds of the monotonic clock, at the service's answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Written {
+    pub(crate) last: i64,
+    /// The longest time between two writes.
+    pub(crate) gap: Duration,
+}
 
 impl Counting {
     fn counts(&self) -> MutexGuard<'_, Counts> {
         // Nothing under this lock can leave it half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn written(&self) -> MutexGuard<'_, BTreeMap<String, Written>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_write(&self, request: &Message, answer: &Message) {
+        let writes = request
+            .operation()
+            .is_some_and(|operation| METERED.contains(&operation) && !READS.contains(&operation));
+        if !writes || answer.status() != Some(200) {
+            return;
+        }
+        let Ok(body) = serde_json::from_slice::<Value>(&request.body) else {
+            return;
+        };
+        let key = body.get("Key").or_else(|| body.get("Item"));
+        let Some(key) = key.and_then(Value::as_object) else {
+            return;
+        };
+        let names = ["LockKey", "lock_name", "lock_key", "key", "id"];
+        let key = names.iter().find_map(|name| key.get(*name)?.get("S"));
+        let Some(key) = key.and_then(Value::as_str) else {
+            return;
+        };
+        let now = monotonic_ns();
+        self.written()
+            .entry(key.to_owned())
+            .and_modify(|written| {
+                written.gap = written.gap.max(between(written.last, now));
+                written.last = now;
+            })
+            .or_insert(Written {
+                last: now,
+                gap: Duration::ZERO,
+            });
     }
 }
 
@@ -79,12 +146,15 @@ impl Counting {
 impl Rule for Counting {
     async fn carry(&self, mut request: Message, service: &mut Service) -> Result<Reply> {
         ask_for_units(&mut request);
+        exactly(self.round_trip / 2).await;
         let Some(answer) = service.ask(&request).await? else {
             // A kept-alive connection may end at any time; the client tries again or fails, which
             // its driver reports.
             return Ok(Reply::Close);
         };
         self.counts().add(&request, &answer)?;
+        self.note_write(&request, &answer);
+        exactly(self.round_trip / 2).await;
         Ok(Reply::Answer(answer))
     }
 }
@@ -118,6 +188,11 @@ impl Counts {
     /// not reported. (It is billed by the size of the item, and those of locks are below 1 KB.)
     pub(crate) fn write_units(&self) -> f64 {
         self.write_units
+    }
+
+    /// What they cost, on demand, in US dollars.
+    pub(crate) fn dollars(&self) -> f64 {
+        (self.write_units * 0.625 + self.read_units * 0.125) / 1e6
     }
 
     fn add(&mut self, request: &Message, answer: &Message) -> Result<()> {
@@ -242,6 +317,8 @@ mod tests {
         assert_eq!((counts.read_units(), counts.write_units()), (0.5, 3.0));
         assert_eq!(counts.refused(), 0);
         assert_eq!(counts.to_string(), "DeleteItem 1, GetItem 1, PutItem 2");
+        // Two lookups that are eventually consistent cost as much as one that is not.
+        assert!((counts.dollars() * 1e6 - (3.0 * 0.625 + 0.5 * 0.125)).abs() < 1e-9);
     }
 
     #[tokio::test]

@@ -58,11 +58,25 @@ impl Floor {
         }
     }
 
+    /// The same client for another key.
+    pub(crate) fn of(&self, key: &str) -> Floor {
+        Floor {
+            key: key.to_owned(),
+            ..self.clone()
+        }
+    }
+
     /// Takes the lock and frees it.
     pub(crate) async fn cycle(&self) -> Result<()> {
+        let (me, token) = self.acquire_anew().await?;
+        self.release(&me, token).await
+    }
+
+    /// Takes the lock under a new identity.
+    pub(crate) async fn acquire_anew(&self) -> Result<(String, Option<String>)> {
         let me = AttemptId::from_random(OsRandom.attempt_bits()).to_string();
         let token = self.acquire(&me).await?;
-        self.release(&me, token).await
+        Ok((me, token))
     }
 
     async fn acquire(&self, me: &str) -> Result<Option<String>> {
@@ -108,7 +122,7 @@ impl Floor {
             .and_then(|token| token.as_n().ok().cloned()))
     }
 
-    async fn release(&self, me: &str, token: Option<String>) -> Result<()> {
+    pub(crate) async fn release(&self, me: &str, token: Option<String>) -> Result<()> {
         let mut update = self
             .update()
             .update_expression("SET #expires = :zero, #ttl = :ttl REMOVE #client, #holder, #data")

@@ -1,40 +1,72 @@
 //! Benchmarks of leasehold beside raw requests and beside its peers: `cargo xtask bench [NAME…]`.
 //!
-//! Each benchmark is a module and prints one markdown table to standard output. Figures of one
-//! table come from one run on one machine and are compared only within it; nothing here is a test
-//! of speed, and no test asserts a time.
+//! Each benchmark is a module and prints markdown tables to standard output; the scenarios also
+//! leave JSON, plots and `report.md` under `target/bench/`. Figures of one table come from one run
+//! on one machine and are compared only within it; nothing here is a test of speed, and no test
+//! asserts a time. `--quick` makes the scenarios small: to see that they work, not to quote them.
 //!
-//! What they share: [`stopwatch`] is the only place that reads a clock, [`stats`] turns times into
-//! quantiles, [`table`] prints, [`place`] says where files and programs are, [`dynamodb`] makes
-//! clients and tables, [`floor`] is what raw requests take, [`count`] stands between any client and
-//! the service and counts, [`peers`] installs and starts other people's locks.
+//! What they share, from the ground up: [`stopwatch`] is the only place that reads a clock,
+//! [`stats`] turns times into quantiles, [`table`] renders, [`place`] says where files and programs
+//! are, [`dynamodb`] makes clients and tables, [`floor`] and [`fsharp`] are raw requests, [`count`]
+//! stands between any client and the service, counts, and keeps its distance with [`delay`].
+//! [`peers`] installs other people's locks; [`drive`] is this program as a process that takes turns
+//! under a lock, [`driver`] runs such processes, ours or a peer's, [`lineup`] says who takes part
+//! with which settings, [`fleet`] puts several behind one proxy, [`turns`] reads what they did,
+//! [`report`] and [`plot`] show it.
 
 mod command;
 mod count;
 mod cycle;
+mod delay;
+mod drive;
+mod driver;
 mod dynamodb;
+mod fleet;
 mod floor;
+mod fsharp;
+mod lineup;
 mod peers;
 mod place;
+mod plot;
+mod report;
+mod scenario;
 mod sqlite;
 mod stats;
 mod stopwatch;
 mod table;
+mod turns;
 mod units;
 
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
+use crate::scenario::{contend, hot, killed, local, many, price, uncontended, waiter};
+
+/// A benchmark; the argument is whether it is to be small.
+type Bench = fn(bool) -> Result<()>;
+
 /// All benchmarks, in the order in which they run.
-const ALL: [&str; 4] = ["cycle", "sqlite", "units", "command"];
+const ALL: [(&str, Bench); 12] = [
+    ("cycle", |_| cycle::run()),
+    ("sqlite", |_| sqlite::run()),
+    ("units", |_| units::run()),
+    ("command", |_| command::run()),
+    ("uncontended", uncontended::run),
+    ("contend", contend::run),
+    ("hot", hot::run),
+    ("waiter", waiter::run),
+    ("killed", killed::run),
+    ("many", many::run),
+    ("local", local::run),
+    ("price", price::run),
+];
 
 fn main() -> ExitCode {
-    let names: Vec<String> = std::env::args().skip(1).collect();
-    let outcome = if names.is_empty() {
-        ALL.iter().try_for_each(|name| run(name))
-    } else {
-        names.iter().try_for_each(|name| run(name))
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match args.split_first() {
+        Some((first, rest)) if first == "drive" => drive::run(rest),
+        _ => run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -45,23 +77,47 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(name: &str) -> Result<()> {
-    let bench = match name {
-        "cycle" => cycle::run,
-        "sqlite" => sqlite::run,
-        "units" => units::run,
-        "command" => command::run,
-        _ => bail!("no benchmark `{name}`: there are {}", ALL.join(", ")),
-    };
-    println!("\n## {name}\n\n{}\n", place::machine());
-    bench()
+fn run(args: &[String]) -> Result<()> {
+    let quick = args.iter().any(|arg| arg == "--quick");
+    let names = args.iter().filter(|arg| *arg != "--quick");
+    let mut wanted = names.map(|name| find(name)).collect::<Result<Vec<_>>>()?;
+    if wanted.is_empty() {
+        wanted = ALL.to_vec();
+    }
+    report::begin()?;
+    for (name, bench) in wanted {
+        let size = if quick {
+            " Quick: too small to quote."
+        } else {
+            ""
+        };
+        println!("\n## {name}\n\n{}{size}\n", place::machine());
+        let stopwatch = stopwatch::Stopwatch::start();
+        bench(quick)?;
+        eprintln!("== {name}: {:.0} s", stopwatch.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
+
+fn find(name: &str) -> Result<(&'static str, Bench)> {
+    match ALL.into_iter().find(|(known, _)| *known == name) {
+        Some(bench) => Ok(bench),
+        None => {
+            let known = ALL.map(|(known, _)| known).join(", ");
+            bail!("no benchmark `{name}`: there are {known}")
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn an_unknown_name_is_told_the_known_ones() {
-        let error = super::run("fast").expect_err("there is none");
-        assert!(error.to_string().contains("cycle, sqlite, units, command"));
+        let error = super::find("fast").expect_err("there is none");
+        assert!(
+            error
+                .to_string()
+                .contains("cycle, sqlite, units, command, uncontended")
+        );
     }
 }

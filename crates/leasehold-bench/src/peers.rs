@@ -16,14 +16,16 @@ use crate::place;
 use crate::stopwatch::within;
 
 const INSTALL_LIMIT: Duration = Duration::from_secs(300);
+/// Two generations of the SDK, on two cores that may have other work.
+const BUILD_LIMIT: Duration = Duration::from_secs(1_800);
 /// The longest wait among them is the Node client's lease of 10 s.
 const RUN_LIMIT: Duration = Duration::from_secs(60);
 
 /// A peer that is ready to run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Peer {
     program: PathBuf,
-    driver: PathBuf,
+    driver: Option<PathBuf>,
     node_path: Option<PathBuf>,
 }
 
@@ -49,7 +51,7 @@ impl Peer {
         .await?;
         Ok(Peer {
             program: "node".into(),
-            driver: source.join("driver.js"),
+            driver: Some(source.join("driver.js")),
             node_path: Some(home.join("node_modules")),
         })
     }
@@ -86,21 +88,51 @@ impl Peer {
         .await?;
         Ok(Peer {
             program: python,
-            driver: source.join("driver.py"),
+            driver: Some(source.join("driver.py")),
             node_path: None,
         })
     }
 
-    /// Runs its driver; `args` are what the driver's own text says.
-    pub(crate) async fn run(&self, args: &[&str]) -> Result<()> {
+    /// The crates `dlock`, `dynamodb-lease` and `dynamodb_lock`: built from a workspace of their own,
+    /// since their lock file and ours cannot be one.
+    pub(crate) async fn rust() -> Result<Peer> {
+        let source = source("rust");
+        let home = home("rust")?;
+        // Cargo knows itself whether there is anything to do.
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let args: [&OsStr; 6] = [
+            "build".as_ref(),
+            "--release".as_ref(),
+            "--locked".as_ref(),
+            "--quiet".as_ref(),
+            "--target-dir".as_ref(),
+            home.as_os_str(),
+        ];
+        finish(Command::new(cargo), &args, &source, BUILD_LIMIT).await?;
+        Ok(Peer {
+            program: home.join("release/leasehold-bench-peers"),
+            driver: None,
+            node_path: None,
+        })
+    }
+
+    /// Its driver as a program that takes jobs.
+    pub(crate) fn command(&self) -> Command {
         let mut program = Command::new(&self.program);
         // A note that it is in maintenance only would fill the screen.
         program.env("AWS_SDK_JS_SUPPRESS_MAINTENANCE_MODE_MESSAGE", "1");
         if let Some(path) = &self.node_path {
             program.env("NODE_PATH", path);
         }
-        program.arg(&self.driver);
-        finish(program, args, Path::new("."), RUN_LIMIT).await
+        if let Some(driver) = &self.driver {
+            program.arg(driver);
+        }
+        program
+    }
+
+    /// Runs its driver; `args` are what the driver's own text says.
+    pub(crate) async fn run(&self, args: &[&str]) -> Result<()> {
+        finish(self.command(), args, Path::new("."), RUN_LIMIT).await
     }
 }
 

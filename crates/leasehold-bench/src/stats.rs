@@ -21,13 +21,26 @@ impl Times {
 
     /// The time that this share of all times does not exceed (nearest rank); zero of no times.
     pub(crate) fn quantile(&self, share: f64) -> Duration {
-        let mut sorted = self.0.clone();
-        sorted.sort_unstable();
+        let sorted = self.sorted();
         let rank = (sorted.len() as f64 * share).ceil() as usize;
         sorted
             .get(rank.saturating_sub(1))
             .copied()
             .unwrap_or_default()
+    }
+
+    /// Zero of no times.
+    pub(crate) fn mean(&self) -> Duration {
+        let count = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        let sum: Duration = self.0.iter().sum();
+        sum.checked_div(count).unwrap_or_default()
+    }
+
+    /// In ascending order.
+    pub(crate) fn sorted(&self) -> Vec<Duration> {
+        let mut sorted = self.0.clone();
+        sorted.sort_unstable();
+        sorted
     }
 
     pub(crate) fn p50(&self) -> Duration {
@@ -61,6 +74,7 @@ mod tests {
     fn quantiles_are_measured_times() {
         let mut times = Times::default();
         assert_eq!(times.p50(), Duration::ZERO);
+        assert_eq!(times.mean(), Duration::ZERO);
         for n in (1..=100).rev() {
             times.add(Duration::from_millis(n));
         }
@@ -68,6 +82,7 @@ mod tests {
         assert_eq!(times.p99(), Duration::from_millis(99));
         assert_eq!(times.quantile(1.0), Duration::from_millis(100));
         assert_eq!(times.quantile(0.0), Duration::from_millis(1));
+        assert_eq!(times.mean(), Duration::from_micros(50_500));
     }
 
     #[test]

@@ -10,17 +10,32 @@ pub(crate) struct Stopwatch(Instant);
 
 impl Stopwatch {
     pub(crate) fn start() -> Self {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a benchmark measures real time, and needs the resolution"
-        )]
-        let now = Instant::now();
-        Stopwatch(now)
+        Stopwatch(now())
     }
 
     pub(crate) fn elapsed(self) -> Duration {
         self.0.elapsed()
     }
+}
+
+/// This instant.
+pub(crate) fn now() -> Instant {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a benchmark measures real time, and needs the resolution"
+    )]
+    let now = Instant::now();
+    now
+}
+
+/// Waits, in real time and to the millisecond.
+pub(crate) async fn pause(by: Duration) {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "other people's programs run in real time"
+    )]
+    let pause = tokio::time::sleep(by);
+    pause.await;
 }
 
 /// The work's result, or an error after `limit`.

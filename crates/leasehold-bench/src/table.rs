@@ -5,7 +5,7 @@ pub(crate) fn print(head: &[&str], rows: &[Vec<String>]) {
     println!("{}", render(head, rows));
 }
 
-fn render(head: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn render(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {

@@ -7,14 +7,13 @@
 //! and the table says so.
 
 use anyhow::{Result, bail, ensure};
-use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::AttributeValue;
 use leasehold::store::dynamodb::DynamoDbStore;
 use leasehold::{LockClient, TryAcquire};
 
 use crate::count::{Counted, Counts};
 use crate::cycle::cycle;
 use crate::floor::{Answers, Floor};
+use crate::fsharp::FSharp;
 use crate::peers::Peer;
 use crate::{dynamodb, place, table};
 
@@ -105,80 +104,28 @@ async fn raw(report: &mut Report, proxy: &Counted, endpoint: &str) -> Result<()>
         floor.cycle().await?;
         report.add("two raw UpdateItem", what, &proxy.take()?);
     }
-    let fsharp = FSharp {
-        client: dynamodb::client(proxy.url()),
-        table: table.clone(),
-    };
+    let fsharp = FSharp::new(dynamodb::client(proxy.url()), &table);
     const NAME: &str = "FSharp.DynamoDbLock (its requests)";
+    let expires_ms = FSharp::now_ms() + 20_000;
     for what in [NEW, USED] {
-        ensure!(fsharp.acquire("one").await?, "nobody holds it");
-        fsharp.release("one").await?;
+        ensure!(
+            fsharp.acquire(KEY, "one", expires_ms).await?,
+            "nobody holds it"
+        );
+        ensure!(fsharp.release(KEY, "one").await?, "it was ours");
         report.add(NAME, what, &proxy.take()?);
     }
-    let holder = FSharp {
-        client: direct.clone(),
-        table: table.clone(),
-    };
-    ensure!(holder.acquire("one").await?, "nobody holds it");
+    let holder = FSharp::new(direct.clone(), &table);
     ensure!(
-        !fsharp.acquire("two").await?,
+        holder.acquire(KEY, "one", expires_ms).await?,
+        "nobody holds it"
+    );
+    ensure!(
+        !fsharp.acquire(KEY, "two", expires_ms).await?,
         "acquired a lock that is held"
     );
     report.add(NAME, "refused try", &proxy.take()?);
     dynamodb::delete(&direct, &table).await
-}
-
-/// The two requests of FSharp.DynamoDbLock.
-struct FSharp {
-    client: Client,
-    table: String,
-}
-
-impl FSharp {
-    /// Whether it got the lock.
-    async fn acquire(&self, me: &str) -> Result<bool> {
-        // Only their order counts here.
-        let (now, expires) = ("1000", "2000");
-        let answer = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .item("LockKey", AttributeValue::S(KEY.to_owned()))
-            .item("ClientId", AttributeValue::S(me.to_owned()))
-            .item("ExpireInUnixSeconds", AttributeValue::N("2".to_owned()))
-            .item("ExpireInUnixMs", AttributeValue::N(expires.to_owned()))
-            .condition_expression("attribute_not_exists(#lockKey) or :now > #expireInUnixMs")
-            .expression_attribute_names("#lockKey", "LockKey")
-            .expression_attribute_names("#expireInUnixMs", "ExpireInUnixMs")
-            .expression_attribute_values(":now", AttributeValue::N(now.to_owned()))
-            .send()
-            .await;
-        match answer {
-            Ok(_) => Ok(true),
-            Err(error)
-                if error
-                    .as_service_error()
-                    .is_some_and(|error| error.is_conditional_check_failed_exception()) =>
-            {
-                Ok(false)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn release(&self, me: &str) -> Result<()> {
-        self.client
-            .delete_item()
-            .table_name(&self.table)
-            .key("LockKey", AttributeValue::S(KEY.to_owned()))
-            .condition_expression("attribute_exists(#lockKey) and :clientId = #clientId")
-            .expression_attribute_names("#lockKey", "LockKey")
-            .expression_attribute_names("#clientId", "ClientId")
-            .expression_attribute_values(":clientId", AttributeValue::S(me.to_owned()))
-            .send()
-            .await?;
-        Ok(())
-    }
 }
 
 async fn node(report: &mut Report, proxy: &Counted, endpoint: &str) -> Result<()> {

@@ -58,7 +58,9 @@ impl Service {
     ///
     /// When it cannot be reached, or answers with what this proxy does not understand.
     pub async fn ask(&mut self, request: &Message) -> Result<Option<Message>> {
-        let mut stream = match self.stream.take() {
+        // A service ends connections that were idle; what is sent on one of those is lost.
+        let open = self.stream.take().filter(is_open);
+        let mut stream = match open {
             Some(stream) => stream,
             None => {
                 let stream = TcpStream::connect(self.address)
@@ -75,6 +77,12 @@ impl Service {
         }
         Ok(answer)
     }
+}
+
+/// Whether the other side has not closed it, as far as is known here.
+fn is_open(stream: &BufReader<TcpStream>) -> bool {
+    let read = stream.get_ref().try_read(&mut [0]);
+    read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
 /// A running proxy; it stops when this value is dropped.
@@ -199,12 +207,16 @@ mod tests {
                     if request.body == b"end" {
                         break;
                     }
+                    let last = request.body == b"last";
                     let answer = Message::answer(200, &[], request.body);
                     stream
                         .get_mut()
                         .write_all(&answer.bytes())
                         .await
                         .expect("open");
+                    if last {
+                        break;
+                    }
                 }
             }
         });
@@ -221,6 +233,16 @@ mod tests {
                 b"close" => Reply::Close,
                 b"reset" => Reply::Reset,
                 b"fail" => bail!("told to"),
+                b"pause" => {
+                    // The service's end of the connection comes on its own time; one round trip on
+                    // another connection is later.
+                    let mut other = Service {
+                        address: service.address,
+                        stream: None,
+                    };
+                    other.ask(&Message::answer(0, &[], vec![])).await?;
+                    Reply::Answer(Message::answer(200, &[], vec![]))
+                }
                 b"made up" => Reply::Answer(Message::answer(500, &[("X-A", "b")], vec![])),
                 _ => match service.ask(&request).await? {
                     Some(answer) => Reply::Answer(answer),
@@ -260,6 +282,9 @@ mod tests {
         // The service went away under a request: its client's connection ends, and that is no failure.
         assert_eq!(talk(&proxy, &["end"]).await.expect("closed"), "");
         proxy.check().expect("nothing failed");
+        // What the service has closed is not used again.
+        let got = talk(&proxy, &["last", "pause", "two", "close"]).await;
+        assert!(got.expect("closed").ends_with("two"));
         talk(&proxy, &["fail"]).await.expect("closed");
         let failure = proxy.check().expect_err("told to").to_string();
         assert!(failure.contains("told to"), "{failure}");

@@ -1,0 +1,201 @@
+//! The hidden mode `drive`: this program as a driver of its own locks and of those that need no
+//! other SDK: `leasehold-bench drive WHO WHERE TABLE SETTINGS`, then jobs on standard input, as
+//! [`work`] says. It is a process of its own, so that ours is started, measured and killed exactly
+//! as the peers are.
+
+mod work;
+
+use std::fs::{File, OpenOptions};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use leasehold::store::Store;
+use leasehold::store::dynamodb::DynamoDbStore;
+use leasehold::store::sqlite::SqliteStore;
+use leasehold::{CheckDelay, Lease, LockClient, Policy};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use self::work::{Inside, Locker, serve};
+use crate::dynamodb;
+use crate::floor::{Answers, Floor};
+use crate::fsharp::FSharp;
+use crate::stopwatch::pause;
+
+pub(crate) use self::work::monotonic_ns;
+
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    let [who, place, table, settings] = args else {
+        bail!("usage: leasehold-bench drive WHO WHERE TABLE SETTINGS");
+    };
+    let settings: Value = serde_json::from_str(settings).context("bad settings")?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(drive(who, place, table, &settings))
+}
+
+async fn drive(who: &str, place: &str, table: &str, settings: &Value) -> Result<()> {
+    match who {
+        "leasehold" => {
+            serve(settings, async || {
+                ours(DynamoDbStore::new(dynamodb::client(place), table), settings)
+            })
+            .await
+        }
+        "sqlite" => serve(settings, async || ours(SqliteStore::open(place)?, settings)).await,
+        "fsharp" => {
+            let expiry = millis(settings, "lease_ms").unwrap_or(Duration::from_secs(20));
+            let delay = millis(settings, "poll_ms").unwrap_or(Duration::from_millis(20));
+            serve(settings, async || {
+                Ok(FSharpLocker {
+                    requests: FSharp::new(dynamodb::client(place), table),
+                    expiry,
+                    delay,
+                })
+            })
+            .await
+        }
+        "raw" => {
+            serve(settings, async || {
+                Ok(Raw(Floor::new(place, table, "", Answers::Bare)))
+            })
+            .await
+        }
+        "fd-lock" => serve(settings, async || Ok(FdLock(place.into()))).await,
+        "flock" => serve(settings, async || Ok(Flock(place.into()))).await,
+        _ => bail!("nobody is called `{who}`"),
+    }
+}
+
+fn millis(settings: &Value, name: &str) -> Option<Duration> {
+    settings
+        .get(name)
+        .and_then(Value::as_u64)
+        .map(Duration::from_millis)
+}
+
+/// Ours, as a user of the library has it.
+struct Ours {
+    locks: LockClient,
+    kept: Mutex<Vec<Lease>>,
+}
+
+fn ours(store: impl Store, settings: &Value) -> Result<Ours> {
+    let mut policy = Policy::builder().wait_forever();
+    if let Some(lease) = millis(settings, "lease_ms") {
+        policy = policy.lease(lease);
+    }
+    if let (Some(first), Some(max)) = (
+        millis(settings, "poll_first_ms"),
+        millis(settings, "poll_max_ms"),
+    ) {
+        policy = policy.check_delay(CheckDelay::Backoff { first, max });
+    }
+    Ok(Ours {
+        locks: LockClient::builder(store).policy(policy.build()?).build(),
+        kept: Mutex::default(),
+    })
+}
+
+impl Locker for Ours {
+    async fn turn(&self, key: &str, inside: &Arc<Inside>) -> Result<()> {
+        let lease = self.locks.acquire(key).await?;
+        if inside.is_for_ever() {
+            inside.enter();
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.push(lease);
+            return Ok(());
+        }
+        inside.stay().await;
+        let outcome = lease.release().await?;
+        ensure!(outcome.is_released(), "not ours to release: {outcome}");
+        Ok(())
+    }
+}
+
+/// FSharp.DynamoDbLock: its two requests and its loop. The expiry is an instant that is fixed
+/// before the wait, as `LockSettings` has it.
+struct FSharpLocker {
+    requests: FSharp,
+    expiry: Duration,
+    delay: Duration,
+}
+
+impl Locker for FSharpLocker {
+    async fn turn(&self, key: &str, inside: &Arc<Inside>) -> Result<()> {
+        let me = FSharp::client_id();
+        let expires_ms = FSharp::now_ms() + i64::try_from(self.expiry.as_millis())?;
+        while !self.requests.acquire(key, &me, expires_ms).await? {
+            pause(self.delay).await;
+        }
+        inside.stay().await;
+        ensure!(
+            self.requests.release(key, &me).await?,
+            "the lock was not available to release"
+        );
+        Ok(())
+    }
+}
+
+/// Two raw requests. It cannot wait.
+struct Raw(Floor);
+
+impl Locker for Raw {
+    async fn turn(&self, key: &str, inside: &Arc<Inside>) -> Result<()> {
+        let floor = self.0.of(key);
+        let (me, token) = floor.acquire_anew().await?;
+        inside.stay().await;
+        floor.release(&me, token).await
+    }
+}
+
+/// The crate `fd-lock`: a file opened for each turn, so that tasks of one process exclude each
+/// other, too. It blocks its thread.
+struct FdLock(PathBuf);
+
+impl Locker for FdLock {
+    async fn turn(&self, _key: &str, inside: &Arc<Inside>) -> Result<()> {
+        let mut lock = fd_lock::RwLock::new(open(&self.0)?);
+        let guard = tokio::task::block_in_place(|| lock.write())?;
+        inside.stay().await;
+        drop(guard);
+        Ok(())
+    }
+}
+
+fn open(path: &PathBuf) -> Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .with_context(|| format!("cannot open {}", path.display()))
+}
+
+/// `flock FILE COMMAND`: the command says when it runs and ends with its input.
+struct Flock(PathBuf);
+
+impl Locker for Flock {
+    async fn turn(&self, _key: &str, inside: &Arc<Inside>) -> Result<()> {
+        let mut flock = tokio::process::Command::new("flock")
+            .arg(&self.0)
+            .arg("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot start flock: install util-linux")?;
+        let mut input = flock.stdin.take().context("no standard input")?;
+        let mut output = flock.stdout.take().context("no standard output")?;
+        input.write_all(b"x").await?;
+        output.read_exact(&mut [0]).await?;
+        inside.stay().await;
+        drop(input);
+        let status = flock.wait().await?;
+        ensure!(status.success(), "flock failed ({status})");
+        Ok(())
+    }
+}

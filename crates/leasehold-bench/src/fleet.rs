@@ -1,0 +1,74 @@
+//! Several drivers of one subject behind one counting proxy, and one job for all.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use futures_util::future::try_join_all;
+
+use crate::count::{Counted, Counts};
+use crate::drive::monotonic_ns;
+use crate::driver::{Driver, Job};
+use crate::lineup::{Lineup, Subject};
+use crate::turns::Turns;
+
+/// Between giving a job and its beginning: all drivers must have read it.
+const HEAD_START: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+pub(crate) struct Fleet {
+    pub(crate) proxy: Counted,
+    pub(crate) drivers: Vec<Driver>,
+}
+
+/// What a job has come to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) turns: Turns,
+    /// Whether all was done in time.
+    pub(crate) complete: bool,
+    pub(crate) counts: Counts,
+}
+
+impl Fleet {
+    /// Starts so many processes, with the service a round trip away.
+    pub(crate) async fn start(
+        lineup: &Lineup,
+        subject: &Subject,
+        round_trip: Duration,
+        processes: usize,
+    ) -> Result<Fleet> {
+        let proxy = Counted::at(&lineup.endpoint, round_trip).await?;
+        let starting = (0..processes).map(|_| async {
+            Driver::start(&subject.label(), lineup.command(subject, proxy.url())?).await
+        });
+        let drivers = try_join_all(starting).await?;
+        // What a client asks when it is made (does the table exist?) is not the scenario's.
+        proxy.take()?;
+        Ok(Fleet { proxy, drivers })
+    }
+
+    /// Gives all drivers the same job, to begin at the same time, and waits for it.
+    pub(crate) async fn run(&mut self, job: &Job, limit: Duration) -> Result<Outcome> {
+        let mut job = job.clone();
+        job.start_ns = monotonic_ns() + i64::try_from(HEAD_START.as_nanos())?;
+        for driver in &mut self.drivers {
+            driver.begin(&job).await?;
+        }
+        let limit = HEAD_START + limit;
+        let finishing = self.drivers.iter_mut().map(|driver| driver.finish(limit));
+        let complete = try_join_all(finishing).await?.into_iter().all(|done| done);
+        let mut turns = Vec::new();
+        for (process, driver) in self.drivers.iter().enumerate() {
+            turns.extend(driver.turns().map(|mut turn| {
+                turn.process = process;
+                turn
+            }));
+        }
+        let counts = self.proxy.take()?;
+        Ok(Outcome {
+            turns: Turns(turns),
+            complete,
+            counts,
+        })
+    }
+}

@@ -1,0 +1,69 @@
+//! The scenarios: everybody under the same load, on one service, at a distance.
+
+pub(crate) mod contend;
+pub(crate) mod hot;
+pub(crate) mod killed;
+pub(crate) mod local;
+pub(crate) mod many;
+pub(crate) mod price;
+pub(crate) mod uncontended;
+pub(crate) mod waiter;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::runtime::Runtime;
+
+use crate::fleet::Outcome;
+use crate::lineup::Lineup;
+use crate::place;
+
+/// How far away the service is.
+pub(crate) const ROUND_TRIPS: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_millis(5),
+    Duration::from_millis(20),
+];
+
+/// The distance within a Region.
+pub(crate) const REGION: Duration = Duration::from_millis(5);
+
+pub(crate) const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// Runs a scenario with everybody installed.
+pub(crate) fn with_lineup<F>(scenario: impl FnOnce(Lineup) -> F) -> Result<()>
+where
+    F: Future<Output = Result<Lineup>>,
+{
+    let runtime: Runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let lineup = scenario(Lineup::new(place::endpoint()?).await?).await?;
+        lineup.tidy().await
+    })
+}
+
+/// What is to be said of a run beyond its figures.
+pub(crate) fn remarks(outcome: &Outcome, wanted: usize, limit: Duration) -> String {
+    let mut remarks = Vec::new();
+    let granted = outcome.turns.granted();
+    if !outcome.complete {
+        remarks.push(format!(
+            "stopped after {:.0} s with {granted} of {wanted} granted",
+            limit.as_secs_f64()
+        ));
+    }
+    let (failures, first) = outcome.turns.failures();
+    if let Some(first) = first {
+        let first: String = first.chars().take(80).collect();
+        remarks.push(format!("{failures} failed: {first}"));
+    }
+    let overlaps = outcome.turns.overlaps();
+    if overlaps > 0 {
+        remarks.push(format!("{overlaps} overlapped: two holders at once"));
+    }
+    remarks.join("; ")
+}
