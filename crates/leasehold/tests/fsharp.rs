@@ -10,7 +10,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType,
+    ScalarAttributeType,
+};
 use leasehold::clock::{Clock, SystemClock};
 use leasehold::store::dynamodb::DynamoDbStore;
 use leasehold::{DropPolicy, ErrorKind, LockClient, Loss, Policy, ReleaseOutcome, TryAcquire};
@@ -90,13 +93,29 @@ impl FSharp {
     }
 }
 
+/// A table without TTL: the F# library rounds its TTL down and keeps nothing back, so DynamoDB Local,
+/// which deletes within a second, may delete its record up to a second before its own expiry. (The
+/// service itself takes minutes at least.)
 async fn table() -> (DynamoDbStore, FSharp) {
-    let store = support::dynamodb().await;
-    let fsharp = FSharp {
-        client: support::client(&support::endpoint()),
-        table: store.table().to_owned(),
-    };
-    (store, fsharp)
+    let client = support::client(&support::endpoint());
+    let store = DynamoDbStore::new(client.clone(), support::unique("fsharp"));
+    let key = AttributeDefinition::builder()
+        .attribute_name("LockKey")
+        .attribute_type(ScalarAttributeType::S);
+    let hash = KeySchemaElement::builder()
+        .attribute_name("LockKey")
+        .key_type(KeyType::Hash);
+    client
+        .create_table()
+        .table_name(store.table())
+        .billing_mode(BillingMode::PayPerRequest)
+        .attribute_definitions(key.build().expect("complete"))
+        .key_schema(hash.build().expect("complete"))
+        .send()
+        .await
+        .expect("create the table");
+    let table = store.table().to_owned();
+    (store, FSharp { client, table })
 }
 
 fn mixed() -> Policy {
