@@ -5,8 +5,9 @@
 //! take-over compares owner, token and count, where the count alone would do) have a mutant for
 //! each part all the same; those the contract suite has to see.
 //!
-//! Not in the list: what only matters once a clock breaks its bounds (a stamp that contradicts the
-//! interval replaces it). Nothing is promised then, so nothing can be seen to break.
+//! Not in the list, because nothing that is promised breaks: what only matters once a clock breaks its
+//! bounds (a stamp that contradicts the interval replaces it); what costs a request or a part of a
+//! lease (without ALL_OLD a refusal is read up on; an older renewal that moves the deadline back).
 
 mod client;
 mod contest;
