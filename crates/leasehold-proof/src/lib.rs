@@ -5,12 +5,15 @@
 //!
 //! - [`checker`]: exhaustive exploration of the protocol crate alone;
 //! - `sim` (feature `sim`): the whole client in simulated worlds;
-//! - `cancel` (feature `sim`): every public future dropped at every await.
+//! - `cancel` (feature `sim`): every public future dropped at every await;
+//! - `chaos` (feature `chaos`): real processes on real stores, killed, stopped and lied to.
 //!
 //! `leasehold-mutants` (`src/bin/mutants/`) breaks one rule after the other and asks these.
 
 #[cfg(feature = "sim")]
 pub mod cancel;
+#[cfg(feature = "chaos")]
+pub mod chaos;
 pub mod checker;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -64,7 +64,7 @@ impl FromStr for AttemptId {
 }
 
 /// What an attempt writes besides times and identity.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Wish {
     /// The key.
     pub key: Arc<str>,
@@ -79,7 +79,7 @@ pub struct Wish {
 }
 
 /// A grant that is ours, as far as the store's answer says.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Granted {
     /// The token.
     pub token: FencingToken,
@@ -101,7 +101,7 @@ pub enum Refusal {
 }
 
 /// A request of the attempt.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Request {
     sent: Sent,
     seed: ServiceTime,
@@ -109,7 +109,7 @@ pub struct Request {
 }
 
 /// One acquisition under way.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Attempt {
     id: AttemptId,
     wish: Wish,

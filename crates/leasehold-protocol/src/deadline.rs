@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::time::{ClockBounds, Elapsed, Reading, ServiceClock, ServiceTime};
 
 /// The lengths that one grant is made of.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Terms {
     /// L: how long a grant lives without renewal.
     pub lease: Duration,
@@ -67,7 +67,7 @@ fn millis(d: Duration) -> i64 {
 }
 
 /// One request that published an expiry.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Sent {
     /// Both clocks before anything else was done for the request.
     pub at: Reading,
@@ -76,7 +76,7 @@ pub struct Sent {
 }
 
 /// Until when the holder may believe in its grant.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Deadline {
     /// On the elapsed clock.
     pub at: Elapsed,

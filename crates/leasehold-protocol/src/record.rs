@@ -54,7 +54,7 @@ pub enum Value {
 }
 
 /// One lock record.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Record {
     /// The key it locks.
     pub key: String,
@@ -77,7 +77,7 @@ pub struct Record {
 }
 
 /// The attributes that only version 2 records have.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Native {
     /// The stored fencing token.
     pub token: u64,
@@ -97,7 +97,7 @@ pub enum State {
 }
 
 /// Exactly what a contender saw; a take-over is a compare-and-set on it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Seen {
     /// One of our records.
     Native {

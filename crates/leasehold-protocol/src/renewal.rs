@@ -35,7 +35,7 @@ pub enum RenewalRefused {
 }
 
 /// A grant of ours.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Kept {
     key: Arc<str>,
     attempt: AttemptId,
@@ -86,6 +86,11 @@ impl Kept {
     /// Until when we may believe in it.
     pub fn deadline(&self) -> Deadline {
         self.deadline
+    }
+
+    /// The latest expiry that was published for it.
+    pub fn expires_at(&self) -> ServiceTime {
+        self.last_expires_at
     }
 
     /// The lengths it is made of.

@@ -29,7 +29,7 @@ pub enum Verdict {
 }
 
 /// Which rules a contender uses.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Rules {
     /// Use rules 1, 3 and 4 only: trust no clock but the rate of the elapsed one.
     pub strict: bool,
@@ -40,7 +40,7 @@ pub struct Rules {
 }
 
 /// What one contender has seen of a key, for the observation rule.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Observation {
     first: Option<(Seen, Elapsed)>,
 }

@@ -78,7 +78,7 @@ fn millis_ceil(d: Duration) -> i64 {
 }
 
 /// Both clocks of a host at one moment, read before anything else is done (holder rule 1).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Reading {
     /// The elapsed clock.
     pub elapsed: Elapsed,
@@ -88,7 +88,7 @@ pub struct Reading {
 }
 
 /// What the arithmetic takes for granted about clocks. Everything else is proved from these two.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ClockBounds {
     /// `delta`: how far the service's own hosts may disagree about the time.
     pub disagreement: Duration,
@@ -123,7 +123,7 @@ fn scale(d: Duration, numerator: u64, denominator: u64) -> Duration {
 }
 
 /// What an answer of the store says about the service's clock.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Stamp {
     /// A `Date` header: whole seconds, floored, from any host of the service.
     WholeSeconds(i64),
@@ -132,7 +132,7 @@ pub enum Stamp {
 }
 
 /// The service's clock is at least `time` from elapsed `at` on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Low {
     time: ServiceTime,
     at: Elapsed,
@@ -141,14 +141,14 @@ struct Low {
 /// The service's clock was at most `time` when the clocks showed `at`. It ages by whichever clock
 /// has seen more time pass: a paused virtual machine shows up in its wall clock only, and an upper
 /// bound that has missed a pause is too low (holder rule 2).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct High {
     time: ServiceTime,
     at: Reading,
 }
 
 /// The best bounds of one half of the sample life.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Window {
     opened: Elapsed,
     low: Low,
@@ -156,7 +156,7 @@ struct Window {
 }
 
 /// The interval that contains the service's clock, as one client knows it.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ServiceClock {
     bounds: ClockBounds,
     current: Option<Window>,

@@ -14,7 +14,7 @@ use super::record::{Native, Record, Seen, State};
 use super::time::ServiceTime;
 
 /// What an acquisition writes.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Grant {
     /// The key.
     pub key: Arc<str>,
@@ -39,7 +39,7 @@ pub struct Grant {
 }
 
 /// One conditional write on one record.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Write {
     /// Take a key that has no record, or a released one.
     Acquire(Grant),

@@ -1,6 +1,7 @@
 //! One acquisition, from the first request to the guard.
 //!
-//! It endures: a caller who drops the future or whose wait is over leaves at once, while requests in
+//! Whoever waits stands in the line of its key first, and acquires only as its head. An acquisition
+//! endures: a caller who drops the future or whose wait is over leaves at once, while requests in
 //! flight go on in the background; whatever they turn out to have acquired is released as soon as
 //! it is known. Invariants: `acquire` gives a lease only if the record carried
 //! our id during the call and time is left (S5); every loop here has a bound in time, every
@@ -10,17 +11,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
 
+use crate::alarm::nap;
 use crate::error::{Effect, Error, ErrorKind};
 use crate::exchange::{Answer, Core, RETRY_FIRST, RETRY_MAX, no_answer_within};
-use crate::flight::Enduring;
+use crate::flight::{Enduring, Letter};
 use crate::held::Held;
 use crate::identity::LeaseId;
 use crate::keeper;
 use crate::key::Key;
-use crate::lease::Lease;
+use crate::lease::{Lease, Parcel};
+use crate::line::{Head, Looks, Start};
+use crate::meter::{Bill, Meter};
 use crate::policy::{CheckDelay, Policy};
 use crate::protocol::attempt::{Attempt, AttemptId, Granted, Refusal, Request, Wish};
 use crate::protocol::record::{Record, Seen};
@@ -29,6 +33,7 @@ use crate::protocol::takeover::Verdict;
 use crate::protocol::time::Elapsed;
 use crate::protocol::write::{Operation, Write};
 use crate::store::{Consistency, Outcome, StoreError, StoreErrorKind};
+use crate::waiting::{shut_down_while_waiting, stand_in_line, wait_expired};
 
 /// Requests of one acquisition that may be unanswered at the same time.
 const IN_FLIGHT: usize = 4;
@@ -60,6 +65,17 @@ pub(crate) enum Patience {
     Forever,
 }
 
+impl Patience {
+    /// When a call ends at the latest.
+    pub(crate) fn limit(self, policy: &Policy, started: Elapsed) -> Elapsed {
+        match self {
+            Patience::None => started.plus(policy.call_timeout()),
+            Patience::For(wait) => started.plus(wait),
+            Patience::Forever => Elapsed::NEVER,
+        }
+    }
+}
+
 /// The answer to an order that did not fail.
 #[derive(Debug)]
 pub(crate) enum Acquired {
@@ -72,12 +88,48 @@ pub(crate) async fn acquire(core: &Arc<Core>, order: Order) -> Result<Acquired, 
     if core.shut.is_cancelled() {
         return Err(shut_down(order.key.as_str()));
     }
-    let gone = CancellationToken::new();
-    let acquisition = Acquisition::new(core.clone(), order, gone.clone());
-    let acquisition = Enduring::new(core, acquisition.run());
-    // When this future is dropped, the acquisition goes on, and this tells it that its caller has left.
-    let _caller = gone.drop_guard();
-    acquisition.await
+    let started = core.clock.elapsed();
+    match order.patience {
+        Patience::None => UnderWay::begin(core, order, started, None).done().await,
+        _ => stand_in_line(core, order, started).await,
+    }
+}
+
+/// An acquisition under way. When this is dropped, the acquisition goes on in the background, and is told
+/// that its caller has left.
+pub(crate) struct UnderWay {
+    acquisition: Enduring<Result<Won, Error>>,
+    _caller: DropGuard,
+}
+
+/// What an acquisition gives its caller.
+#[derive(Debug)]
+enum Won {
+    Lease(Parcel),
+    Held(Held),
+}
+
+impl UnderWay {
+    pub(crate) fn begin(
+        core: &Arc<Core>,
+        order: Order,
+        started: Elapsed,
+        head: Option<Head>,
+    ) -> UnderWay {
+        let gone = CancellationToken::new();
+        let acquisition = Acquisition::new(core.clone(), order, started, head, gone.clone());
+        UnderWay {
+            acquisition: Enduring::new(core, acquisition.run()),
+            _caller: gone.drop_guard(),
+        }
+    }
+
+    pub(crate) async fn done(&mut self) -> Result<Acquired, Error> {
+        match (&mut self.acquisition).await? {
+            Won::Lease(parcel) => Ok(Acquired::Lease(parcel.open())),
+            Won::Held(held) => Ok(Acquired::Held(held)),
+        }
+    }
 }
 
 pub(crate) fn shut_down(key: &str) -> Error {
@@ -85,7 +137,7 @@ pub(crate) fn shut_down(key: &str) -> Error {
 }
 
 /// Why an acquisition stops before it has an answer.
-enum Stop {
+pub(crate) enum Stop {
     /// The bound of the call is reached.
     Deadline,
     /// Nobody waits for the answer any more, or the client is shutting down.
@@ -108,11 +160,16 @@ struct Acquisition {
     core: Arc<Core>,
     order: Order,
     attempt: Attempt,
+    /// The role in the line of the key, if the call waits in it.
+    head: Option<Head>,
+    /// What is done for this call, and whether it had to wait for a holder.
+    bill: Arc<Meter>,
+    waited: bool,
     gone: CancellationToken,
     started: Elapsed,
     limit: Elapsed,
-    inbox: mpsc::Receiver<(Request, Answer<Outcome>)>,
-    post: mpsc::Sender<(Request, Answer<Outcome>)>,
+    inbox: mpsc::Receiver<Letter<Request, Outcome>>,
+    post: mpsc::Sender<Letter<Request, Outcome>>,
     /// Requests without an answer.
     unanswered: usize,
     /// Whether some request may have landed without our knowing, or has, and is to be given back.
@@ -124,17 +181,19 @@ struct Acquisition {
     failures: u32,
     last_failure: Option<StoreError>,
     last_held: Option<Held>,
-    looks: u32,
 }
 
 impl Acquisition {
-    fn new(core: Arc<Core>, order: Order, gone: CancellationToken) -> Self {
-        let started = core.clock.elapsed();
-        let limit = match order.patience {
-            Patience::None => started.plus(order.policy.call_timeout()),
-            Patience::For(wait) => started.plus(wait),
-            Patience::Forever => Elapsed::NEVER,
-        };
+    fn new(
+        core: Arc<Core>,
+        order: Order,
+        started: Elapsed,
+        head: Option<Head>,
+        gone: CancellationToken,
+    ) -> Self {
+        let limit = order.patience.limit(&order.policy, started);
+        // A store that fails is put up with once, not once for everyone in line.
+        let failing_since = head.as_ref().and_then(Head::failing_since);
         let wish = Wish {
             key: order.key.shared(),
             holder: order.policy.label().unwrap_or_else(|| core.label.clone()),
@@ -156,6 +215,9 @@ impl Acquisition {
             core,
             order,
             attempt,
+            bill: Arc::default(),
+            waited: head.as_ref().is_some_and(Head::has_waited),
+            head,
             gone,
             started,
             limit,
@@ -165,31 +227,39 @@ impl Acquisition {
             uncertain: false,
             spoiled: None,
             sent: 0,
-            failing_since: None,
+            failing_since: failing_since.map(|since| since.max(started)),
             failures: 0,
             last_failure: None,
             last_held: None,
-            looks: 0,
         }
     }
 
-    async fn run(mut self) -> Result<Acquired, Error> {
+    async fn run(mut self) -> Result<Won, Error> {
         let answer = match self.drive().await {
-            Ok(acquired) => Ok(acquired),
+            Ok(won) => Ok(won),
             Err(End::Failed(error)) => Err(error),
             Err(End::Stop(Stop::Deadline)) => Err(self.deadline_error()),
-            Err(End::Stop(Stop::CallerGone)) => Err(Error::new(
-                ErrorKind::ShutDown,
-                "the client was shut down while this call waited",
-            )),
+            Err(End::Stop(Stop::CallerGone)) => Err(shut_down_while_waiting()),
         };
         self.core
             .remember(&self.order.key.shared(), self.attempt.observation());
+        let passed = self.core.clock.elapsed().since(self.started);
+        if self.waited {
+            self.core.meter.wait(passed, &self.bill());
+        }
         let answer = answer.map_err(|error| self.finish_error(error));
+        // The next in line goes on at once, with what is known now; what is left to settle here is
+        // this attempt's alone.
+        match self.head.take() {
+            // It was given a guard meanwhile, which may turn out to be worthless, or it has left.
+            Some(head) if self.gone.is_cancelled() => drop(head),
+            Some(head) => head.leave(),
+            None => {}
+        }
         let tasks = self.core.tasks.clone();
         match &answer {
-            Ok(Acquired::Lease(lease)) => {
-                let token = lease.token().stored();
+            Ok(Won::Lease(parcel)) => {
+                let token = parcel.token().stored();
                 if self.unanswered > 0 {
                     tasks.spawn(self.settle_beside(token));
                 }
@@ -202,16 +272,17 @@ impl Acquisition {
         answer
     }
 
-    async fn drive(&mut self) -> Result<Acquired, End> {
+    async fn drive(&mut self) -> Result<Won, End> {
         for _ in 0..WITHDRAWALS {
             let granted = match self.win().await? {
                 Ok(granted) => granted,
-                Err(held) => return Ok(Acquired::Held(held)),
+                Err(held) => return Ok(Won::Held(held)),
             };
             // From here on there is something to give back, unless a lease is handed over.
             self.uncertain = true;
             if !granted.impossible_seed {
-                return self.hand_over(granted).await.map(Acquired::Lease);
+                let lease = self.hand_over(granted).await?;
+                return Ok(Won::Lease(Parcel::new(lease)));
             }
             self.spoiled = Some(granted);
             self.withdraw().await?;
@@ -228,7 +299,11 @@ impl Acquisition {
     /// Sends requests until one is granted, or, without patience, until the key is seen held.
     async fn win(&mut self) -> Result<Result<Granted, Held>, End> {
         self.look_at_the_time().await?;
-        let mut take_over = None;
+        let mut take_over = match self.begin().await? {
+            Turn::Ours(granted) => return Ok(Ok(granted)),
+            Turn::Free => None,
+            Turn::TakeOver(seen) => Some(seen),
+        };
         let mut blind = 0;
         loop {
             let Some((request, answer)) = self.ask(take_over.clone()).await? else {
@@ -286,13 +361,30 @@ impl Acquisition {
                     if let (Patience::None, Some(held)) = (self.order.patience, &self.last_held) {
                         return Ok(Err(held.clone()));
                     }
-                    match self.wait_for_turn(ends).await? {
+                    let looks = Looks {
+                        ends,
+                        ..Looks::default()
+                    };
+                    match self.wait_for_turn(looks).await? {
                         Turn::Ours(granted) => return Ok(Ok(granted)),
                         Turn::Free => None,
                         Turn::TakeOver(seen) => Some(seen),
                     }
                 }
             };
+        }
+    }
+
+    /// Goes on where the line is: asks at once, later, or looks first.
+    async fn begin(&mut self) -> Result<Turn, End> {
+        match self.head.as_ref().map(Head::start) {
+            Some(Start::Look(looks)) => self.wait_for_turn(looks).await,
+            Some(Start::Ask { not_before }) => {
+                self.or_stop(self.core.clock.sleep_until(not_before))
+                    .await?;
+                Ok(Turn::Free)
+            }
+            None => Ok(Turn::Free),
         }
     }
 
@@ -304,10 +396,12 @@ impl Acquisition {
             .core
             .with_service(|service| service.latest(now).is_some());
         if !sampled && now.wall_ms < EARLIEST_WALL_MS {
+            let bill = self.bill();
             let look = self.core.read(
                 self.order.key.shared(),
                 Consistency::Eventual,
                 self.order.policy.request_timeout(),
+                &bill,
             );
             // Without an answer the seed is still checked, and withdrawn if it is impossible.
             self.or_stop(look).await?;
@@ -332,9 +426,9 @@ impl Acquisition {
             let (request, write) = self
                 .core
                 .with_service(|service| self.attempt.request(take_over, service, now));
-            let mut flight = self.core.launch(write, now);
+            let mut flight = self.core.launch(write, now, &self.bill());
             self.unanswered += 1;
-            self.sent += 1;
+            self.sends();
             limit = now.elapsed.plus(self.order.policy.request_timeout());
             let answered = tokio::select! {
                 biased;
@@ -359,9 +453,9 @@ impl Acquisition {
         let clock = self.core.clock.clone();
         let answer = tokio::select! {
             biased;
-            answer = self.inbox.recv() => answer,
+            letter = self.inbox.recv() => letter.map(|letter| *letter),
             () = clock.sleep_until(limit) => None,
-            stop = stopped(&self.core, &self.gone, self.limit) => return Err(stop),
+            stop = stopped(&self.core, Some(&self.gone), self.limit) => return Err(stop),
         };
         if answer.is_some() {
             self.unanswered -= 1;
@@ -375,7 +469,11 @@ impl Acquisition {
             && record.owner.is_some()
             && !self.attempt.id().owns(record)
         {
-            self.last_held = Some(Held::of(record));
+            let held = Held::of(record);
+            if let Some(head) = &self.head {
+                head.saw(&held);
+            }
+            self.last_held = Some(held);
         }
         let attempt = &mut self.attempt;
         self.core
@@ -383,32 +481,44 @@ impl Acquisition {
     }
 
     /// Polls with reads until the key may be taken.
-    async fn wait_for_turn(&mut self, mut ends: Option<Elapsed>) -> Result<Turn, End> {
-        let mut round = 0;
+    async fn wait_for_turn(&mut self, mut looks: Looks) -> Result<Turn, End> {
+        self.waited = true;
         loop {
-            let delay = match self.order.policy.check_delay(&self.core.hints) {
-                CheckDelay::Fixed(delay) => delay,
-                CheckDelay::Backoff { first, max } => {
-                    // Never at once: a small part of the bound is certain.
-                    first.min(max) / 8 + self.core.backoff(round, first, max)
-                }
-            };
-            round += 1;
-            let now = self.core.clock.elapsed();
-            let mut until = now.plus(delay);
-            if let Some(ends) = ends
-                && ends > now
-            {
-                until = until.min(ends);
+            let until = looks.at.unwrap_or_else(|| self.next_look(&looks));
+            looks.at = Some(until);
+            if let Some(head) = &self.head {
+                head.plan(Start::Look(looks));
             }
             self.or_stop(self.core.clock.sleep_until(until)).await?;
-            self.looks += 1;
+            if let Some(head) = self.head.as_ref().filter(|head| head.is_held_here()) {
+                // Its keeper tells what comes of it: a look would say nothing new.
+                self.or_stop(head.holder_gone()).await?;
+                match head.start() {
+                    Start::Look(later) => looks = later,
+                    Start::Ask { not_before } => {
+                        self.or_stop(self.core.clock.sleep_until(not_before))
+                            .await?;
+                        return Ok(Turn::Free);
+                    }
+                }
+                continue;
+            }
+            looks.round += 1;
+            looks.at = None;
+            let place = self.core.budget.take(self.core.clock.elapsed());
+            self.or_stop(self.core.clock.sleep_until(place)).await?;
+            self.sends();
+            let bill = self.bill();
             let look = self.core.read(
                 self.order.key.shared(),
                 Consistency::Eventual,
                 self.order.policy.request_timeout(),
+                &bill,
             );
             let answer = self.or_stop(look).await?;
+            let throttled =
+                matches!(&answer.result, Err(error) if error.kind == StoreErrorKind::Throttled);
+            self.core.budget.looked(throttled);
             let record = match answer.result {
                 Ok(record) => record,
                 Err(error) if error.kind.is_retryable() => {
@@ -422,8 +532,40 @@ impl Acquisition {
                 Refusal::Ours(granted) => return Ok(Turn::Ours(granted)),
                 Refusal::Others(Verdict::Free) => return Ok(Turn::Free),
                 Refusal::Others(Verdict::TakeOver(seen)) => return Ok(Turn::TakeOver(seen)),
-                Refusal::Others(Verdict::Wait { ends: later }) => ends = later,
+                Refusal::Others(Verdict::Wait { ends }) => looks.ends = ends,
             }
+            if let Some(token) = record.as_ref().and_then(Record::token) {
+                looks.saw(token);
+            }
+        }
+    }
+
+    /// When to look again: after a random delay, or when the grant that was seen can end.
+    fn next_look(&self, looks: &Looks) -> Elapsed {
+        let delay = match self.order.policy.check_delay(&self.core.hints) {
+            CheckDelay::Fixed(delay) => delay,
+            CheckDelay::Backoff { first, max } => {
+                // Never at once: a small part of the bound is certain.
+                first.min(max) / 8 + self.core.backoff(looks.round, first, max)
+            }
+        };
+        let delay = self.core.budget.stretch(delay);
+        let now = self.core.clock.elapsed();
+        let until = now.plus(delay);
+        match looks.ends {
+            Some(ends) if ends > now => until.min(ends),
+            _ => until,
+        }
+    }
+
+    fn bill(&self) -> Bill {
+        Some(self.bill.clone())
+    }
+
+    fn sends(&mut self) {
+        self.sent += 1;
+        if let Some(head) = &self.head {
+            head.sends();
         }
     }
 
@@ -440,7 +582,8 @@ impl Acquisition {
                 self.order.policy.is_bound_to_process(),
                 self.order.policy.request_timeout(),
             );
-            let renewal = keeper::renew_once(&self.core, &mut kept, bound, timeout);
+            let bill = self.bill();
+            let renewal = keeper::renew_once(&self.core, &mut kept, bound, timeout, &bill);
             if let Err(ended) = self.or_stop(renewal).await? {
                 debug!(%key, ?ended, "the grant is over already");
             }
@@ -460,7 +603,27 @@ impl Acquisition {
                 .with_hint("set a longer `lease`, or look at the latency to the store"),
             ));
         }
-        Ok(keeper::keep(&self.core, &self.order.policy, id, kept))
+        let line = match &self.head {
+            Some(head) => head.line().clone(),
+            None => self.core.lines.of(&key.shared()),
+        };
+        let terms = keeper::Terms {
+            policy: self.order.policy.clone(),
+            data: self.order.data.clone(),
+            bill: self.bill.clone(),
+        };
+        self.core.meter.grant(&self.bill());
+        let cost = self.bill.usage();
+        debug!(
+            %key,
+            token = %id.token(),
+            waited = ?self.core.clock.elapsed().since(self.started),
+            requests = cost.requests,
+            write_units = cost.write_units,
+            read_units = cost.read_units,
+            "acquired"
+        );
+        Ok(keeper::keep(&self.core, &line, terms, id, kept))
     }
 
     /// Deletes the record that we created with an impossible token, before anyone sees it.
@@ -483,9 +646,10 @@ impl Acquisition {
             |granted| self.attempt.withdraw(granted),
         );
         let timeout = self.order.policy.request_timeout();
+        let bill = self.bill();
         async move {
             let now = core.clock.reading();
-            core.write_detached(write, now, timeout).await
+            core.write_detached(write, now, timeout, &bill).await
         }
     }
 
@@ -496,7 +660,13 @@ impl Acquisition {
         self.failures += 1;
         let now = self.core.clock.elapsed();
         let since = *self.failing_since.get_or_insert(now);
+        if let Some(head) = &self.head {
+            head.trouble(Some((since, &error)));
+        }
         if now.since(since) >= self.order.policy.call_timeout() {
+            if let Some(head) = &self.head {
+                head.give_up(now, since, &error);
+            }
             return Err(self.fatal(Operation::Acquire, error));
         }
         self.last_failure = Some(error);
@@ -507,6 +677,9 @@ impl Acquisition {
     }
 
     fn calm_down(&mut self) {
+        if let Some(head) = self.head.as_ref().filter(|_| self.failing_since.is_some()) {
+            head.trouble(None);
+        }
         self.failing_since = None;
         self.failures = 0;
         self.last_failure = None;
@@ -516,7 +689,7 @@ impl Acquisition {
         tokio::select! {
             biased;
             done = work => Ok(done),
-            stop = stopped(&self.core, &self.gone, self.limit) => Err(stop),
+            stop = stopped(&self.core, Some(&self.gone), self.limit) => Err(stop),
         }
     }
 
@@ -540,25 +713,7 @@ impl Acquisition {
         if let Some(error) = self.last_failure.take() {
             return error.into_error(Operation::Acquire, Some(self.order.key.as_str()));
         }
-        match &self.last_held {
-            Some(held) => Error::new(
-                ErrorKind::WaitExpired,
-                format!(
-                    "gave up after {waited:.1?}: {held} ({})",
-                    self.core.store.describe()
-                ),
-            )
-            .with_hint("wait longer, or look at what the holder is doing"),
-            None => Error::new(
-                ErrorKind::Unreachable,
-                format!(
-                    "cannot acquire `{}`: {} did not answer within {waited:.1?}",
-                    self.order.key,
-                    self.core.store.describe()
-                ),
-            )
-            .with_hint("check the endpoint and the network, or allow for a longer wait"),
-        }
+        wait_expired(&self.core, &self.order.key, waited, self.last_held.as_ref())
     }
 
     fn finish_error(&self, error: Error) -> Error {
@@ -568,11 +723,13 @@ impl Acquisition {
             error.effect()
         };
         let passed = self.core.clock.elapsed().since(self.started);
+        let sent = self.head.as_ref().map_or(self.sent, Head::requests);
         error
             .with_key(self.order.key.as_str())
             .with_effect(effect)
             .with_held(self.last_held.clone())
-            .with_effort(self.sent + self.looks, passed)
+            .with_effort(sent, passed)
+            .with_cost(self.bill.usage())
     }
 
     /// Takes back what may have been acquired after all, in the background: at once what is known,
@@ -639,7 +796,7 @@ impl Acquisition {
         let clock = self.core.clock.clone();
         let answer = tokio::select! {
             biased;
-            answer = self.inbox.recv() => answer,
+            letter = self.inbox.recv() => letter.map(|letter| *letter),
             () = clock.sleep_until(limit) => None,
         }?;
         self.unanswered -= 1;
@@ -676,7 +833,8 @@ impl Acquisition {
         loop {
             let now = self.core.clock.reading();
             let timeout = self.order.policy.request_timeout();
-            let answer = self.core.write_detached(write(), now, timeout).await;
+            let bill = self.bill();
+            let answer = self.core.write_detached(write(), now, timeout, &bill).await;
             match answer.result {
                 Ok(outcome) => return Some(outcome),
                 Err(error) if !error.kind.is_retryable() => {
@@ -707,16 +865,28 @@ enum Turn {
 }
 
 /// Returns when an acquisition must stop.
-async fn stopped(core: &Core, gone: &CancellationToken, limit: Elapsed) -> Stop {
+pub(crate) async fn stopped(
+    core: &Arc<Core>,
+    gone: Option<&CancellationToken>,
+    limit: Elapsed,
+) -> Stop {
     let deadline = async {
         if limit == Elapsed::NEVER {
             std::future::pending::<()>().await;
         }
-        core.clock.sleep_until(limit).await;
+        while core.clock.elapsed() < limit {
+            nap(core, limit).await;
+        }
+    };
+    let left = async {
+        match gone {
+            Some(gone) => gone.cancelled().await,
+            None => std::future::pending().await,
+        }
     };
     tokio::select! {
         biased;
-        () = gone.cancelled() => Stop::CallerGone,
+        () = left => Stop::CallerGone,
         () = core.shut.cancelled() => Stop::CallerGone,
         () = deadline => Stop::Deadline,
     }

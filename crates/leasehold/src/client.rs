@@ -8,15 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::acquire::{Acquired, Order, Patience, acquire, shut_down};
+use crate::budget::{Budget, LOOKS_PER_SECOND};
 use crate::clock::{Clock, OsRandom, Random, SystemClock};
 use crate::error::{Effect, Error, ErrorKind};
 use crate::exchange::{Core, RETRY_FIRST, RETRY_MAX};
 use crate::held::Held;
 use crate::identity::LeaseId;
-use crate::keeper::{self, NotRenewed};
+use crate::keeper::{self, LettingGo, NotRenewed};
 use crate::key::Key;
 use crate::lease::{Lease, ReleaseOutcome};
-use crate::meter::Usage;
+use crate::meter::{Bill, Usage};
 use crate::observe::{Lister, LockStatus};
 use crate::policy::{CheckDelay, DropPolicy, Policy};
 use crate::protocol::record::Record;
@@ -40,6 +41,7 @@ pub struct LockClientBuilder {
     policy: Policy,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    looks_per_second: u32,
 }
 
 impl LockClientBuilder {
@@ -64,10 +66,27 @@ impl LockClientBuilder {
         self
     }
 
+    /// How many looks a second all waits of this client may send together, after a burst of a second's
+    /// worth. Default 100, which costs at most $0.55 a day on DynamoDB. Only waits for keys that another
+    /// process holds look, one for each key, however many tasks wait for it. Too small: keys stay free
+    /// between two looks; too large: a process that waits for thousands of keys uses up the table's
+    /// capacity. At least 1.
+    #[must_use]
+    pub fn looks_per_second(mut self, looks: u32) -> Self {
+        self.looks_per_second = looks;
+        self
+    }
+
     /// The client.
     pub fn build(self) -> LockClient {
         LockClient {
-            core: Arc::new(Core::new(self.store, self.clock, self.random, self.policy)),
+            core: Arc::new(Core::new(
+                self.store,
+                self.clock,
+                self.random,
+                self.policy,
+                Budget::new(self.looks_per_second),
+            )),
         }
     }
 }
@@ -113,6 +132,7 @@ impl LockClient {
             policy: Policy::default(),
             clock: Arc::new(SystemClock),
             random: Arc::new(OsRandom),
+            looks_per_second: LOOKS_PER_SECOND,
         }
     }
 
@@ -255,9 +275,18 @@ impl LockClient {
             None,
             policy.terms(&self.core.hints),
         );
+        if !self.core.lines.pin(id) {
+            // Its guard was released, and the grant goes on under another.
+            return Ok(ReleaseOutcome::AlreadyReleased);
+        }
         let outcome = {
             let started = self.core.clock.elapsed();
-            keeper::release(&self.core, policy, id, &kept, false, started).await?
+            let how = LettingGo {
+                held: false,
+                started,
+                bill: Bill::default(),
+            };
+            keeper::release(&self.core, policy, id, &kept, how, || {}).await?
         };
         Ok(match outcome {
             // Whether it was late is not known here: nobody kept a deadline.
@@ -278,6 +307,9 @@ impl LockClient {
     /// When this future is dropped, the grant may have been renewed once.
     pub async fn adopt(&self, id: &LeaseId) -> Result<Lease, Error> {
         self.check_open(id.key())?;
+        if !self.core.lines.pin(id) {
+            return Err(keeper::lost_error(id, "it was released, and handed on"));
+        }
         let record = self
             .read(id.key(), Consistency::Strong)
             .await?
@@ -294,13 +326,22 @@ impl LockClient {
         );
         let limit = self.core.clock.elapsed().plus(policy.call_timeout());
         let bound = policy.is_bound_to_process();
+        let bill = Arc::default();
+        let on_it = Some(Arc::clone(&bill));
         let mut tries = 0;
         loop {
             let now = self.core.clock.elapsed();
             let timeout = policy.request_timeout().min(limit.since(now));
-            let failure = match keeper::renew_once(&self.core, &mut kept, bound, timeout).await {
+            let renewal = keeper::renew_once(&self.core, &mut kept, bound, timeout, &on_it);
+            let failure = match renewal.await {
                 Ok(()) if !kept.remaining(self.core.clock.reading()).is_zero() => {
-                    return Ok(keeper::keep(&self.core, &policy, id.clone(), kept));
+                    let terms = keeper::Terms {
+                        policy,
+                        data: None,
+                        bill,
+                    };
+                    let line = self.core.lines.of(&id.key().shared());
+                    return Ok(keeper::keep(&self.core, &line, terms, id.clone(), kept));
                 }
                 // Acknowledged, but by a clock that was far behind: once more, with a right one.
                 Ok(()) => None,
@@ -475,6 +516,11 @@ impl LockRequest<'_> {
         self.set(|policy| policy.manual_renewal(manual))
     }
 
+    /// As [`PolicyBuilder::hand_off`](crate::PolicyBuilder::hand_off).
+    pub fn hand_off(self, hand_off: bool) -> Self {
+        self.set(|policy| policy.hand_off(hand_off))
+    }
+
     /// As [`PolicyBuilder::drop_policy`](crate::PolicyBuilder::drop_policy).
     pub fn drop_policy(self, drop_policy: DropPolicy) -> Self {
         self.set(|policy| policy.drop_policy(drop_policy))
@@ -558,8 +604,7 @@ impl LockRequest<'_> {
     async fn order(self, patience: impl FnOnce(&Policy) -> Patience) -> Result<Acquired, Error> {
         let policy = self
             .policy
-            .to_builder()
-            .build()
+            .checked()
             .map_err(|error| error.with_key(self.key.as_str()))?;
         let order = Order {
             patience: patience(&policy),

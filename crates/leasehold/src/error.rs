@@ -9,6 +9,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::held::Held;
+use crate::meter::Usage;
 use crate::protocol::write::Operation;
 
 /// What the caller must do about an [`Error`].
@@ -71,6 +72,7 @@ struct Inner {
     request_id: Option<String>,
     attempts: u32,
     elapsed: Duration,
+    cost: Usage,
     held: Option<Held>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -88,6 +90,7 @@ impl Error {
             request_id: None,
             attempts: 0,
             elapsed: Duration::ZERO,
+            cost: Usage::default(),
             held: None,
             source: None,
         }))
@@ -123,6 +126,11 @@ impl Error {
     pub(crate) fn with_effort(mut self, attempts: u32, elapsed: Duration) -> Self {
         self.0.attempts = attempts;
         self.0.elapsed = elapsed;
+        self
+    }
+
+    pub(crate) fn with_cost(mut self, cost: Usage) -> Self {
+        self.0.cost = cost;
         self
     }
 
@@ -185,7 +193,8 @@ impl Error {
         self.0.request_id.as_deref()
     }
 
-    /// How many requests the call had sent.
+    /// How many requests were sent for the call, by itself or by those of its client that stood before
+    /// it in line.
     pub fn attempts(&self) -> u32 {
         self.0.attempts
     }
@@ -193,6 +202,12 @@ impl Error {
     /// How long the call took, on the elapsed clock.
     pub fn elapsed(&self) -> Duration {
         self.0.elapsed
+    }
+
+    /// What the call has cost: the requests that it sent itself. While others of its client stood
+    /// before it in line, they looked for it, too.
+    pub fn cost(&self) -> Usage {
+        self.0.cost
     }
 
     /// The last holder seen, where the key was held by another.

@@ -11,15 +11,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use crate::alarm::Alarm;
+use crate::budget::Budget;
 use crate::clock::{Clock, Random};
 use crate::error::Effect;
-use crate::flight::Flight;
-use crate::meter::Meter;
+use crate::flight::{Flight, Letter};
+use crate::line::Lines;
+use crate::meter::{Bill, Meter};
 use crate::policy::Policy;
 use crate::protocol::record::Record;
 use crate::protocol::takeover::Observation;
@@ -35,6 +38,9 @@ const WORTH_A_WARNING_MS: u64 = 1_000;
 /// Back-off between the tries of a call.
 pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(50);
 pub(crate) const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// Renewals of one client in flight at the same time, as far as they are young.
+const RENEWALS: usize = 128;
 
 /// How many held keys are remembered between calls.
 const REMEMBERED_KEYS: usize = 1_024;
@@ -83,6 +89,11 @@ pub(crate) struct Core {
     pub(crate) tasks: TaskTracker,
     pub(crate) shut: CancellationToken,
     pub(crate) meter: Meter,
+    pub(crate) lines: Arc<Lines>,
+    pub(crate) budget: Budget,
+    pub(crate) alarm: Alarm,
+    /// Places for renewals in flight; see the keeper.
+    pub(crate) renewals: Arc<Semaphore>,
     service: Mutex<ServiceClock>,
     observations: Mutex<Observations>,
     warned_clock: AtomicBool,
@@ -103,6 +114,7 @@ impl Core {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         policy: Policy,
+        budget: Budget,
     ) -> Self {
         Core {
             hints: store.hints(),
@@ -116,6 +128,10 @@ impl Core {
             tasks: TaskTracker::new(),
             shut: CancellationToken::new(),
             meter: Meter::default(),
+            lines: Arc::default(),
+            budget,
+            alarm: Alarm::default(),
+            renewals: Arc::new(Semaphore::new(RENEWALS)),
             warned_clock: AtomicBool::new(false),
             warned_stamp: AtomicBool::new(false),
         }
@@ -143,10 +159,15 @@ impl Core {
     }
 
     /// Sends a write. `sent` was read before it was made.
-    pub(crate) fn launch(self: &Arc<Self>, write: Write, sent: Reading) -> Flight<Outcome> {
-        let core = self.clone();
+    pub(crate) fn launch(
+        self: &Arc<Self>,
+        write: Write,
+        sent: Reading,
+        bill: &Bill,
+    ) -> Flight<Outcome> {
+        let (core, bill) = (self.clone(), bill.clone());
         Flight::new(self, Effect::Unknown, async move {
-            core.write(write, sent).await
+            core.write(write, sent, &bill).await
         })
     }
 
@@ -156,9 +177,10 @@ impl Core {
         write: Write,
         sent: Reading,
         tag: Tag,
-        inbox: &mpsc::Sender<(Tag, Answer<Outcome>)>,
+        inbox: &mpsc::Sender<Letter<Tag, Outcome>>,
+        bill: &Bill,
     ) {
-        self.launch(write, sent).post(tag, inbox);
+        self.launch(write, sent, bill).post(tag, inbox);
     }
 
     pub(crate) fn no_answer<T>(&self, effect: Effect, why: &str) -> Answer<T> {
@@ -179,8 +201,9 @@ impl Core {
         write: Write,
         sent: Reading,
         timeout: Duration,
+        bill: &Bill,
     ) -> Answer<Outcome> {
-        let flight = self.launch(write, sent);
+        let flight = self.launch(write, sent, bill);
         self.within(flight, sent, timeout, Effect::Unknown).await
     }
 
@@ -191,7 +214,8 @@ impl Core {
         consistency: Consistency,
     ) -> Result<Option<Record>, StoreError> {
         let longest = self.policy.request_timeout();
-        self.retrying(|left| self.read(key.clone(), consistency, longest.min(left)))
+        let bill = Bill::default();
+        self.retrying(|left| self.read(key.clone(), consistency, longest.min(left), &bill))
             .await
     }
 
@@ -204,10 +228,11 @@ impl Core {
         self.retrying(|left| {
             let (core, after) = (self.clone(), after.clone());
             let sent = self.clock.reading();
-            self.meter.request(Operation::List);
+            let bill = Bill::default();
+            self.meter.request(Operation::List, &bill);
             let flight = Flight::new(self, Effect::NotApplied, async move {
                 let result = core.store.list(after).await;
-                core.answer(result, sent)
+                core.answer(result, sent, &bill)
             });
             self.within(flight, sent, left, Effect::NotApplied)
         })
@@ -257,19 +282,20 @@ impl Core {
     }
 
     /// Sends a write and waits for its answer.
-    async fn write(self: &Arc<Self>, write: Write, sent: Reading) -> Answer<Outcome> {
+    async fn write(self: &Arc<Self>, write: Write, sent: Reading, bill: &Bill) -> Answer<Outcome> {
         let operation = write.operation();
-        self.meter.request(operation);
+        self.meter.request(operation, bill);
         let result = self.store.write(write).await;
         if matches!(&result, Ok(reply) if matches!(reply.value, Outcome::Refused(_)) && reply.units.write == 0.0)
         {
             // Refused conditions cost a unit that DynamoDB does not report.
-            self.meter.units(Units {
+            let refused = Units {
                 write: 1.0,
                 read: 0.0,
-            });
+            };
+            self.meter.units(refused, bill);
         }
-        self.answer(result, sent)
+        self.answer(result, sent, bill)
     }
 
     /// Reads a record and waits for it, at most for `timeout`.
@@ -278,13 +304,14 @@ impl Core {
         key: Arc<str>,
         consistency: Consistency,
         timeout: Duration,
+        bill: &Bill,
     ) -> Answer<Option<Record>> {
-        let core = self.clone();
+        let (core, bill) = (self.clone(), bill.clone());
         let sent = self.clock.reading();
-        self.meter.request(Operation::Read);
+        self.meter.request(Operation::Read, &bill);
         let flight = Flight::new(self, Effect::NotApplied, async move {
             let result = core.store.read(&key, consistency).await;
-            core.answer(result, sent)
+            core.answer(result, sent, &bill)
         });
         self.within(flight, sent, timeout, Effect::NotApplied).await
     }
@@ -294,11 +321,12 @@ impl Core {
         &self,
         result: Result<Reply<T>, StoreError>,
         sent: Reading,
+        bill: &Bill,
     ) -> Answer<T> {
         let received = self.clock.reading();
         let stamp = match &result {
             Ok(reply) => {
-                self.meter.units(reply.units);
+                self.meter.units(reply.units, bill);
                 reply.stamp
             }
             Err(error) => error.stamp,

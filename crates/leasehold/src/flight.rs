@@ -19,6 +19,9 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use crate::error::Effect;
 use crate::exchange::{Answer, Core};
 
+/// What arrives in an inbox. Boxed: a channel keeps room for 32 at once.
+pub(crate) type Letter<Tag, T> = Box<(Tag, Answer<T>)>;
+
 const NO_ANSWER: &str = "the request ended without an answer";
 
 /// A future that is never cancelled: polled by its owner, and in a task of its own when that drops
@@ -104,14 +107,10 @@ impl<T: Send + 'static> Flight<T> {
     ///
     /// The inbox has room for every request that its owner may have in flight, so posting to it never
     /// waits; when the owner has gone, nobody needs the answer.
-    pub(crate) fn post<Tag: Send + 'static>(
-        self,
-        tag: Tag,
-        inbox: &mpsc::Sender<(Tag, Answer<T>)>,
-    ) {
+    pub(crate) fn post<Tag: Send + 'static>(self, tag: Tag, inbox: &mpsc::Sender<Letter<Tag, T>>) {
         let inbox = inbox.clone();
         self.0
-            .detach(move |answer| drop(inbox.try_send((tag, answer))));
+            .detach(move |answer| drop(inbox.try_send(Box::new((tag, answer)))));
     }
 }
 

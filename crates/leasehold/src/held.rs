@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::identity::LeaseId;
 use crate::protocol::record::Record;
 use crate::protocol::time::ServiceTime;
 use crate::protocol::token::FencingToken;
@@ -32,6 +33,26 @@ impl Held {
             token: record.token().map(|t| FencingToken::new(t, 0, false)),
             lease: record.native.map(|n| n.lease),
             data: record.data.clone(),
+        }
+    }
+
+    /// A grant of this very client.
+    pub(crate) fn here(
+        id: &LeaseId,
+        holder: &str,
+        since: ServiceTime,
+        until: ServiceTime,
+        lease: Duration,
+        data: Option<&[u8]>,
+    ) -> Held {
+        Held {
+            key: id.key().to_string(),
+            holder: Some(holder.to_owned()),
+            since: Some(since),
+            until,
+            token: Some(id.token()),
+            lease: Some(lease),
+            data: data.map(<[u8]>::to_vec),
         }
     }
 

@@ -4,7 +4,10 @@
 //! to another process, and turned into a guard again there. Whoever has it can end the grant.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::error::{Error, ErrorKind};
 use crate::key::Key;
@@ -15,11 +18,44 @@ use crate::protocol::token::FencingToken;
 ///
 /// As text (`Display`, `FromStr`): `1:ATTEMPT:STORED:PASS:KEY`, with `b` after the token's pass
 /// where it is best effort only.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Debug)]
 pub struct LeaseId {
     key: Key,
     attempt: AttemptId,
     token: FencingToken,
+    /// What became of the guard, shared by all clones. Not part of the identity.
+    mark: Arc<Mark>,
+}
+
+/// One of: none, pinned, handed on. It changes once, so that a hand-off and whatever reaches for the
+/// record by the guard's identity exclude each other.
+#[derive(Debug, Default)]
+struct Mark(AtomicU8);
+
+const PINNED: u8 = 1;
+const HANDED_ON: u8 = 2;
+
+impl Mark {
+    fn set(&self, mark: u8) -> bool {
+        let changed = self
+            .0
+            .compare_exchange(0, mark, Ordering::AcqRel, Ordering::Acquire);
+        changed.is_ok() || changed == Err(mark)
+    }
+}
+
+impl PartialEq for LeaseId {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.key, self.attempt, self.token) == (&other.key, other.attempt, other.token)
+    }
+}
+
+impl Eq for LeaseId {}
+
+impl Hash for LeaseId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.key, self.attempt, self.token).hash(state);
+    }
 }
 
 impl LeaseId {
@@ -28,7 +64,31 @@ impl LeaseId {
             key,
             attempt,
             token,
+            mark: Arc::default(),
         }
+    }
+
+    /// The next guard of the same grant: the token's pass goes up by one.
+    pub(crate) fn next_pass(&self) -> LeaseId {
+        let token = self.token;
+        let token = FencingToken::new(token.stored(), token.pass() + 1, token.is_best_effort());
+        LeaseId::new(self.key.clone(), self.attempt, token)
+    }
+
+    /// Somebody reaches for the record by this identity (a condition check, a release): from now on
+    /// the grant is not handed on. False where it has been.
+    pub(crate) fn pin(&self) -> bool {
+        self.mark.set(PINNED)
+    }
+
+    /// The grant goes on under another guard. False where it is pinned.
+    pub(crate) fn mark_handed_on(&self) -> bool {
+        self.mark.set(HANDED_ON)
+    }
+
+    /// Whether `other` is a guard of the same grant.
+    pub(crate) fn same_grant(&self, other: &LeaseId) -> bool {
+        self.attempt == other.attempt && self.token.stored() == other.token.stored()
     }
 
     /// The key.
@@ -95,6 +155,27 @@ fn parse(s: &str) -> Option<Result<LeaseId, Error>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pin_and_a_hand_off_exclude_each_other() {
+        let id = || {
+            let token = FencingToken::new(7, 0, false);
+            LeaseId::new(
+                Key::new("k").expect("valid"),
+                AttemptId::from_random([9; 16]),
+                token,
+            )
+        };
+        let (fenced, passed) = (id(), id());
+        assert!(fenced.clone().pin());
+        assert!(!fenced.mark_handed_on() && fenced.pin());
+        assert!(passed.clone().mark_handed_on());
+        assert!(!passed.pin());
+        let next = passed.next_pass();
+        assert!(next.pin() && next.same_grant(&passed));
+        assert!(next.token() > passed.token());
+        assert_eq!(fenced, passed);
+    }
 
     #[test]
     fn text_and_back() {

@@ -14,6 +14,7 @@ use crate::held::Held;
 use crate::identity::LeaseId;
 use crate::keeper::{Asked, Finish, Watched, lost_error};
 use crate::key::Key;
+use crate::meter::{Bill, Usage};
 use crate::policy::DropPolicy;
 use crate::protocol::token::FencingToken;
 
@@ -77,6 +78,16 @@ impl Lease {
         !self.remaining().is_zero()
     }
 
+    /// What this lease has cost so far: its acquisition and its renewals. One that was handed on
+    /// inside the process begins at nothing.
+    pub fn cost(&self) -> Usage {
+        self.watched.bill().usage()
+    }
+
+    pub(crate) fn bill(&self) -> Bill {
+        Some(self.watched.bill().clone())
+    }
+
     /// Waits until the lease is lost: at once when another took it over, otherwise when margin and
     /// grace are all that is left of it. Stop the work then. It never un-fires.
     ///
@@ -117,7 +128,9 @@ impl Lease {
     }
 
     /// Ends the grant. Waits for a renewal in flight first, retries within the call time-out, and
-    /// changes nothing but a record that is still ours.
+    /// changes nothing but a record that is still ours. Where a waiter of this client stands in line
+    /// for the same grant, it gets it, and nothing is written
+    /// ([`hand_off`](crate::PolicyBuilder::hand_off)).
     ///
     /// # Errors
     ///
@@ -168,6 +181,39 @@ impl Drop for Lease {
             // The keeper has gone only with its runtime; then the lease ends by itself.
             drop(finish.send(Finish::Dropped(self.drop_policy)));
         }
+    }
+}
+
+/// A guard on its way to a caller. One that nobody receives is released, whatever its policy says of
+/// guards that are dropped: that is for work that was under way.
+#[derive(Debug)]
+pub(crate) struct Parcel(Lease, DropPolicy);
+
+impl Parcel {
+    pub(crate) fn new(mut lease: Lease) -> Self {
+        let wanted = std::mem::replace(&mut lease.drop_policy, DropPolicy::Release);
+        Parcel(lease, wanted)
+    }
+
+    /// The guard.
+    pub(crate) fn open(self) -> Lease {
+        let Parcel(mut lease, wanted) = self;
+        lease.drop_policy = wanted;
+        lease
+    }
+
+    /// The guard, if there is time left of it; otherwise it goes back.
+    pub(crate) fn open_if_held(self) -> Option<Lease> {
+        self.0.is_held().then(|| self.open())
+    }
+
+    /// Unmakes a guard that was never shown to anyone.
+    pub(crate) fn unmake(mut self) {
+        self.0.finish = None;
+    }
+
+    pub(crate) fn token(&self) -> FencingToken {
+        self.0.token()
     }
 }
 
@@ -253,14 +299,17 @@ pub enum ReleaseOutcome {
     TakenOver(Held),
     /// There is no record: the grant ended and its record was deleted, or it never was.
     NoRecord,
+    /// The grant was ours until now, and goes on under the next waiter of this client, with a larger
+    /// token ([`hand_off`](crate::PolicyBuilder::hand_off)). Nothing was written.
+    HandedOn,
 }
 
 impl ReleaseOutcome {
-    /// Whether this release is what freed the key.
+    /// Whether this release is what freed the key, for others or for the next in line.
     pub fn is_released(&self) -> bool {
         matches!(
             self,
-            ReleaseOutcome::Released | ReleaseOutcome::ReleasedLate
+            ReleaseOutcome::Released | ReleaseOutcome::ReleasedLate | ReleaseOutcome::HandedOn
         )
     }
 }
@@ -273,6 +322,7 @@ impl fmt::Display for ReleaseOutcome {
             ReleaseOutcome::AlreadyReleased => f.write_str("released already"),
             ReleaseOutcome::TakenOver(held) => write!(f, "taken over: {held}"),
             ReleaseOutcome::NoRecord => f.write_str("no record to release"),
+            ReleaseOutcome::HandedOn => f.write_str("handed on to the next waiter of this client"),
         }
     }
 }

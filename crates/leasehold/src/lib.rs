@@ -58,6 +58,7 @@
 //! |---|---|
 //! | `dynamodb` (default) | `DynamoDbStore`: a table of FSharp.DynamoDbLock's shape |
 //! | `sqlite` | `SqliteStore`: a file, for the processes of one machine |
+//! | `metrics` | counts requests, units, grants, hand-offs, waits and losses with the `metrics` facade; the names are in `OPERATING.md` |
 //! | `contract-tests` | `store::contract`: the suite for authors of stores |
 //!
 //! [`MemoryStore`](store::memory::MemoryStore) is always there. All calls need a tokio runtime with
@@ -69,6 +70,8 @@ pub mod store;
 pub use leasehold_protocol as protocol;
 
 mod acquire;
+mod alarm;
+mod budget;
 mod client;
 mod error;
 mod exchange;
@@ -78,10 +81,12 @@ mod identity;
 mod keeper;
 mod key;
 mod lease;
+mod line;
 mod meter;
 mod observe;
 mod policy;
 mod run;
+mod waiting;
 
 pub use self::client::{Drained, LockClient, LockClientBuilder, LockRequest, TryAcquire};
 pub use self::error::{Effect, Error, ErrorKind};
@@ -89,7 +94,7 @@ pub use self::held::Held;
 pub use self::identity::LeaseId;
 pub use self::key::{Key, MAX_KEY_BYTES};
 pub use self::lease::{Lease, Loss, LostSignal, ReleaseOutcome};
-pub use self::meter::Usage;
+pub use self::meter::{Price, Usage};
 pub use self::observe::{Lister, LockState, LockStatus};
 pub use self::policy::{CheckDelay, DropPolicy, Policy, PolicyBuilder};
 pub use self::protocol::token::FencingToken;

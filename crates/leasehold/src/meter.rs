@@ -1,11 +1,65 @@
-//! What a client has cost so far: requests, units, renewals.
+//! What a client costs: requests, units, dollars; and what it got for them.
+//!
+//! One [`Meter`] counts for the client; every call and every lease has a second one, its [`Bill`],
+//! that everything done on its behalf is put on as well. Relaxed counters: they are read for reports,
+//! nothing is decided by them. With the feature `metrics` the client's counts also go to the
+//! `metrics` facade, under the names in [`names`].
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::protocol::write::Operation;
 use crate::store::Units;
 
-/// Counters of one client. Relaxed: they are read for reports, nothing is decided by them.
+/// The names under which the feature `metrics` records.
+#[cfg(feature = "metrics")]
+mod names {
+    /// Counter, with the label `operation`.
+    pub(super) const REQUESTS: &str = "leasehold_requests_total";
+    /// Gauge-like counters cannot hold halves: counted in half units.
+    pub(super) const WRITE_HALF_UNITS: &str = "leasehold_write_half_units_total";
+    /// As for writes.
+    pub(super) const READ_HALF_UNITS: &str = "leasehold_read_half_units_total";
+    /// Counter.
+    pub(super) const GRANTS: &str = "leasehold_grants_total";
+    /// Counter.
+    pub(super) const HAND_OFFS: &str = "leasehold_hand_offs_total";
+    /// Histogram of seconds, one entry for every call that had to wait.
+    pub(super) const WAITS: &str = "leasehold_wait_seconds";
+    /// Counter.
+    pub(super) const LOSSES: &str = "leasehold_leases_lost_total";
+}
+
+/// What units cost.
+#[derive(Clone, Copy, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct Price {
+    /// Dollars for a million write request units.
+    pub write_million: f64,
+    /// Dollars for a million read request units.
+    pub read_million: f64,
+}
+
+impl Price {
+    /// On-demand capacity, standard table class, us-east-1: <https://aws.amazon.com/dynamodb/pricing/on-demand/>,
+    /// as of the reduction of November 2024. Other regions are up to twice as much; on the embedded
+    /// store nothing costs anything.
+    pub const ON_DEMAND: Price = Price {
+        write_million: 0.625,
+        read_million: 0.125,
+    };
+
+    /// Another price list.
+    pub fn new(write_million: f64, read_million: f64) -> Price {
+        Price {
+            write_million,
+            read_million,
+        }
+    }
+}
+
+/// Counters of one client, or of one call and its lease.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     requests: AtomicU64,
@@ -13,41 +67,126 @@ pub(crate) struct Meter {
     // Units come in halves.
     write_half_units: AtomicU64,
     read_half_units: AtomicU64,
+    grants: AtomicU64,
+    hand_offs: AtomicU64,
+    waits: AtomicU64,
+    waited_ms: AtomicU64,
 }
+
+/// The meter of a call, beside the client's; `None` where nobody asks for it.
+pub(crate) type Bill = Option<Arc<Meter>>;
 
 impl Meter {
-    pub(crate) fn request(&self, operation: Operation) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        if operation == Operation::Renew {
-            self.renewals.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn request(&self, operation: Operation, bill: &Bill) {
+        self.on(bill, |meter| {
+            add(&meter.requests, 1);
+            if operation == Operation::Renew {
+                add(&meter.renewals, 1);
+            }
+        });
+        #[cfg(feature = "metrics")]
+        metrics::counter!(names::REQUESTS, "operation" => name(operation)).increment(1);
+    }
+
+    pub(crate) fn units(&self, units: Units, bill: &Bill) {
+        let (write, read) = (halves(units.write), halves(units.read));
+        self.on(bill, |meter| {
+            add(&meter.write_half_units, write);
+            add(&meter.read_half_units, read);
+        });
+        #[cfg(feature = "metrics")]
+        {
+            metrics::counter!(names::WRITE_HALF_UNITS).increment(write);
+            metrics::counter!(names::READ_HALF_UNITS).increment(read);
         }
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "units are small, positive and come in halves"
-    )]
-    pub(crate) fn units(&self, units: Units) {
-        self.write_half_units
-            .fetch_add((units.write * 2.0).round() as u64, Ordering::Relaxed);
-        self.read_half_units
-            .fetch_add((units.read * 2.0).round() as u64, Ordering::Relaxed);
+    /// A key was acquired from the store.
+    pub(crate) fn grant(&self, bill: &Bill) {
+        self.on(bill, |meter| add(&meter.grants, 1));
+        #[cfg(feature = "metrics")]
+        metrics::counter!(names::GRANTS).increment(1);
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    /// A grant was handed on.
+    pub(crate) fn hand_off(&self, bill: &Bill) {
+        self.on(bill, |meter| add(&meter.hand_offs, 1));
+        #[cfg(feature = "metrics")]
+        metrics::counter!(names::HAND_OFFS).increment(1);
+    }
+
+    /// A call that had to wait has ended, in one way or another.
+    pub(crate) fn wait(&self, waited: Duration, bill: &Bill) {
+        let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        self.on(bill, |meter| {
+            add(&meter.waits, 1);
+            add(&meter.waited_ms, waited_ms);
+        });
+        #[cfg(feature = "metrics")]
+        metrics::histogram!(names::WAITS).record(waited.as_secs_f64());
+    }
+
     pub(crate) fn usage(&self) -> Usage {
-        let half = |n: &AtomicU64| n.load(Ordering::Relaxed) as f64 / 2.0;
+        let read = |n: &AtomicU64| n.load(Ordering::Relaxed);
         Usage {
-            requests: self.requests.load(Ordering::Relaxed),
-            renewals: self.renewals.load(Ordering::Relaxed),
-            write_units: half(&self.write_half_units),
-            read_units: half(&self.read_half_units),
+            requests: read(&self.requests),
+            renewals: read(&self.renewals),
+            write_units: in_units(read(&self.write_half_units)),
+            read_units: in_units(read(&self.read_half_units)),
+            grants: read(&self.grants),
+            hand_offs: read(&self.hand_offs),
+            waits: read(&self.waits),
+            waited: Duration::from_millis(read(&self.waited_ms)),
+        }
+    }
+
+    fn on(&self, bill: &Bill, count: impl Fn(&Meter)) {
+        count(self);
+        if let Some(bill) = bill {
+            count(bill);
         }
     }
 }
 
-/// What a client has cost so far.
+/// A lease was lost.
+pub(crate) fn loss() {
+    #[cfg(feature = "metrics")]
+    metrics::counter!(names::LOSSES).increment(1);
+}
+
+#[cfg(feature = "metrics")]
+fn name(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Acquire => "acquire",
+        Operation::TakeOver => "take_over",
+        Operation::Renew => "renew",
+        Operation::Release => "release",
+        Operation::Withdraw => "withdraw",
+        Operation::Read => "read",
+        Operation::List => "list",
+        _ => "other",
+    }
+}
+
+fn add(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "units are small, positive and come in halves"
+)]
+fn halves(units: f64) -> u64 {
+    (units * 2.0).round() as u64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+fn in_units(halves: u64) -> f64 {
+    halves as f64 / 2.0
+}
+
+/// What a client, a call or a lease has cost so far, and what it got.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 #[non_exhaustive]
 pub struct Usage {
@@ -60,6 +199,26 @@ pub struct Usage {
     pub write_units: f64,
     /// Read units, as reported.
     pub read_units: f64,
+    /// Leases that were acquired from the store.
+    pub grants: u64,
+    /// Leases that were handed on inside the process, without a request.
+    pub hand_offs: u64,
+    /// Calls that had to wait for a holder, whether or not they got the lease, and that have ended.
+    pub waits: u64,
+    /// How long those took, together.
+    pub waited: Duration,
+}
+
+impl Usage {
+    /// The price of the units, at [`Price::ON_DEMAND`].
+    pub fn dollars(&self) -> f64 {
+        self.dollars_at(Price::ON_DEMAND)
+    }
+
+    /// The price of the units.
+    pub fn dollars_at(&self, price: Price) -> f64 {
+        (self.write_units * price.write_million + self.read_units * price.read_million) / 1e6
+    }
 }
 
 #[cfg(test)]
@@ -67,18 +226,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn halves_add_up() {
-        let meter = Meter::default();
-        meter.request(Operation::Read);
-        meter.request(Operation::Renew);
+    fn halves_add_up_on_both_meters() {
+        let (meter, bill) = (Meter::default(), Some(Arc::<Meter>::default()));
+        meter.request(Operation::Read, &None);
+        meter.request(Operation::Renew, &bill);
         for _ in 0..3 {
-            meter.units(Units {
+            let units = Units {
                 write: 1.0,
                 read: 0.5,
-            });
+            };
+            meter.units(units, &bill);
         }
         let usage = meter.usage();
         assert_eq!((usage.requests, usage.renewals), (2, 1));
         assert_eq!((usage.write_units, usage.read_units), (3.0, 1.5));
+        let usage = bill.expect("given").usage();
+        assert_eq!((usage.requests, usage.renewals), (1, 1));
+        assert_eq!((usage.write_units, usage.read_units), (3.0, 1.5));
+    }
+
+    #[test]
+    fn a_million_cycles_and_a_million_looks() {
+        let usage = Usage {
+            write_units: 2e6,
+            read_units: 0.5e6,
+            ..Usage::default()
+        };
+        assert!((usage.dollars() - (1.25 + 0.0625)).abs() < 1e-9);
+        assert!((usage.dollars_at(Price::new(1.0, 2.0)) - 3.0).abs() < 1e-9);
     }
 }

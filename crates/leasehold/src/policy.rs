@@ -50,7 +50,8 @@ pub enum DropPolicy {
 /// builder's default, which adds up.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Policy {
-    settings: PolicyBuilder,
+    // Shared: every waiter and every held lease has its policy at hand.
+    settings: Arc<PolicyBuilder>,
 }
 
 /// Settings on their way to a [`Policy`].
@@ -71,6 +72,7 @@ pub struct PolicyBuilder {
     shared_with_fsharp: bool,
     bound_to_process: bool,
     drop_policy: DropPolicy,
+    hand_off: bool,
     label: Option<Arc<str>>,
 }
 
@@ -92,6 +94,7 @@ impl Default for PolicyBuilder {
             shared_with_fsharp: false,
             bound_to_process: true,
             drop_policy: DropPolicy::Release,
+            hand_off: true,
             label: None,
         }
     }
@@ -230,6 +233,18 @@ impl PolicyBuilder {
         self
     }
 
+    /// Whether a guard that is released is handed on, without a request, to the next waiter of this
+    /// client for the key (`acquire`, `run`) that wants the same grant: the same settings but for
+    /// how to wait, and the same data. Default on. The token grows with every hand-off; the record
+    /// does not change, so observers see one long grant. Off: every waiter acquires for itself, two
+    /// requests each. Turn it off where others release or adopt live guards by an identity that was
+    /// written down: the record's grant is what they end, whoever has it by then.
+    #[must_use]
+    pub fn hand_off(mut self, hand_off: bool) -> Self {
+        self.hand_off = hand_off;
+        self
+    }
+
     /// The label that others are shown while we hold a key. Default: host, program and pid.
     /// It never decides ownership.
     #[must_use]
@@ -244,9 +259,7 @@ impl PolicyBuilder {
     ///
     /// [`ErrorKind::Configuration`] with the sum that does not, and the setting to change.
     pub fn build(self) -> Result<Policy, Error> {
-        let policy = Policy { settings: self };
-        policy.check()?;
-        Ok(policy)
+        Policy::unchecked(self).checked()
     }
 }
 
@@ -258,12 +271,20 @@ impl Policy {
 
     /// These settings, to be changed.
     pub fn to_builder(&self) -> PolicyBuilder {
-        self.settings.clone()
+        PolicyBuilder::clone(&self.settings)
     }
 
     /// Settings that are checked later.
     pub(crate) fn unchecked(settings: PolicyBuilder) -> Policy {
-        Policy { settings }
+        Policy {
+            settings: Arc::new(settings),
+        }
+    }
+
+    /// The same, if it adds up.
+    pub(crate) fn checked(self) -> Result<Policy, Error> {
+        self.check()?;
+        Ok(self)
     }
 
     /// L.
@@ -324,6 +345,53 @@ impl Policy {
             first: hints.check_delay,
             max: hints.check_delay_max,
         })
+    }
+
+    /// The longest time between two looks of a waiter.
+    pub(crate) fn longest_check_delay(&self, hints: &Hints) -> Duration {
+        match self.check_delay(hints) {
+            CheckDelay::Fixed(delay) => delay,
+            CheckDelay::Backoff { first, max } => first.min(max) / 8 + max,
+        }
+    }
+
+    pub(crate) fn is_handing_off(&self) -> bool {
+        self.settings.hand_off
+    }
+
+    /// Whether an order with `other` asks for the same grant and the same keeper: everything but
+    /// how to wait.
+    pub(crate) fn grants_like(&self, other: &Policy) -> bool {
+        if Arc::ptr_eq(&self.settings, &other.settings) {
+            return true;
+        }
+        let PolicyBuilder {
+            wait: _,
+            check_delay: _,
+            lease,
+            grace,
+            margin,
+            pad,
+            request_timeout,
+            call_timeout,
+            retention,
+            bounds,
+            strict,
+            manual_renewal,
+            shared_with_fsharp,
+            bound_to_process,
+            drop_policy,
+            hand_off,
+            label,
+        } = &*self.settings;
+        let o = &other.settings;
+        (lease, grace, margin, pad) == (&o.lease, &o.grace, &o.margin, &o.pad)
+            && (request_timeout, call_timeout) == (&o.request_timeout, &o.call_timeout)
+            && (retention, bounds, strict) == (&o.retention, &o.bounds, &o.strict)
+            && (manual_renewal, drop_policy) == (&o.manual_renewal, &o.drop_policy)
+            && (shared_with_fsharp, bound_to_process)
+                == (&o.shared_with_fsharp, &o.bound_to_process)
+            && (hand_off, label) == (&o.hand_off, &o.label)
     }
 
     pub(crate) fn bounds(&self) -> ClockBounds {
@@ -551,6 +619,36 @@ mod tests {
         let long = Policy::builder().lease(s(7 * 86_400));
         assert!(refused(long.clone()).contains("retention"));
         assert!(long.retention(s(8 * 86_400)).build().is_ok());
+    }
+
+    #[test]
+    fn what_a_grant_is_made_of_is_all_but_how_to_wait() {
+        let base = Policy::default();
+        let with = |change: fn(PolicyBuilder) -> PolicyBuilder| {
+            Policy::unchecked(change(base.to_builder()))
+        };
+        assert!(base.grants_like(&with(|p| p.wait_forever())));
+        assert!(base.grants_like(&with(|p| p.check_delay(CheckDelay::Fixed(s(1))))));
+        let others: [fn(PolicyBuilder) -> PolicyBuilder; 14] = [
+            |p| p.lease(s(30)),
+            |p| p.grace(s(1)),
+            |p| p.margin(s(2)),
+            |p| p.pad(s(2)),
+            |p| p.request_timeout(s(1)),
+            |p| p.call_timeout(s(1)),
+            |p| p.retention(s(9 * 86_400)),
+            |p| p.strict(true),
+            |p| p.manual_renewal(true),
+            |p| p.shared_with_fsharp(true),
+            |p| p.bound_to_process(false),
+            |p| p.drop_policy(DropPolicy::LeaveToExpire),
+            |p| p.hand_off(false),
+            |p| p.label("x"),
+        ];
+        for change in others {
+            let other = with(change);
+            assert!(!base.grants_like(&other), "{other:?}");
+        }
     }
 
     #[test]

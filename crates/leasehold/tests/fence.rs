@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, TransactWriteItem, Update};
 use leasehold::store::dynamodb::{DynamoDbStore, TokenColumn};
 use leasehold::{DropPolicy, ErrorKind, Lease, LockClient, Policy};
 
@@ -70,6 +70,25 @@ impl Bench {
         }
     }
 
+    /// Raises the token column and reads, in one request.
+    async fn raise_and_read(&self, lease: &Lease) -> Option<String> {
+        let fence = TokenColumn::new("FT", lease.token());
+        let answer = self
+            .aws
+            .update_item()
+            .table_name(self.store.table())
+            .key("LockKey", AttributeValue::S("protected".into()))
+            .update_expression(format!("SET {}", fence.assignment()))
+            .condition_expression(fence.condition())
+            .set_expression_attribute_names(Some(fence.names()))
+            .set_expression_attribute_values(Some(fence.values()))
+            .return_values(ReturnValue::AllNew)
+            .send()
+            .await
+            .expect("the newest token");
+        answer.attributes?.get("Text")?.as_s().ok().cloned()
+    }
+
     /// Writes the protected item in a transaction with a check on the lock.
     async fn write_with_check(&self, lease: &Lease, text: &str) -> bool {
         let update = Update::builder()
@@ -120,6 +139,24 @@ async fn a_token_column_refuses_the_old_holder_once_the_new_one_has_written() {
     assert!(!bench.write_with_column(&old, "old").await);
     assert!(bench.write_with_column(&new, "new again").await);
     assert_eq!(bench.text().await.as_deref(), Some("new again"));
+}
+
+/// A read-modify-write under a token column raises the column before it reads, or with its read: what
+/// an old holder writes after a plain read is accepted, and then overwritten.
+#[tokio::test]
+async fn a_token_column_protects_what_was_read_only_once_it_is_raised() {
+    let bench = Bench::new().await;
+    let (old, new) = bench.old_and_new().await;
+    assert_eq!(bench.text().await, None, "the new holder reads");
+    assert!(bench.write_with_column(&old, "old").await, "acknowledged");
+    assert!(bench.write_with_column(&new, "new").await, "and lost");
+
+    let bench = Bench::new().await;
+    let (old, new) = bench.old_and_new().await;
+    assert_eq!(bench.raise_and_read(&new).await, None);
+    assert!(!bench.write_with_column(&old, "old").await);
+    assert!(bench.write_with_column(&new, "new").await);
+    assert_eq!(bench.text().await.as_deref(), Some("new"));
 }
 
 #[tokio::test]

@@ -141,8 +141,9 @@ async fn each_refuses_while_the_other_holds_and_follows_a_release() {
 async fn a_dead_fsharp_holder_is_taken_over_after_its_expiry_and_the_pad() {
     let (store, fsharp) = table().await;
     let ours = LockClient::builder(store).policy(mixed()).build();
-    assert!(fsharp.try_acquire("k", "f1", ms(1_000)).await);
+    // Before its request: its expiry counts from there.
     let start = SystemClock.elapsed();
+    assert!(fsharp.try_acquire("k", "f1", ms(1_000)).await);
     let lease = ours.acquire("k").await.expect("the holder is dead");
     // Its own expiry, and the pad of 1 s on top.
     assert!(SystemClock.elapsed().since(start) >= ms(1_900));
@@ -161,8 +162,9 @@ async fn a_dead_holder_of_ours_is_taken_over_by_fsharp_and_we_know() {
         .build()
         .expect("adds up");
     let ours = LockClient::builder(store).policy(policy).build();
-    let lease = ours.acquire("k").await.expect("free");
+    // Before the request: the lease counts from there.
     let start = SystemClock.elapsed();
+    let lease = ours.acquire("k").await.expect("free");
     while !fsharp.try_acquire("k", "f1", ms(60_000)).await {
         assert!(SystemClock.elapsed().since(start) < ms(20_000));
         sleep(ms(20)).await;

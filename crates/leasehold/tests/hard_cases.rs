@@ -739,3 +739,28 @@ async fn after_a_pause_of_the_machine_new_grants_exclude() {
         "two holders at once (minutes after the pause, remaining A, remaining B): {both:?}"
     );
 }
+
+/// The simulation found it (seed 1838): a release that waited for a renewal kept signals waiting, too.
+#[tokio::test(start_paused = true)]
+async fn a_signal_fires_in_time_while_a_release_waits_for_a_renewal() {
+    let lab = Lab::new();
+    let policy = Policy::builder().manual_renewal(true).build();
+    let locks = lab.client(policy.expect("adds up"));
+    let lease = locks.acquire("k").await.expect("free");
+    let signal = lease.signal();
+    lab.sleep(ms(18_000)).await;
+    lab.faulty.plan(Operation::Renew, [Fault::BlackHole]);
+    tokio::select! {
+        biased;
+        _ = lease.renew() => panic!("no answer"),
+        () = lab.sleep(ms(500)) => {}
+    }
+    let (outcome, fired) = tokio::join!(lease.release(), async {
+        signal.lost().await;
+        lab.clock_now()
+    });
+    assert!(outcome.expect("works").is_released());
+    // 20 s less drift, less the margin; the release waits for its renewal for 1.5 s more.
+    assert!(fired <= ms(18_985), "{fired:?}");
+    assert_eq!(lab.faulty.unused(), 0);
+}

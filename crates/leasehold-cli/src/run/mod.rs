@@ -106,7 +106,7 @@ async fn under_lock(
     if report.token.is_none() {
         waiting::clean_up(plan, &client, signals, voice).await;
     }
-    report.usage(client.usage());
+    report.usage(plan, client.usage());
     code
 }
 

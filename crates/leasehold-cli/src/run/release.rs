@@ -120,7 +120,7 @@ pub(super) async fn release(
         duration::show(plan.policy.lease())
     );
     match &let_go {
-        LetGo::Answered(ReleaseOutcome::Released) => {
+        LetGo::Answered(ReleaseOutcome::Released | ReleaseOutcome::HandedOn) => {
             voice.detail(format_args!("released `{name}`"))
         }
         LetGo::Answered(outcome) => voice.note(format_args!(

@@ -17,6 +17,7 @@ use super::release::LetGo;
 use crate::duration::millis;
 use crate::exit_codes;
 use crate::failure::Failure;
+use crate::location::Location;
 use crate::plan::RunPlan;
 use crate::process::Status;
 use crate::times;
@@ -62,6 +63,12 @@ pub(super) struct Report {
     renewals: u64,
     write_units: f64,
     read_units: f64,
+    /// The price of the units, on demand in us-east-1; 0 on the embedded store.
+    dollars: f64,
+    /// Leases that were acquired, and calls that had to wait for one.
+    grants: u64,
+    waits: u64,
+    hand_offs: u64,
 }
 
 /// How the command ended: one of the two.
@@ -102,6 +109,10 @@ impl Report {
             renewals: 0,
             write_units: 0.0,
             read_units: 0.0,
+            dollars: 0.0,
+            grants: 0,
+            waits: 0,
+            hand_offs: 0,
         }
     }
 
@@ -180,11 +191,18 @@ impl Report {
     }
 
     /// What it cost.
-    pub(super) fn usage(&mut self, usage: Usage) {
+    pub(super) fn usage(&mut self, plan: &RunPlan, usage: Usage) {
         self.requests = usage.requests;
         self.renewals = usage.renewals;
         self.write_units = usage.write_units;
         self.read_units = usage.read_units;
+        self.dollars = match plan.site.location {
+            Location::DynamoDb(_) => usage.dollars(),
+            Location::Sqlite { .. } => 0.0,
+        };
+        self.grants = usage.grants;
+        self.waits = usage.waits;
+        self.hand_offs = usage.hand_offs;
     }
 
     /// Writes it, over an older one.

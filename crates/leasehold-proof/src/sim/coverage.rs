@@ -92,10 +92,14 @@ pub(super) enum Phase {
     Hold,
     /// Nothing.
     Rest,
+    /// A guard of the process holds a key, and others of it stand in line. Beside any of the above.
+    Line,
+    /// A guard that was handed on holds a key. Beside any of the above.
+    HandedOn,
 }
 
 /// Every phase, in the order of the table.
-pub(super) const PHASES: [Phase; 12] = [
+pub(super) const PHASES: [Phase; 14] = [
     Phase::Acquire,
     Phase::TakeOver,
     Phase::Renew,
@@ -108,6 +112,8 @@ pub(super) const PHASES: [Phase; 12] = [
     Phase::List,
     Phase::Hold,
     Phase::Rest,
+    Phase::Line,
+    Phase::HandedOn,
 ];
 
 /// Phases in which a request is on its way.
@@ -116,6 +122,10 @@ pub(super) const IN_FLIGHT: usize = 10;
 impl Fault {
     /// Whether it can happen in a phase.
     pub(super) fn applies(self, phase: Phase) -> bool {
+        if matches!(phase, Phase::Line | Phase::HandedOn) {
+            // Whatever else the process has on its way; its looks are those of the head.
+            return !matches!(self, Fault::Stale | Fault::Deleted);
+        }
         let at_rest = matches!(phase, Phase::Hold | Phase::Rest);
         let reads = matches!(phase, Phase::Look | Phase::Read | Phase::List);
         match self {

@@ -32,6 +32,8 @@ pub(super) struct Report {
     /// Overlaps in a world whose clocks keep no bounds, where nothing is promised.
     pub(super) lawless_overlaps: u64,
     pub(super) acquisitions: u64,
+    pub(super) hand_offs: u64,
+    pub(super) hand_offs_lost: u64,
     pub(super) requests: u64,
     pub(super) simulated: Nanos,
     pub(super) coverage: Coverage,
@@ -144,10 +146,11 @@ impl Driver {
             world: self.world.clone(),
             process,
         };
-        let (shape, incarnation) = {
+        let (shape, incarnation, crowd) = {
             let world = self.world.lock();
             let shape = world.shape.processes[process].clone();
-            (shape, u64::from(world.processes[process].incarnation))
+            let incarnation = u64::from(world.processes[process].incarnation);
+            (shape, incarnation, world.shape.crowd)
         };
         let stream = 100 + 100 * incarnation + process as u64;
         let rng = Rng::new(self.seed, stream * 4);
@@ -166,14 +169,19 @@ impl Driver {
                 .clock(std::sync::Arc::new(clock.clone()))
                 .random(std::sync::Arc::new(random))
                 .build();
-            let script = Script {
+            let script = |rng, crowd| Script {
                 world: self.world.clone(),
                 process,
-                clock,
-                locks,
+                clock: clock.clone(),
+                locks: locks.clone(),
                 rng,
+                crowd,
             };
-            host.spawn(script.work());
+            host.spawn(script(rng, false).work());
+            for member in 0..crowd {
+                let rng = Rng::new(self.seed.rotate_left(17) ^ member, stream * 4 + 3);
+                host.spawn(script(rng, true).work());
+            }
         }
         self.hosts[process] = Some(host);
         self.run_process(process);
@@ -207,7 +215,21 @@ impl Driver {
                     self.violations.push(("S5", text));
                     return;
                 };
-                if grant.at < called && !adopted {
+                let index = self.world.lock().service.index(id.key().as_str());
+                if id.token().pass() > 0 && !adopted {
+                    // Handed on: the grant is older than the call, and the record still carries it.
+                    let world = self.world.lock();
+                    let token = id.token().stored();
+                    let promised = world.shape.promises().exclusion && !world.shape.mixed;
+                    if promised
+                        && !left.is_zero()
+                        && !world.service.carries(index, id.attempt(), token)
+                    {
+                        let text =
+                            format!("p{process} was handed {id}, and the record is another's");
+                        self.violations.push(("S5", text));
+                    }
+                } else if grant.at < called && !adopted {
                     let text = format!("p{process} was given {id}, granted before it had called");
                     self.violations.push(("S5", text));
                 }
@@ -216,14 +238,13 @@ impl Driver {
                     self.violations.push(("S5", text));
                 }
                 let world = self.world.lock();
-                let index = world.service.index(id.key().as_str());
                 self.believers.push(Believer {
                     process,
                     incarnation: world.processes[process].incarnation,
                     index,
                     kind: Kind::Ours {
                         attempt: id.attempt(),
-                        token: id.token().stored(),
+                        token: id.token().get(),
                         place,
                         signal,
                     },
@@ -475,8 +496,8 @@ impl Driver {
                         world
                             .trace
                             .note(now, "finale", numbers, || format!("{key} after {passed:?}"));
-                        let (id, token) = (lease.id().attempt(), lease.token().stored());
-                        world.service.show(&key, id, token);
+                        let (id, token) = (lease.id().attempt(), lease.token());
+                        world.service.show(&key, id, token, false);
                         world.acquisitions += 1;
                     }
                     Err(error) => {
@@ -516,6 +537,8 @@ impl Driver {
             violations: self.violations,
             lawless_overlaps: self.lawless_overlaps,
             acquisitions: world.acquisitions,
+            hand_offs: world.hand_offs,
+            hand_offs_lost: world.hand_offs_lost,
             requests: world.requests.len() as u64,
             simulated: world.now,
             coverage: std::mem::take(&mut world.coverage),
@@ -532,8 +555,15 @@ fn undisturbed(world: &World, process: usize) -> bool {
 
 fn same_grant(a: &Believer, b: &Believer) -> bool {
     match (&a.kind, &b.kind) {
-        // A detached grant and whoever took it up.
-        (Kind::Ours { place: a, .. }, Kind::Ours { place: b, .. }) => a == b,
+        // A detached grant and whoever took it up; not two guards of a grant that was handed on.
+        (
+            Kind::Ours {
+                place: a, token: s, ..
+            },
+            Kind::Ours {
+                place: b, token: t, ..
+            },
+        ) => a == b && s == t,
         // Between two of them it is what their library gives.
         (Kind::Foreign { .. }, Kind::Foreign { .. }) => true,
         _ => false,
@@ -543,8 +573,9 @@ fn same_grant(a: &Believer, b: &Believer) -> bool {
 fn describe(believer: &Believer) -> String {
     match &believer.kind {
         Kind::Ours { place, signal, .. } => format!(
-            "p{} (grant {place}, {:?} left)",
+            "p{} (grant {place} pass {}, {:?} left)",
             believer.process,
+            signal.id().token().pass(),
             signal.remaining()
         ),
         Kind::Foreign { until_ms, .. } => {

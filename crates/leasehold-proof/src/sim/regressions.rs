@@ -28,4 +28,8 @@ pub(super) const SEEDS: &[(u64, &str)] = &[
         "S1 with F#: a first grant by a wall clock behind is believed in until P, an F# client may act at P less the pad",
     ),
     (22_647, "S1 with F#: the same"),
+    (
+        1_838,
+        "S6: a release waits for a renewal in flight, and the signals are not told that the lease ends meanwhile",
+    ),
 ];

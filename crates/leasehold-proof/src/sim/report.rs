@@ -40,6 +40,8 @@ struct Totals {
     again: u64,
     simulated: u128,
     acquisitions: u64,
+    hand_offs: u64,
+    hand_offs_lost: u64,
     requests: u64,
     lawless_overlaps: u64,
     hash: u64,
@@ -52,6 +54,8 @@ impl Totals {
         self.seeds += 1;
         self.simulated += u128::from(report.simulated);
         self.acquisitions += report.acquisitions;
+        self.hand_offs += report.hand_offs;
+        self.hand_offs_lost += report.hand_offs_lost;
         self.requests += report.requests;
         self.lawless_overlaps += report.lawless_overlaps;
         // Order must not matter: threads finish as they like.
@@ -206,6 +210,10 @@ fn say(totals: &Totals, took: f64, order: &Order) -> anyhow::Result<()> {
     row("run twice, and identical", totals.again.to_string());
     row("simulated days", format!("{days:.1}"));
     row("acquisitions", totals.acquisitions.to_string());
+    row(
+        "of them handed on inside a process, and lost there",
+        format!("{}, {}", totals.hand_offs, totals.hand_offs_lost),
+    );
     row("requests", totals.requests.to_string());
     row("faults x phases met", totals.coverage.total().to_string());
     row(
@@ -256,6 +264,9 @@ fn say(totals: &Totals, took: f64, order: &Order) -> anyhow::Result<()> {
     if totals.seeds >= COVERAGE_FROM {
         if !missing.is_empty() {
             bail!("faults that never met a phase: {missing:?}");
+        }
+        if totals.hand_offs_lost == 0 {
+            bail!("no lease was lost that had been handed on: the simulation is blind");
         }
         if totals.lawless_overlaps == 0 {
             bail!("no overlap even where the clocks keep no bounds: the simulation is blind");

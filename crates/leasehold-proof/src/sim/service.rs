@@ -11,6 +11,7 @@ use std::time::Duration;
 use leasehold::protocol::attempt::{AttemptId, SEED_TOLERANCE};
 use leasehold::protocol::record::{Native, Record, State};
 use leasehold::protocol::time::ServiceTime;
+use leasehold::protocol::token::FencingToken;
 use leasehold::protocol::write::{Write, apply};
 use leasehold::store::Outcome;
 
@@ -44,6 +45,8 @@ pub(super) struct Granted {
     pub(super) ends_ms: i64,
     /// Whether a caller was given its token.
     visible: bool,
+    /// The newest of its guards that a caller was given: passes only grow.
+    pass: u16,
     /// Whether it was released: nothing may revive it.
     released: bool,
 }
@@ -210,6 +213,7 @@ impl Service {
                 expires_ms: record.expires_at.0,
                 ends_ms,
                 visible: false,
+                pass: 0,
                 released: false,
             }),
             Write::Renew { .. } => {
@@ -257,6 +261,7 @@ impl Service {
                     expires_ms: *expires_ms,
                     ends_ms: *expires_ms,
                     visible: false,
+                    pass: 0,
                     released: false,
                 });
                 let record = Record {
@@ -315,8 +320,16 @@ impl Service {
         }
     }
 
-    /// A caller was given a token: S2. Gives the grant's place in the order of grants.
-    pub(super) fn show(&mut self, key: &str, attempt: AttemptId, token: u64) -> Option<usize> {
+    /// A caller was given a token: S2, also from guard to guard of one grant; whoever adopts a grant
+    /// has the token of the guard that was detached. Gives the grant's place in the order of grants.
+    pub(super) fn show(
+        &mut self,
+        key: &str,
+        attempt: AttemptId,
+        visible: FencingToken,
+        adopted: bool,
+    ) -> Option<usize> {
+        let token = visible.stored();
         let index = self.index(key);
         let slot = &mut self.slots[index];
         let place = slot
@@ -324,6 +337,15 @@ impl Service {
             .iter()
             .rposition(|g| g.attempt == Some(attempt) && g.token == token)?;
         let first_time = !std::mem::replace(&mut slot.grants[place].visible, true);
+        let before = std::mem::replace(&mut slot.grants[place].pass, visible.pass());
+        let grows = visible.pass() > before || adopted && visible.pass() == before;
+        if !first_time && !grows {
+            let text = format!(
+                "{key}: grant {place} was given to a caller with pass {before}, then with {}",
+                visible.pass()
+            );
+            self.violations.push(("S2", text));
+        }
         if !(self.tokens && first_time) {
             return Some(place);
         }
@@ -351,7 +373,13 @@ impl Service {
         Some(place)
     }
 
-    /// A holder's write reaches the fenced register: S3.
+    /// Whether the record is that of a grant now.
+    pub(super) fn carries(&self, index: usize, attempt: AttemptId, token: u64) -> bool {
+        let record = self.slots[index].record.as_ref();
+        record.is_some_and(|r| attempt.owns(r) && r.token() == Some(token))
+    }
+
+    /// A holder's write reaches the fenced register, with its visible token: S3.
     pub(super) fn register(&mut self, index: usize, place: usize, token: u64) -> bool {
         let slot = &mut self.slots[index];
         let accepted = slot.register.is_none_or(|(_, newest)| newest <= token);

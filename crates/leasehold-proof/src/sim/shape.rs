@@ -63,6 +63,8 @@ pub(super) struct Promises {
 pub(super) struct Shape {
     pub(super) keys: usize,
     pub(super) processes: Vec<ProcessShape>,
+    /// How many more tasks of each process crowd the same keys.
+    pub(super) crowd: u64,
     /// Service time at the start, Unix milliseconds.
     pub(super) start_ms: i64,
     /// How far each of the service's hosts is from true service time.
@@ -94,6 +96,16 @@ pub(super) const CHECK_DELAY_MAX: Duration = Duration::from_millis(1_200);
 /// Bound of calls that wait for nobody.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Two seeds in five have several tasks in each process. By the number of the seed and from a stream
+/// of its own, so that every other seed keeps the world that it had before there were crowds.
+fn crowd(seed: u64) -> u64 {
+    if seed % 5 < 2 {
+        Rng::new(seed, 11).within(1, 5)
+    } else {
+        0
+    }
+}
+
 impl Shape {
     /// The world of a seed.
     pub(super) fn of(seed: u64) -> anyhow::Result<Shape> {
@@ -117,6 +129,7 @@ impl Shape {
         let mut shape = Shape {
             keys: rng.within(1, 3) as usize,
             processes: Vec::new(),
+            crowd: crowd(seed),
             start_ms: 1_790_000_000_000 + rng.below(100_000_000).cast_signed(),
             hosts_ms: (0..rng.within(1, 4))
                 .map(|_| rng.around(spread_ms))
@@ -253,6 +266,7 @@ impl Shape {
             (self.lawless, "clocks out of bounds"),
             (self.machine_pauses, "machine pauses"),
             (self.mixed, "mixed with F#"),
+            (self.crowd > 0, "a crowd in each process"),
         ] {
             if on {
                 words.push_str(", ");

@@ -92,6 +92,11 @@ impl World {
         }
         if let Some(fault) = fault {
             self.coverage.met(fault, phase);
+            for beside in [Phase::Line, Phase::HandedOn] {
+                if fault.applies(beside) && self.phases(process).any(|phase| phase == beside) {
+                    self.coverage.met(fault, beside);
+                }
+            }
         }
         match fault {
             Some(Fault::RequestLost) => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use leasehold::clock::Clock;
 use leasehold::store::Reply;
-use leasehold::{Lease, LeaseId, LockClient, Loss, LostSignal};
+use leasehold::{DropPolicy, Lease, LeaseId, LockClient, Loss, LostSignal};
 
 use super::clock::ProcessClock;
 use super::coverage::Fault;
@@ -22,6 +22,15 @@ const REQUEST: Duration = Duration::from_millis(1_600);
 /// Clocks have a grain.
 const GRAIN: Duration = Duration::from_millis(2);
 
+/// One more, or one less.
+fn count(number: &mut u32, more: bool) {
+    *number = if more {
+        *number + 1
+    } else {
+        number.saturating_sub(1)
+    };
+}
+
 /// One process of ours at work.
 pub(super) struct Script {
     pub(super) world: Shared,
@@ -29,11 +38,23 @@ pub(super) struct Script {
     pub(super) clock: ProcessClock,
     pub(super) locks: LockClient,
     pub(super) rng: Rng,
+    /// One of many tasks of its process: in a hurry, and mostly waiting.
+    pub(super) crowd: bool,
 }
 
 impl Script {
     /// Works until the world ends.
     pub(super) async fn work(mut self) {
+        while self.crowd {
+            let idle = self.rng.within(0, 300);
+            self.sleep(Duration::from_millis(idle)).await;
+            let key = self.key();
+            match self.rng.below(10) {
+                0 => self.try_once(&key).await,
+                1..8 => self.wait_for(&key).await,
+                _ => self.run_under(&key).await,
+            }
+        }
         loop {
             let idle = self.rng.within(0, 2_000);
             self.sleep(Duration::from_millis(idle)).await;
@@ -140,9 +161,23 @@ impl Script {
         let (called, patience) = (self.now(), self.patience());
         let wait = Duration::from_millis(self.rng.within(200, 15_000));
         let locks = self.locks.clone();
-        let Ok(request) = locks.lock(key) else { return };
+        let Ok(mut request) = locks.lock(key) else {
+            return;
+        };
+        if self.crowd {
+            // Some want another grant than the one before them has.
+            match self.rng.below(12) {
+                0 => request = request.data("x"),
+                1 => request = request.lease(locks.policy().lease() * 2),
+                2 => request = request.drop_policy(DropPolicy::LeaveToExpire),
+                _ => {}
+            }
+        }
         let call = self.timed("acquire", wait, request.wait(wait).acquire());
-        if let Some(Ok(lease)) = self.perhaps(patience, call).await {
+        self.waits(true);
+        let answer = self.perhaps(patience, call).await;
+        self.waits(false);
+        if let Some(Ok(lease)) = answer {
             self.granted(&lease.signal(), called, false);
             self.hold(lease).await;
         }
@@ -150,7 +185,8 @@ impl Script {
 
     async fn run_under(&mut self, key: &str) {
         let (called, patience) = (self.now(), self.patience());
-        let work = Duration::from_millis(self.rng.within(1, self.lease_ms() * 2));
+        let longest = if self.crowd { 300 } else { self.lease_ms() * 2 };
+        let work = Duration::from_millis(self.rng.within(1, longest));
         let delay = self.rng.below(3_000) * MILLI;
         let wait = Duration::from_secs(4);
         let locks = self.locks.clone();
@@ -193,11 +229,18 @@ impl Script {
 
     /// Works under a lease, and lets go of it in one way or another.
     async fn hold(&mut self, lease: Lease) {
-        self.holds(true);
+        let handed_on = lease.token().pass() > 0;
+        self.holds(true, handed_on);
         self.work_under(&lease).await;
         let patience = self.patience();
         let settled = CALL_TIMEOUT + REQUEST * 2;
-        match self.rng.below(10) {
+        // A crowd seldom detaches: nothing is handed on then.
+        let way = if self.crowd && self.rng.chance(80) {
+            self.rng.below(7)
+        } else {
+            self.rng.below(10)
+        };
+        match way {
             0..5 => {
                 let call = self.timed("release", settled, lease.release());
                 drop(self.perhaps(patience, call).await);
@@ -210,11 +253,16 @@ impl Script {
                 }
             }
         }
-        self.holds(false);
+        self.holds(false, handed_on);
     }
 
     async fn work_under(&mut self, lease: &Lease) {
-        let end = self.rng.within(0, self.lease_ms() * 3);
+        let longest = if self.crowd && self.rng.chance(85) {
+            250
+        } else {
+            self.lease_ms() * 3
+        };
+        let end = self.rng.within(0, longest);
         let end = self.clock.elapsed().plus(Duration::from_millis(end));
         while self.clock.elapsed() < end {
             let step = Duration::from_millis(self.rng.within(10, 1_500));
@@ -245,13 +293,16 @@ impl Script {
         self.locks.policy().lease() * 2
     }
 
-    fn holds(&self, more: bool) {
-        let holds = &mut self.world.lock().processes[self.process].holds;
-        *holds = if more {
-            *holds + 1
-        } else {
-            holds.saturating_sub(1)
-        };
+    fn holds(&self, more: bool, handed_on: bool) {
+        let process = &mut self.world.lock().processes[self.process];
+        count(&mut process.holds, more);
+        if handed_on {
+            count(&mut process.handed_on, more);
+        }
+    }
+
+    fn waits(&self, more: bool) {
+        count(&mut self.world.lock().processes[self.process].waits, more);
     }
 
     fn now(&self) -> Nanos {
@@ -267,6 +318,7 @@ impl Script {
         let place = grants
             .iter()
             .rposition(|g| g.attempt == Some(id.attempt()) && g.token == token);
+        let token = id.token().get();
         if let Some(place) = place {
             let at = world.now + delay;
             world.enter(
@@ -287,12 +339,15 @@ impl Script {
     )]
     fn granted(&self, signal: &LostSignal, called: Nanos, adopted: bool) {
         let id = signal.id().clone();
-        let token = id.token().stored();
+        let token = id.token().get();
         let left = signal.remaining();
         {
             let mut world = self.world.lock();
             world.acquisitions += 1;
-            let place = world.service.show(id.key().as_str(), id.attempt(), token);
+            world.hand_offs += u64::from(id.token().pass() > 0 && !adopted);
+            let place = world
+                .service
+                .show(id.key().as_str(), id.attempt(), id.token(), adopted);
             let index = world.service.index(id.key().as_str());
             let grant = place.map(|place| world.service.slots[index].grants[place].clone());
             let now = world.now;
@@ -318,6 +373,7 @@ impl Script {
             let expired = matches!(loss, Loss::Expired { .. });
             let mut world = world.lock();
             let now = world.now;
+            world.hand_offs_lost += u64::from(expired && signal.id().token().pass() > 0);
             let numbers = [process as u64, token, u64::from(expired)];
             world.trace.note(now, "lost", numbers, || {
                 format!("p{process} {}: {loss}", signal.id().key())

@@ -77,6 +77,10 @@ pub(super) struct Process {
     /// Requests on their way, by phase.
     pub(super) in_flight: [u32; IN_FLIGHT],
     pub(super) holds: u32,
+    /// Guards among them that were handed on.
+    pub(super) handed_on: u32,
+    /// Tasks that wait in an `acquire` or `run`.
+    pub(super) waits: u32,
     /// Goes up with everything that keeps it from running.
     pub(super) disturbances: u32,
     pub(super) disturbed_at: Nanos,
@@ -96,7 +100,7 @@ struct Timer {
     waker: Option<Waker>,
 }
 
-/// What a process tells the driver.
+/// What a process tells the driver. Tokens are the visible ones.
 #[derive(Debug)]
 pub(super) enum Notice {
     /// A caller was given a lease.
@@ -157,6 +161,9 @@ pub(super) struct World {
     /// Identities of leases that were detached, for whoever takes them up.
     pub(super) mail: Vec<String>,
     pub(super) acquisitions: u64,
+    /// Guards that were handed on to a caller, and those of them that ran out.
+    pub(super) hand_offs: u64,
+    pub(super) hand_offs_lost: u64,
     /// Faults have stopped.
     pub(super) calm: bool,
     /// Keys that the newcomer at the end does not have yet.
@@ -203,6 +210,8 @@ impl World {
             notices: Vec::new(),
             mail: Vec::new(),
             acquisitions: 0,
+            hand_offs: 0,
+            hand_offs_lost: 0,
             calm: false,
             finale_left: 0,
         };
@@ -228,6 +237,8 @@ impl World {
             skew_ms: shape.skew_ms,
             in_flight: [0; IN_FLIGHT],
             holds: 0,
+            handed_on: 0,
+            waits: 0,
             disturbances: 0,
             disturbed_at: 0,
             incarnation: 0,
@@ -416,10 +427,13 @@ impl World {
     pub(super) fn phases(&self, process: usize) -> impl Iterator<Item = Phase> + use<> {
         let p = &self.processes[process];
         let (in_flight, holds) = (p.in_flight, p.holds);
+        let (in_line, handed_on) = (holds > 0 && p.waits > 0, p.handed_on > 0);
         let busy = in_flight.iter().any(|n| *n > 0);
         PHASES.into_iter().filter(move |phase| match phase {
             Phase::Hold => holds > 0 && !busy,
             Phase::Rest => holds == 0 && !busy,
+            Phase::Line => in_line,
+            Phase::HandedOn => handed_on,
             other => in_flight[*other as usize] > 0,
         })
     }
@@ -486,6 +500,8 @@ impl World {
                 p.incarnation += 1;
                 p.in_flight = [0; IN_FLIGHT];
                 p.holds = 0;
+                p.handed_on = 0;
+                p.waits = 0;
                 step.crash = Some(process);
                 self.enter(now + length, Event::Start(process));
                 return;

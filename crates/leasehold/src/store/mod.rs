@@ -236,6 +236,20 @@ impl StoreError {
         self
     }
 
+    /// The same without its cause, for others whom it concerns.
+    pub(crate) fn retold(&self) -> StoreError {
+        StoreError {
+            kind: self.kind,
+            effect: self.effect,
+            message: self.message.clone(),
+            hint: self.hint.clone(),
+            status: self.status,
+            request_id: self.request_id.clone(),
+            stamp: None,
+            source: None,
+        }
+    }
+
     /// The public error of a call that failed for good.
     pub(crate) fn into_error(self, operation: Operation, key: Option<&str>) -> Error {
         let message = match key {

@@ -13,6 +13,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, TransactWriteItem}
 use super::DynamoDbStore;
 use crate::error::{Error, ErrorKind};
 use crate::identity::LeaseId;
+use crate::keeper::lost_error;
 use crate::protocol::record::attribute;
 use crate::protocol::token::FencingToken;
 
@@ -28,8 +29,14 @@ impl DynamoDbStore {
     ///
     /// Readers that must not see a half-done hand-over use `TransactGetItems`.
     ///
+    /// From this call on the grant is not handed on inside this process: the check sees only the
+    /// record, which a hand-off does not change. That holds for clones of the identity, too, but not for
+    /// one that was parsed from text: where such are fenced, turn
+    /// [`hand_off`](crate::PolicyBuilder::hand_off) off.
+    ///
     /// # Errors
     ///
+    /// [`ErrorKind::Lost`] when the guard was handed on already;
     /// [`ErrorKind::InvalidInput`] when the token is best effort: clients that do not know tokens
     /// share the key, so there is nothing to check.
     pub fn fence(&self, id: &LeaseId) -> Result<TransactWriteItem, Error> {
@@ -43,6 +50,9 @@ impl DynamoDbStore {
             )
             .with_key(id.key().as_str())
             .with_hint("fence once all clients of the key know tokens, and unset `shared_with_fsharp`"));
+        }
+        if !id.pin() {
+            return Err(lost_error(id, "it was released, and handed on"));
         }
         let check = ConditionCheck::builder()
             .table_name(self.table())
@@ -72,6 +82,11 @@ impl DynamoDbStore {
 /// Add [`condition`](TokenColumn::condition) to the write's condition (with `AND`),
 /// [`assignment`](TokenColumn::assignment) to the `SET` of an update (or
 /// [`value`](TokenColumn::value) as the column of a put), and names and values to the request.
+///
+/// **Work that writes what it derives from a read raises the column first**: an old holder is refused
+/// only once the item has seen the new token, so what it writes between your read and your write is
+/// accepted, and then overwritten. One update that only sets the column (assignment and condition as
+/// above) with `ReturnValues=ALL_NEW` raises it and reads, in one request.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]

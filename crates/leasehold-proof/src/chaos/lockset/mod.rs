@@ -1,0 +1,351 @@
+//! The honest experiment: Jepsen's lock-set.
+//!
+//! Five processes add elements to one shared set on DynamoDB, by reading it, thinking, and writing it
+//! back, under a lock with a lease of 2 s. Every 5 s whoever is between its read and its write is
+//! stopped for twice the lease. What was acknowledged and is not in the set at the end is lost.
+//!
+//! With the lock alone updates **are** lost: a process that is stopped writes when it wakes up, over
+//! whatever others have written meanwhile. No lease lock can prevent that, and a run that loses nothing
+//! shows only that the experiment has no teeth, so it fails. With either fence nothing is lost.
+
+pub(super) mod adder;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use leasehold::store::dynamodb::DynamoDbStore;
+
+use self::adder::{Job, Sets};
+use super::event::{Event, now};
+use super::guardian::Guardian;
+use super::history::Kind;
+use super::member::{Ear, Member, Start, lock};
+use super::options::Options;
+use super::place::{Place, client};
+use super::wall::pause;
+
+const PROCESSES: usize = 5;
+/// From stop to stop.
+const EVERY: Duration = Duration::from_secs(5);
+/// Twice the lease: others take the lock over by watching it for one.
+const STOPPED: Duration = Duration::from_secs(4);
+
+/// What protects the set, beside the lock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Protection {
+    /// Nothing.
+    Lock,
+    /// `TokenColumn`, raised before the set is read.
+    Column,
+    /// `DynamoDbStore::fence`, in the transaction that writes.
+    Check,
+}
+
+impl Protection {
+    const ALL: [Protection; 3] = [Protection::Lock, Protection::Column, Protection::Check];
+
+    fn parse(word: &str) -> Option<Protection> {
+        Self::ALL.into_iter().find(|p| p.to_string() == word)
+    }
+}
+
+impl fmt::Display for Protection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Protection::Lock => "lock-alone",
+            Protection::Column => "token-column",
+            Protection::Check => "condition-check",
+        })
+    }
+}
+
+/// What the processes of one table told.
+#[derive(Debug, Default)]
+struct Told {
+    added: BTreeSet<String>,
+    refused: u64,
+    unsure: u64,
+    failed: BTreeMap<String, u64>,
+    /// Who is between its read and its write.
+    inside: Option<usize>,
+}
+
+impl Told {
+    fn hears(&mut self, who: usize, event: Event) {
+        match event {
+            Event::Inside { .. } => {
+                self.inside = Some(who);
+                return;
+            }
+            Event::Added { element } => {
+                self.added.insert(element);
+            }
+            Event::Refused { .. } => self.refused += 1,
+            Event::Unsure { .. } => self.unsure += 1,
+            Event::Failed { kind } => *self.failed.entry(kind).or_default() += 1,
+            _ => {}
+        }
+        if self.inside == Some(who) {
+            self.inside = None;
+        }
+    }
+}
+
+/// One line of the table.
+#[derive(Debug)]
+struct Line {
+    protection: Protection,
+    acknowledged: usize,
+    lost: usize,
+    refused: u64,
+    unsure: u64,
+    stops: u64,
+    failed: BTreeMap<String, u64>,
+}
+
+impl Line {
+    /// What is wrong with it, if anything is.
+    fn verdict(&self) -> Result<(), String> {
+        let Line {
+            protection,
+            acknowledged,
+            lost,
+            refused,
+            stops,
+            ..
+        } = self;
+        if *acknowledged == 0 || *stops < 2 {
+            return Err(format!(
+                "{protection}: {acknowledged} updates and {stops} stops prove nothing"
+            ));
+        }
+        match protection {
+            Protection::Lock if *lost == 0 => Err(format!(
+                "{protection}: nothing was lost, so this experiment has no teeth"
+            )),
+            Protection::Lock => Ok(()),
+            _ if *lost > 0 => Err(format!(
+                "{protection}: {lost} acknowledged updates were lost"
+            )),
+            _ if *refused == 0 => Err(format!("{protection}: the fence refused nothing")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// All three, side by side.
+pub(in super::super) async fn run(options: &Options, guardian: &Guardian) -> Result<bool> {
+    let program = guardian.keep(&super::own()?)?;
+    let [lock, column, check] = Protection::ALL;
+    let (lock, column, check) = tokio::join!(
+        experiment(lock, &program, options, guardian),
+        experiment(column, &program, options, guardian),
+        experiment(check, &program, options, guardian),
+    );
+    let lines = [lock?, column?, check?];
+    println!("{}", table(&lines));
+    let mut good = true;
+    for line in &lines {
+        if let Err(wrong) = line.verdict() {
+            good = false;
+            println!("{wrong}");
+        }
+    }
+    println!(
+        "{} seconds: {}",
+        options.seconds,
+        if good { "passed" } else { "FAILED" }
+    );
+    Ok(good)
+}
+
+fn table(lines: &[Line]) -> String {
+    let mut text = String::from(
+        "| lock-set: 2 s lease, 5 processes, a 4 s SIGSTOP every 5 s | updates acknowledged | of them lost | share | refused | unknown | stops | errors of calls |\n\
+         | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |\n",
+    );
+    for line in lines {
+        let share = 100.0 * line.lost as f64 / line.acknowledged.max(1) as f64;
+        let failed: Vec<_> = line
+            .failed
+            .iter()
+            .map(|(kind, n)| format!("{n} {kind}"))
+            .collect();
+        text += &format!(
+            "| {} | {} | {} | {share:.1} % | {} | {} | {} | {} |\n",
+            line.protection,
+            line.acknowledged,
+            line.lost,
+            line.refused,
+            line.unsure,
+            line.stops,
+            failed.join(", ")
+        );
+    }
+    text
+}
+
+async fn experiment(
+    protection: Protection,
+    program: &Path,
+    options: &Options,
+    guardian: &Guardian,
+) -> Result<Line> {
+    let table = format!("lockset-{protection}-{}", std::process::id());
+    let aws = client(&options.endpoint);
+    DynamoDbStore::new(aws.clone(), table.as_str())
+        .create_table()
+        .await
+        .context("cannot create the table: is there a DynamoDB Local at the endpoint?")?;
+    let told = Arc::<Mutex<Told>>::default();
+    let ear = Ear::new({
+        let told = told.clone();
+        move |who, event| lock(&told).hears(who, event)
+    });
+    let mut members = Vec::new();
+    for who in 0..PROCESSES {
+        let job = Job {
+            place: Place::DynamoDb {
+                table: table.clone(),
+                endpoint: options.endpoint.clone(),
+            },
+            protection,
+            who,
+        };
+        let mut arguments = vec!["adder".to_owned()];
+        arguments.extend(job.arguments());
+        let start = Start {
+            who,
+            kind: Kind::Library,
+            program: program.to_owned(),
+            arguments,
+            environment: Vec::new(),
+            offsets: Arc::new(Mutex::new(vec![0])),
+            ear: ear.clone(),
+        };
+        members.push(Member::start(start, guardian)?);
+    }
+    let stops = stop_whoever_is_inside(&members, &told, options.seconds).await?;
+    for member in &mut members {
+        member.kill()?;
+    }
+    for mut member in members {
+        while member.ended()?.is_none() {
+            pause(Duration::from_millis(5)).await;
+        }
+        member.silence().await?;
+    }
+    let there = Sets::new(aws, &table).read().await?;
+    let told = lock(&told);
+    ensure!(
+        !there.is_empty() || told.added.is_empty(),
+        "the set is gone"
+    );
+    Ok(Line {
+        protection,
+        acknowledged: told.added.len(),
+        lost: told.added.difference(&there).count(),
+        refused: told.refused,
+        unsure: told.unsure,
+        stops,
+        failed: told.failed.clone(),
+    })
+}
+
+/// For so many seconds; how often.
+async fn stop_whoever_is_inside(
+    members: &[Member],
+    told: &Mutex<Told>,
+    seconds: u64,
+) -> Result<u64> {
+    let second = 1_000_000_000;
+    let end = now() + seconds * second;
+    let mut next = now() + 2 * second;
+    let mut stopped = Vec::new();
+    let mut stops = 0;
+    while now() < end {
+        pause(Duration::from_millis(2)).await;
+        while let Some((who, until)) = stopped.first().copied()
+            && now() >= until
+        {
+            let member: &Member = &members[who];
+            member.thaw()?;
+            stopped.remove(0);
+        }
+        // Whoever is stopped last has to wake up and write before the end.
+        let last = STOPPED.as_secs() * second + second;
+        if now() < next || now() + last > end {
+            continue;
+        }
+        let inside = lock(told).inside.take();
+        if let Some(who) = inside
+            && stopped.iter().all(|(other, _)| *other != who)
+        {
+            members[who].freeze(false)?;
+            stopped.push((who, now() + STOPPED.as_secs() * second));
+            stops += 1;
+            next += EVERY.as_secs() * second;
+        }
+    }
+    Ok(stops)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(protection: Protection, lost: usize, refused: u64) -> Line {
+        Line {
+            protection,
+            acknowledged: 10,
+            lost,
+            refused,
+            unsure: 0,
+            stops: 3,
+            failed: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn the_verdict_is_honest() {
+        line(Protection::Lock, 3, 0).verdict().expect("as expected");
+        line(Protection::Lock, 0, 0)
+            .verdict()
+            .expect_err("no teeth");
+        for fence in [Protection::Column, Protection::Check] {
+            line(fence, 0, 2).verdict().expect("as promised");
+            line(fence, 1, 2).verdict().expect_err("lost");
+            line(fence, 0, 0).verdict().expect_err("never met");
+            let idle = Line {
+                acknowledged: 0,
+                ..line(fence, 0, 2)
+            };
+            idle.verdict().expect_err("nothing happened");
+        }
+    }
+
+    #[test]
+    fn protections_are_read_back() {
+        for protection in Protection::ALL {
+            assert_eq!(Protection::parse(&protection.to_string()), Some(protection));
+        }
+        assert_eq!(Protection::parse("hope"), None);
+    }
+
+    #[test]
+    fn only_who_is_inside_is_stopped() {
+        let mut told = Told::default();
+        told.hears(1, Event::Inside { token: 1 });
+        assert_eq!(told.inside, Some(1));
+        let element = "x".to_owned();
+        told.hears(2, Event::Refused { element });
+        assert_eq!(told.inside, Some(1));
+        let element = "y".to_owned();
+        told.hears(1, Event::Added { element });
+        assert_eq!(told.inside, None);
+    }
+}

@@ -1,0 +1,429 @@
+//! What a client of ours makes of an answer: the other half of [`Client`].
+
+use std::time::Duration;
+
+use leasehold_protocol::attempt::{Attempt, Granted, Refusal, Request};
+use leasehold_protocol::deadline::{Deadline, Sent};
+use leasehold_protocol::record::Record;
+use leasehold_protocol::renewal::{Ended, Kept, RenewalRefused};
+use leasehold_protocol::takeover::Verdict;
+use leasehold_protocol::time::{Reading, ServiceClock, ServiceTime, Stamp};
+
+use super::broken::Broken;
+use super::client::{Client, Lost, Next, Note, Output, Phase, Purpose, Waiting};
+use super::message::{Answer, Outcome};
+use super::shape::{Breach, Property, Shape};
+
+impl Client {
+    /// Takes an answer that it waits for.
+    pub(super) fn take(&mut self, answer: &Answer, shape: &Shape, time: u8) -> Output {
+        let Some(at) = self.waiting.iter().position(|w| w.tag == answer.tag) else {
+            return Output::NOTHING;
+        };
+        let waiting = self.waiting.remove(at);
+        let now = self.reading(shape, time);
+        self.learn(answer.stamp, waiting.sent, now, shape);
+        // Before the answer is looked at: what is over stays over.
+        self.watch_the_deadline(shape, time);
+        let phase = std::mem::replace(&mut self.phase, Phase::Idle);
+        let mut output = match phase {
+            Phase::Acquiring { attempt, next } => {
+                self.take_acquiring(attempt, next, &waiting, answer, now, shape)
+            }
+            Phase::Withdrawing { attempt, granted } => {
+                self.phase = if waiting.purpose == Purpose::Withdraw {
+                    // Withdrawn, or gone already: the acquisition begins again.
+                    Phase::Acquiring {
+                        attempt,
+                        next: Next::Acquire,
+                    }
+                } else {
+                    Phase::Withdrawing { attempt, granted }
+                };
+                Output::NOTHING
+            }
+            Phase::HandingOver {
+                attempt,
+                mut kept,
+                token,
+            } => {
+                let renewed = matches!(waiting.purpose, Purpose::Renew(_));
+                self.take_renewal(&mut kept, &waiting, answer, now, shape);
+                if renewed {
+                    self.hand_over(attempt, kept, token, now, shape)
+                } else {
+                    self.phase = Phase::HandingOver {
+                        attempt,
+                        kept,
+                        token,
+                    };
+                    Output::NOTHING
+                }
+            }
+            Phase::Holding {
+                attempt,
+                mut kept,
+                token,
+                mut lost,
+                worked,
+                mut late,
+            } => {
+                let told = lost;
+                if self.take_renewal(&mut kept, &waiting, answer, now, shape) {
+                    lost = Lost::Ended;
+                } else if shape.lacks(Broken::LostUnfires)
+                    && matches!(waiting.purpose, Purpose::Renew(_))
+                    && !kept.remaining(now).is_zero()
+                {
+                    lost = Lost::No;
+                }
+                late = late.or(landed_late(&waiting, answer, token));
+                self.phase = Phase::Holding {
+                    attempt,
+                    kept,
+                    token,
+                    lost,
+                    worked,
+                    late,
+                };
+                Output {
+                    breach: (told != Lost::No && lost == Lost::No).then_some(Breach {
+                        property: Property::S6,
+                        how: "a holder that was told of its loss was told that it holds after all",
+                    }),
+                    ..Output::NOTHING
+                }
+            }
+            Phase::Releasing {
+                attempt,
+                kept,
+                token,
+                late,
+            } => {
+                let late = late.or(landed_late(&waiting, answer, token));
+                self.phase = if waiting.purpose == Purpose::Release {
+                    self.observation = attempt.observation().clone();
+                    Phase::Over {
+                        attempt,
+                        leased: Some(token),
+                        late,
+                        spoiled: None,
+                        uncertain: false,
+                    }
+                } else {
+                    Phase::Releasing {
+                        attempt,
+                        kept,
+                        token,
+                        late,
+                    }
+                };
+                Output::NOTHING
+            }
+            Phase::Over {
+                attempt,
+                leased,
+                late,
+                spoiled,
+                uncertain,
+            } => {
+                self.phase = self.take_late(
+                    (attempt, leased, late, spoiled, uncertain),
+                    &waiting,
+                    answer,
+                    now,
+                );
+                Output::NOTHING
+            }
+            Phase::Idle => Output::NOTHING,
+        };
+        self.settle(shape, time);
+        output.breach = output.breach.or_else(|| self.judge_lead(shape, time));
+        output
+    }
+
+    fn take_acquiring(
+        &mut self,
+        mut attempt: Attempt,
+        next: Next,
+        waiting: &Waiting,
+        answer: &Answer,
+        now: Reading,
+        shape: &Shape,
+    ) -> Output {
+        let record = match (&waiting.purpose, &answer.outcome) {
+            (Purpose::Acquire { request, published }, Outcome::Applied(Some(record))) => {
+                let mut granted = attempt.applied(request, record, &self.clock, now);
+                if shape.lacks(Broken::DeadlineFromAnswer) {
+                    granted.deadline = self.deadline(now, *published, now, shape);
+                }
+                return self.granted(attempt, granted, now, shape, (waiting, request));
+            }
+            (Purpose::Acquire { .. }, Outcome::Refused(record))
+            | (Purpose::Read, Outcome::Read(record)) => record.as_ref(),
+            _ => {
+                self.phase = Phase::Acquiring { attempt, next };
+                return Output::NOTHING;
+            }
+        };
+        let latest = self.latest_request(waiting);
+        match self.judge(&mut attempt, record, waiting, now, shape) {
+            Refusal::Ours(mut granted) => {
+                if let Some((at, published)) = latest
+                    && shape.lacks(Broken::DeadlineFromLatestSend)
+                {
+                    granted.deadline = self.deadline(at, published, now, shape);
+                }
+                self.received(attempt, granted, now, shape)
+            }
+            Refusal::Others(verdict) => {
+                let next = match verdict {
+                    Verdict::Free => Next::Acquire,
+                    Verdict::TakeOver(seen) => Next::TakeOver(seen, answer.version),
+                    Verdict::Wait { .. } => Next::Poll,
+                };
+                self.phase = Phase::Acquiring { attempt, next };
+                Output::NOTHING
+            }
+        }
+    }
+
+    fn judge(
+        &self,
+        attempt: &mut Attempt,
+        record: Option<&Record>,
+        waiting: &Waiting,
+        now: Reading,
+        shape: &Shape,
+    ) -> Refusal {
+        let mut received = now.elapsed;
+        if shape.lacks(Broken::ObservedFromSend) {
+            received = waiting.sent.elapsed;
+        }
+        if shape.lacks(Broken::RenewalsUnseen) {
+            // The observation goes on over renewals; the take-over still names what is there.
+            let mut blurred = record.cloned();
+            let native = blurred.as_mut().and_then(|r| r.native.as_mut());
+            let count = native.map(|n| std::mem::replace(&mut n.renew_count, 0));
+            let verdict = attempt.refused(blurred.as_ref(), received, now, &self.clock);
+            return match (verdict, record.map(Record::state)) {
+                (
+                    Refusal::Others(Verdict::TakeOver(_)),
+                    Some(leasehold_protocol::record::State::Granted(seen)),
+                ) if count.is_some() => Refusal::Others(Verdict::TakeOver(seen)),
+                (verdict, _) => verdict,
+            };
+        }
+        let believed = self.other_end(now, shape);
+        let clock = believed.as_ref().unwrap_or(&self.clock);
+        attempt.refused(record, received, now, clock)
+    }
+
+    /// The service clock that a broken contender judges by.
+    fn other_end(&self, now: Reading, shape: &Shape) -> Option<ServiceClock> {
+        let time = match shape.broken? {
+            Broken::BoundsSwapped => self.clock.latest(now)?,
+            Broken::WallClockJudges => ServiceTime(now.wall_ms),
+            _ => return None,
+        };
+        let mut clock = ServiceClock::new(shape.terms.bounds);
+        clock.learn(Stamp::Exact(time), now, now);
+        Some(clock)
+    }
+
+    /// The latest request of this call: its send and the expiry that it published.
+    fn latest_request(&self, waiting: &Waiting) -> Option<(Reading, ServiceTime)> {
+        let others = self.waiting.iter().chain([waiting]);
+        let requests = others.filter_map(|w| match w.purpose {
+            Purpose::Acquire { published, .. } => Some((w.sent, published)),
+            _ => None,
+        });
+        requests.max_by_key(|(_, published)| *published)
+    }
+
+    fn deadline(
+        &self,
+        at: Reading,
+        expires_at: ServiceTime,
+        now: Reading,
+        shape: &Shape,
+    ) -> Deadline {
+        Deadline::of(&Sent { at, expires_at }, &shape.terms, &self.clock, now)
+    }
+
+    fn granted(
+        &mut self,
+        attempt: Attempt,
+        mut granted: Granted,
+        now: Reading,
+        shape: &Shape,
+        (waiting, _): (&Waiting, &Request),
+    ) -> Output {
+        if shape.lacks(Broken::HolderTrustsPad)
+            && let Purpose::Acquire { published, .. } = waiting.purpose
+        {
+            let mut terms = shape.terms;
+            terms.pad = Duration::ZERO;
+            let sent = Sent {
+                at: waiting.sent,
+                expires_at: published,
+            };
+            granted.deadline = Deadline::of(&sent, &terms, &self.clock, now);
+        }
+        self.received(attempt, granted, now, shape)
+    }
+
+    /// The call has a grant.
+    fn received(
+        &mut self,
+        attempt: Attempt,
+        granted: Granted,
+        now: Reading,
+        shape: &Shape,
+    ) -> Output {
+        if granted.impossible_seed && !shape.lacks(Broken::SeedUnchecked) {
+            self.phase = Phase::Withdrawing { attempt, granted };
+            return Output::NOTHING;
+        }
+        let token = granted.token.stored();
+        let kept = Kept::new("k".into(), attempt.id(), &granted, shape.terms);
+        if kept.remaining(now).is_zero() && !shape.lacks(Broken::WorthlessHandedOver) {
+            self.phase = Phase::HandingOver {
+                attempt,
+                kept,
+                token,
+            };
+            return Output::NOTHING;
+        }
+        self.hand_over(attempt, kept, token, now, shape)
+    }
+
+    fn hand_over(
+        &mut self,
+        attempt: Attempt,
+        kept: Kept,
+        token: u64,
+        now: Reading,
+        shape: &Shape,
+    ) -> Output {
+        self.observation = attempt.observation().clone();
+        if kept.remaining(now).is_zero() && !shape.lacks(Broken::WorthlessHandedOver) {
+            self.phase = Phase::Over {
+                attempt,
+                leased: None,
+                late: None,
+                spoiled: None,
+                uncertain: true,
+            };
+            return Output::NOTHING;
+        }
+        let deadline = kept.deadline();
+        let worthless = deadline.at.since(deadline.effective_now(now)) <= shape.terms.margin;
+        self.phase = Phase::Holding {
+            attempt,
+            kept,
+            token,
+            lost: Lost::No,
+            worked: false,
+            late: None,
+        };
+        Output {
+            note: Note::Shown {
+                attempt: self.attempts,
+                token,
+            },
+            breach: worthless.then_some(Breach {
+                property: Property::S5,
+                how: "a lease was given of which no more than the margin is left",
+            }),
+            ..Output::NOTHING
+        }
+    }
+
+    /// Takes the answer to a renewal; whether it says that the grant is over.
+    fn take_renewal(
+        &self,
+        kept: &mut Kept,
+        waiting: &Waiting,
+        answer: &Answer,
+        now: Reading,
+        shape: &Shape,
+    ) -> bool {
+        let Purpose::Renew(sent) = waiting.purpose else {
+            return false;
+        };
+        match &answer.outcome {
+            Outcome::Applied(_) => {
+                let mut sent = sent;
+                if shape.lacks(Broken::DeadlineFromAnswer) {
+                    sent.at = now;
+                }
+                kept.renewed(&sent, &self.clock, now);
+                false
+            }
+            Outcome::Refused(record) => {
+                let refused = kept.renewal_refused(record.as_ref(), &self.clock, now);
+                match refused {
+                    RenewalRefused::StillOurs => false,
+                    RenewalRefused::Lost(
+                        Ended::Released | Ended::TakenOver(_) | Ended::NoRecord,
+                    ) => true,
+                }
+            }
+            Outcome::Read(_) => false,
+        }
+    }
+
+    fn take_late(
+        &self,
+        (attempt, leased, mut late, mut spoiled, mut uncertain): (
+            Attempt,
+            Option<u64>,
+            Option<u64>,
+            Option<Granted>,
+            bool,
+        ),
+        waiting: &Waiting,
+        answer: &Answer,
+        now: Reading,
+    ) -> Phase {
+        match (&waiting.purpose, &answer.outcome) {
+            (Purpose::GiveBack, _) => {
+                late = None;
+                spoiled = None;
+                uncertain = self.unanswered_acquires() > 0;
+            }
+            (Purpose::Acquire { request, .. }, Outcome::Applied(Some(record))) => match leased {
+                Some(token) => late = late.or(record.token().filter(|t| *t != token)),
+                None => {
+                    let granted = attempt.applied(request, record, &self.clock, now);
+                    spoiled = granted.impossible_seed.then_some(granted);
+                    uncertain = true;
+                }
+            },
+            (Purpose::Acquire { .. }, Outcome::Refused(Some(record)))
+                if leased.is_none() && attempt.id().owns(record) =>
+            {
+                uncertain = true;
+            }
+            _ => {}
+        }
+        Phase::Over {
+            attempt,
+            leased,
+            late,
+            spoiled,
+            uncertain,
+        }
+    }
+}
+
+/// The token of a grant of the same call that landed beside its lease.
+fn landed_late(waiting: &Waiting, answer: &Answer, leased: u64) -> Option<u64> {
+    match (&waiting.purpose, &answer.outcome) {
+        (Purpose::Acquire { .. }, Outcome::Applied(Some(record))) => {
+            record.token().filter(|token| *token != leased)
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,640 @@
+//! One client of ours: what the async client does between calls of the protocol code.
+//!
+//! Follows `leasehold/src/acquire.rs` and `keeper.rs`, with everything that they leave to timers,
+//! chance and the caller open: a choice may be made at any moment or never, so a stalled process, a
+//! time-out, a back-off, a cancelled call and a late renewal are all the same thing here, the passing
+//! of ticks. Decisions are the protocol crate's own; a removed rule ([`Broken`]) only changes what is
+//! handed to it. Invariant: a client is a value; every step gives a new one, and equal clients
+//! behave equally from here on.
+
+use std::sync::Arc;
+
+use leasehold_protocol::attempt::{Attempt, AttemptId, Granted, Request, Wish};
+use leasehold_protocol::deadline::Sent;
+use leasehold_protocol::record::Seen;
+use leasehold_protocol::renewal::Kept;
+use leasehold_protocol::takeover::Observation;
+use leasehold_protocol::time::{Reading, ServiceClock, ServiceTime, Stamp};
+use leasehold_protocol::write::Write;
+
+use super::broken::Broken;
+use super::message::Ask;
+use super::shape::{Breach, Property, Shape};
+
+/// What a client does of its own accord.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub(super) enum Choice {
+    /// A new acquire call, and its first request.
+    Start,
+    /// The next request of the acquire call: acquire, take over, or withdraw.
+    Send,
+    /// A read, while another holds the key.
+    Poll,
+    /// The caller drops the call, or its bound is reached.
+    GiveUp,
+    /// Gives back what may have landed.
+    GiveBack,
+    Renew,
+    Release,
+    /// The work writes to the fenced register.
+    Work,
+    Crash,
+    WallForward,
+    WallBack,
+}
+
+impl Choice {
+    pub(super) const ALL: [Choice; 11] = [
+        Choice::Start,
+        Choice::Send,
+        Choice::Poll,
+        Choice::GiveUp,
+        Choice::GiveBack,
+        Choice::Renew,
+        Choice::Release,
+        Choice::Work,
+        Choice::Crash,
+        Choice::WallForward,
+        Choice::WallBack,
+    ];
+}
+
+/// What the ledger has to know of a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Note {
+    Nothing,
+    /// Attempts before this one are over.
+    Over {
+        attempt: u8,
+    },
+    /// A lease was given to the caller.
+    Shown {
+        attempt: u8,
+        token: u64,
+    },
+}
+
+/// What a step gives besides the client itself.
+#[derive(Debug)]
+pub(super) struct Output {
+    /// Its tag, the attempt that it belongs to, and what it asks for.
+    pub(super) ask: Option<(u8, u8, Ask)>,
+    pub(super) note: Note,
+    pub(super) breach: Option<Breach>,
+}
+
+impl Output {
+    pub(super) const NOTHING: Output = Output {
+        ask: None,
+        note: Note::Nothing,
+        breach: None,
+    };
+
+    pub(super) fn asks(tag: u8, attempt: u8, ask: Ask) -> Output {
+        Output {
+            ask: Some((tag, attempt, ask)),
+            ..Output::NOTHING
+        }
+    }
+}
+
+/// A request without an answer.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Waiting {
+    pub(super) tag: u8,
+    /// The true time of the send, which only the checker knows.
+    pub(super) tick: u8,
+    pub(super) sent: Reading,
+    pub(super) purpose: Purpose,
+}
+
+/// What it was for.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Purpose {
+    Acquire {
+        request: Request,
+        published: ServiceTime,
+    },
+    Read,
+    Renew(Sent),
+    Release,
+    GiveBack,
+    Withdraw,
+}
+
+/// What an acquisition does next.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Next {
+    Acquire,
+    /// With the version of the record that was seen.
+    TakeOver(Seen, u8),
+    Poll,
+}
+
+/// Why a lease is lost.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Lost {
+    No,
+    Expired,
+    Ended,
+}
+
+/// Where a client is.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Phase {
+    Idle,
+    Acquiring {
+        attempt: Attempt,
+        next: Next,
+    },
+    /// It was granted a token that cannot be right.
+    Withdrawing {
+        attempt: Attempt,
+        granted: Granted,
+    },
+    /// The grant was worthless already; it is renewed once before it is handed over.
+    HandingOver {
+        attempt: Attempt,
+        kept: Kept,
+        token: u64,
+    },
+    Holding {
+        attempt: Attempt,
+        kept: Kept,
+        token: u64,
+        lost: Lost,
+        worked: bool,
+        late: Option<u64>,
+    },
+    /// The guard has let go.
+    Releasing {
+        attempt: Attempt,
+        kept: Kept,
+        token: u64,
+        late: Option<u64>,
+    },
+    /// The call is over; what lands late is given back.
+    Over {
+        attempt: Attempt,
+        /// The token of the lease that the call had given.
+        leased: Option<u64>,
+        /// A grant with another token landed late.
+        late: Option<u64>,
+        spoiled: Option<Granted>,
+        uncertain: bool,
+    },
+}
+
+/// A client of ours.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Client {
+    pub(super) index: u8,
+    pub(super) wall_offset_ms: i64,
+    /// Ticks that the elapsed clock has missed.
+    pub(super) missed: u8,
+    pub(super) clock: ServiceClock,
+    pub(super) observation: Observation,
+    pub(super) attempts: u8,
+    pub(super) requests: u8,
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) phase: Phase,
+}
+
+impl Client {
+    pub(super) fn new(index: u8, wall_offset_ms: i64, shape: &Shape) -> Client {
+        Client {
+            index,
+            wall_offset_ms,
+            missed: 0,
+            clock: ServiceClock::new(shape.terms.bounds),
+            observation: Observation::default(),
+            attempts: 0,
+            requests: 0,
+            waiting: Vec::new(),
+            phase: Phase::Idle,
+        }
+    }
+
+    pub(super) fn reading(&self, shape: &Shape, time: u8) -> Reading {
+        let mut reading = shape.reading(self.index, time, self.missed, self.wall_offset_ms);
+        if shape.lacks(Broken::PauseUnseen) {
+            let missed = i64::from(self.missed) * i64::from(shape.tick_ms);
+            reading.wall_ms -= missed;
+        }
+        reading
+    }
+
+    /// Whether the holder believes in its grant now: S1 is about this, margin included, whatever it
+    /// was told since.
+    pub(super) fn believes(&self, shape: &Shape, time: u8) -> bool {
+        match &self.phase {
+            Phase::Holding { kept, .. } => {
+                let now = self.reading(shape, time);
+                !kept
+                    .deadline()
+                    .remaining(now, std::time::Duration::ZERO)
+                    .is_zero()
+            }
+            _ => false,
+        }
+    }
+
+    fn unanswered(&self, purpose: impl Fn(&Purpose) -> bool) -> u8 {
+        let count = self.waiting.iter().filter(|w| purpose(&w.purpose)).count();
+        u8::try_from(count).unwrap_or(u8::MAX)
+    }
+
+    /// The tick of the last send of a request of this kind that is unanswered. Before the next one a
+    /// time-out passes.
+    pub(super) fn last_sent(&self, choice: Choice) -> Option<u8> {
+        let same = |w: &&Waiting| match choice {
+            Choice::Send => matches!(w.purpose, Purpose::Acquire { .. }),
+            Choice::Renew => matches!(w.purpose, Purpose::Renew(_)),
+            Choice::Poll => w.purpose == Purpose::Read,
+            Choice::Release => w.purpose == Purpose::Release,
+            _ => false,
+        };
+        self.waiting.iter().filter(same).map(|w| w.tick).max()
+    }
+
+    pub(super) fn unanswered_acquires(&self) -> u8 {
+        self.unanswered(|p| matches!(p, Purpose::Acquire { .. }))
+    }
+
+    /// Whether a choice is open. Crashes and steps of the wall clock are the world's to allow.
+    pub(super) fn may(&self, choice: Choice, shape: &Shape) -> bool {
+        let limits = &shape.clients[usize::from(self.index)];
+        let may_send = self.requests < limits.requests;
+        let may_start = may_send && self.attempts < limits.attempts;
+        let none = |purpose: fn(&Purpose) -> bool| self.unanswered(purpose) == 0;
+        match choice {
+            Choice::Start => may_start && matches!(self.phase, Phase::Idle | Phase::Over { .. }),
+            Choice::Send => match &self.phase {
+                Phase::Acquiring { next, .. } => {
+                    may_send && *next != Next::Poll && self.unanswered_acquires() < shape.open
+                }
+                Phase::Withdrawing { .. } => may_send && none(|p| matches!(p, Purpose::Withdraw)),
+                _ => false,
+            },
+            Choice::Poll => match &self.phase {
+                Phase::Acquiring { next, .. } => may_send && *next == Next::Poll,
+                _ => false,
+            },
+            Choice::GiveUp if !shape.gives_up => false,
+            Choice::GiveUp => match &self.phase {
+                Phase::Acquiring { .. } => may_start || self.unanswered_acquires() > 0,
+                Phase::Withdrawing { .. } | Phase::HandingOver { .. } => true,
+                _ => false,
+            },
+            Choice::GiveBack => match &self.phase {
+                Phase::Holding { late, .. } | Phase::Releasing { late, .. } => {
+                    may_send && late.is_some() && none(|p| matches!(p, Purpose::GiveBack))
+                }
+                Phase::Over { .. } => {
+                    may_send && self.has_to_give_back() && none(|p| matches!(p, Purpose::GiveBack))
+                }
+                _ => false,
+            },
+            Choice::Renew => {
+                let open = self.unanswered(|p| matches!(p, Purpose::Renew(_)));
+                match &self.phase {
+                    Phase::HandingOver { .. } => may_send && open == 0,
+                    Phase::Holding { lost, .. } => {
+                        may_send && *lost == Lost::No && open < shape.open
+                    }
+                    _ => false,
+                }
+            }
+            Choice::Release => match &self.phase {
+                Phase::Holding { lost, .. } => may_send && *lost != Lost::Ended,
+                Phase::Releasing { .. } => may_send,
+                _ => false,
+            },
+            Choice::Work => {
+                shape.register && matches!(self.phase, Phase::Holding { worked: false, .. })
+            }
+            Choice::Crash | Choice::WallForward | Choice::WallBack => {
+                self.phase != Phase::Idle || self.attempts < limits.attempts
+            }
+        }
+    }
+
+    fn has_to_give_back(&self) -> bool {
+        match &self.phase {
+            Phase::Over {
+                leased: None,
+                uncertain,
+                spoiled,
+                ..
+            } => *uncertain || spoiled.is_some(),
+            Phase::Over { late, .. } => late.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Makes a choice that is open.
+    pub(super) fn choose(&mut self, choice: Choice, shape: &Shape, time: u8) -> Output {
+        let now = self.reading(shape, time);
+        let phase = std::mem::replace(&mut self.phase, Phase::Idle);
+        let output = match (choice, phase) {
+            (Choice::Start, _) => {
+                self.attempts += 1;
+                self.waiting.clear();
+                let attempt = self.new_attempt(shape);
+                let mut output = self.ask_for_it(attempt, Next::Acquire, (now, time));
+                output.note = Note::Over {
+                    attempt: self.attempts,
+                };
+                output
+            }
+            (Choice::Send, Phase::Acquiring { attempt, next }) => {
+                self.ask_for_it(attempt, next, (now, time))
+            }
+            (Choice::Send, Phase::Withdrawing { attempt, granted }) => {
+                let write = attempt.withdraw(&granted);
+                self.phase = Phase::Withdrawing { attempt, granted };
+                self.write(Purpose::Withdraw, (now, time), write)
+            }
+            (Choice::Poll, phase) => {
+                self.phase = phase;
+                // A new read: the answer to an older one is no longer waited for.
+                self.waiting.retain(|w| w.purpose != Purpose::Read);
+                self.send(Purpose::Read, (now, time), Ask::Read)
+            }
+            (Choice::GiveUp, phase) => {
+                self.give_up(phase);
+                Output::NOTHING
+            }
+            (Choice::GiveBack, phase) => {
+                let write = self.what_to_give_back(&phase, now);
+                self.phase = phase;
+                match write {
+                    Some(write) => self.write(Purpose::GiveBack, (now, time), write),
+                    None => Output::NOTHING,
+                }
+            }
+            (Choice::Renew, mut phase) => {
+                let renewal = match &mut phase {
+                    Phase::Holding { kept, .. } | Phase::HandingOver { kept, .. } => {
+                        Some(kept.renew(&self.clock, now, false))
+                    }
+                    _ => None,
+                };
+                self.phase = phase;
+                match renewal {
+                    Some((sent, write)) => self.write(Purpose::Renew(sent), (now, time), write),
+                    None => Output::NOTHING,
+                }
+            }
+            (
+                Choice::Release,
+                Phase::Holding {
+                    attempt,
+                    kept,
+                    token,
+                    late,
+                    ..
+                }
+                | Phase::Releasing {
+                    attempt,
+                    kept,
+                    token,
+                    late,
+                },
+            ) => {
+                let write = kept.release(&self.clock, now);
+                self.phase = Phase::Releasing {
+                    attempt,
+                    kept,
+                    token,
+                    late,
+                };
+                self.waiting.retain(|w| w.purpose != Purpose::Release);
+                self.write(Purpose::Release, (now, time), write)
+            }
+            (Choice::Work, mut phase) => {
+                let mut output = Output::NOTHING;
+                if let Phase::Holding { worked, token, .. } = &mut phase {
+                    *worked = true;
+                    // The world fills in the place.
+                    let (token, place) = (*token, 0);
+                    output = Output::asks(u8::MAX, self.attempts, Ask::Register { token, place });
+                }
+                self.phase = phase;
+                output
+            }
+            (Choice::Crash, _) => {
+                let (attempts, requests) = (self.attempts, self.requests);
+                *self = Client {
+                    attempts,
+                    requests,
+                    missed: self.missed,
+                    ..Client::new(self.index, self.wall_offset_ms, shape)
+                };
+                Output {
+                    note: Note::Over {
+                        attempt: attempts + 1,
+                    },
+                    ..Output::NOTHING
+                }
+            }
+            (Choice::WallForward, phase) => {
+                self.phase = phase;
+                self.wall_offset_ms += shape.faults.wall_step_ms;
+                Output::NOTHING
+            }
+            (Choice::WallBack, phase) => {
+                self.phase = phase;
+                self.wall_offset_ms -= shape.faults.wall_step_ms;
+                Output::NOTHING
+            }
+            (_, phase) => {
+                self.phase = phase;
+                Output::NOTHING
+            }
+        };
+        self.settle(shape, time);
+        output
+    }
+
+    fn new_attempt(&self, shape: &Shape) -> Attempt {
+        let mut bits = [0; 16];
+        bits[0] = self.index + 1;
+        if !shape.lacks(Broken::OneIdPerProcess) {
+            bits[1] = self.attempts;
+        }
+        let wish = Wish {
+            key: Arc::from("k"),
+            holder: Arc::from("h"),
+            data: None,
+            bound_to_process: false,
+            shared_with_fsharp: shape.has_fsharp(),
+        };
+        Attempt::new(
+            AttemptId::from_random(bits),
+            wish,
+            shape.terms,
+            shape.rules,
+            self.observation.clone(),
+        )
+    }
+
+    fn ask_for_it(&mut self, mut attempt: Attempt, next: Next, now: (Reading, u8)) -> Output {
+        let (take_over, seen) = match &next {
+            Next::TakeOver(what, version) => (Some(what.clone()), *version),
+            Next::Acquire | Next::Poll => (None, 0),
+        };
+        let (request, write) = attempt.request(take_over, &self.clock, now.0);
+        let published = match &write {
+            Write::Acquire(grant) | Write::TakeOver(grant, _) => grant.expires_at,
+            _ => ServiceTime(0),
+        };
+        self.phase = Phase::Acquiring { attempt, next };
+        let purpose = Purpose::Acquire { request, published };
+        self.send(purpose, now, Ask::Write { write, seen })
+    }
+
+    fn give_up(&mut self, phase: Phase) {
+        let uncertain = self.unanswered_acquires() > 0;
+        let (attempt, spoiled, uncertain) = match phase {
+            Phase::Acquiring { attempt, .. } => (attempt, None, uncertain),
+            Phase::Withdrawing { attempt, granted } => (attempt, Some(granted), true),
+            Phase::HandingOver { attempt, .. } => (attempt, None, true),
+            other => {
+                self.phase = other;
+                return;
+            }
+        };
+        self.observation = attempt.observation().clone();
+        self.phase = Phase::Over {
+            attempt,
+            leased: None,
+            late: None,
+            spoiled,
+            uncertain,
+        };
+    }
+
+    fn what_to_give_back(&self, phase: &Phase, now: Reading) -> Option<Write> {
+        match phase {
+            Phase::Over {
+                attempt,
+                spoiled: Some(granted),
+                ..
+            } => Some(attempt.withdraw(granted)),
+            Phase::Over {
+                attempt,
+                late: Some(token),
+                ..
+            }
+            | Phase::Holding {
+                attempt,
+                late: Some(token),
+                ..
+            }
+            | Phase::Releasing {
+                attempt,
+                late: Some(token),
+                ..
+            } => Some(attempt.release_late(*token, &self.clock, now)),
+            Phase::Over { attempt, .. } => Some(attempt.abandon(&self.clock, now)),
+            _ => None,
+        }
+    }
+
+    fn send(&mut self, purpose: Purpose, (sent, tick): (Reading, u8), ask: Ask) -> Output {
+        let tag = self.requests;
+        self.requests += 1;
+        self.waiting.push(Waiting {
+            tag,
+            tick,
+            sent,
+            purpose,
+        });
+        Output::asks(tag, self.attempts, ask)
+    }
+
+    fn write(&mut self, purpose: Purpose, sent: (Reading, u8), write: Write) -> Output {
+        self.send(purpose, sent, Ask::Write { write, seen: 0 })
+    }
+
+    /// A tick has passed: the keeper's timer looks at the deadline.
+    pub(super) fn tick(&mut self, shape: &Shape, time: u8, missed: bool) -> Option<Breach> {
+        self.missed += u8::from(missed);
+        self.watch_the_deadline(shape, time);
+        self.settle(shape, time);
+        self.judge_lead(shape, time)
+    }
+
+    pub(super) fn watch_the_deadline(&mut self, shape: &Shape, time: u8) {
+        let now = self.reading(shape, time);
+        if let Phase::Holding { kept, lost, .. } = &mut self.phase
+            && *lost == Lost::No
+            && kept.remaining(now).is_zero()
+        {
+            *lost = Lost::Expired;
+        }
+    }
+
+    /// S6: a holder that was not told of its loss has more than the margin left.
+    pub(super) fn judge_lead(&self, shape: &Shape, time: u8) -> Option<Breach> {
+        let Phase::Holding {
+            kept,
+            lost: Lost::No,
+            ..
+        } = &self.phase
+        else {
+            return None;
+        };
+        let now = self.reading(shape, time);
+        let left = kept.deadline().at.since(kept.deadline().effective_now(now));
+        (left <= shape.terms.margin).then_some(Breach {
+            property: Property::S6,
+            how: "less than the margin is left, and the holder was not told",
+        })
+    }
+
+    /// Forgets what no later step depends on, so that equal futures are equal values.
+    pub(super) fn settle(&mut self, shape: &Shape, time: u8) {
+        let limits = &shape.clients[usize::from(self.index)];
+        let spent = self.requests >= limits.requests;
+        let over = match &self.phase {
+            Phase::Over { .. } => {
+                spent
+                    || (!self.has_to_give_back()
+                        && self.unanswered(|p| {
+                            matches!(p, Purpose::Acquire { .. } | Purpose::GiveBack)
+                        }) == 0)
+            }
+            Phase::Releasing { .. } => spent,
+            Phase::Acquiring { .. } => spent && self.waiting.is_empty(),
+            Phase::Holding { lost, worked, .. } => {
+                let renewing = self.unanswered(|p| matches!(p, Purpose::Renew(_))) > 0;
+                let works = shape.register && !worked;
+                spent && *lost != Lost::No && !renewing && !works && !self.believes(shape, time)
+            }
+            _ => false,
+        };
+        if over {
+            self.phase = Phase::Idle;
+            self.waiting.clear();
+        }
+        if self.phase == Phase::Idle && (spent || self.attempts >= limits.attempts) {
+            *self = Client {
+                attempts: limits.attempts,
+                requests: limits.requests,
+                ..Client::new(self.index, 0, shape)
+            };
+        }
+    }
+
+    /// Feeds the service clock with a stamp.
+    pub(super) fn learn(&mut self, stamp: Stamp, sent: Reading, received: Reading, shape: &Shape) {
+        if shape.lacks(Broken::SampleFromWrongEnd) {
+            self.clock.learn(stamp, received, sent);
+        } else {
+            self.clock.learn(stamp, sent, received);
+        }
+    }
+}

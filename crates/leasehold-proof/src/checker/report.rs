@@ -1,0 +1,247 @@
+//! The command: which configurations to explore, on two threads, and what to say about them.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+
+use super::configs::{self, Size};
+use super::search::{Found, Trouble, explore};
+use super::shape::{Kind, Shape, Stamps};
+use super::variants::{self, Variant};
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+struct Order {
+    size: Size,
+    only: Option<String>,
+    traces: bool,
+    /// Only the configurations with a rule removed.
+    broken_only: bool,
+    threads: usize,
+    limit: usize,
+}
+
+/// Entry: `leasehold-checker [--quick] [--config NAME] [--list] [--traces] [--threads N]`.
+///
+/// # Errors
+///
+/// A promise broken, a broken rule without its counterexample, a configuration that was not explored
+/// to its end, or an argument that is not understood.
+pub fn main(arguments: &[String]) -> anyhow::Result<()> {
+    let mut order = Order {
+        size: Size::Full,
+        only: None,
+        traces: false,
+        broken_only: false,
+        threads: 2,
+        limit: 60_000_000,
+    };
+    let mut list = false;
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--quick" => order.size = Size::Quick,
+            "--traces" => order.traces = true,
+            "--list" => list = true,
+            "--broken" => order.broken_only = true,
+            "--config" => order.only = arguments.next().cloned(),
+            "--limit" => {
+                order.limit = arguments
+                    .next()
+                    .and_then(|n| n.parse().ok())
+                    .unwrap_or(order.limit);
+            }
+            "--threads" => {
+                let number = arguments.next().and_then(|n| n.parse().ok());
+                order.threads = number.unwrap_or(0).clamp(1, 64);
+            }
+            other => bail!("no such argument: {other}"),
+        }
+    }
+    let wanted = |shape: &Shape| {
+        !order.broken_only && order.only.as_deref().is_none_or(|name| name == shape.name)
+    };
+    let shapes: Vec<Shape> = configs::all(order.size)
+        .into_iter()
+        .filter(wanted)
+        .collect();
+    if list {
+        for shape in &shapes {
+            println!("{}: {}", shape.name, shape.about);
+        }
+        return Ok(());
+    }
+    let started = now();
+    let found = run(&shapes, &order, |_, found| found.result.is_err());
+    println!("| configuration | clients | bounds | states | depth | seconds | verdict |");
+    println!("|---|---|---|---|---|---|---|");
+    let mut states = 0;
+    let mut steps = 0;
+    let mut bad = 0;
+    for (shape, found) in shapes.iter().zip(&found) {
+        // Not begun, because another one has failed.
+        let Some((found, took)) = found else { continue };
+        states += found.states;
+        steps += found.transitions;
+        let verdict = match &found.result {
+            Ok(()) => "holds".to_owned(),
+            Err(Trouble::TooMany) => "NOT EXPLORED".to_owned(),
+            Err(Trouble::Breach { breach, .. }) => format!("{:?} BROKEN", breach.property),
+        };
+        bad += usize::from(found.result.is_err());
+        println!(
+            "| {} | {} | {} | {} | {} | {:.1} | {verdict} |",
+            shape.name,
+            clients(shape),
+            bounds(shape),
+            found.states,
+            found.depth,
+            took.as_secs_f64()
+        );
+        if let Err(Trouble::Breach { breach, trace }) = &found.result {
+            println!("\n{:?}: {}", breach.property, breach.how);
+            for line in trace {
+                println!("  {line}");
+            }
+        }
+    }
+    if bad == 0 || order.size == Size::Full {
+        bad += variants(&order);
+    }
+    println!(
+        "\n{states} distinct states, {steps} steps, in {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
+    if bad > 0 {
+        bail!("{bad} configurations failed");
+    }
+    Ok(())
+}
+
+/// Runs the configurations with a rule removed; how many kept their promises, or broke another.
+fn variants(order: &Order) -> usize {
+    let variants: Vec<Variant> = variants::all(order.size)
+        .into_iter()
+        .filter(|variant| {
+            order
+                .only
+                .as_deref()
+                .is_none_or(|name| name == variant.rule)
+        })
+        .collect();
+    let shapes: Vec<Shape> = variants.iter().map(|v| v.shape.clone()).collect();
+    let found = run(&shapes, order, |at, found| match &found.result {
+        Err(Trouble::Breach { breach, .. }) => breach.property != variants[at].breaks,
+        _ => true,
+    });
+    println!("\n| rule removed | must break | broke | steps | states | seconds |");
+    println!("|---|---|---|---|---|---|");
+    let mut bad = 0;
+    let mut traces = Vec::new();
+    for (variant, found) in variants.iter().zip(&found) {
+        let Some((found, took)) = found else { continue };
+        let broke = match &found.result {
+            Err(Trouble::Breach { breach, trace }) => {
+                traces.push((variant, breach, trace));
+                bad += usize::from(breach.property != variant.breaks);
+                format!("{:?}", breach.property)
+            }
+            Ok(()) | Err(Trouble::TooMany) => {
+                bad += 1;
+                "NOTHING".to_owned()
+            }
+        };
+        println!(
+            "| {} | {:?} | {broke} | {} | {} | {:.1} |",
+            variant.rule,
+            variant.breaks,
+            found.depth,
+            found.states,
+            took.as_secs_f64()
+        );
+    }
+    if order.traces {
+        for (variant, breach, trace) in traces {
+            println!("\n{}: {:?}, {}", variant.rule, breach.property, breach.how);
+            for line in trace {
+                println!("  {line}");
+            }
+        }
+    }
+    bad
+}
+
+/// Explores configurations on some threads. In the quick size, the first that is `bad` ends it.
+fn run(
+    shapes: &[Shape],
+    order: &Order,
+    bad: impl Fn(usize, &Found) -> bool + Sync,
+) -> Vec<Option<(Found, Duration)>> {
+    let next = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+    let found: Mutex<Vec<Option<(Found, Duration)>>> =
+        Mutex::new(shapes.iter().map(|_| None).collect());
+    let work = || {
+        while !stop.load(Ordering::Relaxed) {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(shape) = shapes.get(at) else { return };
+            let started = now();
+            let result = explore(shape.clone(), order.limit);
+            if order.size == Size::Quick && bad(at, &result) {
+                stop.store(true, Ordering::Relaxed);
+            }
+            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+            found[at] = Some((result, started.elapsed()));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..order.threads {
+            scope.spawn(work);
+        }
+    });
+    found.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn clients(shape: &Shape) -> String {
+    let clients = shape.clients.iter().map(|client| {
+        let kind = match client.kind {
+            Kind::Ours => "",
+            Kind::Fsharp => "F# ",
+        };
+        format!("{kind}{}x{}", client.attempts, client.requests)
+    });
+    clients.collect::<Vec<_>>().join(", ")
+}
+
+fn bounds(shape: &Shape) -> String {
+    let stamps = match shape.stamps {
+        Stamps::Exact => "exact".to_owned(),
+        Stamps::Dates { error_ms } => format!("dates ± {error_ms} ms"),
+    };
+    let mut bounds = format!("{} ticks of {} ms, {stamps}", shape.horizon, shape.tick_ms);
+    let faults = &shape.faults;
+    for (number, what) in [
+        (faults.duplicates, "duplicates"),
+        (faults.pauses, "pauses"),
+        (faults.crashes, "crashes"),
+        (faults.wall_steps, "wall steps"),
+    ] {
+        if number > 0 {
+            bounds.push_str(&format!(", {what}: {number}"));
+        }
+    }
+    if shape.prompt {
+        bounds.push_str(", answers prompt or lost");
+    }
+    bounds
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a search took, for its report"
+)]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,118 @@
+//! A wait in the line of a key: as its head by an acquisition, behind it by nothing at all.
+//!
+//! Invariants: the wait bound counts from the call, wherever in the line it is spent; leaving, in any
+//! way, leaves the line with everything in order ([`line`](crate::line)).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::acquire::{Acquired, Order, Stop, UnderWay, stopped};
+use crate::error::{Effect, Error, ErrorKind};
+use crate::exchange::Core;
+use crate::held::Held;
+use crate::key::Key;
+use crate::line::{Call, Ticket};
+use crate::meter::Bill;
+use crate::protocol::time::Elapsed;
+use crate::protocol::write::Operation;
+
+/// Waits in the line of the key; acquires it as its head, or is given it by the one before.
+pub(crate) async fn stand_in_line(
+    core: &Arc<Core>,
+    order: Order,
+    started: Elapsed,
+) -> Result<Acquired, Error> {
+    let line = core.lines.of(&order.key.shared());
+    let ticket = line.join(&order.policy, order.data.as_ref(), started);
+    let limit = order.patience.limit(&order.policy, started);
+    let mut under_way: Option<UnderWay> = None;
+    // Every round but the last ends with a role or a guard that was given: bounded by what the others do.
+    loop {
+        let call = tokio::select! {
+            biased;
+            call = ticket.call() => call,
+            answer = done(&mut under_way) => return answer,
+            stop = stopped(core, None, limit), if under_way.is_none() => {
+                return Err(gave_up(core, &order, &ticket, started, &stop));
+            }
+        };
+        match call {
+            Call::Head(head) => {
+                // Nothing new begins after a shutdown has.
+                if core.shut.is_cancelled() {
+                    return Err(gave_up(core, &order, &ticket, started, &Stop::CallerGone));
+                }
+                under_way = Some(UnderWay::begin(core, order.clone(), started, Some(head)));
+            }
+            Call::Failed(error) => {
+                let error = error.into_error(Operation::Acquire, Some(order.key.as_str()));
+                let passed = core.clock.elapsed().since(started);
+                core.meter.wait(passed, &Bill::default());
+                return Err(error
+                    .with_effect(Effect::NotApplied)
+                    .with_held(ticket.held())
+                    .with_effort(ticket.requests(), passed));
+            }
+            Call::Lease(parcel) => {
+                // What the acquisition under way turns out to get is given back.
+                under_way = None;
+                // Without time left (this task did not run for a while) it goes back, and the wait on.
+                if let Some(lease) = parcel.open_if_held() {
+                    let passed = core.clock.elapsed().since(started);
+                    core.meter.wait(passed, &lease.bill());
+                    return Ok(Acquired::Lease(lease));
+                }
+            }
+        }
+    }
+}
+
+/// The end of a wait in line, without any request of its own under way.
+fn gave_up(core: &Core, order: &Order, ticket: &Ticket, started: Elapsed, stop: &Stop) -> Error {
+    let passed = core.clock.elapsed().since(started);
+    core.meter.wait(passed, &Bill::default());
+    let held = ticket.held();
+    let error = match stop {
+        Stop::CallerGone => shut_down_while_waiting(),
+        Stop::Deadline => match ticket.trouble() {
+            Some(error) => error.into_error(Operation::Acquire, Some(order.key.as_str())),
+            None => wait_expired(core, &order.key, passed, held.as_ref()),
+        },
+    };
+    error
+        .with_key(order.key.as_str())
+        .with_effect(Effect::NotApplied)
+        .with_held(held)
+        .with_effort(ticket.requests(), passed)
+}
+
+pub(crate) fn shut_down_while_waiting() -> Error {
+    Error::new(
+        ErrorKind::ShutDown,
+        "the client was shut down while this call waited",
+    )
+}
+
+pub(crate) fn wait_expired(core: &Core, key: &Key, waited: Duration, held: Option<&Held>) -> Error {
+    let store = core.store.describe();
+    match held {
+        Some(held) => Error::new(
+            ErrorKind::WaitExpired,
+            format!("gave up after {waited:.1?}: {held} ({store})"),
+        )
+        .with_hint("wait longer, or look at what the holder is doing"),
+        None => Error::new(
+            ErrorKind::Unreachable,
+            format!("cannot acquire `{key}`: {store} did not answer within {waited:.1?}"),
+        )
+        .with_hint("check the endpoint and the network, or allow for a longer wait"),
+    }
+}
+
+/// The answer of the acquisition that is under way, if one is.
+async fn done(under_way: &mut Option<UnderWay>) -> Result<Acquired, Error> {
+    match under_way {
+        Some(under_way) => under_way.done().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,108 @@
+//! What waiting may cost: a bound for all waits of a client, room for others when the table throttles,
+//! and quick looks where a key changes hands often (`PROTOCOL.md` section 10). In virtual time.
+
+mod support;
+
+use std::time::Duration;
+
+use leasehold::protocol::write::Operation;
+use leasehold::store::faulty::Fault;
+use leasehold::{CheckDelay, LockClient, Policy};
+use support::Lab;
+
+const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn policy(first: u64, max: u64) -> Policy {
+    let delay = CheckDelay::Backoff {
+        first: ms(first),
+        max: ms(max),
+    };
+    let policy = Policy::builder().check_delay(delay).wait_forever();
+    policy.build().expect("adds up")
+}
+
+/// Waits for `keys` held keys for as long, and gives the looks that it took.
+#[expect(clippy::disallowed_methods, reason = "tasks of a caller")]
+async fn looks(lab: &Lab, locks: &LockClient, keys: usize, wait: Duration) -> u64 {
+    let (mut held, mut tasks) = (Vec::new(), Vec::new());
+    for key in (0..keys).map(|n| format!("k{n}")) {
+        held.push(lab.bystander().acquire(&key).await.expect("free"));
+        let locks = locks.clone();
+        tasks.push(tokio::spawn(async move { drop(locks.acquire(&key).await) }));
+    }
+    lab.sleep(wait).await;
+    for task in tasks {
+        task.abort();
+    }
+    lab.counted.counts().of(Operation::Read)
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_waits_of_a_client_share_one_bound() {
+    let lab = Lab::new();
+    let locks = LockClient::builder(lab.faulty.clone())
+        .clock(lab.clock.clone())
+        .policy(policy(20, 20))
+        .looks_per_second(10)
+        .build();
+    let bounded = looks(&lab, &locks, 50, ms(20_000)).await;
+    // A second's worth at once, then the rate.
+    assert!((195..=211).contains(&bounded), "{bounded} looks");
+    // The same without a bound, as a check of the check: every 12 ms and a half in the mean.
+    let lab = Lab::new();
+    let locks = LockClient::builder(lab.faulty.clone())
+        .clock(lab.clock.clone())
+        .policy(policy(20, 20))
+        .looks_per_second(u32::MAX)
+        .build();
+    let unbounded = looks(&lab, &locks, 50, ms(2_000)).await;
+    assert!(unbounded > 5_000, "{unbounded} looks");
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttled_looks_make_room() {
+    let lab = Lab::new();
+    let locks = lab.client(policy(20, 20));
+    let before = looks(&lab, &locks, 1, ms(5_000)).await;
+    let lab = Lab::new();
+    let locks = lab.client(policy(20, 20));
+    lab.faulty.plan(Operation::Read, [Fault::Throttle; 5]);
+    let throttled = looks(&lab, &locks, 1, ms(5_000)).await;
+    assert_eq!(lab.faulty.unused(), 0);
+    // 32 times slower, and 5 % faster again with every answer.
+    assert!(throttled * 3 < before, "{throttled} and {before} looks");
+    // Long after, as before.
+    lab.sleep(ms(1)).await;
+    let lab_again = looks(&lab, &locks, 1, ms(20_000)).await - throttled;
+    assert!(lab_again > before * 2, "{lab_again} and {before} looks");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_a_key_changes_hands_looks_stay_quick() {
+    let mut counts = Vec::new();
+    for moving in [false, true] {
+        let lab = Lab::new();
+        let locks = lab.client(policy(50, 5_000));
+        let others = lab.bystander();
+        let mut holder = others.acquire("k").await.expect("free");
+        let waiter = locks.acquire("k");
+        tokio::select! {
+            biased;
+            _ = waiter => panic!("held at every look"),
+            () = async {
+                for _ in 0..200 {
+                    lab.sleep(ms(100)).await;
+                    if moving {
+                        // In one instant, so that the waiter never sees it free.
+                        drop(holder.release().await);
+                        holder = others.acquire("k").await.expect("free");
+                    }
+                }
+            } => {}
+        }
+        counts.push(lab.counted.counts().of(Operation::Read));
+    }
+    assert!(counts[1] > counts[0] * 4, "still and moving: {counts:?}");
+}
