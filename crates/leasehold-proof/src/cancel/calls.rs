@@ -39,6 +39,8 @@ pub(super) enum Call {
     /// On a host whose wall clock is days behind.
     AcquireBehind,
     AcquireHeld,
+    /// Behind a holder of the same client, who hands the key on.
+    AcquireInLine,
     /// The holder goes on for longer than the caller waits.
     AcquireInVain,
     /// The dead holder's lease has yet to end.
@@ -78,7 +80,7 @@ pub(super) enum Call {
 }
 
 /// All of them.
-pub(super) const CALLS: [Call; 29] = [
+pub(super) const CALLS: [Call; 30] = [
     Call::TryAcquireFree,
     Call::TryAcquireHeld,
     Call::TryAcquireDead,
@@ -86,6 +88,7 @@ pub(super) const CALLS: [Call; 29] = [
     Call::AcquireAhead,
     Call::AcquireBehind,
     Call::AcquireHeld,
+    Call::AcquireInLine,
     Call::AcquireInVain,
     Call::AcquireDead,
     Call::AcquireDeadStrict,
@@ -206,6 +209,7 @@ impl Cast {
             | Call::ReleaseRenewing
             | Call::Renew
             | Call::RenewTwice
+            | Call::AcquireInLine
             | Call::LostBehind
             | Call::Detach => cast.lease = Some(cast.ours.acquire(KEY).await?),
             Call::LostRenewing => {
@@ -294,6 +298,19 @@ impl Cast {
                     biased;
                     answer = ours.acquire(KEY) => leased(answer),
                     () = holder => Gave::Nothing,
+                }
+            }),
+            Call::AcquireInLine => Box::pin(async move {
+                let mut holder = lease;
+                let hands_on = async {
+                    pause(HELD_FOR).await;
+                    drop(holder.take());
+                    std::future::pending::<()>().await;
+                };
+                tokio::select! {
+                    biased;
+                    answer = ours.acquire(KEY) => leased(answer),
+                    () = hands_on => Gave::Nothing,
                 }
             }),
             Call::AcquireDeadStrict => Box::pin(async move {

@@ -57,16 +57,19 @@ pub(crate) fn all() -> Vec<&'static Mutant> {
 /// Fails where the list has not kept up with the code, before anything is built.
 pub(crate) fn check(mutants: &[&Mutant], root: &Path) -> Result<()> {
     let mut names = BTreeSet::new();
+    let mut stale = Vec::new();
     for mutant in mutants {
         ensure!(names.insert(mutant.name), "two are called {}", mutant.name);
         ensure!(!mutant.edits.is_empty(), "{} changes nothing", mutant.name);
         for edit in mutant.edits {
             let text = std::fs::read_to_string(root.join(edit.file))
                 .with_context(|| format!("{} of mutant `{}`", edit.file, mutant.name))?;
-            edit.apply(&text)
-                .with_context(|| format!("mutant `{}`", mutant.name))?;
+            if let Err(error) = edit.apply(&text) {
+                stale.push(format!("mutant `{}`: {error}", mutant.name));
+            }
         }
     }
+    ensure!(stale.is_empty(), "{}", stale.join("\n"));
     Ok(())
 }
 
