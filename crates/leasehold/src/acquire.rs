@@ -806,12 +806,15 @@ impl Acquisition {
     /// Withdraws a spoiled grant; releases any other by attempt id, whatever its token.
     async fn give_back(&mut self) {
         if let Some(granted) = self.spoiled.take() {
-            let withdrawn = self.insist(|| self.attempt.withdraw(&granted)).await;
-            if withdrawn {
-                return;
+            match self.insist(|| self.attempt.withdraw(&granted)).await {
+                Some(Outcome::Applied(_)) => return,
+                // Gone already; what is there may be a later grant of ours.
+                Some(Outcome::Refused(_)) => {}
+                // Not allowed to delete: a token that is off is better than a key that is stuck.
+                None => {
+                    warn!(key = %self.order.key, "a record with a wrong token could not be withdrawn, it is released");
+                }
             }
-            // Not allowed to delete: a token that is off is better than a key that is stuck.
-            warn!(key = %self.order.key, "a record with a wrong token could not be withdrawn, it is released");
         }
         let core = self.core.clone();
         let attempt = &self.attempt;
@@ -822,8 +825,8 @@ impl Acquisition {
         .await;
     }
 
-    /// Sends a write until it is answered; whether it was. Bounded by the call time-out.
-    async fn insist(&self, write: impl Fn() -> Write) -> bool {
+    /// Sends a write until it is answered. Bounded by the call time-out.
+    async fn insist(&self, write: impl Fn() -> Write) -> Option<Outcome> {
         let started = self.core.clock.elapsed();
         let limit = started.plus(self.order.policy.call_timeout());
         let mut tries = 0;
@@ -833,10 +836,10 @@ impl Acquisition {
             let bill = self.bill();
             let answer = self.core.write_detached(write(), now, timeout, &bill).await;
             match answer.result {
-                Ok(_) => return true,
+                Ok(outcome) => return Some(outcome),
                 Err(error) if !error.kind.is_retryable() => {
                     debug!(key = %self.order.key, %error, "cannot give back what was acquired");
-                    return false;
+                    return None;
                 }
                 Err(_) => {}
             }
@@ -847,7 +850,7 @@ impl Acquisition {
                     .elapsed()
                     .plus(self.core.backoff(tries, RETRY_FIRST, RETRY_MAX));
             if next >= limit {
-                return false;
+                return None;
             }
             self.core.clock.sleep_until(next).await;
         }

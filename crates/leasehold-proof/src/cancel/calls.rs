@@ -20,6 +20,8 @@ pub(super) const POLL: Duration = Duration::from_millis(200);
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(4);
 /// L of the lease whose renewals get no answer: three of them fit into it.
 const SHORT_LEASE: Duration = Duration::from_secs(3);
+/// A request time-out shorter than what a slow request takes to arrive.
+const IMPATIENT: Duration = Duration::from_millis(300);
 /// When a late renewal is sent: a slow one lands in time, its answer comes after `lost`.
 const LATE: Duration = Duration::from_millis(4_200);
 /// How long the holder that is waited for goes on.
@@ -32,22 +34,34 @@ pub(super) enum Call {
     TryAcquireHeld,
     TryAcquireDead,
     AcquireFree,
+    /// On a host whose wall clock is days ahead: the first token is seeded wrong.
+    AcquireAhead,
+    /// On a host whose wall clock is days behind.
+    AcquireBehind,
     AcquireHeld,
+    /// Behind a holder of the same client, who hands the key on.
+    AcquireInLine,
     /// The holder goes on for longer than the caller waits.
     AcquireInVain,
     /// The dead holder's lease has yet to end.
     AcquireDead,
+    /// By watching it for a lease.
+    AcquireDeadStrict,
     Run,
     /// The work takes longer than the lease.
     RunLong,
     /// The work ends by itself before it is awaited.
     RunBrief,
+    /// The same, and a request is tried again before a slow one lands: that one grants once more.
+    RunImpatient,
     Release,
     /// While a renewal is on its way.
     ReleaseRenewing,
     Renew,
     /// Of a lease that nobody renews, so late that `lost` may come before the answer.
     RenewLate,
+    /// Of a lease that somebody has released by its identity, and another has taken since.
+    RenewReleased,
     /// `renew` while the one before is still on its way.
     RenewTwice,
     Detach,
@@ -59,26 +73,34 @@ pub(super) enum Call {
     Lost,
     /// Of a lease that is renewed in the background.
     LostRenewing,
+    /// The same, first published by a wall clock that is behind.
+    LostBehind,
     /// While a dropped guard is being released, and a lease is held.
     Shutdown,
 }
 
 /// All of them.
-pub(super) const CALLS: [Call; 23] = [
+pub(super) const CALLS: [Call; 30] = [
     Call::TryAcquireFree,
     Call::TryAcquireHeld,
     Call::TryAcquireDead,
     Call::AcquireFree,
+    Call::AcquireAhead,
+    Call::AcquireBehind,
     Call::AcquireHeld,
+    Call::AcquireInLine,
     Call::AcquireInVain,
     Call::AcquireDead,
+    Call::AcquireDeadStrict,
     Call::Run,
     Call::RunLong,
     Call::RunBrief,
+    Call::RunImpatient,
     Call::Release,
     Call::ReleaseRenewing,
     Call::Renew,
     Call::RenewLate,
+    Call::RenewReleased,
     Call::RenewTwice,
     Call::Detach,
     Call::Adopt,
@@ -87,6 +109,7 @@ pub(super) const CALLS: [Call; 23] = [
     Call::List,
     Call::Lost,
     Call::LostRenewing,
+    Call::LostBehind,
     Call::Shutdown,
 ];
 
@@ -115,10 +138,27 @@ pub(super) struct Cast {
 }
 
 impl Call {
+    /// How far the wall clock of the host is ahead.
+    pub(super) fn wall_ahead_ms(self) -> i64 {
+        const DAYS: i64 = 9 * 86_400_000;
+        match self {
+            Call::AcquireAhead => DAYS,
+            Call::AcquireBehind => -DAYS,
+            Call::LostBehind => -3_500,
+            _ => 0,
+        }
+    }
+
+    /// Whether what it seeds is impossible.
+    pub(super) fn has_wrong_clock(self) -> bool {
+        matches!(self, Call::AcquireAhead | Call::AcquireBehind)
+    }
+
     /// How long a request of its lease is waited for.
     pub(super) fn request_timeout(self) -> Duration {
         match self {
             Call::LostRenewing => SHORT_LEASE / 6,
+            Call::RunImpatient => IMPATIENT,
             _ => LEASE / 6,
         }
     }
@@ -164,15 +204,24 @@ impl Cast {
                 cast.theirs = Some(cast.rival.acquire(KEY).await?);
             }
             Call::TryAcquireDead => cast.plant_dead(-1_000),
-            Call::AcquireDead => cast.plant_dead(2_000),
+            Call::AcquireDead | Call::AcquireDeadStrict => cast.plant_dead(2_000),
             Call::Release
             | Call::ReleaseRenewing
             | Call::Renew
             | Call::RenewTwice
+            | Call::AcquireInLine
+            | Call::LostBehind
             | Call::Detach => cast.lease = Some(cast.ours.acquire(KEY).await?),
             Call::LostRenewing => {
                 let request = cast.ours.lock(KEY)?.lease(SHORT_LEASE);
                 cast.lease = Some(request.acquire().await?);
+            }
+            Call::RenewReleased => {
+                let lease = cast.ours.lock(KEY)?.manual_renewal(true).acquire().await?;
+                // Its outcome is that of any release by identity.
+                let _ = cast.rival.release(lease.id()).await?;
+                cast.lease = Some(lease);
+                cast.theirs = Some(cast.rival.acquire(KEY).await?);
             }
             Call::Lost | Call::RenewLate => {
                 let request = cast.ours.lock(KEY)?.manual_renewal(true);
@@ -236,7 +285,7 @@ impl Cast {
                     }
                 })
             }
-            Call::AcquireFree | Call::AcquireDead => {
+            Call::AcquireFree | Call::AcquireAhead | Call::AcquireBehind | Call::AcquireDead => {
                 Box::pin(async move { leased(ours.acquire(KEY).await) })
             }
             Call::AcquireHeld => Box::pin(async move {
@@ -249,6 +298,28 @@ impl Cast {
                     biased;
                     answer = ours.acquire(KEY) => leased(answer),
                     () = holder => Gave::Nothing,
+                }
+            }),
+            Call::AcquireInLine => Box::pin(async move {
+                let mut holder = lease;
+                let hands_on = async {
+                    pause(HELD_FOR).await;
+                    drop(holder.take());
+                    std::future::pending::<()>().await;
+                };
+                tokio::select! {
+                    biased;
+                    answer = ours.acquire(KEY) => leased(answer),
+                    () = hands_on => Gave::Nothing,
+                }
+            }),
+            Call::AcquireDeadStrict => Box::pin(async move {
+                match (
+                    ours.lock(KEY),
+                    ours.policy().to_builder().strict(true).build(),
+                ) {
+                    (Ok(request), Ok(strict)) => leased(request.policy(strict).acquire().await),
+                    (Err(error), _) | (_, Err(error)) => Gave::Failed(error),
                 }
             }),
             Call::AcquireInVain => Box::pin(async move {
@@ -264,6 +335,15 @@ impl Cast {
                     _ => Duration::ZERO,
                 };
                 nothing(ours.run(KEY, |_| pause(work)).await)
+            }),
+            Call::RunImpatient => Box::pin(async move {
+                let policy = ours.policy().to_builder().request_timeout(IMPATIENT);
+                match (ours.lock(KEY), policy.build()) {
+                    (Ok(request), Ok(policy)) => {
+                        nothing(request.policy(policy).run(async |_| ()).await)
+                    }
+                    (Err(error), _) | (_, Err(error)) => Gave::Failed(error),
+                }
             }),
             Call::Release => Box::pin(async move {
                 let Some(lease) = lease else {
@@ -283,7 +363,7 @@ impl Cast {
                 }
                 nothing(lease.release().await)
             }),
-            Call::Renew | Call::RenewLate => {
+            Call::Renew | Call::RenewLate | Call::RenewReleased => {
                 let lease = &*kept.insert(match lease {
                     Some(lease) => lease,
                     None => return Box::pin(std::future::ready(Gave::Nothing)),
@@ -316,7 +396,7 @@ impl Cast {
             }),
             Call::Inspect => Box::pin(async move { nothing(ours.inspect(KEY).await) }),
             Call::List => Box::pin(async move { nothing(ours.list().next_page().await) }),
-            Call::Lost | Call::LostRenewing => {
+            Call::Lost | Call::LostRenewing | Call::LostBehind => {
                 let lease = &*kept.insert(match lease {
                     Some(lease) => lease,
                     None => return Box::pin(std::future::ready(Gave::Nothing)),

@@ -6,14 +6,18 @@ use std::task::Poll;
 use std::time::Duration;
 
 use leasehold::clock::Clock;
+use leasehold::protocol::attempt::SEED_TOLERANCE;
+use leasehold::protocol::time::{ClockBounds, ServiceTime};
 use leasehold::{Effect, ErrorKind, Lease, ReleaseOutcome};
 
 use super::calls::{CALL_TIMEOUT, Call, Cast, Gave, KEY, LEASE, POLL};
-use super::stage::{Fortune, Stage};
+use super::stage::{Fortune, SLOW, Stage};
 
 /// After this nothing of a dropped call may be left: the store's own bound of a request, and what is
 /// given back after it.
-const DRAINED: Duration = Duration::from_secs(30);
+const DRAINED: Duration = Duration::from_secs(40);
+/// After this whatever a dropped acquire was granted has been given back.
+const SETTLED: Duration = Duration::from_secs(20);
 /// How long the rival holds the key, while what was in flight lands.
 const RIVAL_HOLDS: Duration = Duration::from_secs(12);
 /// Where every request is answered in the end, what was acquired is given back within this: two
@@ -49,7 +53,7 @@ pub(super) fn run(call: Call, cut: Cut, script: &[usize], depth: usize) -> anyho
         .build()?;
     let script = script.to_vec();
     let shown = runtime.block_on(async move {
-        let stage = Stage::new(script, depth, call.request_timeout());
+        let stage = Stage::new(script, depth, call);
         case(call, cut, stage).await
     })?;
     Ok(shown)
@@ -132,12 +136,21 @@ async fn judge_answer(
     cast: &Cast,
     wrong: &mut Vec<String>,
 ) {
-    let troubled = fortunes.iter().any(|fortune| *fortune != Fortune::Ok);
+    // What fails at once is tried again at once, within every bound here.
+    let brief =
+        |fortune: &Fortune| matches!(fortune, Fortune::Ok | Fortune::Error | Fortune::ErrorBefore);
+    let harmless = fortunes.iter().all(brief);
     match gave {
         Gave::Lease(lease) => {
             let owner = cast.stage.record(KEY).and_then(|record| record.owner);
             if !lease.is_held() || owner != Some(lease.id().attempt().to_string()) {
                 wrong.push(format!("S5: a lease that is not held, of {owner:?}"));
+            }
+            let watched = ClockBounds::default().at_most(LEASE);
+            if call == Call::AcquireDeadStrict && took < watched {
+                wrong.push(format!(
+                    "S1: strict took over after {took:?}, not {watched:?}"
+                ));
             }
         }
         Gave::Held => {
@@ -147,9 +160,12 @@ async fn judge_answer(
         }
         Gave::Failed(error) => {
             let in_vain = call == Call::AcquireInVain && error.kind() == ErrorKind::WaitExpired;
-            let late = call == Call::RenewLate && error.kind() == ErrorKind::Lost;
-            if !troubled && !in_vain && !late {
-                wrong.push(format!("failed although nothing went wrong: {error}"));
+            let late = matches!(call, Call::RenewLate | Call::RenewReleased)
+                && error.kind() == ErrorKind::Lost;
+            // It renews three times at most.
+            let exhausted = call == Call::Detach && fortunes.len() >= 3;
+            if harmless && !in_vain && !late && !exhausted {
+                wrong.push(format!("failed although it can be tried again: {error}"));
             }
             if error.kind() == ErrorKind::WaitExpired && !in_vain && cast.theirs.is_none() {
                 wrong.push(format!("waited for nobody: {error}"));
@@ -172,6 +188,8 @@ async fn judge_answer(
             let expected = match call {
                 // No answer in time to any of the renewals that fit into this short lease.
                 Call::LostRenewing => fortunes.len() >= 3 && fortunes.iter().all(unlucky),
+                // It is worth less than a third of its lease, and must be renewed all the same.
+                Call::LostBehind => fortunes.iter().any(unlucky),
                 _ => true,
             };
             if !expected {
@@ -190,7 +208,14 @@ async fn judge_answer(
                 wrong.push("S6: over, and `lost` has not fired".to_owned());
             }
         }
-        Gave::Nothing => {}
+        Gave::Nothing => {
+            if call == Call::Detach && cast.stage.is_bound() {
+                wrong.push("a detached grant is bound to its process".to_owned());
+            }
+            if call == Call::RenewReleased {
+                wrong.push("rule 3: a lease that somebody released was renewed".to_owned());
+            }
+        }
     }
 }
 
@@ -215,6 +240,15 @@ async fn judge_aftermath(call: Call, cast: &mut Cast, wrong: &mut Vec<String>) {
             wrong.push(format!("the holder that was waited for: {outcome:?}"));
         }
     }
+    if call == Call::RunImpatient {
+        // So that the first try lands before the rival comes.
+        cast.sleep(SLOW).await;
+    }
+    if call.has_wrong_clock() {
+        // Whoever takes such a grant over within its round trip counts on from its token; that is not
+        // what is judged here.
+        cast.sleep(SETTLED).await;
+    }
     let waited = cast.clock.elapsed();
     let got = match cast.rival.lock(KEY) {
         Ok(request) => request.wait(LEASE * 4).acquire().await,
@@ -228,6 +262,18 @@ async fn judge_aftermath(call: Call, cast: &mut Cast, wrong: &mut Vec<String>) {
                 wrong.push(format!(
                     "the key was held for {blocked:?}, more than {bound:?}"
                 ));
+            }
+            // Open: an answer that is lost or late when the caller leaves keeps a wrong token.
+            let told = cast.stage.fortunes().iter().all(|fortune| {
+                matches!(
+                    fortune,
+                    Fortune::Ok | Fortune::ErrorBefore | Fortune::NeverBefore
+                )
+            });
+            let token = i64::try_from(lease.token().stored()).unwrap_or(i64::MAX);
+            let off = ServiceTime(token).distance(cast.stage.now());
+            if told && call.has_wrong_clock() && off > SEED_TOLERANCE {
+                wrong.push(format!("S2: a token by a wrong clock has stayed: {token}"));
             }
             cast.sleep(RIVAL_HOLDS).await;
             if !lease.is_held() {

@@ -15,11 +15,13 @@ use leasehold::clock::{Clock, Random, TokioClock};
 use leasehold::protocol::attempt::AttemptId;
 use leasehold::protocol::record::Record;
 use leasehold::protocol::time::{Elapsed, ServiceTime, Stamp};
-use leasehold::protocol::write::{Operation, Write, apply};
+use leasehold::protocol::write::{Grant, Operation, Write, apply};
 use leasehold::store::{
     Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind, Units,
 };
 use tokio::sync::watch;
+
+use super::calls::Call;
 
 /// The wall clock and the service's when a case begins.
 pub(super) const START_MS: i64 = 1_800_000_000_000;
@@ -80,6 +82,8 @@ struct Inner {
     granted: bool,
     no_grant: bool,
     no_renewals: bool,
+    /// Whether the last grant or renewal of ours ties it to the process.
+    bound: Option<bool>,
     next: u64,
     violations: Vec<String>,
 }
@@ -93,11 +97,13 @@ pub(super) struct Stage {
     open: Arc<watch::Sender<bool>>,
     clock: TokioClock,
     request_timeout: Duration,
+    /// By how much the wall clock of the client under test is ahead.
+    wall_ahead_ms: i64,
 }
 
 impl Stage {
     /// An empty store. At most `depth` requests meet an outcome: those of `script`, then `Ok`.
-    pub(super) fn new(script: Vec<usize>, depth: usize, request_timeout: Duration) -> Stage {
+    pub(super) fn new(script: Vec<usize>, depth: usize, call: Call) -> Stage {
         Stage {
             inner: Arc::new(Mutex::new(Inner {
                 script,
@@ -107,7 +113,8 @@ impl Stage {
             reached: Arc::new(watch::Sender::new(false)),
             open: Arc::new(watch::Sender::new(false)),
             clock: TokioClock::new(START_MS),
-            request_timeout,
+            request_timeout: call.request_timeout(),
+            wall_ahead_ms: call.wall_ahead_ms(),
         }
     }
 
@@ -196,6 +203,11 @@ impl Stage {
         self.lock().no_renewals = true;
     }
 
+    /// Whether the grant ends with its process, as far as was last written.
+    pub(super) fn is_bound(&self) -> bool {
+        self.lock().bound == Some(true)
+    }
+
     /// In whose names records are left.
     pub(super) fn owners(&self) -> Vec<String> {
         let inner = self.lock();
@@ -232,6 +244,24 @@ impl Stage {
                 Party::Rival => inner.rivals.push(grant.attempt.to_string()),
                 Party::Ours => inner.granted |= inner.armed,
             }
+        }
+        if let (
+            Party::Ours,
+            Write::Acquire(Grant {
+                bound_to_process, ..
+            })
+            | Write::TakeOver(
+                Grant {
+                    bound_to_process, ..
+                },
+                _,
+            )
+            | Write::Renew {
+                bound_to_process, ..
+            },
+        ) = (party, write)
+        {
+            inner.bound = Some(*bound_to_process);
         }
         let owner = current.and_then(|record| record.owner);
         if party == Party::Ours && owner.is_some_and(|owner| inner.rivals.contains(&owner)) {
@@ -433,7 +463,11 @@ impl Clock for Seat {
     }
 
     fn wall_unix_ms(&self) -> i64 {
-        self.stage.clock.wall_unix_ms()
+        let ahead_ms = match self.party {
+            Party::Ours => self.stage.wall_ahead_ms,
+            Party::Rival => 0,
+        };
+        self.stage.clock.wall_unix_ms() + ahead_ms
     }
 
     async fn sleep_until(&self, at: Elapsed) {

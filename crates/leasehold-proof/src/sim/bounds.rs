@@ -37,22 +37,33 @@ impl World {
         self.judge_bounds(process);
     }
 
-    /// What a grant publishes: a lease and the pad after the service's clock, at least. Before a first
+    /// What a grant or a renewal publishes: a lease and the pad after the service's clock, at least. Before a first
     /// answer it is the wall clock's guess, and after a machine pause the last answer's.
     pub(super) fn judge_expiry(&mut self, process: usize, write: &Write) {
-        let (Write::Acquire(grant) | Write::TakeOver(grant, _)) = write else {
-            return;
+        let (expires_at, lease) = match write {
+            Write::Acquire(grant) | Write::TakeOver(grant, _) => (grant.expires_at, grant.lease),
+            Write::Renew {
+                key,
+                attempt,
+                expires_at,
+                ..
+            } => {
+                let slot = &self.service.slots[self.service.index(key)];
+                let record = slot.record.as_ref().filter(|record| attempt.owns(record));
+                let Some(native) = record.and_then(|record| record.native) else {
+                    return;
+                };
+                (*expires_at, native.lease)
+            }
+            _ => return,
         };
         let clock = &self.processes[process].service_clock;
         let known = clock.latest_by_elapsed(self.elapsed(process)).is_some();
         let promised = known && !self.shape.lawless && !self.shape.machine_pauses;
         let time = ServiceTime(self.service.time_ms(self.now));
-        let least = time.plus(grant.lease).plus(self.shape.pad);
-        if promised && grant.expires_at < least {
-            let text = format!(
-                "p{process}: publishes {:?}, least {least:?}",
-                grant.expires_at
-            );
+        let least = time.plus(lease).plus(self.shape.pad);
+        if promised && expires_at < least {
+            let text = format!("p{process}: publishes {expires_at:?}, least {least:?}");
             self.service.violations.push(("section 3", text));
         }
     }

@@ -48,6 +48,8 @@ struct Believer {
     kind: Kind,
     /// Looks at which its time was over and `lost` had not fired.
     late: u32,
+    /// Looks in a row at which its time was over.
+    over: u32,
 }
 
 enum Kind {
@@ -247,6 +249,7 @@ impl Driver {
                         signal,
                     },
                     late: 0,
+                    over: 0,
                 });
             }
             Notice::Lost {
@@ -269,6 +272,7 @@ impl Driver {
                     index,
                     kind: Kind::Foreign { owner, until_ms },
                     late: 0,
+                    over: 0,
                 });
             }
             Notice::ForeignDone { owner } => self
@@ -314,8 +318,14 @@ impl Driver {
             let Kind::Ours { signal, .. } = &believer.kind else {
                 continue;
             };
-            let over =
-                signal.remaining().is_zero() && undisturbed(&self.world.lock(), believer.process);
+            // Rule 4: what is over stays over. One look may fall between two steps of a wall clock.
+            let none_left = signal.remaining().is_zero();
+            if believer.over > 1 && !none_left {
+                let text = format!("p{}: {} is held again", believer.process, signal.id());
+                self.violations.push(("rule 4", text));
+            }
+            believer.over = if none_left { believer.over + 1 } else { 0 };
+            let over = none_left && undisturbed(&self.world.lock(), believer.process);
             believer.late = if over { believer.late + 1 } else { 0 };
             if believer.late == 4 {
                 let text = format!(
@@ -577,8 +587,8 @@ fn describe(believer: &Believer) -> String {
 /// L2: how long a newcomer may have to wait for a record whose holder is dead; `None` where it may
 /// wait for ever.
 fn longest_wait(shape: &Shape, record: Option<&Record>, time_ms: i64) -> Option<Duration> {
-    // A poll, its backoff's certain part, some round trips, slow ones; and old reads, each of which
-    // starts the observation again.
+    // A poll, its backoff's certain part, some round trips, slow ones; and old reads: one that shows
+    // the key as it was when it was free starts the observation again.
     let poll = CHECK_DELAY_MAX
         + CHECK_DELAY_MAX / 8
         + Duration::from_nanos(shape.latency) * 60

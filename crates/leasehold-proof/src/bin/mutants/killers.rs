@@ -33,9 +33,8 @@ pub(crate) struct Killer {
 
 #[derive(Debug)]
 enum Kind {
-    /// A command of the proof: what cargo is told besides, its name, its arguments.
+    /// A command of the proof: its name, its arguments.
     Binary {
-        cargo: &'static [&'static str],
         name: &'static str,
         arguments: &'static [&'static str],
     },
@@ -64,7 +63,6 @@ pub(crate) const KILLERS: &[Killer] = &[
         name: "cancellation",
         sees: client,
         kind: Kind::Binary {
-            cargo: &[],
             name: "leasehold-cancellation",
             arguments: &["--depth", "1", "--failures", "1"],
         },
@@ -73,7 +71,6 @@ pub(crate) const KILLERS: &[Killer] = &[
         name: "simulation",
         sees: client,
         kind: Kind::Binary {
-            cargo: &[],
             name: "leasehold-sim",
             // The named seeds come first.
             arguments: &["--seeds", "2000", "--threads", "1", "--failures", "1"],
@@ -83,9 +80,16 @@ pub(crate) const KILLERS: &[Killer] = &[
         name: "contract suite, memory",
         sees: |file| file.starts_with(PROTOCOL),
         kind: Kind::Binary {
-            cargo: &[],
             name: "leasehold-contract",
             arguments: &[],
+        },
+    },
+    Killer {
+        name: "cancellation, two requests troubled",
+        sees: client,
+        kind: Kind::Binary {
+            name: "leasehold-cancellation",
+            arguments: &["--depth", "2", "--failures", "1"],
         },
     },
     Killer {
@@ -118,7 +122,7 @@ impl Killer {
     /// Builds it in a lane. What does not compile is no mutant.
     pub(crate) fn build(&self, lane: &Lane) -> Result<()> {
         let mut command = match &self.kind {
-            Kind::Binary { cargo, name, .. } => {
+            Kind::Binary { name, .. } => {
                 let mut command = cargo_in(lane, "build");
                 command
                     .args([
@@ -129,7 +133,6 @@ impl Killer {
                         "--bin",
                         name,
                     ])
-                    .args(*cargo)
                     .arg("--target-dir")
                     .arg(&lane.target);
                 command

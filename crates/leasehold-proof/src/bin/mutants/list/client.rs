@@ -36,12 +36,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "an acquisition ends with its caller",
         breaks: "a dropped acquire forgets its request in flight, and what that acquires",
-        edits: &[Edit {
-            file: ACQUIRE,
-            old: "let acquisition = Enduring::new(core, acquisition.run());",
-            new: "let _ = |core| Enduring::new(core, async {});
-    let acquisition = acquisition.run();",
-        }],
+        edits: &[
+            Edit {
+                file: ACQUIRE,
+                old: "    acquisition: Enduring<Result<Won, Error>>,",
+                new: "    acquisition: std::pin::Pin<Box<dyn Future<Output = Result<Won, Error>> + Send>>,",
+            },
+            Edit {
+                file: ACQUIRE,
+                old: "acquisition: Enduring::new(core, acquisition.run()),",
+                new: "acquisition: Box::pin(acquisition.run()),",
+            },
+        ],
     },
     Mutant {
         name: "a request ends with its waiter",
@@ -51,22 +57,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
             old: "            let task = async move { drop(work.await) };
             self.core.tasks.spawn_on(task, &self.runtime);",
             new: "            drop((work, &self.runtime));",
-        }],
-    },
-    Mutant {
-        name: "a request ends with its time-out",
-        breaks: "a request in flight is cancelled when nobody waits for it any more",
-        edits: &[Edit {
-            file: EXCHANGE,
-            old: "        let flight = self.launch(write, sent);
-        self.within(flight, sent, timeout, Effect::Unknown).await",
-            new: "        tokio::select! {
-            biased;
-            answer = self.write(write, sent) => answer,
-            () = self.clock.sleep_until(sent.elapsed.plus(timeout)) => {
-                self.no_answer(Effect::Unknown, &no_answer_within(timeout))
-            }
-        }",
         }],
     },
     Mutant {
@@ -122,8 +112,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         edits: &[Edit {
             file: KEEPER,
             old: "            Some(_) => Duration::ZERO,
-            None => truth.deadline.remaining(now, self.margin),",
-            new: "            _ => truth.deadline.remaining(now, self.margin),",
+            None => truth.deadline.remaining(now, self.policy.lost_lead()),",
+            new: "            _ => truth.deadline.remaining(now, self.policy.lost_lead()),",
         }],
     },
     Mutant {
@@ -139,19 +129,26 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a lost lease is renewed",
         breaks: "renewals go on after `lost`",
-        edits: &[Edit {
-            file: KEEPER,
-            old: "let may_send = !lost && self.unanswered < IN_FLIGHT;",
-            new: "let may_send = self.unanswered < IN_FLIGHT;",
-        }],
+        edits: &[
+            Edit {
+                file: KEEPER,
+                old: "let may_send = !lost && self.unanswered < IN_FLIGHT;",
+                new: "let may_send = self.unanswered < IN_FLIGHT;",
+            },
+            Edit {
+                file: KEEPER,
+                old: "() = nap(&core, until), if !lost => {",
+                new: "() = nap(&core, until) => {",
+            },
+        ],
     },
     Mutant {
         name: "lost waits for an answer",
         breaks: "no timer fires `lost`: it comes with the next answer, if one comes",
         edits: &[Edit {
             file: KEEPER,
-            old: "let look = now.elapsed.plus(LOOK).min(self.lost_at());",
-            new: "let look = now.elapsed.plus(LOOK * 3_600).max(self.lost_at());",
+            old: "let over = now.elapsed.plus(self.kept.remaining(now));",
+            new: "let over = now.elapsed.plus(self.kept.remaining(now) * 1_000);",
         }],
     },
     Mutant {
@@ -189,8 +186,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "detach leaves the grant tied to this process",
         edits: &[Edit {
             file: KEEPER,
-            old: "match renew_once(&core, &mut self.kept, false, timeout).await {",
-            new: "match renew_once(&core, &mut self.kept, true, timeout).await {",
+            old: "match renew_once(&core, &mut self.kept, false, timeout, &bill).await {",
+            new: "match renew_once(&core, &mut self.kept, true, timeout, &bill).await {",
         }],
     },
 ];

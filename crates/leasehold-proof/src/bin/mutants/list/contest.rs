@@ -53,15 +53,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         }],
     },
     Mutant {
-        name: "an old read starts the observation again",
-        breaks: "a dead holder is watched for longer than a lease where reads go backwards",
-        edits: &[Edit {
-            file: TAKEOVER,
-            old: "if self.is_older_than_seen(&seen) {",
-            new: "if self.is_older_than_seen(&seen) && rules.bounds.drift_ppm == u32::MAX {",
-        }],
-    },
-    Mutant {
         name: "strict trusts the service's clock",
         breaks: "strict uses the service rule all the same",
         edits: &[Edit {
@@ -147,26 +138,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         }],
     },
     Mutant {
-        name: "a late grant is released with the lease",
-        breaks: "what is given back beside a lease of the same attempt does not name its token",
-        edits: &[Edit {
-            file: ATTEMPT,
-            old: "token: Some(token),
-            ttl_seconds: self.terms.released_ttl_seconds(clock, now),",
-            new: "token: Some(token).filter(|token| *token == u64::MAX),
-            ttl_seconds: self.terms.released_ttl_seconds(clock, now),",
-        }],
-    },
-    Mutant {
-        name: "a found renewal counts from the latest send",
-        breaks: "a renewal that landed earlier gives the deadline of the last one sent",
-        edits: &[Edit {
-            file: RENEWAL,
-            old: "if let Some(sent) = self.unanswered.iter().find(landed).copied() {",
-            new: "if let Some(sent) = self.unanswered.last().or(self.unanswered.iter().find(landed)).copied() {",
-        }],
-    },
-    Mutant {
         name: "a refused renewal is no loss",
         breaks: "the holder goes on although its record is another's or released",
         edits: &[Edit {
@@ -185,15 +156,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
             Some(stale) => stale.expires_at,
             None => self.terms.publish(clock, now, Some(self.last_expires_at)),
         };",
-        }],
-    },
-    Mutant {
-        name: "an older renewal moves the deadline back",
-        breaks: "the deadline is that of the last answer, not the latest of all",
-        edits: &[Edit {
-            file: RENEWAL,
-            old: "self.deadline = self.deadline.later(deadline);",
-            new: "self.deadline = deadline;",
         }],
     },
     Mutant {

@@ -3,7 +3,6 @@
 use super::{Edit, Mutant};
 
 const EXPRESSIONS: &str = "crates/leasehold/src/store/dynamodb/expressions.rs";
-const DYNAMODB: &str = "crates/leasehold/src/store/dynamodb/mod.rs";
 const DATABASE: &str = "crates/leasehold/src/store/sqlite/database.rs";
 const PROCESS: &str = "crates/leasehold/src/store/sqlite/process.rs";
 
@@ -190,17 +189,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
             file: EXPRESSIONS,
             old: "#expires = :seen_expires AND attribute_not_exists(#version)\",",
             new: "#expires = :seen_expires\",",
-        }],
-    },
-    Mutant {
-        name: "DynamoDB: a refusal shows no record",
-        breaks: "ALL_OLD is not asked for: nobody recognises their own earlier write",
-        edits: &[Edit {
-            file: DYNAMODB,
-            old: "            .return_values(ReturnValue::AllNew)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)",
-            new: "            .return_values(ReturnValue::AllNew)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::None)",
         }],
     },
     Mutant {
