@@ -39,7 +39,7 @@
 //! collector, a debugger, a hypervisor, a full disk. While it sleeps its lease ends and another
 //! begins; when it wakes up it acts, and no lock service can stop it. What can is the resource: it
 //! gets the [`FencingToken`] with every write and refuses older ones. This library makes three
-//! promises (the assumptions and the proofs are in `PROTOCOL.md`):
+//! promises (the assumptions are in `PROTOCOL.md`, the evidence in `PROOF.md`):
 //!
 //! - the validity intervals of two leases of a key never overlap, given that the service's hosts
 //!   agree on the time within 200 ms and that elapsed clocks are off by at most 0.1 %. The hosts'
@@ -49,7 +49,7 @@
 //!
 //! # What it deliberately is not
 //!
-//! Not a queue, not a semaphore, not a leader's log, not a transaction. It is not for eventually
+//! Not a queue between processes (the waiters of one client do stand in line), not a semaphore, not a leader's log, not a transaction. It is not for eventually
 //! consistent replicas: pin one Region of a global table, and do not go through DAX.
 //!
 //! # Features
