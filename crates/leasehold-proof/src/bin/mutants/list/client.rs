@@ -2,8 +2,12 @@
 
 use super::{Edit, Mutant};
 
-const ACQUIRE: &str = "crates/leasehold/src/acquire.rs";
-const KEEPER: &str = "crates/leasehold/src/keeper.rs";
+const ACQUIRE: &str = "crates/leasehold/src/acquire/mod.rs";
+const GRANT: &str = "crates/leasehold/src/acquire/grant.rs";
+const SETTLE: &str = "crates/leasehold/src/acquire/settle.rs";
+const KEEPER: &str = "crates/leasehold/src/keeper/mod.rs";
+const LETTING_GO: &str = "crates/leasehold/src/keeper/letting_go.rs";
+const WATCHED: &str = "crates/leasehold/src/keeper/watched.rs";
 const EXCHANGE: &str = "crates/leasehold/src/exchange.rs";
 const FLIGHT: &str = "crates/leasehold/src/flight.rs";
 const CLIENT: &str = "crates/leasehold/src/client.rs";
@@ -81,7 +85,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a spoiled grant is released",
         breaks: "a record with an impossible seed is released, token and all, instead of withdrawn",
         edits: &[Edit {
-            file: ACQUIRE,
+            file: SETTLE,
             old: "if let Some(granted) = self.spoiled.take() {",
             new: "if let Some(granted) = self.spoiled.take().filter(|granted| granted.token.stored() == 0) {",
         }],
@@ -90,7 +94,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a worthless grant is handed over",
         breaks: "acquire returns a lease without looking at what is left of it (S5)",
         edits: &[Edit {
-            file: ACQUIRE,
+            file: GRANT,
             old: "        if left.is_zero() {
             // Whoever",
             new: "        if left > terms.lease {
@@ -110,7 +114,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "lost un-fires",
         breaks: "a lease that was lost is held again when a late renewal is acknowledged",
         edits: &[Edit {
-            file: KEEPER,
+            file: WATCHED,
             old: "            Some(_) => Duration::ZERO,
             None => truth.deadline.remaining(now, self.policy.lost_lead()),",
             new: "            _ => truth.deadline.remaining(now, self.policy.lost_lead()),",
@@ -164,7 +168,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a release does not wait for a renewal",
         breaks: "release overtakes a renewal in flight (holder rule 5)",
         edits: &[Edit {
-            file: KEEPER,
+            file: LETTING_GO,
             old: "        self.settle_renewals().await;
         let loss",
             new: "        let loss",
@@ -174,7 +178,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a dropped guard releases nothing",
         breaks: "the key stays held until the lease ends",
         edits: &[Edit {
-            file: KEEPER,
+            file: LETTING_GO,
             old: "Finish::Dropped(DropPolicy::Release) => {
                 if !matches!(loss, Some(Loss::TakenOver(_)))",
             new: "Finish::Dropped(DropPolicy::Release) => {
@@ -185,7 +189,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "a detached lease stays bound",
         breaks: "detach leaves the grant tied to this process",
         edits: &[Edit {
-            file: KEEPER,
+            file: LETTING_GO,
             old: "match renew_once(&core, &mut self.kept, false, timeout, &bill).await {",
             new: "match renew_once(&core, &mut self.kept, true, timeout, &bill).await {",
         }],

@@ -1,0 +1,304 @@
+//! Asking for a key: requests, looks, and the wait between them.
+//!
+//! Invariants: the clocks are read before a request is made; one that has no answer in time goes on
+//! beside the next; a wait is over at the call's bound, whatever the store does.
+
+use super::{Acquisition, End, Patience, Stop, stopped};
+use crate::error::Effect;
+use crate::exchange::{Answer, RETRY_FIRST, RETRY_MAX, no_answer_within};
+use crate::held::Held;
+use crate::line::{Head, Looks, Start};
+use crate::meter::Bill;
+use crate::policy::CheckDelay;
+use crate::protocol::attempt::{Granted, Refusal, Request};
+use crate::protocol::record::{Record, Seen};
+use crate::protocol::takeover::Verdict;
+use crate::protocol::time::Elapsed;
+use crate::protocol::write::Operation;
+use crate::store::{Consistency, Outcome, StoreError, StoreErrorKind};
+
+/// Requests of one acquisition that may be unanswered at the same time.
+pub(super) const IN_FLIGHT: usize = 4;
+/// No right wall clock shows less: this was written later (2026-11-01).
+const EARLIEST_WALL_MS: i64 = 1_793_491_200_000;
+impl Acquisition {
+    /// Sends requests until one is granted, or, without patience, until the key is seen held.
+    pub(super) async fn win(&mut self) -> Result<Result<Granted, Held>, End> {
+        self.look_at_the_time().await?;
+        let mut take_over = match self.begin().await? {
+            Turn::Ours(granted) => return Ok(Ok(granted)),
+            Turn::Free => None,
+            Turn::TakeOver(seen) => Some(seen),
+        };
+        let mut blind = 0;
+        loop {
+            let Some((request, answer)) = self.ask(take_over.clone()).await? else {
+                // No answer in time; the request may still land.
+                let limit = self.order.policy.request_timeout();
+                self.retry_later(StoreError::new(
+                    StoreErrorKind::Unavailable,
+                    Effect::Unknown,
+                    format!(
+                        "{}: {}",
+                        self.core.store.describe(),
+                        no_answer_within(limit)
+                    ),
+                ))
+                .await?;
+                continue;
+            };
+            let record = match answer.result {
+                Ok(Outcome::Applied(record)) => {
+                    let now = self.core.clock.reading();
+                    // It landed; whatever comes now, it is to be given back.
+                    self.uncertain = true;
+                    let record = record.ok_or_else(|| self.odd_answer())?;
+                    return Ok(Ok(self.core.with_service(|service| {
+                        self.attempt.applied(&request, &record, service, now)
+                    })));
+                }
+                Ok(Outcome::Refused(record)) => record,
+                Err(error) if error.kind.is_retryable() => {
+                    self.retry_later(error).await?;
+                    continue;
+                }
+                Err(error) => {
+                    self.uncertain |= error.effect == Effect::Unknown;
+                    return Err(self.fatal(Operation::Acquire, error));
+                }
+            };
+            self.calm_down();
+            take_over = match self.judge(record.as_ref(), answer.received) {
+                Refusal::Ours(granted) => return Ok(Ok(granted)),
+                Refusal::Others(Verdict::Free) => {
+                    // Refused although it is free: a race, and with a sound store a short one.
+                    blind += 1;
+                    if blind > 1 {
+                        let now = self.core.clock.elapsed();
+                        let delay = self.core.backoff(blind, RETRY_FIRST, RETRY_MAX);
+                        self.or_stop(self.core.clock.sleep_until(now.plus(delay)))
+                            .await?;
+                    }
+                    None
+                }
+                Refusal::Others(Verdict::TakeOver(seen)) => Some(seen),
+                Refusal::Others(Verdict::Wait { ends }) => {
+                    blind = 0;
+                    if let (Patience::None, Some(held)) = (self.order.patience, &self.last_held) {
+                        return Ok(Err(held.clone()));
+                    }
+                    let looks = Looks {
+                        ends,
+                        ..Looks::default()
+                    };
+                    match self.wait_for_turn(looks).await? {
+                        Turn::Ours(granted) => return Ok(Ok(granted)),
+                        Turn::Free => None,
+                        Turn::TakeOver(seen) => Some(seen),
+                    }
+                }
+            };
+        }
+    }
+
+    /// Goes on where the line is: asks at once, later, or looks first.
+    pub(super) async fn begin(&mut self) -> Result<Turn, End> {
+        match self.head.as_ref().map(Head::start) {
+            Some(Start::Look(looks)) => self.wait_for_turn(looks).await,
+            Some(Start::Ask { not_before }) => {
+                self.or_stop(self.core.clock.sleep_until(not_before))
+                    .await?;
+                Ok(Turn::Free)
+            }
+            None => Ok(Turn::Free),
+        }
+    }
+
+    /// A host whose wall clock is certainly wrong asks for the time before it publishes anything by
+    /// it: any answer carries it.
+    pub(super) async fn look_at_the_time(&self) -> Result<(), Stop> {
+        let now = self.core.clock.reading();
+        let sampled = self
+            .core
+            .with_service(|service| service.latest(now).is_some());
+        if !sampled && now.wall_ms < EARLIEST_WALL_MS {
+            let bill = self.bill();
+            let look = self.core.read(
+                self.order.key.shared(),
+                Consistency::Eventual,
+                self.order.policy.request_timeout(),
+                &bill,
+            );
+            // Without an answer the seed is still checked, and withdrawn if it is impossible.
+            self.or_stop(look).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends one request and waits for an answer, to it or to an earlier one; `None` when none
+    /// came within the request time-out.
+    pub(super) async fn ask(
+        &mut self,
+        take_over: Option<Seen>,
+    ) -> Result<Option<(Request, Answer<Outcome>)>, Stop> {
+        let mut limit = self
+            .core
+            .clock
+            .elapsed()
+            .plus(self.order.policy.request_timeout());
+        if self.unanswered < IN_FLIGHT {
+            // The clocks first, then everything else, then the request.
+            let now = self.core.clock.reading();
+            let (request, write) = self
+                .core
+                .with_service(|service| self.attempt.request(take_over, service, now));
+            let mut flight = self.core.launch(write, now, &self.bill());
+            self.unanswered += 1;
+            self.sends();
+            limit = now.elapsed.plus(self.order.policy.request_timeout());
+            let answered = tokio::select! {
+                biased;
+                answer = &mut flight => {
+                    self.unanswered -= 1;
+                    return Ok(Some((request, answer)));
+                }
+                answered = self.answer_by(limit) => answered,
+            };
+            // It goes on beside us; its answer will be in the inbox.
+            flight.post(request, &self.post);
+            return answered;
+        }
+        self.answer_by(limit).await
+    }
+
+    /// The answer to an earlier request; `None` when none comes until `limit`.
+    pub(super) async fn answer_by(
+        &mut self,
+        limit: Elapsed,
+    ) -> Result<Option<(Request, Answer<Outcome>)>, Stop> {
+        let clock = self.core.clock.clone();
+        let answer = tokio::select! {
+            biased;
+            letter = self.inbox.recv() => letter.map(|letter| *letter),
+            () = clock.sleep_until(limit) => None,
+            stop = stopped(&self.core, Some(&self.gone), self.limit) => return Err(stop),
+        };
+        if answer.is_some() {
+            self.unanswered -= 1;
+        }
+        Ok(answer)
+    }
+
+    pub(super) fn judge(&mut self, record: Option<&Record>, received: Elapsed) -> Refusal {
+        let now = self.core.clock.reading();
+        if let Some(record) = record
+            && record.owner.is_some()
+            && !self.attempt.id().owns(record)
+        {
+            let held = Held::of(record);
+            if let Some(head) = &self.head {
+                head.saw(&held);
+            }
+            self.last_held = Some(held);
+        }
+        let attempt = &mut self.attempt;
+        self.core
+            .with_service(|service| attempt.refused(record, received, now, service))
+    }
+
+    /// Polls with reads until the key may be taken.
+    pub(super) async fn wait_for_turn(&mut self, mut looks: Looks) -> Result<Turn, End> {
+        self.waited = true;
+        loop {
+            let until = looks.at.unwrap_or_else(|| self.next_look(&looks));
+            looks.at = Some(until);
+            if let Some(head) = &self.head {
+                head.plan(Start::Look(looks));
+            }
+            self.or_stop(self.core.clock.sleep_until(until)).await?;
+            if let Some(head) = self.head.as_ref().filter(|head| head.is_held_here()) {
+                // Its keeper tells what comes of it: a look would say nothing new.
+                self.or_stop(head.holder_gone()).await?;
+                match head.start() {
+                    Start::Look(later) => looks = later,
+                    Start::Ask { not_before } => {
+                        self.or_stop(self.core.clock.sleep_until(not_before))
+                            .await?;
+                        return Ok(Turn::Free);
+                    }
+                }
+                continue;
+            }
+            looks.round += 1;
+            looks.at = None;
+            let place = self.core.budget.take(self.core.clock.elapsed());
+            self.or_stop(self.core.clock.sleep_until(place)).await?;
+            self.sends();
+            let bill = self.bill();
+            let look = self.core.read(
+                self.order.key.shared(),
+                Consistency::Eventual,
+                self.order.policy.request_timeout(),
+                &bill,
+            );
+            let answer = self.or_stop(look).await?;
+            let throttled =
+                matches!(&answer.result, Err(error) if error.kind == StoreErrorKind::Throttled);
+            self.core.budget.looked(throttled);
+            let record = match answer.result {
+                Ok(record) => record,
+                Err(error) if error.kind.is_retryable() => {
+                    self.retry_later(error).await?;
+                    continue;
+                }
+                Err(error) => return Err(self.fatal(Operation::Read, error)),
+            };
+            self.calm_down();
+            match self.judge(record.as_ref(), answer.received) {
+                Refusal::Ours(granted) => return Ok(Turn::Ours(granted)),
+                Refusal::Others(Verdict::Free) => return Ok(Turn::Free),
+                Refusal::Others(Verdict::TakeOver(seen)) => return Ok(Turn::TakeOver(seen)),
+                Refusal::Others(Verdict::Wait { ends }) => looks.ends = ends,
+            }
+            if let Some(token) = record.as_ref().and_then(Record::token) {
+                looks.saw(token);
+            }
+        }
+    }
+
+    /// When to look again: after a random delay, or when the grant that was seen can end.
+    pub(super) fn next_look(&self, looks: &Looks) -> Elapsed {
+        let delay = match self.order.policy.check_delay(&self.core.hints) {
+            CheckDelay::Fixed(delay) => delay,
+            CheckDelay::Backoff { first, max } => {
+                // Never at once: a small part of the bound is certain.
+                first.min(max) / 8 + self.core.backoff(looks.round, first, max)
+            }
+        };
+        let delay = self.core.budget.stretch(delay);
+        let now = self.core.clock.elapsed();
+        let until = now.plus(delay);
+        match looks.ends {
+            Some(ends) if ends > now => until.min(ends),
+            _ => until,
+        }
+    }
+
+    pub(super) fn bill(&self) -> Bill {
+        Some(self.bill.clone())
+    }
+
+    pub(super) fn sends(&mut self) {
+        self.sent += 1;
+        if let Some(head) = &self.head {
+            head.sends();
+        }
+    }
+}
+
+/// What a waiter may do next.
+pub(super) enum Turn {
+    Ours(Granted),
+    Free,
+    TakeOver(Seen),
+}

@@ -1,0 +1,101 @@
+//! From a grant to a lease: only one that is still worth having is handed over (holder rule 6), and one
+//! whose token cannot be right is withdrawn before anyone sees it (`PROTOCOL.md` section 8).
+
+use tracing::debug;
+
+use super::{Acquisition, End};
+use crate::error::{Error, ErrorKind};
+use crate::exchange::Answer;
+use crate::identity::LeaseId;
+use crate::keeper;
+use crate::lease::Lease;
+use crate::protocol::attempt::Granted;
+use crate::protocol::renewal::Kept;
+use crate::protocol::write::Operation;
+use crate::store::Outcome;
+
+impl Acquisition {
+    /// Turns a grant into a lease if it is still worth having (holder rule 6): renews once if it
+    /// is not, and if that does not help gives it back and says why.
+    pub(super) async fn hand_over(&mut self, granted: Granted) -> Result<Lease, End> {
+        let terms = self.order.policy.terms(&self.core.hints);
+        let key = self.order.key.clone();
+        let id = LeaseId::new(key.clone(), self.attempt.id(), granted.token);
+        let mut kept = Kept::new(key.shared(), self.attempt.id(), &granted, terms);
+        if kept.remaining(self.core.clock.reading()).is_zero() {
+            debug!(%key, "the grant is worthless already, renewing it");
+            let (bound, timeout) = (
+                self.order.policy.is_bound_to_process(),
+                self.order.policy.request_timeout(),
+            );
+            let bill = self.bill();
+            let renewal = keeper::renew_once(&self.core, &mut kept, bound, timeout, &bill);
+            if let Err(ended) = self.or_stop(renewal).await? {
+                debug!(%key, ?ended, "the grant is over already");
+            }
+        }
+        let left = kept.remaining(self.core.clock.reading());
+        if left.is_zero() {
+            // Whoever is told of this error has no lock: settling releases it.
+            let lead = self.order.policy.lost_lead();
+            return Err(End::Failed(
+                Error::new(
+                    ErrorKind::TooLate,
+                    format!(
+                        "acquired `{key}`, but the answer came too late: of the lease of {:?} less than the margin of {lead:?} was left",
+                        self.order.policy.lease()
+                    ),
+                )
+                .with_hint("set a longer `lease`, or look at the latency to the store"),
+            ));
+        }
+        let line = match &self.head {
+            Some(head) => head.line().clone(),
+            None => self.core.lines.of(&key.shared()),
+        };
+        let terms = keeper::Terms {
+            policy: self.order.policy.clone(),
+            data: self.order.data.clone(),
+            bill: self.bill.clone(),
+        };
+        self.core.meter.grant(&self.bill());
+        let cost = self.bill.usage();
+        debug!(
+            %key,
+            token = %id.token(),
+            waited = ?self.core.clock.elapsed().since(self.started),
+            requests = cost.requests,
+            write_units = cost.write_units,
+            read_units = cost.read_units,
+            "acquired"
+        );
+        Ok(keeper::keep(&self.core, &line, terms, id, kept))
+    }
+
+    /// Deletes the record that we created with an impossible token, before anyone sees it.
+    pub(super) async fn withdraw(&mut self) -> Result<(), End> {
+        let answer = self.or_stop(self.send_withdrawal()).await?;
+        match answer.result {
+            Ok(_) => {
+                self.spoiled = None;
+                Ok(())
+            }
+            Err(error) if error.kind.is_retryable() => self.retry_later(error).await,
+            Err(error) => Err(self.fatal(Operation::Withdraw, error)),
+        }
+    }
+
+    pub(super) fn send_withdrawal(&self) -> impl Future<Output = Answer<Outcome>> + Send + 'static {
+        let core = self.core.clone();
+        let write = self.spoiled.as_ref().map_or_else(
+            || core.with_service(|service| self.attempt.abandon(service, core.clock.reading())),
+            |granted| self.attempt.withdraw(granted),
+        );
+        let timeout = self.order.policy.request_timeout();
+        let bill = self.bill();
+        async move {
+            let now = core.clock.reading();
+            core.write_detached(write, now, timeout, &bill).await
+        }
+    }
+}

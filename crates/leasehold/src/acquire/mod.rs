@@ -1,0 +1,400 @@
+//! One acquisition, from the first request to the guard.
+//!
+//! Whoever waits stands in the line of its key first, and acquires only as its head. An acquisition
+//! endures: a caller who drops the future or whose wait is over leaves at once, while requests in
+//! flight go on in the background; whatever they turn out to have acquired is released as soon as
+//! it is known. Invariants: `acquire` gives a lease only if the record carried
+//! our id during the call and time is left (S5); every loop here has a bound in time, every
+//! collection a bound in size.
+//!
+//! `ask` sends requests until one is granted, `grant` makes a lease of it, `settle` gives back what
+//! nobody receives.
+
+mod ask;
+mod grant;
+mod settle;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::debug;
+
+use crate::alarm::nap;
+use crate::error::{Effect, Error, ErrorKind};
+use crate::exchange::{Core, RETRY_FIRST, RETRY_MAX};
+use crate::flight::{Enduring, Letter};
+use crate::held::Held;
+use crate::key::Key;
+use crate::lease::{Lease, Parcel};
+use crate::line::Head;
+use crate::meter::Meter;
+use crate::policy::Policy;
+use crate::protocol::attempt::{Attempt, AttemptId, Granted, Request, Wish};
+use crate::protocol::time::Elapsed;
+use crate::protocol::write::Operation;
+use crate::store::{Outcome, StoreError};
+use crate::waiting::{shut_down_while_waiting, stand_in_line, wait_expired};
+
+/// How often a record with an impossible token is withdrawn before we give up.
+const WITHDRAWALS: u32 = 3;
+
+/// What an acquisition is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    pub(crate) key: Key,
+    pub(crate) policy: Policy,
+    pub(crate) data: Option<Arc<[u8]>>,
+    pub(crate) patience: Patience,
+}
+
+/// What to do when the key is held by another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Patience {
+    /// Say so.
+    None,
+    /// Wait, at most this long.
+    For(Duration),
+    /// Wait.
+    Forever,
+}
+
+impl Patience {
+    /// When a call ends at the latest.
+    pub(crate) fn limit(self, policy: &Policy, started: Elapsed) -> Elapsed {
+        match self {
+            Patience::None => started.plus(policy.call_timeout()),
+            Patience::For(wait) => started.plus(wait),
+            Patience::Forever => Elapsed::NEVER,
+        }
+    }
+}
+
+/// The answer to an order that did not fail.
+#[derive(Debug)]
+pub(crate) enum Acquired {
+    Lease(Lease),
+    Held(Held),
+}
+
+/// Carries out an order. Dropping this future ends the acquisition: see the module's docs.
+pub(crate) async fn acquire(core: &Arc<Core>, order: Order) -> Result<Acquired, Error> {
+    if core.shut.is_cancelled() {
+        return Err(shut_down(order.key.as_str()));
+    }
+    let started = core.clock.elapsed();
+    match order.patience {
+        Patience::None => UnderWay::begin(core, order, started, None).done().await,
+        _ => stand_in_line(core, order, started).await,
+    }
+}
+
+/// An acquisition under way. When this is dropped, the acquisition goes on in the background, and is told
+/// that its caller has left.
+pub(crate) struct UnderWay {
+    acquisition: Enduring<Result<Won, Error>>,
+    _caller: DropGuard,
+}
+
+/// What an acquisition gives its caller.
+#[derive(Debug)]
+enum Won {
+    Lease(Parcel),
+    Held(Held),
+}
+
+impl UnderWay {
+    pub(crate) fn begin(
+        core: &Arc<Core>,
+        order: Order,
+        started: Elapsed,
+        head: Option<Head>,
+    ) -> UnderWay {
+        let gone = CancellationToken::new();
+        let acquisition = Acquisition::new(core.clone(), order, started, head, gone.clone());
+        UnderWay {
+            acquisition: Enduring::new(core, acquisition.run()),
+            _caller: gone.drop_guard(),
+        }
+    }
+
+    pub(crate) async fn done(&mut self) -> Result<Acquired, Error> {
+        match (&mut self.acquisition).await? {
+            Won::Lease(parcel) => Ok(Acquired::Lease(parcel.open())),
+            Won::Held(held) => Ok(Acquired::Held(held)),
+        }
+    }
+}
+
+pub(crate) fn shut_down(key: &str) -> Error {
+    Error::new(ErrorKind::ShutDown, "the client was shut down").with_key(key)
+}
+
+/// Why an acquisition stops before it has an answer.
+pub(crate) enum Stop {
+    /// The bound of the call is reached.
+    Deadline,
+    /// Nobody waits for the answer any more, or the client is shutting down.
+    CallerGone,
+}
+
+/// Why a step of the acquisition ended it.
+enum End {
+    Stop(Stop),
+    Failed(Error),
+}
+
+impl From<Stop> for End {
+    fn from(stop: Stop) -> Self {
+        End::Stop(stop)
+    }
+}
+
+struct Acquisition {
+    core: Arc<Core>,
+    order: Order,
+    attempt: Attempt,
+    /// The role in the line of the key, if the call waits in it.
+    head: Option<Head>,
+    /// What is done for this call, and whether it had to wait for a holder.
+    bill: Arc<Meter>,
+    waited: bool,
+    gone: CancellationToken,
+    started: Elapsed,
+    limit: Elapsed,
+    inbox: mpsc::Receiver<Letter<Request, Outcome>>,
+    post: mpsc::Sender<Letter<Request, Outcome>>,
+    /// Requests without an answer.
+    unanswered: usize,
+    /// Whether some request may have landed without our knowing, or has, and is to be given back.
+    uncertain: bool,
+    /// A grant of ours whose token cannot be right: to be withdrawn, not released.
+    spoiled: Option<Granted>,
+    sent: u32,
+    failing_since: Option<Elapsed>,
+    failures: u32,
+    last_failure: Option<StoreError>,
+    last_held: Option<Held>,
+}
+
+impl Acquisition {
+    fn new(
+        core: Arc<Core>,
+        order: Order,
+        started: Elapsed,
+        head: Option<Head>,
+        gone: CancellationToken,
+    ) -> Self {
+        let limit = order.patience.limit(&order.policy, started);
+        // A store that fails is put up with once, not once for everyone in line.
+        let failing_since = head.as_ref().and_then(Head::failing_since);
+        let wish = Wish {
+            key: order.key.shared(),
+            holder: order.policy.label().unwrap_or_else(|| core.label.clone()),
+            data: order.data.clone(),
+            bound_to_process: order.policy.is_bound_to_process(),
+            shared_with_fsharp: order.policy.is_shared_with_fsharp(),
+        };
+        // The identity is drawn here, for this call, and never used again.
+        let id = AttemptId::from_random(core.random.attempt_bits());
+        let attempt = Attempt::new(
+            id,
+            wish,
+            order.policy.terms(&core.hints),
+            order.policy.rules(&core.hints),
+            core.observed(order.key.as_str()),
+        );
+        let (post, inbox) = mpsc::channel(ask::IN_FLIGHT);
+        Acquisition {
+            core,
+            order,
+            attempt,
+            bill: Arc::default(),
+            waited: head.as_ref().is_some_and(Head::has_waited),
+            head,
+            gone,
+            started,
+            limit,
+            inbox,
+            post,
+            unanswered: 0,
+            uncertain: false,
+            spoiled: None,
+            sent: 0,
+            failing_since: failing_since.map(|since| since.max(started)),
+            failures: 0,
+            last_failure: None,
+            last_held: None,
+        }
+    }
+
+    async fn run(mut self) -> Result<Won, Error> {
+        let answer = match self.drive().await {
+            Ok(won) => Ok(won),
+            Err(End::Failed(error)) => Err(error),
+            Err(End::Stop(Stop::Deadline)) => Err(self.deadline_error()),
+            Err(End::Stop(Stop::CallerGone)) => Err(shut_down_while_waiting()),
+        };
+        self.core
+            .remember(&self.order.key.shared(), self.attempt.observation());
+        let passed = self.core.clock.elapsed().since(self.started);
+        if self.waited {
+            self.core.meter.wait(passed, &self.bill());
+        }
+        let answer = answer.map_err(|error| self.finish_error(error));
+        // The next in line goes on at once, with what is known now; what is left to settle here is
+        // this attempt's alone.
+        match self.head.take() {
+            // It was given a guard meanwhile, which may turn out to be worthless, or it has left.
+            Some(head) if self.gone.is_cancelled() => drop(head),
+            Some(head) => head.leave(),
+            None => {}
+        }
+        let tasks = self.core.tasks.clone();
+        match &answer {
+            Ok(Won::Lease(parcel)) => {
+                let token = parcel.token().stored();
+                if self.unanswered > 0 {
+                    tasks.spawn(self.settle_beside(token));
+                }
+            }
+            _ if self.uncertain || self.unanswered > 0 => {
+                tasks.spawn(self.settle());
+            }
+            _ => {}
+        }
+        answer
+    }
+
+    async fn drive(&mut self) -> Result<Won, End> {
+        for _ in 0..WITHDRAWALS {
+            let granted = match self.win().await? {
+                Ok(granted) => granted,
+                Err(held) => return Ok(Won::Held(held)),
+            };
+            // From here on there is something to give back, unless a lease is handed over.
+            self.uncertain = true;
+            if !granted.impossible_seed {
+                let lease = self.hand_over(granted).await?;
+                return Ok(Won::Lease(Parcel::new(lease)));
+            }
+            self.spoiled = Some(granted);
+            self.withdraw().await?;
+        }
+        Err(End::Failed(Error::new(
+            ErrorKind::Service,
+            format!(
+                "{}: tokens start more than 15 minutes away from the service's own time",
+                self.core.store.describe()
+            ),
+        )))
+    }
+
+    /// Waits a little after a failure, and gives up when the store has failed for too long.
+    async fn retry_later(&mut self, error: StoreError) -> Result<(), End> {
+        debug!(key = %self.order.key, %error, "request failed, trying again");
+        self.uncertain |= error.effect == Effect::Unknown;
+        self.failures += 1;
+        let now = self.core.clock.elapsed();
+        let since = *self.failing_since.get_or_insert(now);
+        if let Some(head) = &self.head {
+            head.trouble(Some((since, &error)));
+        }
+        if now.since(since) >= self.order.policy.call_timeout() {
+            if let Some(head) = &self.head {
+                head.give_up(now, since, &error);
+            }
+            return Err(self.fatal(Operation::Acquire, error));
+        }
+        self.last_failure = Some(error);
+        let delay = self.core.backoff(self.failures, RETRY_FIRST, RETRY_MAX);
+        self.or_stop(self.core.clock.sleep_until(now.plus(delay)))
+            .await?;
+        Ok(())
+    }
+
+    fn calm_down(&mut self) {
+        if let Some(head) = self.head.as_ref().filter(|_| self.failing_since.is_some()) {
+            head.trouble(None);
+        }
+        self.failing_since = None;
+        self.failures = 0;
+        self.last_failure = None;
+    }
+
+    async fn or_stop<T>(&self, work: impl Future<Output = T>) -> Result<T, Stop> {
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            stop = stopped(&self.core, Some(&self.gone), self.limit) => Err(stop),
+        }
+    }
+
+    fn fatal(&self, operation: Operation, error: StoreError) -> End {
+        End::Failed(error.into_error(operation, Some(self.order.key.as_str())))
+    }
+
+    fn odd_answer(&self) -> End {
+        End::Failed(Error::new(
+            ErrorKind::Service,
+            format!(
+                "{}: the write was applied but the answer carries no record",
+                self.core.store.describe()
+            ),
+        ))
+    }
+
+    /// The bound of the call is reached: because of a holder, or because of the store?
+    fn deadline_error(&mut self) -> Error {
+        let waited = self.core.clock.elapsed().since(self.started);
+        if let Some(error) = self.last_failure.take() {
+            return error.into_error(Operation::Acquire, Some(self.order.key.as_str()));
+        }
+        wait_expired(&self.core, &self.order.key, waited, self.last_held.as_ref())
+    }
+
+    fn finish_error(&self, error: Error) -> Error {
+        let effect = if self.uncertain || self.unanswered > 0 {
+            Effect::Unknown
+        } else {
+            error.effect()
+        };
+        let passed = self.core.clock.elapsed().since(self.started);
+        let sent = self.head.as_ref().map_or(self.sent, Head::requests);
+        error
+            .with_key(self.order.key.as_str())
+            .with_effect(effect)
+            .with_held(self.last_held.clone())
+            .with_effort(sent, passed)
+            .with_cost(self.bill.usage())
+    }
+}
+
+/// Returns when an acquisition must stop.
+pub(crate) async fn stopped(
+    core: &Arc<Core>,
+    gone: Option<&CancellationToken>,
+    limit: Elapsed,
+) -> Stop {
+    let deadline = async {
+        if limit == Elapsed::NEVER {
+            std::future::pending::<()>().await;
+        }
+        while core.clock.elapsed() < limit {
+            nap(core, limit).await;
+        }
+    };
+    let left = async {
+        match gone {
+            Some(gone) => gone.cancelled().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = left => Stop::CallerGone,
+        () = core.shut.cancelled() => Stop::CallerGone,
+        () = deadline => Stop::Deadline,
+    }
+}

@@ -1,0 +1,132 @@
+//! The step from one guard of a grant to the next (`PROTOCOL.md` section 9).
+//!
+//! Invariants: the old guard is over before the new one exists, both within the same deadline; never
+//! after a fence, a loss or a shutdown; bounded by count and by the time that the process keeps the key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::debug;
+
+use super::{Ears, Finish, IN_FLIGHT, Keeper, LastWord, Terms, Watched, guard};
+use crate::lease::{Loss, Parcel, ReleaseOutcome};
+use crate::policy::DropPolicy;
+
+/// How often a grant is handed on at most. Far below the 1023 for which the token has room.
+const PASSES: u16 = 64;
+/// A process keeps a key for at most so many of its longest check delays (and half a lease) while
+/// others may wait, and then sits out for one of them.
+const TENURE: u32 = 10;
+
+impl Keeper {
+    /// Hands the grant on to the next in line, if that wants just this grant; otherwise gives back
+    /// what is to be done with it.
+    pub(super) async fn hand_on(&mut self, finish: Finish) -> Result<Ears, Finish> {
+        let released = matches!(
+            finish,
+            Finish::Release(_) | Finish::Dropped(DropPolicy::Release)
+        );
+        // Looked at again after a wait: the next in line may have left.
+        let ready = released && self.has_next() && self.has_enough_left().await && self.has_next();
+        // From the mark on no condition check can be made for the old guard, and none was made before.
+        if !ready || !self.watched.id.mark_handed_on() {
+            return Err(finish);
+        }
+        // Over, before the next one begins.
+        self.watched.lose(Loss::Released);
+        let next = Watched::new(
+            self.watched.core.clone(),
+            self.watched.id.next_pass(),
+            &self.kept,
+            Terms {
+                policy: self.policy.clone(),
+                data: self.watched.data.clone(),
+                bill: Arc::default(),
+            },
+        );
+        self.watched = Arc::new(next);
+        self.last_word = LastWord(self.watched.clone());
+        self.waiting = None;
+        let (lease, ears) = guard(&self.watched);
+        let data = self.watched.data.clone();
+        let parcel = Parcel::new(lease);
+        let given = self
+            .holding
+            .give(parcel, &self.watched, &self.policy, data.as_ref());
+        if let Err(parcel) = given {
+            // It has left in this moment: nobody has seen the new guard, and its grant is released.
+            parcel.unmake();
+            return Err(finish);
+        }
+        let next = &self.watched;
+        next.core.meter.hand_off(&Some(next.bill.clone()));
+        debug!(key = %next.id.key(), token = %next.id.token(), "handed on");
+        if let Finish::Release(tell) = finish {
+            drop(tell.send(Ok(ReleaseOutcome::HandedOn)));
+        }
+        Ok(ears)
+    }
+
+    /// Whether this grant may be handed on, and somebody wants it.
+    pub(super) fn has_next(&mut self) -> bool {
+        let core = self.watched.core.clone();
+        let now = core.clock.reading();
+        self.watch_the_deadline(now);
+        self.policy.is_handing_off()
+            && !core.shut.is_cancelled()
+            && self.watched.id.token().pass() < PASSES
+            && self.watched.loss().is_none()
+            && self.holding.has_next(
+                &self.policy,
+                self.watched.data.as_ref(),
+                now.elapsed,
+                self.tenure(),
+            )
+    }
+
+    /// How long this process may keep the key while others may wait for it.
+    pub(super) fn tenure(&self) -> Duration {
+        let pause = self.pause();
+        (self.policy.lease() / 2).min(pause.saturating_mul(TENURE))
+    }
+
+    /// How long it sits out then.
+    pub(super) fn pause(&self) -> Duration {
+        self.policy.longest_check_delay(&self.watched.core.hints)
+    }
+
+    /// Whether enough of the lease is left for another; renews it first if not, within one request
+    /// time-out.
+    pub(super) async fn has_enough_left(&mut self) -> bool {
+        let core = self.watched.core.clone();
+        let started = core.clock.elapsed();
+        let limit = started
+            .plus(self.policy.request_timeout())
+            .min(self.lost_at());
+        let mut sent = false;
+        loop {
+            let terms = self.kept.terms();
+            let whole = terms
+                .bounds
+                .at_least(terms.lease)
+                .saturating_sub(terms.margin);
+            let now = core.clock.reading();
+            self.watch_the_deadline(now);
+            if self.watched.loss().is_some() {
+                return false;
+            }
+            if self.kept.remaining(now) >= whole / 2 {
+                return true;
+            }
+            if !sent && self.unanswered < IN_FLIGHT {
+                self.send_renewal();
+                sent = true;
+            }
+            tokio::select! {
+                biased;
+                Some(letter) = self.inbox.recv() => self.take_answer(*letter),
+                () = core.clock.sleep_until(limit) => return false,
+            }
+        }
+    }
+}

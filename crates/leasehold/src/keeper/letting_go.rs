@@ -1,0 +1,235 @@
+//! How a grant ends: released, left to itself, or handed to another process by its identity.
+//!
+//! Invariants: renewals in flight are waited for first, at most for one request time-out (holder rule
+//! 5); a write here is conditional on our id and token; every loop is bounded by the call time-out.
+
+use std::sync::Arc;
+
+use tracing::{debug, warn};
+
+use super::{Finish, Keeper, NotRenewed, loss_of, lost_error, renew_once};
+use crate::alarm::nap;
+use crate::error::{Effect, Error};
+use crate::exchange::{Core, RETRY_FIRST, RETRY_MAX};
+use crate::held::Held;
+use crate::identity::LeaseId;
+use crate::lease::{Loss, ReleaseOutcome};
+use crate::line::{Looks, Start};
+use crate::meter::Bill;
+use crate::policy::{DropPolicy, Policy};
+use crate::protocol::renewal::{Ended, Kept};
+use crate::protocol::time::Elapsed;
+use crate::protocol::write::Operation;
+use crate::store::Outcome;
+
+/// How often a renewal outside of the loop is tried.
+const TRIES: u32 = 3;
+impl Keeper {
+    pub(super) async fn finish(&mut self, finish: Finish) {
+        let started = self.watched.core.clock.elapsed();
+        self.settle_renewals().await;
+        let loss = self.watched.loss();
+        // Whoever still holds a signal learns that the lease is over.
+        self.watched.lose(Loss::Released);
+        match finish {
+            Finish::Release(tell) => {
+                let outcome = match loss {
+                    // Nothing of ours is left to release.
+                    Some(Loss::TakenOver(held)) => Ok(ReleaseOutcome::TakenOver(*held)),
+                    _ => self.release(loss.is_none(), started).await,
+                };
+                drop(tell.send(outcome));
+            }
+            Finish::Dropped(DropPolicy::Release) => {
+                if !matches!(loss, Some(Loss::TakenOver(_)))
+                    && let Err(error) = self.release(loss.is_none(), started).await
+                {
+                    warn!(key = %self.watched.id.key(), %error, "a dropped lease could not be released, it ends by itself");
+                }
+            }
+            Finish::Dropped(DropPolicy::LeaveToExpire) => {}
+            Finish::Detach(tell) => {
+                drop(tell.send(self.detach(loss).await));
+            }
+        }
+    }
+
+    /// Waits for renewals in flight, at most for one request time-out. One that lands after the
+    /// release finds no owner in the record and changes nothing.
+    pub(super) async fn settle_renewals(&mut self) {
+        let core = self.watched.core.clone();
+        let limit = core.clock.elapsed().plus(self.policy.request_timeout());
+        while self.unanswered > 0 && core.clock.elapsed() < limit {
+            // Whoever still watches a signal is told in time, here as well.
+            let now = core.clock.reading();
+            self.watch_the_deadline(now);
+            let until = match self.watched.loss() {
+                Some(_) => limit,
+                None => limit.min(now.elapsed.plus(self.kept.remaining(now))),
+            };
+            tokio::select! {
+                biased;
+                Some(letter) = self.inbox.recv() => self.take_answer(*letter),
+                () = nap(&core, until) => {}
+            }
+        }
+    }
+
+    pub(super) async fn release(
+        &mut self,
+        held: bool,
+        started: Elapsed,
+    ) -> Result<ReleaseOutcome, Error> {
+        let (tenure, pause) = (self.tenure(), self.pause());
+        let (watched, holding) = (&self.watched, &mut self.holding);
+        let how = LettingGo {
+            held,
+            started,
+            bill: Some(watched.bill.clone()),
+        };
+        let outcome = release(
+            &watched.core,
+            &self.policy,
+            &watched.id,
+            &self.kept,
+            how,
+            // Whether it landed is not known yet: the next in line looks for itself.
+            || holding.gone(Start::Look(Looks::default())),
+        )
+        .await;
+        if let Ok(outcome) = &outcome {
+            let cost = watched.bill.usage();
+            debug!(
+                key = %watched.id.key(),
+                token = %watched.id.token(),
+                %outcome,
+                requests = cost.requests,
+                renewals = cost.renewals,
+                write_units = cost.write_units,
+                read_units = cost.read_units,
+                "let go"
+            );
+        }
+        match &outcome {
+            Ok(ReleaseOutcome::TakenOver(_)) | Err(_) => {
+                holding.gone(Start::Look(Looks::default()));
+            }
+            Ok(_) => holding.released(watched.core.clock.elapsed(), tenure, pause),
+        }
+        outcome
+    }
+
+    /// Leaves the grant to itself; where the store ties it to this process, that is undone first.
+    pub(super) async fn detach(&mut self, loss: Option<Loss>) -> Result<LeaseId, Error> {
+        if let Some(loss) = loss {
+            return Err(lost_error(&self.watched.id, &loss.to_string()));
+        }
+        let core = self.watched.core.clone();
+        let timeout = self.policy.request_timeout();
+        let bill = Some(self.watched.bill.clone());
+        let mut tries = 0;
+        loop {
+            match renew_once(&core, &mut self.kept, false, timeout, &bill).await {
+                Ok(()) => return Ok(self.watched.id.clone()),
+                Err(NotRenewed::Ended(ended)) => {
+                    let why = loss_of(ended).to_string();
+                    return Err(lost_error(&self.watched.id, &why));
+                }
+                Err(NotRenewed::Failed(error)) => {
+                    tries += 1;
+                    if !error.kind.is_retryable() || tries == TRIES {
+                        // The lease ends by itself.
+                        let key = self.watched.id.key().as_str();
+                        return Err(error.into_error(Operation::Renew, Some(key)));
+                    }
+                    let delay = core.backoff(tries, RETRY_FIRST, RETRY_MAX);
+                    let next = core.clock.elapsed().plus(delay);
+                    core.clock.sleep_until(next).await;
+                }
+            }
+        }
+    }
+}
+
+/// How a grant is let go.
+#[derive(Debug)]
+pub(crate) struct LettingGo {
+    /// Its guard believed in it until now, so that nobody but this very release can have ended it
+    /// before its deadline: the service may apply our request twice and answer the second one.
+    pub(crate) held: bool,
+    /// The call time-out counts from here.
+    pub(crate) started: Elapsed,
+    pub(crate) bill: Bill,
+}
+
+/// Ends a grant: conditional on our id and token, retried within the call time-out. `in_doubt` is
+/// called when a try has failed.
+pub(crate) async fn release(
+    core: &Arc<Core>,
+    policy: &Policy,
+    id: &LeaseId,
+    kept: &Kept,
+    how: LettingGo,
+    mut in_doubt: impl FnMut() + Send,
+) -> Result<ReleaseOutcome, Error> {
+    let LettingGo {
+        held,
+        started,
+        bill,
+    } = how;
+    let limit = started.plus(policy.call_timeout());
+    let mut uncertain = false;
+    let mut tries = 0;
+    loop {
+        let now = core.clock.reading();
+        let write = core.with_service(|service| kept.release(service, now));
+        let timeout = policy.request_timeout().min(limit.since(now.elapsed));
+        let answer = core.write_detached(write, now, timeout, &bill).await;
+        tries += 1;
+        // Judged anew for every answer: it may have come after the deadline.
+        let answered = core.clock.reading();
+        let in_time = held && kept.deadline().at > kept.deadline().effective_now(answered);
+        let ours = if in_time {
+            ReleaseOutcome::Released
+        } else {
+            ReleaseOutcome::ReleasedLate
+        };
+        let error = match answer.result {
+            Ok(Outcome::Applied(_)) => return Ok(ours),
+            Ok(Outcome::Refused(record)) => {
+                // An earlier try of ours landed: the record shows it, or someone has taken the
+                // free key since, which before our deadline they could not otherwise.
+                let shown = kept.shows_release(record.as_ref());
+                if (shown && (in_time || uncertain)) || (in_time && uncertain) {
+                    return Ok(ours);
+                }
+                return Ok(match kept.ended(record.as_ref()) {
+                    Ended::Released => ReleaseOutcome::AlreadyReleased,
+                    Ended::TakenOver(record) => ReleaseOutcome::TakenOver(Held::of(&record)),
+                    Ended::NoRecord => ReleaseOutcome::NoRecord,
+                });
+            }
+            Err(error) => error,
+        };
+        in_doubt();
+        uncertain |= error.effect == Effect::Unknown;
+        let next = core
+            .clock
+            .elapsed()
+            .plus(core.backoff(tries, RETRY_FIRST, RETRY_MAX));
+        if !error.kind.is_retryable() || next >= limit {
+            let passed = core.clock.elapsed().since(started);
+            let effect = if uncertain {
+                Effect::Unknown
+            } else {
+                error.effect
+            };
+            return Err(error
+                .into_error(Operation::Release, Some(id.key().as_str()))
+                .with_effect(effect)
+                .with_effort(tries, passed));
+        }
+        debug!(key = %id.key(), %error, "release failed, trying again");
+        core.clock.sleep_until(next).await;
+    }
+}

@@ -1,0 +1,122 @@
+//! The truth about a held lease: written by its keeper, read by its guard and by whoever watches its
+//! signal. Invariant: the first loss stays (S6).
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::Terms;
+use crate::exchange::Core;
+use crate::held::Held;
+use crate::identity::LeaseId;
+use crate::lease::Loss;
+use crate::meter::Meter;
+use crate::policy::Policy;
+use crate::protocol::deadline::{Deadline, service_now};
+use crate::protocol::renewal::Kept;
+use crate::protocol::time::ServiceTime;
+
+/// What the guard and the keeper of a lease share.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    pub(crate) core: Arc<Core>,
+    pub(crate) id: LeaseId,
+    pub(crate) lost: CancellationToken,
+    pub(super) policy: Policy,
+    pub(super) data: Option<Arc<[u8]>>,
+    pub(super) bill: Arc<Meter>,
+    since: ServiceTime,
+    pub(super) truth: Mutex<Truth>,
+}
+
+#[derive(Debug)]
+pub(super) struct Truth {
+    pub(super) deadline: Deadline,
+    pub(super) expires_at: ServiceTime,
+    loss: Option<Loss>,
+}
+
+impl Watched {
+    pub(super) fn new(core: Arc<Core>, id: LeaseId, kept: &Kept, terms: Terms) -> Self {
+        let Terms { policy, data, bill } = terms;
+        let now = core.clock.reading();
+        Watched {
+            since: core.with_service(|service| service_now(service, now)),
+            core,
+            id,
+            lost: CancellationToken::new(),
+            policy,
+            data,
+            bill,
+            truth: Mutex::new(Truth {
+                deadline: kept.deadline(),
+                expires_at: kept.expires_at(),
+                loss: None,
+            }),
+        }
+    }
+
+    /// What waiters of this client are told of it.
+    pub(crate) fn describe(&self) -> Held {
+        let label = self.policy.label();
+        let label = label.as_ref().unwrap_or(&self.core.label);
+        let (until, lease) = (
+            self.with_truth(|truth| truth.expires_at),
+            self.policy.lease(),
+        );
+        Held::here(
+            &self.id,
+            label,
+            self.since,
+            until,
+            lease,
+            self.data.as_deref(),
+        )
+    }
+
+    /// What the acquisition and the keeping of it have cost.
+    pub(crate) fn bill(&self) -> &Arc<Meter> {
+        &self.bill
+    }
+
+    /// How long the work may go on for certain.
+    pub(crate) fn remaining(&self) -> Duration {
+        let now = self.core.clock.reading();
+        self.with_truth(|truth| match truth.loss {
+            Some(_) => Duration::ZERO,
+            None => truth.deadline.remaining(now, self.policy.lost_lead()),
+        })
+    }
+
+    pub(crate) fn loss(&self) -> Option<Loss> {
+        self.with_truth(|truth| truth.loss.clone())
+    }
+
+    pub(super) fn with_truth<T>(&self, f: impl FnOnce(&mut Truth) -> T) -> T {
+        f(&mut self.truth.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The first loss stays.
+    pub(super) fn lose(&self, loss: Loss) {
+        let first = self.with_truth(|truth| {
+            let first = truth.loss.is_none();
+            truth.loss.get_or_insert(loss.clone());
+            first
+        });
+        if first && loss != Loss::Released {
+            crate::meter::loss();
+            let cost = self.bill.usage();
+            warn!(
+                key = %self.id.key(),
+                token = %self.id.token(),
+                %loss,
+                requests = cost.requests,
+                renewals = cost.renewals,
+                "the lease is lost"
+            );
+        }
+        self.lost.cancel();
+    }
+}
