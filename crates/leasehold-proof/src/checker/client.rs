@@ -1,6 +1,6 @@
 //! One client of ours: what the async client does between calls of the protocol code.
 //!
-//! Follows `leasehold/src/acquire.rs` and `keeper.rs`, with everything that they leave to timers,
+//! Follows `leasehold/src/acquire/` and `keeper/`, with everything that they leave to timers,
 //! chance and the caller open: a choice may be made at any moment or never, so a stalled process, a
 //! time-out, a back-off, a cancelled call and a late renewal are all the same thing here, the passing
 //! of ticks. Decisions are the protocol crate's own; a removed rule ([`Broken`]) only changes what is

@@ -23,7 +23,7 @@
 //!   clocks are off by one of a set of offsets, and may be set; a machine pause is a tick that the
 //!   elapsed clock misses and the wall clock shows. Stamps are exact or floored `Date`s of hosts that
 //!   are behind, right, or ahead by the whole bound.
-//! - *Clients*: `acquire.rs` and `keeper.rs` of the library with every timer left open: anything may be
+//! - *Clients*: `acquire/` and `keeper/` of the library with every timer left open: anything may be
 //!   done at any moment or never. A late renewal, a stalled process, a crash without a restart, a lost
 //!   answer that leads to a retry: all of these are that.
 //! - *F# clients*: their two requests, with the wall clock.

@@ -99,7 +99,7 @@ pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// One seed in ten has several tasks in each process. By the number of the seed and from a stream
 /// of its own, so that every other seed keeps the world that it had before there were crowds.
 fn crowd(seed: u64) -> u64 {
-    if seed % 10 == 0 {
+    if seed.is_multiple_of(10) {
         Rng::new(seed, 11).within(1, 5)
     } else {
         0
