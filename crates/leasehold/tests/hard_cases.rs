@@ -13,6 +13,7 @@ use leasehold::clock::{Clock, ManualClock, SystemClock};
 use leasehold::protocol::record::Record;
 use leasehold::protocol::time::ServiceTime;
 use leasehold::protocol::write::{Operation, Write};
+use leasehold::store::counting::CountingStore;
 use leasehold::store::faulty::Fault;
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
@@ -801,4 +802,38 @@ fn a_runtime_that_stands_still_silences_no_lease_of_another() {
         assert!(lease.is_held(), "nobody renewed it");
         assert!(lease.release().await.expect("works").is_released());
     });
+}
+
+/// Nothing of a client is left once its last handle is gone and its background has ended.
+#[test]
+fn a_client_leaves_nothing_behind() {
+    let memory = Arc::new(MemoryStore::new());
+    let policy = Policy::builder()
+        .lease(ms(600))
+        .margin(ms(20))
+        .build()
+        .expect("adds up");
+    for left_by in ["release", "drop"] {
+        let store: Arc<dyn Store> = Arc::new(CountingStore::new(memory.clone()));
+        let gone = Arc::downgrade(&store);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let locks = LockClient::builder(store).policy(policy.clone()).build();
+        runtime.block_on(async {
+            let lease = locks.acquire(left_by).await.expect("free");
+            let held = locks.lock(left_by).expect("a key").wait(ms(50));
+            drop(held.acquire().await.expect_err("held"));
+            lease.renew().await.expect("ours");
+            match left_by {
+                "release" => drop(lease.release().await.expect("works")),
+                _ => drop(lease),
+            }
+            assert!(locks.shutdown(ms(5_000)).await.complete);
+        });
+        drop(locks);
+        drop(runtime);
+        assert_eq!(gone.strong_count(), 0, "{left_by}");
+    }
 }

@@ -67,3 +67,15 @@ impl Host {
         }));
     }
 }
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // The runtime owns its hook, the hook this waker, and the waker the runtime.
+        let mut waker = self
+            .idle
+            .waker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *waker = None;
+    }
+}
