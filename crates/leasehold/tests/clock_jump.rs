@@ -14,7 +14,7 @@ use leasehold::protocol::time::{Elapsed, ServiceTime, Stamp};
 use leasehold::protocol::write::Write;
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
-use leasehold::{DropPolicy, LockClient, Loss, Policy, TryAcquire};
+use leasehold::{DropPolicy, LockClient, Loss, Policy, ReleaseOutcome, TryAcquire};
 use support::VIRTUAL_START_MS;
 
 const fn ms(n: u64) -> Duration {
@@ -333,4 +333,24 @@ async fn a_first_grant_that_is_cut_short_is_renewed_before_it_is_lost() {
         assert!(lease.is_held(), "{behind} ms behind");
         assert!(lease.release().await.expect("released").is_released());
     }
+}
+
+/// The simulation found it (seed 22046).
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_seen_to_be_over_is_not_held_again_when_the_clock_comes_back() {
+    let clock = Arc::new(ManualClock::new(VIRTUAL_START_MS));
+    let locks = LockClient::builder(MemoryStore::with_clock(clock.clone()))
+        .clock(clock.clone())
+        .policy(manual())
+        .build();
+    let lease = locks.acquire("k").await.expect("free");
+    assert!(lease.is_held());
+    clock.step_wall(60_000);
+    assert!(!lease.is_held(), "as after a pause of the machine");
+    clock.step_wall(-60_000);
+    assert!(!lease.is_held());
+    assert!(matches!(lease.lost().await, Loss::Expired { .. }));
+    assert!(lease.renew().await.is_err());
+    let outcome = lease.release().await.expect("works");
+    assert_eq!(outcome, ReleaseOutcome::ReleasedLate);
 }

@@ -32,4 +32,8 @@ pub(super) const SEEDS: &[(u64, &str)] = &[
         1_838,
         "S6: a release waits for a renewal in flight, and the signals are not told that the lease ends meanwhile",
     ),
+    (
+        22_046,
+        "rule 4: a wall clock steps ahead and back, and a lease that its guard has seen to be over is held again",
+    ),
 ];

@@ -248,9 +248,14 @@ impl Keeper {
     }
 
     fn watch_the_deadline(&mut self, now: Reading) {
-        if self.kept.remaining(now).is_zero() && self.watched.loss().is_none() {
+        // The guard may have looked first.
+        let loss = self.watched.loss().or_else(|| {
             let cause = self.last_failure.as_ref().map(|e| e.to_string().into());
-            self.lose(Loss::Expired { cause });
+            let over = self.kept.remaining(now).is_zero();
+            over.then_some(Loss::Expired { cause })
+        });
+        if let Some(loss) = loss {
+            self.lose(loss);
         }
     }
 

@@ -81,13 +81,18 @@ impl Watched {
         &self.bill
     }
 
-    /// How long the work may go on for certain.
+    /// How long the work may go on for certain. What is over stays over: where no time is left, the
+    /// lease is lost from here on, also if a wall clock that was stepped ahead comes back (rule 4).
     pub(crate) fn remaining(&self) -> Duration {
         let now = self.core.clock.reading();
-        self.with_truth(|truth| match truth.loss {
+        let left = self.with_truth(|truth| match truth.loss {
             Some(_) => Duration::ZERO,
             None => truth.deadline.remaining(now, self.policy.lost_lead()),
-        })
+        });
+        if left.is_zero() && self.loss().is_none() {
+            self.lose(Loss::Expired { cause: None });
+        }
+        left
     }
 
     pub(crate) fn loss(&self) -> Option<Loss> {
