@@ -181,7 +181,13 @@ impl Attempt {
             expires_at,
             ttl_seconds: self.terms.ttl_seconds(expires_at),
             lease: self.terms.lease,
-            seed,
+            seed: match take_over {
+                // A wall clock starts a token, where there is no other, and raises none.
+                Some(Seen::Native { .. }) => clock
+                    .latest_by_elapsed(now.elapsed)
+                    .unwrap_or(ServiceTime(0)),
+                _ => seed,
+            },
             acquired_at: seed,
             holder: self.wish.holder.clone(),
             data: self.wish.data.clone(),

@@ -26,7 +26,8 @@ pub struct Grant {
     pub ttl_seconds: i64,
     /// L.
     pub lease: Duration,
-    /// Where the token starts if the record has none yet: service time.
+    /// Where the token starts if the record has none yet, and what a take-over raises it to: service
+    /// time. A take-over of one of our records without a service clock says 0, and raises nothing.
     pub seed: ServiceTime,
     /// For people.
     pub acquired_at: ServiceTime,
@@ -159,7 +160,11 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
         },
         Write::TakeOver(grant, seen) => match current {
             Some(record) if record.state() == State::Granted(seen.clone()) => {
-                Ok(Some(granted(Some(record), grant)))
+                let mut taken = granted(Some(record), grant);
+                if let (Some(native), Some(token)) = (&mut taken.native, record.token()) {
+                    native.token = taken_over(token, grant.seed);
+                }
+                Ok(Some(taken))
             }
             _ => Err(ConditionFailed),
         },
@@ -207,6 +212,13 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
             Ok(None)
         }
     }
+}
+
+/// The token of a take-over. One more than the one that was seen, or than service time: a token that was
+/// started by a clock far behind, on a record whose former life was deleted, must not be counted on (S2).
+pub fn taken_over(seen: u64, seed: ServiceTime) -> u64 {
+    let seed = u64::try_from(seed.0).unwrap_or(0);
+    seen.max(seed).saturating_add(1)
 }
 
 fn owned<'a>(

@@ -36,4 +36,9 @@ pub(super) const SEEDS: &[(u64, &str)] = &[
         22_046,
         "rule 4: a wall clock steps ahead and back, and a lease that its guard has seen to be over is held again",
     ),
+    (
+        25_451,
+        "S2: a grant seeded by a clock that is behind is taken over before it is withdrawn, and its token is counted on",
+    ),
+    (48_196, "S2: the same"),
 ];

@@ -87,7 +87,10 @@ pub(super) async fn a_token_survives_release_however_low_the_seed(bench: &Bench)
 pub(super) async fn take_over_of_what_was_seen(bench: &Bench) {
     let me = attempt();
     let before = bench.acquired(attempt()).await;
-    let grant = bench.grant(me);
+    let grant = Grant {
+        seed: ServiceTime(0),
+        ..bench.grant(me)
+    };
     let after = bench
         .applied(Write::TakeOver(grant.clone(), seen(&before)))
         .await;
@@ -99,6 +102,23 @@ pub(super) async fn take_over_of_what_was_seen(bench: &Bench) {
     bench
         .refused(Write::TakeOver(bench.grant(attempt()), seen(&before)))
         .await;
+}
+
+pub(super) async fn a_take_over_raises_the_token_to_its_seed_and_never_lowers_it(bench: &Bench) {
+    let mut before = bench.acquired(attempt()).await;
+    for (seed, expected) in [
+        (token(&before) + 1_000, token(&before) + 1_001),
+        (token(&before) + 7, token(&before) + 1_002),
+        (0, token(&before) + 1_003),
+    ] {
+        let grant = Grant {
+            seed: ServiceTime(seed.cast_signed()),
+            ..bench.grant(attempt())
+        };
+        let after = bench.applied(Write::TakeOver(grant, seen(&before))).await;
+        assert_eq!(token(&after), expected, "seed {seed}");
+        before = after;
+    }
 }
 
 pub(super) async fn take_over_is_a_compare_and_set_on_each_part(bench: &Bench) {

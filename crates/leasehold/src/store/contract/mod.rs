@@ -56,6 +56,7 @@ pub async fn run_all(store: Arc<dyn Store>, scope: &str) {
         conditions::acquire_is_refused_while_the_key_is_held,
         conditions::a_token_survives_release_however_low_the_seed,
         conditions::take_over_of_what_was_seen,
+        conditions::a_take_over_raises_the_token_to_its_seed_and_never_lowers_it,
         conditions::take_over_is_a_compare_and_set_on_each_part,
         conditions::take_over_needs_a_grant,
         conditions::renewal_moves_the_expiry_and_nothing_else,

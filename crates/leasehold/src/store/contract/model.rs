@@ -131,12 +131,15 @@ fn random_write(
 
 fn random_grant(dice: &mut Dice, bench: &Bench, attempt: AttemptId) -> Grant {
     let data: Vec<u8> = (0..=dice.below(40)).map(|i| i as u8).collect();
+    let grant = bench.grant(attempt);
     Grant {
+        // Below and above the tokens that there are.
+        seed: ServiceTime(grant.seed.0 + 20 - dice.below(40) as i64),
         lease: Duration::from_millis(1 + dice.next() % 100_000),
         holder: format!("host {}", dice.below(9)).into(),
         data: dice.one_in(2).then(|| data.into()),
         bound_to_process: dice.one_in(2),
-        ..bench.grant(attempt)
+        ..grant
     }
 }
 

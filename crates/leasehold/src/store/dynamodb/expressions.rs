@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::protocol::attempt::AttemptId;
 use crate::protocol::record::{RECORD_VERSION, Seen, attribute};
-use crate::protocol::write::{Grant, Write};
+use crate::protocol::write::{Grant, Write, taken_over};
 
 /// An expression with its placeholders.
 pub(super) struct Expression {
@@ -86,11 +86,14 @@ pub(super) fn update(write: &Write) -> Expression {
     match write {
         Write::Acquire(grant) => granted(
             grant,
+            None,
             "attribute_not_exists(#key) OR (attribute_exists(#version) AND attribute_not_exists(#client))",
         )
         .names(&[KEY]),
         Write::TakeOver(grant, Seen::Native { owner, token, renew_count }) => granted(
             grant,
+            // The condition fixes the token, so what it becomes is known here.
+            Some(taken_over(*token, grant.seed)),
             "#client = :seen_client AND #token = :seen_token AND #count = :seen_count",
         )
         .text(":seen_client", owner)
@@ -98,6 +101,7 @@ pub(super) fn update(write: &Write) -> Expression {
         .number(":seen_count", renew_count),
         Write::TakeOver(grant, Seen::Foreign { owner, expires_at }) => granted(
             grant,
+            None,
             "#client = :seen_client AND #expires = :seen_expires AND attribute_not_exists(#version)",
         )
         .text(":seen_client", owner)
@@ -150,26 +154,34 @@ fn owned(mut expression: Expression, attempt: &AttemptId, token: Option<u64>) ->
     expression
 }
 
-fn granted(grant: &Grant, condition: &str) -> Expression {
-    let mut expression = Expression::new(
+/// A grant, with this token, or with the next one of the record.
+fn granted(grant: &Grant, token: Option<u64>, condition: &str) -> Expression {
+    let next = match token {
+        Some(_) => ":next_token",
+        None => "if_not_exists(#token, :seed) + :one",
+    };
+    let update = format!(
         "SET #client = :me, #expires = :expires, #ttl = :ttl, #lease = :lease, #version = :version, \
          #holder = :holder, #acquired = :acquired, \
-         #count = if_not_exists(#count, :zero) + :one, #token = if_not_exists(#token, :seed) + :one",
-        condition,
-    )
-    .names(&[
-        CLIENT, EXPIRES, TTL, LEASE, VERSION, HOLDER, ACQUIRED, COUNT, TOKEN, DATA,
-    ])
-    .text(":me", grant.attempt)
-    .number(":expires", grant.expires_at.0)
-    .number(":ttl", grant.ttl_seconds)
-    .number(":lease", grant.lease.as_millis())
-    .number(":version", RECORD_VERSION)
-    .text(":holder", &grant.holder)
-    .number(":acquired", grant.acquired_at.0)
-    .number(":zero", 0)
-    .number(":one", 1)
-    .number(":seed", grant.seed.0.max(0));
+         #count = if_not_exists(#count, :zero) + :one, #token = {next}"
+    );
+    let mut expression = Expression::new(&update, condition)
+        .names(&[
+            CLIENT, EXPIRES, TTL, LEASE, VERSION, HOLDER, ACQUIRED, COUNT, TOKEN, DATA,
+        ])
+        .text(":me", grant.attempt)
+        .number(":expires", grant.expires_at.0)
+        .number(":ttl", grant.ttl_seconds)
+        .number(":lease", grant.lease.as_millis())
+        .number(":version", RECORD_VERSION)
+        .text(":holder", &grant.holder)
+        .number(":acquired", grant.acquired_at.0)
+        .number(":zero", 0)
+        .number(":one", 1);
+    expression = match token {
+        Some(token) => expression.number(":next_token", token),
+        None => expression.number(":seed", grant.seed.0.max(0)),
+    };
     match &grant.data {
         Some(data) => {
             expression.update.push_str(", #data = :data");
