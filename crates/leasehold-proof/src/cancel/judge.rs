@@ -309,6 +309,8 @@ fn longest_block(call: Call, fortunes: &[Fortune]) -> Duration {
         Call::Detach => CALL_TIMEOUT + orphan,
         // Its grant was left to itself before the call.
         Call::Adopt | Call::ReleaseById => orphan,
+        // The process may be stopped once more while it releases.
+        Call::RenewStopped => orphan,
         _ if fortunes.iter().any(silent) => orphan,
         _ => GIVEN_BACK,
     }
