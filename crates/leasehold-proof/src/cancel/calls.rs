@@ -60,6 +60,8 @@ pub(super) enum Call {
     Renew,
     /// Of a lease that nobody renews, so late that `lost` may come before the answer.
     RenewLate,
+    /// The process is stopped before the answer is read, past `lost`.
+    RenewStopped,
     /// Of a lease that somebody has released by its identity, and another has taken since.
     RenewReleased,
     /// `renew` while the one before is still on its way.
@@ -80,7 +82,7 @@ pub(super) enum Call {
 }
 
 /// All of them.
-pub(super) const CALLS: [Call; 30] = [
+pub(super) const CALLS: [Call; 31] = [
     Call::TryAcquireFree,
     Call::TryAcquireHeld,
     Call::TryAcquireDead,
@@ -100,6 +102,7 @@ pub(super) const CALLS: [Call; 30] = [
     Call::ReleaseRenewing,
     Call::Renew,
     Call::RenewLate,
+    Call::RenewStopped,
     Call::RenewReleased,
     Call::RenewTwice,
     Call::Detach,
@@ -223,11 +226,14 @@ impl Cast {
                 cast.lease = Some(lease);
                 cast.theirs = Some(cast.rival.acquire(KEY).await?);
             }
-            Call::Lost | Call::RenewLate => {
+            Call::Lost | Call::RenewLate | Call::RenewStopped => {
                 let request = cast.ours.lock(KEY)?.manual_renewal(true);
                 cast.lease = Some(request.acquire().await?);
-                if call == Call::RenewLate {
+                if call != Call::Lost {
                     cast.sleep(LATE).await;
+                }
+                if call == Call::RenewStopped {
+                    cast.stage.stop_at_renewal(LEASE / 2);
                 }
             }
             Call::Adopt | Call::ReleaseById => {
@@ -363,7 +369,7 @@ impl Cast {
                 }
                 nothing(lease.release().await)
             }),
-            Call::Renew | Call::RenewLate | Call::RenewReleased => {
+            Call::Renew | Call::RenewLate | Call::RenewStopped | Call::RenewReleased => {
                 let lease = &*kept.insert(match lease {
                     Some(lease) => lease,
                     None => return Box::pin(std::future::ready(Gave::Nothing)),

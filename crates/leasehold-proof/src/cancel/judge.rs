@@ -160,8 +160,10 @@ async fn judge_answer(
         }
         Gave::Failed(error) => {
             let in_vain = call == Call::AcquireInVain && error.kind() == ErrorKind::WaitExpired;
-            let late = matches!(call, Call::RenewLate | Call::RenewReleased)
-                && error.kind() == ErrorKind::Lost;
+            let late = matches!(
+                call,
+                Call::RenewLate | Call::RenewStopped | Call::RenewReleased
+            ) && error.kind() == ErrorKind::Lost;
             // It renews three times at most.
             let exhausted = call == Call::Detach && fortunes.len() >= 3;
             if harmless && !in_vain && !late && !exhausted {
@@ -211,6 +213,9 @@ async fn judge_answer(
         Gave::Nothing => {
             if call == Call::Detach && cast.stage.is_bound() {
                 wrong.push("a detached grant is bound to its process".to_owned());
+            }
+            if call == Call::RenewStopped && kept.is_some_and(Lease::is_held) {
+                wrong.push("rule 4: over while the process was stopped, and held again".to_owned());
             }
             if call == Call::RenewReleased {
                 wrong.push("rule 3: a lease that somebody released was renewed".to_owned());
@@ -304,6 +309,8 @@ fn longest_block(call: Call, fortunes: &[Fortune]) -> Duration {
         Call::Detach => CALL_TIMEOUT + orphan,
         // Its grant was left to itself before the call.
         Call::Adopt | Call::ReleaseById => orphan,
+        // The process may be stopped once more while it releases.
+        Call::RenewStopped => orphan,
         _ if fortunes.iter().any(silent) => orphan,
         _ => GIVEN_BACK,
     }

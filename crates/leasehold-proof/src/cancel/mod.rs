@@ -13,7 +13,7 @@
 //! release overtook a renewal (rule 5); `lost` stays lost (rule 4); no task is left beyond its bound;
 //! nothing panicked. A call that was not dropped gives what it promises (S5, S6, effects).
 //!
-//! There are 299,282 cases. The number follows from the library's awaits, is counted, printed, and held
+//! There are 300,821 cases. The number follows from the library's awaits, is counted, printed, and held
 //! against [`LEAST`], so that it cannot shrink silently.
 
 mod calls;
@@ -221,6 +221,7 @@ const LEAST: &[(Call, usize)] = &[
     (Call::ReleaseRenewing, 4962),
     (Call::Renew, 5050),
     (Call::RenewLate, 4775),
+    (Call::RenewStopped, 1539),
     (Call::RenewReleased, 3525),
     (Call::RenewTwice, 6411),
     (Call::Detach, 3432),

@@ -82,6 +82,10 @@ struct Inner {
     granted: bool,
     no_grant: bool,
     no_renewals: bool,
+    /// Time that passed while nothing ran: clocks show it, timers do not.
+    stopped_for: Duration,
+    /// Stop for so long when the answer to the next renewal arrives.
+    stop_at_renewal: Option<Duration>,
     /// Whether the last grant or renewal of ours ties it to the process.
     bound: Option<bool>,
     next: u64,
@@ -226,11 +230,27 @@ impl Stage {
 
     /// Service time: exact, as the memory store's.
     pub(super) fn now(&self) -> ServiceTime {
-        ServiceTime(START_MS).plus_floor(self.clock.elapsed().0)
+        ServiceTime(START_MS).plus_floor(self.elapsed().0)
+    }
+
+    fn elapsed(&self) -> Elapsed {
+        let stopped_for = self.lock().stopped_for;
+        self.clock.elapsed().plus(stopped_for)
+    }
+
+    async fn sleep_until(&self, at: Elapsed) {
+        let stopped_for = self.lock().stopped_for;
+        self.clock.sleep_until(at.minus(stopped_for)).await;
     }
 
     async fn sleep(&self, by: Duration) {
-        self.clock.sleep_until(self.clock.elapsed().plus(by)).await;
+        self.sleep_until(self.elapsed().plus(by)).await;
+    }
+
+    /// The process will be stopped for so long at the moment at which a renewal is answered: when it
+    /// goes on, the answer is there before any timer.
+    pub(super) fn stop_at_renewal(&self, by: Duration) {
+        self.lock().stop_at_renewal = Some(by);
     }
 
     fn apply(&self, party: Party, write: &Write) -> Outcome {
@@ -335,13 +355,18 @@ impl Stage {
             }
         };
         self.gate(party).await;
+        if operation == Operation::Renew && party == Party::Ours {
+            let mut inner = self.lock();
+            let stop = inner.stop_at_renewal.take().unwrap_or_default();
+            inner.stopped_for += stop;
+        }
         flight.ended = true;
         answer
     }
 
     /// Takes note of what holder rule 5 is about; gives the number of a renewal.
     fn depart(&self, write: &Write) -> Option<u64> {
-        let now = self.clock.elapsed();
+        let now = self.elapsed();
         let mut inner = self.lock();
         match write {
             Write::Renew { attempt, .. } => {
@@ -459,7 +484,7 @@ impl Store for Seat {
 #[async_trait]
 impl Clock for Seat {
     fn elapsed(&self) -> Elapsed {
-        self.stage.clock.elapsed()
+        self.stage.elapsed()
     }
 
     fn wall_unix_ms(&self) -> i64 {
@@ -467,12 +492,13 @@ impl Clock for Seat {
             Party::Ours => self.stage.wall_ahead_ms,
             Party::Rival => 0,
         };
-        self.stage.clock.wall_unix_ms() + ahead_ms
+        let passed = i64::try_from(self.stage.elapsed().0.as_millis()).unwrap_or(i64::MAX);
+        START_MS.saturating_add(passed).saturating_add(ahead_ms)
     }
 
     async fn sleep_until(&self, at: Elapsed) {
         self.stage.gate(self.party).await;
-        self.stage.clock.sleep_until(at).await;
+        self.stage.sleep_until(at).await;
         self.stage.gate(self.party).await;
     }
 }

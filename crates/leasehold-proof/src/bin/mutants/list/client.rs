@@ -142,7 +142,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
             Edit {
                 file: KEEPER,
                 old: "() = nap(&core, until), if !lost => {",
-                new: "() = nap(&core, until) => {",
+                new: "() = nap(&core, if lost { self.next_renewal } else { until }) => {",
             },
         ],
     },
