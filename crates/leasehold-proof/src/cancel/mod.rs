@@ -4,7 +4,7 @@
 //! two feed. So a case drops the future of a call either after so many polls, or at the moment at
 //! which the library comes to its n-th await of clock or store, in whichever task that is; n goes up
 //! until the call ends before it is dropped. That is done for every combination of what the first
-//! [`DEPTH`] requests meet, counted over the whole case: also those that give back what a dropped
+//! `DEPTH` requests meet, counted over the whole case: also those that give back what a dropped
 //! call had acquired. The outcomes are `ok`, `error`, `slow` and `never`, where `error` and `never`
 //! come in two kinds: the request was applied, or it was not.
 //!
@@ -14,7 +14,7 @@
 //! nothing panicked. A call that was not dropped gives what it promises (S5, S6, effects).
 //!
 //! There are 300,821 cases. The number follows from the library's awaits, is counted, printed, and held
-//! against [`LEAST`], so that it cannot shrink silently.
+//! against `LEAST`, so that it cannot shrink silently.
 
 mod calls;
 mod judge;

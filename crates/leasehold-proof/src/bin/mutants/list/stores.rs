@@ -148,8 +148,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "FencingToken does not grow",
         edits: &[Edit {
             file: EXPRESSIONS,
-            old: "#token = if_not_exists(#token, :seed) + :one\",",
-            new: "#token = if_not_exists(#token, :seed) + :zero\",",
+            old: "None => \"if_not_exists(#token, :seed) + :one\",",
+            new: "None => \"if_not_exists(#token, :seed) + :zero\",",
         }],
     },
     Mutant {
@@ -157,8 +157,17 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "FencingToken without if_not_exists",
         edits: &[Edit {
             file: EXPRESSIONS,
-            old: "#token = if_not_exists(#token, :seed) + :one\",",
-            new: "#token = :seed + :one\",",
+            old: "None => \"if_not_exists(#token, :seed) + :one\",",
+            new: "None => \":seed + :one\",",
+        }],
+    },
+    Mutant {
+        name: "DynamoDB: a take-over counts on what was seen",
+        breaks: "a take-over does not raise the token to service time",
+        edits: &[Edit {
+            file: EXPRESSIONS,
+            old: "Some(taken_over(*token, grant.seed)),",
+            new: "Some(taken_over(*token, grant.seed).min(token + 1)),",
         }],
     },
     Mutant {

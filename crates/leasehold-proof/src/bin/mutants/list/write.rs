@@ -141,6 +141,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
         }],
     },
     Mutant {
+        name: "a take-over counts on what was seen",
+        breaks: "a take-over does not raise the token to service time",
+        edits: &[Edit {
+            file: WRITE,
+            old: "seen.max(seed).saturating_add(1)",
+            new: "seed.min(seen).max(seen).saturating_add(1)",
+        }],
+    },
+    Mutant {
         name: "a grant keeps the token of the last",
         breaks: "the token does not grow from grant to grant",
         edits: &[Edit {
