@@ -105,6 +105,8 @@ pub enum Refusal {
 pub struct Request {
     sent: Sent,
     seed: ServiceTime,
+    /// The seed is the host's wall clock's.
+    unsampled: bool,
     over_foreign: bool,
 }
 
@@ -168,6 +170,7 @@ impl Attempt {
                 expires_at,
             },
             seed,
+            unsampled: clock.latest_by_elapsed(now.elapsed).is_none(),
             over_foreign: matches!(take_over, Some(Seen::Foreign { .. })),
         };
         self.first.get_or_insert(request);
@@ -268,6 +271,21 @@ impl Attempt {
             token: None,
             ttl_seconds: self.terms.released_ttl_seconds(clock, now),
         }
+    }
+
+    /// Deletes what requests of this attempt may have created, seen or not, with seeds that nobody knows
+    /// to be right. Whose record it is and where its token began are in the condition, so what goes is
+    /// a record that began with this attempt, and whose token nobody has seen.
+    pub fn withdraw_unseen(&self, clock: &ServiceClock, now: Reading) -> Vec<Write> {
+        let sampled = clock.earliest(now.elapsed).is_some();
+        let doubtful =
+            |r: &&Request| r.unsampled && (!sampled || is_impossible(r.seed, clock, now));
+        let withdraw = |r: &Request| Write::Withdraw {
+            key: self.wish.key.clone(),
+            attempt: self.id,
+            token: u64_of(r.seed).saturating_add(1),
+        };
+        self.recent.iter().filter(doubtful).map(withdraw).collect()
     }
 
     /// Ends a grant of this attempt that landed after its lease was over.

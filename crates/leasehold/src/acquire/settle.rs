@@ -87,7 +87,8 @@ impl Acquisition {
         Some(answer)
     }
 
-    /// Withdraws a spoiled grant; releases any other by attempt id, whatever its token.
+    /// Withdraws a spoiled grant, and one that may be; releases any other by attempt id, whatever its
+    /// token.
     pub(super) async fn give_back(&mut self) {
         if let Some(granted) = self.spoiled.take() {
             match self.insist(|| self.attempt.withdraw(&granted)).await {
@@ -102,6 +103,14 @@ impl Acquisition {
         }
         let core = self.core.clone();
         let attempt = &self.attempt;
+        // Before anything is released: a released record keeps its token, and it may be wrong.
+        let unseen =
+            core.with_service(|service| attempt.withdraw_unseen(service, core.clock.reading()));
+        for write in unseen {
+            if let Some(Outcome::Applied(_)) = self.insist(|| write.clone()).await {
+                return;
+            }
+        }
         self.insist(|| {
             let now = core.clock.reading();
             core.with_service(|service| attempt.abandon(service, now))

@@ -17,6 +17,7 @@ const BUILD_LIMIT: Duration = Duration::from_secs(900);
 const RUN_LIMIT: Duration = Duration::from_secs(180);
 
 const PROTOCOL: &str = "crates/leasehold-protocol/";
+const WRITE: &str = "crates/leasehold-protocol/src/write.rs";
 const LIBRARY: &str = "crates/leasehold/src/";
 const DYNAMODB: &str = "crates/leasehold/src/store/dynamodb/";
 const SQLITE: &str = "crates/leasehold/src/store/sqlite/";
@@ -60,6 +61,14 @@ fn client(file: &str) -> bool {
 /// All of them.
 pub(crate) const KILLERS: &[Killer] = &[
     Killer {
+        name: "contract suite, memory",
+        sees: |file| file == WRITE,
+        kind: Kind::Binary {
+            name: "leasehold-contract",
+            arguments: &[],
+        },
+    },
+    Killer {
         name: "cancellation",
         sees: client,
         kind: Kind::Binary {
@@ -74,14 +83,6 @@ pub(crate) const KILLERS: &[Killer] = &[
             name: "leasehold-sim",
             // The named seeds come first.
             arguments: &["--seeds", "2000", "--threads", "1", "--failures", "1"],
-        },
-    },
-    Killer {
-        name: "contract suite, memory",
-        sees: |file| file.starts_with(PROTOCOL),
-        kind: Kind::Binary {
-            name: "leasehold-contract",
-            arguments: &[],
         },
     },
     Killer {

@@ -194,4 +194,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
             new: "match renew_once(&core, &mut self.kept, true, timeout, &bill).await {",
         }],
     },
+    Mutant {
+        name: "what was not seen is only released",
+        breaks: "an abandoned acquisition keeps a token by a wrong clock where the answer is lost",
+        edits: &[Edit {
+            file: SETTLE,
+            old: "        for write in unseen {",
+            new: "        for write in unseen.into_iter().take(0) {",
+        }],
+    },
 ];
