@@ -61,6 +61,9 @@ pub(super) struct Slot {
     pub(super) grants: Vec<Granted>,
     /// No visible token may be smaller: the last of an earlier life of the record.
     floor: u64,
+    /// A token that a host far ahead has started was counted on before that host, dead or without an
+    /// answer, could withdraw it: the one hole that is known (`DESIGN.md`, "What can still go wrong").
+    ahead: bool,
     /// The newest grant that has written to the fenced register, and its token.
     register: Option<(usize, u64)>,
 }
@@ -101,6 +104,7 @@ impl Service {
                 past: VecDeque::new(),
                 grants: Vec::new(),
                 floor: u64::try_from(floor).unwrap_or(0),
+                ahead: false,
                 register: None,
             }
         });
@@ -204,6 +208,10 @@ impl Service {
         if held && kept_until_ms < Some(record.expires_at.0.saturating_add(self.retention_ms)) {
             let text = format!("the TTL leaves less than R after the expiry: {write:?}");
             self.violations.push(("S2", text));
+        }
+        if matches!(write, Write::TakeOver(..)) {
+            let possible = u64::try_from(time_ms + millis(SEED_TOLERANCE)).unwrap_or(0);
+            slot.ahead |= native.token > possible;
         }
         match write {
             Write::Acquire(grant) | Write::TakeOver(grant, _) => slot.grants.push(Granted {
@@ -407,7 +415,7 @@ impl Service {
         if !self.next_life {
             return;
         }
-        for slot in &self.slots {
+        for slot in self.slots.iter().filter(|slot| !slot.ahead) {
             let Some(record) = &slot.record else { continue };
             let largest = slot.grants.iter().filter(|g| g.visible).map(|g| g.token);
             let (Some(largest), Some(ttl)) = (largest.max(), record.ttl_seconds) else {

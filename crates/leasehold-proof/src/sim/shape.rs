@@ -156,7 +156,27 @@ impl Shape {
             let process = shape.process(number, foreign, cloned, rng)?;
             shape.processes.push(process);
         }
+        shape.stray(seed);
         Ok(shape)
+    }
+
+    /// In one seed of ten nobody's wall clock is near the truth, records are deleted, hosts restart and
+    /// machines pause: withdrawals of impossible tokens are too rare elsewhere to meet every fault. By
+    /// the number of the seed and from a stream of its own, as with crowds.
+    fn stray(&mut self, seed: u64) {
+        if seed % 10 != 7 || self.mixed || self.lawless || self.dateless {
+            return;
+        }
+        let mut rng = Rng::new(seed, 12);
+        for process in &mut self.processes {
+            // Not before November 2026: such a clock asks for the time first.
+            let days = rng.pick(&[1, 2, 9]) * 1_440 * 60_000;
+            process.skew_ms = rng.pick(&[-1, 1]) * days;
+        }
+        self.machine_pauses = true;
+        self.expires_records = true;
+        self.weather.process_every = 8 * SECOND;
+        self.weather.request = self.weather.request.max(500);
     }
 
     fn process(
