@@ -92,6 +92,8 @@ impl Part {
         };
         command
             .current_dir(crate::workspace())
+            // Cargo's word for xtask, which is not where these come from.
+            .env_remove("CARGO_MANIFEST_DIR")
             .env(SERVER_VARIABLE, url);
         Ok(command)
     }
