@@ -82,15 +82,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         }],
     },
     Mutant {
-        name: "a spoiled grant is released",
-        breaks: "a record with an impossible seed is released, token and all, instead of withdrawn",
-        edits: &[Edit {
-            file: SETTLE,
-            old: "if let Some(granted) = self.spoiled.take() {",
-            new: "if let Some(granted) = self.spoiled.take().filter(|granted| granted.token.stored() == 0) {",
-        }],
-    },
-    Mutant {
         name: "a worthless grant is handed over",
         breaks: "acquire returns a lease without looking at what is left of it (S5)",
         edits: &[Edit {
