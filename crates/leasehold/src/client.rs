@@ -195,6 +195,9 @@ impl LockClient {
     /// # Cancel safety
     ///
     /// Dropping the future gives up: requests in flight go on, and what they acquire is released.
+    /// Calls of one client for one key stand in line, and one of them asks for all: poll such a
+    /// future until it is done, or drop it. One that is kept without being polled keeps its turn
+    /// when that has come, and holds up those behind it.
     ///
     /// # Examples
     ///

@@ -5,9 +5,10 @@
 //! Invariants (`DESIGN.md`, "How do the waiters of one process stand in line?"): at most one head;
 //! none is made while a guard holds the key here; what a waiter is given lies in its place until
 //! it takes it, and moves on when the waiter leaves. The lock is never held across an await, and no
-//! waker, guard or error is woken or dropped under it: each of them may come back here.
+//! waker, guard or error is woken or dropped under it: each of them may come back here. A process
+//! that keeps a key, or knows that others want it, sits out for a moment now and then.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -21,15 +22,23 @@ use crate::policy::Policy;
 use crate::protocol::time::Elapsed;
 use crate::store::StoreError;
 
-/// The lines of a client. One exists while somebody stands in it or holds its key.
+/// Turns after which a process still remembers that others want the key, too.
+const COURTEOUS_TURNS: u8 = 8;
+/// Lines that nobody stands in, but whose key was let go of a moment ago; the oldest is forgotten first.
+const REMEMBERED: usize = 256;
+
+/// The lines of a client. One exists while somebody stands in it or holds its key, and a moment longer.
 #[derive(Debug, Default)]
-pub(crate) struct Lines(Mutex<HashMap<Arc<str>, Weak<Line>>>);
+pub(crate) struct Lines {
+    by_key: Mutex<HashMap<Arc<str>, Weak<Line>>>,
+    recent: Mutex<VecDeque<(Elapsed, Arc<Line>)>>,
+}
 
 /// The line of one key.
 #[derive(Debug)]
 pub(crate) struct Line {
     key: Arc<str>,
-    lines: Arc<Lines>,
+    lines: Weak<Lines>,
     inner: Mutex<Inner>,
 }
 
@@ -45,6 +54,8 @@ struct Inner {
     start: Start,
     /// Since when no other process has had the key, as far as we know.
     tenure: Option<Elapsed>,
+    /// For how many turns the key is left to other processes after each: one of them has had it lately.
+    courtesy: u8,
     /// Who else holds the key.
     held: Option<Box<Held>>,
     /// Since when the store has been failing, and how.
@@ -123,17 +134,29 @@ impl Default for Start {
 
 impl Lines {
     pub(crate) fn of(self: &Arc<Self>, key: &Arc<str>) -> Arc<Line> {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(line) = lines.get(key).and_then(Weak::upgrade) {
             return line;
         }
         let line = Arc::new(Line {
             key: key.clone(),
-            lines: self.clone(),
+            lines: Arc::downgrade(self),
             inner: Mutex::default(),
         });
         lines.insert(key.clone(), Arc::downgrade(&line));
         line
+    }
+
+    /// Keeps a line for a moment, and lets go of those whose moment is over.
+    fn remember(&self, line: &Arc<Line>, now: Elapsed, until: Elapsed) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        // Dropped after the lock: the end of a line comes back here.
+        let mut over = Vec::new();
+        while recent.front().is_some_and(|(until, _)| *until <= now) || recent.len() == REMEMBERED {
+            over.extend(recent.pop_front());
+        }
+        recent.push_back((until, line.clone()));
+        drop(recent);
     }
 
     /// Pins the grant of an identity (see [`LeaseId::pin`]), also where a guard here has it under
@@ -148,7 +171,10 @@ impl Lines {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        let mut lines = self.lines.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(lines) = self.lines.upgrade() else {
+            return;
+        };
+        let mut lines = lines.by_key.lock().unwrap_or_else(PoisonError::into_inner);
         // Another line of the same key may have begun since.
         if lines.get(&self.key).is_some_and(|l| l.strong_count() == 0) {
             lines.remove(&self.key);
@@ -389,6 +415,7 @@ impl Head {
             if inner.holders.is_empty() {
                 // Another process has its turn.
                 inner.tenure = None;
+                inner.courtesy = COURTEOUS_TURNS;
             }
             inner.held.replace(held)
         });
@@ -456,6 +483,17 @@ impl Drop for Head {
     }
 }
 
+/// How a process shares a key with others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turns {
+    /// How long it may keep the key while others may wait for it.
+    pub(crate) tenure: Duration,
+    /// How long its line sits out then.
+    pub(crate) pause: Duration,
+    /// How long it sits out after every turn, where others are known to want the key.
+    pub(crate) short_pause: Duration,
+}
+
 /// A guard of this client holds the key. Dropped without a word, nothing is known of the key.
 #[derive(Debug)]
 pub(crate) struct Holding {
@@ -513,17 +551,33 @@ impl Holding {
         result
     }
 
-    /// The key is free. Where the process has kept it for `tenure` and others of it wait, they sit
-    /// out for `pause`, so that other processes get their turn.
-    pub(crate) fn released(&mut self, now: Elapsed, tenure: Duration, pause: Duration) {
-        let long = self.line.with(|inner, _| {
-            let long = inner.tenure.is_some_and(|since| now.since(since) >= tenure);
+    /// The key is free. Where the process has kept it for `tenure`, whoever of it asks next sits out, so
+    /// that other processes get their turn; where others are known to want it, after every turn that
+    /// leaves nobody in line.
+    pub(crate) fn released(&mut self, now: Elapsed, turns: &Turns) {
+        let (pause, last) = self.line.with(|inner, _| {
+            let long = inner
+                .tenure
+                .is_some_and(|since| now.since(since) >= turns.tenure);
             if long {
                 inner.tenure = None;
             }
-            long && !inner.waiting.is_empty()
+            let last = inner.waiting.is_empty();
+            let courteous = last && inner.courtesy > 0;
+            inner.courtesy -= u8::from(courteous);
+            let pause = match (long, last) {
+                (true, false) => turns.pause,
+                (true, true) => turns.short_pause,
+                (false, _) if courteous => turns.short_pause,
+                (false, _) => Duration::ZERO,
+            };
+            (pause, last)
         });
-        let not_before = if long { now.plus(pause) } else { now };
+        if last && let Some(lines) = self.line.lines.upgrade() {
+            // Who comes back at once has not left the key to anybody.
+            lines.remember(&self.line, now, now.plus(turns.short_pause));
+        }
+        let not_before = now.plus(pause);
         self.gone(Start::Ask { not_before });
     }
 

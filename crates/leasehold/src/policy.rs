@@ -347,11 +347,14 @@ impl Policy {
         })
     }
 
-    /// The longest time between two looks of a waiter.
-    pub(crate) fn longest_check_delay(&self, hints: &Hints) -> Duration {
+    /// More than the time to the first look of a waiter, and the longest between any two.
+    pub(crate) fn check_delays(&self, hints: &Hints) -> (Duration, Duration) {
         match self.check_delay(hints) {
-            CheckDelay::Fixed(delay) => delay,
-            CheckDelay::Backoff { first, max } => first.min(max) / 8 + max,
+            CheckDelay::Fixed(delay) => (delay / 8 + delay, delay),
+            CheckDelay::Backoff { first, max } => {
+                let first = first.min(max);
+                (first / 8 + first, first / 8 + max)
+            }
         }
     }
 

@@ -106,12 +106,18 @@ impl Acquisition {
         match self.head.as_ref().map(Head::start) {
             Some(Start::Look(looks)) => self.wait_for_turn(looks).await,
             Some(Start::Ask { not_before }) => {
-                self.or_stop(self.core.clock.sleep_until(not_before))
-                    .await?;
+                self.sit_out(not_before).await?;
                 Ok(Turn::Free)
             }
             None => Ok(Turn::Free),
         }
+    }
+
+    /// Leaves the key to others until then, but never for more than half of what is left of the wait.
+    async fn sit_out(&self, until: Elapsed) -> Result<(), Stop> {
+        let now = self.core.clock.elapsed();
+        let until = until.min(now.plus(self.limit.since(now) / 2));
+        self.or_stop(self.core.clock.sleep_until(until)).await
     }
 
     /// A host whose wall clock is certainly wrong asks for the time before it publishes anything by
@@ -222,8 +228,7 @@ impl Acquisition {
                 match head.start() {
                     Start::Look(later) => looks = later,
                     Start::Ask { not_before } => {
-                        self.or_stop(self.core.clock.sleep_until(not_before))
-                            .await?;
+                        self.sit_out(not_before).await?;
                         return Ok(Turn::Free);
                     }
                 }

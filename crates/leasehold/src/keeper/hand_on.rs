@@ -4,12 +4,12 @@
 //! after a fence, a loss or a shutdown; bounded by count and by the time that the process keeps the key.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tracing::debug;
 
 use super::{Ears, Finish, IN_FLIGHT, Keeper, LastWord, Terms, Watched, guard};
 use crate::lease::{Loss, Parcel, ReleaseOutcome};
+use crate::line::Turns;
 use crate::policy::DropPolicy;
 
 /// How often a grant is handed on at most. Far below the 1023 for which the token has room.
@@ -80,19 +80,18 @@ impl Keeper {
                 &self.policy,
                 self.watched.data.as_ref(),
                 now.elapsed,
-                self.tenure(),
+                self.turns().tenure,
             )
     }
 
-    /// How long this process may keep the key while others may wait for it.
-    pub(super) fn tenure(&self) -> Duration {
-        let pause = self.pause();
-        (self.policy.lease() / 2).min(pause.saturating_mul(TENURE))
-    }
-
-    /// How long it sits out then.
-    pub(super) fn pause(&self) -> Duration {
-        self.policy.longest_check_delay(&self.watched.core.hints)
+    /// How this process shares the key with others.
+    pub(super) fn turns(&self) -> Turns {
+        let (shortest, longest) = self.policy.check_delays(&self.watched.core.hints);
+        Turns {
+            tenure: (self.policy.lease() / 2).min(longest.saturating_mul(TENURE)),
+            pause: longest,
+            short_pause: shortest,
+        }
     }
 
     /// Whether enough of the lease is left for another; renews it first if not, within one request

@@ -80,7 +80,7 @@ impl Keeper {
         held: bool,
         started: Elapsed,
     ) -> Result<ReleaseOutcome, Error> {
-        let (tenure, pause) = (self.tenure(), self.pause());
+        let turns = self.turns();
         let (watched, holding) = (&self.watched, &mut self.holding);
         let how = LettingGo {
             held,
@@ -114,7 +114,7 @@ impl Keeper {
             Ok(ReleaseOutcome::TakenOver(_)) | Err(_) => {
                 holding.gone(Start::Look(Looks::default()));
             }
-            Ok(_) => holding.released(watched.core.clock.elapsed(), tenure, pause),
+            Ok(_) => holding.released(watched.core.clock.elapsed(), &turns),
         }
         outcome
     }

@@ -1,0 +1,100 @@
+//! Processes that want one key again and again leave it to each other (`PROTOCOL.md` section 10).
+
+mod support;
+
+use std::time::Duration;
+
+use leasehold::{CheckDelay, LockClient, Policy};
+use support::Lab;
+
+const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// A process that looks every 5 ms.
+fn process(lab: &Lab) -> LockClient {
+    let policy = Policy::builder().check_delay(CheckDelay::Fixed(ms(5)));
+    lab.client(policy.build().expect("adds up"))
+}
+
+/// Takes turns of 2 ms, without a pause between them.
+async fn turns(lab: &Lab, locks: LockClient, count: usize) -> Vec<Duration> {
+    let mut waits = Vec::new();
+    for _ in 0..count {
+        let asked = lab.clock_now();
+        let lease = locks.acquire("k").await.expect("its turn");
+        waits.push(lab.clock_now() - asked);
+        lab.sleep(ms(2)).await;
+        assert!(lease.release().await.is_ok());
+    }
+    waits
+}
+
+#[tokio::test(start_paused = true)]
+async fn processes_without_a_pause_of_their_own_leave_the_key_to_each_other() {
+    let lab = Lab::new();
+    // Without it the second finds no time at all between the turns of the first.
+    let (a, b) = tokio::join!(
+        turns(&lab, process(&lab), 100),
+        turns(&lab, process(&lab), 100)
+    );
+    // The first does not know of the second for ten check delays, and then each knows of the other.
+    assert!(b[0] > ms(45) && b[0] <= ms(60), "{:?}", b[0]);
+    for waits in [&a, &b[1..].to_vec()] {
+        let longest = waits.iter().max().expect("some of them");
+        assert!(*longest <= ms(15), "{longest:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_courtesy_is_over_soon_after_the_others_are() {
+    let lab = Lab::new();
+    let (first, second) = (process(&lab), process(&lab));
+    let lease = second.acquire("k").await.expect("free");
+    let (_, released) = tokio::join!(turns(&lab, first.clone(), 1), async {
+        lab.sleep(ms(7)).await;
+        lease.release().await
+    });
+    assert!(released.is_ok());
+    let waits = turns(&lab, first, 20).await;
+    // Eight turns in all; one of them was taken above.
+    assert!(waits[..8].iter().all(|wait| *wait == ms(6)), "{waits:?}");
+    assert!(waits[8..].iter().all(Duration::is_zero), "{waits:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn alone_a_process_sits_out_for_a_moment_in_ten_check_delays() {
+    let lab = Lab::new();
+    let waits = turns(&lab, process(&lab), 60).await;
+    assert!(waits[..25].iter().all(Duration::is_zero), "{waits:?}");
+    let sat_out = waits.iter().filter(|wait| !wait.is_zero());
+    assert!(sat_out.clone().all(|wait| *wait == ms(6)));
+    assert_eq!(sat_out.count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_with_pauses_of_its_own_never_sits_out() {
+    let lab = Lab::new();
+    let locks = process(&lab);
+    for _ in 0..60 {
+        let waits = turns(&lab, locks.clone(), 1).await;
+        assert_eq!(waits, [ms(0)]);
+        lab.sleep(ms(6)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sitting_out_takes_half_of_a_wait_at_most() {
+    let lab = Lab::new();
+    let (first, second) = (process(&lab), process(&lab));
+    let lease = second.acquire("k").await.expect("free");
+    let (_, released) = tokio::join!(turns(&lab, first.clone(), 1), async {
+        lab.sleep(ms(7)).await;
+        lease.release().await
+    });
+    assert!(released.is_ok());
+    let asked = lab.clock_now();
+    let lease = first.lock("k").expect("a key").wait(ms(4)).acquire().await;
+    assert_eq!(lab.clock_now() - asked, ms(2));
+    assert!(lease.expect("free").release().await.is_ok());
+}
