@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -20,7 +20,7 @@ use crate::alarm::Alarms;
 use crate::budget::Budget;
 use crate::clock::{Clock, Random};
 use crate::error::Effect;
-use crate::flight::{Flight, Letter};
+use crate::flight::{Flight, Inbox};
 use crate::line::Lines;
 use crate::meter::{Bill, Meter};
 use crate::policy::Policy;
@@ -177,7 +177,7 @@ impl Core {
         write: Write,
         sent: Reading,
         tag: Tag,
-        inbox: &mpsc::Sender<Letter<Tag, Outcome>>,
+        inbox: &mut Inbox<Tag, Outcome>,
         bill: &Bill,
     ) {
         self.launch(write, sent, bill).post(tag, inbox);

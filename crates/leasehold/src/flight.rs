@@ -20,7 +20,47 @@ use crate::error::Effect;
 use crate::exchange::{Answer, Core};
 
 /// What arrives in an inbox. Boxed: a channel keeps room for 32 at once.
-pub(crate) type Letter<Tag, T> = Box<(Tag, Answer<T>)>;
+type Letter<Tag, T> = Box<(Tag, Answer<T>)>;
+
+type Channel<Tag, T> = (mpsc::Sender<Letter<Tag, T>>, mpsc::Receiver<Letter<Tag, T>>);
+
+/// Where answers arrive. It takes memory only while one is awaited: ten thousand leases at rest have
+/// none.
+#[derive(Debug)]
+pub(crate) struct Inbox<Tag, T> {
+    room: usize,
+    open: Option<Channel<Tag, T>>,
+}
+
+impl<Tag, T> Inbox<Tag, T> {
+    /// With room for so many answers.
+    pub(crate) fn new(room: usize) -> Self {
+        Inbox { room, open: None }
+    }
+
+    fn address(&mut self) -> mpsc::Sender<Letter<Tag, T>> {
+        let room = self.room;
+        let (address, _) = self.open.get_or_insert_with(|| mpsc::channel(room));
+        address.clone()
+    }
+
+    /// The next answer. Does not end where none is on its way.
+    pub(crate) async fn next(&mut self) -> (Tag, Answer<T>) {
+        match &mut self.open {
+            // Not closed: an address of it is right here.
+            Some((_, letters)) => match letters.recv().await {
+                Some(letter) => *letter,
+                None => std::future::pending().await,
+            },
+            None => std::future::pending().await,
+        }
+    }
+
+    /// No answer is on its way.
+    pub(crate) fn close(&mut self) {
+        self.open = None;
+    }
+}
 
 const NO_ANSWER: &str = "the request ended without an answer";
 
@@ -107,10 +147,10 @@ impl<T: Send + 'static> Flight<T> {
     ///
     /// The inbox has room for every request that its owner may have in flight, so posting to it never
     /// waits; when the owner has gone, nobody needs the answer.
-    pub(crate) fn post<Tag: Send + 'static>(self, tag: Tag, inbox: &mpsc::Sender<Letter<Tag, T>>) {
-        let inbox = inbox.clone();
+    pub(crate) fn post<Tag: Send + 'static>(self, tag: Tag, inbox: &mut Inbox<Tag, T>) {
+        let address = inbox.address();
         self.0
-            .detach(move |answer| drop(inbox.try_send(Box::new((tag, answer)))));
+            .detach(move |answer| drop(address.try_send(Box::new((tag, answer)))));
     }
 }
 

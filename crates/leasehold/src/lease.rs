@@ -7,12 +7,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::error::Error;
 use crate::held::Held;
 use crate::identity::LeaseId;
-use crate::keeper::{Asked, Finish, Watched, lost_error};
+use crate::keeper::{Finish, Watched, lost_error};
 use crate::key::Key;
 use crate::meter::{Bill, Usage};
 use crate::policy::DropPolicy;
@@ -32,7 +32,6 @@ use crate::protocol::token::FencingToken;
 pub struct Lease {
     watched: Arc<Watched>,
     finish: Option<oneshot::Sender<Finish>>,
-    ask: mpsc::Sender<Asked>,
     drop_policy: DropPolicy,
 }
 
@@ -40,13 +39,11 @@ impl Lease {
     pub(crate) fn new(
         watched: Arc<Watched>,
         finish: oneshot::Sender<Finish>,
-        ask: mpsc::Sender<Asked>,
         drop_policy: DropPolicy,
     ) -> Self {
         Lease {
             watched,
             finish: Some(finish),
-            ask,
             drop_policy,
         }
     }
@@ -117,11 +114,8 @@ impl Lease {
     /// The renewal goes on when this future is dropped.
     pub async fn renew(&self) -> Result<(), Error> {
         let (tell, told) = oneshot::channel();
-        let answer = match self.ask.send(tell).await {
-            Ok(()) => told.await.ok(),
-            Err(_) => None,
-        };
-        answer.unwrap_or_else(|| {
+        self.watched.ask(tell);
+        told.await.unwrap_or_else(|_| {
             let why = self.watched.loss().unwrap_or(Loss::KeeperGone);
             Err(lost_error(&self.watched.id, &why.to_string()))
         })

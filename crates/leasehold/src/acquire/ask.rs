@@ -171,7 +171,7 @@ impl Acquisition {
                 answered = self.answer_by(limit) => answered,
             };
             // It goes on beside us; its answer will be in the inbox.
-            flight.post(request, &self.post);
+            flight.post(request, &mut self.inbox);
             return answered;
         }
         self.answer_by(limit).await
@@ -185,7 +185,7 @@ impl Acquisition {
         let clock = self.core.clock.clone();
         let answer = tokio::select! {
             biased;
-            letter = self.inbox.recv() => letter.map(|letter| *letter),
+            answer = self.inbox.next() => Some(answer),
             () = clock.sleep_until(limit) => None,
             stop = stopped(&self.core, Some(&self.gone), self.limit) => return Err(stop),
         };

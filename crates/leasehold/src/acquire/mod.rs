@@ -17,14 +17,13 @@ mod settle;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::debug;
 
 use crate::alarm::nap;
 use crate::error::{Effect, Error, ErrorKind};
 use crate::exchange::{Core, RETRY_FIRST, RETRY_MAX};
-use crate::flight::{Enduring, Letter};
+use crate::flight::{Enduring, Inbox};
 use crate::held::Held;
 use crate::key::Key;
 use crate::lease::{Lease, Parcel};
@@ -163,8 +162,7 @@ struct Acquisition {
     gone: CancellationToken,
     started: Elapsed,
     limit: Elapsed,
-    inbox: mpsc::Receiver<Letter<Request, Outcome>>,
-    post: mpsc::Sender<Letter<Request, Outcome>>,
+    inbox: Inbox<Request, Outcome>,
     /// Requests without an answer.
     unanswered: usize,
     /// Whether some request may have landed without our knowing, or has, and is to be given back.
@@ -205,7 +203,6 @@ impl Acquisition {
             order.policy.rules(&core.hints),
             core.observed(order.key.as_str()),
         );
-        let (post, inbox) = mpsc::channel(ask::IN_FLIGHT);
         Acquisition {
             core,
             order,
@@ -216,8 +213,7 @@ impl Acquisition {
             gone,
             started,
             limit,
-            inbox,
-            post,
+            inbox: Inbox::new(ask::IN_FLIGHT),
             unanswered: 0,
             uncertain: false,
             spoiled: None,

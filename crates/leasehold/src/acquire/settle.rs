@@ -80,7 +80,7 @@ impl Acquisition {
         let clock = self.core.clock.clone();
         let answer = tokio::select! {
             biased;
-            letter = self.inbox.recv() => letter.map(|letter| *letter),
+            answer = self.inbox.next() => Some(answer),
             () = clock.sleep_until(limit) => None,
         }?;
         self.unanswered -= 1;

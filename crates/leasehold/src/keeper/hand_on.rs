@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tracing::debug;
 
-use super::{Ears, Finish, IN_FLIGHT, Keeper, LastWord, Terms, Watched, guard};
+use super::{Finish, Finished, IN_FLIGHT, Keeper, LastWord, Terms, Watched, guard};
 use crate::lease::{Loss, Parcel, ReleaseOutcome};
 use crate::line::Turns;
 use crate::policy::DropPolicy;
@@ -21,7 +21,7 @@ const TENURE: u32 = 10;
 impl Keeper {
     /// Hands the grant on to the next in line, if that wants just this grant; otherwise gives back
     /// what is to be done with it.
-    pub(super) async fn hand_on(&mut self, finish: Finish) -> Result<Ears, Finish> {
+    pub(super) async fn hand_on(&mut self, finish: Finish) -> Result<Finished, Finish> {
         let released = matches!(
             finish,
             Finish::Release(_) | Finish::Dropped(DropPolicy::Release)
@@ -47,7 +47,7 @@ impl Keeper {
         self.watched = Arc::new(next);
         self.last_word = LastWord(self.watched.clone());
         self.waiting = None;
-        let (lease, ears) = guard(&self.watched);
+        let (lease, finished) = guard(&self.watched);
         let data = self.watched.data.clone();
         let parcel = Parcel::new(lease);
         let given = self
@@ -64,7 +64,7 @@ impl Keeper {
         if let Finish::Release(tell) = finish {
             drop(tell.send(Ok(ReleaseOutcome::HandedOn)));
         }
-        Ok(ears)
+        Ok(finished)
     }
 
     /// Whether this grant may be handed on, and somebody wants it.
@@ -123,7 +123,7 @@ impl Keeper {
             }
             tokio::select! {
                 biased;
-                Some(letter) = self.inbox.recv() => self.take_answer(*letter),
+                answer = self.inbox.next() => self.take_answer(answer),
                 () = core.clock.sleep_until(limit) => return false,
             }
         }

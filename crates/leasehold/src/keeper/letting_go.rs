@@ -69,7 +69,7 @@ impl Keeper {
             };
             tokio::select! {
                 biased;
-                Some(letter) = self.inbox.recv() => self.take_answer(*letter),
+                answer = self.inbox.next() => self.take_answer(answer),
                 () = nap(&core, until) => {}
             }
         }

@@ -17,13 +17,13 @@ mod watched;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::debug;
 
 use crate::alarm::nap;
 use crate::error::{Effect, Error, ErrorKind};
 use crate::exchange::{Answer, Core, RETRY_FIRST, RETRY_MAX, no_answer_within};
-use crate::flight::Letter;
+use crate::flight::Inbox;
 use crate::held::Held;
 use crate::identity::LeaseId;
 use crate::lease::{Lease, Loss, ReleaseOutcome};
@@ -66,20 +66,15 @@ pub(crate) struct Terms {
     pub(crate) bill: Arc<Meter>,
 }
 
-/// Where a keeper hears from its guard.
-#[derive(Debug)]
-struct Ears {
-    finished: oneshot::Receiver<Finish>,
-    asked: mpsc::Receiver<Asked>,
-}
+/// Where a keeper hears that its guard lets go.
+type Finished = oneshot::Receiver<Finish>;
 
 /// A guard, and where it is heard.
-fn guard(watched: &Arc<Watched>) -> (Lease, Ears) {
+fn guard(watched: &Arc<Watched>) -> (Lease, Finished) {
     let (finish, finished) = oneshot::channel();
-    let (ask, asked) = mpsc::channel(1);
     let drop_policy = watched.policy.drop_policy();
-    let lease = Lease::new(watched.clone(), finish, ask, drop_policy);
-    (lease, Ears { finished, asked })
+    let lease = Lease::new(watched.clone(), finish, drop_policy);
+    (lease, finished)
 }
 
 /// Starts the keeper of a grant and gives its guard.
@@ -92,7 +87,6 @@ pub(crate) fn keep(
 ) -> Lease {
     let policy = terms.policy.clone();
     let watched = Arc::new(Watched::new(core.clone(), id, &kept, terms));
-    let (post, inbox) = mpsc::channel(IN_FLIGHT);
     let keeper = Keeper {
         last_word: LastWord(watched.clone()),
         holding: line.hold(&watched, core.clock.elapsed()),
@@ -101,16 +95,15 @@ pub(crate) fn keep(
         policy,
         next_renewal: Elapsed::NEVER,
         kept,
-        inbox,
-        post,
+        inbox: Inbox::new(IN_FLIGHT),
         unanswered: 0,
         place: None,
         failures: 0,
         waiting: None,
         last_failure: None,
     };
-    let (lease, ears) = guard(&watched);
-    core.tasks.spawn(keeper.run(ears));
+    let (lease, finished) = guard(&watched);
+    core.tasks.spawn(keeper.run(finished));
     lease
 }
 
@@ -173,8 +166,7 @@ struct Keeper {
     bound_to_process: bool,
     kept: Kept,
     next_renewal: Elapsed,
-    inbox: mpsc::Receiver<Letter<Sent, Outcome>>,
-    post: mpsc::Sender<Letter<Sent, Outcome>>,
+    inbox: Inbox<Sent, Outcome>,
     unanswered: usize,
     /// The place of the last renewal, until it is answered or that time has come.
     place: Option<(Elapsed, OwnedSemaphorePermit)>,
@@ -185,21 +177,26 @@ struct Keeper {
 }
 
 impl Keeper {
-    async fn run(mut self, mut ears: Ears) {
-        if !self.policy.is_manual() {
-            self.schedule();
-        }
-        loop {
-            let finish = self.serve(&mut ears).await;
-            match self.hand_on(finish).await {
-                Ok(next) => ears = next,
-                Err(finish) => return self.finish(finish).await,
+    /// Not an `async fn`, whose future has room for its arguments twice; and the end, which is the
+    /// largest part of it, has none before it comes.
+    #[expect(clippy::manual_async_fn, reason = "see above")]
+    fn run(mut self, mut finished: Finished) -> impl Future<Output = ()> + Send {
+        async move {
+            if !self.policy.is_manual() {
+                self.schedule();
+            }
+            loop {
+                let finish = self.serve(&mut finished).await;
+                match self.hand_on(finish).await {
+                    Ok(next) => finished = next,
+                    Err(finish) => return Box::pin(self.finish(finish)).await,
+                }
             }
         }
     }
 
     /// Keeps the lease until its guard lets go.
-    async fn serve(&mut self, ears: &mut Ears) -> Finish {
+    async fn serve(&mut self, finished: &mut Finished) -> Finish {
         let core = self.watched.core.clone();
         let finish = loop {
             let now = core.clock.reading();
@@ -220,22 +217,17 @@ impl Keeper {
             };
             tokio::select! {
                 biased;
-                finish = &mut ears.finished => break finish,
-                Some(letter) = self.inbox.recv() => self.take_answer(*letter),
+                finish = &mut *finished => break finish,
+                answer = self.inbox.next() => self.take_answer(answer),
                 () = nap(&core, until), if !lost => {
                     if may_send && core.clock.elapsed() >= self.next_renewal && self.has_place() {
                         self.send_renewal();
                     }
                 }
-                Some(ask) = ears.asked.recv(), if self.waiting.is_none() => {
-                    if lost {
-                        // Dropped receivers have stopped waiting for it.
-                        drop(ask.send(Err(self.lost_error())));
-                    } else {
-                        let asked = core.clock.elapsed();
-                        self.waiting = Some((ask, asked));
-                        self.next_renewal = asked;
-                    }
+                ask = self.watched.next_ask(), if self.waiting.is_none() => {
+                    let asked = core.clock.elapsed();
+                    self.waiting = Some((ask, asked));
+                    self.next_renewal = asked;
                 }
             }
         };
@@ -302,7 +294,7 @@ impl Keeper {
         let (sent, write) =
             core.with_service(|service| self.kept.renew(service, now, self.bound_to_process));
         let bill = Some(self.watched.bill.clone());
-        core.send(write, now, sent, &self.post, &bill);
+        core.send(write, now, sent, &mut self.inbox, &bill);
         self.unanswered += 1;
         // Without an answer by then, another one is sent; the last of them just before the end.
         let left = self.lost_at().since(now.elapsed);
@@ -331,6 +323,9 @@ impl Keeper {
 
     fn take_answer(&mut self, (sent, answer): (Sent, Answer<Outcome>)) {
         self.unanswered -= 1;
+        if self.unanswered == 0 {
+            self.inbox.close();
+        }
         self.place = None;
         let core = self.watched.core.clone();
         let now = core.clock.reading();

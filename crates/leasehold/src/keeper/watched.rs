@@ -1,13 +1,15 @@
 //! The truth about a held lease: written by its keeper, read by its guard and by whoever watches its
 //! signal. Invariant: the first loss stays (S6).
 
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::Terms;
+use super::{Asked, Terms};
 use crate::exchange::Core;
 use crate::held::Held;
 use crate::identity::LeaseId;
@@ -36,6 +38,9 @@ pub(super) struct Truth {
     pub(super) deadline: Deadline,
     pub(super) expires_at: ServiceTime,
     loss: Option<Loss>,
+    /// Who asks for a renewal, and how to wake the keeper. As many as callers wait for one.
+    asked: Vec<Asked>,
+    keeper: Option<Waker>,
 }
 
 impl Watched {
@@ -54,6 +59,8 @@ impl Watched {
                 deadline: kept.deadline(),
                 expires_at: kept.expires_at(),
                 loss: None,
+                asked: Vec::new(),
+                keeper: None,
             }),
         }
     }
@@ -99,16 +106,46 @@ impl Watched {
         self.with_truth(|truth| truth.loss.clone())
     }
 
+    /// Asks the keeper for a renewal. Dropped without an answer where the lease is lost.
+    pub(crate) fn ask(&self, ask: Asked) {
+        let (keeper, _left) = self.with_truth(|truth| {
+            if truth.loss.is_some() {
+                return (None, Some(ask));
+            }
+            truth.asked.retain(|ask| !ask.is_closed());
+            truth.asked.push(ask);
+            (truth.keeper.take(), None)
+        });
+        if let Some(keeper) = keeper {
+            keeper.wake();
+        }
+    }
+
+    /// The next who asks for a renewal.
+    pub(super) async fn next_ask(&self) -> Asked {
+        poll_fn(|context| {
+            let (next, _old) = self.with_truth(|truth| {
+                if truth.asked.is_empty() {
+                    return (None, truth.keeper.replace(context.waker().clone()));
+                }
+                (Some(truth.asked.remove(0)), None)
+            });
+            next.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
     pub(super) fn with_truth<T>(&self, f: impl FnOnce(&mut Truth) -> T) -> T {
         f(&mut self.truth.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The first loss stays.
     pub(super) fn lose(&self, loss: Loss) {
-        let first = self.with_truth(|truth| {
+        // Dropped after the lock: it wakes those who wait for a renewal that will not come.
+        let (first, _asked) = self.with_truth(|truth| {
             let first = truth.loss.is_none();
             truth.loss.get_or_insert(loss.clone());
-            first
+            (first, std::mem::take(&mut truth.asked))
         });
         if first && loss != Loss::Released {
             crate::meter::loss();
