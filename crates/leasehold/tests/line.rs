@@ -6,14 +6,14 @@ mod support;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use leasehold::protocol::write::Operation;
 use leasehold::store::faulty::Fault;
 use leasehold::{
-    CheckDelay, DropPolicy, Error, ErrorKind, Lease, LockClient, Loss, Policy, PolicyBuilder,
-    ReleaseOutcome, TryAcquire,
+    CheckDelay, DropPolicy, Error, ErrorKind, Lease, LockClient, Loss, LostSignal, Policy,
+    PolicyBuilder, ReleaseOutcome, TryAcquire,
 };
 use support::Lab;
 
@@ -321,6 +321,47 @@ async fn whoever_wants_another_grant_acquires_it() {
     let next = waiter(&locks, same);
     assert_eq!(released(lease).await, ReleaseOutcome::Released);
     assert_eq!(next.await.expect("acquired").token().pass(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_it_is_turned_off_everyone_acquires() {
+    let lab = Lab::new();
+    let locks = lab.client(policy().hand_off(false).build().expect("adds up"));
+    let lease = locks.acquire("k").await.expect("free");
+    let next = waiter(&locks, same);
+    assert_eq!(released(lease).await, ReleaseOutcome::Released);
+    assert_eq!(next.await.expect("acquired").token().pass(), 0);
+}
+
+/// Notes, whenever it is woken, whether the guard before was over by then.
+struct Witness {
+    before: LostSignal,
+    over: Mutex<Vec<bool>>,
+}
+
+impl Wake for Witness {
+    fn wake(self: Arc<Self>) {
+        let over = self.before.remaining().is_zero();
+        self.over.lock().expect("no panics").push(over);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_old_guard_is_over_when_the_next_waiter_is_told() {
+    let lab = Lab::new();
+    let locks = client(&lab);
+    let lease = locks.acquire("k").await.expect("free");
+    let mut next = waiter(&locks, same);
+    let witness = Arc::new(Witness {
+        before: lease.signal(),
+        over: Mutex::default(),
+    });
+    let waker = Waker::from(witness.clone());
+    let mut context = Context::from_waker(&waker);
+    assert!(next.as_mut().poll(&mut context).is_pending());
+    assert_eq!(released(lease).await, ReleaseOutcome::HandedOn);
+    assert_eq!(*witness.over.lock().expect("no panics"), [true]);
+    assert!(next.await.expect("handed on").is_held());
 }
 
 #[tokio::test(start_paused = true)]

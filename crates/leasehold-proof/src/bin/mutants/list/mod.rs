@@ -11,6 +11,7 @@
 
 mod client;
 mod contest;
+mod line;
 mod stores;
 mod time;
 mod write;
@@ -49,6 +50,7 @@ pub(crate) fn all() -> Vec<&'static Mutant> {
         time::MUTANTS,
         contest::MUTANTS,
         client::MUTANTS,
+        line::MUTANTS,
         stores::MUTANTS,
     ];
     parts.into_iter().flatten().collect()
