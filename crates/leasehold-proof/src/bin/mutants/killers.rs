@@ -19,7 +19,6 @@ const BUILD_LIMIT: Duration = Duration::from_secs(900);
 /// More than any killer takes, on a busy machine.
 const RUN_LIMIT: Duration = Duration::from_secs(180);
 
-const CHECKER: &str = "leasehold-checker";
 const PROTOCOL: &str = "crates/leasehold-protocol/";
 const WRITE: &str = "crates/leasehold-protocol/src/write.rs";
 const LIBRARY: &str = "crates/leasehold/src/";
@@ -47,13 +46,12 @@ pub(crate) struct Killer {
 
 #[derive(Debug)]
 enum Kind {
-    /// A command of the proof: its name, its arguments.
+    /// A command of the proof: its name, the one feature that it needs, its arguments.
     Binary {
         name: &'static str,
+        feature: &'static str,
         arguments: &'static [&'static str],
     },
-    /// The exhaustive checker: without the client, and so built in a moment.
-    Checker,
     /// Integration tests of the library: the file, and which of its tests.
     Tests {
         file: &'static str,
@@ -85,6 +83,7 @@ pub(crate) const KILLERS: &[Killer] = &[
         about: nothing,
         kind: Kind::Binary {
             name: "leasehold-contract",
+            feature: "client",
             arguments: &[],
         },
     },
@@ -94,6 +93,7 @@ pub(crate) const KILLERS: &[Killer] = &[
         about: nothing,
         kind: Kind::Binary {
             name: "leasehold-cancellation",
+            feature: "cancel",
             arguments: &["--depth", "1", "--failures", "1"],
         },
     },
@@ -103,6 +103,7 @@ pub(crate) const KILLERS: &[Killer] = &[
         about: nothing,
         kind: Kind::Binary {
             name: "leasehold-sim",
+            feature: "sim",
             // The named seeds come first.
             arguments: &["--seeds", "2000", "--threads", "1", "--failures", "1"],
         },
@@ -113,6 +114,7 @@ pub(crate) const KILLERS: &[Killer] = &[
         about: nothing,
         kind: Kind::Binary {
             name: "leasehold-cancellation",
+            feature: "cancel",
             arguments: &["--depth", "2", "--failures", "1"],
         },
     },
@@ -120,7 +122,11 @@ pub(crate) const KILLERS: &[Killer] = &[
         name: "protocol checker",
         sees: |file| file.starts_with(PROTOCOL),
         about: nothing,
-        kind: Kind::Checker,
+        kind: Kind::Binary {
+            name: "leasehold-checker",
+            feature: "checker",
+            arguments: &["--quick", "--threads", "1"],
+        },
     },
     Killer {
         name: "tests of the line",
@@ -190,30 +196,21 @@ impl Killer {
     /// Builds it in a lane; what to run. What does not compile is no mutant.
     pub(crate) fn build(&self, lane: &Lane) -> Result<PathBuf> {
         let mut command = match &self.kind {
-            Kind::Binary { name, .. } => binary_in(lane, name),
-            Kind::Checker => {
-                let mut command = binary_in(lane, CHECKER);
-                command.arg("--no-default-features");
-                command
-            }
+            Kind::Binary { name, feature, .. } => binary_in(lane, name, feature),
             Kind::Tests { file, .. } => tests_in(lane, file),
         };
         let Ended { status, words } = program::run(&mut command, BUILD_LIMIT, &lane.log)?;
         let built = status.is_some_and(|status| status.success());
         ensure!(built, "`{}` does not build:\n{words}", self.name);
-        let name = match &self.kind {
-            Kind::Binary { name, .. } => name,
-            Kind::Checker => CHECKER,
-            Kind::Tests { .. } => {
-                let said = words.lines().find_map(|line| {
-                    let (_, path) = line.split_once("\"executable\":\"")?;
-                    path.split_once('"')
-                });
-                let (path, _) = said.context("cargo names no executable")?;
-                return Ok(path.into());
-            }
-        };
-        Ok(lane.target.join("mutants").join(name))
+        if let Kind::Binary { name, .. } = &self.kind {
+            return Ok(lane.target.join("mutants").join(name));
+        }
+        let named = words.lines().find_map(|line| {
+            let (_, path) = line.split_once("\"executable\":\"")?;
+            path.split_once('"')
+        });
+        let (path, _) = named.context("cargo names no executable")?;
+        Ok(path.into())
     }
 
     /// Asks it what it sees.
@@ -221,10 +218,6 @@ impl Killer {
         let mut command = Command::new(program);
         match &self.kind {
             Kind::Binary { arguments, .. } => command.current_dir(&lane.copy).args(*arguments),
-            Kind::Checker => {
-                let arguments = ["--quick", "--threads", "1"];
-                command.current_dir(&lane.copy).args(arguments)
-            }
             Kind::Tests { which, .. } => {
                 // Where cargo starts tests.
                 let package = lane.copy.join("crates/leasehold");
@@ -254,10 +247,11 @@ fn cargo_in(lane: &Lane, verb: &str) -> Command {
     command
 }
 
-fn binary_in(lane: &Lane, name: &str) -> Command {
+fn binary_in(lane: &Lane, name: &str, feature: &str) -> Command {
     let mut command = cargo_in(lane, "build");
     command
         .args(["--profile", "mutants", "-p", "leasehold-proof"])
+        .args(["--no-default-features", "--features", feature])
         .args(["--bin", name])
         .arg("--target-dir")
         .arg(&lane.target);
