@@ -32,6 +32,9 @@ const LINE: [&str; 4] = [
     "crates/leasehold/src/acquire/ask.rs",
 ];
 
+/// The tests with that name take long.
+const CROWD: &str = "eight_processes";
+
 /// One part of the proof.
 #[derive(Debug)]
 pub(crate) struct Killer {
@@ -165,7 +168,16 @@ pub(crate) const KILLERS: &[Killer] = &[
         about: nothing,
         kind: Kind::Tests {
             file: "sqlite_processes",
-            which: &[],
+            which: &["--skip", CROWD],
+        },
+    },
+    Killer {
+        name: "SQLite between eight processes",
+        sees: |file| file.starts_with(SQLITE),
+        about: nothing,
+        kind: Kind::Tests {
+            file: "sqlite_processes",
+            which: &[CROWD],
         },
     },
     Killer {
