@@ -778,6 +778,29 @@ async fn the_head_asks_nothing_while_a_try_of_its_client_holds_the_key() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_head_is_told_when_a_try_of_its_client_lets_go_of_another_grant() {
+    let lab = Lab::new();
+    let locks = client(&lab);
+    let holder = lab.bystander().acquire("k").await.expect("free");
+    let mut head = waiter(&locks, |p| p.label("another"));
+    lab.sleep(ms(1)).await;
+    assert!(poll(&mut head).is_pending());
+    assert!(released(holder).await.is_released());
+    let lease = locks.try_acquire("k").await.expect("works").acquired();
+    let lease = lease.expect("free");
+    tokio::select! {
+        biased;
+        _ = &mut head => panic!("held"),
+        () = lab.sleep(ms(4_000)) => {}
+    }
+    assert_eq!(released(lease).await, ReleaseOutcome::Released);
+    let before = lab.clock_now();
+    assert_eq!(head.await.expect("acquired").token().pass(), 0);
+    let waited = lab.clock_now() - before;
+    assert!(waited < ms(50), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_hand_off_after_a_shutdown_has_begun() {
     let lab = Lab::new();
     let locks = client(&lab);
