@@ -190,15 +190,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         }],
     },
     Mutant {
-        name: "a head beside the head",
-        breaks: "several waiters of one client ask the store at once",
-        edits: &[Edit {
-            file: LINE,
-            old: "if self.head.is_some() || !self.holders.is_empty() {",
-            new: "if !self.holders.is_empty() {",
-        }],
-    },
-    Mutant {
         name: "a head beside a guard",
         breaks: "a waiter asks the store for a key that its own client holds",
         edits: &[Edit {
