@@ -94,7 +94,11 @@ async fn in_order_of_arrival_and_without_a_request() {
     );
     assert_eq!(released(first).await, ReleaseOutcome::HandedOn);
     // The old guard's signal says so.
-    assert_eq!(signal.lost().await, Loss::Released);
+    tokio::select! {
+        biased;
+        loss = signal.lost() => assert_eq!(loss, Loss::Released),
+        () = lab.sleep(ms(0)) => panic!("the old guard is still held"),
+    }
     let started = lab.clock_now();
     for waiter in futures(waiting).await {
         assert!(waiter > token && waiter.stored() == token.stored());
@@ -499,6 +503,22 @@ async fn what_is_lost_is_not_handed_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_another_process_has_ended_is_not_handed_on() {
+    let lab = Lab::new();
+    let locks = client(&lab);
+    let lease = locks.acquire("k").await.expect("free");
+    let next = waiter(&locks, same);
+    let copy = lease.id().to_string().parse().expect("its own text");
+    let ended = lab.bystander().release(&copy).await.expect("works");
+    assert_eq!(ended, ReleaseOutcome::Released);
+    let error = lease.renew().await.expect_err("it is over");
+    assert_eq!(error.kind(), ErrorKind::Lost);
+    // Early: the process may still keep the key, and most of the lease would be left.
+    assert_ne!(released(lease).await, ReleaseOutcome::HandedOn);
+    assert_eq!(next.await.expect("acquired").token().pass(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_head_learns_of_a_loss_and_takes_over() {
     let lab = Lab::new();
     let locks = lab.client(policy().manual_renewal(true).build().expect("adds up"));
@@ -778,24 +798,23 @@ async fn the_head_asks_nothing_while_a_try_of_its_client_holds_the_key() {
 }
 
 #[tokio::test(start_paused = true)]
+#[expect(clippy::disallowed_methods, reason = "a task of a caller")]
 async fn the_head_is_told_when_a_try_of_its_client_lets_go_of_another_grant() {
     let lab = Lab::new();
     let locks = client(&lab);
     let holder = lab.bystander().acquire("k").await.expect("free");
-    let mut head = waiter(&locks, |p| p.label("another"));
+    // In a task of its own, which runs only when it is woken.
+    let head = tokio::spawn(waiter(&locks, |p| p.label("another")));
     lab.sleep(ms(1)).await;
-    assert!(poll(&mut head).is_pending());
     assert!(released(holder).await.is_released());
     let lease = locks.try_acquire("k").await.expect("works").acquired();
     let lease = lease.expect("free");
-    tokio::select! {
-        biased;
-        _ = &mut head => panic!("held"),
-        () = lab.sleep(ms(4_000)) => {}
-    }
+    lab.sleep(ms(4_000)).await;
+    assert!(!head.is_finished());
     assert_eq!(released(lease).await, ReleaseOutcome::Released);
     let before = lab.clock_now();
-    assert_eq!(head.await.expect("acquired").token().pass(), 0);
+    let lease = head.await.expect("no panic").expect("acquired");
+    assert_eq!(lease.token().pass(), 0);
     let waited = lab.clock_now() - before;
     assert!(waited < ms(50), "{waited:?}");
 }
