@@ -3,17 +3,18 @@
 //! It drives the library's own protocol code and public API, never a copy. `cargo xtask prove` runs
 //! all of it.
 //!
-//! - [`checker`]: exhaustive exploration of the protocol crate alone;
+//! - `checker` (feature `checker`): exhaustive exploration of the protocol crate alone;
 //! - `sim` (feature `sim`): the whole client in simulated worlds;
-//! - `cancel` (feature `sim`): every public future dropped at every await;
+//! - `cancel` (feature `cancel`): every public future dropped at every await;
 //! - `chaos` (feature `chaos`): real processes on real stores, killed, stopped and lied to.
 //!
 //! `leasehold-mutants` (`src/bin/mutants/`) breaks one rule after the other and asks these.
 
-#[cfg(feature = "sim")]
+#[cfg(feature = "cancel")]
 pub mod cancel;
 #[cfg(feature = "chaos")]
 pub mod chaos;
+#[cfg(feature = "checker")]
 pub mod checker;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -6,14 +6,14 @@ mod support;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use leasehold::protocol::write::Operation;
 use leasehold::store::faulty::Fault;
 use leasehold::{
-    CheckDelay, DropPolicy, Error, ErrorKind, Lease, LockClient, Loss, Policy, PolicyBuilder,
-    ReleaseOutcome, TryAcquire,
+    CheckDelay, DropPolicy, Error, ErrorKind, Lease, LockClient, Loss, LostSignal, Policy,
+    PolicyBuilder, ReleaseOutcome, TryAcquire,
 };
 use support::Lab;
 
@@ -94,7 +94,11 @@ async fn in_order_of_arrival_and_without_a_request() {
     );
     assert_eq!(released(first).await, ReleaseOutcome::HandedOn);
     // The old guard's signal says so.
-    assert_eq!(signal.lost().await, Loss::Released);
+    tokio::select! {
+        biased;
+        loss = signal.lost() => assert_eq!(loss, Loss::Released),
+        () = lab.sleep(ms(0)) => panic!("the old guard is still held"),
+    }
     let started = lab.clock_now();
     for waiter in futures(waiting).await {
         assert!(waiter > token && waiter.stored() == token.stored());
@@ -324,6 +328,47 @@ async fn whoever_wants_another_grant_acquires_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_it_is_turned_off_everyone_acquires() {
+    let lab = Lab::new();
+    let locks = lab.client(policy().hand_off(false).build().expect("adds up"));
+    let lease = locks.acquire("k").await.expect("free");
+    let next = waiter(&locks, same);
+    assert_eq!(released(lease).await, ReleaseOutcome::Released);
+    assert_eq!(next.await.expect("acquired").token().pass(), 0);
+}
+
+/// Notes, whenever it is woken, whether the guard before was over by then.
+struct Witness {
+    before: LostSignal,
+    over: Mutex<Vec<bool>>,
+}
+
+impl Wake for Witness {
+    fn wake(self: Arc<Self>) {
+        let over = self.before.remaining().is_zero();
+        self.over.lock().expect("no panics").push(over);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_old_guard_is_over_when_the_next_waiter_is_told() {
+    let lab = Lab::new();
+    let locks = client(&lab);
+    let lease = locks.acquire("k").await.expect("free");
+    let mut next = waiter(&locks, same);
+    let witness = Arc::new(Witness {
+        before: lease.signal(),
+        over: Mutex::default(),
+    });
+    let waker = Waker::from(witness.clone());
+    let mut context = Context::from_waker(&waker);
+    assert!(next.as_mut().poll(&mut context).is_pending());
+    assert_eq!(released(lease).await, ReleaseOutcome::HandedOn);
+    assert_eq!(*witness.over.lock().expect("no panics"), [true]);
+    assert!(next.await.expect("handed on").is_held());
+}
+
+#[tokio::test(start_paused = true)]
 async fn how_to_wait_is_not_part_of_a_grant() {
     let lab = Lab::new();
     let locks = client(&lab);
@@ -454,6 +499,22 @@ async fn what_is_lost_is_not_handed_on() {
         ),
         "{outcome}"
     );
+    assert_eq!(next.await.expect("acquired").token().pass(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_process_has_ended_is_not_handed_on() {
+    let lab = Lab::new();
+    let locks = client(&lab);
+    let lease = locks.acquire("k").await.expect("free");
+    let next = waiter(&locks, same);
+    let copy = lease.id().to_string().parse().expect("its own text");
+    let ended = lab.bystander().release(&copy).await.expect("works");
+    assert_eq!(ended, ReleaseOutcome::Released);
+    let error = lease.renew().await.expect_err("it is over");
+    assert_eq!(error.kind(), ErrorKind::Lost);
+    // Early: the process may still keep the key, and most of the lease would be left.
+    assert_ne!(released(lease).await, ReleaseOutcome::HandedOn);
     assert_eq!(next.await.expect("acquired").token().pass(), 0);
 }
 
@@ -734,6 +795,28 @@ async fn the_head_asks_nothing_while_a_try_of_its_client_holds_the_key() {
     assert_eq!(lab.counted.counts().requests(), 0);
     assert_eq!(released(lease).await, ReleaseOutcome::HandedOn);
     assert_eq!(head.await.expect("handed on").token().pass(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+#[expect(clippy::disallowed_methods, reason = "a task of a caller")]
+async fn the_head_is_told_when_a_try_of_its_client_lets_go_of_another_grant() {
+    let lab = Lab::new();
+    let locks = client(&lab);
+    let holder = lab.bystander().acquire("k").await.expect("free");
+    // In a task of its own, which runs only when it is woken.
+    let head = tokio::spawn(waiter(&locks, |p| p.label("another")));
+    lab.sleep(ms(1)).await;
+    assert!(released(holder).await.is_released());
+    let lease = locks.try_acquire("k").await.expect("works").acquired();
+    let lease = lease.expect("free");
+    lab.sleep(ms(4_000)).await;
+    assert!(!head.is_finished());
+    assert_eq!(released(lease).await, ReleaseOutcome::Released);
+    let before = lab.clock_now();
+    let lease = head.await.expect("no panic").expect("acquired");
+    assert_eq!(lease.token().pass(), 0);
+    let waited = lab.clock_now() - before;
+    assert!(waited < ms(50), "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]

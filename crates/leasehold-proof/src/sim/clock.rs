@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use leasehold::clock::Clock;
-use leasehold::protocol::time::Elapsed;
+use leasehold::protocol::time::{Elapsed, Reading};
 
 use super::world::Shared;
 
@@ -24,6 +24,11 @@ impl Clock for ProcessClock {
 
     fn wall_unix_ms(&self) -> i64 {
         self.world.lock().wall_ms(self.process)
+    }
+
+    /// At once: no process is paused between two instructions here.
+    fn reading(&self) -> Reading {
+        self.world.lock().reading(self.process)
     }
 
     async fn sleep_until(&self, at: Elapsed) {

@@ -431,7 +431,10 @@ impl Future for Waiting<'_> {
             world.learn(process, stamp, sent);
             return Poll::Ready(answer);
         }
-        request.waker = Some(context.waker().clone());
+        match &mut request.waker {
+            Some(known) => known.clone_from(context.waker()),
+            none => *none = Some(context.waker().clone()),
+        }
         Poll::Pending
     }
 }

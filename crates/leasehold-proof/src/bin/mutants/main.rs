@@ -20,8 +20,8 @@ mod program;
 mod report;
 mod scratch;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -99,46 +99,61 @@ fn workspace() -> PathBuf {
         .unwrap_or(manifest)
 }
 
-/// One scratch copy for each job, everything built; the first is asked of every killer.
+/// One scratch copy for each job, everything built. Each killer is asked once, without any change: what
+/// shares a target directory by the last lane, which also has the mutants of those parts, the rest by
+/// the first.
 fn prepare(jobs: usize) -> Result<Vec<Lane>> {
     let root = workspace();
     let lanes: Result<Vec<_>> = (0..jobs).map(|number| Lane::new(&root, number)).collect();
     let lanes = lanes?;
+    let last = jobs - 1;
     std::thread::scope(|scope| {
         let threads: Vec<_> = lanes
             .iter()
             .enumerate()
-            .map(|(number, lane)| scope.spawn(move || baseline(lane, number == 0)))
+            .map(|(number, lane)| {
+                scope.spawn(move || {
+                    for killer in KILLERS {
+                        let asked = number == if killer.shares_target() { last } else { 0 };
+                        baseline(lane, killer, asked)?;
+                    }
+                    Ok(())
+                })
+            })
             .collect();
         threads.into_iter().try_for_each(joined)
     })?;
     Ok(lanes)
 }
 
-fn baseline(lane: &Lane, ask: bool) -> Result<()> {
-    for killer in KILLERS {
-        let name = killer.name;
-        killer.build(lane)?;
-        let verdict = if ask {
-            killer.ask(lane)?
-        } else {
-            Verdict::Passed
-        };
-        if let Verdict::Violation(text) = verdict {
-            bail!("without any change, `{name}` fails: {text}");
-        }
+fn baseline(lane: &Lane, killer: &Killer, asked: bool) -> Result<()> {
+    if !asked && killer.shares_target() {
+        // Built by whoever needs it: the lanes would wait for each other.
+        return Ok(());
+    }
+    let program = killer.build(lane)?;
+    if asked && let Verdict::Violation(text) = killer.ask(lane, &program)? {
+        bail!("without any change, `{}` fails: {text}", killer.name);
     }
     Ok(())
 }
 
-/// Every mutant, on as many lanes as there are.
+/// Every mutant, on as many lanes as there are. The last lane begins at the end of the list, where the
+/// mutants are whose killers share a target directory: lanes that build there wait for each other.
 fn run(lanes: &[Lane], mutants: &[&'static Mutant]) -> Result<Vec<Fate>> {
-    let next = AtomicUsize::new(0);
+    let left: VecDeque<_> = mutants.iter().copied().enumerate().collect();
+    let left = Mutex::new(left);
     let fates = Mutex::new(Vec::new());
-    let work = |lane: &Lane| -> Result<()> {
+    let work = |lane: &Lane, last: bool| -> Result<()> {
         loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some(mutant) = mutants.get(number) else {
+            let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
+            let next = if last {
+                left.pop_back()
+            } else {
+                left.pop_front()
+            };
+            drop(left);
+            let Some((number, mutant)) = next else {
                 return Ok(());
             };
             let watch = Stopwatch::start();
@@ -157,7 +172,11 @@ fn run(lanes: &[Lane], mutants: &[&'static Mutant]) -> Result<Vec<Fate>> {
         let work = &work;
         let threads: Vec<_> = lanes
             .iter()
-            .map(|lane| scope.spawn(move || work(lane)))
+            .enumerate()
+            .map(|(number, lane)| {
+                let last = number > 0 && number + 1 == lanes.len();
+                scope.spawn(move || work(lane, last))
+            })
             .collect();
         threads.into_iter().try_for_each(joined)
     })?;
@@ -175,10 +194,9 @@ fn joined(thread: std::thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
 
 fn end_of(mutant: &'static Mutant, lane: &Lane) -> Result<End> {
     let _changed = lane.change(mutant.edits)?;
-    let sees = |killer: &&Killer| mutant.edits.iter().any(|edit| (killer.sees)(edit.file));
-    for killer in KILLERS.iter().filter(sees) {
-        killer.build(lane)?;
-        if let Verdict::Violation(how) = killer.ask(lane)? {
+    for killer in killers::of(mutant.edits) {
+        let program = killer.build(lane)?;
+        if let Verdict::Violation(how) = killer.ask(lane, &program)? {
             return Ok(End::Killed {
                 by: killer.name,
                 how,

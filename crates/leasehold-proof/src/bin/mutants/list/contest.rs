@@ -159,6 +159,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
         }],
     },
     Mutant {
+        name: "a found renewal counts from the latest send",
+        breaks: "the deadline of an earlier renewal that landed is that of the last one",
+        edits: &[Edit {
+            file: RENEWAL,
+            old: "if let Some(sent) = self.unanswered.iter().find(landed).copied() {",
+            new: "if let Some(sent) = self.unanswered.last().or(self.unanswered.iter().find(landed)).copied() {",
+        }],
+    },
+    Mutant {
         name: "a short first grant is not renewed in time",
         breaks: "the first renewal waits for a third of the lease, whatever the grant is worth",
         edits: &[Edit {

@@ -8,9 +8,11 @@
 //! Not in the list, because nothing that is promised breaks: what only matters once a clock breaks its
 //! bounds (a stamp that contradicts the interval replaces it); what costs a request or a part of a
 //! lease (without ALL_OLD a refusal is read up on; an older renewal that moves the deadline back).
+//! Nor what ends in a loop without end, which is no kill: a head of the line beside the one there is.
 
 mod client;
 mod contest;
+mod line;
 mod stores;
 mod time;
 mod write;
@@ -49,6 +51,7 @@ pub(crate) fn all() -> Vec<&'static Mutant> {
         time::MUTANTS,
         contest::MUTANTS,
         client::MUTANTS,
+        line::MUTANTS,
         stores::MUTANTS,
     ];
     parts.into_iter().flatten().collect()
