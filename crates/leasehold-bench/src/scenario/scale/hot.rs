@@ -1,0 +1,154 @@
+//! One key that everybody wants, and one whose holder died.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::crowd::{Load, Outcome, measure};
+use super::{SEED, grouped, monthly, rate, s, share, time};
+use crate::report::{Report, as_ms};
+use crate::scenario::ms;
+
+pub(super) fn run(quick: bool) -> Result<()> {
+    let mut report = Report::new(
+        "scale-hot",
+        &[
+            "processes",
+            "hold",
+            "settings",
+            "grants/s",
+            "wait p50",
+            "p99",
+            "waits that failed: expired, throttled",
+            "looks/s asked (throttled)",
+            "acquires/s asked (refused, throttled)",
+            "releases throttled",
+            "longest release",
+            "lost",
+            "write + read units/s",
+            "a month",
+        ],
+    );
+    report.note(
+        "Every process wants one key, holds it, releases it, and comes back after 0 to 2 s, as it does after a \
+         failed wait. They begin within 10 s; measured is what follows after 30 s.",
+    );
+    for (load, settings, window) in loads(quick) {
+        let warm_up = if quick { s(10) } else { s(30) };
+        let outcome = measure(&load, SEED, warm_up, window)?;
+        add(&mut report, &load, settings, &outcome);
+    }
+    report.finish()
+}
+
+fn loads(quick: bool) -> Vec<(Load, &'static str, Duration)> {
+    let spaced = |processes, hold| Load::hot(processes, hold).looks(s(2), s(20)).wait(s(600));
+    if quick {
+        return vec![
+            (Load::hot(1_000, ms(20)), "defaults", s(5)),
+            (Load::hot(1_000, s(1)), "defaults", s(5)),
+        ];
+    }
+    vec![
+        (Load::hot(1_000, ms(20)), "defaults", s(60)),
+        (Load::hot(10_000, ms(20)), "defaults", s(60)),
+        (Load::hot(100_000, ms(20)), "defaults", s(20)),
+        (Load::hot(1_000, s(1)), "defaults", s(60)),
+        (Load::hot(10_000, s(1)), "defaults", s(60)),
+        (Load::hot(100_000, s(1)), "defaults", s(20)),
+        (
+            spaced(10_000, s(1)),
+            "looks every 2 to 20 s, wait 10 min",
+            s(60),
+        ),
+        (
+            spaced(100_000, s(1)),
+            "looks every 2 to 20 s, wait 10 min",
+            s(20),
+        ),
+    ]
+}
+
+fn add(report: &mut Report, load: &Load, settings: &str, outcome: &Outcome) {
+    let Outcome {
+        findings,
+        tally,
+        window,
+        took,
+    } = outcome;
+    let per_second = |count: u64| rate(count as f64, *window);
+    let longest = findings.releases.quantile(1.0);
+    report.add(
+        vec![
+            grouped(f64::from(load.processes)),
+            time(load.hold),
+            settings.to_owned(),
+            per_second(findings.waits.len() as u64),
+            time(findings.waits.p50()),
+            time(findings.waits.p99()),
+            format!(
+                "{}, {}",
+                grouped(findings.expired as f64),
+                grouped(findings.throttled as f64)
+            ),
+            format!(
+                "{} ({})",
+                per_second(tally.looks.all),
+                share(tally.looks.throttled, tally.looks.all)
+            ),
+            format!(
+                "{} ({}, {})",
+                per_second(tally.acquires.all),
+                share(tally.refused, tally.acquires.all),
+                share(tally.acquires.throttled, tally.acquires.all)
+            ),
+            share(tally.releases.throttled, tally.releases.all),
+            format!(
+                "{}{}",
+                time(longest),
+                if findings.failed_releases > 0 {
+                    format!(", {} failed", findings.failed_releases)
+                } else {
+                    String::new()
+                }
+            ),
+            findings.lost.to_string(),
+            format!(
+                "{} + {}",
+                rate(tally.write_units, *window),
+                rate(tally.read_units, *window)
+            ),
+            monthly(tally.dollars_a_month(*window)),
+        ],
+        json!({
+            "processes": load.processes,
+            "tasks": load.tasks,
+            "hold_ms": as_ms(load.hold),
+            "settings": settings,
+            "window_ms": as_ms(*window),
+            "grants": findings.waits.len(),
+            "wait_p50_ms": as_ms(findings.waits.p50()),
+            "wait_p99_ms": as_ms(findings.waits.p99()),
+            "expired": findings.expired,
+            "failed_throttled": findings.throttled,
+            "looks": { "asked": tally.looks.all, "throttled": tally.looks.throttled },
+            "acquires": {
+                "asked": tally.acquires.all,
+                "refused": tally.refused,
+                "throttled": tally.acquires.throttled,
+            },
+            "renewals": { "asked": tally.renewals.all, "throttled": tally.renewals.throttled },
+            "releases": { "asked": tally.releases.all, "throttled": tally.releases.throttled },
+            "release_p50_ms": as_ms(findings.releases.p50()),
+            "release_longest_ms": as_ms(longest),
+            "failed_releases": findings.failed_releases,
+            "lost": findings.lost,
+            "write_units": tally.write_units,
+            "read_units": tally.read_units,
+            "dollars_a_month": tally.dollars_a_month(*window),
+            "took_ms": as_ms(*took),
+        }),
+    );
+    eprintln!("      took {:.1} s", took.as_secs_f64());
+}
