@@ -88,6 +88,8 @@ impl Load {
 pub(super) struct Findings {
     /// How long the grants took.
     pub(super) waits: Times,
+    /// Grants that took one request.
+    pub(super) at_once: u64,
     /// Waits that ran out.
     pub(super) expired: u64,
     /// Acquisitions that failed since everything was throttled for the call time-out.
@@ -155,7 +157,7 @@ impl Stage {
         f(&mut self.findings.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn take(&self) -> Findings {
+    pub(super) fn take(&self) -> Findings {
         std::mem::take(&mut self.findings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -225,7 +227,11 @@ async fn member(stage: Stage, locks: LockClient, load: Load, dice: Dice) {
         match locks.acquire(&key).await {
             Ok(lease) => {
                 let waited = stage.clock.elapsed().since(asked);
-                stage.note(|findings| findings.waits.add(waited));
+                let at_once = lease.cost().requests == 1;
+                stage.note(|findings| {
+                    findings.waits.add(waited);
+                    findings.at_once += u64::from(at_once);
+                });
                 stage.pause(load.hold).await;
                 release(&stage, lease).await;
             }
@@ -239,7 +245,7 @@ async fn member(stage: Stage, locks: LockClient, load: Load, dice: Dice) {
     }
 }
 
-async fn release(stage: &Stage, lease: Lease) {
+pub(super) async fn release(stage: &Stage, lease: Lease) {
     let began = stage.clock.elapsed();
     let held = lease.is_held();
     let outcome = lease.release().await;

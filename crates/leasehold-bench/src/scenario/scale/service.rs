@@ -133,18 +133,35 @@ pub(super) struct Tally {
 impl Tally {
     /// What has passed since `before`.
     pub(super) fn since(self, before: Tally) -> Tally {
-        let asked = |now: Asked, before: Asked| Asked {
-            all: now.all - before.all,
-            throttled: now.throttled - before.throttled,
+        self.with(
+            before,
+            |now, before| now - before,
+            |now, before| now - before,
+        )
+    }
+
+    pub(super) fn plus(self, other: Tally) -> Tally {
+        self.with(other, |one, other| one + other, |one, other| one + other)
+    }
+
+    fn with(
+        self,
+        other: Tally,
+        counts: impl Fn(u64, u64) -> u64,
+        units: impl Fn(f64, f64) -> f64,
+    ) -> Tally {
+        let asked = |one: Asked, other: Asked| Asked {
+            all: counts(one.all, other.all),
+            throttled: counts(one.throttled, other.throttled),
         };
         Tally {
-            acquires: asked(self.acquires, before.acquires),
-            refused: self.refused - before.refused,
-            renewals: asked(self.renewals, before.renewals),
-            releases: asked(self.releases, before.releases),
-            looks: asked(self.looks, before.looks),
-            write_units: self.write_units - before.write_units,
-            read_units: self.read_units - before.read_units,
+            acquires: asked(self.acquires, other.acquires),
+            refused: counts(self.refused, other.refused),
+            renewals: asked(self.renewals, other.renewals),
+            releases: asked(self.releases, other.releases),
+            looks: asked(self.looks, other.looks),
+            write_units: units(self.write_units, other.write_units),
+            read_units: units(self.read_units, other.read_units),
         }
     }
 
@@ -209,6 +226,15 @@ impl Service {
 
     pub(super) fn tally(&self) -> Tally {
         self.with(|state| state.tally)
+    }
+
+    /// When the grant that a record shows ends by what it shows, on the elapsed clock.
+    pub(super) async fn ends(&self, key: &str) -> Result<Duration, StoreError> {
+        let reply = self.0.records.read(key, Consistency::Strong).await?;
+        let shown = reply.value.map_or(0, |record| record.expires_at.0);
+        let left = shown.saturating_sub(self.0.clock.wall_unix_ms());
+        let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+        Ok(self.0.clock.elapsed().plus(left).0)
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
