@@ -90,9 +90,9 @@ pub(super) struct Findings {
     pub(super) waits: Times,
     /// Grants that took one request.
     pub(super) at_once: u64,
-    /// Waits that ran out.
+    /// Waits that ran out, whatever the last answer was.
     pub(super) expired: u64,
-    /// Acquisitions that failed since everything was throttled for the call time-out.
+    /// Acquisitions that gave up before, since everything was throttled for the call time-out.
     pub(super) throttled: u64,
     /// How long the releases took; those that failed are not among them.
     pub(super) releases: Times,
@@ -220,6 +220,7 @@ pub(super) fn measure(
 }
 
 async fn member(stage: Stage, locks: LockClient, load: Load, dice: Dice) {
+    let wait = locks.policy().wait();
     // Until the run is over: the runtime ends it.
     loop {
         let key = load.keys.draw(&dice);
@@ -235,10 +236,14 @@ async fn member(stage: Stage, locks: LockClient, load: Load, dice: Dice) {
                 stage.pause(load.hold).await;
                 release(&stage, lease).await;
             }
-            Err(error) => stage.note(|findings| match error.kind() {
-                ErrorKind::WaitExpired => findings.expired += 1,
-                ErrorKind::Throttled => findings.throttled += 1,
-                _ => findings.odd.push(error.to_string()),
+            Err(error) => stage.note(|findings| {
+                let ran_out = wait.is_some_and(|wait| error.elapsed() >= wait);
+                match error.kind() {
+                    ErrorKind::WaitExpired => findings.expired += 1,
+                    ErrorKind::Throttled if ran_out => findings.expired += 1,
+                    ErrorKind::Throttled => findings.throttled += 1,
+                    _ => findings.odd.push(error.to_string()),
+                }
             }),
         }
         stage.pause(dice.below(load.rest * 2)).await;

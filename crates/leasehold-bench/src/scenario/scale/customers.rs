@@ -27,7 +27,7 @@ pub(super) fn run(quick: bool) -> Result<()> {
             "wait p50",
             "p99",
             "longest",
-            "waits that failed: expired, throttled",
+            "failed: waits that ran out, gave up throttled",
             "throttled requests",
             "write + read units/s",
             "a month",

@@ -25,7 +25,7 @@ pub(super) fn run(quick: bool) -> Result<()> {
             "grants/s",
             "wait p50",
             "p99",
-            "waits that failed: expired, throttled",
+            "failed/s: waits that ran out, gave up throttled",
             "looks/s asked (throttled)",
             "acquires/s asked (refused, throttled)",
             "releases throttled",
@@ -82,15 +82,16 @@ fn orphaned(quick: bool) -> Result<()> {
         "scale-orphaned",
         &[
             "waiting",
-            "next grant after the lease's published end",
-            "looks in the 5 s around it (throttled)",
+            "next grant after the end of its lease",
+            "looks in 5 s (throttled)",
             "acquires (refused, throttled)",
             "longest release afterwards",
         ],
     );
     report.note(
         "Everybody waits for ever, for 35 s already when the holder dies. Who gets the key then holds it for 1 s. \
-         Around: from 1 s before the end that the record shows to 4 s after it.",
+         \
+         Requests: from 1 s before the end of its lease to 4 s after it.",
     );
     let crowds: &[u32] = if quick {
         &[100]
@@ -157,7 +158,8 @@ async fn orphan(waiting: u32) -> Result<Death> {
             stage.pause(begin).await;
             // One that gives up is one waiter less.
             if let Ok(lease) = locks.acquire("hot").await {
-                drop(granted.send(stage.clock.elapsed()));
+                // Nobody may listen any more.
+                let _ = granted.send(stage.clock.elapsed());
                 stage.pause(s(1)).await;
                 release(&stage, lease).await;
             }
@@ -199,8 +201,8 @@ fn add(report: &mut Report, load: &Load, settings: &str, outcome: &Outcome) {
             time(findings.waits.p99()),
             format!(
                 "{}, {}",
-                grouped(findings.expired as f64),
-                grouped(findings.throttled as f64)
+                per_second(findings.expired),
+                per_second(findings.throttled)
             ),
             format!(
                 "{} ({})",

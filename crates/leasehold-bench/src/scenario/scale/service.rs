@@ -228,12 +228,14 @@ impl Service {
         self.with(|state| state.tally)
     }
 
-    /// When the grant that a record shows ends by what it shows, on the elapsed clock.
+    /// When the lease of the grant that a record shows is over, on the elapsed clock.
     pub(super) async fn ends(&self, key: &str) -> Result<Duration, StoreError> {
         let reply = self.0.records.read(key, Consistency::Strong).await?;
         let shown = reply.value.map_or(0, |record| record.expires_at.0);
         let left = shown.saturating_sub(self.0.clock.wall_unix_ms());
         let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+        // The record shows it with the pad for others.
+        let left = left.saturating_sub(self.hints().pad);
         Ok(self.0.clock.elapsed().plus(left).0)
     }
 
@@ -452,12 +454,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_throttled_request_changes_nothing_and_is_not_billed() {
         let (clock, service) = table(1);
-        // One unit every two seconds, and none yet.
+        // One unit a second, and the first in two.
         service.with(|state| {
             state.partitions[0].writes = Bucket {
-                level: 0.0,
-                ..Bucket::full(0.5)
-            }
+                level: -1.0,
+                ..Bucket::full(1.0)
+            };
         });
         let locks = client(&clock, &service, 1);
         let lease = locks.acquire("k").await.expect("after a while");
