@@ -40,7 +40,7 @@ pub(super) fn run(quick: bool) -> Result<()> {
          n-th as busy as 1/√n, so that the busiest of a million has a thousandth of all invocations.",
     );
     for (load, keys, window) in loads(quick) {
-        let outcome = measure(&load, SEED, s(5), window)?;
+        let outcome = measure(&load, SEED, s(3), window)?;
         add(&mut report, &load, keys, &outcome);
     }
     report.finish()
@@ -74,8 +74,8 @@ fn loads(quick: bool) -> Vec<(Load, &'static str, Duration)> {
         load(10_000, even, NEW_TABLE, s(20)),
         load(10_000, even, 10 * NEW_TABLE, s(20)),
         load(10_000, skewed, 10 * NEW_TABLE, s(20)),
-        load(100_000, even, 100 * NEW_TABLE, s(10)),
-        load(100_000, skewed, 100 * NEW_TABLE, s(10)),
+        load(100_000, even, 100 * NEW_TABLE, s(3)),
+        load(100_000, skewed, 100 * NEW_TABLE, s(3)),
     ]
 }
 
