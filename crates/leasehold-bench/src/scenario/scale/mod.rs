@@ -20,9 +20,9 @@ const SEED: u64 = 20_261_125;
 
 pub(crate) fn run(quick: bool) -> Result<()> {
     paper::run()?;
-    hot::run(quick)?;
+    cases::run(quick)?;
     customers::run(quick)?;
-    cases::run(quick)
+    hot::run(quick)
 }
 
 const fn s(n: u64) -> Duration {
