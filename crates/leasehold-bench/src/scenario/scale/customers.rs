@@ -39,6 +39,10 @@ pub(super) fn run(quick: bool) -> Result<()> {
          waiting, release. So many at once, for ever. Even: every customer is as busy as the next; skewed: the \
          n-th as busy as 1/√n, so that the busiest of a million has a thousandth of all invocations.",
     );
+    report.note(
+        "Where it bends: at the table's write units, two a cycle; and at customers whose lock is wanted more often \
+         than 1 / hold.",
+    );
     for (load, keys, window) in loads(quick) {
         let outcome = measure(&load, SEED, s(3), window)?;
         add(&mut report, &load, keys, &outcome);

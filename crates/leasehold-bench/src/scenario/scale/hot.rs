@@ -40,6 +40,10 @@ pub(super) fn run(quick: bool) -> Result<()> {
          failed wait. They begin within 10 s; measured is a minute after 30 s, with 100,000 processes and the defaults \
          3 s after 12 s.",
     );
+    report.note(
+        "Where it bends: looks at the item's read units; writes at the herd that sees a key free before the next \
+         grant, and at first requests, which are writes and are not stretched as looks are.",
+    );
     for (load, settings, warm_up, window) in loads(quick) {
         let outcome = measure(&load, SEED, warm_up, window)?;
         add(&mut report, &load, settings, &outcome);
