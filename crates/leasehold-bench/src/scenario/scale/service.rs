@@ -228,17 +228,6 @@ impl Service {
         self.with(|state| state.tally)
     }
 
-    /// When the lease of the grant that a record shows is over, on the elapsed clock.
-    pub(super) async fn ends(&self, key: &str) -> Result<Duration, StoreError> {
-        let reply = self.0.records.read(key, Consistency::Strong).await?;
-        let shown = reply.value.map_or(0, |record| record.expires_at.0);
-        let left = shown.saturating_sub(self.0.clock.wall_unix_ms());
-        let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
-        // The record shows it with the pad for others.
-        let left = left.saturating_sub(self.hints().pad);
-        Ok(self.0.clock.elapsed().plus(left).0)
-    }
-
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
         f(&mut self.0.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
