@@ -17,7 +17,7 @@ usage: cargo xtask <verb>
   prove --soak HOURS   simulation on new seeds and chaos, side by side, for so long
   ci                   lint, prove, then test
   bench [--quick] [NAME…]
-                       set up DynamoDB Local, then the benchmarks (all by default): cycle, sqlite, units, command, uncontended, contend, hot, waiter, killed, many, local, price
+                       set up DynamoDB Local, then the benchmarks (all by default): cycle, sqlite, units, command, uncontended, contend, hot, waiter, killed, many, local, price, scale
   dynamodb [--port N]  DynamoDB Local in the foreground, until Ctrl-C
   help                 this text
 
@@ -84,11 +84,13 @@ pub(crate) enum Bench {
     Local,
     /// Dollars over the number of contenders.
     Price,
+    /// Up to 100,000 processes, in virtual time.
+    Scale,
 }
 
 impl Bench {
     /// All of them, in the order of a full run.
-    pub(crate) const ALL: [Bench; 12] = [
+    pub(crate) const ALL: [Bench; 13] = [
         Bench::Cycle,
         Bench::Sqlite,
         Bench::Units,
@@ -101,6 +103,7 @@ impl Bench {
         Bench::Many,
         Bench::Local,
         Bench::Price,
+        Bench::Scale,
     ];
 
     /// What people type, and `leasehold-bench` reads.
@@ -118,12 +121,16 @@ impl Bench {
             Bench::Many => "many",
             Bench::Local => "local",
             Bench::Price => "price",
+            Bench::Scale => "scale",
         }
     }
 
     /// Whether it talks to DynamoDB Local.
     pub(crate) fn needs_dynamodb(self) -> bool {
-        !matches!(self, Bench::Sqlite | Bench::Command | Bench::Local)
+        !matches!(
+            self,
+            Bench::Sqlite | Bench::Command | Bench::Local | Bench::Scale
+        )
     }
 
     /// Whether it runs the command.

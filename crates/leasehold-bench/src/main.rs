@@ -41,13 +41,13 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-use crate::scenario::{contend, hot, killed, local, many, price, uncontended, waiter};
+use crate::scenario::{contend, hot, killed, local, many, price, scale, uncontended, waiter};
 
 /// A benchmark; the argument is whether it is to be small.
 type Bench = fn(bool) -> Result<()>;
 
 /// All benchmarks, in the order in which they run.
-const ALL: [(&str, Bench); 12] = [
+const ALL: [(&str, Bench); 13] = [
     ("cycle", |_| cycle::run()),
     ("sqlite", |_| sqlite::run()),
     ("units", |_| units::run()),
@@ -60,6 +60,7 @@ const ALL: [(&str, Bench); 12] = [
     ("many", many::run),
     ("local", local::run),
     ("price", price::run),
+    ("scale", scale::run),
 ];
 
 fn main() -> ExitCode {

@@ -6,6 +6,7 @@ pub(crate) mod killed;
 pub(crate) mod local;
 pub(crate) mod many;
 pub(crate) mod price;
+pub(crate) mod scale;
 pub(crate) mod uncontended;
 pub(crate) mod waiter;
 

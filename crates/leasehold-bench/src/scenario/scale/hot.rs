@@ -1,0 +1,163 @@
+//! One key that everybody wants.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::crowd::{Load, Outcome, measure};
+use super::{SEED, grouped, monthly, rate, s, share, time};
+use crate::report::{Report, as_ms};
+use crate::scenario::ms;
+
+pub(super) fn run(quick: bool) -> Result<()> {
+    let mut report = Report::new(
+        "scale-hot",
+        &[
+            "processes",
+            "hold",
+            "settings",
+            "grants/s",
+            "wait p50",
+            "p99",
+            "failed/s: waits that ran out, gave up throttled",
+            "looks/s asked (throttled)",
+            "acquires/s asked (refused, throttled)",
+            "releases throttled",
+            "longest release",
+            "lost",
+            "write + read units/s",
+            "a month",
+        ],
+    );
+    report.note(
+        "Every process wants one key, holds it, releases it, and comes back after 0 to 2 s, as it does after a \
+         failed wait. They begin within 10 s; measured is a minute after 30 s, with 100,000 processes and the defaults \
+         3 s after 12 s.",
+    );
+    report.note(
+        "Where it bends: looks at the item's read units; writes at the herd that sees a key free before the next \
+         grant, and at first requests, which are writes and are not stretched as looks are.",
+    );
+    for (load, settings, warm_up, window) in loads(quick) {
+        let outcome = measure(&load, SEED, warm_up, window)?;
+        add(&mut report, &load, settings, &outcome);
+    }
+    report.finish()
+}
+
+/// With the times before and in the window.
+fn loads(quick: bool) -> Vec<(Load, &'static str, Duration, Duration)> {
+    let spaced = |processes| {
+        let load = Load::hot(processes, s(1)).looks(s(2), s(20));
+        (load.wait(s(600)), "looks 2 to 20 s, wait 10 min")
+    };
+    let line = Load {
+        tasks: 1_000,
+        ..Load::hot(100, ms(20))
+    };
+    let plain = |processes, hold| (Load::hot(processes, hold), "defaults");
+    let timed = |(load, settings), before, window| (load, settings, before, window);
+    if quick {
+        return vec![
+            timed(plain(1_000, ms(20)), s(10), s(5)),
+            timed(plain(1_000, s(1)), s(10), s(5)),
+        ];
+    }
+    vec![
+        timed(plain(1_000, ms(20)), s(30), s(60)),
+        timed(plain(10_000, ms(20)), s(30), s(60)),
+        timed((line, "defaults"), s(30), s(60)),
+        timed(plain(1_000, s(1)), s(30), s(60)),
+        timed(plain(10_000, s(1)), s(30), s(60)),
+        timed(spaced(10_000), s(30), s(60)),
+        timed(plain(100_000, ms(20)), s(12), s(3)),
+        timed(plain(100_000, s(1)), s(12), s(3)),
+    ]
+}
+
+fn add(report: &mut Report, load: &Load, settings: &str, outcome: &Outcome) {
+    let Outcome {
+        findings,
+        tally,
+        window,
+        took,
+    } = outcome;
+    let per_second = |count: u64| rate(count as f64, *window);
+    let longest = findings.releases.quantile(1.0);
+    report.add(
+        vec![
+            match load.tasks {
+                1 => grouped(f64::from(load.processes)),
+                tasks => format!("{} of {} tasks", load.processes, grouped(f64::from(tasks))),
+            },
+            time(load.hold),
+            settings.to_owned(),
+            per_second(findings.waits.len() as u64),
+            time(findings.waits.p50()),
+            time(findings.waits.p99()),
+            format!(
+                "{}, {}",
+                per_second(findings.expired),
+                per_second(findings.throttled)
+            ),
+            format!(
+                "{} ({})",
+                per_second(tally.looks.all),
+                share(tally.looks.throttled, tally.looks.all)
+            ),
+            format!(
+                "{} ({}, {})",
+                per_second(tally.acquires.all),
+                share(tally.refused, tally.acquires.all),
+                share(tally.acquires.throttled, tally.acquires.all)
+            ),
+            share(tally.releases.throttled, tally.releases.all),
+            format!(
+                "{}{}",
+                time(longest),
+                if findings.failed_releases > 0 {
+                    format!(", {} failed", findings.failed_releases)
+                } else {
+                    String::new()
+                }
+            ),
+            findings.lost.to_string(),
+            format!(
+                "{} + {}",
+                rate(tally.write_units, *window),
+                rate(tally.read_units, *window)
+            ),
+            monthly(tally.dollars_a_month(*window)),
+        ],
+        json!({
+            "processes": load.processes,
+            "tasks": load.tasks,
+            "hold_ms": as_ms(load.hold),
+            "settings": settings,
+            "window_ms": as_ms(*window),
+            "grants": findings.waits.len(),
+            "wait_p50_ms": as_ms(findings.waits.p50()),
+            "wait_p99_ms": as_ms(findings.waits.p99()),
+            "expired": findings.expired,
+            "failed_throttled": findings.throttled,
+            "looks": { "asked": tally.looks.all, "throttled": tally.looks.throttled },
+            "acquires": {
+                "asked": tally.acquires.all,
+                "refused": tally.refused,
+                "throttled": tally.acquires.throttled,
+            },
+            "renewals": { "asked": tally.renewals.all, "throttled": tally.renewals.throttled },
+            "releases": { "asked": tally.releases.all, "throttled": tally.releases.throttled },
+            "release_p50_ms": as_ms(findings.releases.p50()),
+            "release_longest_ms": as_ms(longest),
+            "failed_releases": findings.failed_releases,
+            "lost": findings.lost,
+            "write_units": tally.write_units,
+            "read_units": tally.read_units,
+            "dollars_a_month": tally.dollars_a_month(*window),
+            "took_ms": as_ms(*took),
+        }),
+    );
+    eprintln!("      took {:.1} s", took.as_secs_f64());
+}

@@ -1,0 +1,145 @@
+//! The sums: what a waiting process asks, what one item bears, and so how many may wait for it.
+//!
+//! Nothing is measured here. The settings are the DynamoDB store's defaults and the budget's constants
+//! (`PROTOCOL.md` section 10); the tables after this one show what the library makes of them.
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::service::{READS, WRITES};
+use super::{grouped, monthly};
+use crate::report::Report;
+
+/// The first bound of the delay between two looks, and the last, in seconds.
+const FIRST: f64 = 0.05;
+const MAX: f64 = 1.0;
+const ROUND_TRIP: f64 = 0.005;
+/// How far throttled looks stretch the delays.
+const SLOWEST: f64 = 32.0;
+/// What an answered look takes off again.
+const RECOVERY: f64 = 0.95;
+const LOOKS_PER_SECOND: f64 = 100.0;
+const WAIT: f64 = 30.0;
+const MONTH: f64 = 730.0 * 3_600.0;
+const WRITE_DOLLARS: f64 = 0.625e-6;
+const READ_DOLLARS: f64 = 0.125e-6;
+
+/// Looks a second of one waiter whose delays are below `bound`, stretched.
+fn looks(bound: f64, stretch: f64) -> f64 {
+    1.0 / ((FIRST / 8.0 + bound / 2.0) * stretch + ROUND_TRIP)
+}
+
+pub(super) fn run() -> Result<()> {
+    let mut report = Report::new("scale-paper", &["what", "sum", "with the defaults"]);
+    report.note(
+        "On paper. `first` and `max` are the bounds of `check_delay`, 50 ms and 1 s; a round trip is 5 ms; an \
+         eventually consistent look is half a read unit. A key *rests* while its holder keeps it, and *moves* when \
+         every look shows a new holder, so that the delays stay at `first`.",
+    );
+    let served = READS / 0.5;
+    let (rests, moves) = (looks(MAX, 1.0), looks(FIRST, 1.0));
+    let (slow_rests, slow_moves) = (looks(MAX, SLOWEST), looks(FIRST, SLOWEST));
+    let balance = {
+        let (up, down) = (2.0_f64.ln(), -RECOVERY.ln());
+        down / (up + down)
+    };
+    let rows = [
+        (
+            "looks of one waiter, the key rests",
+            "1 / (first/8 + max/2 + round trip)",
+            format!("{rests:.1} a second"),
+            rests,
+        ),
+        (
+            "the same, the key moves",
+            "1 / (first/8 + first/2 + round trip)",
+            format!("{moves:.1} a second"),
+            moves,
+        ),
+        (
+            "looks that one item serves",
+            "3000 / 0.5",
+            format!("{} a second", grouped(served)),
+            served,
+        ),
+        (
+            "waiters of one item before looks are throttled, it rests",
+            "served / looks of one",
+            grouped(served / rests),
+            served / rests,
+        ),
+        (
+            "the same, it moves",
+            "served / looks of one",
+            grouped(served / moves),
+            served / moves,
+        ),
+        (
+            "throttled share beyond that: a throttled look doubles the delays, an answered one takes 5 % off",
+            "ln(1/0.95) / (ln 2 + ln(1/0.95))",
+            format!("{:.1} %", balance * 100.0),
+            balance,
+        ),
+        (
+            "waiters until the delays are at 32 times, it rests",
+            "served / looks of one at 32 times",
+            grouped(served / slow_rests),
+            served / slow_rests,
+        ),
+        (
+            "the same, it moves",
+            "served / looks of one at 32 times",
+            grouped(served / slow_moves),
+            served / slow_moves,
+        ),
+        (
+            "waiters whose first requests fit: each `acquire` begins with a write",
+            "1000 x `wait`",
+            grouped(WRITES * WAIT),
+            WRITES * WAIT,
+        ),
+        (
+            "who sees a key free between a release and the next grant, and writes",
+            "served x round trip",
+            grouped(served * ROUND_TRIP),
+            served * ROUND_TRIP,
+        ),
+        (
+            "one waiting process, the key rests",
+            "looks x 0.5 x $0.125/M",
+            format!("{} a month", monthly(rests * 0.5 * READ_DOLLARS * MONTH)),
+            rests * 0.5 * READ_DOLLARS * MONTH,
+        ),
+        (
+            "one process at its bound of `looks_per_second`",
+            "100 x 0.5 x $0.125/M",
+            format!(
+                "{} a month",
+                monthly(LOOKS_PER_SECOND * 0.5 * READ_DOLLARS * MONTH)
+            ),
+            LOOKS_PER_SECOND * 0.5 * READ_DOLLARS * MONTH,
+        ),
+        (
+            "one held lease of 20 s: a renewal every 6 s in the mean",
+            "$0.625/M / 6 s",
+            format!("{} a month", monthly(WRITE_DOLLARS / 6.0 * MONTH)),
+            WRITE_DOLLARS / 6.0 * MONTH,
+        ),
+        (
+            "the most that one key can cost",
+            "1000 x $0.625/M + 3000 x $0.125/M",
+            format!(
+                "{} a month",
+                monthly((WRITES * WRITE_DOLLARS + READS * READ_DOLLARS) * MONTH)
+            ),
+            (WRITES * WRITE_DOLLARS + READS * READ_DOLLARS) * MONTH,
+        ),
+    ];
+    for (what, sum, text, number) in rows {
+        report.add(
+            vec![what.to_owned(), sum.to_owned(), text],
+            json!({ "what": what, "sum": sum, "is": number }),
+        );
+    }
+    report.finish()
+}
