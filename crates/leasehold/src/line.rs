@@ -240,6 +240,13 @@ impl Line {
         value
     }
 
+    fn held(&self) -> Option<Held> {
+        match self.holders().last() {
+            Some(here) => Some(here.describe()),
+            None => self.with(|inner, _| inner.held.as_deref().cloned()),
+        }
+    }
+
     fn holders(&self) -> Vec<Arc<Watched>> {
         self.with(|inner, _| {
             let held = inner.holders.iter();
@@ -337,10 +344,7 @@ impl Ticket {
 
     /// Who holds the key, as far as the line knows.
     pub(crate) fn held(&self) -> Option<Held> {
-        match self.line.holders().last() {
-            Some(here) => Some(here.describe()),
-            None => self.line.with(|inner, _| inner.held.as_deref().cloned()),
-        }
+        self.line.held()
     }
 
     /// How the store is failing.
@@ -419,6 +423,11 @@ impl Head {
             }
             inner.held.replace(held)
         });
+    }
+
+    /// Who holds the key, as far as the line knows.
+    pub(crate) fn held(&self) -> Option<Held> {
+        self.line.held()
     }
 
     /// Since when the store has been failing.

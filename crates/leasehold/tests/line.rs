@@ -701,6 +701,14 @@ async fn every_wait_has_its_own_bound_and_says_for_whom() {
         let held = error.held().expect("by whom");
         assert_eq!(held.token(), Some(holder.token()));
     }
+    // So does the one whose turn came too late for a look of its own.
+    let head = waiter(&locks, |p| p.wait(ms(1_000)));
+    let behind = waiter(&locks, |p| p.wait(ms(1_001)));
+    for error in futures(vec![head, behind]).await {
+        let error = error.expect_err("held");
+        assert_eq!(error.kind(), ErrorKind::WaitExpired, "{error}");
+        assert_eq!(error.held().expect("by whom").token(), Some(holder.token()));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -347,6 +347,10 @@ impl Acquisition {
         if let Some(error) = self.last_failure.take() {
             return error.into_error(Operation::Acquire, Some(self.order.key.as_str()));
         }
+        // Its turn to look may have come too late for a look of its own.
+        if let (None, Some(head)) = (&self.last_held, &self.head) {
+            self.last_held = head.held();
+        }
         wait_expired(&self.core, &self.order.key, waited, self.last_held.as_ref())
     }
 

@@ -157,7 +157,7 @@ impl Stage {
         f(&mut self.findings.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn take(&self) -> Findings {
+    pub(super) fn take(&self) -> Findings {
         std::mem::take(&mut self.findings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -253,7 +253,7 @@ async fn member(stage: Stage, locks: LockClient, load: Load, dice: Dice) {
     }
 }
 
-async fn release(stage: &Stage, lease: Lease) {
+pub(super) async fn release(stage: &Stage, lease: Lease) {
     let began = stage.clock.elapsed();
     let held = lease.is_held();
     let outcome = lease.release().await;

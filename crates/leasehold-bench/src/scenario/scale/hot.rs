@@ -1,11 +1,16 @@
-//! One key that everybody wants.
+//! One key that everybody wants, and one whose holder died.
 
 use std::time::Duration;
 
 use anyhow::Result;
+use leasehold::clock::Clock;
+use leasehold::{DropPolicy, Policy};
 use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
-use super::crowd::{Load, Outcome, measure};
+use super::crowd::{Load, Outcome, Stage, measure, release, virtually};
+use super::service::{Dice, Tally};
 use super::{SEED, grouped, monthly, rate, s, share, time};
 use crate::report::{Report, as_ms};
 use crate::scenario::ms;
@@ -43,7 +48,8 @@ pub(super) fn run(quick: bool) -> Result<()> {
         let outcome = measure(&load, SEED, warm_up, window)?;
         add(&mut report, &load, settings, &outcome);
     }
-    report.finish()
+    report.finish()?;
+    orphaned(quick)
 }
 
 /// With the times before and in the window.
@@ -74,6 +80,110 @@ fn loads(quick: bool) -> Vec<(Load, &'static str, Duration, Duration)> {
         timed(plain(100_000, ms(20)), s(12), s(3)),
         timed(plain(100_000, s(1)), s(12), s(3)),
     ]
+}
+
+/// A holder that dies while a crowd waits.
+fn orphaned(quick: bool) -> Result<()> {
+    let mut report = Report::new(
+        "scale-orphaned",
+        &[
+            "waiting",
+            "next grant after the holder's deadline",
+            "looks in 5 s (throttled)",
+            "acquires (refused, throttled)",
+            "longest release afterwards",
+        ],
+    );
+    report.note(
+        "Everybody waits for ever, for 35 s already when the holder dies. Who gets the key then holds it for 1 s. \
+         \
+         Requests: from 1 s before the end of its lease to 4 s after it.",
+    );
+    let crowds: &[u32] = if quick { &[100] } else { &[1_000, 10_000] };
+    for &waiting in crowds {
+        let death = virtually(orphan(waiting))?;
+        let (asked, late) = (death.tally, death.next);
+        report.add(
+            vec![
+                grouped(f64::from(waiting)),
+                late.map_or_else(|| "not within 4 s".to_owned(), time),
+                format!(
+                    "{} ({})",
+                    grouped(asked.looks.all as f64),
+                    share(asked.looks.throttled, asked.looks.all)
+                ),
+                format!(
+                    "{} ({}, {})",
+                    grouped(asked.acquires.all as f64),
+                    share(asked.refused, asked.acquires.all),
+                    share(asked.acquires.throttled, asked.acquires.all)
+                ),
+                death.release.map_or_else(|| "–".to_owned(), time),
+            ],
+            json!({
+                "waiting": waiting,
+                "next_ms": late.map(as_ms),
+                "looks": asked.looks.all,
+                "looks_throttled": asked.looks.throttled,
+                "acquires": asked.acquires.all,
+                "acquires_refused": asked.refused,
+                "acquires_throttled": asked.acquires.throttled,
+                "release_longest_ms": death.release.map(as_ms),
+            }),
+        );
+    }
+    report.finish()
+}
+
+/// What followed a death.
+struct Death {
+    next: Option<Duration>,
+    tally: Tally,
+    release: Option<Duration>,
+}
+
+async fn orphan(waiting: u32) -> Result<Death> {
+    let stage = Stage::new(1, SEED);
+    let dice = Dice::new(SEED);
+    let policy = Policy::builder()
+        .wait_forever()
+        .drop_policy(DropPolicy::LeaveToExpire);
+    let holder = stage.client(waiting, policy.clone(), dice.roll())?;
+    let held = holder.acquire("hot").await?;
+    let (granted, mut grants) = mpsc::unbounded_channel();
+    let mut crowd = JoinSet::new();
+    for number in 0..waiting {
+        let locks = stage.client(number, policy.clone(), dice.roll())?;
+        let begin = dice.below(s(10));
+        let (stage, granted) = (stage.clone(), granted.clone());
+        crowd.spawn(async move {
+            stage.pause(begin).await;
+            // One that gives up is one waiter less.
+            if let Ok(lease) = locks.acquire("hot").await {
+                // Nobody may listen any more.
+                let _ = granted.send(stage.clock.elapsed());
+                stage.pause(s(1)).await;
+                release(&stage, lease).await;
+            }
+        });
+    }
+    stage.until(s(45)).await;
+    // Nobody else may be in before: the deadline of the holder, not the expiry that it has published,
+    // which is later by what it does not know of the service's time.
+    let ends = stage.clock.elapsed().plus(held.remaining()).0;
+    drop(held);
+    stage.until(ends.saturating_sub(s(1))).await;
+    let before = stage.service.tally();
+    stage.until(ends + s(4)).await;
+    let tally = stage.service.tally().since(before);
+    let next = grants.try_recv().ok();
+    stage.pause(s(20)).await;
+    let releases = stage.take().releases;
+    Ok(Death {
+        next: next.map(|at| at.0.saturating_sub(ends)),
+        tally,
+        release: (releases.len() > 0).then(|| releases.quantile(1.0)),
+    })
 }
 
 fn add(report: &mut Report, load: &Load, settings: &str, outcome: &Outcome) {
