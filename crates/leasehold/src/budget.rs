@@ -2,9 +2,9 @@
 //!
 //! Two invariants. All waits of one client together send at most `rate` looks a second, after a burst
 //! of one second's worth: many keys waited for in one process stay cheap. When the table throttles
-//! looks, every wait of the client slows down, twice with each throttled look up to
-//! [`SLOWEST`] times, and speeds up again slowly: many processes that wait for one key find the rate
-//! that the table serves. Neither touches writes: who holds a lease renews and releases at once.
+//! looks or the requests of calls that may wait, every wait of the client slows down, twice with each
+//! throttled one up to [`SLOWEST`] times, and speeds up again slowly: many processes that wait for one key
+//! find the rate that the table serves. Neither touches a holder: it renews and releases at once.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -61,7 +61,7 @@ impl Budget {
         delay.mul_f64(self.with(|state| state.slowness))
     }
 
-    /// A look was throttled, or was answered.
+    /// A look, or the request of a call that may wait, was throttled; or a look was answered.
     pub(crate) fn looked(&self, throttled: bool) {
         self.with(|state| {
             state.slowness = if throttled {

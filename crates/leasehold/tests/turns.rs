@@ -1,9 +1,12 @@
-//! Processes that want one key again and again leave it to each other (`PROTOCOL.md` section 10).
+//! Processes that want one key leave it to each other, and make room where the table is slow
+//! (`PROTOCOL.md` section 10).
 
 mod support;
 
 use std::time::Duration;
 
+use leasehold::protocol::write::Operation;
+use leasehold::store::faulty::Fault;
 use leasehold::{CheckDelay, LockClient, Policy};
 use support::Lab;
 
@@ -97,4 +100,17 @@ async fn sitting_out_takes_half_of_a_wait_at_most() {
     let lease = first.lock("k").expect("a key").wait(ms(4)).acquire().await;
     assert_eq!(lab.clock_now() - asked, ms(2));
     assert!(lease.expect("free").release().await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_may_wait_asks_a_throttled_table_less_and_less_often() {
+    let lab = Lab::new();
+    let throttle = vec![Fault::Throttle; 1_000];
+    lab.faulty.plan(Operation::Acquire, throttle);
+    let locks = process(&lab);
+    let patient = locks.acquire("k").await.expect_err("throttled");
+    let hasty = locks.try_acquire("k").await.expect_err("throttled");
+    let (patient, hasty) = (patient.attempts(), hasty.attempts());
+    // By the same backoff of up to a second; the one that waits has it stretched up to five.
+    assert!(hasty >= 15 && patient <= 12, "{hasty} and {patient}");
 }

@@ -85,8 +85,7 @@ async fn where_a_key_changes_hands_looks_stay_quick() {
     for moving in [false, true] {
         let lab = Lab::new();
         let locks = lab.client(policy(50, 5_000));
-        let others = lab.bystander();
-        let mut holder = others.acquire("k").await.expect("free");
+        let mut holder = lab.bystander().acquire("k").await.expect("free");
         let waiter = locks.acquire("k");
         tokio::select! {
             biased;
@@ -95,9 +94,10 @@ async fn where_a_key_changes_hands_looks_stay_quick() {
                 for _ in 0..200 {
                     lab.sleep(ms(100)).await;
                     if moving {
-                        // In one instant, so that the waiter never sees it free.
+                        // In one instant, so that the waiter never sees it free; by another process, as
+                        // one that comes back sits out now and then.
                         drop(holder.release().await);
-                        holder = others.acquire("k").await.expect("free");
+                        holder = lab.bystander().acquire("k").await.expect("free");
                     }
                 }
             } => {}

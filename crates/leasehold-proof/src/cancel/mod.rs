@@ -223,7 +223,7 @@ const LEAST: &[(Call, usize)] = &[
     (Call::RenewLate, 4775),
     (Call::RenewStopped, 1539),
     (Call::RenewReleased, 3525),
-    (Call::RenewTwice, 6411),
+    (Call::RenewTwice, 6230),
     (Call::Detach, 3432),
     (Call::Adopt, 5508),
     (Call::ReleaseById, 3365),

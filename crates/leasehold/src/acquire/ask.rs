@@ -35,7 +35,7 @@ impl Acquisition {
             let Some((request, answer)) = self.ask(take_over.clone()).await? else {
                 // No answer in time; the request may still land.
                 let limit = self.order.policy.request_timeout();
-                self.retry_later(StoreError::new(
+                let late = StoreError::new(
                     StoreErrorKind::Unavailable,
                     Effect::Unknown,
                     format!(
@@ -43,8 +43,8 @@ impl Acquisition {
                         self.core.store.describe(),
                         no_answer_within(limit)
                     ),
-                ))
-                .await?;
+                );
+                self.retry_later(Operation::Acquire, late).await?;
                 continue;
             };
             let record = match answer.result {
@@ -59,7 +59,7 @@ impl Acquisition {
                 }
                 Ok(Outcome::Refused(record)) => record,
                 Err(error) if error.kind.is_retryable() => {
-                    self.retry_later(error).await?;
+                    self.retry_later(Operation::Acquire, error).await?;
                     continue;
                 }
                 Err(error) => {
@@ -253,7 +253,7 @@ impl Acquisition {
             let record = match answer.result {
                 Ok(record) => record,
                 Err(error) if error.kind.is_retryable() => {
-                    self.retry_later(error).await?;
+                    self.retry_later(Operation::Read, error).await?;
                     continue;
                 }
                 Err(error) => return Err(self.fatal(Operation::Read, error)),

@@ -80,7 +80,9 @@ impl Acquisition {
                 self.spoiled = None;
                 Ok(())
             }
-            Err(error) if error.kind.is_retryable() => self.retry_later(error).await,
+            Err(error) if error.kind.is_retryable() => {
+                self.retry_later(Operation::Withdraw, error).await
+            }
             Err(error) => Err(self.fatal(Operation::Withdraw, error)),
         }
     }

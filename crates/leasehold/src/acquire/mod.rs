@@ -33,7 +33,7 @@ use crate::policy::Policy;
 use crate::protocol::attempt::{Attempt, AttemptId, Granted, Request, Wish};
 use crate::protocol::time::Elapsed;
 use crate::protocol::write::Operation;
-use crate::store::{Outcome, StoreError};
+use crate::store::{Outcome, StoreError, StoreErrorKind};
 use crate::waiting::{shut_down_while_waiting, stand_in_line, wait_expired};
 
 /// How often a record with an impossible token is withdrawn before we give up.
@@ -288,7 +288,7 @@ impl Acquisition {
     }
 
     /// Waits a little after a failure, and gives up when the store has failed for too long.
-    async fn retry_later(&mut self, error: StoreError) -> Result<(), End> {
+    async fn retry_later(&mut self, operation: Operation, error: StoreError) -> Result<(), End> {
         debug!(key = %self.order.key, %error, "request failed, trying again");
         self.uncertain |= error.effect == Effect::Unknown;
         self.failures += 1;
@@ -301,10 +301,17 @@ impl Acquisition {
             if let Some(head) = &self.head {
                 head.give_up(now, since, &error);
             }
-            return Err(self.fatal(Operation::Acquire, error));
+            return Err(self.fatal(operation, error));
+        }
+        let mut delay = self.core.backoff(self.failures, RETRY_FIRST, RETRY_MAX);
+        let may_wait = self.order.patience != Patience::None;
+        if may_wait && operation == Operation::Acquire && error.kind == StoreErrorKind::Throttled {
+            // As with looks: whoever may wait makes room for the holder's release.
+            self.core.budget.looked(true);
+            let longest = self.order.policy.call_timeout() / 2;
+            delay = self.core.budget.stretch(delay).min(longest.max(delay));
         }
         self.last_failure = Some(error);
-        let delay = self.core.backoff(self.failures, RETRY_FIRST, RETRY_MAX);
         self.or_stop(self.core.clock.sleep_until(now.plus(delay)))
             .await?;
         Ok(())
