@@ -141,6 +141,15 @@ pub(crate) const KILLERS: &[Killer] = &[
         },
     },
     Killer {
+        name: "tests of turns",
+        sees: |file| LINE.contains(&file),
+        about: |file| LINE.contains(&file),
+        kind: Kind::Tests {
+            file: "turns",
+            which: &[],
+        },
+    },
+    Killer {
         name: "contract suite, DynamoDB Local, beside F#",
         sees: |file| file.starts_with(DYNAMODB),
         about: nothing,

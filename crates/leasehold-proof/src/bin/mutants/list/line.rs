@@ -155,8 +155,44 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "a process that has had the key for long asks again at once",
         edits: &[Edit {
             file: LINE,
-            old: "let not_before = if long { now.plus(pause) } else { now };",
-            new: "let not_before = if long { now.plus(pause * 0) } else { now };",
+            old: "(true, false) => turns.pause,",
+            new: "(true, false) => Duration::ZERO,",
+        }],
+    },
+    Mutant {
+        name: "a process alone does not sit out",
+        breaks: "one that comes back at once leaves the others no time in which the key is free",
+        edits: &[Edit {
+            file: LINE,
+            old: "(true, true) => turns.short_pause,",
+            new: "(true, true) => Duration::ZERO,",
+        }],
+    },
+    Mutant {
+        name: "no courtesy to others that are known",
+        breaks: "a process that has waited for others takes all turns that follow",
+        edits: &[Edit {
+            file: LINE,
+            old: "(false, _) if courteous => turns.short_pause,",
+            new: "(false, _) if courteous => Duration::ZERO,",
+        }],
+    },
+    Mutant {
+        name: "a line is forgotten at once",
+        breaks: "who comes back at once is taken for a newcomer",
+        edits: &[Edit {
+            file: LINE,
+            old: "if last && let Some(lines) = self.line.lines.upgrade() {",
+            new: "if last && let Some(lines) = self.line.lines.upgrade().filter(|_| false) {",
+        }],
+    },
+    Mutant {
+        name: "sitting out takes the whole wait",
+        breaks: "a call with a bound gives up without having asked",
+        edits: &[Edit {
+            file: ASK,
+            old: "now.plus(self.limit.since(now) / 2)",
+            new: "now.plus(self.limit.since(now))",
         }],
     },
     Mutant {
