@@ -343,7 +343,7 @@ impl LockClient {
                         data: None,
                         bill,
                     };
-                    let line = self.core.lines.of(&id.key().shared());
+                    let line = self.core.lines.of(&id.key().shared(), now);
                     return Ok(keeper::keep(&self.core, &line, terms, id.clone(), kept));
                 }
                 // Acknowledged, but by a clock that was far behind: once more, with a right one.

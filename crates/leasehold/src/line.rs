@@ -133,7 +133,8 @@ impl Default for Start {
 }
 
 impl Lines {
-    pub(crate) fn of(self: &Arc<Self>, key: &Arc<str>) -> Arc<Line> {
+    pub(crate) fn of(self: &Arc<Self>, key: &Arc<str>, now: Elapsed) -> Arc<Line> {
+        self.forget(now);
         let mut lines = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(line) = lines.get(key).and_then(Weak::upgrade) {
             return line;
@@ -147,22 +148,31 @@ impl Lines {
         line
     }
 
-    /// Keeps a line for a moment, and lets go of those whose moment is over.
-    fn remember(&self, line: &Arc<Line>, now: Elapsed, until: Elapsed) {
+    /// Keeps a line for a moment.
+    fn remember(&self, line: &Arc<Line>, until: Elapsed) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        // Dropped after the lock: the end of a line comes back here.
+        let oldest = (recent.len() == REMEMBERED).then(|| recent.pop_front());
+        recent.push_back((until, line.clone()));
+        // The end of a line comes back here.
+        drop(recent);
+        drop(oldest);
+    }
+
+    /// Lets go of the lines whose moment is over.
+    fn forget(&self, now: Elapsed) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let mut over = Vec::new();
-        while recent.front().is_some_and(|(until, _)| *until <= now) || recent.len() == REMEMBERED {
+        while recent.front().is_some_and(|(until, _)| *until <= now) {
             over.extend(recent.pop_front());
         }
-        recent.push_back((until, line.clone()));
         drop(recent);
+        drop(over);
     }
 
     /// Pins the grant of an identity (see [`LeaseId::pin`]), also where a guard here has it under
     /// another copy. False where that identity's guard has handed it on.
     pub(crate) fn pin(self: &Arc<Self>, id: &LeaseId) -> bool {
-        let line = self.of(&id.key().shared());
+        let line = self.of(&id.key().shared(), Elapsed::default());
         let holders = line.holders();
         let mut here = holders.iter().filter(|held| held.id.same_grant(id));
         id.pin() && here.all(|held| held.id == *id && held.id.pin())
@@ -584,7 +594,7 @@ impl Holding {
         });
         if last && let Some(lines) = self.line.lines.upgrade() {
             // Who comes back at once has not left the key to anybody.
-            lines.remember(&self.line, now, now.plus(turns.short_pause));
+            lines.remember(&self.line, now.plus(turns.short_pause));
         }
         let not_before = now.plus(pause);
         self.gone(Start::Ask { not_before });

@@ -22,7 +22,7 @@ pub(crate) async fn stand_in_line(
     order: Order,
     started: Elapsed,
 ) -> Result<Acquired, Error> {
-    let line = core.lines.of(&order.key.shared());
+    let line = core.lines.of(&order.key.shared(), started);
     let ticket = line.join(&order.policy, order.data.as_ref(), started);
     let limit = order.patience.limit(&order.policy, started);
     let mut under_way: Option<UnderWay> = None;

@@ -87,6 +87,18 @@ async fn a_process_with_pauses_of_its_own_never_sits_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_long_ago_does_not_count() {
+    let lab = Lab::new();
+    let locks = process(&lab);
+    assert_eq!(turns(&lab, locks.clone(), 1).await, [ms(0)]);
+    lab.sleep(ms(1_000)).await;
+    // It has not kept the key since: the next turns are handed on.
+    let (first, second) =
+        tokio::join!(turns(&lab, locks.clone(), 1), turns(&lab, locks.clone(), 1));
+    assert_eq!((first, second), (vec![ms(0)], vec![ms(2)]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn sitting_out_takes_half_of_a_wait_at_most() {
     let lab = Lab::new();
     let (first, second) = (process(&lab), process(&lab));

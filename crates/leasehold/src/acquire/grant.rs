@@ -51,7 +51,10 @@ impl Acquisition {
         }
         let line = match &self.head {
             Some(head) => head.line().clone(),
-            None => self.core.lines.of(&key.shared()),
+            None => {
+                let now = self.core.clock.elapsed();
+                self.core.lines.of(&key.shared(), now)
+            }
         };
         let terms = keeper::Terms {
             policy: self.order.policy.clone(),
