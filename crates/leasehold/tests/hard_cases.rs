@@ -837,3 +837,24 @@ fn a_client_leaves_nothing_behind() {
         assert_eq!(gone.strong_count(), 0, "{left_by}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_found_in_the_record_counts_from_when_that_one_was_sent() {
+    let lab = Lab::new();
+    let policy = Policy::builder()
+        .manual_renewal(true)
+        .build()
+        .expect("fits");
+    let locks = lab.client(policy);
+    let lease = locks.acquire("k").await.expect("free");
+    lab.sleep(ms(1_000)).await;
+    // The first comes late and finds the second, whose answer was lost; all that follow are lost.
+    let faults = [Fault::DelayRequest(ms(10_000)), Fault::LoseAnswer];
+    lab.faulty.plan(Operation::Renew, faults);
+    lab.faulty
+        .plan(Operation::Renew, vec![Fault::BlackHole; 100]);
+    drop(tokio::time::timeout(ms(10_100), lease.renew()).await);
+    // The second was sent some 2 s after the first, of a lease of 20 s that began 11.1 s ago.
+    let left = lease.remaining();
+    assert!(left > ms(9_500) && left < ms(14_000), "{left:?}");
+}

@@ -21,6 +21,7 @@ const RUN_LIMIT: Duration = Duration::from_secs(180);
 
 const PROTOCOL: &str = "crates/leasehold-protocol/";
 const WRITE: &str = "crates/leasehold-protocol/src/write.rs";
+const RENEWAL: &str = "crates/leasehold-protocol/src/renewal.rs";
 const LIBRARY: &str = "crates/leasehold/src/";
 const DYNAMODB: &str = "crates/leasehold/src/store/dynamodb/";
 const SQLITE: &str = "crates/leasehold/src/store/sqlite/";
@@ -147,6 +148,16 @@ pub(crate) const KILLERS: &[Killer] = &[
         kind: Kind::Tests {
             file: "turns",
             which: &[],
+        },
+    },
+    Killer {
+        // Rare in the simulation: a seed that shows it today may not tomorrow.
+        name: "test of a renewal that is found",
+        sees: |file| file == RENEWAL,
+        about: nothing,
+        kind: Kind::Tests {
+            file: "hard_cases",
+            which: &["a_renewal_found_in_the_record"],
         },
     },
     Killer {
