@@ -24,6 +24,11 @@ use super::worker::{Job, KEYS};
 const COMMAND_LEASE: &str = "3s";
 const GRACE: &str = "200ms";
 
+/// Whoever wrote within this time, and has not let go, is about to write again: the best time to stop it.
+const JUST_NOW: At = 100_000_000;
+/// An aimed stop lasts until somebody else has written, or so long. Not longer than the others take.
+const AIMED: At = 10_000_000_000;
+
 /// Exit codes of `leasehold run` that chaos explains: done, unreachable, not acquired, lost.
 const EXPLAINED: [i32; 4] = [0, 69, 75, 76];
 
@@ -62,6 +67,8 @@ struct Seat {
     member: Option<Member>,
     start_at: At,
     thaw_at: Option<At>,
+    /// Continued earlier if this token of this key has become an old one.
+    thaw_once_outdated: Option<(String, u64)>,
 }
 
 /// The fleet of one store.
@@ -130,6 +137,7 @@ impl Fleet {
                 member: None,
                 start_at: 0,
                 thaw_at: None,
+                thaw_once_outdated: None,
             });
         }
         Ok(Fleet {
@@ -159,12 +167,17 @@ impl Fleet {
                 self.start(place)?;
             }
             let seat = &mut self.seats[place];
-            if let (Some(member), Some(at)) = (&seat.member, seat.thaw_at)
-                && now() >= at
-            {
-                member.thaw()?;
-                lock(&self.history).thaws(seat.who, now());
-                seat.thaw_at = None;
+            if let (Some(member), Some(at)) = (&seat.member, seat.thaw_at) {
+                let outdated = seat
+                    .thaw_once_outdated
+                    .as_ref()
+                    .is_some_and(|(key, token)| lock(&self.history).outdated(key, *token));
+                if outdated || now() >= at {
+                    member.thaw()?;
+                    lock(&self.history).thaws(seat.who, now());
+                    seat.thaw_at = None;
+                    seat.thaw_once_outdated = None;
+                }
             }
         }
         Ok(())
@@ -198,6 +211,7 @@ impl Fleet {
         }
         seat.start_at = now() + nanos(self.dice.millis(0, 400));
         seat.thaw_at = None;
+        seat.thaw_once_outdated = None;
         self.ended.extend(seat.member.take());
         Ok(())
     }
@@ -271,6 +285,12 @@ impl Fleet {
 
     /// Does something to somebody.
     pub(super) fn harm(&mut self) -> Result<()> {
+        // Stops at random seldom hit somebody between its look and its write, so some are aimed: all,
+        // until the register has refused a write.
+        let aims = self.dice.permille(200) || lock(&self.history).totals.refused == 0;
+        if aims && self.stop_who_writes()? {
+            return Ok(());
+        }
         let roll = self.dice.below(100);
         let place = self.dice.below(self.seats.len() as u64) as usize;
         let frozen = self.seats.iter().filter(|s| s.thaw_at.is_some()).count();
@@ -310,6 +330,27 @@ impl Fleet {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Stops a process of the library that is about to write, until somebody else has written. Whether
+    /// there was one to stop.
+    fn stop_who_writes(&mut self) -> Result<bool> {
+        let frozen = self.seats.iter().any(|seat| seat.thaw_at.is_some());
+        let mut history = lock(&self.history);
+        let writing = history.writing(now().saturating_sub(JUST_NOW));
+        let Some((who, key, token)) = writing.filter(|_| !frozen) else {
+            return Ok(false);
+        };
+        let seat = &mut self.seats[who];
+        let Some(member) = &seat.member else {
+            return Ok(false);
+        };
+        history.freezes(who, now());
+        member.freeze(false)?;
+        seat.thaw_at = Some(now() + AIMED);
+        seat.thaw_once_outdated = Some((key, token));
+        self.deeds.stops += 1;
+        Ok(true)
     }
 
     /// When something is done next.

@@ -233,6 +233,25 @@ impl History {
         accepted
     }
 
+    /// The process of the library that wrote last, if it has not let go, with the key and the token of its
+    /// grant; nothing, if nobody wrote since `since`.
+    pub(super) fn writing(&self, since: At) -> Option<(usize, String, u64)> {
+        let latest = self.writes.iter().rev().take_while(|w| w.at >= since);
+        latest.filter(|write| write.accepted).find_map(|write| {
+            let grant = self.grants.iter().rev().find(|grant| {
+                grant.kind == Kind::Library
+                    && grant.over.is_none()
+                    && (grant.token, &grant.key) == (write.token, &write.key)
+            })?;
+            Some((grant.who, grant.key.clone(), grant.token))
+        })
+    }
+
+    /// Whether the register would refuse this token.
+    pub(super) fn outdated(&self, key: &str, token: u64) -> bool {
+        self.newest.get(key).is_some_and(|newest| *newest > token)
+    }
+
     /// Forgets what ended before `limit`, grants some time later.
     pub(super) fn forget(&mut self, limit: At) {
         // Late writes are judged by the grant that they come from.
@@ -319,6 +338,38 @@ mod tests {
         assert!(history.write("other", 1, 4));
         assert!(history.write("k", 3, 5));
         assert_eq!((history.totals.accepted, history.totals.refused), (4, 1));
+    }
+
+    #[test]
+    fn who_writes_is_known_until_it_lets_go() {
+        let mut history = History::default();
+        let key = || "k".to_owned();
+        assert_eq!(history.writing(0), None);
+        history.told(
+            3,
+            Event::Grant {
+                key: key(),
+                token: 7,
+                asked: S,
+                from: S,
+                until: 9 * S,
+            },
+        );
+        history.write("k", 7, 2 * S);
+        assert_eq!(history.writing(2 * S), Some((3, key(), 7)));
+        assert_eq!(history.writing(2 * S + 1), None, "long ago");
+        assert!(!history.outdated("k", 7));
+        history.write("k", 8, 3 * S);
+        assert!(history.outdated("k", 7));
+        history.told(
+            3,
+            Event::Ending {
+                key: key(),
+                token: 7,
+                at: 4 * S,
+            },
+        );
+        assert_eq!(history.writing(S), None, "it has let go");
     }
 
     #[test]
