@@ -15,7 +15,7 @@ use crate::protocol::time::Elapsed;
 pub(crate) const LOOKS_PER_SECOND: u32 = 100;
 /// How much longer delays become at most.
 const SLOWEST: f64 = 32.0;
-/// What every look that is answered takes off again.
+/// What every answer takes off again.
 const RECOVERY: f64 = 0.95;
 
 #[derive(Debug)]
@@ -61,8 +61,8 @@ impl Budget {
         delay.mul_f64(self.with(|state| state.slowness))
     }
 
-    /// A look, or the request of a call that may wait, was throttled; or a look was answered.
-    pub(crate) fn looked(&self, throttled: bool) {
+    /// A look, or the request of a call that may wait, was throttled or answered.
+    pub(crate) fn asked(&self, throttled: bool) {
         self.with(|state| {
             state.slowness = if throttled {
                 (state.slowness * 2.0).min(SLOWEST)
@@ -108,11 +108,11 @@ mod tests {
         let budget = Budget::new(1);
         let delay = Duration::from_millis(100);
         assert_eq!(budget.stretch(delay), delay);
-        (0..3).for_each(|_| budget.looked(true));
+        (0..3).for_each(|_| budget.asked(true));
         assert_eq!(budget.stretch(delay), delay * 8);
-        (0..20).for_each(|_| budget.looked(true));
+        (0..20).for_each(|_| budget.asked(true));
         assert_eq!(budget.stretch(delay), delay * 32);
-        (0..200).for_each(|_| budget.looked(false));
+        (0..200).for_each(|_| budget.asked(false));
         assert_eq!(budget.stretch(delay), delay);
     }
 }

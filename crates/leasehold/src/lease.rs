@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::error::Error;
+use crate::error::{Effect, Error};
 use crate::held::Held;
 use crate::identity::LeaseId;
 use crate::keeper::{Finish, Watched, lost_error};
@@ -107,17 +107,23 @@ impl Lease {
     ///
     /// # Errors
     ///
-    /// [`Lost`](crate::ErrorKind::Lost) when the lease is or gets lost.
+    /// [`Lost`](crate::ErrorKind::Lost) when the lease is or gets lost. Its [effect](crate::Error::effect) is
+    /// [unknown](crate::Effect::Unknown) where it got lost meanwhile: a renewal may have been under way.
     ///
     /// # Cancel safety
     ///
     /// The renewal goes on when this future is dropped.
     pub async fn renew(&self) -> Result<(), Error> {
         let (tell, told) = oneshot::channel();
-        self.watched.ask(tell);
+        let asked = self.watched.ask(tell).is_ok();
         told.await.unwrap_or_else(|_| {
             let why = self.watched.loss().unwrap_or(Loss::KeeperGone);
-            Err(lost_error(&self.watched.id, &why.to_string()))
+            let lost = lost_error(&self.watched.id, &why.to_string());
+            // A renewal may have been under way when the lease was lost.
+            Err(match asked {
+                true => lost.with_effect(Effect::Unknown),
+                false => lost,
+            })
         })
     }
 

@@ -27,7 +27,8 @@ const COURTEOUS_TURNS: u8 = 8;
 /// Lines that nobody stands in, but whose key was let go of a moment ago; the oldest is forgotten first.
 const REMEMBERED: usize = 256;
 
-/// The lines of a client. One exists while somebody stands in it or holds its key, and a moment longer.
+/// The lines of a client. One exists while somebody stands in it or holds its key; a few whose key was let go of a
+/// moment ago until the next call of [`Lines::of`].
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     by_key: Mutex<HashMap<Arc<str>, Weak<Line>>>,
@@ -54,6 +55,8 @@ struct Inner {
     start: Start,
     /// Since when no other process has had the key, as far as we know.
     tenure: Option<Elapsed>,
+    /// The newest grant that a guard of this client has had: what shows it is no news of others.
+    own: Option<u64>,
     /// For how many turns the key is left to other processes after each: one of them has had it lately.
     courtesy: u8,
     /// Who else holds the key.
@@ -158,13 +161,17 @@ impl Lines {
         drop(oldest);
     }
 
-    /// Lets go of the lines whose moment is over.
+    /// Lets go of the lines whose moment is over. They are in no order: a moment is as long as its policy
+    /// says.
     fn forget(&self, now: Elapsed) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut over = Vec::new();
-        while recent.front().is_some_and(|(until, _)| *until <= now) {
-            over.extend(recent.pop_front());
+        if recent.iter().all(|(until, _)| *until > now) {
+            return;
         }
+        let all = std::mem::take(&mut *recent);
+        let (over, left): (Vec<_>, _) = all.into_iter().partition(|(until, _)| *until <= now);
+        *recent = left.into();
+        // The end of a line comes back here.
         drop(recent);
         drop(over);
     }
@@ -224,7 +231,9 @@ impl Line {
     /// A guard of this client holds the key from `now` on.
     pub(crate) fn hold(self: &Arc<Self>, watched: &Arc<Watched>, now: Elapsed) -> Holding {
         let held = Arc::downgrade(watched);
+        let token = watched.id.token().stored();
         let number = self.with(|inner, _| {
+            inner.own = inner.own.max(Some(token));
             let number = inner.next_number();
             inner.holders.push((number, held));
             inner.tenure.get_or_insert(now);
@@ -424,9 +433,11 @@ impl Head {
 
     /// The record shows another's grant.
     pub(crate) fn saw(&self, held: &Held) {
+        let token = held.token().map(|token| token.stored());
         let held = Box::new(held.clone());
         let _old = self.line.with(|inner, _| {
-            if inner.holders.is_empty() {
+            let own = token.is_some() && token <= inner.own;
+            if inner.holders.is_empty() && !own {
                 // Another process has its turn.
                 inner.tenure = None;
                 inner.courtesy = COURTEOUS_TURNS;

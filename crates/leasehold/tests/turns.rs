@@ -99,6 +99,25 @@ async fn what_is_long_ago_does_not_count() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_grant_of_its_own_is_no_sign_of_others() {
+    let lab = Lab::new();
+    let policy = Policy::builder().check_delay(CheckDelay::Fixed(ms(5)));
+    let locks = lab.client(policy.hand_off(false).build().expect("adds up"));
+    let left = locks.acquire("k").await.expect("free");
+    // It stays in the record, for whoever waits here to see.
+    lab.faulty.plan(Operation::Release, [Fault::AccessDenied]);
+    let (waits, released) = tokio::join!(turns(&lab, locks.clone(), 20), async {
+        lab.sleep(ms(1)).await;
+        left.release().await
+    });
+    assert!(released.is_err());
+    assert!(waits[0] > ms(19_000), "{:?}", waits[0]);
+    // It has kept the key for 20 s, and sits out once for that.
+    assert_eq!(waits[1], ms(6));
+    assert!(waits[2..].iter().all(Duration::is_zero), "{waits:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn sitting_out_takes_half_of_a_wait_at_most() {
     let lab = Lab::new();
     let (first, second) = (process(&lab), process(&lab));

@@ -80,6 +80,25 @@ async fn throttled_looks_make_room() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn answered_requests_speed_waits_up_again_as_answered_looks_do() {
+    let mut counts = Vec::new();
+    for throttles in [0, 5] {
+        let lab = Lab::new();
+        let locks = lab.client(policy(20, 20));
+        lab.faulty
+            .plan(Operation::Acquire, vec![Fault::Throttle; throttles]);
+        // Never a look: every key is free, and asked for by a call that might wait.
+        for n in 0..100 {
+            let lease = locks.acquire(&format!("free{n}")).await.expect("free");
+            assert!(lease.release().await.is_ok());
+        }
+        assert_eq!(lab.faulty.unused(), 0);
+        counts.push(looks(&lab, &locks, 1, ms(5_000)).await);
+    }
+    assert!(counts[1] * 10 > counts[0] * 9, "{counts:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_a_key_changes_hands_looks_stay_quick() {
     let mut counts = Vec::new();
     for moving in [false, true] {

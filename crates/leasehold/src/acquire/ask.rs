@@ -47,6 +47,9 @@ impl Acquisition {
                 self.retry_later(Operation::Acquire, late).await?;
                 continue;
             };
+            if answer.result.is_ok() && self.order.patience != Patience::None {
+                self.core.budget.asked(false);
+            }
             let record = match answer.result {
                 Ok(Outcome::Applied(record)) => {
                     let now = self.core.clock.reading();
@@ -249,7 +252,7 @@ impl Acquisition {
             let answer = self.or_stop(look).await?;
             let throttled =
                 matches!(&answer.result, Err(error) if error.kind == StoreErrorKind::Throttled);
-            self.core.budget.looked(throttled);
+            self.core.budget.asked(throttled);
             let record = match answer.result {
                 Ok(record) => record,
                 Err(error) if error.kind.is_retryable() => {
@@ -295,6 +298,7 @@ impl Acquisition {
 
     pub(super) fn sends(&mut self) {
         self.sent += 1;
+        self.last_sent = self.core.clock.elapsed();
         if let Some(head) = &self.head {
             head.sends();
         }

@@ -170,6 +170,7 @@ struct Acquisition {
     /// A grant of ours whose token cannot be right: to be withdrawn, not released.
     spoiled: Option<Granted>,
     sent: u32,
+    last_sent: Elapsed,
     failing_since: Option<Elapsed>,
     failures: u32,
     last_failure: Option<StoreError>,
@@ -218,6 +219,7 @@ impl Acquisition {
             uncertain: false,
             spoiled: None,
             sent: 0,
+            last_sent: started,
             failing_since: failing_since.map(|since| since.max(started)),
             failures: 0,
             last_failure: None,
@@ -307,12 +309,13 @@ impl Acquisition {
         let may_wait = self.order.patience != Patience::None;
         if may_wait && operation == Operation::Acquire && error.kind == StoreErrorKind::Throttled {
             // As with looks: whoever may wait makes room for the holder's release.
-            self.core.budget.looked(true);
-            let longest = self.order.policy.call_timeout() / 2;
-            delay = self.core.budget.stretch(delay).min(longest.max(delay));
+            self.core.budget.asked(true);
+            delay = self.core.budget.stretch(delay);
         }
         self.last_failure = Some(error);
-        self.or_stop(self.core.clock.sleep_until(now.plus(delay)))
+        // The last try is made when the store has been failing for as long as we put up with it.
+        let last = since.plus(self.order.policy.call_timeout());
+        self.or_stop(self.core.clock.sleep_until(now.plus(delay).min(last)))
             .await?;
         Ok(())
     }
@@ -350,12 +353,17 @@ impl Acquisition {
 
     /// The bound of the call is reached: because of a holder, or because of the store?
     fn deadline_error(&mut self) -> Error {
-        let waited = self.core.clock.elapsed().since(self.started);
+        let now = self.core.clock.elapsed();
+        let waited = now.since(self.started);
         if let Some(error) = self.last_failure.take() {
             return error.into_error(Operation::Acquire, Some(self.order.key.as_str()));
         }
-        // Its turn to look may have come too late for a look of its own.
-        if let (None, Some(head)) = (&self.last_held, &self.head) {
+        // Its turn to look may have come too late for a look of its own, or for an answer to it: then it
+        // was the holder that the time went by with, otherwise the store.
+        let silent = now.since(self.last_sent);
+        if let (None, Some(head)) = (&self.last_held, &self.head)
+            && (self.sent == 0 || silent < waited / 2)
+        {
             self.last_held = head.held();
         }
         wait_expired(&self.core, &self.order.key, waited, self.last_held.as_ref())

@@ -155,6 +155,7 @@ impl Drop for LastWord {
         if self.0.loss().is_none() {
             self.0.lose(Loss::KeeperGone);
         }
+        self.0.forget_keeper();
     }
 }
 

@@ -106,19 +106,29 @@ impl Watched {
         self.with_truth(|truth| truth.loss.clone())
     }
 
-    /// Asks the keeper for a renewal. Dropped without an answer where the lease is lost.
-    pub(crate) fn ask(&self, ask: Asked) {
-        let (keeper, _left) = self.with_truth(|truth| {
+    /// Asks the keeper for a renewal. Given back where the lease is lost; dropped without an answer where
+    /// it gets lost.
+    pub(crate) fn ask(&self, ask: Asked) -> Result<(), Asked> {
+        // Whoever does not wait any more is dropped after the lock: with it goes a waker.
+        let (result, _closed) = self.with_truth(|truth| {
             if truth.loss.is_some() {
-                return (None, Some(ask));
+                return (Err(ask), Vec::new());
             }
-            truth.asked.retain(|ask| !ask.is_closed());
+            let all = std::mem::take(&mut truth.asked);
+            let (closed, open) = all.into_iter().partition(Asked::is_closed);
+            truth.asked = open;
             truth.asked.push(ask);
-            (truth.keeper.take(), None)
+            (Ok(truth.keeper.take()), closed)
         });
-        if let Some(keeper) = keeper {
+        if let Some(keeper) = result? {
             keeper.wake();
         }
+        Ok(())
+    }
+
+    /// Nobody keeps it any more.
+    pub(super) fn forget_keeper(&self) {
+        let _keeper = self.with_truth(|truth| truth.keeper.take());
     }
 
     /// The next who asks for a renewal.
