@@ -16,6 +16,9 @@ use crate::guard::{self, Guarded};
 use crate::steps::{SERVER_VARIABLE, guarded_cargo, judge};
 use crate::wait::Stopwatch;
 
+/// The Cargo profile of what computes, and its directory.
+const PROFILE: &str = "proof";
+
 /// One part of the proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
@@ -62,13 +65,13 @@ impl Part {
     }
 
     fn command(self, url: &str, soak: Option<Duration>) -> Result<Command> {
-        let release = |name: &str| guard::command(crate::target().join("release").join(name));
+        let proof = |name: &str| guard::command(crate::target().join(PROFILE).join(name));
         // As the tests build it, with every feature.
         let debug = |name: &str| guard::command(crate::target().join("debug").join(name));
         let mut command = match self {
-            Part::Checker => release("leasehold-checker")?,
+            Part::Checker => proof("leasehold-checker")?,
             Part::Sim => {
-                let mut command = release("leasehold-sim")?;
+                let mut command = proof("leasehold-sim")?;
                 match soak {
                     // Other seeds than every other run has: they begin where the clock is.
                     Some(time) => command.args(soak_seeds(time)),
@@ -76,7 +79,7 @@ impl Part {
                 };
                 command
             }
-            Part::Cancellation => release("leasehold-cancellation")?,
+            Part::Cancellation => proof("leasehold-cancellation")?,
             Part::Chaos => {
                 let mut command = debug("leasehold-chaos")?;
                 let seconds = soak.map_or(90, |time| time.as_secs()).to_string();
@@ -88,7 +91,7 @@ impl Part {
                 command.args(["lockset", "--endpoint", url]);
                 command
             }
-            Part::Mutants => release("leasehold-mutants")?,
+            Part::Mutants => proof("leasehold-mutants")?,
         };
         command
             .current_dir(crate::workspace())
@@ -168,7 +171,14 @@ fn groups(parts: &[Part]) -> Vec<Vec<Part>> {
 fn build() -> Result<()> {
     // The second is what `cargo xtask test` builds, too.
     for args in [
-        &["build", "--locked", "--release", "-p", "leasehold-proof"][..],
+        &[
+            "build",
+            "--locked",
+            "--profile",
+            PROFILE,
+            "-p",
+            "leasehold-proof",
+        ][..],
         &[
             "build",
             "--locked",

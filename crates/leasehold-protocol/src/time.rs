@@ -235,11 +235,9 @@ impl ServiceClock {
         }
     }
 
-    fn windows(&self, now: Elapsed) -> impl Iterator<Item = Window> {
-        [self.current, self.previous]
-            .into_iter()
-            .flatten()
-            .filter(move |w| now.since(w.opened) < SAMPLE_LIFE)
+    fn windows(&self, now: Elapsed) -> impl Iterator<Item = &Window> {
+        let windows = self.current.iter().chain(&self.previous);
+        windows.filter(move |w| now.since(w.opened) < SAMPLE_LIFE)
     }
 
     /// The service's clock is at least this. `None` without a recent stamp.
