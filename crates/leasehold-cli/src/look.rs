@@ -77,7 +77,7 @@ pub(crate) fn ls(args: LsArgs, voice: &Arc<Voice>) -> Result<(), Failure> {
     let mut entries = match client(&site, voice)? {
         Some((runtime, client)) => runtime
             .block_on(list(&client, args.all))
-            .map_err(|failure| failure.at(&site.location))?,
+            .map_err(|failure| site.told(failure))?,
         None => Vec::new(),
     };
     entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -103,7 +103,7 @@ pub(crate) fn show(args: ShowArgs, voice: &Arc<Voice>) -> Result<(), Failure> {
         Some((runtime, client)) => {
             let status = runtime
                 .block_on(client.inspect(key.as_str()))
-                .map_err(|error| Failure::from(error).at(&site.location))?;
+                .map_err(|error| site.told(error.into()))?;
             Entry::of(&status)
         }
         None => Entry::free(key.as_str()),

@@ -100,7 +100,7 @@ async fn under_lock(
             voice.note_failure(&waiting::expired(plan, &error));
             Ok(plan.conflict_code)
         }
-        Answer::Failed(error) => Err(Failure::from(error).at(&plan.site.location)),
+        Answer::Failed(error) => Err(plan.site.told(error.into())),
         Answer::Interrupted(signal) => Ok(report.interrupted(signal)),
     };
     if report.token.is_none() {
