@@ -29,6 +29,9 @@ fn not_a_database() {
     )
     .unwrap();
     refused(&room, 78, "locks.db` is not a SQLite database");
+    // Who reads the mail of a cron job wants to know which.
+    let output = room.run(&["run", "job", "--", "true"]);
+    assert_message(&output, 78, "leasehold: `job`: `", "");
 }
 
 #[test]

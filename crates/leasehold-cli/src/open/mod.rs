@@ -19,7 +19,7 @@ use self::narrated::Narrated;
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::location::{Location, Table};
-use crate::voice::{Voice, Volume};
+use crate::voice::{Voice, Volume, quoted};
 
 /// What the library says when nobody gives it credentials.
 const NO_CREDENTIALS: &str = "no usable AWS credentials";
@@ -118,6 +118,17 @@ impl Site {
         // The same table is reached the same way each time.
         let _first = self.way.set(opened.way);
         Ok(opened.store)
+    }
+
+    /// ` --store URL` for a command in a hint, where it would not find the place by itself.
+    pub(crate) fn option(&self) -> String {
+        let environment = std::env::var_os("LEASEHOLD_STORE");
+        if self.of_user
+            || environment.is_some_and(|url| Location::parse(&url).as_ref() == Ok(&self.location))
+        {
+            return String::new();
+        }
+        format!(" --store {}", quoted(&self.location.to_string()))
     }
 
     /// A failure of the store with what only we know: the whole URL, the endpoint or region, the profile.
