@@ -68,8 +68,10 @@ pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) volume: VolumeArgs,
 
-    /// Write a JSON object about the run to this file at the end, acquired or not. Only a command line that cannot be
-    /// read (64) leaves none. A file that cannot be written is a warning and changes no exit code
+    /// Write a JSON object about the run to this file at the end, acquired or not
+    ///
+    /// Only a command line that cannot be read (64) leaves none. A file that cannot be written is a warning and changes no exit
+    /// code.
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
 }
@@ -95,7 +97,9 @@ pub(crate) struct LockArgs {
     #[arg(short = 'n', long, conflicts_with = "wait")]
     pub(crate) nonblock: bool,
 
-    /// Wait at most this long; 0 is --nonblock [default: for ever]. For a store that does not answer see below
+    /// Wait at most this long; 0 is --nonblock [default: for ever]
+    ///
+    /// For a store that does not answer see below.
     #[arg(short = 'w', long, value_name = "DUR", value_parser = duration::parse_wait, allow_hyphen_values = true)]
     pub(crate) wait: Option<Duration>,
 
@@ -103,8 +107,9 @@ pub(crate) struct LockArgs {
     #[arg(short = 'E', long, value_name = "N")]
     pub(crate) conflict_exit_code: Option<u8>,
 
-    /// How long the lock outlives us when we die; renewed every third of it. It has to hold a renewal, --grace and a margin: with the
-    /// default grace of 5s that takes more than 12s
+    /// How long the lock outlives us when we die; renewed every third of it
+    ///
+    /// It has to hold a renewal, --grace and a margin: with the default grace of 5s, 12s are too short.
     #[arg(long, value_name = "DUR", default_value = "20s", value_parser = duration::parse, allow_hyphen_values = true)]
     pub(crate) lease: Duration,
 

@@ -45,7 +45,7 @@ Exit codes:
   64   the command line makes no sense
   69   the store is unreachable or throttles
   77   no credentials, or the store refuses access; a lock file has to be writable even for looking
-  78   bad configuration: table missing or of the wrong shape, no lock file but something else, unreadable record
+  78   bad configuration: table missing or of the wrong shape, a file of others, unreadable record
   125  leasehold itself failed";
 
 /// For `init`.
@@ -55,5 +55,5 @@ Exit codes:
   64   the command line makes no sense
   69   the store is unreachable or throttles
   77   no credentials, or the store refuses access
-  78   bad configuration: a table of the wrong shape, a directory that does not exist, no lock file but something else
+  78   bad configuration: a table of the wrong shape, no such directory, a file of others
   125  leasehold itself failed";
