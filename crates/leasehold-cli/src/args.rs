@@ -14,7 +14,7 @@ use rustix::process::Signal;
 
 use crate::failure::Failure;
 use crate::location::Location;
-use crate::{duration, exit_codes, process};
+use crate::{duration, exit_codes, notes, process};
 
 /// Run a command under a distributed lock
 #[derive(Debug, Parser)]
@@ -35,37 +35,18 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Run a command under a lock
-    #[command(after_long_help = RUN_NOTES)]
+    #[command(after_long_help = notes::RUN)]
     Run(Box<RunArgs>),
     /// List locks: who holds what, since when, until when
+    #[command(after_long_help = notes::LOOK)]
     Ls(LsArgs),
     /// Show one lock
+    #[command(after_long_help = notes::LOOK)]
     Show(ShowArgs),
     /// Create the place for the locks, or print the table's definition
+    #[command(after_long_help = notes::INIT)]
     Init(InitArgs),
 }
-
-/// Exit codes and environment, for `run --help`. The codes are those of `exit_codes.rs`.
-const RUN_NOTES: &str = "\
-Exit codes:
-  the command's own, unchanged; 128+N when signal N ended it, or us while we waited
-  64   the command line makes no sense
-  69   the store is unreachable, throttles, or answers too late to start
-  75   not acquired: held by another, or the wait ran out (-E changes it)
-  76   the lock was lost, and the command was stopped
-  77   no credentials, or the store refuses access
-  78   bad configuration: table missing or of the wrong shape, lease sums, unreadable record
-  124  --max-hold was reached, and the command was stopped
-  125  leasehold itself failed
-  126  the command was found but cannot be run
-  127  the command was not found
-
-Environment of the command:
-  LEASEHOLD_NAME, LEASEHOLD_TOKEN, LEASEHOLD_LEASE_MS, LEASEHOLD_STORE
-  LEASEHOLD_PARENT_*: those of the lock around this one
-
-A lease does not stop a host that is frozen from running on afterwards. Give LEASEHOLD_TOKEN to what the lock protects, and have it
-refuse smaller ones than it has seen.";
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
@@ -88,6 +69,9 @@ pub(crate) struct RunArgs {
     pub(crate) volume: VolumeArgs,
 
     /// Write a JSON object about the run to this file at the end, acquired or not
+    ///
+    /// Only a command line that cannot be read (64) leaves none. A file that cannot be written is a warning and changes no exit
+    /// code.
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
 }
@@ -114,7 +98,9 @@ pub(crate) struct LockArgs {
     pub(crate) nonblock: bool,
 
     /// Wait at most this long; 0 is --nonblock [default: for ever]
-    #[arg(short = 'w', long, value_name = "DUR", value_parser = duration::parse)]
+    ///
+    /// For a store that does not answer see below.
+    #[arg(short = 'w', long, value_name = "DUR", value_parser = duration::parse_wait, allow_hyphen_values = true)]
     pub(crate) wait: Option<Duration>,
 
     /// End with this code instead of 75 when another holds the lock
@@ -122,20 +108,22 @@ pub(crate) struct LockArgs {
     pub(crate) conflict_exit_code: Option<u8>,
 
     /// How long the lock outlives us when we die; renewed every third of it
-    #[arg(long, value_name = "DUR", default_value = "20s", value_parser = duration::parse)]
+    ///
+    /// It has to hold a renewal, --grace and a margin: with the default grace of 5s, 12s are too short.
+    #[arg(long, value_name = "DUR", default_value = "20s", value_parser = duration::parse, allow_hyphen_values = true)]
     pub(crate) lease: Duration,
 
     /// Look at a held lock this often [default: with growing random delays]
-    #[arg(long, value_name = "DUR", value_parser = duration::parse)]
+    #[arg(long, value_name = "DUR", value_parser = duration::parse, allow_hyphen_values = true)]
     pub(crate) check_delay: Option<Duration>,
 
     /// Keep the lock at least this long, even if the command ends earlier: for cron jobs on hosts
     /// whose clocks disagree
-    #[arg(long, value_name = "DUR", value_parser = duration::parse)]
+    #[arg(long, value_name = "DUR", value_parser = duration::parse, allow_hyphen_values = true)]
     pub(crate) hold_at_least: Option<Duration>,
 
     /// Stop the command after this long, and end with 124
-    #[arg(long, value_name = "DUR", value_parser = duration::parse)]
+    #[arg(long, value_name = "DUR", value_parser = duration::parse, allow_hyphen_values = true)]
     pub(crate) max_hold: Option<Duration>,
 
     /// Take over a dead holder only after watching it for a whole lease, trusting no clock
@@ -151,8 +139,8 @@ pub(crate) struct LockArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Command")]
 pub(crate) struct ChildArgs {
-    /// How long the command has between --signal and KILL when it must stop
-    #[arg(long, value_name = "DUR", default_value = "5s", value_parser = duration::parse)]
+    /// How long the command has between --signal and KILL when it must stop: lock lost, or --max-hold
+    #[arg(long, value_name = "DUR", default_value = "5s", value_parser = duration::parse, allow_hyphen_values = true)]
     pub(crate) grace: Duration,
 
     /// The signal that asks it to stop
@@ -239,6 +227,9 @@ pub(crate) enum Tool {
 pub(crate) struct StoreArg {
     /// Where the locks live: sqlite:PATH or dynamodb://TABLE[?region=…&endpoint=…&profile=…]
     /// [default: a SQLite file in your state directory]
+    ///
+    /// `profile` decides the credentials, over those of the environment. The region is that of the URL, else AWS_REGION, else
+    /// the profile's.
     #[arg(
         long,
         value_name = "URL",
@@ -256,7 +247,7 @@ pub(crate) struct VolumeArgs {
     #[arg(short = 'q', long, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
 
-    /// Say every request, and what it cost
+    /// Say every request, and what it cost; of looks while waiting, those that find a new holder
     #[arg(short = 'v', long)]
     pub(crate) verbose: bool,
 }
@@ -282,7 +273,14 @@ fn told(error: &clap::Error) -> u8 {
             exit_codes::USAGE
         }
         _ => {
-            let failure = usage(error, &std::env::args_os().nth(1).unwrap_or_default());
+            let mut failure = usage(error, &std::env::args_os().nth(1).unwrap_or_default());
+            let ours = std::env::args_os().take_while(|word| word != "--");
+            let mut ours = ours.map(|word| word.to_string_lossy().into_owned());
+            if !ours.any(|word| word == "--store" || word.starts_with("--store=")) {
+                failure.message = failure
+                    .message
+                    .replace("'--store <URL>'", "LEASEHOLD_STORE");
+            }
             crate::voice::Voice::new(crate::voice::Volume::Normal).failure(&failure);
             failure.code
         }

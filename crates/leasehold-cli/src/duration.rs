@@ -1,11 +1,13 @@
 //! Durations as they are typed and shown.
 //!
 //! A typed duration names its unit: `20s`, `500ms`, `1m30s`. A bare number is refused, because half of the world means seconds by
-//! it and the other half milliseconds. Only `0` needs none.
+//! it and the other half milliseconds. Only a wait of `0` needs none.
 
 use std::time::Duration;
 
 use jiff::SignedDuration;
+
+const EXAMPLES: &str = "write it as `20s`, `500ms`, `1m30s` or `24h`";
 
 /// Reads a duration of an option.
 ///
@@ -14,20 +16,31 @@ use jiff::SignedDuration;
 /// A fragment for a message, and a `hint:` line.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let text = text.trim();
-    if text == "0" {
-        return Ok(Duration::ZERO);
+    if text.parse::<f64>().is_ok_and(f64::is_finite) {
+        return Err(match text.strip_prefix('-') {
+            Some(_) => format!("a duration cannot be negative\nhint: {EXAMPLES}"),
+            None => format!(
+                "a duration needs a unit\nhint: write `{text}s` for seconds or `{text}ms` for milliseconds"
+            ),
+        });
     }
-    if text.parse::<f64>().is_ok() {
-        return Err(format!(
-            "a duration needs a unit\nhint: write `{text}s` for seconds or `{text}ms` for milliseconds"
-        ));
-    }
-    let examples = "write it as `20s`, `500ms`, `1m30s` or `24h`";
-    let parsed: SignedDuration = text
-        .parse()
-        .map_err(|_| format!("not a duration\nhint: {examples}"))?;
+    let parsed: SignedDuration = text.parse().map_err(|_| {
+        format!("not a duration\nhint: {EXAMPLES}; the units are h, m, s, ms, us and ns")
+    })?;
     Duration::try_from(parsed)
-        .map_err(|_| format!("a duration cannot be negative\nhint: {examples}"))
+        .map_err(|_| format!("a duration cannot be negative\nhint: {EXAMPLES}"))
+}
+
+/// Reads how long to wait: `0` is not at all, and needs no unit.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub(crate) fn parse_wait(text: &str) -> Result<Duration, String> {
+    match text {
+        "0" => Ok(Duration::ZERO),
+        _ => parse(text),
+    }
 }
 
 /// A duration for people: `1m 30s`, `14s`, `300ms`. Whole seconds from one second on.
@@ -72,7 +85,8 @@ mod tests {
             ("1m 30s", 90_000),
             ("1.5s", 1_500),
             ("2h", 7_200_000),
-            ("0", 0),
+            ("5000us", 5),
+            ("5000000ns", 5),
             ("0s", 0),
         ] {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
@@ -81,7 +95,7 @@ mod tests {
 
     #[test]
     fn bare_numbers_are_refused_with_the_unit_that_is_missing() {
-        for text in ["15", "1.5", "-3"] {
+        for text in ["15", "1.5", "0"] {
             let refused = parse(text).expect_err("no unit");
             assert!(refused.contains("needs a unit"), "{refused}");
             assert!(refused.contains(&format!("`{text}s`")), "{refused}");
@@ -89,8 +103,23 @@ mod tests {
     }
 
     #[test]
+    fn only_a_wait_of_0_needs_no_unit() {
+        assert_eq!(parse_wait("0"), Ok(Duration::ZERO));
+        assert_eq!(parse_wait("1s"), Ok(Duration::from_secs(1)));
+        assert!(parse_wait("1").is_err());
+    }
+
+    #[test]
+    fn negative_ones_are_refused_as_such() {
+        for text in ["-3", "-3s", "3s ago"] {
+            let refused = parse(text).expect_err("negative");
+            assert!(refused.contains("cannot be negative"), "{refused}");
+        }
+    }
+
+    #[test]
     fn nonsense_is_refused() {
-        for text in ["", "s", "soon", "20 parsecs", "-3s", "3s ago", "1d"] {
+        for text in ["", "s", "soon", "20 parsecs", "1d", "inf"] {
             let refused = parse(text).expect_err(text);
             assert!(refused.contains("hint: "), "{text}: {refused}");
         }

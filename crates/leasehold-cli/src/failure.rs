@@ -52,6 +52,15 @@ impl Failure {
         self
     }
 
+    /// The same with the name of the lock that it stopped from being taken, where the message has it not. A command line that
+    /// makes no sense is not about a lock.
+    pub(crate) fn about(mut self, key: &str) -> Self {
+        if self.code != exit_codes::USAGE && !self.message.contains(&format!("`{key}`")) {
+            self.message = format!("`{key}`: {}", self.message);
+        }
+        self
+    }
+
     fn caused_by(mut self, error: &dyn StdError) -> Self {
         let mut cause = error.source();
         while let Some(error) = cause {

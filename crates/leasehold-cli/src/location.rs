@@ -102,9 +102,7 @@ impl Location {
             .ok_or(
                 "no place for locks: neither XDG_STATE_HOME nor HOME is set to an absolute path",
             )?;
-        Ok(Location::Sqlite {
-            path: state.join("leasehold/locks.db"),
-        })
+        file(state.join("leasehold/locks.db"))
     }
 
     /// As a URL.
@@ -145,7 +143,8 @@ impl fmt::Display for Table {
     }
 }
 
-/// A path is taken as it is: a file may have a `%` or a `?` in its name, and need not be UTF-8.
+/// A path is taken as it is: a file may have a `%` in its name, and need not be UTF-8. It has no `?`: what comes after one is meant as a
+/// parameter, and there are none.
 fn sqlite(path: OsString) -> Result<Location, String> {
     if path.is_empty() {
         return Err("the path of the lock file is missing\nhint: write `sqlite:PATH`".to_owned());
@@ -156,9 +155,26 @@ fn sqlite(path: OsString) -> Result<Location, String> {
                 .to_owned(),
         );
     }
+    if let Some((file, parameter)) = path.to_string_lossy().split_once('?') {
+        return Err(format!(
+            "unknown store parameter `{}`\nhint: a SQLite file has none, and the `?` of a file's name cannot be said: write `sqlite:{file}`, or rename the file",
+            parameter.split(['=', '&']).next().unwrap_or_default()
+        ));
+    }
     let path = PathBuf::from(path);
     // Without a current directory nothing can be opened either, with an error of its own.
     let path = std::path::absolute(&path).unwrap_or(path);
+    file(path).map_err(|message| format!("{message}\nhint: name a file elsewhere"))
+}
+
+/// Nothing that [`Location::url`] could not say.
+fn file(path: PathBuf) -> Result<Location, String> {
+    if path.to_string_lossy().contains('?') {
+        return Err(format!(
+            "the lock file `{}` is in a directory with a `?` in its name, which a store URL cannot say",
+            path.display()
+        ));
+    }
     Ok(Location::Sqlite { path })
 }
 
@@ -239,7 +255,7 @@ mod tests {
     fn urls_are_read_back() {
         for url in [
             "sqlite:/var/lib/locks.db",
-            "sqlite:/odd %41?&=/locks.db",
+            "sqlite:/odd %41&=/locks.db",
             "dynamodb://locks",
             "dynamodb://locks?region=eu-west-1",
             "dynamodb://arn:aws:dynamodb:eu-west-1:123456789012:table/locks",
@@ -277,6 +293,10 @@ mod tests {
             ("/tmp/a:b", "starts with its scheme"),
             ("", "is empty"),
             ("sqlite:", "path of the lock file is missing"),
+            (
+                "sqlite:/tmp/locks.db?mode=rw&x",
+                "unknown store parameter `mode`",
+            ),
             ("dynamodb:locks", "comes after `//`"),
             ("dynamodb://", "name of the table is missing"),
             ("dynamodb://lo cks", "not the name of a table"),

@@ -74,10 +74,12 @@ impl Entry {
 /// When the store cannot be read.
 pub(crate) fn ls(args: LsArgs, voice: &Arc<Voice>) -> Result<(), Failure> {
     let site = Site::resolve(args.store.store)?;
-    let mut entries = match client(&site, voice)? {
+    let found = client(&site, voice)?;
+    let there = found.is_some();
+    let mut entries = match found {
         Some((runtime, client)) => runtime
             .block_on(list(&client, args.all))
-            .map_err(|failure| failure.at(&site.location))?,
+            .map_err(|failure| site.told(failure))?,
         None => Vec::new(),
     };
     entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -85,7 +87,9 @@ pub(crate) fn ls(args: LsArgs, voice: &Arc<Voice>) -> Result<(), Failure> {
         return print(&json_lines(&entries)?);
     }
     if entries.is_empty() {
-        voice.note(format_args!("no locks in {}", site.location));
+        if there {
+            voice.note(format_args!("no locks in {}", site.location));
+        }
         return Ok(());
     }
     print(&table(&entries))
@@ -103,7 +107,7 @@ pub(crate) fn show(args: ShowArgs, voice: &Arc<Voice>) -> Result<(), Failure> {
         Some((runtime, client)) => {
             let status = runtime
                 .block_on(client.inspect(key.as_str()))
-                .map_err(|error| Failure::from(error).at(&site.location))?;
+                .map_err(|error| site.told(error.into()))?;
             Entry::of(&status)
         }
         None => Entry::free(key.as_str()),
@@ -114,7 +118,7 @@ pub(crate) fn show(args: ShowArgs, voice: &Arc<Voice>) -> Result<(), Failure> {
     print(&details(&entry, &site.location))
 }
 
-/// `None` for a file that does not exist yet.
+/// `None` for a file that does not exist yet, which may be a typing mistake.
 fn client(
     site: &Site,
     voice: &Arc<Voice>,
@@ -122,6 +126,10 @@ fn client(
     if let Location::Sqlite { path } = &site.location
         && is_missing(path)
     {
+        voice.note(format_args!(
+            "no locks: the lock file `{}` does not exist yet",
+            path.display()
+        ));
         return Ok(None);
     }
     let runtime = site.runtime()?;

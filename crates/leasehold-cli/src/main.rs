@@ -3,7 +3,7 @@
 //! Everything about locks is the library's; this binary owns the command line, processes and signals, TLS and AWS configuration,
 //! messages and exit codes. Its rooms, from the roof to the ground:
 //!
-//! - [`args`] the command line; [`plan`] what `run` is going to do
+//! - [`args`] the command line, [`notes`] the end of its help; [`plan`] what `run` is going to do
 //! - [`run`], [`look`] (`ls`, `show`), [`init`]: the verbs
 //! - [`open`] the store behind a [`location`]; [`process`] the command and its signals
 //! - [`failure`], [`exit_codes`], [`mod@voice`]: how it ends and what is said; [`duration`], [`times`]: text
@@ -15,6 +15,7 @@ mod failure;
 mod init;
 mod location;
 mod look;
+mod notes;
 mod open;
 mod plan;
 mod process;

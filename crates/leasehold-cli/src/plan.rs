@@ -4,11 +4,9 @@
 //! URL, the sums of lease, grace and margin.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use leasehold::{CheckDelay, Key, Policy};
-use rustix::fs::{Access, access};
+use leasehold::{CheckDelay, Key, Policy, PolicyBuilder};
 use rustix::process::Signal;
 
 use crate::args::{OnLost, RunArgs};
@@ -16,6 +14,9 @@ use crate::exit_codes;
 use crate::failure::Failure;
 use crate::open::Site;
 use crate::process::{Command, Options};
+
+/// The longest lease: a record is kept for 7 days, and must outlive it by some minutes.
+const LONGEST_LEASE: Duration = Duration::from_secs(167 * 3_600);
 
 /// A run, ready to be carried out.
 #[derive(Debug)]
@@ -44,8 +45,6 @@ pub(crate) struct RunPlan {
     pub(crate) max_hold: Option<Duration>,
     /// How long the lock is kept in any case.
     pub(crate) hold_at_least: Duration,
-    /// Where the report goes.
-    pub(crate) report: Option<PathBuf>,
 }
 
 /// How long a lock is waited for.
@@ -88,6 +87,13 @@ impl RunPlan {
             policy = policy.label(label);
         }
         let hold_at_least = lock.hold_at_least.unwrap_or_default();
+        if lock.max_hold == Some(Duration::ZERO) {
+            return Err(Failure::new(
+                exit_codes::USAGE,
+                "--max-hold is 0: the command would be stopped as it starts",
+            )
+            .hint("give it time, or leave --max-hold away"));
+        }
         if lock.max_hold.is_some_and(|most| most < hold_at_least) {
             return Err(Failure::new(
                 exit_codes::USAGE,
@@ -105,7 +111,7 @@ impl RunPlan {
         Ok(RunPlan {
             key,
             site,
-            policy: policy.build().map_err(|error| options(error.into()))?,
+            policy: built(policy)?,
             wait: if nonblock { Wait::No } else { Wait::ByPolicy },
             conflict_code: lock.conflict_exit_code.unwrap_or(exit_codes::NOT_ACQUIRED),
             command,
@@ -117,30 +123,6 @@ impl RunPlan {
             on_lost: child.on_lost,
             max_hold: lock.max_hold,
             hold_at_least,
-            report: args.report,
-        })
-    }
-
-    /// Why the report will probably not be written; for a warning in good time.
-    pub(crate) fn report_trouble(&self) -> Option<String> {
-        let path = self.report.as_deref()?;
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let refused = if path.is_dir() {
-            Some("it is a directory".to_owned())
-        } else if path.exists() {
-            access(path, Access::WRITE_OK).err().map(|e| e.to_string())
-        } else {
-            let asked = access(directory, Access::WRITE_OK | Access::EXEC_OK);
-            asked.err().map(|e| e.to_string())
-        };
-        refused.map(|why| {
-            format!(
-                "the report cannot be written to `{}`: {why}; give `--report` a file in a directory that exists",
-                path.display()
-            )
         })
     }
 }
@@ -159,8 +141,13 @@ fn command(
     }
 }
 
-/// The library names its settings, the command its options.
-fn options(mut failure: Failure) -> Failure {
+/// The policy, or why it does not add up, in the words of the command line: the library names its settings, the command its options.
+fn built(policy: PolicyBuilder) -> Result<Policy, Failure> {
+    let refused = match policy.clone().build() {
+        Ok(policy) => return Ok(policy),
+        Err(error) => error,
+    };
+    let mut failure = Failure::from(refused);
     for text in std::iter::once(&mut failure.message).chain(&mut failure.hint) {
         *text = text
             .replace("`lease`", "`--lease`")
@@ -168,7 +155,44 @@ fn options(mut failure: Failure) -> Failure {
             .replace("`check_delay`", "`--check-delay`")
             .replace(" or `margin` smaller", " smaller");
     }
-    failure
+    // The two sums whose other parts have no options here. Not even the longest lease may be enough for a grace.
+    if failure.message.starts_with("a retention of") {
+        failure.message =
+            "`--lease` is too long: records are kept for 7 days, and must outlive it".to_owned();
+        failure.hint = Some(format!(
+            "set `--lease` to {}h or less",
+            LONGEST_LEASE.as_secs() / 3_600
+        ));
+    } else if failure.message.starts_with("the lease is too short")
+        && let Some(least) = least_lease(&policy)
+    {
+        failure.hint = Some(format!(
+            "set `--lease` to {least} or more, or make `--grace` smaller"
+        ));
+    }
+    Err(failure)
+}
+
+/// The shortest lease that adds up with these settings, in tenths of seconds; the library only knows one that is long enough.
+fn least_lease(policy: &PolicyBuilder) -> Option<String> {
+    let adds_up = |tenths: u64| {
+        let lease = Duration::from_millis(tenths.saturating_mul(100));
+        policy.clone().lease(lease).build().is_ok()
+    };
+    // The parts of the sum grow slower than the lease, so what is longer adds up, too.
+    let (mut short, mut long) = (0, LONGEST_LEASE.as_secs() * 10);
+    if !adds_up(long) {
+        return None;
+    }
+    while long - short > 1 {
+        let middle = short.midpoint(long);
+        if adds_up(middle) {
+            long = middle;
+        } else {
+            short = middle;
+        }
+    }
+    Some(format!("{}.{}s", long / 10, long % 10).replace(".0s", "s"))
 }
 
 /// Whether an outer `leasehold run` holds this very lock, by what it told its command.

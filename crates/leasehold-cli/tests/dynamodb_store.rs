@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::fs;
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -152,6 +154,92 @@ fn no_region_is_78() {
     );
 }
 
+/// A run whose store names profiles of these files, with other credentials in the environment: the credential that the
+/// request was signed with, and the output.
+fn signed(room: &Room, url: &str, environment: &[(&str, &str)]) -> (String, Output) {
+    let (address, requests) = net::refusing(400, "AccessDeniedException", "not you");
+    let url = format!("{url}&endpoint=http://{address}");
+    let mut command = room.command(&["ls", "--store", &url]);
+    command
+        .env("AWS_ACCESS_KEY_ID", "of-the-environment")
+        .env("AWS_SECRET_ACCESS_KEY", "secret")
+        .env("AWS_CONFIG_FILE", room.path("config"))
+        .env("AWS_SHARED_CREDENTIALS_FILE", room.path("credentials"))
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .envs(environment.iter().copied());
+    let output = command.output().unwrap();
+    let requests = requests.lock().unwrap();
+    let credential = requests
+        .split_once("Credential=")
+        .map_or("", |(_, rest)| rest.split(',').next().unwrap_or_default());
+    // KEY/DATE/REGION/…
+    let parts: Vec<_> = credential.split('/').collect();
+    let who = match parts[..] {
+        [key, _date, region, ..] => format!("{key} in {region}"),
+        _ => String::new(),
+    };
+    (who, output)
+}
+
+#[test]
+fn a_profile_that_the_url_names_is_used() {
+    let room = Room::new();
+    fs::write(
+        room.path("config"),
+        "[profile ours]\nregion = of-ours\n[profile bare]\nregion = of-bare\n",
+    )
+    .unwrap();
+    fs::write(
+        room.path("credentials"),
+        "[ours]\naws_access_key_id = of-ours\naws_secret_access_key = secret\n",
+    )
+    .unwrap();
+    let named = "dynamodb://locks?profile=ours";
+    assert_eq!(signed(&room, named, &[]).0, "of-ours in of-ours");
+    // The region: the URL's, the environment's, the profile's.
+    let region = [("AWS_REGION", "of-the-environment")];
+    assert_eq!(
+        signed(&room, named, &region).0,
+        "of-ours in of-the-environment"
+    );
+    let both = format!("{named}&region=of-the-url");
+    assert_eq!(signed(&room, &both, &region).0, "of-ours in of-the-url");
+    // A profile of the environment does not outdo credentials there; that is how AWS has it.
+    let unnamed = "dynamodb://locks?region=of-the-url";
+    assert_eq!(
+        signed(&room, unnamed, &[("AWS_PROFILE", "ours")]).0,
+        "of-the-environment in of-the-url"
+    );
+    // Nobody else's credentials instead of those that it has not.
+    let (who, output) = signed(&room, "dynamodb://locks?profile=bare", &[]);
+    assert_eq!(who, "");
+    assert_message(
+        &output,
+        77,
+        "no usable AWS credentials (endpoint http://127.0.0.1",
+        "give the profile `bare` credentials",
+    );
+}
+
+#[test]
+fn a_profile_that_is_missing_is_78() {
+    let room = Room::new();
+    fs::write(room.path("config"), "[profile ours]\nregion = x\n").unwrap();
+    fs::write(room.path("credentials"), "").unwrap();
+    let (who, output) = signed(&room, "dynamodb://locks?region=local&profile=your%20s", &[]);
+    assert_eq!(who, "");
+    assert_message(
+        &output,
+        78,
+        "the profile `your s` of dynamodb://locks?region=local&endpoint=http://127.0.0.1:",
+        "aws configure --profile 'your s'",
+    );
+    fs::write(room.path("config"), "region = x\n[").unwrap();
+    let (who, output) = signed(&room, "dynamodb://locks?region=local&profile=ours", &[]);
+    assert_eq!(who, "");
+    assert_message(&output, 78, "cannot be read", "`profile=ours`");
+}
+
 #[test]
 fn refused_access_is_77() {
     let room = at(&net::always(400, "AccessDeniedException", "not you"));
@@ -188,9 +276,11 @@ fn a_service_that_makes_no_sense_is_69() {
 
 #[test]
 fn nobody_at_the_endpoint_is_69() {
-    let room = at(&net::nobody());
+    let address = net::nobody();
+    let room = at(&address);
     let start = Instant::now();
-    assert_message(&room.run(&RUN), 69, "cannot connect", "endpoint");
+    let message = format!("(endpoint http://{address})");
+    assert_message(&room.run(&RUN), 69, &message, "endpoint");
     assert!(
         start.elapsed() < Duration::from_secs(3),
         "{:?}",

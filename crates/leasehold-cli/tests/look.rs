@@ -13,10 +13,19 @@ fn text(output: &std::process::Output) -> String {
 #[test]
 fn what_is_not_there_yet_is_empty_and_is_not_made() {
     let room = Room::new();
-    let output = room.run(&["ls"]);
-    assert_eq!(text(&output), "");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("no locks in sqlite:"));
-    assert_eq!(text(&room.run(&["ls", "--json"])), "");
+    for (arguments, lines) in [
+        (&["ls"][..], 0),
+        (&["ls", "--json"], 0),
+        (&["show", "job"], 3),
+    ] {
+        let output = room.run(arguments);
+        assert_eq!(text(&output).lines().count(), lines);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            said.contains("locks.db` does not exist yet") && said.lines().count() == 1,
+            "{said}"
+        );
+    }
     assert_eq!(room.job()["state"], "free");
     assert!(!room.has("locks.db"));
 }
@@ -124,6 +133,11 @@ fn one_lock_in_detail() {
 #[test]
 fn init_says_whether_it_made_anything() {
     let room = Room::new();
+    let nothing_in_it = |room: &Room| {
+        let output = room.run(&["ls"]);
+        assert_eq!(text(&output), "");
+        String::from_utf8_lossy(&output.stderr).contains("no locks in sqlite:")
+    };
     for expected in ["created sqlite:", "is there already, and fine: sqlite:"] {
         let output = room.run(&["init"]);
         assert_eq!(text(&output), "");
@@ -131,6 +145,7 @@ fn init_says_whether_it_made_anything() {
             String::from_utf8_lossy(&output.stderr).contains(expected),
             "{output:?}"
         );
+        assert!(nothing_in_it(&room));
     }
 }
 

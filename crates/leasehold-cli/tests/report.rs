@@ -108,6 +108,39 @@ fn nothing_was_run() {
 }
 
 #[test]
+fn a_run_that_is_refused_before_it_asks() {
+    let room = Room::new();
+    let long = "k".repeat(1025);
+    for (arguments, code, error) in [
+        (
+            &["run", "job", "--lease", "3s"][..],
+            78,
+            "lease is too short",
+        ),
+        (&["run", "job", "--max-hold", "0s"], 64, "--max-hold is 0"),
+        (&["run", &long], 64, "has 1025 bytes"),
+    ] {
+        let _none_yet = fs::remove_file(room.path("report"));
+        let all = [arguments, &["--report", "report", "--", "true"]].concat();
+        assert_eq!(room.code(&all), code);
+        let report = room.report();
+        assert_eq!(report["outcome"], "failed");
+        assert_eq!(report["exit_code"], code);
+        assert_eq!(report["name"], arguments[1]);
+        assert_eq!(report["store"], room.store());
+        assert!(
+            report["error"].as_str().unwrap().contains(error),
+            "{report}"
+        );
+    }
+    // Only what cannot be read at all leaves none.
+    fs::remove_file(room.path("report")).unwrap();
+    let unread = ["run", "job", "--lease", "3", "--report", "report"];
+    assert_eq!(room.code(&[&unread[..], &["--", "true"]].concat()), 64);
+    assert!(!room.has("report"));
+}
+
+#[test]
 fn a_report_that_cannot_be_written_is_a_warning() {
     let room = Room::new();
     fs::create_dir(room.path("directory")).unwrap();
@@ -115,9 +148,9 @@ fn a_report_that_cannot_be_written_is_a_warning() {
         let output = room.run(&["run", "job", "--report", path, "-c", "exit 4"]);
         assert_eq!(output.status.code(), Some(4));
         let said = String::from_utf8(output.stderr).unwrap();
-        // In good time, and at the end.
+        // In good time, and only then.
         assert!(said.contains("the report cannot be written to"), "{said}");
-        assert!(said.contains("could not write the report to"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
     }
 }
 

@@ -29,6 +29,9 @@ fn not_a_database() {
     )
     .unwrap();
     refused(&room, 78, "locks.db` is not a SQLite database");
+    // Who reads the mail of a cron job wants to know which.
+    let output = room.run(&["run", "job", "--", "true"]);
+    assert_message(&output, 78, "leasehold: `job`: `", "");
 }
 
 #[test]
@@ -85,24 +88,30 @@ fn not_writable_is_77() {
             fs::set_permissions(room.path(name), fs::Permissions::from_mode(0o444)).unwrap();
         }
     }
-    let mut command = room.command(&["run", "job", "--", "true"]);
-    if rustix::process::geteuid().is_root() {
-        // Nothing is forbidden to root. The binary must be where others may run it.
-        let copy = room.path("leasehold");
-        fs::copy(support::BIN, &copy).unwrap();
-        command = std::process::Command::new(copy);
-        command
-            .args(["run", "job", "--store", room.store(), "--", "true"])
-            .current_dir("/")
-            .uid(65_534)
-            .gid(65_534);
-    } else {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
         fs::set_permissions(room.directory(), fs::Permissions::from_mode(0o555)).unwrap();
     }
-    assert_message(
-        &command.output().unwrap(),
-        77,
-        "locks.db",
-        "let this user write",
-    );
+    // Looking, too: what SQLite needs beside the file is written by readers as well.
+    for arguments in [&["run", "job", "--", "true"][..], &["ls"], &["show", "job"]] {
+        let mut command = room.command(arguments);
+        if root {
+            // Nothing is forbidden to root. The binary must be where others may run it.
+            let copy = room.path("leasehold");
+            fs::copy(support::BIN, &copy).unwrap();
+            command = std::process::Command::new(copy);
+            command
+                .args(arguments)
+                .env("LEASEHOLD_STORE", room.store())
+                .current_dir("/")
+                .uid(65_534)
+                .gid(65_534);
+        }
+        assert_message(
+            &command.output().unwrap(),
+            77,
+            "locks.db",
+            "let this user write",
+        );
+    }
 }

@@ -27,6 +27,17 @@ fn help_and_version_are_no_errors() {
             "{code} is not in: {text}"
         );
     }
+    // What it cannot promise is said where the promises are.
+    for caveat in ["`kill -9` of leasehold", "Nothing follows them"] {
+        assert!(text.contains(caveat), "{caveat} is not in: {text}");
+    }
+    for verb in ["ls", "show", "init"] {
+        let help = leasehold(&[verb, "--help"]).output().unwrap();
+        let text = String::from_utf8(help.stdout).unwrap();
+        for code in [0, 64, 69, 77, 78, 125] {
+            assert!(text.contains(&format!("\n  {code} ")), "{verb}: {text}");
+        }
+    }
     // Help alone is an error where a verb was needed.
     let output = leasehold::<&str>(&[]).output().unwrap();
     assert_eq!(output.status.code(), Some(64));
@@ -148,6 +159,27 @@ fn durations_need_a_unit() {
             "not a duration",
             "`20s`",
         );
+        refused(
+            &["run", "x", option, "1d", "--", "true"],
+            64,
+            "not a duration",
+            "the units are h, m, s, ms",
+        );
+        refused(
+            &["run", "x", option, "-1s", "--", "true"],
+            64,
+            "cannot be negative",
+            "`20s`",
+        );
+        // A wait of 0 is -n; elsewhere it is as unclear as any other number.
+        if option != "-w" {
+            refused(
+                &["run", "x", option, "0", "--", "true"],
+                64,
+                "a duration needs a unit",
+                "`0s`",
+            );
+        }
     }
     let room = Room::new();
     let all = [
@@ -195,9 +227,9 @@ fn sums_that_do_not_add_up_are_refused_and_shown() {
         "make `--grace` smaller",
     );
     refused(
-        &["run", "x", "--lease", "0", "--", "true"],
+        &["run", "x", "--lease", "0s", "--", "true"],
         78,
-        "the lease is 0",
+        "`x`: the lease is 0",
         "`--lease`",
     );
     refused(
@@ -227,6 +259,37 @@ fn sums_that_do_not_add_up_are_refused_and_shown() {
         "--max-hold is shorter",
         "longer",
     );
+    refused(
+        &["run", "x", "--max-hold", "0s", "--", "true"],
+        64,
+        "--max-hold is 0",
+        "leave --max-hold away",
+    );
+}
+
+#[test]
+fn the_hint_of_a_lease_is_its_bound() {
+    for (grace, least, less) in [
+        ("5s", "12.1s", "12s"),
+        ("300ms", "2.7s", "2.6s"),
+        ("1m", "100.8s", "100.7s"),
+    ] {
+        let with = |lease| ["run", "x", "--lease", lease, "--grace", grace, "--", "true"];
+        let hint = format!("set `--lease` to {least} or more");
+        refused(&with("1s"), 78, "the lease is too short", &hint);
+        refused(&with(less), 78, "the lease is too short", &hint);
+        assert_eq!(Room::new().code(&with(least)), 0);
+    }
+    refused(
+        &["run", "x", "--lease", "1000h", "--", "true"],
+        78,
+        "`--lease` is too long",
+        "set `--lease` to 167h or less",
+    );
+    assert_eq!(
+        Room::new().code(&["run", "x", "--lease", "167h", "--", "true"]),
+        0
+    );
 }
 
 #[test]
@@ -243,6 +306,11 @@ fn store_urls_that_are_unknown_list_the_known() {
             "sqlite:",
             "path of the lock file is missing",
             "`sqlite:PATH`",
+        ),
+        (
+            "sqlite:locks.db?mode=ro",
+            "unknown store parameter `mode`",
+            "cannot be said: write `sqlite:locks.db`",
         ),
         (
             "dynamodb://",
@@ -272,11 +340,14 @@ fn store_urls_that_are_unknown_list_the_known() {
             hint,
         );
         refused(&["ls", "--store", url], 64, message, hint);
+        let flag = leasehold(&["ls", "--store", url]).output().unwrap();
+        assert_message(&flag, 64, "for '--store <URL>'", hint);
         let output = leasehold(&["ls"])
             .env("LEASEHOLD_STORE", url)
             .output()
             .unwrap();
         assert_message(&output, 64, message, hint);
+        assert_message(&output, 64, "for LEASEHOLD_STORE", hint);
     }
 }
 
@@ -308,6 +379,10 @@ fn without_a_store_it_is_a_file_in_the_state_directory() {
         room.path("home").display()
     );
     assert_eq!(with("UNRELATED", ""), home);
+    // What a store URL cannot say could not be told to the command.
+    let mut odd = leasehold(&["ls"]);
+    odd.env("XDG_STATE_HOME", room.path("what?"));
+    assert_message(&odd.output().unwrap(), 78, "a `?` in its name", "--store");
     // Relative paths are to be ignored.
     assert_eq!(with("XDG_STATE_HOME", "relative"), home);
     let mut homeless = leasehold(&["ls"]);

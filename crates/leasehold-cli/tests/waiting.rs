@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -43,6 +44,45 @@ fn busy_is_75_and_nothing_runs() {
         &room.store().replace("sqlite:", "sqlite file `"),
         "-w 30s",
     );
+}
+
+#[test]
+fn the_hint_finds_the_holder_where_it_is() {
+    let (room, _holder) = held();
+    let wait = ["run", "job", "-w", "100ms", "--", "true"];
+    assert_message(&room.run(&wait), 75, "is held by", "`leasehold show job`");
+    let mut command = room.command(&[&["run", "--store", room.store()], &wait[1..]].concat());
+    let output = command.env_remove("LEASEHOLD_STORE").output().unwrap();
+    let shown = format!("`leasehold show job --store {}`", room.store());
+    assert_message(&output, 75, "is held by", &shown);
+}
+
+#[test]
+fn verbose_names_the_holder_once_and_at_once() {
+    let (room, mut holder) = held();
+    let said = File::create(room.path("said")).unwrap();
+    let mut command = room.command(&["run", "job", "-v", "-w", "40s", "--", "true"]);
+    let mut waiter = Wrapper(command.stderr(said).spawn().unwrap());
+    until("the first refusal", || {
+        room.text("said").contains("the holder")
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    room.touch("go");
+    assert_eq!((holder.ended(), waiter.ended()), (0, 0));
+    let said = room.text("said");
+    let lines: Vec<_> = said.lines().filter(|l| l.contains("the holder")).collect();
+    assert_eq!(lines.len(), 1, "{said}");
+    assert!(
+        lines[0].contains("request: acquire `job`: refused, held by the holder"),
+        "{said}"
+    );
+    // Some dozens of looks, in one line.
+    let looks = said.lines().find(|line| line.contains("read `job`: free"));
+    assert!(
+        looks.is_some_and(|line| line.contains("that found nothing new")),
+        "{said}"
+    );
+    assert!(said.lines().count() < 10, "{said}");
 }
 
 #[test]

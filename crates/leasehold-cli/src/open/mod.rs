@@ -8,18 +8,21 @@ mod narrated;
 mod sqlite;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use leasehold::store::Store;
-use leasehold::store::dynamodb::DynamoDbStore;
+use leasehold::store::dynamodb::{Created, DynamoDbStore};
 use leasehold::{LockClient, Policy};
 use tokio::runtime::{Builder, Runtime};
 
 use self::narrated::Narrated;
 use crate::exit_codes;
 use crate::failure::Failure;
-use crate::location::Location;
-use crate::voice::{Voice, Volume};
+use crate::location::{Location, Table};
+use crate::voice::{Voice, Volume, quoted};
+
+/// What the library says when nobody gives it credentials.
+const NO_CREDENTIALS: &str = "no usable AWS credentials";
 
 /// Where the locks live, with what was left to us decided.
 #[derive(Clone, Debug)]
@@ -28,6 +31,8 @@ pub(crate) struct Site {
     pub(crate) location: Location,
     /// Nobody named it: it is the user's own, and we look after its directory.
     of_user: bool,
+    /// How a table is reached, once that is known; for messages.
+    way: OnceLock<String>,
 }
 
 impl Site {
@@ -41,6 +46,7 @@ impl Site {
             Some(location) => Ok(Site {
                 location,
                 of_user: false,
+                way: OnceLock::new(),
             }),
             None => Ok(Site {
                 location: Location::of_user().map_err(|message| {
@@ -48,6 +54,7 @@ impl Site {
                         .hint("name one with `--store sqlite:PATH` or LEASEHOLD_STORE")
                 })?,
                 of_user: true,
+                way: OnceLock::new(),
             }),
         }
     }
@@ -80,7 +87,7 @@ impl Site {
     ) -> Result<LockClient, Failure> {
         let store: Arc<dyn Store> = match &self.location {
             Location::Sqlite { path } => Arc::new(sqlite::open(path, self.of_user)?.0),
-            Location::DynamoDb(table) => Arc::new(dynamodb::open(table).await?),
+            Location::DynamoDb(table) => Arc::new(self.table(table).await?),
         };
         let store = if voice.volume() == Volume::Verbose {
             Arc::new(Narrated::new(store, voice.clone()))
@@ -99,11 +106,55 @@ impl Site {
         match &self.location {
             Location::Sqlite { path } => Ok(sqlite::open(path, self.of_user)?.1),
             Location::DynamoDb(table) => {
-                let store: DynamoDbStore = dynamodb::open(table).await?;
-                let created = store.create_table().await?;
-                Ok(created == leasehold::store::dynamodb::Created::New)
+                let created = self.table(table).await?.create_table().await;
+                let created = created.map_err(|error| self.told(error.into()))?;
+                Ok(created == Created::New)
             }
         }
+    }
+
+    async fn table(&self, table: &Table) -> Result<DynamoDbStore, Failure> {
+        let opened = dynamodb::open(table).await?;
+        // The same table is reached the same way each time.
+        let _first = self.way.set(opened.way);
+        Ok(opened.store)
+    }
+
+    /// ` --store URL` for a command in a hint, where it would not find the place by itself.
+    pub(crate) fn option(&self) -> String {
+        let environment = std::env::var_os("LEASEHOLD_STORE");
+        if self.of_user
+            || environment.is_some_and(|url| Location::parse(&url).as_ref() == Ok(&self.location))
+        {
+            return String::new();
+        }
+        format!(" --store {}", quoted(&self.location.to_string()))
+    }
+
+    /// A failure of the store with what only we know: the whole URL, the endpoint or region, the profile.
+    pub(crate) fn told(&self, failure: Failure) -> Failure {
+        let mut failure = failure.at(&self.location);
+        let Location::DynamoDb(table) = &self.location else {
+            return failure;
+        };
+        let about_the_way = [
+            exit_codes::UNAVAILABLE,
+            exit_codes::NO_PERMISSION,
+            exit_codes::CONFIG,
+        ];
+        if let Some(way) = self.way.get()
+            && about_the_way.contains(&failure.code)
+        {
+            failure.message = format!("{} ({way})", failure.message);
+        }
+        if let Some(profile) = &table.profile
+            && failure.message.contains(NO_CREDENTIALS)
+        {
+            failure.hint = Some(format!(
+                "give the profile `{profile}` credentials, or take `profile={profile}` out of the store URL"
+            ));
+        }
+        failure
     }
 }
 

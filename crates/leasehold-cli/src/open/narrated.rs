@@ -1,7 +1,10 @@
 //! A store that tells of every request, for `-v`.
+//!
+//! Refused claims and looks name the holder. A look that finds what the request before found is counted, not told: whoever waits an hour
+//! has one line for each holder.
 
 use std::fmt::Display;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,32 +13,49 @@ use leasehold::protocol::record::Record;
 use leasehold::protocol::write::Write;
 use leasehold::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError, Units};
 
-use crate::voice::Voice;
+use crate::voice::{Voice, one_line};
 
 /// Wraps a store.
 #[derive(Debug)]
 pub(super) struct Narrated {
     store: Arc<dyn Store>,
     voice: Arc<Voice>,
+    seen: Mutex<Seen>,
+}
+
+/// What was told last, and how many looks have found the same since.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The key, and the grant that was on it.
+    last: Option<(String, Option<String>)>,
+    again: u64,
 }
 
 impl Narrated {
     /// Tells of what `store` is asked.
     pub(super) fn new(store: Arc<dyn Store>, voice: Arc<Voice>) -> Self {
-        Self { store, voice }
+        Self {
+            store,
+            voice,
+            seen: Mutex::default(),
+        }
     }
 
     async fn tell<T>(
         &self,
         what: String,
         call: impl Future<Output = Result<Reply<T>, StoreError>>,
-        outcome: impl Fn(&T) -> &'static str,
+        outcome: impl Fn(&T) -> Option<String>,
     ) -> Result<Reply<T>, StoreError> {
         let start = SystemClock.elapsed();
         let answer = call.await;
         let took = SystemClock.elapsed().since(start);
         match &answer {
-            Ok(reply) => self.line(&what, outcome(&reply.value), took, reply.units),
+            Ok(reply) => {
+                if let Some(outcome) = outcome(&reply.value) {
+                    self.line(&what, outcome, took, reply.units);
+                }
+            }
             Err(error) => self.line(
                 &what,
                 format_args!("failed: {error}"),
@@ -44,6 +64,31 @@ impl Narrated {
             ),
         }
         answer
+    }
+
+    /// What was found on a key, in words; `None` when it was found before, and `quietly` asked not to be told again.
+    fn found(&self, key: &str, record: Option<&Record>, quietly: bool) -> Option<String> {
+        let grant = record.and_then(|record| record.owner.clone());
+        let words = match (record, &grant) {
+            (None, _) => "no record".to_owned(),
+            (Some(_), None) => "free".to_owned(),
+            (Some(record), Some(owner)) => {
+                let holder = record.holder.as_ref().unwrap_or(owner);
+                format!("held by {}", one_line(holder))
+            }
+        };
+        let now = Some((key.to_owned(), grant));
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if quietly && seen.last == now {
+            seen.again += 1;
+            return None;
+        }
+        seen.last = now;
+        Some(match std::mem::take(&mut seen.again) {
+            0 => words,
+            1 => format!("{words}, after 1 look that found nothing new"),
+            looks => format!("{words}, after {looks} looks that found nothing new"),
+        })
     }
 
     fn line(&self, what: &str, outcome: impl Display, took: Duration, units: Units) {
@@ -71,9 +116,13 @@ impl Store for Narrated {
 
     async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
         let what = format!("{} `{}`", write.operation(), write.key());
+        let key = write.key().to_owned();
         self.tell(what, self.store.write(write), |outcome| match outcome {
-            Outcome::Applied(_) => "done",
-            Outcome::Refused(_) => "refused",
+            Outcome::Applied(_) => Some("done".to_owned()),
+            Outcome::Refused(record) => {
+                let found = self.found(&key, record.as_ref(), false)?;
+                Some(format!("refused, {found}"))
+            }
         })
         .await
     }
@@ -84,19 +133,15 @@ impl Store for Narrated {
         consistency: Consistency,
     ) -> Result<Reply<Option<Record>>, StoreError> {
         let what = format!("read `{key}`");
-        self.tell(
-            what,
-            self.store.read(key, consistency),
-            |record| match record {
-                Some(_) => "a record",
-                None => "no record",
-            },
-        )
+        self.tell(what, self.store.read(key, consistency), |record| {
+            self.found(key, record.as_ref(), true)
+        })
         .await
     }
 
     async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
         let what = "list".to_owned();
-        self.tell(what, self.store.list(after), |_| "a page").await
+        self.tell(what, self.store.list(after), |_| Some("a page".to_owned()))
+            .await
     }
 }

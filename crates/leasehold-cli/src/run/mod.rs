@@ -31,25 +31,27 @@ use crate::voice::Voice;
 
 /// Carries it out; the exit code.
 pub(crate) fn run(args: RunArgs, voice: &Arc<Voice>) -> u8 {
-    let plan = match RunPlan::new(args) {
-        Ok(plan) => plan,
-        Err(failure) => {
-            voice.failure(&failure);
-            return failure.code;
-        }
-    };
-    if let Some(trouble) = plan.report_trouble() {
+    let (name, path) = (args.name.clone(), args.report.clone());
+    let mut report = Report::new(&args);
+    let trouble = path.as_deref().and_then(report::trouble);
+    if let Some(trouble) = &trouble {
         voice.note(trouble);
     }
-    let mut report = Report::new(&plan);
-    let code = carry_out(&plan, voice, &mut report).unwrap_or_else(|failure| {
+    let ended = RunPlan::new(args).and_then(|plan| {
+        report.planned(&plan);
+        carry_out(&plan, voice, &mut report)
+    });
+    let code = ended.unwrap_or_else(|failure| {
+        let failure = failure.about(&name);
         voice.failure(&failure);
         report.failed(&failure);
         failure.code
     });
     report.exit_code = code;
-    if let Some(path) = &plan.report
-        && let Err(error) = report.write(path)
+    // Trouble has been told once, and that is enough.
+    if let Some(path) = path
+        && let Err(error) = report.write(&path)
+        && trouble.is_none()
     {
         voice.note(format_args!(
             "could not write the report to `{}`: {error}",
@@ -100,7 +102,7 @@ async fn under_lock(
             voice.note_failure(&waiting::expired(plan, &error));
             Ok(plan.conflict_code)
         }
-        Answer::Failed(error) => Err(Failure::from(error).at(&plan.site.location)),
+        Answer::Failed(error) => Err(plan.site.told(error.into())),
         Answer::Interrupted(signal) => Ok(report.interrupted(signal)),
     };
     if report.token.is_none() {

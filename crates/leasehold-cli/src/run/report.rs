@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use leasehold::clock::{Clock, SystemClock};
 use leasehold::{Held, Lease, Usage};
+use rustix::fs::{Access, access};
 use rustix::process::Signal;
 use serde::Serialize;
 
 use super::holding::End;
 use super::release::LetGo;
+use crate::args::RunArgs;
 use crate::duration::millis;
 use crate::exit_codes;
 use crate::failure::Failure;
@@ -44,7 +46,8 @@ pub(super) enum Outcome {
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     name: String,
-    store: String,
+    /// `null` when nobody can say where it would be.
+    store: Option<String>,
     pid: u32,
     started_at: String,
     pub(super) outcome: Outcome,
@@ -87,18 +90,18 @@ struct Holder {
 }
 
 impl Report {
-    /// Of a run that has not begun.
-    pub(super) fn new(plan: &RunPlan) -> Self {
+    /// Of a run that has not begun, and may be refused.
+    pub(super) fn new(args: &RunArgs) -> Self {
         Self {
-            name: plan.key.to_string(),
-            store: plan.site.location.to_string(),
+            name: args.name.clone(),
+            store: args.store.store.as_ref().map(Location::to_string),
             pid: std::process::id(),
             started_at: times::utc_ms(SystemClock.wall_unix_ms()),
             outcome: Outcome::Failed,
             exit_code: exit_codes::OWN_FAILURE,
             error: None,
             token: None,
-            lease_ms: millis(plan.policy.lease()),
+            lease_ms: millis(args.lock.lease),
             waited_ms: None,
             held_ms: None,
             command: None,
@@ -114,6 +117,11 @@ impl Report {
             waits: 0,
             hand_offs: 0,
         }
+    }
+
+    /// It is known what to do.
+    pub(super) fn planned(&mut self, plan: &RunPlan) {
+        self.store = Some(plan.site.location.to_string());
     }
 
     /// Nothing was run because of this.
@@ -215,4 +223,26 @@ impl Report {
         json.push(b'\n');
         fs::write(path, json)
     }
+}
+
+/// Why a report will probably not be written; for a warning in good time.
+pub(super) fn trouble(path: &Path) -> Option<String> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let refused = if path.is_dir() {
+        Some("it is a directory".to_owned())
+    } else if path.exists() {
+        access(path, Access::WRITE_OK).err().map(|e| e.to_string())
+    } else {
+        let asked = access(directory, Access::WRITE_OK | Access::EXEC_OK);
+        asked.err().map(|e| e.to_string())
+    };
+    refused.map(|why| {
+        format!(
+            "the report cannot be written to `{}`: {why}; give `--report` a file in a directory that exists",
+            path.display()
+        )
+    })
 }

@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::plan::{RunPlan, Wait};
 use crate::process::{Signals, suspend_ourselves};
 use crate::times;
-use crate::voice::{Voice, Volume, quoted};
+use crate::voice::{Voice, quoted};
 
 /// How long a claim whose answer is outstanding is waited for. Too short leaves the lock to run out; too long keeps whoever
 /// pressed Ctrl-C, who may press it again.
@@ -130,17 +130,17 @@ pub(super) fn busy(plan: &RunPlan, client: &LockClient, held: &Held) -> Failure 
 /// Why nothing was run, where the wait is over.
 pub(super) fn expired(plan: &RunPlan, error: &Error) -> Failure {
     let mut failure = Failure::from(error).hint(format!(
-        "wait longer with `-w`, or look at the holder: `leasehold show {}`",
-        quoted(plan.key.as_str())
+        "wait longer with `-w`, or look at the holder: `leasehold show {}{}`",
+        quoted(plan.key.as_str()),
+        plan.site.option()
     ));
     failure.code = plan.conflict_code;
     failure
 }
 
-/// Says who is waited for: in a line that passes, on a terminal; with `-v` and no terminal, once for each holder.
+/// Says who is waited for, in a line that passes, on a terminal. Without one the requests say it, with `-v`.
 async fn tell(plan: &RunPlan, client: &LockClient, voice: &Voice) -> Infallible {
-    let verbose = voice.volume() == Volume::Verbose;
-    if plan.wait == Wait::No || !(voice.has_line() || verbose) {
+    if plan.wait == Wait::No || !voice.has_line() {
         return std::future::pending().await;
     }
     let started = SystemClock.elapsed();
@@ -152,21 +152,13 @@ async fn tell(plan: &RunPlan, client: &LockClient, voice: &Voice) -> Infallible 
         if now >= ask_at {
             ask_at = now.plus(ASK);
             // It is only a line: what is wrong with the store is told by the acquisition.
-            let held = match client.inspect(plan.key.as_str()).await {
+            known = match client.inspect(plan.key.as_str()).await {
                 Ok(status) => match status.state() {
                     LockState::Held(held) | LockState::Expired(held) => Some(held.clone()),
                     _ => None,
                 },
                 Err(_) => None,
             };
-            let changed = held.as_ref().map(Held::token) != known.as_ref().map(Held::token);
-            known = held;
-            if let Some(held) = known
-                .as_ref()
-                .filter(|_| changed && verbose && !voice.has_line())
-            {
-                voice.detail(format_args!("waiting: {held}"));
-            }
         }
         if let Some(held) = &known {
             let since = held

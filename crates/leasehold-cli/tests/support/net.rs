@@ -3,8 +3,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -29,6 +29,11 @@ pub fn nobody() -> String {
 
 /// Answers every request with this status and this DynamoDB error.
 pub fn always(status: u16, error: &str, message: &str) -> String {
+    refusing(status, error, message).0
+}
+
+/// The same, and the requests that have come, with their headers.
+pub fn refusing(status: u16, error: &str, message: &str) -> (String, Arc<Mutex<String>>) {
     let body =
         format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{error}","message":"{message}"}}"#);
     let answer = format!(
@@ -38,11 +43,14 @@ pub fn always(status: u16, error: &str, message: &str) -> String {
     );
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
+    let requests = Arc::<Mutex<String>>::default();
+    let seen = requests.clone();
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let answer = answer.clone();
+            let (answer, seen) = (answer.clone(), seen.clone());
             thread::spawn(move || {
-                if whole_request(&mut stream) {
+                if let Some(request) = whole_request(&mut stream) {
+                    seen.lock().unwrap().push_str(&request);
                     let _sent = stream.write_all(answer.as_bytes());
                     let _sent = stream.shutdown(Shutdown::Write);
                     // Until the other side closes, so that the answer is not reset away.
@@ -51,15 +59,15 @@ pub fn always(status: u16, error: &str, message: &str) -> String {
             });
         }
     });
-    address
+    (address, requests)
 }
 
-fn whole_request(stream: &mut TcpStream) -> bool {
+fn whole_request(stream: &mut TcpStream) -> Option<String> {
     let mut seen = Vec::new();
     let mut buffer = [0; 4096];
     loop {
         match stream.read(&mut buffer) {
-            Ok(0) | Err(_) => return false,
+            Ok(0) | Err(_) => return None,
             Ok(count) => seen.extend_from_slice(&buffer[..count]),
         }
         let text = String::from_utf8_lossy(&seen);
@@ -71,7 +79,7 @@ fn whole_request(stream: &mut TcpStream) -> bool {
                 .and_then(|(_, value)| value.trim().parse().ok())
                 .unwrap_or(0);
             if body.len() >= length {
-                return true;
+                return Some(text.into_owned());
             }
         }
     }
