@@ -372,7 +372,7 @@ impl Core {
 }
 
 pub(crate) fn no_answer_within(limit: Duration) -> String {
-    format!("no answer within {limit:?}")
+    format!("no answer within {limit:.1?}")
 }
 
 /// Host, program and pid.
