@@ -403,6 +403,6 @@ async fn the_write_ahead_log_stays_short() {
     drop(store);
     assert!(log().is_ok_and(|length| length > 0 && length < longest));
     let again = SqliteStore::open(&path).expect("opens");
-    let reply = again.read("k299".into(), Consistency::Strong).await;
+    let reply = again.read("k299", Consistency::Strong).await;
     assert!(reply.expect("reads").value.is_some(), "nothing is lost");
 }
