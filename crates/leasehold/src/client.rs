@@ -214,7 +214,9 @@ impl LockClient {
     /// # }
     /// ```
     pub async fn acquire(&self, key: &str) -> Result<Lease, Error> {
-        self.lock(key)?.acquire().await
+        // What a statement has made lives as long as its `await`: a waiter is smaller in two.
+        let request = self.lock(key)?;
+        request.acquire().await
     }
 
     /// Acquires the key, runs `work` under it, and releases it: when the work returns a value or
@@ -546,7 +548,9 @@ impl LockRequest<'_> {
     ///
     /// As [`LockClient::try_acquire`].
     pub async fn try_acquire(self) -> Result<TryAcquire, Error> {
-        match self.order(|_| Patience::None).await? {
+        let core = &self.client.core;
+        let order = self.order(|_| Patience::None)?;
+        match acquire(core, order).await? {
             Acquired::Lease(lease) => Ok(TryAcquire::Acquired(lease)),
             Acquired::Held(held) => Ok(TryAcquire::Held(held)),
         }
@@ -568,7 +572,9 @@ impl LockRequest<'_> {
             Some(Duration::ZERO) => Patience::None,
             Some(wait) => Patience::For(wait),
         };
-        match self.order(patience).await? {
+        let core = &self.client.core;
+        let order = self.order(patience)?;
+        match acquire(core, order).await? {
             Acquired::Lease(lease) => Ok(lease),
             Acquired::Held(held) => Err(Error::new(ErrorKind::WaitExpired, held.to_string())
                 .with_key(held.key())
@@ -604,17 +610,16 @@ impl LockRequest<'_> {
         self
     }
 
-    async fn order(self, patience: impl FnOnce(&Policy) -> Patience) -> Result<Acquired, Error> {
+    fn order(self, patience: impl FnOnce(&Policy) -> Patience) -> Result<Order, Error> {
         let policy = self
             .policy
             .checked()
             .map_err(|error| error.with_key(self.key.as_str()))?;
-        let order = Order {
+        Ok(Order {
             patience: patience(&policy),
             key: self.key,
             policy,
             data: self.data,
-        };
-        acquire(&self.client.core, order).await
+        })
     }
 }

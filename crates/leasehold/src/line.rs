@@ -76,10 +76,11 @@ struct Waiter {
     waker: Option<Waker>,
 }
 
+/// Small, since nearly all who wait have been given nothing yet.
 #[derive(Debug)]
 enum Turn {
     Head,
-    Lease(Parcel),
+    Lease(Box<Parcel>),
     Failed(Box<StoreError>),
 }
 
@@ -344,7 +345,7 @@ impl Ticket {
         });
         match turn {
             None => Poll::Pending,
-            Some(Turn::Lease(parcel)) => Poll::Ready(Call::Lease(parcel)),
+            Some(Turn::Lease(parcel)) => Poll::Ready(Call::Lease(*parcel)),
             Some(Turn::Failed(error)) => Poll::Ready(Call::Failed(*error)),
             Some(Turn::Head) => Poll::Ready(Call::Head(Head {
                 line: self.line.clone(),
@@ -570,7 +571,7 @@ impl Holding {
             let Some((number, first)) = inner.first().filter(|(_, f)| f.wants(policy, data)) else {
                 return (Err(parcel), old);
             };
-            let (number, before) = (*number, first.turn.replace(Turn::Lease(parcel)));
+            let (number, before) = (*number, first.turn.replace(Turn::Lease(Box::new(parcel))));
             wake.extend(first.waker.take());
             if before.is_some() {
                 // It had not taken up the head's role yet.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::acquire::{Acquired, Order, Stop, UnderWay, stopped};
+use crate::acquire::{Acquired, Order, Stop, UnderWay, over};
 use crate::error::{Effect, Error, ErrorKind};
 use crate::exchange::Core;
 use crate::held::Held;
@@ -16,51 +16,57 @@ use crate::meter::Bill;
 use crate::protocol::time::Elapsed;
 use crate::protocol::write::Operation;
 
-/// Waits in the line of the key; acquires it as its head, or is given it by the one before.
-pub(crate) async fn stand_in_line(
+/// Waits in the line of the key; acquires it as its head, or is given it by the one before. It has joined
+/// when this returns.
+pub(crate) fn stand_in_line(
     core: &Arc<Core>,
     order: Order,
     started: Elapsed,
-) -> Result<Acquired, Error> {
+) -> impl Future<Output = Result<Acquired, Error>> {
     let line = core.lines.of(&order.key.shared(), started);
     let ticket = line.join(&order.policy, order.data.as_ref(), started);
-    let limit = order.patience.limit(&order.policy, started);
-    let mut under_way: Option<UnderWay> = None;
-    // Every round but the last ends with a role or a guard that was given: bounded by what the others do.
-    loop {
-        let call = tokio::select! {
-            biased;
-            call = ticket.call() => call,
-            answer = done(&mut under_way) => return answer,
-            stop = stopped(core, None, limit), if under_way.is_none() => {
-                return Err(gave_up(core, &order, &ticket, started, &stop));
-            }
-        };
-        match call {
-            Call::Head(head) => {
-                // Nothing new begins after a shutdown has.
-                if core.shut.is_cancelled() {
-                    return Err(gave_up(core, &order, &ticket, started, &Stop::CallerGone));
+    // Not an `async fn`: that would keep its arguments twice.
+    async move {
+        // Boxed, since nearly all who wait have none.
+        let mut under_way: Option<Box<UnderWay>> = None;
+        // Every round but the last ends with a role or a guard that was given: bounded by what the others do.
+        loop {
+            let limit = order.patience.limit(&order.policy, started);
+            let call = tokio::select! {
+                biased;
+                call = ticket.call() => call,
+                answer = done(&mut under_way) => return answer,
+                stop = over(core, limit), if under_way.is_none() => {
+                    return Err(gave_up(core, &order, &ticket, started, &stop));
                 }
-                under_way = Some(UnderWay::begin(core, order.clone(), started, Some(head)));
-            }
-            Call::Failed(error) => {
-                let error = error.into_error(Operation::Acquire, Some(order.key.as_str()));
-                let passed = core.clock.elapsed().since(started);
-                core.meter.wait(passed, &Bill::default());
-                return Err(error
-                    .with_effect(Effect::NotApplied)
-                    .with_held(ticket.held())
-                    .with_effort(ticket.requests(), passed));
-            }
-            Call::Lease(parcel) => {
-                // What the acquisition under way turns out to get is given back.
-                under_way = None;
-                // Without time left (this task did not run for a while) it goes back, and the wait on.
-                if let Some(lease) = parcel.open_if_held() {
+            };
+            match call {
+                Call::Head(head) => {
+                    // Nothing new begins after a shutdown has.
+                    if core.shut.is_cancelled() {
+                        return Err(gave_up(core, &order, &ticket, started, &Stop::CallerGone));
+                    }
+                    let begun = UnderWay::begin(core, order.clone(), started, Some(head));
+                    under_way = Some(Box::new(begun));
+                }
+                Call::Failed(error) => {
+                    let error = error.into_error(Operation::Acquire, Some(order.key.as_str()));
                     let passed = core.clock.elapsed().since(started);
-                    core.meter.wait(passed, &lease.bill());
-                    return Ok(Acquired::Lease(lease));
+                    core.meter.wait(passed, &Bill::default());
+                    return Err(error
+                        .with_effect(Effect::NotApplied)
+                        .with_held(ticket.held())
+                        .with_effort(ticket.requests(), passed));
+                }
+                Call::Lease(parcel) => {
+                    // What the acquisition under way turns out to get is given back.
+                    under_way = None;
+                    // Without time left (this task did not run for a while) it goes back, and the wait on.
+                    if let Some(lease) = parcel.open_if_held() {
+                        let passed = core.clock.elapsed().since(started);
+                        core.meter.wait(passed, &lease.bill());
+                        return Ok(Acquired::Lease(lease));
+                    }
                 }
             }
         }
@@ -110,7 +116,7 @@ pub(crate) fn wait_expired(core: &Core, key: &Key, waited: Duration, held: Optio
 }
 
 /// The answer of the acquisition that is under way, if one is.
-async fn done(under_way: &mut Option<UnderWay>) -> Result<Acquired, Error> {
+async fn done(under_way: &mut Option<Box<UnderWay>>) -> Result<Acquired, Error> {
     match under_way {
         Some(under_way) => under_way.done().await,
         None => std::future::pending().await,

@@ -190,7 +190,7 @@ impl Acquisition {
             biased;
             answer = self.inbox.next() => Some(answer),
             () = clock.sleep_until(limit) => None,
-            stop = stopped(&self.core, Some(&self.gone), self.limit) => return Err(stop),
+            stop = stopped(&self.core, &self.gone, self.limit) => return Err(stop),
         };
         if answer.is_some() {
             self.unanswered -= 1;

@@ -14,9 +14,11 @@ mod ask;
 mod grant;
 mod settle;
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::either::Either;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::debug;
 
@@ -77,15 +79,23 @@ pub(crate) enum Acquired {
     Held(Held),
 }
 
-/// Carries out an order. Dropping this future ends the acquisition: see the module's docs.
-pub(crate) async fn acquire(core: &Arc<Core>, order: Order) -> Result<Acquired, Error> {
+/// Carries out an order. Dropping this future ends the acquisition: see the module's docs. It is called
+/// as it is awaited; a future around the two would keep the order twice, and there may be many waiters.
+pub(crate) fn acquire(
+    core: &Arc<Core>,
+    order: Order,
+) -> impl Future<Output = Result<Acquired, Error>> {
     if core.shut.is_cancelled() {
-        return Err(shut_down(order.key.as_str()));
+        let refused = Err(shut_down(order.key.as_str()));
+        return Either::Left(Either::Left(ready(refused)));
     }
     let started = core.clock.elapsed();
     match order.patience {
-        Patience::None => UnderWay::begin(core, order, started, None).done().await,
-        _ => stand_in_line(core, order, started).await,
+        Patience::None => {
+            let mut under_way = UnderWay::begin(core, order, started, None);
+            Either::Left(Either::Right(async move { under_way.done().await }))
+        }
+        _ => Either::Right(stand_in_line(core, order, started)),
     }
 }
 
@@ -333,7 +343,7 @@ impl Acquisition {
         tokio::select! {
             biased;
             done = work => Ok(done),
-            stop = stopped(&self.core, Some(&self.gone), self.limit) => Err(stop),
+            stop = stopped(&self.core, &self.gone, self.limit) => Err(stop),
         }
     }
 
@@ -387,29 +397,33 @@ impl Acquisition {
 }
 
 /// Returns when an acquisition must stop.
-pub(crate) async fn stopped(
-    core: &Arc<Core>,
-    gone: Option<&CancellationToken>,
-    limit: Elapsed,
-) -> Stop {
-    let deadline = async {
-        if limit == Elapsed::NEVER {
-            std::future::pending::<()>().await;
-        }
-        while core.clock.elapsed() < limit {
-            nap(core, limit).await;
-        }
-    };
-    let left = async {
-        match gone {
-            Some(gone) => gone.cancelled().await,
-            None => std::future::pending().await,
-        }
-    };
+async fn stopped(core: &Arc<Core>, gone: &CancellationToken, limit: Elapsed) -> Stop {
     tokio::select! {
         biased;
-        () = left => Stop::CallerGone,
-        () = core.shut.cancelled() => Stop::CallerGone,
-        () = deadline => Stop::Deadline,
+        () = gone.cancelled() => Stop::CallerGone,
+        stop = over(core, limit) => stop,
+    }
+}
+
+/// Returns when a wait is over.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` keeps its arguments twice, and there may be many waiters"
+)]
+pub(crate) fn over(core: &Arc<Core>, limit: Elapsed) -> impl Future<Output = Stop> {
+    async move {
+        let expired = async {
+            if limit == Elapsed::NEVER {
+                std::future::pending::<()>().await;
+            }
+            while core.clock.elapsed() < limit {
+                nap(core, limit).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = core.shut.cancelled() => Stop::CallerGone,
+            () = expired => Stop::Deadline,
+        }
     }
 }
