@@ -95,6 +95,9 @@ fn ours(store: impl Store, settings: &Value) -> Result<Ours> {
     ) {
         policy = policy.check_delay(CheckDelay::Backoff { first, max });
     }
+    if let Some(delay) = millis(settings, "poll_ms") {
+        policy = policy.check_delay(CheckDelay::Fixed(delay));
+    }
     Ok(Ours {
         locks: LockClient::builder(store).policy(policy.build()?).build(),
         kept: Mutex::default(),

@@ -91,9 +91,17 @@ fn groups() -> [Vec<Entry>; 2] {
         }
         Entry { subject, keys }
     };
+    // What a fixed poll with reads can do against one with writes: the same hand-over, and the twentieth of
+    // its price.
+    let fixed = [
+        ("fixed, 20 ms", json!({ "poll_ms": 20 })),
+        ("fixed, 50 ms", json!({ "poll_ms": 50 })),
+    ]
+    .map(|(variant, settings)| Subject::new(Who::Ours, variant, settings));
     defaults()
         .into_iter()
         .chain(tuned())
+        .chain(fixed)
         .map(entry)
         .partition(|entry: &Entry| {
             entry.subject.slow
