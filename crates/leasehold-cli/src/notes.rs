@@ -20,8 +20,8 @@ Exit codes:
 Durations (DUR) need a unit: h, m, s, ms, us or ns, as in `24h`, `1m30s` or `500ms`.
 
 A store that does not answer: once requests have failed for 10s the wait ends with 69, whatever -w says. When we give up and a claim is \
-still without an answer, up to 3s more are spent on taking it back. With a store that is silent, -n takes about 13s, `-w 3s` about 6s, and \
-a longer or endless wait about 16s.
+still without an answer, up to 3s more are spent on taking it back. With a store that is silent, -n takes about 13s, and -w \
+3s longer than it says, but about 16s at most.
 
 Environment of the command:
   LEASEHOLD_NAME, LEASEHOLD_TOKEN, LEASEHOLD_LEASE_MS, LEASEHOLD_STORE

@@ -107,8 +107,8 @@ impl Lease {
     ///
     /// # Errors
     ///
-    /// [`Lost`](crate::ErrorKind::Lost) when the lease is or gets lost. Its [effect](crate::Error::effect) is
-    /// [unknown](crate::Effect::Unknown) where it got lost meanwhile: a renewal may have been under way.
+    /// [`Lost`](crate::ErrorKind::Lost) when the lease is or gets lost. Its [effect](crate::Error::effect) may be
+    /// [unknown](crate::Effect::Unknown) where it got lost meanwhile, with a renewal under way.
     ///
     /// # Cancel safety
     ///

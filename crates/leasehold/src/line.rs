@@ -27,8 +27,8 @@ const COURTEOUS_TURNS: u8 = 8;
 /// Lines that nobody stands in, but whose key was let go of a moment ago; the oldest is forgotten first.
 const REMEMBERED: usize = 256;
 
-/// The lines of a client. One exists while somebody stands in it or holds its key; a few whose key was let go of a
-/// moment ago until the next call of [`Lines::of`].
+/// The lines of a client. One exists while somebody stands in it or holds its key; a few whose key was let go of
+/// also for a moment, and until the first call of [`Lines::of`] after it.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     by_key: Mutex<HashMap<Arc<str>, Weak<Line>>>,
@@ -55,7 +55,8 @@ struct Inner {
     start: Start,
     /// Since when no other process has had the key, as far as we know.
     tenure: Option<Elapsed>,
-    /// The newest grant that a guard of this client has had: what shows it is no news of others.
+    /// The newest grant that a guard of this client has had: what shows it is no news of others (or of
+    /// whoever has adopted it since, to whom this client is less courteous).
     own: Option<u64>,
     /// For how many turns the key is left to other processes after each: one of them has had it lately.
     courtesy: u8,

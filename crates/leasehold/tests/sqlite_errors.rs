@@ -388,21 +388,3 @@ fn one_store_serves_one_runtime_after_another() {
         assert!(matches!(done.expect("a write").value, Outcome::Applied(_)));
     }
 }
-
-#[tokio::test]
-async fn the_write_ahead_log_stays_short() {
-    let (_directory, path) = place();
-    let store = SqliteStore::open(&path).expect("opens");
-    for n in 0..300 {
-        assert!(store.write(acquire(&format!("k{n}"))).await.is_ok());
-    }
-    let log = || fs::metadata(path.with_extension("db-wal")).map(|log| log.len());
-    let longest = 128 * 4096;
-    assert!(log().expect("a log") < longest, "{log:?}", log = log());
-    // It is left to the next process: emptying it at the end would cost more than a lock does.
-    drop(store);
-    assert!(log().is_ok_and(|length| length > 0 && length < longest));
-    let again = SqliteStore::open(&path).expect("opens");
-    let reply = again.read("k299", Consistency::Strong).await;
-    assert!(reply.expect("reads").value.is_some(), "nothing is lost");
-}

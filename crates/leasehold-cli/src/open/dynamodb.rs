@@ -85,7 +85,10 @@ pub(super) async fn open(table: &Table) -> Result<Opened, Failure> {
     if let Some(endpoint) = &table.endpoint {
         config = config.endpoint_url(endpoint);
     }
-    let endpoint = table.endpoint.as_deref().or(shared.endpoint_url());
+    // In the SDK's order.
+    let own = std::env::var("AWS_ENDPOINT_URL_DYNAMODB").ok();
+    let named = table.endpoint.as_deref().or(own.as_deref());
+    let endpoint = named.or(shared.endpoint_url());
     if endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) {
         config = config.http_client(HttpBuilder::new().pool_idle_timeout(IDLE).build_http());
     }

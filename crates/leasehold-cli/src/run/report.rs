@@ -94,7 +94,10 @@ impl Report {
     pub(super) fn new(args: &RunArgs) -> Self {
         Self {
             name: args.name.clone(),
-            store: args.store.store.as_ref().map(Location::to_string),
+            store: match &args.store.store {
+                Some(location) => Some(location.to_string()),
+                None => Location::of_user().ok().map(|own| own.to_string()),
+            },
             pid: std::process::id(),
             started_at: times::utc_ms(SystemClock.wall_unix_ms()),
             outcome: Outcome::Failed,

@@ -233,7 +233,7 @@ impl History {
         accepted
     }
 
-    /// The process of the library that wrote last, if it has not let go, with the key and the token of its
+    /// The process of the library that wrote last of those that have not let go, with the key and the token of its
     /// grant; nothing, if nobody wrote since `since`.
     pub(super) fn writing(&self, since: At) -> Option<(usize, String, u64)> {
         let latest = self.writes.iter().rev().take_while(|w| w.at >= since);

@@ -209,6 +209,9 @@ impl Acquisition {
                 head.saw(&held);
             }
             self.last_held = Some(held);
+        } else {
+            // What comes of the call now is not that holder's doing.
+            self.last_held = None;
         }
         let attempt = &mut self.attempt;
         self.core
@@ -252,7 +255,9 @@ impl Acquisition {
             let answer = self.or_stop(look).await?;
             let throttled =
                 matches!(&answer.result, Err(error) if error.kind == StoreErrorKind::Throttled);
-            self.core.budget.asked(throttled);
+            if throttled || answer.result.is_ok() {
+                self.core.budget.asked(throttled);
+            }
             let record = match answer.result {
                 Ok(record) => record,
                 Err(error) if error.kind.is_retryable() => {

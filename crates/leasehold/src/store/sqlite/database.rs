@@ -27,6 +27,8 @@ use crate::store::{Outcome, Page, Reply, StoreError, Units};
 const PAGE: u32 = 100;
 /// Pages of the write-ahead log after which it is copied into the file, about as many writes.
 const LOG_PAGES: u32 = 64;
+/// The same in bytes: a page of 4096 and its header.
+const LOG_BYTES: u32 = LOG_PAGES * (4096 + 24);
 
 /// An open lock file.
 #[derive(Debug)]
@@ -36,6 +38,13 @@ pub(super) struct Database {
     limit: Limit,
     time: Option<Time>,
     process: Option<Identity>,
+}
+
+/// The write-ahead log of a file, as SQLite names it.
+fn log_of(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
 }
 
 /// Service time: the epoch of this boot and the machine's elapsed clock. Exact, the same for every
@@ -91,9 +100,10 @@ impl Database {
         // With less than FULL a power cut could hand a token out twice.
         connection.pragma_update(None, "synchronous", "FULL")?;
         // A process that holds one lock opens the file, writes twice and ends: emptying the log each time would cost more
-        // than both writes, and a log that grows to its default of 1000 pages is read again by every process that starts.
+        // than both writes, and a log that grows to its default of 1000 pages is read again by every process that is the first to start.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
+        connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
         // On Apple systems fsync alone does not reach the disk.
         connection.pragma_update(None, "fullfsync", true)?;
         let mode = |connection: &Connection, value: Option<&str>| match value {
@@ -110,6 +120,11 @@ impl Database {
                 configuration(message)
                     .with_hint("put the lock file on a local disk of this machine"),
             ));
+        }
+        // The log is begun anew by the second write of a process at the earliest: where each writes once, nobody would.
+        if std::fs::metadata(log_of(path)).is_ok_and(|log| log.len() > u64::from(2 * LOG_BYTES)) {
+            // Whoever is in the way does it later.
+            let _copied = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
         }
         if contents == Contents::Empty {
             let transaction =
@@ -415,4 +430,37 @@ fn in_whole_milliseconds(mut write: Write) -> Write {
         grant.lease = std::time::Duration::from_millis(lease_ms(grant.lease));
     }
     write
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_stays_short_and_is_not_emptied_at_the_end() {
+        for writes_each in [1, 2] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let path = directory.path().join("locks.db");
+            let length = || std::fs::metadata(log_of(&path)).map_or(0, |log| log.len());
+            let mut longest = 0;
+            for n in 0..400 / writes_each {
+                // The only one to have it open: the next one reads the log again.
+                let soon = SystemClock
+                    .elapsed()
+                    .plus(std::time::Duration::from_secs(30));
+                let database = Database::open(&path, soon).expect("opens");
+                for part in 0..writes_each {
+                    let token = n * writes_each + part + 1;
+                    raise_floor(&database.connection, token).expect("writes");
+                }
+                drop(database);
+                assert!(length() > 0, "left to the next");
+                longest = longest.max(length());
+            }
+            assert!(
+                longest < u64::from(3 * LOG_BYTES),
+                "{longest} with {writes_each} each"
+            );
+        }
+    }
 }
