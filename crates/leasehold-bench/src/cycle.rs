@@ -229,6 +229,7 @@ pub(crate) async fn store_cycle(store: &dyn Store, key: &str) -> Result<()> {
         attempt,
         expires_at: now.plus(lease),
         ttl_seconds,
+        ttl_is_guess: false,
         lease,
         seed: now,
         acquired_at: now,

@@ -120,6 +120,8 @@ pub struct Attempt {
     first: Option<Request>,
     recent: VecDeque<Request>,
     observation: Observation,
+    /// The TTL of the record as the latest refusal showed it, where there is no service clock to do better.
+    seen_ttl_seconds: Option<i64>,
 }
 
 impl Attempt {
@@ -140,6 +142,7 @@ impl Attempt {
             first: None,
             recent: VecDeque::new(),
             observation,
+            seen_ttl_seconds: None,
         }
     }
 
@@ -164,13 +167,15 @@ impl Attempt {
         let last = self.recent.back().map(|r| r.sent.expires_at);
         let expires_at = self.terms.publish(clock, now, last);
         let seed = service_now(clock, now);
+        let unsampled = clock.latest_by_elapsed(now.elapsed).is_none();
+        let ttl_seconds = self.terms.ttl_seconds(expires_at);
         let request = Request {
             sent: Sent {
                 at: now,
                 expires_at,
             },
             seed,
-            unsampled: clock.latest_by_elapsed(now.elapsed).is_none(),
+            unsampled,
             over_foreign: matches!(take_over, Some(Seen::Foreign { .. })),
         };
         self.first.get_or_insert(request);
@@ -182,7 +187,11 @@ impl Attempt {
             key: self.wish.key.clone(),
             attempt: self.id,
             expires_at,
-            ttl_seconds: self.terms.ttl_seconds(expires_at),
+            ttl_seconds: match unsampled {
+                true => ttl_seconds.max(self.seen_ttl_seconds.unwrap_or(i64::MIN)),
+                false => ttl_seconds,
+            },
+            ttl_is_guess: unsampled,
             lease: self.terms.lease,
             seed: match take_over {
                 // A wall clock starts a token, where there is no other, and raises none.
@@ -242,6 +251,8 @@ impl Attempt {
         {
             return Refusal::Ours(self.applied(&request, record, clock, now));
         }
+        let sampled = clock.latest_by_elapsed(now.elapsed).is_some();
+        self.seen_ttl_seconds = record.and_then(|r| r.ttl_seconds).filter(|_| !sampled);
         Refusal::Others(
             self.observation
                 .judge(record, received, now.elapsed, clock, &self.rules),
@@ -453,5 +464,33 @@ mod tests {
         let granted = me.applied(&request, &stored, &clock, now);
         assert!(!granted.impossible_seed);
         assert_eq!(granted.token.stored(), 1_000_000_000_002);
+    }
+
+    #[test]
+    fn a_clock_far_behind_does_not_have_the_record_deleted() {
+        let mut clock = unsampled();
+        let later = |seconds: i64| Reading {
+            wall_ms: reading(0).wall_ms + seconds * 1_000,
+            ..reading(0)
+        };
+        // Released by somebody with a right clock, a month later than this host's shows.
+        let (_, write) = attempt(2).request(None, &clock, later(30 * 86_400));
+        let mut free = apply(None, &write).expect("free").expect("record");
+        free.owner = None;
+        let now = reading(0);
+        let mut me = attempt(1);
+        let (_, first) = me.request(None, &clock, now);
+        assert!(apply(Some(&free), &first).is_err(), "would end its record");
+        // Without a stamp in the answer either: it keeps what it has seen.
+        let refusal = me.refused(Some(&free), now.elapsed, now, &clock);
+        assert!(matches!(refusal, Refusal::Others(Verdict::Free)));
+        let (_, second) = me.request(None, &clock, now);
+        let taken = apply(Some(&free), &second).expect("free").expect("record");
+        assert_eq!(taken.ttl_seconds, free.ttl_seconds);
+        // With one: it knows better, also than a clock that was ahead.
+        clock.learn(Stamp::WholeSeconds(1_000_000_000), now, now);
+        let (_, third) = me.request(None, &clock, now);
+        let taken = apply(Some(&free), &third).expect("free").expect("record");
+        assert!(taken.ttl_seconds < free.ttl_seconds);
     }
 }

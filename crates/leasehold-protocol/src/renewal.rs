@@ -237,6 +237,7 @@ mod tests {
                 attempt,
                 expires_at,
                 ttl_seconds: 0,
+                ttl_is_guess: false,
                 lease: LEASE,
                 seed: ServiceTime(5),
                 acquired_at: ServiceTime(5),

@@ -3,7 +3,7 @@
 //! [`apply`] is the reference: stores that can run code under a transaction call it, the DynamoDB
 //! store says the same in condition expressions, and the contract suite holds them together.
 //! Invariants: no write is unconditional; no condition contains a clock reading, except that a
-//! renewal may only move the expiry forward; no write of one grant changes another's record,
+//! renewal may only move the expiry forward, and a guessed TTL not shorten the record's; no write of one grant changes another's record,
 //! except a take-over of exactly what was seen (S4).
 
 use std::sync::Arc;
@@ -24,6 +24,9 @@ pub struct Grant {
     pub expires_at: ServiceTime,
     /// TTL, Unix seconds.
     pub ttl_seconds: i64,
+    /// Whether the TTL is a wall clock's guess. An acquire is then refused where it would shorten that of
+    /// the record: by a clock far behind it would have the record deleted at once, token and all (S2).
+    pub ttl_is_guess: bool,
     /// L.
     pub lease: Duration,
     /// Where the token starts if the record has none yet, and what a take-over raises it to: service
@@ -153,9 +156,7 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
     match write {
         Write::Acquire(grant) => match current {
             None => Ok(Some(granted(None, grant))),
-            Some(record) if record.owner.is_none() && record.native.is_some() => {
-                Ok(Some(granted(Some(record), grant)))
-            }
+            Some(record) if is_free_for(record, grant) => Ok(Some(granted(Some(record), grant))),
             Some(_) => Err(ConditionFailed),
         },
         Write::TakeOver(grant, seen) => match current {
@@ -212,6 +213,13 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
             Ok(None)
         }
     }
+}
+
+/// Whether a record is a released one of ours, whose TTL the grant does not shorten by a guess.
+fn is_free_for(record: &Record, grant: &Grant) -> bool {
+    let free = record.owner.is_none() && record.native.is_some();
+    let shortens = record.ttl_seconds > Some(grant.ttl_seconds);
+    free && !(grant.ttl_is_guess && shortens)
 }
 
 /// The token of a take-over. One more than the one that was seen, or than service time: a token that was

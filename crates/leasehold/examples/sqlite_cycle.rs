@@ -61,6 +61,7 @@ async fn cycle(store: &SqliteStore, free: bool) -> Result<AttemptId, Box<dyn std
         attempt: me,
         expires_at: now.plus(Duration::from_secs(20)),
         ttl_seconds: 4_000_000_000,
+        ttl_is_guess: false,
         lease: Duration::from_secs(20),
         seed: now,
         acquired_at: now,

@@ -24,6 +24,7 @@ fn grant(key: &str) -> Grant {
         attempt: AttemptId::from_random([1; 16]),
         expires_at: now,
         ttl_seconds: 4_000_000_000,
+        ttl_is_guess: false,
         lease: Duration::from_secs(20),
         seed: now,
         acquired_at: now,

@@ -196,6 +196,38 @@ async fn an_impossible_seed_of_a_process_that_died_is_withdrawn() {
     assert!(after > before, "S2: {} after {}", after.get(), before.get());
 }
 
+// 3c
+#[tokio::test(start_paused = true)]
+async fn a_clock_a_month_behind_does_not_have_the_record_deleted() {
+    for (fault, requests) in [(Fault::Hang, 3), (Fault::None, 2)] {
+        let lab = Lab::new();
+        let first = lab.bystander().acquire("k").await.expect("free");
+        let before = first.token();
+        assert!(first.release().await.expect("works").is_released());
+        // Retention is a week: by this clock the record would be past it already.
+        let wrong = with_wall(&lab, lab.faulty.clone(), -30 * DAY, Policy::default());
+        lab.faulty.plan(Operation::Acquire, [fault]);
+        let ttl = async || {
+            let record = lab.memory.read("k", Consistency::Strong).await;
+            let record = record.expect("works").value.expect("not deleted");
+            record.ttl_seconds.expect("ours have one")
+        };
+        let now_s = VIRTUAL_START_MS / 1_000;
+        let taken = wrong.lock("k").expect("valid").acquire();
+        let (taken, at_once) = tokio::join!(taken, async {
+            lab.sleep(ms(1)).await;
+            ttl().await
+        });
+        assert!(at_once > now_s, "{fault:?}: deleted at {at_once}");
+        let lease = taken.expect("free");
+        assert!(lease.token() > before);
+        assert!(ttl().await > now_s + 7 * 86_400);
+        // Once it has had an answer it asks by the clock of the service.
+        let sent = lab.counted.counts().of(Operation::Acquire);
+        assert_eq!(sent, requests, "{fault:?}");
+    }
+}
+
 // 4
 #[tokio::test(start_paused = true)]
 async fn a_denied_withdrawal_is_not_called_not_applied_and_strands_nothing() {

@@ -24,6 +24,7 @@ fn acquire(key: &str) -> Write {
         attempt: AttemptId::from_random(OsRandom.attempt_bits()),
         expires_at: ServiceTime(4_000_000_000_000),
         ttl_seconds: 4_000_000_000,
+        ttl_is_guess: false,
         lease: Duration::from_secs(20),
         seed: ServiceTime(SystemClock.wall_unix_ms()),
         acquired_at: ServiceTime(SystemClock.wall_unix_ms()),

@@ -31,6 +31,7 @@ fn grant(key: &str, attempt: AttemptId, bound_to_process: bool) -> Grant {
         attempt,
         expires_at: now.plus(Duration::from_secs(3_600)),
         ttl_seconds: 4_000_000_000,
+        ttl_is_guess: false,
         lease: Duration::from_secs(3_600),
         seed: now,
         acquired_at: now,

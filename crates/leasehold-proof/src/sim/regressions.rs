@@ -41,4 +41,12 @@ pub(super) const SEEDS: &[(u64, &str)] = &[
         "S2: a grant seeded by a clock that is behind is taken over before it is withdrawn, and its token is counted on",
     ),
     (48_196, "S2: the same"),
+    (
+        1_795_600_653_217,
+        "S2: a first acquire by a clock two days behind shortens the TTL of a used record to the past, and it is deleted",
+    ),
+    (
+        1_795_600_895_067,
+        "S2: the same, by a request that was late",
+    ),
 ];

@@ -84,6 +84,31 @@ pub(super) async fn a_token_survives_release_however_low_the_seed(bench: &Bench)
     }
 }
 
+pub(super) async fn a_guessed_ttl_does_not_shorten_that_of_the_record(bench: &Bench) {
+    let ttl_of = |ttl_seconds, ttl_is_guess| Grant {
+        ttl_seconds,
+        ttl_is_guess,
+        ..bench.grant(attempt())
+    };
+    // Where there is no record there is nothing to shorten.
+    let me = attempt();
+    let first = Grant {
+        attempt: me,
+        ..ttl_of(FAR, true)
+    };
+    bench.applied(Write::Acquire(first)).await;
+    // The release says a little more.
+    bench.applied(bench.release(me, None)).await;
+    bench.refused(Write::Acquire(ttl_of(FAR + 1, true))).await;
+    for (ttl_seconds, is_guess) in [(FAR + 2, true), (FAR + 9, true), (FAR, false)] {
+        let grant = ttl_of(ttl_seconds, is_guess);
+        let me = grant.attempt;
+        let record = bench.applied(Write::Acquire(grant)).await;
+        assert_eq!(record.ttl_seconds, Some(ttl_seconds));
+        bench.applied(bench.release(me, None)).await;
+    }
+}
+
 pub(super) async fn take_over_of_what_was_seen(bench: &Bench) {
     let me = attempt();
     let before = bench.acquired(attempt()).await;

@@ -138,6 +138,9 @@ fn random_grant(dice: &mut Dice, bench: &Bench, attempt: AttemptId) -> Grant {
         lease: Duration::from_millis(1 + dice.next() % 100_000),
         holder: format!("host {}", dice.below(9)).into(),
         data: dice.one_in(2).then(|| data.into()),
+        // Above, below and equal to what grants, renewals and releases leave.
+        ttl_seconds: grant.ttl_seconds + dice.below(4) as i64,
+        ttl_is_guess: dice.one_in(2),
         bound_to_process: dice.one_in(2),
         ..grant
     }

@@ -84,12 +84,15 @@ impl Expression {
 /// An update for every write but a withdrawal.
 pub(super) fn update(write: &Write) -> Expression {
     match write {
-        Write::Acquire(grant) => granted(
-            grant,
-            None,
-            "attribute_not_exists(#key) OR (attribute_exists(#version) AND attribute_not_exists(#client))",
-        )
-        .names(&[KEY]),
+        Write::Acquire(grant) => {
+            let free = "attribute_exists(#version) AND attribute_not_exists(#client)";
+            let lasts = match grant.ttl_is_guess {
+                true => " AND (attribute_not_exists(#ttl) OR #ttl <= :ttl)",
+                false => "",
+            };
+            let condition = format!("attribute_not_exists(#key) OR ({free}{lasts})");
+            granted(grant, None, &condition).names(&[KEY])
+        }
         Write::TakeOver(grant, Seen::Native { owner, token, renew_count }) => granted(
             grant,
             // The condition fixes the token, so what it becomes is known here.

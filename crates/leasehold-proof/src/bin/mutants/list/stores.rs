@@ -19,8 +19,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "acquire without `attribute_exists(V)`",
         edits: &[Edit {
             file: EXPRESSIONS,
-            old: "OR (attribute_exists(#version) AND attribute_not_exists(#client))\",",
-            new: "OR attribute_not_exists(#client)\",",
+            old: "let free = \"attribute_exists(#version) AND attribute_not_exists(#client)\";",
+            new: "let free = \"attribute_not_exists(#client)\";",
         }],
     },
     Mutant {
@@ -28,8 +28,17 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "acquire without `attribute_not_exists(ClientId)`",
         edits: &[Edit {
             file: EXPRESSIONS,
-            old: "OR (attribute_exists(#version) AND attribute_not_exists(#client))\",",
-            new: "OR attribute_exists(#version)\",",
+            old: "let free = \"attribute_exists(#version) AND attribute_not_exists(#client)\";",
+            new: "let free = \"attribute_exists(#version)\";",
+        }],
+    },
+    Mutant {
+        name: "DynamoDB: a clock far behind shortens the TTL",
+        breaks: "acquire without its conjunct on a guessed TTL",
+        edits: &[Edit {
+            file: EXPRESSIONS,
+            old: "true => \" AND (attribute_not_exists(#ttl) OR #ttl <= :ttl)\",",
+            new: "true => \"\",",
         }],
     },
     Mutant {

@@ -4,6 +4,7 @@ use super::{Edit, Mutant};
 
 const WRITE: &str = "crates/leasehold-protocol/src/write.rs";
 
+const FREE: &str = "let free = record.owner.is_none() && record.native.is_some();";
 const TAKE_OVER: &str = "Some(record) if record.state() == State::Granted(seen.clone()) => {";
 const OWNED: &str =
     "let ours = attempt.owns(record) && token.is_none_or(|token| token == native.token);";
@@ -14,8 +15,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "acquire without its conjunct `no ClientId`",
         edits: &[Edit {
             file: WRITE,
-            old: "Some(record) if record.owner.is_none() && record.native.is_some() => {",
-            new: "Some(record) if record.native.is_some() => {",
+            old: FREE,
+            new: "let free = record.native.is_some();",
         }],
     },
     Mutant {
@@ -23,8 +24,18 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "acquire without its conjunct `has V`",
         edits: &[Edit {
             file: WRITE,
-            old: "Some(record) if record.owner.is_none() && record.native.is_some() => {",
-            new: "Some(record) if record.owner.is_none() => {",
+            old: FREE,
+            new: "let free = record.owner.is_none();",
+        }],
+    },
+    Mutant {
+        name: "a clock far behind shortens the TTL",
+        breaks: "acquire without its conjunct on a guessed TTL",
+        edits: &[Edit {
+            file: WRITE,
+            old: "free && !(grant.ttl_is_guess && shortens)",
+            new: "let _ = shortens;
+    free",
         }],
     },
     Mutant {
