@@ -49,4 +49,8 @@ pub(super) const SEEDS: &[(u64, &str)] = &[
         1_795_600_895_067,
         "S2: the same, by a request that was late",
     ),
+    (
+        148_319,
+        "the judge of `strict`: the very same grant, made twice by a request that arrived twice, was taken for a new one",
+    ),
 ];

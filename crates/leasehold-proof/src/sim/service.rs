@@ -5,11 +5,11 @@
 //! take-over of exactly what it saw (S4); visible tokens grow from grant to grant (S2); the fenced
 //! register takes nothing older than it has (S3).
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use leasehold::protocol::attempt::{AttemptId, SEED_TOLERANCE};
-use leasehold::protocol::record::{Native, Record, State};
+use leasehold::protocol::record::{Native, Record, Seen, State};
 use leasehold::protocol::time::ServiceTime;
 use leasehold::protocol::token::FencingToken;
 use leasehold::protocol::write::{Write, apply};
@@ -58,6 +58,8 @@ pub(super) struct Slot {
     pub(super) record: Option<Record>,
     /// What it was, until when.
     past: VecDeque<(Nanos, Option<Record>)>,
+    /// Since when each grant and renewal can have been seen, in strict worlds.
+    since: HashMap<Seen, Nanos>,
     pub(super) grants: Vec<Granted>,
     /// No visible token may be smaller: the last of an earlier life of the record.
     floor: u64,
@@ -102,6 +104,7 @@ impl Service {
                 record: first_record(&key, shape, rng),
                 key,
                 past: VecDeque::new(),
+                since: HashMap::new(),
                 grants: Vec::new(),
                 floor: u64::try_from(floor).unwrap_or(0),
                 ahead: false,
@@ -177,14 +180,16 @@ impl Service {
         }
     }
 
-    /// `strict`: nobody takes over a record that has not stood still for its own lease.
+    /// `strict`: nobody takes over what cannot have been seen for its own lease. A request that arrives twice, with
+    /// a deletion by an F# client in between, makes the very same grant twice: it counts from the first time,
+    /// as its holder does.
     fn judge_patience(&mut self, now: Nanos, index: usize, write: &Write) {
         let slot = &self.slots[index];
         let native = slot.record.as_ref().and_then(|record| record.native);
-        let (Write::TakeOver(..), Some(native), true) = (write, native, self.strict) else {
+        let (Write::TakeOver(_, seen), Some(native), true) = (write, native, self.strict) else {
             return;
         };
-        let changed = slot.past.back().map_or(0, |(at, _)| *at);
+        let changed = slot.since.get(seen).copied().unwrap_or(0);
         let still = Duration::from_nanos(now - changed);
         if still < native.lease {
             let text = format!(
@@ -317,6 +322,11 @@ impl Service {
 
     fn replace(&mut self, now: Nanos, index: usize, record: Option<Record>) {
         let slot = &mut self.slots[index];
+        if let (true, Some(State::Granted(seen))) =
+            (self.strict, record.as_ref().map(Record::state))
+        {
+            slot.since.entry(seen).or_insert(now);
+        }
         let old = std::mem::replace(&mut slot.record, record);
         slot.past.push_back((now, old));
         while slot
