@@ -27,7 +27,7 @@ pub const SHORT: [&str; 4] = ["--lease", "3s", "--grace", "300ms"];
 
 /// The binary with nothing of the outer world in its environment.
 pub fn leasehold<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
-    let mut command = Command::new(BIN);
+    let mut command = command(BIN);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("LEASEHOLD_") || text.starts_with("AWS_") {
@@ -42,6 +42,25 @@ pub fn leasehold<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
+}
+
+/// A program that ignores no signals. Under `nohup`, say, these tests do, and so would all below, as it should be; but the
+/// tests are about something else.
+pub fn command(program: &str) -> Command {
+    if !ignores_signals() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("/usr/bin/env");
+    command.args(["--default-signal", program]);
+    command
+}
+
+/// Whether HUP, INT or QUIT are ignored in this process, as far as Linux tells.
+fn ignores_signals() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & 0b111 != 0)
 }
 
 /// Waits for a condition, not for time to pass.
