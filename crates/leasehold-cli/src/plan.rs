@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::time::Duration;
 
-use leasehold::{CheckDelay, Key, Policy, PolicyBuilder};
+use leasehold::{CheckDelay, Key, Policy};
 use rustix::process::Signal;
 
 use crate::args::{OnLost, RunArgs};
@@ -16,7 +16,7 @@ use crate::open::Site;
 use crate::process::{Command, Options};
 
 /// The longest lease: a record is kept for 7 days, and must outlive it by some minutes.
-const LONGEST_LEASE: Duration = Duration::from_secs(167 * 3_600);
+const LONGEST_LEASE_HOURS: u32 = 167;
 
 /// A run, ready to be carried out.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ impl RunPlan {
         Ok(RunPlan {
             key,
             site,
-            policy: built(policy)?,
+            policy: policy.build().map_err(|error| options(error.into()))?,
             wait: if nonblock { Wait::No } else { Wait::ByPolicy },
             conflict_code: lock.conflict_exit_code.unwrap_or(exit_codes::NOT_ACQUIRED),
             command,
@@ -141,13 +141,8 @@ fn command(
     }
 }
 
-/// The policy, or why it does not add up, in the words of the command line: the library names its settings, the command its options.
-fn built(policy: PolicyBuilder) -> Result<Policy, Failure> {
-    let refused = match policy.clone().build() {
-        Ok(policy) => return Ok(policy),
-        Err(error) => error,
-    };
-    let mut failure = Failure::from(refused);
+/// Why the policy does not add up, in the words of the command line: the library names its settings, the command its options.
+fn options(mut failure: Failure) -> Failure {
     for text in std::iter::once(&mut failure.message).chain(&mut failure.hint) {
         *text = text
             .replace("`lease`", "`--lease`")
@@ -155,44 +150,13 @@ fn built(policy: PolicyBuilder) -> Result<Policy, Failure> {
             .replace("`check_delay`", "`--check-delay`")
             .replace(" or `margin` smaller", " smaller");
     }
-    // The two sums whose other parts have no options here. Not even the longest lease may be enough for a grace.
+    // The retention has no option here.
     if failure.message.starts_with("a retention of") {
         failure.message =
             "`--lease` is too long: records are kept for 7 days, and must outlive it".to_owned();
-        failure.hint = Some(format!(
-            "set `--lease` to {}h or less",
-            LONGEST_LEASE.as_secs() / 3_600
-        ));
-    } else if failure.message.starts_with("the lease is too short")
-        && let Some(least) = least_lease(&policy)
-    {
-        failure.hint = Some(format!(
-            "set `--lease` to {least} or more, or make `--grace` smaller"
-        ));
+        failure.hint = Some(format!("set `--lease` to {LONGEST_LEASE_HOURS}h or less"));
     }
-    Err(failure)
-}
-
-/// The shortest lease that adds up with these settings, in tenths of seconds; the library only knows one that is long enough.
-fn least_lease(policy: &PolicyBuilder) -> Option<String> {
-    let adds_up = |tenths: u64| {
-        let lease = Duration::from_millis(tenths.saturating_mul(100));
-        policy.clone().lease(lease).build().is_ok()
-    };
-    // The parts of the sum grow slower than the lease, so what is longer adds up, too.
-    let (mut short, mut long) = (0, LONGEST_LEASE.as_secs() * 10);
-    if !adds_up(long) {
-        return None;
-    }
-    while long - short > 1 {
-        let middle = short.midpoint(long);
-        if adds_up(middle) {
-            long = middle;
-        } else {
-            short = middle;
-        }
-    }
-    Some(format!("{}.{}s", long / 10, long % 10).replace(".0s", "s"))
+    failure
 }
 
 /// Whether an outer `leasehold run` holds this very lock, by what it told its command.

@@ -502,17 +502,11 @@ impl Policy {
     /// work must be over before the lease is.
     fn check_sum(&self) -> Result<(), Error> {
         let s = &self.settings;
-        let usable = s.bounds.at_least(s.lease);
-        let interval = if s.manual_renewal {
-            Duration::ZERO
-        } else {
-            s.lease / RENEWALS_PER_LEASE
-        };
-        let (timeout, margin) = (self.request_timeout(), self.margin());
-        let sum = interval + timeout + s.grace + margin;
+        let (interval, sum, usable) = self.sum();
         if sum <= usable {
             return Ok(());
         }
+        let (timeout, margin) = (self.request_timeout(), self.margin());
         let message = format!(
             "the lease is too short: renewal after {interval:.3?} + request {timeout:.3?} + grace {:?} + margin {margin:.3?} \
              = {sum:.3?}, but a lease of {:?} gives {usable:.3?}",
@@ -528,7 +522,19 @@ impl Policy {
 }
 
 impl Policy {
-    /// A lease that is long enough for the other settings.
+    /// The longest time between renewals, what has to fit into the lease, and what the lease gives for certain.
+    fn sum(&self) -> (Duration, Duration, Duration) {
+        let s = &self.settings;
+        let interval = if s.manual_renewal {
+            Duration::ZERO
+        } else {
+            s.lease / RENEWALS_PER_LEASE
+        };
+        let sum = interval + self.request_timeout() + s.grace + self.margin();
+        (interval, sum, s.bounds.at_least(s.lease))
+    }
+
+    /// The shortest lease for the other settings, in tenths of a second.
     fn needed_lease(&self) -> Duration {
         // Renewal takes a third, the default time-out at most a sixth and the default margin at most
         // a twentieth once the lease is long: what is fixed fits into the rest.
@@ -536,7 +542,27 @@ impl Policy {
         let fixed = s.grace
             + s.request_timeout.unwrap_or_default()
             + s.margin.unwrap_or(Duration::from_secs(1));
-        fixed.saturating_mul(5) / 2 + Duration::from_millis(100)
+        let enough = fixed.saturating_mul(5) / 2 + Duration::from_millis(100);
+        if enough > s.retention {
+            return enough;
+        }
+        // What is longer adds up, too, for the parts of the sum grow slower than the lease.
+        let tenths = |n: u64| Duration::from_millis(n.saturating_mul(100));
+        let adds_up = |n| {
+            let (_, sum, usable) = Policy::unchecked(self.to_builder().lease(tenths(n))).sum();
+            sum <= usable
+        };
+        let most = u64::try_from(enough.as_millis().div_ceil(100)).unwrap_or(u64::MAX);
+        let (mut short, mut long) = (0, most);
+        while long - short > 1 {
+            let middle = short.midpoint(long);
+            if adds_up(middle) {
+                long = middle;
+            } else {
+                short = middle;
+            }
+        }
+        tenths(long)
     }
 }
 
