@@ -147,30 +147,19 @@ fn durations_need_a_unit() {
         "--hold-at-least",
         "--max-hold",
     ] {
-        refused(
-            &["run", "x", option, "15", "--", "true"],
-            64,
-            "a duration needs a unit",
-            "`15s`",
-        );
-        refused(
-            &["run", "x", option, "soon", "--", "true"],
-            64,
-            "not a duration",
-            "`20s`",
-        );
-        refused(
-            &["run", "x", option, "1d", "--", "true"],
-            64,
-            "not a duration",
-            "the units are h, m, s, ms",
-        );
-        refused(
-            &["run", "x", option, "-1s", "--", "true"],
-            64,
-            "cannot be negative",
-            "`20s`",
-        );
+        for (duration, message, hint) in [
+            ("15", "a duration needs a unit", "`15s`"),
+            ("soon", "not a duration", "`20s`"),
+            ("1d", "not a duration", "the units are h, m, s, ms"),
+            ("-1s", "cannot be negative", "`20s`"),
+        ] {
+            refused(
+                &["run", "x", option, duration, "--", "true"],
+                64,
+                message,
+                hint,
+            );
+        }
         // A wait of 0 is -n; elsewhere it is as unclear as any other number.
         if option != "-w" {
             refused(

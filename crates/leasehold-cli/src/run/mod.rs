@@ -37,10 +37,7 @@ pub(crate) fn run(args: RunArgs, voice: &Arc<Voice>) -> u8 {
     if let Some(trouble) = &trouble {
         voice.note(trouble);
     }
-    let ended = RunPlan::new(args).and_then(|plan| {
-        report.planned(&plan);
-        carry_out(&plan, voice, &mut report)
-    });
+    let ended = RunPlan::new(args).and_then(|plan| carry_out(&plan, voice, &mut report));
     let code = ended.unwrap_or_else(|failure| {
         let failure = failure.about(&name);
         voice.failure(&failure);

@@ -122,11 +122,6 @@ impl Report {
         }
     }
 
-    /// It is known what to do.
-    pub(super) fn planned(&mut self, plan: &RunPlan) {
-        self.store = Some(plan.site.location.to_string());
-    }
-
     /// Nothing was run because of this.
     pub(super) fn failed(&mut self, failure: &Failure) {
         self.outcome = Outcome::Failed;
