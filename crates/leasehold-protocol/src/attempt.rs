@@ -167,7 +167,8 @@ impl Attempt {
         let last = self.recent.back().map(|r| r.sent.expires_at);
         let expires_at = self.terms.publish(clock, now, last);
         let seed = service_now(clock, now);
-        let unsampled = clock.latest_by_elapsed(now.elapsed).is_none();
+        let sampled = clock.latest_by_elapsed(now.elapsed);
+        let unsampled = sampled.is_none();
         let ttl_seconds = self.terms.ttl_seconds(expires_at);
         let request = Request {
             sent: Sent {
@@ -187,17 +188,15 @@ impl Attempt {
             key: self.wish.key.clone(),
             attempt: self.id,
             expires_at,
-            ttl_seconds: match unsampled {
-                true => ttl_seconds.max(self.seen_ttl_seconds.unwrap_or(i64::MIN)),
-                false => ttl_seconds,
+            ttl_seconds: match self.seen_ttl_seconds {
+                Some(seen) if unsampled => ttl_seconds.max(seen),
+                _ => ttl_seconds,
             },
             ttl_is_guess: unsampled,
             lease: self.terms.lease,
             seed: match take_over {
                 // A wall clock starts a token, where there is no other, and raises none.
-                Some(Seen::Native { .. }) => clock
-                    .latest_by_elapsed(now.elapsed)
-                    .unwrap_or(ServiceTime(0)),
+                Some(Seen::Native { .. }) => sampled.unwrap_or(ServiceTime(0)),
                 _ => seed,
             },
             acquired_at: seed,

@@ -3,8 +3,8 @@
 //! [`apply`] is the reference: stores that can run code under a transaction call it, the DynamoDB
 //! store says the same in condition expressions, and the contract suite holds them together.
 //! Invariants: no write is unconditional; no condition contains a clock reading, except that a
-//! renewal may only move the expiry forward, and a guessed TTL not shorten the record's; no write of one grant changes another's record,
-//! except a take-over of exactly what was seen (S4).
+//! renewal may only move the expiry forward, and a guessed TTL not shorten the record's; no write of
+//! one grant changes another's record, except a take-over of exactly what was seen (S4).
 
 use std::sync::Arc;
 use std::time::Duration;

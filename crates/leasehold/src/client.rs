@@ -550,7 +550,8 @@ impl LockRequest<'_> {
     pub async fn try_acquire(self) -> Result<TryAcquire, Error> {
         let core = &self.client.core;
         let order = self.order(|_| Patience::None)?;
-        match acquire(core, order).await? {
+        let acquisition = acquire(core, order)?;
+        match acquisition.await? {
             Acquired::Lease(lease) => Ok(TryAcquire::Acquired(lease)),
             Acquired::Held(held) => Ok(TryAcquire::Held(held)),
         }
@@ -574,7 +575,8 @@ impl LockRequest<'_> {
         };
         let core = &self.client.core;
         let order = self.order(patience)?;
-        match acquire(core, order).await? {
+        let acquisition = acquire(core, order)?;
+        match acquisition.await? {
             Acquired::Lease(lease) => Ok(lease),
             Acquired::Held(held) => Err(Error::new(ErrorKind::WaitExpired, held.to_string())
                 .with_key(held.key())

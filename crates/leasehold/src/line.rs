@@ -8,7 +8,7 @@
 //! waker, guard or error is woken or dropped under it: each of them may come back here. A process
 //! that keeps a key, or knows that others want it, sits out for a moment now and then.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -24,7 +24,7 @@ use crate::store::StoreError;
 
 /// Turns after which a process still remembers that others want the key, too.
 const COURTEOUS_TURNS: u8 = 8;
-/// Lines that nobody stands in, but whose key was let go of a moment ago; the oldest is forgotten first.
+/// Lines that nobody stands in, but whose key was let go of a moment ago; where there are more, the next to be over is forgotten.
 const REMEMBERED: usize = 256;
 
 /// The lines of a client. One exists while somebody stands in it or holds its key; a few whose key was let go of
@@ -32,8 +32,11 @@ const REMEMBERED: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     by_key: Mutex<HashMap<Arc<str>, Weak<Line>>>,
-    recent: Mutex<VecDeque<(Elapsed, Arc<Line>)>>,
+    recent: Mutex<Recent>,
 }
+
+/// Lines that are kept for a moment, by its end and their key.
+type Recent = BTreeMap<(Elapsed, Arc<str>), Arc<Line>>;
 
 /// The line of one key.
 #[derive(Debug)]
@@ -156,23 +159,20 @@ impl Lines {
     /// Keeps a line for a moment.
     fn remember(&self, line: &Arc<Line>, until: Elapsed) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let oldest = (recent.len() == REMEMBERED).then(|| recent.pop_front());
-        recent.push_back((until, line.clone()));
+        let next = (recent.len() == REMEMBERED).then(|| recent.pop_first());
+        let same = recent.insert((until, line.key.clone()), line.clone());
         // The end of a line comes back here.
         drop(recent);
-        drop(oldest);
+        drop((next, same));
     }
 
-    /// Lets go of the lines whose moment is over. They are in no order: a moment is as long as its policy
-    /// says.
+    /// Lets go of the lines whose moment is over.
     fn forget(&self, now: Elapsed) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if recent.iter().all(|(until, _)| *until > now) {
-            return;
+        let mut over = Vec::new();
+        while let Some(first) = recent.first_entry().filter(|first| first.key().0 <= now) {
+            over.push(first.remove());
         }
-        let all = std::mem::take(&mut *recent);
-        let (over, left): (Vec<_>, _) = all.into_iter().partition(|(until, _)| *until <= now);
-        *recent = left.into();
         // The end of a line comes back here.
         drop(recent);
         drop(over);

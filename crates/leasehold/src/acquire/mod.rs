@@ -14,7 +14,6 @@ mod ask;
 mod grant;
 mod settle;
 
-use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,19 +83,18 @@ pub(crate) enum Acquired {
 pub(crate) fn acquire(
     core: &Arc<Core>,
     order: Order,
-) -> impl Future<Output = Result<Acquired, Error>> {
+) -> Result<impl Future<Output = Result<Acquired, Error>>, Error> {
     if core.shut.is_cancelled() {
-        let refused = Err(shut_down(order.key.as_str()));
-        return Either::Left(Either::Left(ready(refused)));
+        return Err(shut_down(order.key.as_str()));
     }
     let started = core.clock.elapsed();
-    match order.patience {
+    Ok(match order.patience {
         Patience::None => {
             let mut under_way = UnderWay::begin(core, order, started, None);
-            Either::Left(Either::Right(async move { under_way.done().await }))
+            Either::Left(async move { under_way.done().await })
         }
         _ => Either::Right(stand_in_line(core, order, started)),
-    }
+    })
 }
 
 /// An acquisition under way. When this is dropped, the acquisition goes on in the background, and is told
