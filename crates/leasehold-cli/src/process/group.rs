@@ -111,6 +111,13 @@ impl Group {
         self.reaper.status()
     }
 
+    /// How it ended, if [`Group::finished`] would not have to wait. Asks the system: the news of an end comes through a thread,
+    /// and after a stop of ours other news may overtake it.
+    pub(crate) fn finished_already(&mut self) -> Option<Status> {
+        let gone = matches!(self.look(!self.options.detach_ok), Look::Gone);
+        gone.then(|| self.reaper.status().unwrap_or(Status::Unknown))
+    }
+
     /// Passes a signal on. TSTP and CONT are not passed on: they are for [`Group::suspend`] and [`Group::resume`].
     pub(crate) fn forward(&self, received: &Received) {
         if [Signal::TSTP, Signal::CONT].contains(&received.signal) {

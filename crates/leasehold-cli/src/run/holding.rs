@@ -80,17 +80,15 @@ impl Watch<'_> {
             let received = tokio::select! {
                 // A command that has ended is not stopped, whatever else happened at the same time.
                 biased;
-                status = group.finished() => return End::Finished {
-                    status,
-                    protected: self.lease.is_held(),
-                    lost: ran_on,
-                },
+                status = group.finished() => return self.finished(status, ran_on),
                 loss = self.lease.lost(), if ran_on.is_none() => {
                     if self.plan.on_lost == OnLost::Kill {
                         break Stop::Lost(loss);
                     }
-                    self.warn_of(&loss);
-                    ran_on = Some(loss);
+                    if group.finished_already().is_none() {
+                        self.warn_of(&loss);
+                        ran_on = Some(loss);
+                    }
                     continue;
                 }
                 () = &mut too_long => break Stop::MaxHold,
@@ -111,7 +109,19 @@ impl Watch<'_> {
                 _ => group.forward(&received),
             }
         };
+        // It may have ended before what is known of it first, most of all when we were stopped ourselves.
+        if let Some(status) = group.finished_already() {
+            return self.finished(status, ran_on);
+        }
         self.stop(group, stop).await
+    }
+
+    fn finished(&self, status: Status, lost: Option<Loss>) -> End {
+        End::Finished {
+            status,
+            protected: self.lease.is_held(),
+            lost,
+        }
     }
 
     async fn too_long(&self) {
