@@ -369,23 +369,39 @@ async fn unreachable_and_black_holed_endpoints_fail_within_the_bound() {
         (&closing.endpoint, Effect::Unknown),
     ] {
         let locks = impatient(endpoint);
+        unreachable_within(ms(1_500), effect, async || {
+            locks.try_acquire("k").await.expect_err("unreachable")
+        })
+        .await;
+        unreachable_within(ms(700), effect, async || {
+            let wait = locks.lock("k").expect("valid").wait(ms(700));
+            wait.acquire().await.expect_err("unreachable")
+        })
+        .await;
         let start = SystemClock.elapsed();
-        let error = locks.try_acquire("k").await.expect_err("unreachable");
-        check_unreachable(&error, effect);
-        let wait = locks.lock("k").expect("valid").wait(ms(700));
-        let error = wait.acquire().await.expect_err("unreachable");
-        check_unreachable(&error, effect);
         locks.inspect("k").await.expect_err("unreachable");
-        let passed = SystemClock.elapsed().since(start);
-        assert!(passed < ms(1_500 + 700 + 1_500 + 2_000), "{passed:?}");
+        assert!(SystemClock.elapsed().since(start) < ms(1_500 + 1_000));
     }
 }
 
-fn check_unreachable(error: &Error, effect: Effect) {
-    assert_eq!(error.kind(), ErrorKind::Unreachable, "{error:?}");
-    assert_eq!(error.effect(), effect, "{error:?}");
-    let text = error.to_string();
-    assert!(text.contains("`k`") && text.contains("`locks`"), "{text}");
+/// The call fails within the bound, and with that effect. Where a busy machine left the last request without an answer until the
+/// bound, nothing is known of it: then it is asked again, a few times.
+async fn unreachable_within(bound: Duration, effect: Effect, call: impl AsyncFn() -> Error) {
+    for _ in 0..5 {
+        let start = SystemClock.elapsed();
+        let error = call().await;
+        let passed = SystemClock.elapsed().since(start);
+        assert!(passed < bound + ms(1_000), "{passed:?}");
+        assert_eq!(error.kind(), ErrorKind::Unreachable, "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains("`k`") && text.contains("`locks`"), "{text}");
+        if error.effect() == effect {
+            return;
+        }
+        assert_eq!(error.effect(), Effect::Unknown, "{error:?}");
+        assert!(error.elapsed() >= bound, "{error:?}");
+    }
+    panic!("never {effect:?}");
 }
 
 #[tokio::test]
