@@ -51,6 +51,7 @@ impl Store for Distant {
             pad: Duration::from_secs(1),
             check_delay: Duration::from_millis(50),
             check_delay_max: Duration::from_secs(1),
+            looks_per_second: 100,
         }
     }
     async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {

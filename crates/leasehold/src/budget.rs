@@ -11,8 +11,6 @@ use std::time::Duration;
 
 use crate::protocol::time::Elapsed;
 
-/// Looks a second of one client, unless it is told otherwise.
-pub(crate) const LOOKS_PER_SECOND: u32 = 100;
 /// How much longer delays become at most.
 const SLOWEST: f64 = 32.0;
 /// What every answer takes off again.

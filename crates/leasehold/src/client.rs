@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::acquire::{Acquired, Order, Patience, acquire, shut_down};
-use crate::budget::{Budget, LOOKS_PER_SECOND};
+use crate::budget::Budget;
 use crate::clock::{Clock, OsRandom, Random, SystemClock};
 use crate::error::{Effect, Error, ErrorKind};
 use crate::exchange::{Core, RETRY_FIRST, RETRY_MAX};
@@ -41,7 +41,7 @@ pub struct LockClientBuilder {
     policy: Policy,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    looks_per_second: u32,
+    looks_per_second: Option<u32>,
 }
 
 impl LockClientBuilder {
@@ -67,25 +67,27 @@ impl LockClientBuilder {
     }
 
     /// How many looks a second all waits of this client may send together, after a burst of a second's
-    /// worth. Default 100, which costs at most $0.55 a day on DynamoDB. Only waits for keys that another
+    /// worth. Default 100 on DynamoDB, which costs at most $0.55 a day, and 2000 on SQLite, where nobody bills them. Only waits for keys that another
     /// process holds look, one for each key, however many tasks wait for it. Too small: keys stay free
     /// between two looks; too large: a process that waits for thousands of keys uses up the table's
     /// capacity. At least 1.
     #[must_use]
     pub fn looks_per_second(mut self, looks: u32) -> Self {
-        self.looks_per_second = looks;
+        self.looks_per_second = Some(looks);
         self
     }
 
     /// The client.
     pub fn build(self) -> LockClient {
+        let hinted = self.store.hints().looks_per_second;
+        let budget = Budget::new(self.looks_per_second.unwrap_or(hinted));
         LockClient {
             core: Arc::new(Core::new(
                 self.store,
                 self.clock,
                 self.random,
                 self.policy,
-                Budget::new(self.looks_per_second),
+                budget,
             )),
         }
     }
@@ -132,7 +134,7 @@ impl LockClient {
             policy: Policy::default(),
             clock: Arc::new(SystemClock),
             random: Arc::new(OsRandom),
-            looks_per_second: LOOKS_PER_SECOND,
+            looks_per_second: None,
         }
     }
 

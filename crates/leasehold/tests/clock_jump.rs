@@ -50,6 +50,7 @@ impl Store for Dated {
             pad: ms(1_000),
             check_delay: ms(50),
             check_delay_max: ms(1_000),
+            looks_per_second: 100,
         }
     }
     async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {

@@ -59,6 +59,10 @@ async fn all_waits_of_a_client_share_one_bound() {
         .build();
     let unbounded = looks(&lab, &locks, 50, ms(2_000)).await;
     assert!(unbounded > 5_000, "{unbounded} looks");
+    // Unless it is set, the store's own, which is wide where nobody bills a look.
+    let lab = Lab::new();
+    let default = looks(&lab, &lab.client(policy(20, 20)), 50, ms(2_000)).await;
+    assert!((5_900..=6_001).contains(&default), "{default} looks");
 }
 
 #[tokio::test(start_paused = true)]

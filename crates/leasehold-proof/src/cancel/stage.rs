@@ -440,6 +440,7 @@ impl Store for Seat {
             pad: Duration::ZERO,
             check_delay: Duration::from_millis(100),
             check_delay_max: Duration::from_millis(400),
+            looks_per_second: 100,
         }
     }
 

@@ -466,6 +466,7 @@ impl Store for Wire {
             pad: Duration::from_secs(1),
             check_delay: Duration::from_millis(100),
             check_delay_max: CHECK_DELAY_MAX,
+            looks_per_second: 100,
         }
     }
 

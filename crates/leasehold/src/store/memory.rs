@@ -92,6 +92,7 @@ impl Store for MemoryStore {
             pad: Duration::ZERO,
             check_delay: Duration::from_millis(2),
             check_delay_max: Duration::from_millis(50),
+            looks_per_second: 2_000,
         }
     }
 

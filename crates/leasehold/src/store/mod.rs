@@ -101,6 +101,8 @@ pub struct Hints {
     pub check_delay: Duration,
     /// The longest delay between two looks at a held key.
     pub check_delay_max: Duration,
+    /// How many looks a second all waits of one client may send together.
+    pub looks_per_second: u32,
 }
 
 /// How recent a read must be.

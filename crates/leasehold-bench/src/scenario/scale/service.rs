@@ -304,6 +304,7 @@ impl Store for Service {
             pad: Duration::from_secs(1),
             check_delay: Duration::from_millis(50),
             check_delay_max: Duration::from_secs(1),
+            looks_per_second: 100,
         }
     }
 

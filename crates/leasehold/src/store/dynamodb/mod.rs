@@ -250,6 +250,7 @@ impl Store for DynamoDbStore {
             pad: Duration::from_secs(1),
             check_delay: Duration::from_millis(50),
             check_delay_max: Duration::from_secs(1),
+            looks_per_second: 100,
         }
     }
 
