@@ -553,6 +553,11 @@ impl Holding {
         })
     }
 
+    /// Whether another process is known to want the key, too.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.line.with(|inner, _| inner.courtesy > 0)
+    }
+
     /// Gives the first in line a guard, and shows that guard to the others; or gives it back where
     /// it has left.
     pub(crate) fn give(

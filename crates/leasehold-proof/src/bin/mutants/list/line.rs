@@ -128,8 +128,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "no cap on the hand-offs of a grant",
         edits: &[Edit {
             file: HAND_ON,
-            old: "self.watched.id.token().pass() < PASSES",
-            new: "self.watched.id.token().pass() < PASSES * 10",
+            old: "self.watched.id.token().pass() < self.most_passes()",
+            new: "self.watched.id.token().pass() < self.most_passes() * 4",
         }],
     },
     Mutant {
