@@ -139,6 +139,7 @@ pub(crate) fn tuned() -> Vec<Subject> {
             "polls 5 to 20 ms",
             json!({ "poll_first_ms": 5, "poll_max_ms": 20 }),
         ),
+        subject(Who::Ours, "by writing, 20 ms", json!({ "ask_ms": 20 })),
         subject(Who::FSharp, "100 ms", json!({ "poll_ms": 100 })),
         subject(Who::DLock, "5 ms", json!({ "poll_ms": 5 })),
         subject(Who::DynamoDbLease, "20 ms", json!({ "poll_ms": 20 })),

@@ -24,8 +24,12 @@ const RENEWALS_PER_LEASE: u32 = 3;
 /// How often a waiting acquisition looks at a held key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CheckDelay {
-    /// Always after the same delay, as FSharp.DynamoDbLock does.
+    /// Always after the same delay.
     Fixed(Duration),
+    /// Always after the same delay, and not with a look but by asking for the key, as FSharp.DynamoDbLock does: whoever comes
+    /// when it is free has it a round trip earlier. On DynamoDB a request that is refused costs ten times a look, and all
+    /// of them are writes of one item, which takes 1000 a second.
+    ByWriting(Duration),
     /// After a random delay below a bound that doubles from `first` to `max` ("full jitter").
     Backoff {
         /// The first bound.
@@ -169,7 +173,7 @@ impl PolicyBuilder {
     }
 
     /// How often a waiting `acquire` looks at the key. Default: backoff with the store's bounds
-    /// (50 ms to 1 s on DynamoDB). Each look costs half a read unit.
+    /// (50 ms to 1 s on DynamoDB). Each look costs half a read unit, a refused request of [`CheckDelay::ByWriting`] a write unit.
     #[must_use]
     pub fn check_delay(mut self, check_delay: CheckDelay) -> Self {
         self.check_delay = Some(check_delay);
@@ -350,12 +354,16 @@ impl Policy {
     /// More than the time to the first look of a waiter, and the longest between any two.
     pub(crate) fn check_delays(&self, hints: &Hints) -> (Duration, Duration) {
         match self.check_delay(hints) {
-            CheckDelay::Fixed(delay) => (delay / 8 + delay, delay),
+            CheckDelay::Fixed(delay) | CheckDelay::ByWriting(delay) => (delay / 8 + delay, delay),
             CheckDelay::Backoff { first, max } => {
                 let first = first.min(max);
                 (first / 8 + first, first / 8 + max)
             }
         }
+    }
+
+    pub(crate) fn is_checking_by_writing(&self) -> bool {
+        matches!(self.settings.check_delay, Some(CheckDelay::ByWriting(_)))
     }
 
     pub(crate) fn is_handing_off(&self) -> bool {
@@ -431,7 +439,9 @@ impl Policy {
             );
         }
         let delays = match s.check_delay {
-            Some(CheckDelay::Fixed(delay)) => vec![("check_delay", delay)],
+            Some(CheckDelay::Fixed(delay) | CheckDelay::ByWriting(delay)) => {
+                vec![("check_delay", delay)]
+            }
             Some(CheckDelay::Backoff { first, max }) => {
                 vec![("check_delay.first", first), ("check_delay.max", max)]
             }

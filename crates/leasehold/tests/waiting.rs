@@ -66,6 +66,49 @@ async fn all_waits_of_a_client_share_one_bound() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn checks_by_writing_ask_and_never_look() {
+    let by_writing = CheckDelay::ByWriting(ms(20));
+    let policy = Policy::builder().check_delay(by_writing).wait_forever();
+    let policy = policy.build().expect("adds up");
+    // A holder that lets go, and one that dies.
+    for dies in [false, true] {
+        let lab = Lab::new();
+        let holder = lab.bystander().acquire("k").await.expect("free");
+        lab.counted.reset();
+        let locks = lab.client(policy.clone());
+        let (lease, ()) = tokio::join!(locks.acquire("k"), async {
+            lab.sleep(ms(1_010)).await;
+            if dies {
+                std::mem::forget(holder.detach().await.expect("held"));
+            } else {
+                assert!(holder.release().await.expect("works").is_released());
+            }
+        });
+        let lease = lease.expect("its turn");
+        let counts = lab.counted.counts();
+        assert_eq!(counts.of(Operation::Read), 0);
+        let asked = counts.of(Operation::Acquire);
+        if dies {
+            assert!((900..=1_100).contains(&asked), "{asked} requests");
+        } else {
+            // At once, 50 times in vain, and the one that is granted.
+            assert_eq!(asked, 52);
+            assert_eq!(lease.cost().requests, 52);
+        }
+    }
+    // It is bounded as looks are.
+    let lab = Lab::new();
+    let locks = LockClient::builder(lab.faulty.clone())
+        .clock(lab.clock.clone())
+        .policy(policy)
+        .looks_per_second(10)
+        .build();
+    assert_eq!(looks(&lab, &locks, 50, ms(20_000)).await, 0);
+    let asked = lab.counted.counts().of(Operation::Acquire);
+    assert!((50 + 195..=50 + 211).contains(&asked), "{asked} requests");
+}
+
+#[tokio::test(start_paused = true)]
 async fn throttled_looks_make_room() {
     let lab = Lab::new();
     let locks = lab.client(policy(20, 20));

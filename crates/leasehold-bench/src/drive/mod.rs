@@ -98,6 +98,9 @@ fn ours(store: impl Store, settings: &Value) -> Result<Ours> {
     if let Some(delay) = millis(settings, "poll_ms") {
         policy = policy.check_delay(CheckDelay::Fixed(delay));
     }
+    if let Some(delay) = millis(settings, "ask_ms") {
+        policy = policy.check_delay(CheckDelay::ByWriting(delay));
+    }
     Ok(Ours {
         locks: LockClient::builder(store).policy(policy.build()?).build(),
         kept: Mutex::default(),

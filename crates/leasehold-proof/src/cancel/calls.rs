@@ -39,6 +39,8 @@ pub(super) enum Call {
     /// On a host whose wall clock is days behind.
     AcquireBehind,
     AcquireHeld,
+    /// The same, by asking in place of looking.
+    AcquireHeldByWriting,
     /// Behind a holder of the same client, who hands the key on.
     AcquireInLine,
     /// The holder goes on for longer than the caller waits.
@@ -82,7 +84,7 @@ pub(super) enum Call {
 }
 
 /// All of them.
-pub(super) const CALLS: [Call; 31] = [
+pub(super) const CALLS: [Call; 32] = [
     Call::TryAcquireFree,
     Call::TryAcquireHeld,
     Call::TryAcquireDead,
@@ -90,6 +92,7 @@ pub(super) const CALLS: [Call; 31] = [
     Call::AcquireAhead,
     Call::AcquireBehind,
     Call::AcquireHeld,
+    Call::AcquireHeldByWriting,
     Call::AcquireInLine,
     Call::AcquireInVain,
     Call::AcquireDead,
@@ -203,7 +206,10 @@ impl Cast {
             id: None,
         };
         match call {
-            Call::TryAcquireHeld | Call::AcquireHeld | Call::AcquireInVain => {
+            Call::TryAcquireHeld
+            | Call::AcquireHeld
+            | Call::AcquireHeldByWriting
+            | Call::AcquireInVain => {
                 cast.theirs = Some(cast.rival.acquire(KEY).await?);
             }
             Call::TryAcquireDead => cast.plant_dead(-1_000),
@@ -294,7 +300,16 @@ impl Cast {
             Call::AcquireFree | Call::AcquireAhead | Call::AcquireBehind | Call::AcquireDead => {
                 Box::pin(async move { leased(ours.acquire(KEY).await) })
             }
-            Call::AcquireHeld => Box::pin(async move {
+            Call::AcquireHeld | Call::AcquireHeldByWriting => Box::pin(async move {
+                let delay = if call == Call::AcquireHeld {
+                    CheckDelay::Fixed(POLL)
+                } else {
+                    CheckDelay::ByWriting(POLL)
+                };
+                let request = match ours.lock(KEY) {
+                    Ok(request) => request.check_delay(delay),
+                    Err(error) => return Gave::Failed(error),
+                };
                 let holder = async {
                     pause(HELD_FOR).await;
                     drop(theirs.take());
@@ -302,7 +317,7 @@ impl Cast {
                 };
                 tokio::select! {
                     biased;
-                    answer = ours.acquire(KEY) => leased(answer),
+                    answer = request.acquire() => leased(answer),
                     () = holder => Gave::Nothing,
                 }
             }),

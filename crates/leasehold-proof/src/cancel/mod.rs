@@ -209,6 +209,7 @@ const LEAST: &[(Call, usize)] = &[
     (Call::AcquireAhead, 9325),
     (Call::AcquireBehind, 9325),
     (Call::AcquireHeld, 17_481),
+    (Call::AcquireHeldByWriting, 17_646),
     (Call::AcquireInLine, 1092),
     (Call::AcquireInVain, 19_641),
     (Call::AcquireDead, 21_711),

@@ -157,6 +157,7 @@ impl Shape {
             shape.processes.push(process);
         }
         shape.stray(seed);
+        shape.check_by_writing(seed)?;
         Ok(shape)
     }
 
@@ -177,6 +178,20 @@ impl Shape {
         self.expires_records = true;
         self.weather.process_every = 8 * SECOND;
         self.weather.request = self.weather.request.max(500);
+    }
+
+    /// In one seed of ten waits do not look but ask, as F# does. By the number of the seed and from a stream of
+    /// its own, as with crowds.
+    fn check_by_writing(&mut self, seed: u64) -> anyhow::Result<()> {
+        if seed % 10 != 5 {
+            return Ok(());
+        }
+        let mut rng = Rng::new(seed, 13);
+        for process in &mut self.processes {
+            let delay = CheckDelay::ByWriting(Duration::from_millis(rng.pick(&[100, 400, 1_200])));
+            process.policy = process.policy.to_builder().check_delay(delay).build()?;
+        }
+        Ok(())
     }
 
     fn process(

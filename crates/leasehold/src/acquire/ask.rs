@@ -244,6 +244,10 @@ impl Acquisition {
             looks.at = None;
             let place = self.core.budget.take(self.core.clock.elapsed());
             self.or_stop(self.core.clock.sleep_until(place)).await?;
+            if self.order.policy.is_checking_by_writing() {
+                // Whether it is free is for the store to say.
+                return Ok(Turn::Free);
+            }
             self.sends();
             let bill = self.bill();
             let look = self.core.read(
@@ -282,7 +286,7 @@ impl Acquisition {
     /// When to look again: after a random delay, or when the grant that was seen can end.
     pub(super) fn next_look(&self, looks: &Looks) -> Elapsed {
         let delay = match self.order.policy.check_delay(&self.core.hints) {
-            CheckDelay::Fixed(delay) => delay,
+            CheckDelay::Fixed(delay) | CheckDelay::ByWriting(delay) => delay,
             CheckDelay::Backoff { first, max } => {
                 // Never at once: a small part of the bound is certain.
                 first.min(max) / 8 + self.core.backoff(looks.round, first, max)
