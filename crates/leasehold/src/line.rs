@@ -601,7 +601,9 @@ impl Holding {
             }
             let last = inner.waiting.is_empty();
             let courteous = last && inner.courtesy > 0;
-            inner.courtesy -= u8::from(courteous);
+            // A line that is never empty is courteous while others are news.
+            let settled = long && !last && inner.courtesy > 0;
+            inner.courtesy -= u8::from(courteous || settled);
             let pause = match (long, last) {
                 (true, false) => turns.pause,
                 (true, true) => turns.short_pause,

@@ -399,7 +399,6 @@ async fn unreachable_within(bound: Duration, effect: Effect, call: impl AsyncFn(
             return;
         }
         assert_eq!(error.effect(), Effect::Unknown, "{error:?}");
-        assert!(error.elapsed() >= bound, "{error:?}");
     }
     panic!("never {effect:?}");
 }

@@ -248,6 +248,32 @@ async fn hand_offs_are_capped_and_sooner_where_others_want_the_key() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_line_that_is_never_empty_forgets_the_others_in_time() {
+    let lab = Lab::new();
+    let locks = client(&lab);
+    let other = lab.bystander().acquire("k").await.expect("free");
+    let waiting = waiter(&locks, same);
+    lab.sleep(ms(100)).await;
+    assert!(released(other).await.is_released());
+    let mut lease = waiting.await.expect("its turn");
+    let started = lab.clock_now();
+    let mut most = [0; 10];
+    loop {
+        let second = (lab.clock_now() - started).as_secs();
+        let Some(most) = most.get_mut(usize::try_from(second / 12).expect("small")) else {
+            break;
+        };
+        *most = lease.token().pass().max(*most);
+        let next = waiter(&locks, same);
+        lab.sleep(ms(10)).await;
+        drop(released(lease).await);
+        lease = next.await.expect("in line");
+    }
+    // It keeps the key for 10 s at a time, and leaves it to the others for a second; eight times.
+    assert_eq!((most[0], most[6], most[9]), (64, 64, 256), "{most:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_process_that_has_kept_the_key_for_long_sits_out() {
     let lab = Lab::new();
     let locks = client(&lab);

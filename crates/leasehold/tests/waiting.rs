@@ -67,45 +67,86 @@ async fn all_waits_of_a_client_share_one_bound() {
 
 #[tokio::test(start_paused = true)]
 async fn checks_by_writing_ask_and_never_look() {
-    let by_writing = CheckDelay::ByWriting(ms(20));
-    let policy = Policy::builder().check_delay(by_writing).wait_forever();
-    let policy = policy.build().expect("adds up");
-    // A holder that lets go, and one that dies.
-    for dies in [false, true] {
-        let lab = Lab::new();
-        let holder = lab.bystander().acquire("k").await.expect("free");
-        lab.counted.reset();
-        let locks = lab.client(policy.clone());
-        let (lease, ()) = tokio::join!(locks.acquire("k"), async {
-            lab.sleep(ms(1_010)).await;
-            if dies {
-                std::mem::forget(holder.detach().await.expect("held"));
-            } else {
-                assert!(holder.release().await.expect("works").is_released());
-            }
-        });
-        let lease = lease.expect("its turn");
-        let counts = lab.counted.counts();
-        assert_eq!(counts.of(Operation::Read), 0);
-        let asked = counts.of(Operation::Acquire);
-        if dies {
-            assert!((900..=1_100).contains(&asked), "{asked} requests");
-        } else {
-            // At once, 50 times in vain, and the one that is granted.
-            assert_eq!(asked, 52);
-            assert_eq!(lease.cost().requests, 52);
-        }
-    }
+    // A holder that lets go.
+    let lab = Lab::new();
+    let holder = lab.bystander().acquire("k").await.expect("free");
+    let locks = lab.client(by_writing(20));
+    let (lease, ()) = tokio::join!(locks.acquire("k"), async {
+        lab.sleep(ms(1_010)).await;
+        assert!(holder.release().await.expect("works").is_released());
+    });
+    // At once, 50 times in vain, and the one that is granted.
+    assert_eq!(lease.expect("its turn").cost().requests, 52);
+    assert_eq!(lab.counted.counts().of(Operation::Read), 0);
+    // One that dies: in vain, again as its lease ends, and the take-over.
+    let lab = Lab::new();
+    let holder = lab.bystander().acquire("k").await.expect("free");
+    drop(holder.detach().await.expect("held"));
+    let wait = lab.client(by_writing(600_000));
+    let wait = wait.lock("k").expect("valid").wait(ms(60_000));
+    let lease = wait.acquire().await.expect("taken over");
+    assert_eq!(lease.cost().requests, 3);
     // It is bounded as looks are.
     let lab = Lab::new();
     let locks = LockClient::builder(lab.faulty.clone())
         .clock(lab.clock.clone())
-        .policy(policy)
+        .policy(by_writing(20))
         .looks_per_second(10)
         .build();
     assert_eq!(looks(&lab, &locks, 50, ms(20_000)).await, 0);
     let asked = lab.counted.counts().of(Operation::Acquire);
     assert!((50 + 195..=50 + 211).contains(&asked), "{asked} requests");
+}
+
+fn by_writing(delay: u64) -> Policy {
+    let policy = Policy::builder().check_delay(CheckDelay::ByWriting(ms(delay)));
+    policy.wait_forever().build().expect("adds up")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_does_not_make_every_later_check_late() {
+    let lab = Lab::new();
+    let holder = lab.bystander().acquire("k").await.expect("free");
+    // Beyond the request time-out of 2 s once, and then a network of 5 ms.
+    let usual = std::iter::repeat_n(Fault::DelayAnswer(ms(5)), 100);
+    let plan = std::iter::once(Fault::DelayAnswer(ms(2_150))).chain(usual);
+    lab.faulty.plan(Operation::Acquire, plan);
+    let locks = lab.client(by_writing(100));
+    let (lease, released) = tokio::join!(
+        async {
+            let lease = locks.acquire("k").await.expect("its turn");
+            (lease, lab.clock_now())
+        },
+        async {
+            lab.sleep(ms(5_000)).await;
+            assert!(holder.release().await.expect("works").is_released());
+            lab.clock_now()
+        }
+    );
+    let (lease, granted) = lease;
+    assert!(lease.is_held());
+    assert!(granted - released <= ms(106), "{:?}", granted - released);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_comes_late_is_seen_between_two_looks() {
+    for delay in [CheckDelay::Fixed, CheckDelay::ByWriting] {
+        let lab = Lab::new();
+        let holder = lab.bystander().acquire("k").await.expect("free");
+        // The first request lands when the holder is gone; the second one has been refused meanwhile.
+        lab.faulty
+            .plan(Operation::Acquire, [Fault::DelayRequest(ms(5_000))]);
+        let policy = Policy::builder().check_delay(delay(ms(600_000)));
+        let locks = lab.client(policy.wait_forever().build().expect("adds up"));
+        let started = lab.clock_now();
+        let (lease, ()) = tokio::join!(locks.acquire("k"), async {
+            lab.sleep(ms(3_000)).await;
+            assert!(holder.release().await.expect("works").is_released());
+        });
+        let passed = lab.clock_now() - started;
+        assert!(lease.expect("granted").is_held());
+        assert!(passed <= ms(5_100), "{passed:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -115,7 +115,12 @@ impl Group {
     /// and after a stop of ours other news may overtake it.
     pub(crate) fn finished_already(&mut self) -> Option<Status> {
         let gone = matches!(self.look(!self.options.detach_ok), Look::Gone);
-        gone.then(|| self.reaper.status().unwrap_or(Status::Unknown))
+        gone.then(|| self.status())
+    }
+
+    /// Of a command that is gone.
+    fn status(&self) -> Status {
+        self.reaper.status().unwrap_or(Status::Unknown)
     }
 
     /// Passes a signal on. TSTP and CONT are not passed on: they are for [`Group::suspend`] and [`Group::resume`].
@@ -139,7 +144,7 @@ impl Group {
     /// Cancel safe: nothing is forgotten, a new call goes on.
     pub(crate) async fn finished(&mut self) -> Status {
         self.gone(!self.options.detach_ok).await;
-        self.reaper.status().unwrap_or(Status::Unknown)
+        self.status()
     }
 
     /// Stops everything, `detach_ok` or not: `signal`, and CONT so that stopped processes see it; KILL after `grace`. Returns when all are

@@ -109,7 +109,7 @@ impl Watch<'_> {
                 _ => group.forward(&received),
             }
         };
-        // It may have ended before what is known of it first, most of all when we were stopped ourselves.
+        // News of its end may come last though it was first, most of all when we were stopped ourselves.
         if let Some(status) = group.finished_already() {
             return self.finished(status, ran_on);
         }

@@ -301,15 +301,13 @@ impl Cast {
                 Box::pin(async move { leased(ours.acquire(KEY).await) })
             }
             Call::AcquireHeld | Call::AcquireHeldByWriting => Box::pin(async move {
-                let delay = if call == Call::AcquireHeld {
-                    CheckDelay::Fixed(POLL)
-                } else {
-                    CheckDelay::ByWriting(POLL)
-                };
-                let request = match ours.lock(KEY) {
-                    Ok(request) => request.check_delay(delay),
+                let mut request = match ours.lock(KEY) {
+                    Ok(request) => request,
                     Err(error) => return Gave::Failed(error),
                 };
+                if call == Call::AcquireHeldByWriting {
+                    request = request.check_delay(CheckDelay::ByWriting(POLL));
+                }
                 let holder = async {
                     pause(HELD_FOR).await;
                     drop(theirs.take());

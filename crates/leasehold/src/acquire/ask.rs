@@ -52,13 +52,7 @@ impl Acquisition {
             }
             let record = match answer.result {
                 Ok(Outcome::Applied(record)) => {
-                    let now = self.core.clock.reading();
-                    // It landed; whatever comes now, it is to be given back.
-                    self.uncertain = true;
-                    let record = record.ok_or_else(|| self.odd_answer())?;
-                    return Ok(Ok(self.core.with_service(|service| {
-                        self.attempt.applied(&request, &record, service, now)
-                    })));
+                    return self.applied(&request, record).map(Ok);
                 }
                 Ok(Outcome::Refused(record)) => record,
                 Err(error) if error.kind.is_retryable() => {
@@ -198,6 +192,37 @@ impl Acquisition {
         Ok(answer)
     }
 
+    fn applied(&mut self, request: &Request, record: Option<Record>) -> Result<Granted, End> {
+        let now = self.core.clock.reading();
+        // It landed; whatever comes now, it is to be given back.
+        self.uncertain = true;
+        let record = record.ok_or_else(|| self.odd_answer())?;
+        Ok(self
+            .core
+            .with_service(|service| self.attempt.applied(request, &record, service, now)))
+    }
+
+    /// Sleeps, and reads the answers that were not waited for meanwhile: one of them may be the grant, whose time runs.
+    async fn sleep_until(&mut self, until: Elapsed) -> Result<Option<Granted>, End> {
+        while self.unanswered > 0 {
+            let Some((request, answer)) = self.answer_by(until).await? else {
+                return Ok(None);
+            };
+            match answer.result {
+                Ok(Outcome::Applied(record)) => return self.applied(&request, record).map(Some),
+                // What it shows is older than what is known, but for its being ours.
+                Ok(Outcome::Refused(record)) => {
+                    if let Refusal::Ours(granted) = self.judge(record.as_ref(), answer.received) {
+                        return Ok(Some(granted));
+                    }
+                }
+                Err(error) => self.uncertain |= error.effect == Effect::Unknown,
+            }
+        }
+        self.or_stop(self.core.clock.sleep_until(until)).await?;
+        Ok(None)
+    }
+
     pub(super) fn judge(&mut self, record: Option<&Record>, received: Elapsed) -> Refusal {
         let now = self.core.clock.reading();
         if let Some(record) = record
@@ -218,7 +243,7 @@ impl Acquisition {
             .with_service(|service| attempt.refused(record, received, now, service))
     }
 
-    /// Polls with reads until the key may be taken.
+    /// Waits until the key may be taken, or asked for again: polls with reads, or does not look.
     pub(super) async fn wait_for_turn(&mut self, mut looks: Looks) -> Result<Turn, End> {
         self.waited = true;
         loop {
@@ -227,7 +252,9 @@ impl Acquisition {
             if let Some(head) = &self.head {
                 head.plan(Start::Look(looks));
             }
-            self.or_stop(self.core.clock.sleep_until(until)).await?;
+            if let Some(granted) = self.sleep_until(until).await? {
+                return Ok(Turn::Ours(granted));
+            }
             if let Some(head) = self.head.as_ref().filter(|head| head.is_held_here()) {
                 // Its keeper tells what comes of it: a look would say nothing new.
                 self.or_stop(head.holder_gone()).await?;

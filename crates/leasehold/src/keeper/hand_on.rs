@@ -12,8 +12,8 @@ use crate::lease::{Loss, Parcel, ReleaseOutcome};
 use crate::line::Turns;
 use crate::policy::DropPolicy;
 
-/// How often a grant is handed on at most, where no other process is known to want the key: a process with 5 ms to the table
-/// makes twice as many turns as with 64. Below the 1023 for which the token has room.
+/// How often a grant is handed on at most, where no other process is known to want the key: with 5 ms to the table
+/// and holds of no length it makes twice as many turns as with 64. Below the 1023 for which the token has room.
 const PASSES_ALONE: u16 = 256;
 /// The same, where another process has had the key lately.
 const PASSES_SHARED: u16 = 64;
