@@ -112,20 +112,20 @@ async fn a_late_answer_does_not_make_every_later_check_late() {
     let plan = std::iter::once(Fault::DelayAnswer(ms(2_150))).chain(usual);
     lab.faulty.plan(Operation::Acquire, plan);
     let locks = lab.client(by_writing(100));
-    let (lease, released) = tokio::join!(
+    let (remaining, ()) = tokio::join!(
         async {
             let lease = locks.acquire("k").await.expect("its turn");
-            (lease, lab.clock_now())
+            lease.remaining()
         },
         async {
             lab.sleep(ms(5_000)).await;
             assert!(holder.release().await.expect("works").is_released());
-            lab.clock_now()
         }
     );
-    let (lease, granted) = lease;
-    assert!(lease.is_held());
-    assert!(granted - released <= ms(106), "{:?}", granted - released);
+    // The grant is as old as its answer, not older by a check.
+    let fresh = lab.bystander().acquire("free").await.expect("free");
+    let age = fresh.remaining().saturating_sub(remaining);
+    assert!(age <= ms(6), "{age:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -170,9 +170,12 @@ async fn throttled_looks_make_room() {
 #[tokio::test(start_paused = true)]
 async fn answered_requests_speed_waits_up_again_as_answered_looks_do() {
     let mut counts = Vec::new();
+    // Five throttles in a row are put up with, whatever the delays between them.
+    let policy = policy(20, 20).to_builder().call_timeout(ms(600_000));
+    let policy = policy.build().expect("adds up");
     for throttles in [0, 5] {
         let lab = Lab::new();
-        let locks = lab.client(policy(20, 20));
+        let locks = lab.client(policy.clone());
         lab.faulty
             .plan(Operation::Acquire, vec![Fault::Throttle; throttles]);
         // Never a look: every key is free, and asked for by a call that might wait.
@@ -183,7 +186,8 @@ async fn answered_requests_speed_waits_up_again_as_answered_looks_do() {
         assert_eq!(lab.faulty.unused(), 0);
         counts.push(looks(&lab, &locks, 1, ms(5_000)).await);
     }
-    assert!(counts[1] * 10 > counts[0] * 9, "{counts:?}");
+    // Without it 32 times fewer; what is left is jitter.
+    assert!(counts[1] * 3 > counts[0] * 2, "{counts:?}");
 }
 
 #[tokio::test(start_paused = true)]
