@@ -180,15 +180,15 @@ impl Shape {
         self.weather.request = self.weather.request.max(500);
     }
 
-    /// In three seeds of twenty waits do not look but ask, as F# does, in one of them with crowds. By the number of the seed and from a stream of
+    /// In three seeds of forty waits do not look but ask, as F# does, in one of them with crowds. By the number of the seed and from a stream of
     /// its own, as with crowds.
     fn check_by_writing(&mut self, seed: u64) -> anyhow::Result<()> {
-        if seed % 10 != 5 && seed % 20 != 10 {
+        if seed % 20 != 5 && seed % 40 != 10 {
             return Ok(());
         }
         let mut rng = Rng::new(seed, 13);
         for process in &mut self.processes {
-            let delay = CheckDelay::ByWriting(Duration::from_millis(rng.pick(&[100, 400, 1_200])));
+            let delay = CheckDelay::ByWriting(Duration::from_millis(rng.pick(&[200, 400, 1_200])));
             process.policy = process.policy.to_builder().check_delay(delay).build()?;
         }
         Ok(())
