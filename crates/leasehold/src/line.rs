@@ -601,9 +601,8 @@ impl Holding {
             }
             let last = inner.waiting.is_empty();
             let courteous = last && inner.courtesy > 0;
-            // A line that is never empty is courteous while others are news.
-            let settled = long && !last && inner.courtesy > 0;
-            inner.courtesy -= u8::from(courteous || settled);
+            // A line that is never empty forgets the others by the long times that it keeps the key.
+            inner.courtesy = inner.courtesy.saturating_sub(u8::from(last || long));
             let pause = match (long, last) {
                 (true, false) => turns.pause,
                 (true, true) => turns.short_pause,

@@ -213,21 +213,23 @@ async fn a_thousand_tasks_without_a_hold() {
     assert_eq!(lab.counted.counts().requests(), 8);
 }
 
+/// A lease of a client that has waited for another process.
+async fn acquired_after_another(lab: &Lab, locks: &LockClient) -> Lease {
+    let other = lab.bystander().acquire("k").await.expect("free");
+    let waiting = waiter(locks, same);
+    lab.sleep(ms(100)).await;
+    assert!(released(other).await.is_released());
+    waiting.await.expect("its turn")
+}
+
 #[tokio::test(start_paused = true)]
 async fn hand_offs_are_capped_and_sooner_where_others_want_the_key() {
     for (others, most) in [(false, 256), (true, 64)] {
         let lab = Lab::new();
         let locks = client(&lab);
         if others {
-            let other = lab.bystander().acquire("k").await.expect("free");
-            let waiting = waiter(&locks, same);
-            lab.sleep(ms(100)).await;
-            assert!(released(other).await.is_released());
-            assert!(
-                released(waiting.await.expect("its turn"))
-                    .await
-                    .is_released()
-            );
+            let lease = acquired_after_another(&lab, &locks).await;
+            assert!(released(lease).await.is_released());
         }
         let mut lease = locks.acquire("k").await.expect("free");
         lab.counted.reset();
@@ -251,11 +253,7 @@ async fn hand_offs_are_capped_and_sooner_where_others_want_the_key() {
 async fn a_line_that_is_never_empty_forgets_the_others_in_time() {
     let lab = Lab::new();
     let locks = client(&lab);
-    let other = lab.bystander().acquire("k").await.expect("free");
-    let waiting = waiter(&locks, same);
-    lab.sleep(ms(100)).await;
-    assert!(released(other).await.is_released());
-    let mut lease = waiting.await.expect("its turn");
+    let mut lease = acquired_after_another(&lab, &locks).await;
     let started = lab.clock_now();
     let mut most = [0; 10];
     loop {

@@ -58,9 +58,13 @@ pub fn command(program: &str) -> Command {
 /// Whether HUP, INT or QUIT are ignored in this process, as far as Linux tells.
 fn ignores_signals() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
-    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    ignored.is_some_and(|mask| mask & 0b111 != 0)
+    signal_mask(&status, "SigIgn:").is_some_and(|mask| mask & 0b111 != 0)
+}
+
+/// A set of signals in the text of a `/proc/PID/status`; bit 0 is signal 1.
+pub fn signal_mask(status: &str, name: &str) -> Option<u64> {
+    let mask = status.lines().find_map(|line| line.strip_prefix(name))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
 }
 
 /// Waits for a condition, not for time to pass.
