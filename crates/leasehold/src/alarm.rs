@@ -6,8 +6,8 @@
 //! also compares the clocks: where the wall clock has run ahead of the elapsed one (a paused virtual
 //! machine, holder rule 2), it wakes everybody to look for themselves. Invariants: a nap may end
 //! early, never late while the alarm's task runs; when that ends in any way, with its runtime or by a
-//! panic, every sleeper wakes, and the next one to lie down starts another task. No
-//! waker is called or dropped under the lock.
+//! panic, every sleeper wakes, and the next one to lie down starts another task, a bounded number of times
+//! after panics. No waker is called or dropped under the lock.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::{Future, poll_fn};
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Handle, Id};
 
-use crate::exchange::Core;
+use crate::clock::Clock;
 use crate::protocol::time::{Elapsed, Reading};
 
 /// How often the clocks are compared.
@@ -26,16 +26,40 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How much the wall clock may run ahead before everybody looks: much less than any margin, and more than
 /// a clock that is being adjusted gains in seconds.
 const AHEAD_MS: i64 = 10;
+/// How often the task is started again after a panic in the clock.
+const PANICS: u32 = 8;
 
-/// The alarms of a client, by runtime. One is kept while its task runs.
-#[derive(Debug, Default)]
-pub(crate) struct Alarms(Mutex<HashMap<Id, Arc<Alarm>>>);
+/// The alarms of a client, by runtime. One is kept while its task runs. The task holds nothing of the
+/// client but its clock: a client and its store are gone with their last handle.
+#[derive(Debug)]
+pub(crate) struct Alarms {
+    clock: Arc<dyn Clock>,
+    by_runtime: Mutex<HashMap<Id, Arc<Alarm>>>,
+}
 
 impl Alarms {
-    /// That of the current runtime.
-    fn here(&self) -> Arc<Alarm> {
-        let here = Handle::current().id();
-        self.with(|alarms| alarms.entry(here).or_default().clone())
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Alarms {
+            clock,
+            by_runtime: Mutex::default(),
+        })
+    }
+
+    /// Wakes everybody who waits for a time, on every runtime: what they know of the time has changed.
+    pub(crate) fn wake_all(&self) {
+        let alarms: Vec<_> = self.with(|alarms| alarms.values().cloned().collect());
+        for alarm in alarms {
+            let sleepers = alarm.with(|inner| std::mem::take(&mut inner.sleepers));
+            for waker in sleepers.into_values() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// That of the current runtime; `None` outside of one.
+    fn here(&self) -> Option<Arc<Alarm>> {
+        let here = Handle::try_current().ok()?.id();
+        Some(self.with(|alarms| alarms.entry(here).or_default().clone()))
     }
 
     /// Nobody sleeps there any more. One that lies down at this moment starts it again, unlisted.
@@ -44,7 +68,10 @@ impl Alarms {
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut HashMap<Id, Arc<Alarm>>) -> T) -> T {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self
+            .by_runtime
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -56,6 +83,8 @@ struct Inner {
     sleepers: BTreeMap<(Elapsed, u64), Waker>,
     last_number: u64,
     running: bool,
+    /// How often the task has panicked.
+    panics: u32,
     /// When the task will wake by itself, and how to wake it before.
     armed: Elapsed,
     task: Option<Waker>,
@@ -68,9 +97,13 @@ impl Alarm {
 }
 
 /// Waits until `at`, or shorter.
-pub(crate) fn nap(core: &Arc<Core>, at: Elapsed) -> Nap<'_> {
+///
+/// # Panics
+///
+/// Where the client's clock has panicked on this runtime again and again.
+pub(crate) fn nap(alarms: &Arc<Alarms>, at: Elapsed) -> Nap<'_> {
     Nap {
-        core,
+        alarms,
         at,
         bed: None,
     }
@@ -80,7 +113,7 @@ pub(crate) fn nap(core: &Arc<Core>, at: Elapsed) -> Nap<'_> {
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub(crate) struct Nap<'a> {
-    core: &'a Arc<Core>,
+    alarms: &'a Arc<Alarms>,
     at: Elapsed,
     /// Where it lies, once it has been polled.
     bed: Option<(Arc<Alarm>, u64)>,
@@ -90,7 +123,7 @@ impl Future for Nap<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let (core, at) = (self.core, self.at);
+        let (alarms, at) = (self.alarms, self.at);
         if let Some((alarm, number)) = &self.bed {
             let (poll, _old) = alarm.with(|inner| match inner.sleepers.get_mut(&(at, *number)) {
                 None => (Poll::Ready(()), None),
@@ -102,11 +135,18 @@ impl Future for Nap<'_> {
             });
             return poll;
         }
-        let now = core.clock.elapsed();
+        let now = alarms.clock.elapsed();
         if now >= at {
             return Poll::Ready(());
         }
-        let alarm = core.alarms.here();
+        // Outside of a runtime nobody waits for a time alone: another event ends the wait.
+        let Some(alarm) = alarms.here() else {
+            return Poll::Pending;
+        };
+        assert!(
+            alarm.with(|inner| inner.panics) < PANICS,
+            "the clock of this lock client panics whenever it is asked to sleep"
+        );
         let (number, start, early) = alarm.with(|inner| {
             inner.last_number += 1;
             let number = inner.last_number;
@@ -121,7 +161,7 @@ impl Future for Nap<'_> {
             (number, start, early)
         });
         if start {
-            begin(core, &alarm);
+            begin(alarms, &alarm);
         } else if let Some(task) = early {
             task.wake();
         }
@@ -142,9 +182,9 @@ impl Drop for Nap<'_> {
     clippy::disallowed_methods,
     reason = "nothing of the client's is left undone in it: `shutdown` need not wait for its last second"
 )]
-fn begin(core: &Arc<Core>, alarm: &Arc<Alarm>) {
+fn begin(alarms: &Arc<Alarms>, alarm: &Arc<Alarm>) {
     let running = Running {
-        core: core.clone(),
+        alarms: alarms.clone(),
         alarm: alarm.clone(),
         done: false,
     };
@@ -153,17 +193,17 @@ fn begin(core: &Arc<Core>, alarm: &Arc<Alarm>) {
 
 /// The task. Where it is dropped before it is done, everybody wakes.
 struct Running {
-    core: Arc<Core>,
+    alarms: Arc<Alarms>,
     alarm: Arc<Alarm>,
     done: bool,
 }
 
 impl Running {
     async fn run(mut self) {
-        let (core, alarm) = (self.core.clone(), self.alarm.clone());
-        let mut before = ahead_ms(core.clock.reading());
+        let (clock, alarm) = (self.alarms.clock.clone(), self.alarm.clone());
+        let mut before = ahead_ms(clock.reading());
         loop {
-            let now = core.clock.reading();
+            let now = clock.reading();
             let ahead = ahead_ms(now);
             let everybody = ahead > before.saturating_add(AHEAD_MS);
             before = if everybody { ahead } else { ahead.min(before) };
@@ -186,13 +226,13 @@ impl Running {
             }
             let Some(armed) = armed else {
                 self.done = true;
-                core.alarms.forget(&alarm);
+                self.alarms.forget(&alarm);
                 return;
             };
             tokio::select! {
                 biased;
-                () = woken(&core, &alarm, armed) => {}
-                () = core.clock.sleep_until(armed) => {}
+                () = woken(&*clock, &alarm, armed) => {}
+                () = clock.sleep_until(armed) => {}
             }
         }
     }
@@ -204,9 +244,13 @@ impl Drop for Running {
             // There may be another task already.
             return;
         }
-        self.core.alarms.forget(&self.alarm);
+        let panicked = std::thread::panicking();
+        if !panicked {
+            self.alarms.forget(&self.alarm);
+        }
         let (sleepers, _task) = self.alarm.with(|inner| {
             inner.running = false;
+            inner.panics += u32::from(panicked);
             (std::mem::take(&mut inner.sleepers), inner.task.take())
         });
         for waker in sleepers.into_values() {
@@ -222,9 +266,9 @@ fn ahead_ms(now: Reading) -> i64 {
 }
 
 /// Ends when somebody must be woken before `armed`, or that is over.
-async fn woken(core: &Core, alarm: &Alarm, armed: Elapsed) {
+async fn woken(clock: &dyn Clock, alarm: &Alarm, armed: Elapsed) {
     poll_fn(|context| {
-        let late = core.clock.elapsed() >= armed;
+        let late = clock.elapsed() >= armed;
         let (poll, _old) = alarm.with(|inner| {
             let first = inner.sleepers.first_key_value().map(|((at, _), _)| *at);
             if late || first.is_some_and(|first| first < armed) {

@@ -283,7 +283,7 @@ impl LockClient {
             None,
             policy.terms(&self.core.hints),
         );
-        if !self.core.lines.pin(id) {
+        if !self.core.queues.pin(id) {
             // Its guard was released, and the grant goes on under another.
             return Ok(ReleaseOutcome::AlreadyReleased);
         }
@@ -315,7 +315,7 @@ impl LockClient {
     /// When this future is dropped, the grant may have been renewed once.
     pub async fn adopt(&self, id: &LeaseId) -> Result<Lease, Error> {
         self.check_open(id.key())?;
-        if !self.core.lines.pin(id) {
+        if !self.core.queues.pin(id) {
             return Err(keeper::lost_error(id, "it was released, and handed on"));
         }
         let record = self
@@ -348,8 +348,8 @@ impl LockClient {
                         data: None,
                         bill,
                     };
-                    let line = self.core.lines.of(&id.key().shared(), now);
-                    return Ok(keeper::keep(&self.core, &line, terms, id.clone(), kept));
+                    let queue = self.core.queues.of(&id.key().shared());
+                    return Ok(keeper::keep(&self.core, &queue, terms, id.clone(), kept));
                 }
                 // Acknowledged, but by a clock that was far behind: once more, with a right one.
                 Ok(()) => None,

@@ -21,13 +21,13 @@ use crate::budget::Budget;
 use crate::clock::{Clock, Random};
 use crate::error::Effect;
 use crate::flight::{Flight, Inbox};
-use crate::line::Lines;
 use crate::meter::{Bill, Meter};
 use crate::policy::Policy;
 use crate::protocol::record::Record;
 use crate::protocol::takeover::Observation;
 use crate::protocol::time::{Elapsed, Reading, ServiceClock, Stamp};
 use crate::protocol::write::{Operation, Write};
+use crate::queue::Queues;
 use crate::store::{
     Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind, Units,
 };
@@ -89,9 +89,9 @@ pub(crate) struct Core {
     pub(crate) tasks: TaskTracker,
     pub(crate) shut: CancellationToken,
     pub(crate) meter: Meter,
-    pub(crate) lines: Arc<Lines>,
+    pub(crate) queues: Arc<Queues>,
     pub(crate) budget: Budget,
-    pub(crate) alarms: Alarms,
+    pub(crate) alarms: Arc<Alarms>,
     /// Places for renewals in flight; see the keeper.
     pub(crate) renewals: Arc<Semaphore>,
     service: Mutex<ServiceClock>,
@@ -122,15 +122,15 @@ impl Core {
             observations: Mutex::default(),
             label: policy.label().unwrap_or_else(default_label),
             store,
+            queues: Queues::new(clock.clone()),
+            alarms: Alarms::new(clock.clone()),
             clock,
             random,
             policy,
             tasks: TaskTracker::new(),
             shut: CancellationToken::new(),
             meter: Meter::default(),
-            lines: Arc::default(),
             budget,
-            alarms: Alarms::default(),
             renewals: Arc::new(Semaphore::new(RENEWALS)),
             warned_clock: AtomicBool::new(false),
             warned_stamp: AtomicBool::new(false),

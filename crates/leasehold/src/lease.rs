@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::alarm::nap;
 use crate::error::{Effect, Error};
 use crate::held::Held;
 use crate::identity::LeaseId;
@@ -187,24 +188,24 @@ impl Drop for Lease {
 /// A guard on its way to a caller. One that nobody receives is released, whatever its policy says of
 /// guards that are dropped: that is for work that was under way.
 #[derive(Debug)]
-pub(crate) struct Parcel(Lease, DropPolicy);
+pub(crate) struct Undelivered(Lease, DropPolicy);
 
-impl Parcel {
+impl Undelivered {
     pub(crate) fn new(mut lease: Lease) -> Self {
         let wanted = std::mem::replace(&mut lease.drop_policy, DropPolicy::Release);
-        Parcel(lease, wanted)
+        Undelivered(lease, wanted)
     }
 
     /// The guard.
-    pub(crate) fn open(self) -> Lease {
-        let Parcel(mut lease, wanted) = self;
+    pub(crate) fn deliver(self) -> Lease {
+        let Undelivered(mut lease, wanted) = self;
         lease.drop_policy = wanted;
         lease
     }
 
     /// The guard, if there is time left of it; otherwise it goes back.
-    pub(crate) fn open_if_held(self) -> Option<Lease> {
-        self.0.is_held().then(|| self.open())
+    pub(crate) fn deliver_if_held(self) -> Option<Lease> {
+        self.0.is_held().then(|| self.deliver())
     }
 
     /// Unmakes a guard that was never shown to anyone.
@@ -230,8 +231,20 @@ impl LostSignal {
     ///
     /// Cancel safe: it only waits.
     pub async fn lost(&self) -> Loss {
-        self.watched.lost.cancelled().await;
-        self.watched.loss().unwrap_or(Loss::KeeperGone)
+        loop {
+            // By the clocks, too: the task that keeps the lease may be on a runtime that stands still.
+            let left = self.watched.remaining();
+            if let Some(loss) = self.watched.loss() {
+                return loss;
+            }
+            let core = &self.watched.core;
+            let until = core.clock.elapsed().plus(left);
+            tokio::select! {
+                biased;
+                () = self.watched.lost.cancelled() => {}
+                () = nap(&core.alarms, until) => {}
+            }
+        }
     }
 
     /// As [`Lease::remaining`].

@@ -81,10 +81,10 @@ mod identity;
 mod keeper;
 mod key;
 mod lease;
-mod line;
 mod meter;
 mod observe;
 mod policy;
+mod queue;
 mod run;
 mod waiting;
 

@@ -1,86 +1,93 @@
-//! A wait in the line of a key: as its head by an acquisition, behind it by nothing at all.
+//! A wait in the queue of a key: as its leader by an acquisition, behind it by nothing at all.
 //!
-//! Invariants: the wait bound counts from the call, wherever in the line it is spent; leaving, in any
-//! way, leaves the line with everything in order ([`line`](crate::line)).
+//! Invariants: the wait bound counts from the call, wherever in the queue it is spent; leaving, in any
+//! way, leaves the queue with everything in order ([`queue`](crate::queue)).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::acquire::{Acquired, Order, Stop, UnderWay, over};
+use crate::acquire::{Acquired, Order, Stop, UnderWay};
 use crate::error::{Effect, Error, ErrorKind};
 use crate::exchange::Core;
 use crate::held::Held;
 use crate::key::Key;
-use crate::line::{Call, Ticket};
 use crate::meter::Bill;
 use crate::protocol::time::Elapsed;
 use crate::protocol::write::Operation;
+use crate::queue::{Next, Place};
 
-/// Waits in the line of the key; acquires it as its head, or is given it by the one before. It has joined
+/// Waits in the queue of the key; acquires it as its leader, or is given it by the one before. It has joined
 /// when this returns.
-pub(crate) fn stand_in_line(
+pub(crate) fn wait_in_queue(
     core: &Arc<Core>,
     order: Order,
     started: Elapsed,
 ) -> impl Future<Output = Result<Acquired, Error>> {
-    let line = core.lines.of(&order.key.shared(), started);
-    let ticket = line.join(&order.policy, order.data.as_ref(), started);
+    let queue = core.queues.of(&order.key.shared());
+    let place = queue.join(&order.policy, order.data.as_ref(), started);
     // Not an `async fn`: that would keep its arguments twice.
     async move {
         // Boxed, since nearly all who wait have none.
         let mut under_way: Option<Box<UnderWay>> = None;
         // Every round but the last ends with a role or a guard that was given: bounded by what the others do.
         loop {
-            let limit = order.patience.limit(&order.policy, started);
-            let call = tokio::select! {
-                biased;
-                call = ticket.call() => call,
-                answer = done(&mut under_way) => return answer,
-                stop = over(core, limit), if under_way.is_none() => {
-                    return Err(gave_up(core, &order, &ticket, started, &stop));
-                }
+            let limit = match &under_way {
+                None => Some(order.patience.limit(&order.policy, started)),
+                Some(_) => None,
             };
-            match call {
-                Call::Head(head) => {
+            let next = tokio::select! {
+                biased;
+                next = place.next(core, limit) => next,
+                answer = done(&mut under_way) => match answer? {
+                    Some(acquired) => return Ok(acquired),
+                    None => {
+                        under_way = None;
+                        continue;
+                    }
+                },
+            };
+            match next {
+                Next::Lead(leading) => {
                     // Nothing new begins after a shutdown has.
                     if core.shut.is_cancelled() {
-                        return Err(gave_up(core, &order, &ticket, started, &Stop::CallerGone));
+                        return Err(gave_up(core, &order, &place, started, Stop::CallerGone));
                     }
-                    let begun = UnderWay::begin(core, order.clone(), started, Some(head));
+                    let begun = UnderWay::begin(core, order.clone(), started, Some(leading));
                     under_way = Some(Box::new(begun));
                 }
-                Call::Failed(error) => {
+                Next::Failed(error) => {
                     let error = error.into_error(Operation::Acquire, Some(order.key.as_str()));
                     let passed = core.clock.elapsed().since(started);
                     core.meter.wait(passed, &Bill::default());
                     return Err(error
                         .with_effect(Effect::NotApplied)
-                        .with_held(ticket.held())
-                        .with_effort(ticket.requests(), passed));
+                        .with_held(place.held())
+                        .with_effort(place.requests(), passed));
                 }
-                Call::Lease(parcel) => {
+                Next::Given(lease) => {
                     // What the acquisition under way turns out to get is given back.
                     under_way = None;
                     // Without time left (this task did not run for a while) it goes back, and the wait on.
-                    if let Some(lease) = parcel.open_if_held() {
+                    if let Some(lease) = lease.deliver_if_held() {
                         let passed = core.clock.elapsed().since(started);
                         core.meter.wait(passed, &lease.bill());
                         return Ok(Acquired::Lease(lease));
                     }
                 }
+                Next::Over(stop) => return Err(gave_up(core, &order, &place, started, stop)),
             }
         }
     }
 }
 
-/// The end of a wait in line, without any request of its own under way.
-fn gave_up(core: &Core, order: &Order, ticket: &Ticket, started: Elapsed, stop: &Stop) -> Error {
+/// The end of a wait in the queue, without any request of its own under way.
+fn gave_up(core: &Core, order: &Order, place: &Place, started: Elapsed, stop: Stop) -> Error {
     let passed = core.clock.elapsed().since(started);
     core.meter.wait(passed, &Bill::default());
-    let held = ticket.held();
+    let held = place.held();
     let error = match stop {
         Stop::CallerGone => shut_down_while_waiting(),
-        Stop::Deadline => match ticket.trouble() {
+        Stop::Deadline => match place.trouble() {
             Some(error) => error.into_error(Operation::Acquire, Some(order.key.as_str())),
             None => wait_expired(core, &order.key, passed, held.as_ref()),
         },
@@ -89,7 +96,7 @@ fn gave_up(core: &Core, order: &Order, ticket: &Ticket, started: Elapsed, stop: 
         .with_key(order.key.as_str())
         .with_effect(Effect::NotApplied)
         .with_held(held)
-        .with_effort(ticket.requests(), passed)
+        .with_effort(place.requests(), passed)
 }
 
 pub(crate) fn shut_down_while_waiting() -> Error {
@@ -116,7 +123,7 @@ pub(crate) fn wait_expired(core: &Core, key: &Key, waited: Duration, held: Optio
 }
 
 /// The answer of the acquisition that is under way, if one is.
-async fn done(under_way: &mut Option<Box<UnderWay>>) -> Result<Acquired, Error> {
+async fn done(under_way: &mut Option<Box<UnderWay>>) -> Result<Option<Acquired>, Error> {
     match under_way {
         Some(under_way) => under_way.done().await,
         None => std::future::pending().await,

@@ -7,7 +7,6 @@ use super::{Acquisition, End, Patience, Stop, stopped};
 use crate::error::Effect;
 use crate::exchange::{Answer, RETRY_FIRST, RETRY_MAX, no_answer_within};
 use crate::held::Held;
-use crate::line::{Head, Looks, Start};
 use crate::meter::Bill;
 use crate::policy::CheckDelay;
 use crate::protocol::attempt::{Granted, Refusal, Request};
@@ -15,6 +14,7 @@ use crate::protocol::record::{Record, Seen};
 use crate::protocol::takeover::Verdict;
 use crate::protocol::time::Elapsed;
 use crate::protocol::write::Operation;
+use crate::queue::{Leading, Looks, Start};
 use crate::store::{Consistency, Outcome, StoreError, StoreErrorKind};
 
 /// Requests of one acquisition that may be unanswered at the same time.
@@ -73,8 +73,9 @@ impl Acquisition {
                     if blind > 1 {
                         let now = self.core.clock.elapsed();
                         let delay = self.core.backoff(blind, RETRY_FIRST, RETRY_MAX);
-                        self.or_stop(self.core.clock.sleep_until(now.plus(delay)))
-                            .await?;
+                        let until = now.plus(delay);
+                        self.expect(until);
+                        self.or_stop(self.core.clock.sleep_until(until)).await?;
                     }
                     None
                 }
@@ -98,9 +99,9 @@ impl Acquisition {
         }
     }
 
-    /// Goes on where the line is: asks at once, later, or looks first.
+    /// Goes on where the queue is: asks at once, later, or polls first.
     pub(super) async fn begin(&mut self) -> Result<Turn, End> {
-        match self.head.as_ref().map(Head::start) {
+        match self.leading.as_ref().map(Leading::start) {
             Some(Start::Look(looks)) => self.wait_for_turn(looks).await,
             Some(Start::Ask { not_before }) => {
                 self.sit_out(not_before).await?;
@@ -114,6 +115,7 @@ impl Acquisition {
     async fn sit_out(&self, until: Elapsed) -> Result<(), Stop> {
         let now = self.core.clock.elapsed();
         let until = until.min(now.plus(self.limit.since(now) / 2));
+        self.expect(until);
         self.or_stop(self.core.clock.sleep_until(until)).await
     }
 
@@ -230,8 +232,8 @@ impl Acquisition {
             && !self.attempt.id().owns(record)
         {
             let held = Held::of(record);
-            if let Some(head) = &self.head {
-                head.saw(&held);
+            if let Some(leading) = &self.leading {
+                leading.saw(&held);
             }
             self.last_held = Some(held);
         } else {
@@ -249,27 +251,18 @@ impl Acquisition {
         loop {
             let until = looks.at.unwrap_or_else(|| self.next_look(&looks));
             looks.at = Some(until);
-            if let Some(head) = &self.head {
-                head.plan(Start::Look(looks));
+            if let Some(leading) = &self.leading {
+                leading.plan(Start::Look(looks));
+                leading.expect(until);
             }
             if let Some(granted) = self.sleep_until(until).await? {
                 return Ok(Turn::Ours(granted));
             }
-            if let Some(head) = self.head.as_ref().filter(|head| head.is_held_here()) {
-                // Its keeper tells what comes of it: a look would say nothing new.
-                self.or_stop(head.holder_gone()).await?;
-                match head.start() {
-                    Start::Look(later) => looks = later,
-                    Start::Ask { not_before } => {
-                        self.sit_out(not_before).await?;
-                        return Ok(Turn::Free);
-                    }
-                }
-                continue;
-            }
+            self.check_queue()?;
             looks.round += 1;
             looks.at = None;
             let place = self.core.budget.take(self.core.clock.elapsed());
+            self.expect(place);
             self.or_stop(self.core.clock.sleep_until(place)).await?;
             if self.order.policy.is_checking_by_writing() {
                 // Whether it is free is for the store to say.
@@ -335,8 +328,8 @@ impl Acquisition {
     pub(super) fn sends(&mut self) {
         self.sent += 1;
         self.last_sent = self.core.clock.elapsed();
-        if let Some(head) = &self.head {
-            head.sends();
+        if let Some(leading) = &self.leading {
+            leading.sends(self.last_sent.plus(self.order.policy.request_timeout()));
         }
     }
 }

@@ -29,6 +29,7 @@ impl Acquisition {
                 self.order.policy.request_timeout(),
             );
             let bill = self.bill();
+            self.expect(self.core.clock.elapsed().plus(timeout));
             let renewal = keeper::renew_once(&self.core, &mut kept, bound, timeout, &bill);
             if let Err(ended) = self.or_stop(renewal).await? {
                 debug!(%key, ?ended, "the grant is over already");
@@ -49,12 +50,9 @@ impl Acquisition {
                 .with_hint("set a longer `lease`, or look at the latency to the store"),
             ));
         }
-        let line = match &self.head {
-            Some(head) => head.line().clone(),
-            None => {
-                let now = self.core.clock.elapsed();
-                self.core.lines.of(&key.shared(), now)
-            }
+        let queue = match &self.leading {
+            Some(leading) => leading.queue().clone(),
+            None => self.core.queues.of(&key.shared()),
         };
         let terms = keeper::Terms {
             policy: self.order.policy.clone(),
@@ -72,11 +70,13 @@ impl Acquisition {
             read_units = cost.read_units,
             "acquired"
         );
-        Ok(keeper::keep(&self.core, &line, terms, id, kept))
+        Ok(keeper::keep(&self.core, &queue, terms, id, kept))
     }
 
     /// Deletes the record that we created with an impossible token, before anyone sees it.
     pub(super) async fn withdraw(&mut self) -> Result<(), End> {
+        let limit = self.order.policy.request_timeout();
+        self.expect(self.core.clock.elapsed().plus(limit));
         let answer = self.or_stop(self.send_withdrawal()).await?;
         match answer.result {
             Ok(_) => {

@@ -1,6 +1,6 @@
 //! One acquisition, from the first request to the guard.
 //!
-//! Whoever waits stands in the line of its key first, and acquires only as its head. An acquisition
+//! Whoever waits joins the queue of its key first, and acquires only as its leader. An acquisition
 //! endures: a caller who drops the future or whose wait is over leaves at once, while requests in
 //! flight go on in the background; whatever they turn out to have acquired is released as soon as
 //! it is known. Invariants: `acquire` gives a lease only if the record carried
@@ -27,15 +27,15 @@ use crate::exchange::{Core, RETRY_FIRST, RETRY_MAX};
 use crate::flight::{Enduring, Inbox};
 use crate::held::Held;
 use crate::key::Key;
-use crate::lease::{Lease, Parcel};
-use crate::line::Head;
+use crate::lease::{Lease, Undelivered};
 use crate::meter::Meter;
 use crate::policy::Policy;
 use crate::protocol::attempt::{Attempt, AttemptId, Granted, Request, Wish};
 use crate::protocol::time::Elapsed;
 use crate::protocol::write::Operation;
+use crate::queue::Leading;
 use crate::store::{Outcome, StoreError, StoreErrorKind};
-use crate::waiting::{shut_down_while_waiting, stand_in_line, wait_expired};
+use crate::waiting::{shut_down_while_waiting, wait_expired, wait_in_queue};
 
 /// How often a record with an impossible token is withdrawn before we give up.
 const WITHDRAWALS: u32 = 3;
@@ -91,9 +91,12 @@ pub(crate) fn acquire(
     Ok(match order.patience {
         Patience::None => {
             let mut under_way = UnderWay::begin(core, order, started, None);
-            Either::Left(async move { under_way.done().await })
+            Either::Left(async move {
+                let acquired = under_way.done().await?;
+                acquired.ok_or_else(shut_down_while_waiting)
+            })
         }
-        _ => Either::Right(stand_in_line(core, order, started)),
+        _ => Either::Right(wait_in_queue(core, order, started)),
     })
 }
 
@@ -107,8 +110,10 @@ pub(crate) struct UnderWay {
 /// What an acquisition gives its caller.
 #[derive(Debug)]
 enum Won {
-    Lease(Parcel),
+    Lease(Undelivered),
     Held(Held),
+    /// Nothing: it does not lead the queue any more, or a guard of this client has the key.
+    BackToQueue,
 }
 
 impl UnderWay {
@@ -116,21 +121,23 @@ impl UnderWay {
         core: &Arc<Core>,
         order: Order,
         started: Elapsed,
-        head: Option<Head>,
+        leading: Option<Leading>,
     ) -> UnderWay {
         let gone = CancellationToken::new();
-        let acquisition = Acquisition::new(core.clone(), order, started, head, gone.clone());
+        let acquisition = Acquisition::new(core.clone(), order, started, leading, gone.clone());
         UnderWay {
             acquisition: Enduring::new(core, acquisition.run()),
             _caller: gone.drop_guard(),
         }
     }
 
-    pub(crate) async fn done(&mut self) -> Result<Acquired, Error> {
-        match (&mut self.acquisition).await? {
-            Won::Lease(parcel) => Ok(Acquired::Lease(parcel.open())),
-            Won::Held(held) => Ok(Acquired::Held(held)),
-        }
+    /// Its answer; `None` where its caller is to go on waiting in the queue.
+    pub(crate) async fn done(&mut self) -> Result<Option<Acquired>, Error> {
+        Ok(match (&mut self.acquisition).await? {
+            Won::Lease(lease) => Some(Acquired::Lease(lease.deliver())),
+            Won::Held(held) => Some(Acquired::Held(held)),
+            Won::BackToQueue => None,
+        })
     }
 }
 
@@ -139,6 +146,7 @@ pub(crate) fn shut_down(key: &str) -> Error {
 }
 
 /// Why an acquisition stops before it has an answer.
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Stop {
     /// The bound of the call is reached.
     Deadline,
@@ -150,6 +158,7 @@ pub(crate) enum Stop {
 enum End {
     Stop(Stop),
     Failed(Error),
+    BackToQueue,
 }
 
 impl From<Stop> for End {
@@ -162,8 +171,8 @@ struct Acquisition {
     core: Arc<Core>,
     order: Order,
     attempt: Attempt,
-    /// The role in the line of the key, if the call waits in it.
-    head: Option<Head>,
+    /// Its view of the queue of the key, if the call waits in it.
+    leading: Option<Leading>,
     /// What is done for this call, and whether it had to wait for a holder.
     bill: Arc<Meter>,
     waited: bool,
@@ -190,12 +199,12 @@ impl Acquisition {
         core: Arc<Core>,
         order: Order,
         started: Elapsed,
-        head: Option<Head>,
+        leading: Option<Leading>,
         gone: CancellationToken,
     ) -> Self {
         let limit = order.patience.limit(&order.policy, started);
-        // A store that fails is put up with once, not once for everyone in line.
-        let failing_since = head.as_ref().and_then(Head::failing_since);
+        // A store that fails is put up with once, not once for everyone who waits.
+        let failing_since = leading.as_ref().and_then(Leading::failing_since);
         let wish = Wish {
             key: order.key.shared(),
             holder: order.policy.label().unwrap_or_else(|| core.label.clone()),
@@ -217,8 +226,8 @@ impl Acquisition {
             order,
             attempt,
             bill: Arc::default(),
-            waited: head.as_ref().is_some_and(Head::has_waited),
-            head,
+            waited: leading.as_ref().is_some_and(Leading::has_waited),
+            leading,
             gone,
             started,
             limit,
@@ -241,26 +250,19 @@ impl Acquisition {
             Err(End::Failed(error)) => Err(error),
             Err(End::Stop(Stop::Deadline)) => Err(self.deadline_error()),
             Err(End::Stop(Stop::CallerGone)) => Err(shut_down_while_waiting()),
+            Err(End::BackToQueue) => Ok(Won::BackToQueue),
         };
         self.core
             .remember(&self.order.key.shared(), self.attempt.observation());
         let passed = self.core.clock.elapsed().since(self.started);
-        if self.waited {
+        if self.waited && !matches!(answer, Ok(Won::BackToQueue)) {
             self.core.meter.wait(passed, &self.bill());
         }
         let answer = answer.map_err(|error| self.finish_error(error));
-        // The next in line goes on at once, with what is known now; what is left to settle here is
-        // this attempt's alone.
-        match self.head.take() {
-            // It was given a guard meanwhile, which may turn out to be worthless, or it has left.
-            Some(head) if self.gone.is_cancelled() => drop(head),
-            Some(head) => head.leave(),
-            None => {}
-        }
         let tasks = self.core.tasks.clone();
         match &answer {
-            Ok(Won::Lease(parcel)) => {
-                let token = parcel.token().stored();
+            Ok(Won::Lease(lease)) => {
+                let token = lease.token().stored();
                 if self.unanswered > 0 {
                     tasks.spawn(self.settle_beside(token));
                 }
@@ -283,7 +285,7 @@ impl Acquisition {
             self.uncertain = true;
             if !granted.impossible_seed {
                 let lease = self.hand_over(granted).await?;
-                return Ok(Won::Lease(Parcel::new(lease)));
+                return Ok(Won::Lease(Undelivered::new(lease)));
             }
             self.spoiled = Some(granted);
             self.withdraw().await?;
@@ -304,12 +306,12 @@ impl Acquisition {
         self.failures += 1;
         let now = self.core.clock.elapsed();
         let since = *self.failing_since.get_or_insert(now);
-        if let Some(head) = &self.head {
-            head.trouble(Some((since, &error)));
+        if let Some(leading) = &self.leading {
+            leading.trouble(Some((since, &error)));
         }
         if now.since(since) >= self.order.policy.call_timeout() {
-            if let Some(head) = &self.head {
-                head.give_up(now, since, &error);
+            if let Some(leading) = &self.leading {
+                leading.give_up(now, since, &error);
             }
             return Err(self.fatal(operation, error));
         }
@@ -323,14 +325,32 @@ impl Acquisition {
         self.last_failure = Some(error);
         // The last try is made when the store has been failing for as long as we put up with it.
         let last = since.plus(self.order.policy.call_timeout());
-        self.or_stop(self.core.clock.sleep_until(now.plus(delay).min(last)))
-            .await?;
-        Ok(())
+        let until = now.plus(delay).min(last);
+        self.expect(until);
+        self.or_stop(self.core.clock.sleep_until(until)).await?;
+        self.check_queue()
+    }
+
+    /// The others who wait hear of this one again by then.
+    fn expect(&self, by: Elapsed) {
+        if let Some(leading) = &self.leading {
+            leading.expect(by);
+        }
+    }
+
+    /// Whether to go on: another waiter may have become the leader, or a guard of this client have the key.
+    fn check_queue(&self) -> Result<(), End> {
+        match &self.leading {
+            Some(leading) if !leading.goes_on(self.core.clock.reading()) => Err(End::BackToQueue),
+            _ => Ok(()),
+        }
     }
 
     fn calm_down(&mut self) {
-        if let Some(head) = self.head.as_ref().filter(|_| self.failing_since.is_some()) {
-            head.trouble(None);
+        if let Some(leading) = &self.leading
+            && self.failing_since.is_some()
+        {
+            leading.trouble(None);
         }
         self.failing_since = None;
         self.failures = 0;
@@ -369,10 +389,10 @@ impl Acquisition {
         // Its turn to look may have come too late for a look of its own, or for an answer to it: then it
         // was the holder that the time went by with, otherwise the store.
         let silent = now.since(self.last_sent);
-        if let (None, Some(head)) = (&self.last_held, &self.head)
+        if let (None, Some(leading)) = (&self.last_held, &self.leading)
             && (self.sent == 0 || silent < waited / 2)
         {
-            self.last_held = head.held();
+            self.last_held = leading.held();
         }
         wait_expired(&self.core, &self.order.key, waited, self.last_held.as_ref())
     }
@@ -384,7 +404,7 @@ impl Acquisition {
             error.effect()
         };
         let passed = self.core.clock.elapsed().since(self.started);
-        let sent = self.head.as_ref().map_or(self.sent, Head::requests);
+        let sent = self.leading.as_ref().map_or(self.sent, Leading::requests);
         error
             .with_key(self.order.key.as_str())
             .with_effect(effect)
@@ -408,14 +428,14 @@ async fn stopped(core: &Arc<Core>, gone: &CancellationToken, limit: Elapsed) -> 
     clippy::manual_async_fn,
     reason = "an `async fn` keeps its arguments twice, and there may be many waiters"
 )]
-pub(crate) fn over(core: &Arc<Core>, limit: Elapsed) -> impl Future<Output = Stop> {
+fn over(core: &Arc<Core>, limit: Elapsed) -> impl Future<Output = Stop> {
     async move {
         let expired = async {
             if limit == Elapsed::NEVER {
                 std::future::pending::<()>().await;
             }
             while core.clock.elapsed() < limit {
-                nap(core, limit).await;
+                nap(&core.alarms, limit).await;
             }
         };
         tokio::select! {

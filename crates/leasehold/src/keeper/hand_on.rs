@@ -5,12 +5,14 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tracing::debug;
 
 use super::{Finish, Finished, IN_FLIGHT, Keeper, LastWord, Terms, Watched, guard};
-use crate::lease::{Loss, Parcel, ReleaseOutcome};
-use crate::line::Turns;
+use crate::flight::Inbox;
+use crate::lease::{Loss, ReleaseOutcome, Undelivered};
 use crate::policy::DropPolicy;
+use crate::queue::Turns;
 
 /// How often a grant is handed on at most, where no other process is known to want the key: with 5 ms to the table
 /// and holds of no length it makes twice as many turns as with 64. Below the 1023 for which the token has room.
@@ -22,9 +24,9 @@ const PASSES_SHARED: u16 = 64;
 const TENURE: u32 = 10;
 
 impl Keeper {
-    /// Hands the grant on to the next in line, if that wants just this grant; otherwise gives back
-    /// what is to be done with it.
-    pub(super) async fn hand_on(&mut self, finish: Finish) -> Result<Finished, Finish> {
+    /// Hands the grant on to the next who waits, if that wants just this grant: where the next guard is, and
+    /// where it is heard. Otherwise gives back what is to be done with the grant.
+    pub(super) async fn hand_on(&mut self, finish: Finish) -> Result<(Handle, Finished), Finish> {
         let released = matches!(
             finish,
             Finish::Release(_) | Finish::Dropped(DropPolicy::Release)
@@ -52,22 +54,29 @@ impl Keeper {
         self.waiting = None;
         let (lease, finished) = guard(&self.watched);
         let data = self.watched.data.clone();
-        let parcel = Parcel::new(lease);
+        let lease = Undelivered::new(lease);
         let given = self
             .holding
-            .give(parcel, &self.watched, &self.policy, data.as_ref());
-        if let Err(parcel) = given {
-            // It has left in this moment: nobody has seen the new guard, and its grant is released.
-            parcel.unmake();
-            return Err(finish);
-        }
+            .give(lease, &self.watched, &self.policy, data.as_ref());
+        let runtime = match given {
+            Ok(runtime) => runtime,
+            Err(lease) => {
+                // It has left in this moment: nobody has seen the new guard, and its grant is released.
+                lease.unmake();
+                return Err(finish);
+            }
+        };
+        // Answers to the old guard's requests may be on their way to a runtime that ends: nobody waits for them.
+        self.inbox = Inbox::new(IN_FLIGHT);
+        self.unanswered = 0;
+        self.place = None;
         let next = &self.watched;
         next.core.meter.hand_off(&Some(next.bill.clone()));
         debug!(key = %next.id.key(), token = %next.id.token(), "handed on");
         if let Finish::Release(tell) = finish {
             drop(tell.send(Ok(ReleaseOutcome::HandedOn)));
         }
-        Ok(finished)
+        Ok((runtime, finished))
     }
 
     /// Whether this grant may be handed on, and somebody wants it.

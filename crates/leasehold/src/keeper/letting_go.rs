@@ -14,12 +14,12 @@ use crate::exchange::{Core, RETRY_FIRST, RETRY_MAX};
 use crate::held::Held;
 use crate::identity::LeaseId;
 use crate::lease::{Loss, ReleaseOutcome};
-use crate::line::{Looks, Start};
 use crate::meter::Bill;
 use crate::policy::{DropPolicy, Policy};
 use crate::protocol::renewal::{Ended, Kept};
 use crate::protocol::time::Elapsed;
 use crate::protocol::write::Operation;
+use crate::queue::{Looks, Start};
 use crate::store::Outcome;
 
 /// How often a renewal outside of the loop is tried.
@@ -70,7 +70,7 @@ impl Keeper {
             tokio::select! {
                 biased;
                 answer = self.inbox.next() => self.take_answer(answer),
-                () = nap(&core, until) => {}
+                () = nap(&core.alarms, until) => {}
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The keeper of a held lease: renewals, the deadline, loss, release.
 //!
-//! One task per lease owns the truth about it; the guard only reads it. Invariants: `lost` fires
+//! One task per guard owns the truth about its lease, on the runtime of that guard. Invariants: `lost` fires
 //! at the deadline less margin and grace at the latest, from a timer that no request can block
 //! (requests run in tasks of their own), and never un-fires (S6, holder rule 4); a failed renewal
 //! is retried until then, only a refusal that does not carry our id and token means lost at once
@@ -17,6 +17,7 @@ mod watched;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::debug;
 
@@ -27,12 +28,12 @@ use crate::flight::Inbox;
 use crate::held::Held;
 use crate::identity::LeaseId;
 use crate::lease::{Lease, Loss, ReleaseOutcome};
-use crate::line::{Holding, Line, Looks, Start};
 use crate::meter::{Bill, Meter};
 use crate::policy::{DropPolicy, Policy};
 use crate::protocol::deadline::Sent;
 use crate::protocol::renewal::{Ended, Kept, RenewalRefused};
 use crate::protocol::time::{Elapsed, Reading};
+use crate::queue::{Holding, Looks, Queue, Start};
 use crate::store::{Outcome, StoreError, StoreErrorKind};
 
 pub(crate) use self::letting_go::{LettingGo, release};
@@ -80,7 +81,7 @@ fn guard(watched: &Arc<Watched>) -> (Lease, Finished) {
 /// Starts the keeper of a grant and gives its guard.
 pub(crate) fn keep(
     core: &Arc<Core>,
-    line: &Arc<Line>,
+    queue: &Arc<Queue>,
     terms: Terms,
     id: LeaseId,
     kept: Kept,
@@ -89,7 +90,7 @@ pub(crate) fn keep(
     let watched = Arc::new(Watched::new(core.clone(), id, &kept, terms));
     let keeper = Keeper {
         last_word: LastWord(watched.clone()),
-        holding: line.hold(&watched, core.clock.elapsed()),
+        holding: queue.hold(&watched, core.clock.elapsed()),
         watched: watched.clone(),
         bound_to_process: policy.is_bound_to_process(),
         policy,
@@ -103,8 +104,15 @@ pub(crate) fn keep(
         last_failure: None,
     };
     let (lease, finished) = guard(&watched);
-    core.tasks.spawn(keeper.run(finished));
+    start(keeper, finished, &Handle::current());
     lease
+}
+
+/// Starts the task of a guard, on the runtime of whoever has the guard. Where that has ended, the lease is
+/// lost at once.
+fn start(keeper: Keeper, finished: Finished, runtime: &Handle) {
+    let tasks = keeper.watched.core.tasks.clone();
+    tasks.spawn_on(keeper.run(finished), runtime);
 }
 
 /// Why a renewal outside of the keeper's loop was not acknowledged.
@@ -183,15 +191,12 @@ impl Keeper {
     #[expect(clippy::manual_async_fn, reason = "see above")]
     fn run(mut self, mut finished: Finished) -> impl Future<Output = ()> + Send {
         async move {
-            if !self.policy.is_manual() {
-                self.schedule();
-            }
-            loop {
-                let finish = self.serve(&mut finished).await;
-                match self.hand_on(finish).await {
-                    Ok(next) => finished = next,
-                    Err(finish) => return Box::pin(self.finish(finish)).await,
-                }
+            self.schedule();
+            let finish = self.serve(&mut finished).await;
+            match self.hand_on(finish).await {
+                // The next guard may be on another runtime: its own task goes on there.
+                Ok((runtime, finished)) => start(self, finished, &runtime),
+                Err(finish) => Box::pin(self.finish(finish)).await,
             }
         }
     }
@@ -220,7 +225,7 @@ impl Keeper {
                 biased;
                 finish = &mut *finished => break finish,
                 answer = self.inbox.next() => self.take_answer(answer),
-                () = nap(&core, until), if !lost => {
+                () = nap(&core.alarms, until), if !lost => {
                     if may_send && core.clock.elapsed() >= self.next_renewal && self.has_place() {
                         self.send_renewal();
                     }

@@ -18,7 +18,7 @@ use crate::meter::Meter;
 use crate::policy::Policy;
 use crate::protocol::deadline::{Deadline, service_now};
 use crate::protocol::renewal::Kept;
-use crate::protocol::time::ServiceTime;
+use crate::protocol::time::{Elapsed, Reading, ServiceTime};
 
 /// What the guard and the keeper of a lease share.
 #[derive(Debug)]
@@ -100,6 +100,21 @@ impl Watched {
             self.lose(Loss::Expired { cause: None });
         }
         left
+    }
+
+    /// Until when no other can have the key for certain, as waiters of this client see it: while the lease
+    /// is held, until it is lost; while it is being released, until it would have ended by itself.
+    pub(crate) fn held_until(&self, now: Reading) -> Elapsed {
+        if self.loss().is_none() {
+            return now.elapsed.plus(self.remaining());
+        }
+        self.with_truth(|truth| match truth.loss {
+            Some(Loss::Released) => {
+                let left = truth.deadline.remaining(now, Duration::ZERO);
+                now.elapsed.plus(left)
+            }
+            _ => now.elapsed,
+        })
     }
 
     pub(crate) fn loss(&self) -> Option<Loss> {

@@ -1,0 +1,144 @@
+//! A guard of this client holds the key: what its renewal task says to the queue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::registry::Queue;
+use super::state::{Looks, Start};
+use crate::keeper::Watched;
+use crate::lease::Undelivered;
+use crate::policy::Policy;
+use crate::protocol::time::Elapsed;
+
+/// How a process shares a key with others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turns {
+    /// How long it may keep the key while others may wait for it.
+    pub(crate) tenure: Duration,
+    /// How long its queue sits out then.
+    pub(crate) pause: Duration,
+    /// How long it sits out after every turn, where others are known to want the key.
+    pub(crate) short_pause: Duration,
+}
+
+/// A guard of this client holds the key. Dropped without a word, nothing is known of the key.
+#[derive(Debug)]
+pub(crate) struct Holding {
+    queue: Arc<Queue>,
+    number: u64,
+    gone: bool,
+}
+
+impl Holding {
+    pub(super) fn new(queue: Arc<Queue>, number: u64) -> Self {
+        Holding {
+            queue,
+            number,
+            gone: false,
+        }
+    }
+
+    /// Whether the first who waits wants just this grant, and the process may still keep the key, which
+    /// it may for `tenure`.
+    pub(crate) fn has_next(
+        &self,
+        policy: &Policy,
+        data: Option<&Arc<[u8]>>,
+        now: Elapsed,
+        tenure: Duration,
+    ) -> bool {
+        self.queue.with(|state, _| {
+            let since = state.tenure.unwrap_or(now);
+            now.since(since) < tenure && state.is_wanted(policy, data)
+        })
+    }
+
+    /// Whether another process is known to want the key, too.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.queue.with(|state, _| state.courtesy > 0)
+    }
+
+    /// Gives the first who waits a guard, and shows that guard to the others: the runtime that it waits on. Or
+    /// gives the guard back where that one has left.
+    pub(crate) fn give(
+        &self,
+        lease: Undelivered,
+        watched: &Arc<Watched>,
+        policy: &Policy,
+        data: Option<&Arc<[u8]>>,
+    ) -> Result<Handle, Undelivered> {
+        let now = self.queue.clock.elapsed();
+        let watched = Arc::downgrade(watched);
+        let (result, _old) = self.queue.with(|state, wake| {
+            let old = state
+                .holders
+                .iter_mut()
+                .find(|(number, _)| *number == self.number)
+                .map(|(_, held)| std::mem::replace(held, watched));
+            (state.give(lease, policy, data, now, wake), old)
+        });
+        result
+    }
+
+    /// The key is free. Where the process has kept it for `tenure`, whoever of it asks next sits out, so
+    /// that other processes get their turn; where others are known to want it, after every turn that
+    /// leaves nobody waiting.
+    pub(crate) fn released(&mut self, now: Elapsed, turns: &Turns) {
+        let (pause, last) = self.queue.with(|state, _| {
+            let long = state
+                .tenure
+                .is_some_and(|since| now.since(since) >= turns.tenure);
+            if long {
+                state.tenure = None;
+            }
+            let last = state.waiters.is_empty();
+            let courteous = last && state.courtesy > 0;
+            // A queue that is never empty forgets the others by the long times that it keeps the key.
+            state.courtesy = state.courtesy.saturating_sub(u8::from(last || long));
+            let pause = match (long, last) {
+                (true, false) => turns.pause,
+                (true, true) => turns.short_pause,
+                (false, _) if courteous => turns.short_pause,
+                (false, _) => Duration::ZERO,
+            };
+            (pause, last)
+        });
+        if last && let Some(queues) = self.queue.queues() {
+            // Who comes back at once has not left the key to anybody.
+            queues.remember(&self.queue, now.plus(turns.short_pause));
+        }
+        let not_before = now.plus(pause);
+        self.gone(Start::Ask { not_before });
+    }
+
+    /// The guard does not hold the key any more, or nobody knows.
+    pub(crate) fn gone(&mut self, start: Start) {
+        if std::mem::replace(&mut self.gone, true) {
+            return;
+        }
+        let number = self.number;
+        let now = self.queue.clock.elapsed();
+        // Whoever gives up before the next poll is told of this one.
+        let waited_for = self.queue.with(|state, _| !state.waiters.is_empty());
+        let last = self.queue.holders().pop().filter(|_| waited_for);
+        let seen = last.map(|last| Box::new(last.describe()));
+        let _old = self.queue.with(|state, wake| {
+            let place = state.holders.iter().position(|(n, _)| *n == number);
+            let old = place.map(|place| state.holders.swap_remove(place));
+            state.start = start;
+            let old = (old, seen.and_then(|seen| state.held.replace(seen)));
+            if state.holders.is_empty() {
+                state.holder_gone(now, wake);
+            }
+            old
+        });
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.gone(Start::Look(Looks::default()));
+    }
+}

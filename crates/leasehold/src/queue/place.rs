@@ -1,0 +1,164 @@
+//! A waiter's place in the queue.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::runtime::Handle;
+
+use super::leading::Leading;
+use super::registry::Queue;
+use super::state::Step;
+use crate::acquire::Stop;
+use crate::alarm::nap;
+use crate::exchange::Core;
+use crate::held::Held;
+use crate::lease::Undelivered;
+use crate::protocol::time::Elapsed;
+use crate::store::StoreError;
+
+/// A place in the queue. Dropped, it is left with everything that lies in it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    queue: Arc<Queue>,
+    number: u64,
+    /// Requests of the queue before this waiter came.
+    before: u32,
+    /// Whether there was something to wait for when it came.
+    waits: bool,
+}
+
+/// What a waiter does next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Ask the store.
+    Lead(Leading),
+    /// The key is yours.
+    Given(Undelivered),
+    /// The store has failed for as long as you put up with it.
+    Failed(StoreError),
+    /// The wait is over.
+    Over(Stop),
+}
+
+impl Place {
+    pub(super) fn new(queue: Arc<Queue>, number: u64, before: u32, waits: bool) -> Self {
+        Place {
+            queue,
+            number,
+            before,
+            waits,
+        }
+    }
+
+    /// Waits until there is something to do or to have. `limit`: the end of the wait; `None` while an
+    /// acquisition of this waiter is under way, which looks to that itself.
+    ///
+    /// # Cancel safety
+    ///
+    /// What it is given stays in the place until this returns it.
+    pub(crate) async fn next(&self, core: &Core, limit: Option<Elapsed>) -> Next {
+        loop {
+            let now = core.clock.elapsed();
+            let step =
+                poll_fn(|context| Poll::Ready(self.step(now, limit.is_none(), context))).await;
+            let until = match step {
+                Step::Given(lease) => return Next::Given(*lease),
+                Step::Failed(error) => return Next::Failed(*error),
+                Step::Lead => match self.queue.held_until(core.clock.reading()) {
+                    Some(end) if self.waits_for_holder(end) => end,
+                    _ => return Next::Lead(self.leading()),
+                },
+                Step::Wait(until) => until,
+            };
+            let Some(limit) = limit else {
+                self.woken().await;
+                continue;
+            };
+            if now >= limit {
+                return Next::Over(Stop::Deadline);
+            }
+            tokio::select! {
+                biased;
+                () = core.shut.cancelled() => return Next::Over(Stop::CallerGone),
+                () = self.woken() => {}
+                () = nap(&core.alarms, until.min(limit)) => {}
+            }
+        }
+    }
+
+    fn step(&self, now: Elapsed, acting: bool, context: &Context<'_>) -> Step {
+        let (step, _old) = self.queue.with(|state, wake| {
+            let step = state.step(self.number, now, acting, wake);
+            let old = state.waiters.get_mut(&self.number).and_then(|waiter| {
+                if let Ok(here) = Handle::try_current()
+                    && here.id() != waiter.runtime.id()
+                {
+                    waiter.runtime = here;
+                }
+                waiter.waker.replace(context.waker().clone())
+            });
+            (step, old)
+        });
+        step
+    }
+
+    /// As the leader: there is nothing to ask before `end`, unless the holder here lets go. False where it
+    /// has.
+    fn waits_for_holder(&self, end: Elapsed) -> bool {
+        self.queue.with(|state, _| {
+            state.expect(self.number, end);
+            !state.holders.is_empty()
+        })
+    }
+
+    /// Until this waiter is woken: its waker is gone then.
+    async fn woken(&self) {
+        poll_fn(|context| {
+            let (poll, _old) = self.queue.with(|state, _| {
+                let waiter = state.waiters.get_mut(&self.number);
+                match waiter.and_then(|waiter| waiter.waker.as_mut()) {
+                    None => (Poll::Ready(()), None),
+                    Some(waker) if waker.will_wake(context.waker()) => (Poll::Pending, None),
+                    Some(waker) => {
+                        let old = std::mem::replace(waker, context.waker().clone());
+                        (Poll::Pending, Some(old))
+                    }
+                }
+            });
+            poll
+        })
+        .await;
+    }
+
+    fn leading(&self) -> Leading {
+        Leading::new(self.queue.clone(), self.number, self.before, self.waits)
+    }
+
+    /// How many requests were sent for this waiter, by itself or by those before it.
+    pub(crate) fn requests(&self) -> u32 {
+        let sent = self.queue.with(|state, _| state.requests);
+        sent.wrapping_sub(self.before)
+    }
+
+    /// Who holds the key, as far as the queue knows.
+    pub(crate) fn held(&self) -> Option<Held> {
+        self.queue.held()
+    }
+
+    /// How the store is failing.
+    pub(crate) fn trouble(&self) -> Option<StoreError> {
+        self.queue
+            .with(|state, _| state.trouble.as_ref().map(|(_, error)| error.retold()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let now = self.queue.clock.elapsed();
+        // What lies there is dropped after the lock: a guard goes back to its keeper.
+        let _left = self
+            .queue
+            .with(|state, wake| state.leave(self.number, now, wake));
+    }
+}

@@ -1,0 +1,196 @@
+//! The queues of a client, by key.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::Waker;
+
+use tokio::runtime::Handle;
+
+use super::holding::Holding;
+use super::place::Place;
+use super::state::{State, Waiter};
+use crate::clock::Clock;
+use crate::held::Held;
+use crate::identity::LeaseId;
+use crate::keeper::Watched;
+use crate::policy::Policy;
+use crate::protocol::time::{Elapsed, Reading};
+
+/// Queues in which nobody waits, but whose key was released a moment ago. Where there are more, the next to
+/// be over is forgotten.
+const REMEMBERED: usize = 256;
+
+/// The queues of a client. One exists while somebody waits in it or holds its key; a few whose key was
+/// released also for a moment, and until the first call of [`Queues::of`] after it.
+#[derive(Debug)]
+pub(crate) struct Queues {
+    clock: Arc<dyn Clock>,
+    by_key: Mutex<HashMap<Arc<str>, Weak<Queue>>>,
+    recent: Mutex<Recent>,
+}
+
+/// Queues that are kept for a moment, by its end and their key.
+type Recent = BTreeMap<(Elapsed, Arc<str>), Arc<Queue>>;
+
+/// The queue of one key.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    key: Arc<str>,
+    queues: Weak<Queues>,
+    pub(super) clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+impl Queues {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Queues {
+            clock,
+            by_key: Mutex::default(),
+            recent: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn of(self: &Arc<Self>, key: &Arc<str>) -> Arc<Queue> {
+        self.forget(self.clock.elapsed());
+        let mut queues = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(queue) = queues.get(key).and_then(Weak::upgrade) {
+            return queue;
+        }
+        let queue = Arc::new(Queue {
+            key: key.clone(),
+            queues: Arc::downgrade(self),
+            clock: self.clock.clone(),
+            state: Mutex::default(),
+        });
+        queues.insert(key.clone(), Arc::downgrade(&queue));
+        queue
+    }
+
+    /// Keeps a queue for a moment.
+    pub(super) fn remember(&self, queue: &Arc<Queue>, until: Elapsed) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = (recent.len() == REMEMBERED).then(|| recent.pop_first());
+        let same = recent.insert((until, queue.key.clone()), queue.clone());
+        // The end of a queue comes back here.
+        drop(recent);
+        drop((next, same));
+    }
+
+    /// Lets go of the queues whose moment is over.
+    fn forget(&self, now: Elapsed) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut over = Vec::new();
+        while let Some(first) = recent.first_entry().filter(|first| first.key().0 <= now) {
+            over.push(first.remove());
+        }
+        // The end of a queue comes back here.
+        drop(recent);
+        drop(over);
+    }
+
+    /// The guard of this client that holds the key, if one does.
+    pub(crate) fn holder(&self, key: &str) -> Option<Arc<Watched>> {
+        let queue = {
+            let queues = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+            queues.get(key).and_then(Weak::upgrade)?
+        };
+        let mut holders = queue.holders();
+        holders.retain(|held| !held.remaining().is_zero());
+        holders.pop()
+    }
+
+    /// Pins the grant of an identity (see [`LeaseId::pin`]), also where a guard here has it under
+    /// another copy. False where that identity's guard has handed it on.
+    pub(crate) fn pin(self: &Arc<Self>, id: &LeaseId) -> bool {
+        let queue = self.of(&id.key().shared());
+        let holders = queue.holders();
+        let mut here = holders.iter().filter(|held| held.id.same_grant(id));
+        id.pin() && here.all(|held| held.id == *id && held.id.pin())
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        let Some(queues) = self.queues.upgrade() else {
+            return;
+        };
+        let mut queues = queues.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another queue of the same key may have begun since.
+        if queues.get(&self.key).is_some_and(|q| q.strong_count() == 0) {
+            queues.remove(&self.key);
+        }
+    }
+}
+
+impl Queue {
+    /// Joins the queue at its end. Called within a runtime.
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        policy: &Policy,
+        data: Option<&Arc<[u8]>>,
+        joined: Elapsed,
+    ) -> Place {
+        let waiter = Waiter::new(policy.clone(), data.cloned(), joined, Handle::current());
+        let (number, before, waits) = self.with(|state, wake| {
+            let number = state.join(waiter, joined, wake);
+            (
+                number,
+                state.requests,
+                !state.leads(number) || !state.holders.is_empty(),
+            )
+        });
+        Place::new(self.clone(), number, before, waits)
+    }
+
+    /// A guard of this client holds the key from `now` on.
+    pub(crate) fn hold(self: &Arc<Self>, watched: &Arc<Watched>, now: Elapsed) -> Holding {
+        let held = Arc::downgrade(watched);
+        let token = watched.id.token().stored();
+        let number = self.with(|state, _| {
+            state.own = state.own.max(Some(token));
+            let number = state.next_number();
+            state.holders.push((number, held));
+            state.tenure.get_or_insert(now);
+            number
+        });
+        Holding::new(self.clone(), number)
+    }
+
+    pub(super) fn queues(&self) -> Option<Arc<Queues>> {
+        self.queues.upgrade()
+    }
+
+    /// Runs `f` under the lock, and wakes afterwards.
+    pub(super) fn with<T>(&self, f: impl FnOnce(&mut State, &mut Vec<Waker>) -> T) -> T {
+        let mut wake = Vec::new();
+        let value = f(
+            &mut self.state.lock().unwrap_or_else(PoisonError::into_inner),
+            &mut wake,
+        );
+        for waker in wake {
+            waker.wake();
+        }
+        value
+    }
+
+    pub(super) fn held(&self) -> Option<Held> {
+        match self.holders().last() {
+            Some(here) => Some(here.describe()),
+            None => self.with(|state, _| state.held.as_deref().cloned()),
+        }
+    }
+
+    pub(super) fn holders(&self) -> Vec<Arc<Watched>> {
+        self.with(|state, _| {
+            let held = state.holders.iter();
+            held.filter_map(|(_, held)| held.upgrade()).collect()
+        })
+    }
+
+    /// Until when a guard of this client holds the key for certain, or is being released. Whether the task that
+    /// keeps it runs does not matter (invariant 4).
+    pub(super) fn held_until(&self, now: Reading) -> Option<Elapsed> {
+        let ends = self.holders().into_iter().map(|held| held.held_until(now));
+        ends.max().filter(|end| *end > now.elapsed)
+    }
+}

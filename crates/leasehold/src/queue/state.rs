@@ -1,0 +1,331 @@
+//! The state of a queue: a pure state machine. It reads no clock and wakes nobody: it is told the time, and
+//! hands out the wakers to call.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use crate::held::Held;
+use crate::keeper::Watched;
+use crate::lease::Undelivered;
+use crate::policy::Policy;
+use crate::protocol::time::Elapsed;
+use crate::store::StoreError;
+
+/// How long a leader may be silent beyond the time at which it wanted to be heard of again.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// So many waiters watch the leader one after the other, those behind them all at once.
+const WATCHING: u64 = 16;
+
+/// How the next leader begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Start {
+    /// The key may be free: ask for it, from then on.
+    Ask { not_before: Elapsed },
+    /// It is held: poll.
+    Look(Looks),
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Start::Ask {
+            not_before: Elapsed::default(),
+        }
+    }
+}
+
+/// Where the polls of a leader are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Looks {
+    /// How often it has polled in vain.
+    pub(crate) round: u32,
+    /// When the next poll is due, if that is decided.
+    pub(crate) at: Option<Elapsed>,
+    /// When the grant that was seen can end at the latest.
+    pub(crate) ends: Option<Elapsed>,
+    /// The newest token that a poll has shown.
+    pub(crate) newest: Option<u64>,
+}
+
+impl Looks {
+    /// A poll has shown another's grant with this token. Where grants are short, waiting begins anew
+    /// with each: the delays grow only while nothing moves.
+    pub(crate) fn saw(&mut self, token: u64) {
+        if token > *self.newest.get_or_insert(token) {
+            self.newest = Some(token);
+            self.round = 0;
+        }
+    }
+}
+
+/// Everything about one key that the waiters of a client share.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    last_number: u64,
+    pub(super) waiters: BTreeMap<u64, Waiter>,
+    leader: Option<Leader>,
+    pub(super) holders: Vec<(u64, Weak<Watched>)>,
+    pub(super) start: Start,
+    /// Since when no other process has had the key, as far as we know.
+    pub(super) tenure: Option<Elapsed>,
+    /// The newest grant that a guard of this client has had: what shows it is no news of others (or of
+    /// whoever has adopted it since, to whom this client is less courteous).
+    pub(super) own: Option<u64>,
+    /// For how many turns the key is left to other processes after each: one of them has had it lately.
+    pub(super) courtesy: u8,
+    /// Who else holds the key.
+    pub(super) held: Option<Box<Held>>,
+    /// Since when the store has been failing, and how.
+    pub(super) trouble: Option<(Elapsed, Box<StoreError>)>,
+    pub(super) requests: u32,
+}
+
+/// The one waiter that talks to the store.
+#[derive(Clone, Copy, Debug)]
+struct Leader {
+    number: u64,
+    /// By when it wanted to be heard of again.
+    due: Elapsed,
+}
+
+/// What a waiter asks for, and what it has been given.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) policy: Policy,
+    pub(super) data: Option<Arc<[u8]>>,
+    pub(super) joined: Elapsed,
+    /// The runtime that it was last polled on: a guard that it is given is kept there.
+    pub(super) runtime: Handle,
+    /// Small, since nearly all who wait have been given nothing.
+    gift: Option<Gift>,
+    /// It lost the leader's role by its silence, and has not run since: others come first.
+    silent: bool,
+    /// Taken when it is woken.
+    pub(super) waker: Option<Waker>,
+}
+
+#[derive(Debug)]
+enum Gift {
+    Lease(Box<Undelivered>),
+    Failed(Box<StoreError>),
+}
+
+/// What a waiter does next.
+#[derive(Debug)]
+pub(super) enum Step {
+    Given(Box<Undelivered>),
+    Failed(Box<StoreError>),
+    /// It is the leader.
+    Lead,
+    /// Nothing, until it is woken, or until then.
+    Wait(Elapsed),
+}
+
+impl Waiter {
+    pub(super) fn new(
+        policy: Policy,
+        data: Option<Arc<[u8]>>,
+        joined: Elapsed,
+        runtime: Handle,
+    ) -> Self {
+        Waiter {
+            policy,
+            data,
+            joined,
+            runtime,
+            gift: None,
+            silent: false,
+            waker: None,
+        }
+    }
+
+    fn waits(&self) -> bool {
+        self.gift.is_none()
+    }
+
+    fn wants(&self, policy: &Policy, data: Option<&Arc<[u8]>>) -> bool {
+        self.policy.grants_like(policy) && self.data.as_ref() == data
+    }
+}
+
+impl State {
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    pub(super) fn leads(&self, number: u64) -> bool {
+        self.leader.is_some_and(|leader| leader.number == number)
+    }
+
+    /// The first who waits, of those that run if there is one.
+    fn first(&self) -> Option<u64> {
+        let mut waiting = self.waiters.iter().filter(|(_, waiter)| waiter.waits());
+        let mut first = None;
+        waiting
+            .find(|(number, waiter)| {
+                first.get_or_insert(**number);
+                !waiter.silent
+            })
+            .map(|(number, _)| *number)
+            .or(first)
+    }
+
+    /// Invariant 1: the end of every change.
+    pub(super) fn restore(&mut self, now: Elapsed, wake: &mut Vec<Waker>) {
+        if let Some(leader) = self.leader
+            && self.waiters.get(&leader.number).is_some_and(Waiter::waits)
+        {
+            return;
+        }
+        let soon = now.plus(PATIENCE);
+        let due = if self.holders.is_empty() {
+            soon
+        } else {
+            // There is nothing to do before the holder lets go, or its lease is over: the leader before
+            // has said when that is.
+            self.leader.map_or(soon, |before| before.due.max(soon))
+        };
+        self.leader = self.first().map(|number| Leader { number, due });
+        if self.holders.is_empty() {
+            self.wake_leader(wake);
+        }
+    }
+
+    fn wake_leader(&mut self, wake: &mut Vec<Waker>) {
+        let leader = self
+            .leader
+            .and_then(|leader| self.waiters.get_mut(&leader.number));
+        wake.extend(leader.and_then(|leader| leader.waker.take()));
+    }
+
+    pub(super) fn join(&mut self, waiter: Waiter, now: Elapsed, wake: &mut Vec<Waker>) -> u64 {
+        let number = self.next_number();
+        self.waiters.insert(number, waiter);
+        self.restore(now, wake);
+        number
+    }
+
+    /// Takes a waiter out. What it was given comes with it.
+    pub(super) fn leave(
+        &mut self,
+        number: u64,
+        now: Elapsed,
+        wake: &mut Vec<Waker>,
+    ) -> Option<Waiter> {
+        let left = self.waiters.remove(&number);
+        self.restore(now, wake);
+        left
+    }
+
+    /// What the waiter does next. `acting`: its acquisition is under way, so being the leader is no news.
+    pub(super) fn step(
+        &mut self,
+        number: u64,
+        now: Elapsed,
+        acting: bool,
+        wake: &mut Vec<Waker>,
+    ) -> Step {
+        let Some(waiter) = self.waiters.get_mut(&number) else {
+            return Step::Wait(Elapsed::NEVER);
+        };
+        if let Some(gift) = waiter.gift.take() {
+            // From here on it waits again, until it leaves: what it was given may be over by now.
+            self.restore(now, wake);
+            return match gift {
+                Gift::Lease(lease) => Step::Given(lease),
+                Gift::Failed(error) => Step::Failed(error),
+            };
+        }
+        waiter.silent = false;
+        if acting {
+            return Step::Wait(Elapsed::NEVER);
+        }
+        match self.leader {
+            Some(leader) if leader.number == number => {}
+            Some(leader) => {
+                let behind = number.abs_diff(leader.number).min(WATCHING);
+                let behind = u32::try_from(behind).unwrap_or(u32::MAX);
+                let overdue = leader.due.plus(PATIENCE.saturating_mul(behind));
+                if now < overdue {
+                    return Step::Wait(overdue);
+                }
+                if let Some(silent) = self.waiters.get_mut(&leader.number) {
+                    silent.silent = true;
+                }
+                self.leader = Some(Leader { number, due: now });
+            }
+            None => self.leader = Some(Leader { number, due: now }),
+        }
+        self.expect(number, now);
+        Step::Lead
+    }
+
+    /// The leader will be heard of again by then.
+    pub(super) fn expect(&mut self, number: u64, by: Elapsed) {
+        if let Some(leader) = self.leader.as_mut().filter(|l| l.number == number) {
+            leader.due = by.plus(PATIENCE);
+        }
+    }
+
+    /// Whether the first who waits wants just this grant.
+    pub(super) fn is_wanted(&self, policy: &Policy, data: Option<&Arc<[u8]>>) -> bool {
+        let first = self.first().and_then(|first| self.waiters.get(&first));
+        first.is_some_and(|first| first.wants(policy, data))
+    }
+
+    /// Gives the first who waits a guard, if it wants just this one: the runtime that it waits on.
+    pub(super) fn give(
+        &mut self,
+        lease: Undelivered,
+        policy: &Policy,
+        data: Option<&Arc<[u8]>>,
+        now: Elapsed,
+        wake: &mut Vec<Waker>,
+    ) -> Result<Handle, Undelivered> {
+        let first = self.first();
+        let first = first.and_then(|first| self.waiters.get_mut(&first));
+        let Some(first) = first.filter(|first| first.wants(policy, data)) else {
+            return Err(lease);
+        };
+        first.gift = Some(Gift::Lease(Box::new(lease)));
+        wake.extend(first.waker.take());
+        let runtime = first.runtime.clone();
+        self.restore(now, wake);
+        Ok(runtime)
+    }
+
+    /// Tells those who have waited for as long as they put up with a store that fails, but for `leader`.
+    pub(super) fn give_up(
+        &mut self,
+        leader: u64,
+        now: Elapsed,
+        since: Elapsed,
+        error: &StoreError,
+        wake: &mut Vec<Waker>,
+    ) {
+        for (number, waiter) in &mut self.waiters {
+            let until = since.max(waiter.joined).plus(waiter.policy.call_timeout());
+            if *number != leader && waiter.waits() && now >= until {
+                waiter.gift = Some(Gift::Failed(Box::new(error.retold())));
+                wake.extend(waiter.waker.take());
+            }
+        }
+        self.restore(now, wake);
+    }
+
+    /// Nobody here holds the key any more: the leader goes on, and the one behind it watches over that.
+    pub(super) fn holder_gone(&mut self, now: Elapsed, wake: &mut Vec<Waker>) {
+        self.restore(now, wake);
+        let Some(leader) = self.leader else { return };
+        self.expect(leader.number, now);
+        self.wake_leader(wake);
+        let mut behind = self.waiters.range_mut(leader.number + 1..);
+        if let Some((_, behind)) = behind.find(|(_, waiter)| waiter.waits()) {
+            wake.extend(behind.waker.take());
+        }
+    }
+}
