@@ -169,7 +169,7 @@ impl Attempt {
         let seed = service_now(clock, now);
         let sampled = clock.latest_by_elapsed(now.elapsed);
         let unsampled = sampled.is_none();
-        let ttl_seconds = self.terms.ttl_seconds(expires_at);
+        let ttl_seconds = self.terms.ttl_seconds(expires_at, clock, now);
         let request = Request {
             sent: Sent {
                 at: now,

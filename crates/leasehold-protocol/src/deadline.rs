@@ -40,9 +40,15 @@ impl Terms {
         }
     }
 
-    /// The TTL attribute for a record that is of use until `until`: rounded up, never down. Down
-    /// would let the service delete the record, and with it the token, before R has passed.
-    pub fn ttl_seconds(&self, until: ServiceTime) -> i64 {
+    /// The TTL attribute for a record that is of use until `until`, and never before R from now on. "Now" is
+    /// the upper bound that includes the wall clock: a record that is deleted early takes its token
+    /// with it, one that is deleted late costs storage.
+    pub fn ttl_seconds(&self, until: ServiceTime, clock: &ServiceClock, now: Reading) -> i64 {
+        self.retained(clock.latest(now).map_or(until, |latest| latest.max(until)))
+    }
+
+    /// Rounded up: down would let the service delete the record before R has passed.
+    fn retained(&self, until: ServiceTime) -> i64 {
         let ms = until.plus(self.retention).0.max(0);
         ms.div_euclid(1_000) + i64::from(ms.rem_euclid(1_000) != 0)
     }
@@ -50,7 +56,7 @@ impl Terms {
     /// The TTL attribute for a record that is released now. Without a stamp of the service the one
     /// that it has stays: a wall clock far behind would have it deleted at once, token and all.
     pub fn released_ttl_seconds(&self, clock: &ServiceClock, now: Reading) -> Option<i64> {
-        clock.latest(now).map(|latest| self.ttl_seconds(latest))
+        clock.latest(now).map(|latest| self.retained(latest))
     }
 }
 
@@ -204,8 +210,21 @@ mod tests {
     fn ttl_is_rounded_up() {
         let mut t = terms();
         t.retention = Duration::from_secs(86_400);
-        assert_eq!(t.ttl_seconds(ServiceTime(1_000)), 86_401);
-        assert_eq!(t.ttl_seconds(ServiceTime(1_001)), 86_402);
+        let mut clock = ServiceClock::new(ClockBounds::default());
+        let ttl = |clock: &ServiceClock, ms, now| t.ttl_seconds(ServiceTime(ms), clock, now);
+        assert_eq!(ttl(&clock, 1_000, reading(0, 0)), 86_401);
+        assert_eq!(ttl(&clock, 1_001, reading(0, 0)), 86_402);
+        // Two days pass that only the wall clock sees: what is published is that much too low, the TTL is not.
+        clock.learn(
+            Stamp::Exact(ServiceTime(1_000)),
+            reading(0, 0),
+            reading(0, 0),
+        );
+        let two_days = 2 * 86_400_000;
+        assert_eq!(
+            ttl(&clock, 1_000, reading(10, two_days)),
+            1 + 3 * 86_400 + 173
+        );
     }
 
     #[test]

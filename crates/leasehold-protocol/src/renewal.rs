@@ -16,10 +16,12 @@ use super::write::Write;
 /// How a grant ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Ended {
-    /// The record says that it was released under our id and token, or after it.
+    /// The record says that it was released under our token.
     Released,
     /// Somebody else took the key over.
     TakenOver(Box<Record>),
+    /// Somebody else took the key over, and has released it since: the record's token is a later one.
+    Superseded,
     /// There is no record: never taken, or deleted.
     NoRecord,
 }
@@ -125,7 +127,7 @@ impl Kept {
             attempt: self.attempt,
             token: self.token,
             expires_at,
-            ttl_seconds: self.terms.ttl_seconds(expires_at),
+            ttl_seconds: self.terms.ttl_seconds(expires_at, clock, now),
             bound_to_process,
         };
         (sent, write)
@@ -183,7 +185,8 @@ impl Kept {
         match record {
             None => Ended::NoRecord,
             Some(record) => match record.state() {
-                State::Released => Ended::Released,
+                State::Released if record.token() == Some(self.token) => Ended::Released,
+                State::Released => Ended::Superseded,
                 State::Granted(_) => Ended::TakenOver(Box::new(record.clone())),
             },
         }

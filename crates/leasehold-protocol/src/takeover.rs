@@ -42,7 +42,25 @@ pub struct Rules {
 /// What one contender has seen of a key, for the observation rule.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Observation {
-    first: Option<(Seen, Elapsed)>,
+    first: Option<First>,
+}
+
+/// The first answer that showed what is being watched.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct First {
+    seen: Seen,
+    /// When it came.
+    at: Elapsed,
+    /// L of the record; `None` on records of the F# library.
+    lease: Option<Duration>,
+}
+
+impl First {
+    /// When the grant has ended by the observation rule, if nothing else is seen.
+    fn ends(&self, bounds: &ClockBounds) -> Option<Elapsed> {
+        let lease = self.lease?;
+        Some(self.at.plus(bounds.at_most(lease)))
+    }
 }
 
 impl Observation {
@@ -51,18 +69,19 @@ impl Observation {
         self.first.is_none()
     }
 
-    /// Token and renew count of a key only grow, also across a deletion of its record.
-    fn is_older_than_seen(&self, seen: &Seen) -> bool {
+    /// Until when a record is passed over as an eventual read that went backwards: token and renew count of a
+    /// key only grow. But for a record whose token was withdrawn: so for no longer than the grant that was
+    /// seen can have lived. A larger token that is gone blocks nobody after that.
+    fn is_old_news(&self, seen: &Seen, now: Elapsed, bounds: &ClockBounds) -> Option<Elapsed> {
         let order = |seen: &Seen| match seen {
             Seen::Native {
                 token, renew_count, ..
             } => Some((*token, *renew_count)),
             Seen::Foreign { .. } => None,
         };
-        let before = self.first.as_ref().and_then(|(before, _)| order(before));
-        before
-            .zip(order(seen))
-            .is_some_and(|(before, now)| now < before)
+        let first = self.first.as_ref()?;
+        let is_older = order(seen)? < order(&first.seen)?;
+        first.ends(bounds).filter(|end| is_older && now < *end)
     }
 
     /// Judges a record that an answer received at `received` showed. `now` is the present.
@@ -85,21 +104,19 @@ impl Observation {
             }
             State::Granted(seen) => seen,
         };
-        if self.is_older_than_seen(&seen) {
-            // An eventual read that went backwards: it says nothing new.
-            return Verdict::Wait { ends: None };
+        if let Some(end) = self.is_old_news(&seen, now, &rules.bounds) {
+            return Verdict::Wait { ends: Some(end) };
         }
-        // From the answer, not from the request: the holder may have renewed in between.
-        let since = match &self.first {
-            Some((before, since)) if *before == seen => *since,
-            _ => {
-                self.first = Some((seen.clone(), received));
-                received
-            }
+        let first = First {
+            seen: seen.clone(),
+            // From the answer, not from the request: the holder may have renewed in between.
+            at: received,
+            lease: record.native.map(|native| native.lease),
         };
-        let observed = record
-            .native
-            .map(|native| since.plus(rules.bounds.at_most(native.lease)));
+        let observed = match &self.first {
+            Some(before) if before.seen == seen => before.ends(&rules.bounds),
+            _ => self.first.insert(first).ends(&rules.bounds),
+        };
         let by_service = if rules.strict {
             None
         } else {
@@ -198,8 +215,34 @@ mod tests {
         assert!(matches!(judge(20_020, 1), Verdict::TakeOver(_)));
         // A renewal starts the observation again, a read that goes backwards does not.
         assert!(matches!(judge(20_021, 2), Verdict::Wait { .. }));
-        assert_eq!(judge(30_000, 1), Verdict::Wait { ends: None });
+        let ends = Some(at(40_041));
+        assert_eq!(judge(30_000, 1), Verdict::Wait { ends });
         assert!(matches!(judge(40_041, 2), Verdict::TakeOver(_)));
+    }
+
+    #[test]
+    fn b4_a_larger_token_that_is_gone_blocks_for_a_lease_at_most() {
+        let mut seen = Observation::default();
+        let clock = sampled(100_000);
+        let mut withdrawn = held(i64::MAX, 1);
+        if let Some(native) = &mut withdrawn.native {
+            native.token = 1 << 50;
+        }
+        let mut judge = |record: &Record, ms, strict| {
+            seen.judge(Some(record), at(ms), at(ms), &clock, &rules(strict))
+        };
+        assert!(matches!(judge(&withdrawn, 0, false), Verdict::Wait { .. }));
+        // The smaller token is the key's true one from here on.
+        let true_one = held(i64::MAX, 7);
+        let ends = Some(at(20_020));
+        assert_eq!(judge(&true_one, 20_019, false), Verdict::Wait { ends });
+        // Watched for a lease of its own, which begins when it is believed.
+        let ends = Some(at(40_040));
+        assert_eq!(judge(&true_one, 20_020, true), Verdict::Wait { ends });
+        assert!(matches!(
+            judge(&true_one, 40_040, true),
+            Verdict::TakeOver(_)
+        ));
     }
 
     #[test]

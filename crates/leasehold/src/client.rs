@@ -7,14 +7,14 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::acquire::{Acquired, Order, Patience, acquire, shut_down};
+use crate::acquire::{Acquired, Adoption, Order, Patience, acquire, shut_down};
 use crate::budget::Budget;
 use crate::clock::{Clock, OsRandom, Random, SystemClock};
-use crate::error::{Effect, Error, ErrorKind};
-use crate::exchange::{Core, RETRY_FIRST, RETRY_MAX};
+use crate::error::{Error, ErrorKind};
+use crate::exchange::Core;
 use crate::held::Held;
 use crate::identity::LeaseId;
-use crate::keeper::{self, LettingGo, NotRenewed};
+use crate::keeper::{self, LettingGo};
 use crate::key::Key;
 use crate::lease::{Lease, ReleaseOutcome};
 use crate::meter::{Bill, Usage};
@@ -303,85 +303,44 @@ impl LockClient {
         })
     }
 
-    /// Takes up a grant by its identity and keeps it: renews it once, with the lease length that it
-    /// was acquired with, and gives a guard. Two requests.
+    /// Takes a grant over by its identity, with the lease length that it was acquired with, its payload, and a
+    /// larger token: one read and one write. Of several who adopt one grant, one gets it.
+    ///
+    /// Adopt what was [detached](Lease::detach). A guard that still lives learns only at its next renewal,
+    /// up to a third of the lease later, that it has lost its grant, and works on beside the adopter until then.
     ///
     /// # Errors
     ///
-    /// [`Lost`](ErrorKind::Lost) when the grant has ended; others by [`ErrorKind`].
+    /// [`Lost`](ErrorKind::Lost) when the grant has ended, or another has adopted it; others by [`ErrorKind`].
     ///
     /// # Cancel safety
     ///
-    /// When this future is dropped, the grant may have been renewed once.
+    /// Dropping the future gives up: a request in flight goes on, and what it takes over is released.
     pub async fn adopt(&self, id: &LeaseId) -> Result<Lease, Error> {
         self.check_open(id.key())?;
         if !self.core.queues.pin(id) {
             return Err(keeper::lost_error(id, "it was released, and handed on"));
         }
-        let record = self
-            .read(id.key(), Consistency::Strong)
-            .await?
-            .ok_or_else(|| keeper::lost_error(id, "its record was deleted"))?;
-        // Observers time this grant by the lease length in its record, so we must, too.
-        let lease = record.native.map_or(self.core.policy.lease(), |n| n.lease);
-        let policy = self.core.policy.to_builder().lease(lease).build()?;
-        let mut kept = Kept::adopted(
-            id.key().shared(),
-            id.attempt(),
-            id.token().stored(),
-            Some(record.expires_at),
-            policy.terms(&self.core.hints),
-        );
-        let limit = self.core.clock.elapsed().plus(policy.call_timeout());
-        let bound = policy.is_bound_to_process();
-        let bill = Arc::default();
-        let on_it = Some(Arc::clone(&bill));
-        let mut tries = 0;
-        loop {
-            let now = self.core.clock.elapsed();
-            let timeout = policy.request_timeout().min(limit.since(now));
-            let renewal = keeper::renew_once(&self.core, &mut kept, bound, timeout, &on_it);
-            let failure = match renewal.await {
-                Ok(()) if !kept.remaining(self.core.clock.reading()).is_zero() => {
-                    let terms = keeper::Terms {
-                        policy,
-                        data: None,
-                        bill,
-                    };
-                    let queue = self.core.queues.of(&id.key().shared());
-                    return Ok(keeper::keep(&self.core, &queue, terms, id.clone(), kept));
-                }
-                // Acknowledged, but by a clock that was far behind: once more, with a right one.
-                Ok(()) => None,
-                Err(NotRenewed::Ended(ended)) => {
-                    let why = keeper::loss_of(ended).to_string();
-                    return Err(keeper::lost_error(id, &why));
-                }
-                Err(NotRenewed::Failed(error)) => Some(error),
-            };
-            tries += 1;
-            let next =
-                self.core
-                    .clock
-                    .elapsed()
-                    .plus(self.core.backoff(tries, RETRY_FIRST, RETRY_MAX));
-            if next < limit && failure.as_ref().is_none_or(|e| e.kind.is_retryable()) {
-                self.core.clock.sleep_until(next).await;
-                continue;
-            }
-            return Err(match failure {
-                Some(error) => error.into_error(Operation::Renew, Some(id.key().as_str())),
-                None => Error::new(
-                    ErrorKind::TooLate,
-                    format!(
-                        "cannot adopt `{}`: its renewals are acknowledged too late to be of use ({})",
-                        id.key(),
-                        self.core.store.describe()
-                    ),
-                )
-                .with_key(id.key().as_str())
-                .with_effect(Effect::Unknown),
-            });
+        let record = self.read(id.key(), Consistency::Strong).await?;
+        let seen = id
+            .seen_in(record.as_ref())
+            .map_err(|loss| keeper::lost_error(id, &loss.to_string()))?;
+        // Observers time a grant by the lease length in its record, and its holder has planned with it.
+        let lease = record.as_ref().and_then(|record| record.native);
+        let lease = lease.map_or(self.core.policy.lease(), |native| native.lease);
+        let order = Order {
+            key: id.key().clone(),
+            policy: self.core.policy.to_builder().lease(lease).build()?,
+            data: record.and_then(|record| record.data).map(Arc::from),
+            patience: Patience::None,
+            adopts: Some(Adoption {
+                id: id.clone(),
+                seen,
+            }),
+        };
+        match acquire(&self.core, order)?.await? {
+            Acquired::Lease(lease) => Ok(lease),
+            Acquired::Held(held) => Err(keeper::lost_error(id, &held.to_string())),
         }
     }
 
@@ -625,6 +584,7 @@ impl LockRequest<'_> {
             key: self.key,
             policy,
             data: self.data,
+            adopts: None,
         })
     }
 }

@@ -18,8 +18,8 @@ use tracing::warn;
 
 use crate::alarm::Alarms;
 use crate::budget::Budget;
-use crate::clock::{Clock, Random};
-use crate::error::Effect;
+use crate::clock::{Clock, ClockTrouble, Random};
+use crate::error::{Effect, Error, ErrorKind};
 use crate::flight::{Flight, Inbox};
 use crate::meter::{Bill, Meter};
 use crate::policy::Policy;
@@ -135,6 +135,19 @@ impl Core {
             warned_clock: AtomicBool::new(false),
             warned_stamp: AtomicBool::new(false),
         }
+    }
+
+    /// Refuses a call where its waits would panic: on a runtime without timers, or outside of one.
+    pub(crate) fn check_clock(&self, key: &str) -> Result<(), Error> {
+        self.clock.check().map_err(|trouble| {
+            let ClockTrouble { problem, hint } = trouble;
+            Error::new(
+                ErrorKind::Configuration,
+                format!("cannot ask for `{key}`: {problem}"),
+            )
+            .with_key(key)
+            .with_hint(hint)
+        })
     }
 
     pub(crate) fn with_service<T>(&self, f: impl FnOnce(&ServiceClock) -> T) -> T {

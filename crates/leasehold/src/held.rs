@@ -21,6 +21,7 @@ pub struct Held {
     token: Option<FencingToken>,
     lease: Option<Duration>,
     data: Option<Vec<u8>>,
+    ours: bool,
 }
 
 impl Held {
@@ -33,6 +34,7 @@ impl Held {
             token: record.token().map(|t| FencingToken::new(t, 0, false)),
             lease: record.native.map(|n| n.lease),
             data: record.data.clone(),
+            ours: false,
         }
     }
 
@@ -53,6 +55,7 @@ impl Held {
             token: Some(id.token()),
             lease: Some(lease),
             data: data.map(<[u8]>::to_vec),
+            ours: true,
         }
     }
 
@@ -86,6 +89,11 @@ impl Held {
         self.lease
     }
 
+    /// Whether a guard of the very client that was asked holds it.
+    pub fn is_ours(&self) -> bool {
+        self.ours
+    }
+
     /// The holder's payload.
     pub fn data(&self) -> Option<&[u8]> {
         self.data.as_deref()
@@ -94,7 +102,12 @@ impl Held {
 
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is held by {}", self.key, self.holder())
+        let itself = if self.ours {
+            "this client itself, "
+        } else {
+            ""
+        };
+        write!(f, "`{}` is held by {itself}{}", self.key, self.holder())
     }
 }
 

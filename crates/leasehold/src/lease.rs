@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::alarm::nap;
 use crate::error::{Effect, Error};
+use crate::exchange::Core;
 use crate::held::Held;
 use crate::identity::LeaseId;
 use crate::keeper::{Finish, Watched, lost_error};
@@ -80,6 +81,10 @@ impl Lease {
     /// inside the process begins at nothing.
     pub fn cost(&self) -> Usage {
         self.watched.bill().usage()
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.watched.core
     }
 
     pub(crate) fn bill(&self) -> Bill {
@@ -258,6 +263,8 @@ impl LostSignal {
     }
 }
 
+const SUPERSEDED: &str = "another took it over, and has released it since";
+
 /// Why a lease is over.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -270,8 +277,13 @@ pub enum Loss {
     },
     /// Another took it over.
     TakenOver(Box<Held>),
+    /// Another took it over, and has released the key since.
+    Superseded,
     /// Somebody released it by its identity.
     ReleasedElsewhere,
+    /// It was held for as long as the policy allows at all
+    /// ([`max_hold`](crate::PolicyBuilder::max_hold)).
+    HeldTooLong,
     /// The record is gone.
     NoRecord,
     /// The background task of this lease ended: its runtime shut down, or it panicked.
@@ -290,7 +302,9 @@ impl fmt::Display for Loss {
                 f.write_str("its time ran out without a renewal (was this process paused or busy?)")
             }
             Loss::TakenOver(held) => write!(f, "{held}"),
+            Loss::Superseded => f.write_str(SUPERSEDED),
             Loss::ReleasedElsewhere => f.write_str("it was released by its identity"),
+            Loss::HeldTooLong => f.write_str("it was held for longer than `max_hold` allows"),
             Loss::NoRecord => f.write_str("its record was deleted"),
             Loss::KeeperGone => f.write_str("its background task ended"),
             Loss::Released => f.write_str("it was released"),
@@ -310,6 +324,8 @@ pub enum ReleaseOutcome {
     AlreadyReleased,
     /// The lease had run out and another holds the key. Nothing was changed.
     TakenOver(Held),
+    /// The lease had run out, another took the key over, and has released it since. Nothing was changed.
+    Superseded,
     /// There is no record: the grant ended and its record was deleted, or it never was.
     NoRecord,
     /// The grant was ours until now, and goes on under the next waiter of this client, with a larger
@@ -334,6 +350,7 @@ impl fmt::Display for ReleaseOutcome {
             ReleaseOutcome::ReleasedLate => f.write_str("released after its lease had run out"),
             ReleaseOutcome::AlreadyReleased => f.write_str("released already"),
             ReleaseOutcome::TakenOver(held) => write!(f, "taken over: {held}"),
+            ReleaseOutcome::Superseded => f.write_str(SUPERSEDED),
             ReleaseOutcome::NoRecord => f.write_str("no record to release"),
             ReleaseOutcome::HandedOn => f.write_str("handed on to the next waiter of this client"),
         }

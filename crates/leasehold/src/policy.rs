@@ -77,6 +77,7 @@ pub struct PolicyBuilder {
     bound_to_process: bool,
     drop_policy: DropPolicy,
     hand_off: bool,
+    max_hold: Option<Duration>,
     label: Option<Arc<str>>,
 }
 
@@ -99,6 +100,7 @@ impl Default for PolicyBuilder {
             bound_to_process: true,
             drop_policy: DropPolicy::Release,
             hand_off: true,
+            max_hold: None,
             label: None,
         }
     }
@@ -249,6 +251,16 @@ impl PolicyBuilder {
         self
     }
 
+    /// How long a guard may hold its key at all, however healthy its lease is. After it
+    /// [`lost`](crate::Lease::lost) fires with [`HeldTooLong`](crate::Loss::HeldTooLong), nothing is renewed any
+    /// more, and the lease ends: work that hangs does not keep its lock for ever. Default: no bound.
+    /// Too small: work that is only slow loses its lock.
+    #[must_use]
+    pub fn max_hold(mut self, max_hold: Duration) -> Self {
+        self.max_hold = Some(max_hold);
+        self
+    }
+
     /// The label that others are shown while we hold a key. Default: host, program and pid.
     /// It never decides ownership.
     #[must_use]
@@ -366,6 +378,11 @@ impl Policy {
         matches!(self.settings.check_delay, Some(CheckDelay::ByWriting(_)))
     }
 
+    /// The bound of a hold; `None`: there is none.
+    pub fn max_hold(&self) -> Option<Duration> {
+        self.settings.max_hold
+    }
+
     pub(crate) fn is_handing_off(&self) -> bool {
         self.settings.hand_off
     }
@@ -393,6 +410,7 @@ impl Policy {
             bound_to_process,
             drop_policy,
             hand_off,
+            max_hold,
             label,
         } = &*self.settings;
         let o = &other.settings;
@@ -402,7 +420,7 @@ impl Policy {
             && (manual_renewal, drop_policy) == (&o.manual_renewal, &o.drop_policy)
             && (shared_with_fsharp, bound_to_process)
                 == (&o.shared_with_fsharp, &o.bound_to_process)
-            && (hand_off, label) == (&o.hand_off, &o.label)
+            && (hand_off, max_hold, label) == (&o.hand_off, &o.max_hold, &o.label)
     }
 
     pub(crate) fn bounds(&self) -> ClockBounds {
@@ -480,6 +498,12 @@ impl Policy {
                     s.bounds.drift_ppm
                 ),
                 "set `clock_bounds` to the real rate error, 1000 ppm if in doubt",
+            );
+        }
+        if s.max_hold.is_some_and(|most| most.is_zero()) {
+            return refuse(
+                "`max_hold` is 0: a lock would be lost as it is taken".into(),
+                "set it to the longest time that the work may take, or leave it out",
             );
         }
         if self.request_timeout().is_zero() || s.call_timeout.is_zero() {
@@ -668,7 +692,7 @@ mod tests {
         };
         assert!(base.grants_like(&with(|p| p.wait_forever())));
         assert!(base.grants_like(&with(|p| p.check_delay(CheckDelay::Fixed(s(1))))));
-        let others: [fn(PolicyBuilder) -> PolicyBuilder; 14] = [
+        let others: [fn(PolicyBuilder) -> PolicyBuilder; 15] = [
             |p| p.lease(s(30)),
             |p| p.grace(s(1)),
             |p| p.margin(s(2)),
@@ -682,6 +706,7 @@ mod tests {
             |p| p.bound_to_process(false),
             |p| p.drop_policy(DropPolicy::LeaveToExpire),
             |p| p.hand_off(false),
+            |p| p.max_hold(s(9)),
             |p| p.label("x"),
         ];
         for change in others {

@@ -1,14 +1,17 @@
 //! `run`: work under a lock that is released however the work ends.
 
-use std::future::Future;
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use tracing::warn;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
+use crate::exchange::Core;
 use crate::identity::LeaseId;
 use crate::keeper::lost_error;
 use crate::lease::{Lease, LostSignal};
@@ -52,30 +55,7 @@ where
     let scope = Scope {
         signal: lease.signal(),
     };
-    let end = {
-        let started = catch_unwind(AssertUnwindSafe(|| work(scope)));
-        match started {
-            Err(panic) => End::Panicked(panic),
-            Ok(work) => {
-                let mut work = pin!(work);
-                // The work is not looked at again after a panic.
-                let guarded = std::future::poll_fn(|context| {
-                    match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
-                        Ok(Poll::Pending) => Poll::Pending,
-                        Ok(Poll::Ready(value)) => Poll::Ready(End::Done(value)),
-                        Err(panic) => Poll::Ready(End::Panicked(panic)),
-                    }
-                });
-                tokio::select! {
-                    // Work that is done is done, even if the lease was lost at the same moment.
-                    biased;
-                    end = guarded => end,
-                    loss = lease.lost() => End::Lost(loss.to_string()),
-                }
-            }
-        }
-        // The work is dropped here, before the lock is released.
-    };
+    let end = work_under(&lease, move || work(scope)).await;
     let id = lease.id().clone();
     let released = lease.release().await;
     match &released {
@@ -90,6 +70,90 @@ where
         End::Lost(why) => Err(lost_error(&id, &why)),
         End::Panicked(panic) => resume_unwind(panic),
     }
+}
+
+/// The end of the work, which is dropped before the lock is released.
+async fn work_under<T, Fut>(lease: &Lease, work: impl FnOnce() -> Fut) -> End<T>
+where
+    Fut: Future<Output = T>,
+{
+    if !lease.is_held() {
+        return End::Lost(lease.lost().await.to_string());
+    }
+    let work = match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(work) => work,
+        Err(panic) => return End::Panicked(panic),
+    };
+    let mut work = pin!(work);
+    let within = Within {
+        client: Arc::as_ptr(lease.core()).addr(),
+        key: lease.key().shared(),
+    };
+    let guarded = poll_fn(|context| {
+        // By both clocks, before each poll: this process may have been stopped since the last one, and the
+        // work must not take another step beside the next holder.
+        if !lease.is_held() {
+            return Poll::Pending;
+        }
+        let _entered = within.enter();
+        // The work is not looked at again after a panic.
+        match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(value)) => Poll::Ready(End::Done(value)),
+            Err(panic) => Poll::Ready(End::Panicked(panic)),
+        }
+    });
+    tokio::select! {
+        // Work that is done in a step that began under the lease is done.
+        biased;
+        end = guarded => end,
+        loss = lease.lost() => End::Lost(loss.to_string()),
+    }
+}
+
+thread_local! {
+    /// The locks under which work is being polled on this thread, innermost last.
+    static WITHIN: RefCell<Vec<Within>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Work under a lock of a client is being polled.
+#[derive(Clone, PartialEq, Eq)]
+struct Within {
+    client: usize,
+    key: Arc<str>,
+}
+
+impl Within {
+    fn enter(&self) -> Entered {
+        WITHIN.with_borrow_mut(|all| all.push(self.clone()));
+        Entered
+    }
+}
+
+struct Entered;
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        WITHIN.with_borrow_mut(Vec::pop);
+    }
+}
+
+/// Whether this very task works under the lock: it would wait for itself.
+pub(crate) fn is_within(core: &Arc<Core>, key: &str) -> bool {
+    let client = Arc::as_ptr(core).addr();
+    WITHIN.with_borrow(|all| {
+        let mut all = all.iter();
+        all.any(|within| within.client == client && &*within.key == key)
+    })
+}
+
+pub(crate) fn asked_within(key: &str) -> Error {
+    Error::new(
+        ErrorKind::InvalidInput,
+        format!("the work that `run` does under the lock `{key}` asks for `{key}` again, and would wait for itself"),
+    )
+    .with_key(key)
+    .with_hint("use the lock that the work has (its `Scope`), or another key: locks are not re-entrant")
 }
 
 enum End<T> {

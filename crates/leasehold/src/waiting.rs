@@ -113,7 +113,11 @@ pub(crate) fn wait_expired(core: &Core, key: &Key, waited: Duration, held: Optio
             ErrorKind::WaitExpired,
             format!("gave up after {waited:.1?}: {held} ({store})"),
         )
-        .with_hint("wait longer, or look at what the holder is doing"),
+        .with_hint(if held.is_ours() {
+            "release the lease that this client has first, or wait longer where another task of it works under the lock"
+        } else {
+            "wait longer, or look at what the holder is doing"
+        }),
         None => Error::new(
             ErrorKind::Unreachable,
             format!("cannot acquire `{key}`: {store} did not answer within {waited:.1?}"),

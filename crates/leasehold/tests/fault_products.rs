@@ -196,6 +196,7 @@ async fn cuts_everywhere() {
                         Operation::Renew,
                         Operation::Release,
                         Operation::Acquire,
+                        Operation::TakeOver,
                         Operation::Read,
                     ] {
                         lab.faulty.plan(op, [fault]);

@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use leasehold::{DropPolicy, ErrorKind, LeaseId, LockState, Policy, ReleaseOutcome};
+use leasehold::{DropPolicy, ErrorKind, LeaseId, LockState, Loss, Policy, ReleaseOutcome};
 use support::Lab;
 
 const fn ms(n: u64) -> Duration {
@@ -68,13 +68,69 @@ async fn an_adopted_lease_is_kept_with_its_own_length() {
     // Another client, whose own leases are shorter.
     let other = lab.client(Policy::default());
     let lease = other.adopt(&id).await.expect("still held");
-    assert_eq!(lease.token(), token);
+    assert!(lease.token() > token, "a grant of its own");
     assert!(lease.remaining() > ms(55_000));
     lab.sleep(ms(300_000)).await;
     assert!(lease.is_held(), "it is renewed");
     assert_eq!(
         lease.release().await.expect("works"),
         ReleaseOutcome::Released
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn b5_of_two_who_adopt_one_grant_one_gets_it() {
+    let lab = Lab::new();
+    let lease = lab.client(Policy::default()).acquire("k").await;
+    let id = lease.expect("free").detach().await.expect("held");
+    let (one, other) = (lab.client(Policy::default()), lab.client(Policy::default()));
+    let (one, other) = tokio::join!(one.adopt(&id), other.adopt(&id));
+    let (lease, error) = match (one, other) {
+        (Ok(lease), Err(error)) | (Err(error), Ok(lease)) => (lease, error),
+        both => panic!("exactly one of them: {both:?}"),
+    };
+    assert_eq!(error.kind(), ErrorKind::Lost);
+    lab.sleep(ms(60_000)).await;
+    assert!(lease.is_held());
+    // The identity that was written down is spent.
+    let late = lab.client(Policy::default()).release(&id).await;
+    assert!(matches!(late, Ok(ReleaseOutcome::TakenOver(_))), "{late:?}");
+    assert!(lease.release().await.expect("works").is_released());
+}
+
+#[tokio::test(start_paused = true)]
+async fn b5_a_guard_that_was_not_detached_loses_its_grant_to_the_adopter() {
+    let lab = Lab::new();
+    let first = lab.client(Policy::default()).acquire("k").await;
+    let first = first.expect("free");
+    lab.sleep(ms(15_000)).await;
+    let adopted = lab.client(Policy::default()).adopt(first.id()).await;
+    let adopted = adopted.expect("renewed in between, and adopted all the same");
+    let loss = first.lost().await;
+    assert!(matches!(loss, Loss::TakenOver(_)), "{loss:?}");
+    let left = lab.clock_now();
+    assert!(left < ms(15_000 + 7_000), "at its next renewal: {left:?}");
+    assert!(adopted.is_held());
+}
+
+#[tokio::test(start_paused = true)]
+async fn b11_taken_over_and_released_since_is_what_it_is_called() {
+    let lab = Lab::new();
+    let policy = Policy::builder().manual_renewal(true).build();
+    let locks = lab.client(policy.expect("adds up"));
+    let late = locks.acquire("k").await.expect("free");
+    let id = late.id().clone();
+    lab.sleep(ms(25_000)).await;
+    let next = lab.bystander().acquire("k").await.expect("expired");
+    assert!(next.release().await.expect("works").is_released());
+    let outcome = late.release().await.expect("works");
+    assert_eq!(outcome, ReleaseOutcome::Superseded);
+    let outcome = lab.bystander().release(&id).await.expect("works");
+    assert_eq!(outcome, ReleaseOutcome::Superseded);
+    let error = lab.bystander().adopt(&id).await.expect_err("over");
+    assert!(
+        error.to_string().contains("has released it since"),
+        "{error}"
     );
 }
 

@@ -448,7 +448,7 @@ async fn a_fence_turns_it_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn adopted_and_detached_leases_and_those_released_by_identity_are_not_handed_on() {
+async fn adopted_leases_are_handed_on_and_those_released_by_identity_are_not() {
     let lab = Lab::new();
     let locks = client(&lab);
     let id = locks
@@ -461,7 +461,7 @@ async fn adopted_and_detached_leases_and_those_released_by_identity_are_not_hand
     let lease = locks.adopt(&id).await.expect("ours");
     let next = waiter(&locks, same);
     settle(&lab).await;
-    assert_eq!(released(lease).await, ReleaseOutcome::Released);
+    assert_eq!(released(lease).await, ReleaseOutcome::HandedOn);
     let lease = next.await.expect("acquired");
     // Its own client ends the grant under it, by a copy of its identity that went through text.
     let next = waiter(&locks, same);
@@ -819,7 +819,10 @@ async fn a_try_does_not_queue_and_does_not_wait() {
     let next = waiter(&locks, same);
     let before = lab.counted.counts().requests();
     let tried = locks.try_acquire("k").await.expect("works");
-    assert!(matches!(tried, TryAcquire::Held(_)));
+    assert!(matches!(tried, TryAcquire::Held(held) if held.is_ours()));
+    assert_eq!(lab.counted.counts().requests(), before, "known at once");
+    let tried = lab.client(Policy::default()).try_acquire("k").await;
+    assert!(matches!(tried, Ok(TryAcquire::Held(held)) if !held.is_ours()));
     assert_eq!(lab.counted.counts().requests(), before + 1);
     // A guard of a try stands before the line like any other.
     assert_eq!(released(lease).await, ReleaseOutcome::HandedOn);

@@ -2,13 +2,16 @@
 
 mod support;
 
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use leasehold::clock::ManualClock;
 use leasehold::protocol::write::Operation;
 use leasehold::store::faulty::Fault;
-use leasehold::{ErrorKind, Policy};
+use leasehold::{ErrorKind, LockClient, Loss, Policy};
 use support::Lab;
 
 const fn ms(n: u64) -> Duration {
@@ -128,4 +131,96 @@ async fn the_scope_knows_token_and_loss() {
     // A task that still watches learns that the lease is over.
     assert_eq!(signal.lost().await, leasehold::Loss::Released);
     assert_eq!(signal.remaining(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f1_work_takes_no_step_after_its_lease_has_ended() {
+    let lab = Lab::new();
+    let clock = ManualClock::new(support::VIRTUAL_START_MS);
+    let locks = LockClient::builder(lab.memory.clone())
+        .clock(Arc::new(clock.clone()))
+        .build();
+    let polls = AtomicUsize::new(0);
+    let work = poll_fn(|context| {
+        // Always ready to go on, as a loop over a channel is.
+        context.waker().wake_by_ref();
+        polls.fetch_add(1, Ordering::Relaxed);
+        Poll::<()>::Pending
+    });
+    let mut running = Box::pin(locks.run("k", |_| work));
+    let mut poll = || {
+        running
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+    };
+    while polls.load(Ordering::Relaxed) < 3 {
+        assert!(poll().is_pending());
+        tokio::task::yield_now().await;
+    }
+    let before = polls.load(Ordering::Relaxed);
+    // The process is stopped for longer than its lease. The work is the first that runs after it.
+    clock.advance(ms(21_000));
+    for _ in 0..3 {
+        let _ = poll();
+    }
+    assert_eq!(polls.load(Ordering::Relaxed), before, "not one step");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f10_a_lock_that_the_work_itself_has_is_refused_at_once() {
+    let lab = Lab::new();
+    let locks = lab.client(Policy::default());
+    let inner = locks.clone();
+    let error = locks
+        .run("k", |_| async move { inner.acquire("k").await })
+        .await
+        .expect("the outer one works")
+        .expect_err("it would wait for itself");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert_eq!(error.key(), Some("k"));
+    assert!(error.hint().expect("a hint").contains("re-entrant"));
+    assert_eq!(lab.clock_now(), Duration::ZERO, "at once");
+    // Another key, another client, or another task may wait.
+    let (inner, other) = (locks.clone(), lab.client(Policy::default()));
+    let both = locks.run("k", |_| async move {
+        drop(inner.acquire("other").await.expect("free"));
+        let held = other.lock("k").expect("a key").wait(ms(50)).acquire().await;
+        (held.expect_err("held").kind(), ())
+    });
+    let (kind, ()) = both.await.expect("works");
+    assert_eq!(kind, ErrorKind::WaitExpired);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f10_a_wait_for_ones_own_client_says_so() {
+    let lab = Lab::new();
+    let locks = lab.client(Policy::default());
+    let lease = locks.acquire("k").await.expect("free");
+    let waits = locks.lock("k").expect("a key").wait(ms(500));
+    let error = waits.acquire().await.expect_err("held by itself");
+    assert_eq!(error.kind(), ErrorKind::WaitExpired);
+    assert!(error.to_string().contains("this client itself"), "{error}");
+    assert!(error.held().expect("a holder").is_ours());
+    assert!(lease.is_held());
+}
+
+#[tokio::test(start_paused = true)]
+async fn u6_work_that_hangs_loses_its_lock_when_the_policy_bounds_the_hold() {
+    let lab = Lab::new();
+    let bounded = Policy::builder().max_hold(ms(60_000)).build();
+    let locks = lab.client(bounded.expect("adds up"));
+    let hangs = locks.run("k", |_| std::future::pending::<()>());
+    let error = hangs.await.expect_err("ended");
+    assert_eq!(error.kind(), ErrorKind::Lost);
+    assert!(error.to_string().contains("max_hold"), "{error}");
+    assert_eq!(lab.clock_now().as_secs(), 60);
+    lab.free_within("k", Duration::ZERO).await;
+    // A guard that nobody looks at is not renewed any more either.
+    let lease = locks.acquire("k").await.expect("free");
+    lab.sleep(ms(60_000)).await;
+    assert_eq!(lease.lost().await, Loss::HeldTooLong);
+    lab.free_or_expired_within("k", ms(21_000)).await;
+    drop(lease);
+    let zero = Policy::builder().max_hold(Duration::ZERO).build();
+    assert!(zero.expect_err("refused").to_string().contains("max_hold"));
 }

@@ -209,6 +209,7 @@ fn how(outcome: Result<ReleaseOutcome, leasehold::Error>) -> String {
         Ok(ReleaseOutcome::Released) => "released".to_owned(),
         Ok(ReleaseOutcome::ReleasedLate) => "released-late".to_owned(),
         Ok(ReleaseOutcome::HandedOn) => "handed-on".to_owned(),
+        Ok(ReleaseOutcome::Superseded) => "superseded".to_owned(),
         Ok(ReleaseOutcome::AlreadyReleased) => "already-released".to_owned(),
         Ok(ReleaseOutcome::TakenOver(_)) => "taken-over".to_owned(),
         Ok(ReleaseOutcome::NoRecord) => "no-record".to_owned(),

@@ -366,7 +366,7 @@ impl Client {
                 match refused {
                     RenewalRefused::StillOurs => false,
                     RenewalRefused::Lost(
-                        Ended::Released | Ended::TakenOver(_) | Ended::NoRecord,
+                        Ended::Released | Ended::TakenOver(_) | Ended::Superseded | Ended::NoRecord,
                     ) => true,
                 }
             }

@@ -3,10 +3,11 @@
 //! Invariants: the clocks are read before a request is made; one that has no answer in time goes on
 //! beside the next; a wait is over at the call's bound, whatever the store does.
 
-use super::{Acquisition, End, Patience, Stop, stopped};
+use super::{Acquisition, Adoption, End, Patience, Stop, stopped};
 use crate::error::Effect;
 use crate::exchange::{Answer, RETRY_FIRST, RETRY_MAX, no_answer_within};
 use crate::held::Held;
+use crate::keeper::lost_error;
 use crate::meter::Bill;
 use crate::policy::CheckDelay;
 use crate::protocol::attempt::{Granted, Refusal, Request};
@@ -27,7 +28,7 @@ impl Acquisition {
         self.look_at_the_time().await?;
         let mut take_over = match self.begin().await? {
             Turn::Ours(granted) => return Ok(Ok(granted)),
-            Turn::Free => None,
+            Turn::Free => self.order.adopts.as_ref().map(|adopts| adopts.seen.clone()),
             Turn::TakeOver(seen) => Some(seen),
         };
         let mut blind = 0;
@@ -67,16 +68,16 @@ impl Acquisition {
             self.calm_down();
             take_over = match self.judge(record.as_ref(), answer.received) {
                 Refusal::Ours(granted) => return Ok(Ok(granted)),
+                Refusal::Others(_) if self.order.adopts.is_some() => {
+                    // Renewed in between by a guard that was not detached: once more, as it is now.
+                    blind += 1;
+                    self.back_off(blind).await?;
+                    Some(self.still_adopts(record.as_ref())?)
+                }
                 Refusal::Others(Verdict::Free) => {
                     // Refused although it is free: a race, and with a sound store a short one.
                     blind += 1;
-                    if blind > 1 {
-                        let now = self.core.clock.elapsed();
-                        let delay = self.core.backoff(blind, RETRY_FIRST, RETRY_MAX);
-                        let until = now.plus(delay);
-                        self.expect(until);
-                        self.or_stop(self.core.clock.sleep_until(until)).await?;
-                    }
+                    self.back_off(blind).await?;
                     None
                 }
                 Refusal::Others(Verdict::TakeOver(seen)) => Some(seen),
@@ -97,6 +98,27 @@ impl Acquisition {
                 }
             };
         }
+    }
+
+    /// After a refusal that another request may well not meet; the first of them needs no delay.
+    async fn back_off(&self, refusals: u32) -> Result<(), Stop> {
+        if refusals < 2 {
+            return Ok(());
+        }
+        let delay = self.core.backoff(refusals, RETRY_FIRST, RETRY_MAX);
+        let until = self.core.clock.elapsed().plus(delay);
+        self.expect(until);
+        self.or_stop(self.core.clock.sleep_until(until)).await
+    }
+
+    /// What to adopt, where the record still shows the grant whose identity the caller has.
+    fn still_adopts(&self, record: Option<&Record>) -> Result<Seen, End> {
+        let Some(Adoption { id, .. }) = &self.order.adopts else {
+            return Err(self.odd_answer());
+        };
+        id.seen_in(record).map_err(|loss| {
+            End::Failed(lost_error(id, &loss.to_string()).with_effect(Effect::NotApplied))
+        })
     }
 
     /// Goes on where the queue is: asks at once, later, or polls first.

@@ -14,6 +14,7 @@ mod ask;
 mod grant;
 mod settle;
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,14 +27,17 @@ use crate::error::{Effect, Error, ErrorKind};
 use crate::exchange::{Core, RETRY_FIRST, RETRY_MAX};
 use crate::flight::{Enduring, Inbox};
 use crate::held::Held;
+use crate::identity::LeaseId;
 use crate::key::Key;
 use crate::lease::{Lease, Undelivered};
 use crate::meter::Meter;
 use crate::policy::Policy;
 use crate::protocol::attempt::{Attempt, AttemptId, Granted, Request, Wish};
+use crate::protocol::record::Seen;
 use crate::protocol::time::Elapsed;
 use crate::protocol::write::Operation;
 use crate::queue::Leading;
+use crate::run::{asked_within, is_within};
 use crate::store::{Outcome, StoreError, StoreErrorKind};
 use crate::waiting::{shut_down_while_waiting, wait_expired, wait_in_queue};
 
@@ -47,6 +51,16 @@ pub(crate) struct Order {
     pub(crate) policy: Policy,
     pub(crate) data: Option<Arc<[u8]>>,
     pub(crate) patience: Patience,
+    /// Only from this grant, whose identity the caller has.
+    pub(crate) adopts: Option<Adoption>,
+}
+
+/// A grant that is taken over from whoever has written its identity down.
+#[derive(Clone, Debug)]
+pub(crate) struct Adoption {
+    pub(crate) id: LeaseId,
+    /// As its record was seen.
+    pub(crate) seen: Seen,
 }
 
 /// What to do when the key is held by another.
@@ -87,17 +101,29 @@ pub(crate) fn acquire(
     if core.shut.is_cancelled() {
         return Err(shut_down(order.key.as_str()));
     }
+    core.check_clock(order.key.as_str())?;
+    if is_within(core, order.key.as_str()) {
+        return Err(asked_within(order.key.as_str()));
+    }
+    let tries = order.patience == Patience::None;
+    if tries
+        && order.adopts.is_none()
+        && let Some(held) = core.queues.holder(order.key.as_str())
+    {
+        // A guard of this client has it, as far as that knows: the store need not be asked.
+        let held = Acquired::Held(held.describe());
+        return Ok(Either::Left(ready(Ok(held))));
+    }
     let started = core.clock.elapsed();
-    Ok(match order.patience {
-        Patience::None => {
-            let mut under_way = UnderWay::begin(core, order, started, None);
-            Either::Left(async move {
-                let acquired = under_way.done().await?;
-                acquired.ok_or_else(shut_down_while_waiting)
-            })
-        }
-        _ => Either::Right(wait_in_queue(core, order, started)),
-    })
+    Ok(Either::Right(if tries {
+        let mut under_way = UnderWay::begin(core, order, started, None);
+        Either::Left(async move {
+            let acquired = under_way.done().await?;
+            acquired.ok_or_else(shut_down_while_waiting)
+        })
+    } else {
+        Either::Right(wait_in_queue(core, order, started))
+    }))
 }
 
 /// An acquisition under way. When this is dropped, the acquisition goes on in the background, and is told

@@ -34,6 +34,16 @@ pub trait Clock: Send + Sync + Debug + 'static {
     /// Waits until the elapsed clock has reached `at`.
     async fn sleep_until(&self, at: Elapsed);
 
+    /// Whether this clock can sleep here, asked at the start of every call of a client. `Err`: what is wrong,
+    /// and what to change.
+    ///
+    /// # Errors
+    ///
+    /// Where a sleep would panic, or never end. Default: never.
+    fn check(&self) -> Result<(), ClockTrouble> {
+        Ok(())
+    }
+
     /// Both clocks. The wall clock first: a virtual machine that is paused between the two is then
     /// seen to have been paused (holder rule 2).
     fn reading(&self) -> Reading {
@@ -42,6 +52,23 @@ pub trait Clock: Send + Sync + Debug + 'static {
             elapsed: self.elapsed(),
             wall_ms,
         }
+    }
+}
+
+/// Why a [`Clock`] cannot sleep where it was asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ClockTrouble {
+    /// What is wrong.
+    pub problem: &'static str,
+    /// What to change.
+    pub hint: &'static str,
+}
+
+impl ClockTrouble {
+    /// With what is wrong, and what to change.
+    pub const fn new(problem: &'static str, hint: &'static str) -> Self {
+        ClockTrouble { problem, hint }
     }
 }
 

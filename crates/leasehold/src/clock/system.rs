@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 
-use super::{Clock, Random};
+use super::{Clock, ClockTrouble, Random};
 use crate::protocol::time::Elapsed;
 
 /// The longest single sleep. Timers stop while the host is suspended; waking up now and then to
@@ -16,8 +16,31 @@ const LONGEST_NAP: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
+/// Both clocks here sleep on tokio's timers.
+#[expect(clippy::disallowed_methods, reason = "this is the clock")]
+fn check_runtime() -> Result<(), ClockTrouble> {
+    if tokio::runtime::Handle::try_current().is_err() {
+        return Err(ClockTrouble::new(
+            "it was called outside of a tokio runtime",
+            "call it within one, from `#[tokio::main]` or `Runtime::block_on`",
+        ));
+    }
+    // Nothing else tells whether the runtime has timers.
+    let timer = std::panic::catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO)));
+    timer.map_err(|_| {
+        ClockTrouble::new(
+            "its tokio runtime has no timers",
+            "build the runtime with `enable_time()` or `enable_all()`",
+        )
+    })
+}
+
 #[async_trait]
 impl Clock for SystemClock {
+    fn check(&self) -> Result<(), ClockTrouble> {
+        check_runtime()
+    }
+
     #[cfg(unix)]
     fn elapsed(&self) -> Elapsed {
         use rustix::time::{ClockId, clock_gettime};
@@ -92,6 +115,10 @@ impl TokioClock {
 
 #[async_trait]
 impl Clock for TokioClock {
+    fn check(&self) -> Result<(), ClockTrouble> {
+        check_runtime()
+    }
+
     fn elapsed(&self) -> Elapsed {
         Elapsed(self.origin.elapsed())
     }

@@ -12,7 +12,7 @@ use super::{Finish, Finished, IN_FLIGHT, Keeper, LastWord, Terms, Watched, guard
 use crate::flight::Inbox;
 use crate::lease::{Loss, ReleaseOutcome, Undelivered};
 use crate::policy::DropPolicy;
-use crate::queue::Turns;
+use crate::queue::{PATIENCE, Turns};
 
 /// How often a grant is handed on at most, where no other process is known to want the key: with 5 ms to the table
 /// and holds of no length it makes twice as many turns as with 64. Below the 1023 for which the token has room.
@@ -70,6 +70,7 @@ impl Keeper {
         self.inbox = Inbox::new(IN_FLIGHT);
         self.unanswered = 0;
         self.place = None;
+        self.deliver_by = Some(self.watched.core.clock.elapsed().plus(PATIENCE));
         let next = &self.watched;
         next.core.meter.hand_off(&Some(next.bill.clone()));
         debug!(key = %next.id.key(), token = %next.id.token(), "handed on");

@@ -65,7 +65,7 @@ impl Keeper {
             self.watch_the_deadline(now);
             let until = match self.watched.loss() {
                 Some(_) => limit,
-                None => limit.min(now.elapsed.plus(self.kept.remaining(now))),
+                None => limit.min(now.elapsed.plus(self.watched.remaining_at(now))),
             };
             tokio::select! {
                 biased;
@@ -206,6 +206,7 @@ pub(crate) async fn release(
                 return Ok(match kept.ended(record.as_ref()) {
                     Ended::Released => ReleaseOutcome::AlreadyReleased,
                     Ended::TakenOver(record) => ReleaseOutcome::TakenOver(Held::of(&record)),
+                    Ended::Superseded => ReleaseOutcome::Superseded,
                     Ended::NoRecord => ReleaseOutcome::NoRecord,
                 });
             }

@@ -34,7 +34,7 @@ use crate::protocol::deadline::Sent;
 use crate::protocol::renewal::{Ended, Kept, RenewalRefused};
 use crate::protocol::time::{Elapsed, Reading};
 use crate::queue::{Holding, Looks, Queue, Start};
-use crate::store::{Outcome, StoreError, StoreErrorKind};
+use crate::store::{Outcome, StoreError};
 
 pub(crate) use self::letting_go::{LettingGo, release};
 pub(crate) use self::watched::Watched;
@@ -101,7 +101,7 @@ pub(crate) fn keep(
         place: None,
         failures: 0,
         waiting: None,
-        last_failure: None,
+        deliver_by: None,
     };
     let (lease, finished) = guard(&watched);
     start(keeper, finished, &Handle::current());
@@ -182,7 +182,8 @@ struct Keeper {
     failures: u32,
     /// Who waits for a renewal, and since when: only one sent after that counts.
     waiting: Option<(Asked, Elapsed)>,
-    last_failure: Option<StoreError>,
+    /// The guard was handed on, and lies where its waiter may take it until then.
+    deliver_by: Option<Elapsed>,
 }
 
 impl Keeper {
@@ -211,7 +212,7 @@ impl Keeper {
             let may_send = !lost && self.unanswered < IN_FLIGHT;
             self.place.take_if(|(until, _)| *until <= now.elapsed);
             // By both clocks; the alarm wakes us when they have come to differ.
-            let over = now.elapsed.plus(self.kept.remaining(now));
+            let over = now.elapsed.plus(self.watched.remaining_at(now));
             let until = if may_send {
                 over.min(self.next_renewal)
             } else {
@@ -221,6 +222,16 @@ impl Keeper {
                 Some((counted, _)) => until.min(*counted),
                 None => until,
             };
+            if let Some(by) = self.deliver_by
+                && now.elapsed >= by
+            {
+                self.deliver_by = None;
+                if let Some(lease) = self.holding.take_back(self.watched.id.token()) {
+                    lease.unmake();
+                    return Finish::Dropped(DropPolicy::Release);
+                }
+            }
+            let until = until.min(self.deliver_by.unwrap_or(Elapsed::NEVER));
             tokio::select! {
                 biased;
                 finish = &mut *finished => break finish,
@@ -246,13 +257,8 @@ impl Keeper {
     }
 
     fn watch_the_deadline(&mut self, now: Reading) {
-        // The guard may have looked first.
-        let loss = self.watched.loss().or_else(|| {
-            let cause = self.last_failure.as_ref().map(|e| e.to_string().into());
-            let over = self.kept.remaining(now).is_zero();
-            over.then_some(Loss::Expired { cause })
-        });
-        if let Some(loss) = loss {
+        self.watched.remaining_at(now);
+        if let Some(loss) = self.watched.loss() {
             self.lose(loss);
         }
     }
@@ -307,15 +313,9 @@ impl Keeper {
         let places = u32::try_from(IN_FLIGHT - self.unanswered).unwrap_or(0) + 1;
         let patience = self.policy.request_timeout().max(left / places);
         self.next_renewal = now.elapsed.plus(patience);
-        self.last_failure = Some(StoreError::new(
-            StoreErrorKind::Unavailable,
-            Effect::Unknown,
-            format!(
-                "{}: {}",
-                core.store.describe(),
-                no_answer_within(self.policy.request_timeout())
-            ),
-        ));
+        let silence = no_answer_within(self.policy.request_timeout());
+        let failure = format!("{}: {silence}", core.store.describe());
+        self.failed(failure);
     }
 
     fn schedule(&mut self) {
@@ -354,7 +354,7 @@ impl Keeper {
             Err(error) => {
                 debug!(key = %self.watched.id.key(), %error, "renewal failed, trying again");
                 self.failures += 1;
-                self.last_failure = Some(error);
+                self.failed(error.to_string());
                 let max = RETRY_MAX.min(self.kept.terms().lease / 20);
                 let delay = core.backoff(self.failures, RETRY_FIRST.min(max), max);
                 self.next_renewal = now.elapsed.plus(delay);
@@ -362,12 +362,18 @@ impl Keeper {
         }
     }
 
+    /// Why the lease is lost if nothing better comes.
+    fn failed(&self, failure: String) {
+        let failure = Some(failure.into());
+        self.watched.with_truth(|truth| truth.failure = failure);
+    }
+
     fn renewed(&mut self, sent: Elapsed) {
         self.failures = 0;
-        self.last_failure = None;
         let (deadline, expires_at) = (self.kept.deadline(), self.kept.expires_at());
         // The guard sees the new deadline; a lease that is lost stays lost.
         self.watched.with_truth(|truth| {
+            truth.failure = None;
             truth.deadline = deadline;
             truth.expires_at = expires_at;
         });
@@ -396,6 +402,7 @@ pub(crate) fn loss_of(ended: Ended) -> Loss {
     match ended {
         Ended::Released => Loss::ReleasedElsewhere,
         Ended::TakenOver(record) => Loss::TakenOver(Box::new(Held::of(&record))),
+        Ended::Superseded => Loss::Superseded,
         Ended::NoRecord => Loss::NoRecord,
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Watched {
     pub(super) data: Option<Arc<[u8]>>,
     pub(super) bill: Arc<Meter>,
     since: ServiceTime,
+    /// The end of the time for which a guard may hold the key at all.
+    hold_until: Elapsed,
     pub(super) truth: Mutex<Truth>,
 }
 
@@ -38,6 +40,8 @@ pub(super) struct Truth {
     pub(super) deadline: Deadline,
     pub(super) expires_at: ServiceTime,
     loss: Option<Loss>,
+    /// The last failure of a renewal since the last that succeeded.
+    pub(super) failure: Option<Arc<str>>,
     /// Who asks for a renewal, and how to wake the keeper. As many as callers wait for one.
     asked: Vec<Asked>,
     keeper: Option<Waker>,
@@ -49,6 +53,10 @@ impl Watched {
         let now = core.clock.reading();
         Watched {
             since: core.with_service(|service| service_now(service, now)),
+            hold_until: match policy.max_hold() {
+                Some(most) => now.elapsed.plus(most),
+                None => Elapsed::NEVER,
+            },
             core,
             id,
             lost: CancellationToken::new(),
@@ -59,6 +67,7 @@ impl Watched {
                 deadline: kept.deadline(),
                 expires_at: kept.expires_at(),
                 loss: None,
+                failure: None,
                 asked: Vec::new(),
                 keeper: None,
             }),
@@ -91,13 +100,26 @@ impl Watched {
     /// How long the work may go on for certain. What is over stays over: where no time is left, the
     /// lease is lost from here on, also if a wall clock that was stepped ahead comes back (rule 4).
     pub(crate) fn remaining(&self) -> Duration {
-        let now = self.core.clock.reading();
-        let left = self.with_truth(|truth| match truth.loss {
-            Some(_) => Duration::ZERO,
-            None => truth.deadline.remaining(now, self.policy.lost_lead()),
+        self.remaining_at(self.core.clock.reading())
+    }
+
+    /// The same, by clocks that were just read. The only place that finds a lease to be over by time.
+    pub(super) fn remaining_at(&self, now: Reading) -> Duration {
+        let (left, loss) = self.with_truth(|truth| {
+            if truth.loss.is_some() {
+                return (Duration::ZERO, None);
+            }
+            let held = self.hold_until.since(now.elapsed);
+            if held.is_zero() {
+                return (Duration::ZERO, Some(Loss::HeldTooLong));
+            }
+            let left = truth.deadline.remaining(now, self.policy.lost_lead());
+            let cause = truth.failure.clone();
+            let loss = left.is_zero().then_some(Loss::Expired { cause });
+            (left.min(held), loss)
         });
-        if left.is_zero() && self.loss().is_none() {
-            self.lose(Loss::Expired { cause: None });
+        if let Some(loss) = loss {
+            self.lose(loss);
         }
         left
     }
@@ -106,7 +128,7 @@ impl Watched {
     /// is held, until it is lost; while it is being released, until it would have ended by itself.
     pub(crate) fn held_until(&self, now: Reading) -> Elapsed {
         if self.loss().is_none() {
-            return now.elapsed.plus(self.remaining());
+            return now.elapsed.plus(self.remaining_at(now));
         }
         self.with_truth(|truth| match truth.loss {
             Some(Loss::Released) => {

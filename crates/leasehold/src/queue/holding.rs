@@ -11,6 +11,7 @@ use crate::keeper::Watched;
 use crate::lease::Undelivered;
 use crate::policy::Policy;
 use crate::protocol::time::Elapsed;
+use crate::protocol::token::FencingToken;
 
 /// How a process shares a key with others.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +81,13 @@ impl Holding {
             (state.give(lease, policy, data, now, wake), old)
         });
         result
+    }
+
+    /// Takes a guard with this token back from a waiter that has not come for it. `None`: it has it.
+    pub(crate) fn take_back(&self, token: FencingToken) -> Option<Undelivered> {
+        let now = self.queue.clock.elapsed();
+        self.queue
+            .with(|state, wake| state.take_back(token, now, wake))
     }
 
     /// The key is free. Where the process has kept it for `tenure`, whoever of it asks next sits out, so

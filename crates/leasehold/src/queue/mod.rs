@@ -15,6 +15,7 @@
 //!    renewal task runs does not matter.
 //! 5. What a waiter is given (a guard, an error) lies in its place until it takes it, and moves on when the
 //!    waiter leaves.
+//!    A guard that nobody takes is taken back after [`PATIENCE`] by the task that keeps it.
 //! 6. The lock is never held across an await, and no waker, guard or error is woken or dropped under it.
 
 mod holding;
@@ -27,4 +28,4 @@ pub(crate) use self::holding::{Holding, Turns};
 pub(crate) use self::leading::Leading;
 pub(crate) use self::place::{Next, Place};
 pub(crate) use self::registry::{Queue, Queues};
-pub(crate) use self::state::{Looks, Start};
+pub(crate) use self::state::{Looks, PATIENCE, Start};

@@ -13,10 +13,12 @@ use crate::keeper::Watched;
 use crate::lease::Undelivered;
 use crate::policy::Policy;
 use crate::protocol::time::Elapsed;
+use crate::protocol::token::FencingToken;
 use crate::store::StoreError;
 
-/// How long a leader may be silent beyond the time at which it wanted to be heard of again.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a leader may be silent beyond the time at which it wanted to be heard of again, and how long a
+/// guard may lie in the place of a waiter that does not run.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 /// So many waiters watch the leader one after the other, those behind them all at once.
 const WATCHING: u64 = 16;
 
@@ -101,7 +103,7 @@ pub(super) struct Waiter {
     pub(super) runtime: Handle,
     /// Small, since nearly all who wait have been given nothing.
     gift: Option<Gift>,
-    /// It lost the leader's role by its silence, and has not run since: others come first.
+    /// It lost the leader's role or a guard by its silence, and has not run since: others come first.
     silent: bool,
     /// Taken when it is woken.
     pub(super) waker: Option<Waker>,
@@ -296,6 +298,24 @@ impl State {
         let runtime = first.runtime.clone();
         self.restore(now, wake);
         Ok(runtime)
+    }
+
+    /// Takes a guard back from a waiter that has not come for it.
+    pub(super) fn take_back(
+        &mut self,
+        token: FencingToken,
+        now: Elapsed,
+        wake: &mut Vec<Waker>,
+    ) -> Option<Undelivered> {
+        let lies = |waiter: &&mut Waiter| matches!(&waiter.gift, Some(Gift::Lease(lease)) if lease.token() == token);
+        let waiter = self.waiters.values_mut().find(lies)?;
+        let gift = waiter.gift.take();
+        waiter.silent = true;
+        self.restore(now, wake);
+        match gift {
+            Some(Gift::Lease(lease)) => Some(*lease),
+            _ => None,
+        }
     }
 
     /// Tells those who have waited for as long as they put up with a store that fails, but for `leader`.

@@ -1,7 +1,7 @@
 //! A wrapper that breaks requests on purpose: what a client does when its answers get lost.
 //!
 //! Faults are given in order for each operation and are used up one by one; what is not planned
-//! passes unharmed. A fault that was planned but never met is visible in
+//! passes unharmed, unless there is an [outage](FaultyStore::start_outage). A fault that was planned but never met is visible in
 //! [`FaultyStore::unused`], so that a test cannot pass without its fault.
 
 use std::collections::{HashMap, VecDeque};
@@ -46,7 +46,12 @@ pub enum Fault {
     AccessDenied,
 }
 
-type Plan = HashMap<Operation, VecDeque<Fault>>;
+#[derive(Debug, Default)]
+struct Plan {
+    faults: HashMap<Operation, VecDeque<Fault>>,
+    /// What befalls every request for which nothing is planned.
+    outage: Option<Fault>,
+}
 
 /// Breaks requests to `inner` as planned. Clones share the plan.
 #[derive(Clone, Debug)]
@@ -68,12 +73,22 @@ impl FaultyStore {
 
     /// Plans faults for the next requests of an operation.
     pub fn plan(&self, operation: Operation, faults: impl IntoIterator<Item = Fault>) {
-        self.lock(|plan| plan.entry(operation).or_default().extend(faults));
+        self.lock(|plan| plan.faults.entry(operation).or_default().extend(faults));
+    }
+
+    /// From now on this befalls every request for which nothing else is planned.
+    pub fn start_outage(&self, fault: Fault) {
+        self.lock(|plan| plan.outage = Some(fault));
+    }
+
+    /// Ends the outage.
+    pub fn end_outage(&self) {
+        self.lock(|plan| plan.outage = None);
     }
 
     /// How many planned faults have not been met.
     pub fn unused(&self) -> usize {
-        self.lock(|plan| plan.values().map(VecDeque::len).sum())
+        self.lock(|plan| plan.faults.values().map(VecDeque::len).sum())
     }
 
     fn lock<T>(&self, f: impl FnOnce(&mut Plan) -> T) -> T {
@@ -81,8 +96,11 @@ impl FaultyStore {
     }
 
     fn next(&self, operation: Operation) -> Fault {
-        self.lock(|plan| plan.get_mut(&operation).and_then(VecDeque::pop_front))
-            .unwrap_or(Fault::None)
+        self.lock(|plan| {
+            let planned = plan.faults.get_mut(&operation);
+            let planned = planned.and_then(VecDeque::pop_front);
+            planned.or(plan.outage).unwrap_or(Fault::None)
+        })
     }
 
     async fn sleep(&self, by: Duration) {

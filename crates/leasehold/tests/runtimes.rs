@@ -1,0 +1,294 @@
+//! One client on several runtimes: blocked, ended, or driven only now and then. A guard is kept by the
+//! runtime that has it, and no waiter depends on another's.
+
+mod support;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use leasehold::clock::{Clock, ManualClock};
+use leasehold::store::faulty::{Fault, FaultyStore};
+use leasehold::store::memory::MemoryStore;
+use leasehold::{Error, ErrorKind, Lease, LockClient, Loss, Policy, ReleaseOutcome};
+use tokio::runtime::Runtime;
+use tokio::task::{JoinHandle, yield_now};
+
+const LEASE: Duration = Duration::from_secs(20);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A memory store in time that the test moves, for runtimes that the test drives.
+struct Site {
+    clock: ManualClock,
+    faulty: FaultyStore,
+}
+
+type Waiting = JoinHandle<Result<Lease, Error>>;
+
+impl Site {
+    fn new() -> Site {
+        let clock = ManualClock::new(support::VIRTUAL_START_MS);
+        let memory = MemoryStore::with_clock(Arc::new(clock.clone()));
+        let faulty = FaultyStore::new(Arc::new(memory), Arc::new(clock.clone()));
+        Site { clock, faulty }
+    }
+
+    fn client(&self) -> LockClient {
+        let policy = Policy::builder().lease(LEASE).wait_forever();
+        LockClient::builder(self.faulty.clone())
+            .clock(Arc::new(self.clock.clone()))
+            .policy(policy.build().expect("adds up"))
+            .build()
+    }
+
+    /// Lets time pass, and drives these runtimes meanwhile.
+    fn pass(&self, time: Duration, runtimes: &[&Runtime]) {
+        let end = self.clock.elapsed().plus(time);
+        loop {
+            runtimes.iter().for_each(|runtime| drive(runtime));
+            let now = self.clock.elapsed();
+            if now >= end {
+                return;
+            }
+            self.clock
+                .advance(end.since(now).min(Duration::from_millis(50)));
+        }
+    }
+
+    /// How long it takes until a waiter has the lease, while these runtimes are driven.
+    fn until_acquired(&self, waiter: &mut Waiting, runtimes: &[&Runtime]) -> (Lease, Duration) {
+        let started = self.clock.elapsed();
+        loop {
+            runtimes.iter().for_each(|runtime| drive(runtime));
+            if let Some(lease) = taken(waiter) {
+                return (lease, self.clock.elapsed().since(started));
+            }
+            let passed = self.clock.elapsed().since(started);
+            assert!(passed < LEASE * 10, "still waiting after {passed:?}");
+            self.clock.advance(Duration::from_millis(50));
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "runtimes of its own are what is tested"
+)]
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime")
+}
+
+/// Lets what is ready on a runtime run.
+fn drive(runtime: &Runtime) {
+    runtime.block_on(async {
+        for _ in 0..50 {
+            yield_now().await;
+        }
+    });
+}
+
+fn waiter(runtime: &Runtime, locks: &LockClient) -> Waiting {
+    let locks = locks.clone();
+    let waiter = runtime.spawn(async move { locks.acquire("k").await });
+    drive(runtime);
+    waiter
+}
+
+/// What a waiter has been given, if it has.
+fn taken(waiter: &mut Waiting) -> Option<Lease> {
+    match Pin::new(waiter).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Pending => None,
+        Poll::Ready(lease) => Some(lease.expect("not cancelled").expect("acquired")),
+    }
+}
+
+#[test]
+fn b1_a_guard_that_was_handed_on_is_kept_by_the_runtime_that_has_it() {
+    let (site, a, b) = (Site::new(), runtime(), runtime());
+    let locks = site.client();
+    let first = a.block_on(locks.acquire("k")).expect("free");
+    let mut second = waiter(&b, &locks);
+    let outcome = a.block_on(first.release()).expect("works");
+    assert_eq!(outcome, ReleaseOutcome::HandedOn);
+    // The first runtime stands still from here on.
+    let (second, _) = site.until_acquired(&mut second, &[&b]);
+    site.pass(LEASE * 3, &[&b]);
+    assert!(second.is_held(), "renewed on its own runtime");
+    // And ends.
+    drop(a);
+    site.pass(LEASE * 3, &[&b]);
+    assert!(second.is_held());
+    assert!(b.block_on(second.release()).expect("works").is_released());
+}
+
+#[test]
+fn b1_the_loss_of_a_guard_is_told_while_its_renewal_task_stands_still() {
+    let (site, a, b) = (Site::new(), runtime(), runtime());
+    let lease = a.block_on(site.client().acquire("k")).expect("free");
+    let signal = lease.signal();
+    let mut told = b.spawn(async move { signal.lost().await });
+    site.pass(LEASE - SECOND * 2, &[&b]);
+    assert!(!told.is_finished());
+    site.pass(SECOND * 2, &[&b]);
+    let loss = b.block_on(&mut told).expect("told before the lease ends");
+    assert_eq!(loss, Loss::Expired { cause: None });
+    assert!(!lease.is_held());
+}
+
+#[test]
+fn b2_behind_a_guard_that_is_not_driven_a_waiter_asks_once_its_lease_is_over() {
+    let (site, a, b) = (Site::new(), runtime(), runtime());
+    let locks = site.client();
+    let lease = a.block_on(locks.acquire("k")).expect("free");
+    let mut next = waiter(&b, &locks);
+    let mut last = waiter(&b, &locks);
+    let (next, waited) = site.until_acquired(&mut next, &[&b]);
+    assert!(waited <= LEASE + SECOND, "{waited:?}");
+    assert!(!lease.is_held());
+    assert!(b.block_on(next.release()).expect("works").is_released());
+    let (last, waited) = site.until_acquired(&mut last, &[&b]);
+    assert!(waited <= SECOND, "{waited:?}");
+    drop((lease, last));
+}
+
+#[test]
+fn b13_a_waiter_whose_guard_died_in_its_place_goes_on_waiting() {
+    let (site, a, b) = (Site::new(), runtime(), runtime());
+    let locks = site.client();
+    let first = a.block_on(locks.acquire("k")).expect("free");
+    // Polled by hand, so that the guard lies there while its renewal task runs.
+    let entered = b.enter();
+    let mut slow = Box::pin(locks.acquire("k"));
+    let mut poll = || Pin::new(&mut slow).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(poll().is_pending());
+    let outcome = a.block_on(first.release()).expect("works");
+    assert_eq!(outcome, ReleaseOutcome::HandedOn);
+    site.faulty.start_outage(Fault::ServerError);
+    site.pass(LEASE * 2, &[&b]);
+    site.faulty.end_outage();
+    let mut acquired = None;
+    for _ in 0..1_000 {
+        if let Poll::Ready(lease) = poll() {
+            acquired = Some(lease.expect("the key is free"));
+            break;
+        }
+        site.pass(Duration::from_millis(50), &[&b]);
+    }
+    assert!(acquired.expect("acquired in the end").is_held());
+    drop(entered);
+}
+
+#[test]
+fn b14_waiters_survive_the_end_of_the_runtime_that_handed_on_to_them() {
+    for round in 0..30 {
+        let (site, b) = (Site::new(), runtime());
+        let locks = site.client();
+        let a = runtime();
+        let first = a.block_on(locks.acquire("k")).expect("free");
+        let mut waiters: Vec<_> = (0..24).map(|_| waiter(&b, &locks)).collect();
+        let released = a.spawn(first.release());
+        // The runtime ends somewhere in the hand-off, or right after it.
+        a.block_on(async {
+            for _ in 0..round % 6 {
+                yield_now().await;
+            }
+        });
+        drop((released, a));
+        let mut longest = Duration::ZERO;
+        for waiter in &mut waiters {
+            let (lease, waited) = site.until_acquired(waiter, &[&b]);
+            longest = longest.max(waited);
+            site.pass(Duration::from_millis(20), &[&b]);
+            assert!(lease.is_held(), "kept on its own runtime");
+            assert!(b.block_on(lease.release()).expect("works").is_released());
+        }
+        // At the worst the release was lost with its runtime, and the lease ran out.
+        assert!(
+            longest <= LEASE + SECOND * 2,
+            "{longest:?} in round {round}"
+        );
+    }
+}
+
+#[test]
+fn b13_a_leader_that_does_not_run_holds_nobody_up() {
+    let (site, a, b) = (Site::new(), runtime(), runtime());
+    let (locks, other) = (site.client(), site.client());
+    let held = b.block_on(other.acquire("k")).expect("free");
+    // The leader polls the store for all of its client, until its runtime stands still.
+    let _leader = waiter(&a, &locks);
+    let mut next = waiter(&b, &locks);
+    let mut last = waiter(&b, &locks);
+    site.pass(SECOND * 10, &[&b]);
+    assert!(b.block_on(held.release()).expect("works").is_released());
+    let (next, waited) = site.until_acquired(&mut next, &[&b]);
+    assert!(waited <= SECOND * 3, "{waited:?}");
+    assert!(b.block_on(next.release()).expect("works").is_released());
+    let (_last, waited) = site.until_acquired(&mut last, &[&b]);
+    assert!(waited <= SECOND, "{waited:?}");
+}
+
+#[test]
+fn b13_a_future_that_is_kept_without_being_polled_holds_nobody_up() {
+    let (site, b) = (Site::new(), runtime());
+    let locks = site.client();
+    let first = b.block_on(locks.acquire("k")).expect("free");
+    let entered = b.enter();
+    let mut kept = Box::pin(locks.acquire("k"));
+    let polled = Pin::new(&mut kept).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(polled.is_pending());
+    let mut next = Box::pin(locks.acquire("k"));
+    let mut poll = || Pin::new(&mut next).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(poll().is_pending());
+    drop(first);
+    let started = site.clock.elapsed();
+    let lease = loop {
+        site.pass(Duration::from_millis(50), &[&b]);
+        if let Poll::Ready(lease) = poll() {
+            break lease.expect("acquired");
+        }
+        let waited = site.clock.elapsed().since(started);
+        assert!(waited < SECOND * 4, "{waited:?}");
+    };
+    drop((lease, kept));
+    drop(entered);
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "runtimes of its own are what is tested"
+)]
+fn b3_a_runtime_without_timers_is_refused_at_the_first_call() {
+    let bare = tokio::runtime::Builder::new_current_thread().build();
+    let locks = LockClient::new(MemoryStore::new());
+    let error = bare
+        .expect("a runtime")
+        .block_on(async { locks.acquire("k").await })
+        .expect_err("its waits would panic");
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert_eq!(error.key(), Some("k"));
+    assert!(error.hint().expect("a hint").contains("enable_time"));
+}
+
+#[test]
+fn f7_a_call_outside_of_a_runtime_is_refused_and_does_not_panic() {
+    let locks = LockClient::new(MemoryStore::new());
+    for tries in [true, false] {
+        let mut call: Pin<Box<dyn Future<Output = Result<(), Error>>>> = if tries {
+            Box::pin(async { locks.try_acquire("k").await.map(drop) })
+        } else {
+            Box::pin(async { locks.acquire("k").await.map(drop) })
+        };
+        let polled = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(Err(error)) = polled else {
+            panic!("refused at once: {polled:?}");
+        };
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(error.hint().expect("a hint").contains("block_on"));
+    }
+}
