@@ -283,22 +283,26 @@ impl Attempt {
         }
     }
 
-    /// Deletes what requests of this attempt may have created, seen or not, with seeds that nobody knows
-    /// to be right. Whose record it is and where its token began are in the condition, so what goes is
-    /// a record that began with this attempt, and whose token nobody has seen.
-    pub fn withdraw_unseen(&self, clock: &ServiceClock, now: Reading) -> Vec<Write> {
+    /// Ends what this attempt has been granted, as `record` shows it; `None` where that is not ours. A record that began
+    /// with a seed that nobody knows to be right is deleted, before anyone sees its token.
+    pub fn give_back(&self, record: &Record, clock: &ServiceClock, now: Reading) -> Option<Write> {
+        let native = record.native.filter(|_| self.id.owns(record))?;
         let sampled = clock.earliest(now.elapsed).is_some();
-        let doubtful =
-            |r: &&Request| r.unsampled && (!sampled || is_impossible(r.seed, clock, now));
-        let withdraw = |r: &Request| Write::Withdraw {
-            key: self.wish.key.clone(),
-            attempt: self.id,
-            token: u64_of(r.seed).saturating_add(1),
+        let began = |r: &Request| {
+            native.token == u64_of(r.seed).saturating_add(1)
+                && (is_impossible(r.seed, clock, now) || r.unsampled && !sampled)
         };
-        self.recent.iter().filter(doubtful).map(withdraw).collect()
+        if native.renew_count == 1 && self.recent.iter().any(began) {
+            return Some(Write::Withdraw {
+                key: self.wish.key.clone(),
+                attempt: self.id,
+                token: native.token,
+            });
+        }
+        Some(self.release_late(native.token, clock, now))
     }
 
-    /// Ends a grant of this attempt that landed after its lease was over.
+    /// Ends a grant of this attempt by its token.
     pub fn release_late(&self, token: u64, clock: &ServiceClock, now: Reading) -> Write {
         Write::Release {
             key: self.wish.key.clone(),

@@ -28,6 +28,7 @@ use crate::protocol::takeover::Observation;
 use crate::protocol::time::{Elapsed, Reading, ServiceClock, Stamp};
 use crate::protocol::write::{Operation, Write};
 use crate::queue::Queues;
+use crate::retry::{RETRY_FIRST, RETRY_MAX, RetryBudget};
 use crate::store::{
     Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind, Units,
 };
@@ -35,12 +36,12 @@ use crate::store::{
 /// A wall clock that is certainly off by more than this is worth a warning.
 const WORTH_A_WARNING_MS: u64 = 1_000;
 
-/// Back-off between the tries of a call.
-pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(50);
-pub(crate) const RETRY_MAX: Duration = Duration::from_secs(1);
-
 /// Renewals of one client in flight at the same time, as far as they are young.
 const RENEWALS: usize = 128;
+
+/// Acquisitions of one client that have ended, and still wait for answers. Where there are as many, no other
+/// begins: a store that answers nobody is not asked by more and more.
+const UNSETTLED: usize = 1_024;
 
 /// How many held keys are remembered between calls.
 const REMEMBERED_KEYS: usize = 1_024;
@@ -91,6 +92,9 @@ pub(crate) struct Core {
     pub(crate) meter: Meter,
     pub(crate) queues: Arc<Queues>,
     pub(crate) budget: Budget,
+    pub(crate) retries: RetryBudget,
+    /// Places for acquisitions that have ended, and still wait for answers.
+    pub(crate) unsettled: Arc<Semaphore>,
     pub(crate) alarms: Arc<Alarms>,
     /// Places for renewals in flight; see the keeper.
     pub(crate) renewals: Arc<Semaphore>,
@@ -131,6 +135,8 @@ impl Core {
             shut: CancellationToken::new(),
             meter: Meter::default(),
             budget,
+            retries: RetryBudget::default(),
+            unsettled: Arc::new(Semaphore::new(UNSETTLED)),
             renewals: Arc::new(Semaphore::new(RENEWALS)),
             warned_clock: AtomicBool::new(false),
             warned_stamp: AtomicBool::new(false),
@@ -148,6 +154,24 @@ impl Core {
             .with_key(key)
             .with_hint(hint)
         })
+    }
+
+    /// Refuses a call where too many before it still wait for the store.
+    pub(crate) fn check_unsettled(&self, key: &str) -> Result<(), Error> {
+        if self.unsettled.available_permits() > 0 {
+            return Ok(());
+        }
+        let store = self.store.describe();
+        Err(Error::new(
+            ErrorKind::Unreachable,
+            format!(
+                "cannot acquire `{key}`: {store} has not answered {UNSETTLED} calls of this client"
+            ),
+        )
+        .with_key(key)
+        .with_hint(
+            "check the endpoint and the network; calls are let through again as answers come",
+        ))
     }
 
     pub(crate) fn with_service<T>(&self, f: impl FnOnce(&ServiceClock) -> T) -> T {
@@ -266,14 +290,13 @@ impl Core {
                 Err(error) => error,
             };
             tries += 1;
-            let next = self
-                .clock
-                .elapsed()
-                .plus(self.backoff(tries, RETRY_FIRST, RETRY_MAX));
-            if !error.kind.is_retryable() || next >= limit {
+            if !error.kind.is_retryable() {
                 return Err(error);
             }
-            self.clock.sleep_until(next).await;
+            match self.again(tries, limit) {
+                Some(next) => self.clock.sleep_until(next).await,
+                None => return Err(error),
+            }
         }
     }
 
@@ -375,6 +398,13 @@ impl Core {
                 "this host's wall clock is wrong; leases do not depend on it, other programs may"
             );
         }
+    }
+
+    /// When a request that has failed so often is sent again; `None`: not any more before `limit`, or the client
+    /// sends too much again as it is.
+    pub(crate) fn again(&self, tries: u32, limit: Elapsed) -> Option<Elapsed> {
+        let delay = self.backoff(tries, RETRY_FIRST, RETRY_MAX);
+        self.retries.take(self.clock.elapsed().plus(delay), limit)
     }
 
     /// A random part of the bound that doubles with each try, at most `max`.

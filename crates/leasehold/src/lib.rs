@@ -85,6 +85,7 @@ mod meter;
 mod observe;
 mod policy;
 mod queue;
+mod retry;
 mod run;
 mod waiting;
 

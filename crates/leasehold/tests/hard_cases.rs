@@ -414,7 +414,8 @@ async fn adopt_does_not_hammer_a_throttled_store() {
         .await
         .expect("works");
     let locks = lab.client(Policy::default());
-    lab.faulty.plan(Operation::TakeOver, [Fault::Throttle; 5_000]);
+    lab.faulty
+        .plan(Operation::TakeOver, [Fault::Throttle; 5_000]);
     let start = lab.clock_now();
     let _ = locks.adopt(&id).await;
     let sent = 5_000 - lab.faulty.unused();
@@ -434,7 +435,8 @@ async fn adopt_reports_what_is_fatal() {
         .await
         .expect("works");
     let locks = lab.client(Policy::default());
-    lab.faulty.plan(Operation::TakeOver, [Fault::AccessDenied; 50]);
+    lab.faulty
+        .plan(Operation::TakeOver, [Fault::AccessDenied; 50]);
     let answer = locks.adopt(&id).await;
     assert_eq!(
         answer.map(|_| ()).map_err(|e| e.kind()),

@@ -5,7 +5,7 @@
 
 use super::{Acquisition, Adoption, End, Patience, Stop, stopped};
 use crate::error::Effect;
-use crate::exchange::{Answer, RETRY_FIRST, RETRY_MAX, no_answer_within};
+use crate::exchange::{Answer, no_answer_within};
 use crate::held::Held;
 use crate::keeper::lost_error;
 use crate::meter::Bill;
@@ -16,6 +16,7 @@ use crate::protocol::takeover::Verdict;
 use crate::protocol::time::Elapsed;
 use crate::protocol::write::Operation;
 use crate::queue::{Leading, Looks, Start};
+use crate::retry::{RETRY_FIRST, RETRY_MAX};
 use crate::store::{Consistency, Outcome, StoreError, StoreErrorKind};
 
 /// Requests of one acquisition that may be unanswered at the same time.

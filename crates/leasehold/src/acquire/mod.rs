@@ -18,13 +18,14 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::either::Either;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::debug;
 
 use crate::alarm::nap;
 use crate::error::{Effect, Error, ErrorKind};
-use crate::exchange::{Core, RETRY_FIRST, RETRY_MAX};
+use crate::exchange::Core;
 use crate::flight::{Enduring, Inbox};
 use crate::held::Held;
 use crate::identity::LeaseId;
@@ -37,12 +38,16 @@ use crate::protocol::record::Seen;
 use crate::protocol::time::Elapsed;
 use crate::protocol::write::Operation;
 use crate::queue::Leading;
+use crate::retry::{RETRY_FIRST, RETRY_MAX};
 use crate::run::{asked_within, is_within};
 use crate::store::{Outcome, StoreError, StoreErrorKind};
 use crate::waiting::{shut_down_while_waiting, wait_expired, wait_in_queue};
 
 /// How often a record with an impossible token is withdrawn before we give up.
 const WITHDRAWALS: u32 = 3;
+
+/// So that a limit is part of what it limits.
+const A_MOMENT: Duration = Duration::from_nanos(1);
 
 /// What an acquisition is asked for.
 #[derive(Clone, Debug)]
@@ -102,6 +107,7 @@ pub(crate) fn acquire(
         return Err(shut_down(order.key.as_str()));
     }
     core.check_clock(order.key.as_str())?;
+    core.check_unsettled(order.key.as_str())?;
     if is_within(core, order.key.as_str()) {
         return Err(asked_within(order.key.as_str()));
     }
@@ -286,15 +292,16 @@ impl Acquisition {
         }
         let answer = answer.map_err(|error| self.finish_error(error));
         let tasks = self.core.tasks.clone();
+        let place = self.core.unsettled.clone().try_acquire_owned().ok();
         match &answer {
             Ok(Won::Lease(lease)) => {
                 let token = lease.token().stored();
                 if self.unanswered > 0 {
-                    tasks.spawn(self.settle_beside(token));
+                    tasks.spawn(with(place, self.settle_beside(token)));
                 }
             }
             _ if self.uncertain || self.unanswered > 0 => {
-                tasks.spawn(self.settle());
+                tasks.spawn(with(place, self.settle()));
             }
             _ => {}
         }
@@ -348,10 +355,14 @@ impl Acquisition {
             self.core.budget.asked(true);
             delay = self.core.budget.stretch(delay);
         }
-        self.last_failure = Some(error);
         // The last try is made when the store has been failing for as long as we put up with it.
         let last = since.plus(self.order.policy.call_timeout());
-        let until = now.plus(delay).min(last);
+        let wanted = now.plus(delay).min(last);
+        let place = self.core.retries.take(wanted, last.plus(A_MOMENT));
+        let Some(until) = place else {
+            return Err(self.fatal(operation, error));
+        };
+        self.last_failure = Some(error);
         self.expect(until);
         self.or_stop(self.core.clock.sleep_until(until)).await?;
         self.check_queue()
@@ -438,6 +449,12 @@ impl Acquisition {
             .with_effort(sent, passed)
             .with_cost(self.bill.usage())
     }
+}
+
+/// Keeps the place until the work is done.
+async fn with(place: Option<OwnedSemaphorePermit>, work: impl Future<Output = ()>) {
+    work.await;
+    drop(place);
 }
 
 /// Returns when an acquisition must stop.

@@ -1,5 +1,10 @@
 //! What an acquisition gives back when it has ended: grants that nobody receives, and requests that
-//! land after it. Runs in the background; bounded in time by `SETTLE` and the call time-out.
+//! land after it.
+//!
+//! Runs in the background. Bounds of one settling: [`SETTLE`] for late answers; twice a search for what may have
+//! been granted, and one write for each late answer that shows a grant, each within [`GIVE_BACK`] and [`TRIES`]
+//! requests, of which all but the first take a place in the client's retry budget. An orphan that still escapes ends
+//! with its own lease.
 
 use std::time::Duration;
 
@@ -7,47 +12,40 @@ use tracing::{debug, warn};
 
 use super::Acquisition;
 use crate::error::Effect;
-use crate::exchange::{Answer, RETRY_FIRST, RETRY_MAX};
+use crate::exchange::Answer;
 use crate::protocol::attempt::Request;
+use crate::protocol::record::Record;
 use crate::protocol::write::Write;
-use crate::store::Outcome;
+use crate::store::{Consistency, Outcome, StoreError};
 
 /// How long unanswered requests are waited for in the background; a store ends its requests
 /// sooner, see the contract of [`Store`](crate::store::Store).
 const SETTLE: Duration = Duration::from_secs(40);
+/// How long one thing is tried to be given back.
+const GIVE_BACK: Duration = Duration::from_secs(10);
+/// How often.
+const TRIES: u32 = 10;
+
 impl Acquisition {
-    /// Takes back what may have been acquired after all, in the background: at once what is known,
-    /// and whatever lands later when its answer comes. An orphan that still escapes ends with its own
-    /// lease.
+    /// Takes back what may have been acquired after all: what is known at once, and what lands later when its answer
+    /// comes.
     pub(super) async fn settle(mut self) {
         if self.uncertain {
-            self.give_back().await;
+            self.search().await;
         }
-        while let Some((request, answer)) = self.late_answer().await {
-            let record = match answer.result {
-                Ok(Outcome::Applied(Some(record))) => record,
-                Ok(Outcome::Refused(Some(record))) if self.attempt.id().owns(&record) => record,
-                Ok(Outcome::Refused(_)) => continue,
-                Ok(Outcome::Applied(None)) => {
-                    self.give_back().await;
-                    continue;
+        let mut uncertain = false;
+        while let Some((_, answer)) = self.late_answer().await {
+            match answer.result {
+                Ok(Outcome::Applied(Some(record)) | Outcome::Refused(Some(record))) => {
+                    self.give_back(&record).await;
                 }
-                Err(error) => {
-                    if error.effect == Effect::Unknown {
-                        self.give_back().await;
-                    }
-                    continue;
-                }
-            };
-            let now = self.core.clock.reading();
-            let granted = self
-                .core
-                .with_service(|service| self.attempt.applied(&request, &record, service, now));
-            self.spoiled = granted.impossible_seed.then_some(granted);
-            self.give_back().await;
+                Ok(Outcome::Applied(None)) => uncertain = true,
+                Ok(Outcome::Refused(None)) => {}
+                Err(error) => uncertain |= error.effect == Effect::Unknown,
+            }
         }
-        if self.unanswered > 0 {
-            self.give_back().await;
+        if uncertain || self.unanswered > 0 {
+            self.search().await;
         }
     }
 
@@ -61,18 +59,18 @@ impl Acquisition {
                 continue;
             };
             debug!(key = %self.order.key, token, "a late request landed after its lease was over");
-            let core = self.core.clone();
-            let attempt = &self.attempt;
-            self.insist(|| {
-                let now = core.clock.reading();
-                core.with_service(|service| attempt.release_late(token, service, now))
-            })
-            .await;
+            let release = || {
+                let now = self.core.clock.reading();
+                let attempt = &self.attempt;
+                self.core
+                    .with_service(|service| attempt.release_late(token, service, now))
+            };
+            let _ = self.write(release).await;
         }
     }
 
     /// The answer to a request that is still out, within the bound of settling.
-    pub(super) async fn late_answer(&mut self) -> Option<(Request, Answer<Outcome>)> {
+    async fn late_answer(&mut self) -> Option<(Request, Answer<Outcome>)> {
         if self.unanswered == 0 {
             return None;
         }
@@ -87,65 +85,93 @@ impl Acquisition {
         Some(answer)
     }
 
-    /// Withdraws a spoiled grant, and one that may be; releases any other by attempt id, whatever its
-    /// token.
-    pub(super) async fn give_back(&mut self) {
-        if let Some(granted) = self.spoiled.take() {
-            match self.insist(|| self.attempt.withdraw(&granted)).await {
-                Some(Outcome::Applied(_)) => return,
-                // Gone already; what is there may be a later grant of ours.
-                Some(Outcome::Refused(_)) => {}
-                // Not allowed to delete: a token that is off is better than a key that is stuck.
-                None => {
-                    warn!(key = %self.order.key, "a record with a wrong token could not be withdrawn, it is released");
-                }
+    /// Reads what became of requests whose effect is unknown, and gives back what is ours.
+    async fn search(&self) {
+        let key = self.order.key.shared();
+        let timeout = self.order.policy.request_timeout();
+        let bill = self.bill();
+        let read = || {
+            self.core
+                .read(key.clone(), Consistency::Strong, timeout, &bill)
+        };
+        match self.insist(read).await {
+            Ok(Some(record)) => self.give_back(&record).await,
+            Ok(None) => {}
+            Err(error) if error.kind.is_retryable() => {
+                debug!(%key, %error, "what an acquisition may have got is left to end by itself");
+            }
+            // Not allowed to read: blindly, then.
+            Err(_) => {
+                let abandon = || {
+                    let now = self.core.clock.reading();
+                    let attempt = &self.attempt;
+                    self.core
+                        .with_service(|service| attempt.abandon(service, now))
+                };
+                let _ = self.write(abandon).await;
             }
         }
-        let core = self.core.clone();
-        let attempt = &self.attempt;
-        // Before anything is released: a released record keeps its token, and it may be wrong.
-        let unseen =
-            core.with_service(|service| attempt.withdraw_unseen(service, core.clock.reading()));
-        for write in unseen {
-            if let Some(Outcome::Applied(_)) = self.insist(|| write.clone()).await {
-                return;
-            }
-        }
-        self.insist(|| {
-            let now = core.clock.reading();
-            core.with_service(|service| attempt.abandon(service, now))
-        })
-        .await;
     }
 
-    /// Sends a write until it is answered. Bounded by the call time-out.
-    pub(super) async fn insist(&self, write: impl Fn() -> Write) -> Option<Outcome> {
-        let started = self.core.clock.elapsed();
-        let limit = started.plus(self.order.policy.call_timeout());
+    /// Gives back what a record shows to be ours.
+    async fn give_back(&self, record: &Record) {
+        let write = || {
+            let now = self.core.clock.reading();
+            let attempt = &self.attempt;
+            self.core
+                .with_service(|service| attempt.give_back(record, service, now))
+        };
+        let Some(write) = write() else { return };
+        let withdraws = matches!(write, Write::Withdraw { .. });
+        let Err(error) = self.write(|| write.clone()).await else {
+            return;
+        };
+        debug!(key = %self.order.key, %error, "cannot give back what was acquired");
+        if withdraws && !error.kind.is_retryable() {
+            // Not allowed to delete: a token that is off is better than a key that is stuck.
+            warn!(key = %self.order.key, "a record with a wrong token could not be withdrawn, it is released");
+            let token = record.token().unwrap_or(0);
+            let release = || {
+                let now = self.core.clock.reading();
+                let attempt = &self.attempt;
+                self.core
+                    .with_service(|service| attempt.release_late(token, service, now))
+            };
+            let _ = self.write(release).await;
+        }
+    }
+
+    async fn write(&self, write: impl Fn() -> Write) -> Result<Outcome, StoreError> {
+        let timeout = self.order.policy.request_timeout();
+        let bill = self.bill();
+        self.insist(|| {
+            let now = self.core.clock.reading();
+            self.core.write_detached(write(), now, timeout, &bill)
+        })
+        .await
+    }
+
+    /// Sends a request until it is answered, within the bounds of settling.
+    async fn insist<T, F>(&self, send: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Answer<T>>,
+    {
+        let core = &self.core;
+        let limit = core.clock.elapsed().plus(GIVE_BACK);
         let mut tries = 0;
         loop {
-            let now = self.core.clock.reading();
-            let timeout = self.order.policy.request_timeout();
-            let bill = self.bill();
-            let answer = self.core.write_detached(write(), now, timeout, &bill).await;
-            match answer.result {
-                Ok(outcome) => return Some(outcome),
-                Err(error) if !error.kind.is_retryable() => {
-                    debug!(key = %self.order.key, %error, "cannot give back what was acquired");
-                    return None;
-                }
-                Err(_) => {}
-            }
+            let error = match send().await.result {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
             tries += 1;
-            let next =
-                self.core
-                    .clock
-                    .elapsed()
-                    .plus(self.core.backoff(tries, RETRY_FIRST, RETRY_MAX));
-            if next >= limit {
-                return None;
+            if !error.kind.is_retryable() || tries == TRIES {
+                return Err(error);
             }
-            self.core.clock.sleep_until(next).await;
+            match core.again(tries, limit) {
+                Some(at) => core.clock.sleep_until(at).await,
+                None => return Err(error),
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use super::{Finish, Keeper, NotRenewed, loss_of, lost_error, renew_once};
 use crate::alarm::nap;
 use crate::error::{Effect, Error};
-use crate::exchange::{Core, RETRY_FIRST, RETRY_MAX};
+use crate::exchange::Core;
 use crate::held::Held;
 use crate::identity::LeaseId;
 use crate::lease::{Loss, ReleaseOutcome};
@@ -137,13 +137,13 @@ impl Keeper {
                 }
                 Err(NotRenewed::Failed(error)) => {
                     tries += 1;
-                    if !error.kind.is_retryable() || tries == TRIES {
+                    let again = error.kind.is_retryable() && tries < TRIES;
+                    let next = again.then(|| core.again(tries, self.lost_at())).flatten();
+                    let Some(next) = next else {
                         // The lease ends by itself.
                         let key = self.watched.id.key().as_str();
                         return Err(error.into_error(Operation::Renew, Some(key)));
-                    }
-                    let delay = core.backoff(tries, RETRY_FIRST, RETRY_MAX);
-                    let next = core.clock.elapsed().plus(delay);
+                    };
                     core.clock.sleep_until(next).await;
                 }
             }
@@ -214,11 +214,9 @@ pub(crate) async fn release(
         };
         in_doubt();
         uncertain |= error.effect == Effect::Unknown;
-        let next = core
-            .clock
-            .elapsed()
-            .plus(core.backoff(tries, RETRY_FIRST, RETRY_MAX));
-        if !error.kind.is_retryable() || next >= limit {
+        let retryable = error.kind.is_retryable();
+        let next = retryable.then(|| core.again(tries, limit)).flatten();
+        let Some(next) = next else {
             let passed = core.clock.elapsed().since(started);
             let effect = if uncertain {
                 Effect::Unknown
@@ -229,7 +227,7 @@ pub(crate) async fn release(
                 .into_error(Operation::Release, Some(id.key().as_str()))
                 .with_effect(effect)
                 .with_effort(tries, passed));
-        }
+        };
         debug!(key = %id.key(), %error, "release failed, trying again");
         core.clock.sleep_until(next).await;
     }

@@ -23,7 +23,7 @@ use tracing::debug;
 
 use crate::alarm::nap;
 use crate::error::{Effect, Error, ErrorKind};
-use crate::exchange::{Answer, Core, RETRY_FIRST, RETRY_MAX, no_answer_within};
+use crate::exchange::{Answer, Core, no_answer_within};
 use crate::flight::Inbox;
 use crate::held::Held;
 use crate::identity::LeaseId;
@@ -34,6 +34,7 @@ use crate::protocol::deadline::Sent;
 use crate::protocol::renewal::{Ended, Kept, RenewalRefused};
 use crate::protocol::time::{Elapsed, Reading};
 use crate::queue::{Holding, Looks, Queue, Start};
+use crate::retry::{RETRY_FIRST, RETRY_MAX};
 use crate::store::{Outcome, StoreError};
 
 pub(crate) use self::letting_go::{LettingGo, release};
