@@ -5,6 +5,7 @@
 //!
 //! - `checker` (feature `checker`): exhaustive exploration of the protocol crate alone;
 //! - `sim` (feature `sim`): the whole client in simulated worlds;
+//! - `schedules` (feature `sim`): one client on several runtimes, polled late, stopped and ended;
 //! - `cancel` (feature `cancel`): every public future dropped at every await;
 //! - `chaos` (feature `chaos`): real processes on real stores, killed, stopped and lied to.
 //!
@@ -16,5 +17,7 @@ pub mod cancel;
 pub mod chaos;
 #[cfg(feature = "checker")]
 pub mod checker;
+#[cfg(feature = "sim")]
+pub mod schedules;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, EnterGuard, Runtime};
+use tokio::task::AbortHandle;
 
 /// What the runtime's idle hook and the waiting driver share.
 #[derive(Debug, Default)]
@@ -21,13 +22,13 @@ struct Idle {
 
 /// One process's executor.
 #[derive(Debug)]
-pub(super) struct Host {
+pub(crate) struct Host {
     runtime: Runtime,
     idle: Arc<Idle>,
 }
 
 impl Host {
-    pub(super) fn new() -> anyhow::Result<Host> {
+    pub(crate) fn new() -> anyhow::Result<Host> {
         let idle = Arc::new(Idle::default());
         let hook = idle.clone();
         let runtime = Builder::new_current_thread()
@@ -43,12 +44,34 @@ impl Host {
         Ok(Host { runtime, idle })
     }
 
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         drop(self.runtime.spawn(task));
     }
 
+    /// The same, to be cancelled.
+    pub(crate) fn spawn_abortable(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> AbortHandle {
+        self.runtime.spawn(task).abort_handle()
+    }
+
+    /// The context of its tasks, for futures that are polled by hand.
+    pub(crate) fn enter(&self) -> EnterGuard<'_> {
+        self.runtime.enter()
+    }
+
+    /// Lets some of what is ready run, and no more.
+    pub(crate) fn run_some(&self, polls: u32) {
+        self.runtime.block_on(async {
+            for _ in 0..polls {
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+
     /// Runs the process until all of its tasks wait.
-    pub(super) fn run_until_idle(&self) {
+    pub(crate) fn run_until_idle(&self) {
         self.idle.reached.store(false, Ordering::Relaxed);
         self.runtime.block_on(poll_fn(|context| {
             if self.idle.reached.load(Ordering::Relaxed) {

@@ -10,7 +10,7 @@ use leasehold::clock::Random;
 
 /// xoshiro256++, seeded by splitmix64.
 #[derive(Clone, Debug)]
-pub(super) struct Rng([u64; 4]);
+pub(crate) struct Rng([u64; 4]);
 
 fn splitmix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -22,13 +22,13 @@ fn splitmix(state: &mut u64) -> u64 {
 
 impl Rng {
     /// The stream `stream` of a seed.
-    pub(super) fn new(seed: u64, stream: u64) -> Rng {
+    pub(crate) fn new(seed: u64, stream: u64) -> Rng {
         let mut state = seed ^ stream.wrapping_mul(0xd605_bbb5_8c8a_bc1d);
         Rng([(); 4].map(|()| splitmix(&mut state)))
     }
 
     /// The next 64 bits.
-    pub(super) fn bits(&mut self) -> u64 {
+    pub(crate) fn bits(&mut self) -> u64 {
         let s = &mut self.0;
         let result = s[0].wrapping_add(s[3]).rotate_left(23).wrapping_add(s[0]);
         let t = s[1] << 17;
@@ -42,40 +42,40 @@ impl Rng {
     }
 
     /// A number below `bound`; 0 where the bound is 0.
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         let wide = u128::from(self.bits()) * u128::from(bound);
         u64::try_from(wide >> 64).unwrap_or(0)
     }
 
     /// A number in `low..=high`.
-    pub(super) fn within(&mut self, low: u64, high: u64) -> u64 {
+    pub(crate) fn within(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high.saturating_sub(low) + 1)
     }
 
     /// A number in `-bound..=bound`.
-    pub(super) fn around(&mut self, bound: i64) -> i64 {
+    pub(crate) fn around(&mut self, bound: i64) -> i64 {
         let width = bound.unsigned_abs() * 2;
         self.within(0, width).cast_signed() - bound
     }
 
     /// True in `percent` of a hundred draws.
-    pub(super) fn chance(&mut self, percent: u64) -> bool {
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
     /// True in `n` of ten thousand draws.
-    pub(super) fn rarely(&mut self, n: u64) -> bool {
+    pub(crate) fn rarely(&mut self, n: u64) -> bool {
         self.below(10_000) < n
     }
 
     /// One of several values.
-    pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         let last = from.len().saturating_sub(1) as u64;
         from[self.within(0, last) as usize]
     }
 
     /// A number in `0.0..1.0`.
-    pub(super) fn fraction(&mut self) -> f64 {
+    pub(crate) fn fraction(&mut self) -> f64 {
         f64::from((self.bits() >> 32) as u32) / (f64::from(u32::MAX) + 1.0)
     }
 }
@@ -83,13 +83,13 @@ impl Rng {
 /// A process's randomness. Ids are its own; the jitter may be that of another process, as after a
 /// fork or a restored snapshot of a virtual machine.
 #[derive(Debug)]
-pub(super) struct ProcessRandom {
+pub(crate) struct ProcessRandom {
     ids: Mutex<Rng>,
     jitter: Mutex<Rng>,
 }
 
 impl ProcessRandom {
-    pub(super) fn new(ids: Rng, jitter: Rng) -> Self {
+    pub(crate) fn new(ids: Rng, jitter: Rng) -> Self {
         ProcessRandom {
             ids: Mutex::new(ids),
             jitter: Mutex::new(jitter),

@@ -19,7 +19,9 @@ use crate::store::StoreError;
 /// How long a leader may be silent beyond the time at which it wanted to be heard of again, and how long a
 /// guard may lie in the place of a waiter that does not run.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
-/// So many waiters watch the leader one after the other, those behind them all at once.
+/// Waiters watch the leader one after the other, so long apart,
+const WATCH_STEP: Duration = Duration::from_millis(50);
+/// so many of them; those behind all at once.
 const WATCHING: u64 = 16;
 
 /// How the next leader begins.
@@ -251,19 +253,28 @@ impl State {
             Some(leader) => {
                 let behind = number.abs_diff(leader.number).min(WATCHING);
                 let behind = u32::try_from(behind).unwrap_or(u32::MAX);
-                let overdue = leader.due.plus(PATIENCE.saturating_mul(behind));
+                let overdue = leader.due.plus(WATCH_STEP * behind);
                 if now < overdue {
                     return Step::Wait(overdue);
                 }
-                if let Some(silent) = self.waiters.get_mut(&leader.number) {
-                    silent.silent = true;
-                }
+                self.mark_silent(leader.number, number);
                 self.leader = Some(Leader { number, due: now });
             }
             None => self.leader = Some(Leader { number, due: now }),
         }
         self.expect(number, now);
         Step::Lead
+    }
+
+    /// A waiter that does not run, as another has found. Where that is on another runtime, it is the runtime that
+    /// stands still, with all who wait there.
+    fn mark_silent(&mut self, silent: u64, found_by: u64) {
+        let runtime = |number| self.waiters.get(&number).map(|w| w.runtime.id());
+        let (there, here) = (runtime(silent), runtime(found_by));
+        for (number, waiter) in &mut self.waiters {
+            let stands_still = there != here && Some(waiter.runtime.id()) == there;
+            waiter.silent |= *number == silent || stands_still;
+        }
     }
 
     /// The leader will be heard of again by then.

@@ -1,0 +1,113 @@
+//! One client on several runtimes, in virtual time, by random schedules.
+//!
+//! The simulation runs each process until all of its tasks wait, and each process has one runtime. Here
+//! the runtimes of one client are run for a few polls at a time, stand still, or end; futures are polled by
+//! hand, late or never; waiters leave at any moment, also with a guard in their place; the store
+//! fails, hangs and recovers. After each step at most one guard believes in its lease (S1). At the end the
+//! store works, whatever still runs is run fairly, and every waiter there must get the key and give it back:
+//! nobody waits on a free key, and no waiter is lost.
+//!
+//! A schedule is a function of its seed: `leasehold-schedules --seed N` repeats one.
+
+mod run;
+mod wire;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, bail};
+use leasehold::clock::{Clock, SystemClock};
+
+use self::run::{Shown, run};
+
+/// What all schedules together must have shown, so that a run cannot pass without meeting what it is for.
+const EXPECTED_FROM: u64 = 10_000;
+
+#[derive(Default)]
+struct Totals {
+    shown: Shown,
+    failed: Vec<(u64, String)>,
+}
+
+/// Entry: `leasehold-schedules [--seeds N] [--from K] [--threads N] [--seed X]`.
+///
+/// # Errors
+///
+/// A violation, something that never happened, or an argument that is not understood.
+pub fn main(arguments: &[String]) -> anyhow::Result<()> {
+    let (mut seeds, mut from, mut threads) = (200_000u64, 0u64, 2u64);
+    for pair in arguments.chunks(2) {
+        let [name, value] = pair else {
+            bail!("{} what?", pair[0])
+        };
+        let number = value.parse().with_context(|| format!("{name} N"))?;
+        match name.as_str() {
+            "--seeds" => seeds = number,
+            "--from" => from = number,
+            "--threads" => threads = number,
+            "--seed" => (from, seeds, threads) = (number, 1, 1),
+            _ => bail!("no such setting: {name}; there are --seeds, --from, --threads, --seed"),
+        }
+    }
+    let started = SystemClock.elapsed();
+    let totals = all(from, seeds, threads.max(1))?;
+    let took = SystemClock.elapsed().since(started).as_secs_f64();
+    let shown = &totals.shown;
+    println!("| random schedules of one client on several runtimes | |\n|---|---:|");
+    for (what, number) in [("schedules", seeds)].into_iter().chain(shown.rows()) {
+        println!("| {what} | {number} |");
+    }
+    println!(
+        "| violations | {} |\n| seconds | {took:.0} |",
+        totals.failed.len()
+    );
+    println!("\nseeds {from} to {}", from + seeds - 1);
+    for (seed, violation) in totals.failed.iter().take(20) {
+        println!("seed {seed}: {violation}");
+    }
+    if !totals.failed.is_empty() {
+        bail!("{} schedules broke a promise", totals.failed.len());
+    }
+    if seeds >= EXPECTED_FROM
+        && let Some((what, _)) = shown.rows().find(|(_, number)| *number == 0)
+    {
+        bail!("it never came to this: {what}");
+    }
+    Ok(())
+}
+
+fn all(from: u64, seeds: u64, threads: u64) -> anyhow::Result<Totals> {
+    let next = AtomicU64::new(from);
+    let stop = AtomicBool::new(false);
+    let totals = Mutex::new(Totals::default());
+    let work = || -> anyhow::Result<()> {
+        let mut shown = Shown::default();
+        while !stop.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= from + seeds {
+                break;
+            }
+            if let Err(violation) = run(seed, &mut shown)? {
+                let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
+                totals.failed.push((seed, violation));
+                stop.fetch_or(totals.failed.len() >= 20, Ordering::Relaxed);
+            }
+        }
+        let mut totals = totals.lock().unwrap_or_else(PoisonError::into_inner);
+        totals.shown.add(&shown);
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        for thread in running {
+            match thread.join() {
+                Ok(done) => done?,
+                Err(_) => bail!("a schedule panicked"),
+            }
+        }
+        Ok(())
+    })?;
+    let mut totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
+    totals.failed.sort_unstable();
+    Ok(totals)
+}
