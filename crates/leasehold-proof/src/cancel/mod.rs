@@ -13,7 +13,7 @@
 //! release overtook a renewal (rule 5); `lost` stays lost (rule 4); no task is left beyond its bound;
 //! nothing panicked. A call that was not dropped gives what it promises (S5, S6, effects).
 //!
-//! There are 300,821 cases. The number follows from the library's awaits, is counted, printed, and held
+//! There are 322,027 cases. The number follows from the library's awaits, is counted, printed, and held
 //! against `LEAST`, so that it cannot shrink silently.
 
 mod calls;
@@ -202,22 +202,22 @@ fn say(calls: &[Call], counts: &[Count], depth: usize, took: f64) -> bool {
 /// awaits and are written down so that a change that loses cases is seen. Where awaits were taken away
 /// on purpose, write down what the command prints.
 const LEAST: &[(Call, usize)] = &[
-    (Call::TryAcquireFree, 6895),
-    (Call::TryAcquireHeld, 5855),
+    (Call::TryAcquireFree, 6920),
+    (Call::TryAcquireHeld, 5860),
     (Call::TryAcquireDead, 7583),
-    (Call::AcquireFree, 7147),
-    (Call::AcquireAhead, 9325),
-    (Call::AcquireBehind, 9325),
-    (Call::AcquireHeld, 17_481),
-    (Call::AcquireHeldByWriting, 17_646),
+    (Call::AcquireFree, 7167),
+    (Call::AcquireAhead, 9395),
+    (Call::AcquireBehind, 9395),
+    (Call::AcquireHeld, 17_446),
+    (Call::AcquireHeldByWriting, 17_616),
     (Call::AcquireInLine, 1092),
-    (Call::AcquireInVain, 19_641),
-    (Call::AcquireDead, 21_711),
-    (Call::AcquireDeadStrict, 62_967),
-    (Call::Run, 9890),
-    (Call::RunLong, 16_791),
-    (Call::RunBrief, 7991),
-    (Call::RunImpatient, 7458),
+    (Call::AcquireInVain, 19_606),
+    (Call::AcquireDead, 21_661),
+    (Call::AcquireDeadStrict, 64_213),
+    (Call::Run, 9910),
+    (Call::RunLong, 17_675),
+    (Call::RunBrief, 8011),
+    (Call::RunImpatient, 7493),
     (Call::Release, 4212),
     (Call::ReleaseRenewing, 4962),
     (Call::Renew, 5050),
@@ -226,13 +226,13 @@ const LEAST: &[(Call, usize)] = &[
     (Call::RenewReleased, 3525),
     (Call::RenewTwice, 6230),
     (Call::Detach, 3432),
-    (Call::Adopt, 5508),
+    (Call::Adopt, 5698),
     (Call::ReleaseById, 3365),
     (Call::Inspect, 3365),
     (Call::List, 590),
     (Call::Lost, 1404),
-    (Call::LostRenewing, 17_583),
-    (Call::LostBehind, 11_957),
+    (Call::LostRenewing, 18_015),
+    (Call::LostBehind, 12_831),
     (Call::Shutdown, 11_991),
 ];
 

@@ -205,7 +205,6 @@ impl Driver {
                 place,
                 grant,
                 called,
-                adopted,
                 left,
                 signal,
             } => {
@@ -216,7 +215,7 @@ impl Driver {
                     return;
                 };
                 let index = self.world.lock().service.index(id.key().as_str());
-                if id.token().pass() > 0 && !adopted {
+                if id.token().pass() > 0 {
                     // Handed on: the grant is older than the call, and the record still carries it.
                     let world = self.world.lock();
                     let token = id.token().stored();
@@ -229,7 +228,7 @@ impl Driver {
                             format!("p{process} was handed {id}, and the record is another's");
                         self.violations.push(("S5", text));
                     }
-                } else if grant.at < called && !adopted {
+                } else if grant.at < called {
                     let text = format!("p{process} was given {id}, granted before it had called");
                     self.violations.push(("S5", text));
                 }
@@ -497,7 +496,7 @@ impl Driver {
                             .trace
                             .note(now, "finale", numbers, || format!("{key} after {passed:?}"));
                         let (id, token) = (lease.id().attempt(), lease.token());
-                        world.service.show(&key, id, token, false);
+                        world.service.show(&key, id, token);
                         world.acquisitions += 1;
                     }
                     Err(error) => {

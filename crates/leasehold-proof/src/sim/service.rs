@@ -5,7 +5,7 @@
 //! take-over of exactly what it saw (S4); visible tokens grow from grant to grant (S2); the fenced
 //! register takes nothing older than it has (S3).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use leasehold::protocol::attempt::{AttemptId, SEED_TOLERANCE};
@@ -85,6 +85,8 @@ pub(super) struct Service {
     retention_ms: i64,
     /// Contenders trust nothing but the rate of their elapsed clocks, which keep within bounds.
     strict: bool,
+    /// Attempts whose grants somebody adopts, by the identity that their guards were detached with.
+    pub(super) adopted: HashSet<String>,
 }
 
 impl Service {
@@ -120,6 +122,7 @@ impl Service {
             next_life: promises.next_life,
             retention_ms,
             strict: shape.strict && !shape.lawless,
+            adopted: HashSet::new(),
         }
     }
 
@@ -189,6 +192,9 @@ impl Service {
         let (Write::TakeOver(_, seen), Some(native), true) = (write, native, self.strict) else {
             return;
         };
+        if matches!(seen, Seen::Native { owner, .. } if self.adopted.contains(owner)) {
+            return;
+        }
         let changed = slot.since.get(seen).copied().unwrap_or(0);
         let still = Duration::from_nanos(now - changed);
         if still < native.lease {
@@ -338,14 +344,12 @@ impl Service {
         }
     }
 
-    /// A caller was given a token: S2, also from guard to guard of one grant; whoever adopts a grant
-    /// has the token of the guard that was detached. Gives the grant's place in the order of grants.
+    /// A caller was given a token: S2, also from guard to guard of one grant. Gives the grant's place in the order of grants.
     pub(super) fn show(
         &mut self,
         key: &str,
         attempt: AttemptId,
         visible: FencingToken,
-        adopted: bool,
     ) -> Option<usize> {
         let token = visible.stored();
         let index = self.index(key);
@@ -356,8 +360,7 @@ impl Service {
             .rposition(|g| g.attempt == Some(attempt) && g.token == token)?;
         let first_time = !std::mem::replace(&mut slot.grants[place].visible, true);
         let before = std::mem::replace(&mut slot.grants[place].pass, visible.pass());
-        let grows = visible.pass() > before || adopted && visible.pass() == before;
-        if !first_time && !grows {
+        if !first_time && visible.pass() <= before {
             let text = format!(
                 "{key}: grant {place} was given to a caller with pass {before}, then with {}",
                 visible.pass()
@@ -389,6 +392,13 @@ impl Service {
             self.violations.push(("S2", text));
         }
         Some(place)
+    }
+
+    /// Whether some caller was given a lease of this attempt.
+    pub(super) fn was_shown(&self, key: &str, attempt: AttemptId) -> bool {
+        let grants = &self.slots[self.index(key)].grants;
+        let mut newest_first = grants.iter().rev();
+        newest_first.any(|grant| grant.visible && grant.attempt == Some(attempt))
     }
 
     /// Whether the record is that of a grant now.

@@ -139,7 +139,11 @@ impl World {
                 ..
             }) => Phase::Detach,
             Body::Write(Write::Renew { .. }) => Phase::Renew,
-            Body::Write(Write::Release { token: None, .. }) => Phase::GiveBack,
+            Body::Write(Write::Release { key, attempt, .. })
+                if !self.service.was_shown(key, *attempt) =>
+            {
+                Phase::GiveBack
+            }
             Body::Write(Write::Release { .. }) | Body::Foreign(ForeignWrite::Delete { .. }) => {
                 Phase::Release
             }

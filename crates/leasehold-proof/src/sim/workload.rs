@@ -152,7 +152,7 @@ impl Script {
         if let Some(Ok(answer)) = self.perhaps(patience, call).await
             && let Some(lease) = answer.acquired()
         {
-            self.granted(&lease.signal(), called, false);
+            self.granted(&lease.signal(), called);
             self.hold(lease).await;
         }
     }
@@ -178,7 +178,7 @@ impl Script {
         let answer = self.perhaps(patience, call).await;
         self.waits(false);
         if let Some(Ok(lease)) = answer {
-            self.granted(&lease.signal(), called, false);
+            self.granted(&lease.signal(), called);
             self.hold(lease).await;
         }
     }
@@ -194,7 +194,7 @@ impl Script {
         let this = &*self;
         let call = request.wait(wait).run(|scope| {
             let signal = scope.signal();
-            this.granted(&signal, called, false);
+            this.granted(&signal, called);
             async move {
                 this.sleep(work / 2).await;
                 this.write_register(&signal, delay);
@@ -220,9 +220,11 @@ impl Script {
             drop(self.perhaps(patience, call).await);
             return;
         }
+        let attempt = id.attempt().to_string();
+        self.world.lock().service.adopted.insert(attempt);
         let call = self.timed("adopt", (CALL_TIMEOUT + REQUEST) * 2, locks.adopt(&id));
         if let Some(Ok(lease)) = self.perhaps(patience, call).await {
-            self.granted(&lease.signal(), called, true);
+            self.granted(&lease.signal(), called);
             self.hold(lease).await;
         }
     }
@@ -337,31 +339,29 @@ impl Script {
         clippy::disallowed_methods,
         reason = "a task of the simulated process, which ends with it"
     )]
-    fn granted(&self, signal: &LostSignal, called: Nanos, adopted: bool) {
+    fn granted(&self, signal: &LostSignal, called: Nanos) {
         let id = signal.id().clone();
         let token = id.token().get();
         let left = signal.remaining();
         {
             let mut world = self.world.lock();
             world.acquisitions += 1;
-            world.hand_offs += u64::from(id.token().pass() > 0 && !adopted);
+            world.hand_offs += u64::from(id.token().pass() > 0);
             let place = world
                 .service
-                .show(id.key().as_str(), id.attempt(), id.token(), adopted);
+                .show(id.key().as_str(), id.attempt(), id.token());
             let index = world.service.index(id.key().as_str());
             let grant = place.map(|place| world.service.slots[index].grants[place].clone());
             let now = world.now;
             let numbers = [self.process as u64, token, place.unwrap_or(0) as u64];
             world.trace.note(now, "granted", numbers, || {
-                let verb = if adopted { "adopted" } else { "got" };
-                format!("p{} {verb} {} token {token}", self.process, id.key())
+                format!("p{} got {} token {token}", self.process, id.key())
             });
             world.notices.push(Notice::Granted {
                 process: self.process,
                 place,
                 grant,
                 called,
-                adopted,
                 left,
                 signal: signal.clone(),
             });

@@ -109,7 +109,6 @@ pub(super) enum Notice {
         place: Option<usize>,
         grant: Option<Granted>,
         called: Nanos,
-        adopted: bool,
         left: Duration,
         signal: LostSignal,
     },
