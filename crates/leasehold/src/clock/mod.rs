@@ -4,6 +4,7 @@
 //! [`Random`], so that tests run in virtual time and a simulation can give every process its own
 //! skew. Invariant: [`Clock::elapsed`] never goes back and counts through suspend.
 
+mod elapsed;
 mod manual;
 mod system;
 

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 
+use super::elapsed::elapsed;
 use super::{Clock, ClockTrouble, Random};
 use crate::protocol::time::Elapsed;
 
@@ -11,8 +12,8 @@ use crate::protocol::time::Elapsed;
 /// look at the elapsed clock bounds how late a suspended host learns that its lease has ended.
 const LONGEST_NAP: Duration = Duration::from_secs(1);
 
-/// The host's own clocks: `CLOCK_BOOTTIME` on Linux and Android, `CLOCK_MONOTONIC` on Apple
-/// systems (which counts through sleep there), and the wall clock.
+/// The host's own clocks: the wall clock, and an elapsed clock that counts through suspend and that NTP does not slew
+/// (on Linux and Android `CLOCK_MONOTONIC_RAW` and the time slept, on Apple systems `CLOCK_MONOTONIC`).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -41,27 +42,8 @@ impl Clock for SystemClock {
         check_runtime()
     }
 
-    #[cfg(unix)]
     fn elapsed(&self) -> Elapsed {
-        use rustix::time::{ClockId, clock_gettime};
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        let id = ClockId::Boottime;
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        let id = ClockId::Monotonic;
-        let t = clock_gettime(id);
-        let seconds = u64::try_from(t.tv_sec).unwrap_or(0);
-        let nanos = u32::try_from(t.tv_nsec).unwrap_or(0);
-        Elapsed(Duration::new(seconds, nanos))
-    }
-
-    #[cfg(not(unix))]
-    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
-    fn elapsed(&self) -> Elapsed {
-        use std::sync::OnceLock;
-        use std::time::Instant;
-        // QueryPerformanceCounter, which counts through sleep.
-        static ORIGIN: OnceLock<Instant> = OnceLock::new();
-        Elapsed(ORIGIN.get_or_init(Instant::now).elapsed())
+        elapsed()
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
