@@ -1,6 +1,9 @@
 //! Keys: what is locked.
 
+use std::borrow::Borrow;
 use std::fmt;
+use std::ops::Deref;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
@@ -41,6 +44,51 @@ impl Key {
 
     pub(crate) fn shared(&self) -> Arc<str> {
         self.0.clone()
+    }
+}
+
+/// So that `&key` is taken where a `&str` is.
+impl Deref for Key {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AsRef<str> for Key {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Key {
+    type Err = Error;
+
+    fn from_str(key: &str) -> Result<Key, Error> {
+        Key::new(key)
+    }
+}
+
+impl TryFrom<&str> for Key {
+    type Error = Error;
+
+    fn try_from(key: &str) -> Result<Key, Error> {
+        Key::new(key)
+    }
+}
+
+impl TryFrom<String> for Key {
+    type Error = Error;
+
+    fn try_from(key: String) -> Result<Key, Error> {
+        Key::new(&key)
     }
 }
 

@@ -95,20 +95,48 @@ impl fmt::Display for LockStatus {
 #[derive(Debug)]
 pub struct Lister {
     core: Arc<Core>,
+    prefix: Option<Arc<str>>,
+    held: bool,
     after: Option<String>,
     done: bool,
 }
 
 impl Lister {
-    pub(crate) fn new(core: Arc<Core>) -> Self {
+    pub(crate) fn new(core: Arc<Core>, prefix: Option<Arc<str>>) -> Self {
         Lister {
             core,
+            prefix,
+            held: false,
             after: None,
             done: false,
         }
     }
 
-    /// The next page; `None` at the end. Released keys are listed as free for as long as their
+    /// Only keys that begin with this, after the client's own prefix. The store is read whole all the same.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl AsRef<str>) -> Self {
+        let before = self.prefix.as_deref().unwrap_or_default();
+        self.prefix = Some([before, prefix.as_ref()].concat().into());
+        self
+    }
+
+    /// Only keys that are held, or whose holder's lease has ended without a release.
+    #[must_use]
+    pub fn held(mut self) -> Self {
+        self.held = true;
+        self
+    }
+
+    fn shows(&self, entry: &Result<LockStatus, Error>) -> bool {
+        let (key, free) = match entry {
+            Ok(status) => (status.key(), status.state == LockState::Free),
+            Err(error) => (error.key().unwrap_or_default(), false),
+        };
+        let prefix = self.prefix.as_deref().unwrap_or_default();
+        key.starts_with(prefix) && !(self.held && free)
+    }
+
+    /// The next page, which may be empty; `None` at the end. Released keys are listed as free for as long as their
     /// records are kept. A record that is not readable is an entry of its own.
     ///
     /// # Errors
@@ -137,6 +165,7 @@ impl Lister {
                 Err(StoreError::from(malformed).into_error(Operation::List, Some(&key)))
             }
         };
-        Ok(Some(page.records.into_iter().map(judge).collect()))
+        let entries = page.records.into_iter().map(judge);
+        Ok(Some(entries.filter(|entry| self.shows(entry)).collect()))
     }
 }

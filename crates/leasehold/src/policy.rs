@@ -330,7 +330,13 @@ impl Policy {
             .unwrap_or_else(|| (self.settings.lease / 6).min(Duration::from_secs(2)))
     }
 
-    fn margin(&self) -> Duration {
+    /// How long the work needs to stop.
+    pub fn grace(&self) -> Duration {
+        self.settings.grace
+    }
+
+    /// The time between the end of the grace and the end of the lease.
+    pub fn margin(&self) -> Duration {
         self.settings
             .margin
             .unwrap_or_else(|| (self.settings.lease / 20).max(Duration::from_secs(1)))

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind};
 use crate::exchange::Core;
 use crate::identity::LeaseId;
 use crate::keeper::lost_error;
-use crate::lease::{Lease, LostSignal};
+use crate::lease::{Lease, Loss, LostSignal};
 use crate::protocol::token::FencingToken;
 
 /// What the work under a lock gets to know about it.
@@ -39,6 +39,16 @@ impl Scope {
         self.signal.remaining()
     }
 
+    /// As [`Lease::lost`](crate::Lease::lost): for work that has something to do before it is dropped, and for what
+    /// it polls beside.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: it only waits.
+    pub async fn lost(&self) -> Loss {
+        self.signal.lost().await
+    }
+
     /// Tells tasks that the work has spawned when the lease ends.
     pub fn signal(&self) -> LostSignal {
         self.signal.clone()
@@ -46,11 +56,11 @@ impl Scope {
 }
 
 /// Runs `work` under `lease`; see [`LockClient::run`](crate::LockClient::run).
+#[expect(clippy::future_not_send, reason = "it is, where the work is")]
 pub(crate) async fn run<T, F, Fut>(lease: Lease, work: F) -> Result<T, Error>
 where
-    F: FnOnce(Scope) -> Fut + Send,
-    Fut: Future<Output = T> + Send,
-    T: Send,
+    F: FnOnce(Scope) -> Fut,
+    Fut: Future<Output = T>,
 {
     let scope = Scope {
         signal: lease.signal(),
@@ -73,6 +83,7 @@ where
 }
 
 /// The end of the work, which is dropped before the lock is released.
+#[expect(clippy::future_not_send, reason = "it is, where the work is")]
 async fn work_under<T, Fut>(lease: &Lease, work: impl FnOnce() -> Fut) -> End<T>
 where
     Fut: Future<Output = T>,

@@ -92,6 +92,33 @@ impl<S: Store + ?Sized> Store for Arc<S> {
     }
 }
 
+#[async_trait]
+impl<S: Store + ?Sized> Store for Box<S> {
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
+
+    fn hints(&self) -> Hints {
+        (**self).hints()
+    }
+
+    async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
+        (**self).write(write).await
+    }
+
+    async fn read(
+        &self,
+        key: &str,
+        consistency: Consistency,
+    ) -> Result<Reply<Option<Record>>, StoreError> {
+        (**self).read(key, consistency).await
+    }
+
+    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+        (**self).list(after).await
+    }
+}
+
 /// Settings that suit a store. The caller's policy comes first.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Hints {

@@ -3,14 +3,16 @@
 //! It makes no protocol decision. What is asked for one key with its own settings is a
 //! [`LockRequest`]; the short forms on [`LockClient`] use the client's policy.
 
+mod builder;
+mod request;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::acquire::{Acquired, Adoption, Order, Patience, acquire, shut_down};
-use crate::budget::Budget;
-use crate::clock::{Clock, OsRandom, Random, SystemClock};
-use crate::error::{Error, ErrorKind};
+use crate::clock::{OsRandom, SystemClock};
+use crate::error::Error;
 use crate::exchange::Core;
 use crate::held::Held;
 use crate::identity::LeaseId;
@@ -19,12 +21,15 @@ use crate::key::Key;
 use crate::lease::{Lease, ReleaseOutcome};
 use crate::meter::{Bill, Usage};
 use crate::observe::{Lister, LockStatus};
-use crate::policy::{CheckDelay, DropPolicy, Policy};
+use crate::policy::Policy;
 use crate::protocol::record::Record;
 use crate::protocol::renewal::Kept;
 use crate::protocol::write::Operation;
-use crate::run::{self, Scope};
+use crate::run::Scope;
 use crate::store::{Consistency, Store};
+
+pub use self::builder::LockClientBuilder;
+pub use self::request::LockRequest;
 
 /// A client of one store. Clones are cheap and share everything.
 ///
@@ -32,66 +37,8 @@ use crate::store::{Consistency, Store};
 #[derive(Clone, Debug)]
 pub struct LockClient {
     core: Arc<Core>,
-}
-
-/// Puts a [`LockClient`] together.
-#[derive(Debug)]
-pub struct LockClientBuilder {
-    store: Arc<dyn Store>,
-    policy: Policy,
-    clock: Arc<dyn Clock>,
-    random: Arc<dyn Random>,
-    looks_per_second: Option<u32>,
-}
-
-impl LockClientBuilder {
-    /// The client's policy. Default: [`Policy::default`].
-    #[must_use]
-    pub fn policy(mut self, policy: Policy) -> Self {
-        self.policy = policy;
-        self
-    }
-
-    /// The clocks. Default: the host's.
-    #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// The randomness. Default: the operating system's.
-    #[must_use]
-    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
-        self.random = random;
-        self
-    }
-
-    /// How many looks a second all waits of this client may send together, after a burst of a second's
-    /// worth. Default 100 on DynamoDB, which costs at most $0.55 a day ($5.40 with
-    /// [`CheckDelay::ByWriting`]), and 2000 on SQLite and in memory, where nobody bills them. Only waits for keys that another
-    /// process holds look, one for each key, however many tasks wait for it. Too small: keys stay free
-    /// between two looks; too large: a process that waits for thousands of keys uses up the table's
-    /// capacity. At least 1.
-    #[must_use]
-    pub fn looks_per_second(mut self, looks: u32) -> Self {
-        self.looks_per_second = Some(looks);
-        self
-    }
-
-    /// The client.
-    pub fn build(self) -> LockClient {
-        let hinted = self.store.hints().looks_per_second;
-        let budget = Budget::new(self.looks_per_second.unwrap_or(hinted));
-        LockClient {
-            core: Arc::new(Core::new(
-                self.store,
-                self.clock,
-                self.random,
-                self.policy,
-                budget,
-            )),
-        }
-    }
+    /// What its keys begin with in the store.
+    prefix: Option<Arc<str>>,
 }
 
 /// The answer to a try.
@@ -143,14 +90,32 @@ impl LockClient {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) when the key is empty or too long.
-    pub fn lock(&self, key: &str) -> Result<LockRequest<'_>, Error> {
-        Ok(LockRequest {
-            client: self,
-            key: Key::new(key)?,
-            policy: self.core.policy.clone(),
-            data: None,
-        })
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the key is empty or too long.
+    pub fn lock(&self, key: &str) -> Result<LockRequest, Error> {
+        Ok(LockRequest::new(&self.core, self.key(key)?))
+    }
+
+    /// The same client, for keys that begin with `prefix`: it is put before every key, and
+    /// [`list`](LockClient::list) shows no others. Holders, errors and lease ids have the whole key. Prefixes add up.
+    /// They share everything else, [`shutdown`](LockClient::shutdown) included.
+    #[must_use]
+    pub fn with_prefix(&self, prefix: impl AsRef<str>) -> LockClient {
+        LockClient {
+            core: self.core.clone(),
+            prefix: Some([self.prefix(), prefix.as_ref()].concat().into()),
+        }
+    }
+
+    fn prefix(&self) -> &str {
+        self.prefix.as_deref().unwrap_or_default()
+    }
+
+    fn key(&self, key: &str) -> Result<Key, Error> {
+        match &self.prefix {
+            // An empty key stays one.
+            Some(prefix) if !key.is_empty() => Key::new(&[prefix, key].concat()),
+            _ => Key::new(key),
+        }
     }
 
     /// Tries once and never waits for a holder: one request when the key is free or held, a second
@@ -158,7 +123,7 @@ impl LockClient {
     ///
     /// # Errors
     ///
-    /// By [`ErrorKind`]; bounded by [`call_timeout`](crate::PolicyBuilder::call_timeout). Being
+    /// By [`ErrorKind`](crate::ErrorKind); bounded by [`call_timeout`](crate::PolicyBuilder::call_timeout). Being
     /// held by another is not an error.
     ///
     /// # Cancel safety
@@ -182,8 +147,12 @@ impl LockClient {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn try_acquire(&self, key: &str) -> Result<TryAcquire, Error> {
-        self.lock(key)?.try_acquire().await
+    pub fn try_acquire(
+        &self,
+        key: &str,
+    ) -> impl Future<Output = Result<TryAcquire, Error>> + Send + use<> {
+        let request = self.lock(key);
+        async move { request?.try_acquire().await }
     }
 
     /// Acquires the key, waiting for its holder at most as long as the policy says.
@@ -192,15 +161,14 @@ impl LockClient {
     ///
     /// # Errors
     ///
-    /// [`WaitExpired`](ErrorKind::WaitExpired) when the wait ran out; others by [`ErrorKind`]. The
+    /// [`WaitExpired`](crate::ErrorKind::WaitExpired) when the wait ran out; others by [`ErrorKind`](crate::ErrorKind). The
     /// wait bounds everything, the network included.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future gives up: requests in flight go on, and what they acquire is released.
-    /// Calls of one client for one key stand in line, and one of them asks for all: poll such a
-    /// future until it is done, or drop it. One that is kept without being polled keeps its turn
-    /// when that has come, and holds up those behind it.
+    /// Calls of one client for one key wait in order, and one of them asks the store for all: poll such a
+    /// future until it is done, or drop it. A future that is kept without being polled is passed over after a second or two.
     ///
     /// # Examples
     ///
@@ -216,22 +184,26 @@ impl LockClient {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn acquire(&self, key: &str) -> Result<Lease, Error> {
-        // What a statement has made lives as long as its `await`: a waiter is smaller in two.
-        let request = self.lock(key)?;
-        request.acquire().await
+    pub fn acquire(&self, key: &str) -> impl Future<Output = Result<Lease, Error>> + Send + use<> {
+        let request = self.lock(key);
+        async move { request?.acquire().await }
     }
 
     /// Acquires the key, runs `work` under it, and releases it: when the work returns a value or
     /// an error, when it panics (the panic goes on), and in the background when this future is
     /// dropped. When the lease is lost, the work is dropped at its next await, and the call fails
-    /// with [`Lost`](ErrorKind::Lost). Work that ends by itself counts as done, even if the lease was
-    /// lost at the same moment: what it wrote, the token must protect. The release may take up to the
-    /// call time-out when the store does not answer.
+    /// with [`Lost`](crate::ErrorKind::Lost). The release may take up to the call time-out when the store does not answer.
+    ///
+    /// The lease is looked at before each poll of the work, by both clocks: a process that was stopped takes no further step
+    /// of it. Work that ends in a step that began under the lease is done. Work that would have ended in the next
+    /// step is lost with its value, though everything that it wrote may have landed: the token must protect that.
+    ///
+    /// The work may not be `Send`; then the future is not either. A call for the same key by the work itself, in this
+    /// task, is refused at once with [`InvalidInput`](crate::ErrorKind::InvalidInput): it would wait for itself.
     ///
     /// # Errors
     ///
-    /// As [`acquire`](LockClient::acquire), and [`Lost`](ErrorKind::Lost). Whether the release
+    /// As [`acquire`](LockClient::acquire), and [`Lost`](crate::ErrorKind::Lost). Whether the release
     /// failed never changes the result; it is logged, and the lease ends by itself.
     ///
     /// # Panics
@@ -255,13 +227,18 @@ impl LockClient {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn run<T, F, Fut>(&self, key: &str, work: F) -> Result<T, Error>
+    #[expect(clippy::future_not_send, reason = "it is, where the work is")]
+    pub fn run<T, F, Fut>(
+        &self,
+        key: &str,
+        work: F,
+    ) -> impl Future<Output = Result<T, Error>> + use<T, F, Fut>
     where
-        F: FnOnce(Scope) -> Fut + Send,
-        Fut: Future<Output = T> + Send,
-        T: Send,
+        F: FnOnce(Scope) -> Fut,
+        Fut: Future<Output = T>,
     {
-        self.lock(key)?.run(work).await
+        let request = self.lock(key);
+        async move { request?.run(work).await }
     }
 
     /// Ends a grant by its identity, whoever acquired it.
@@ -311,7 +288,7 @@ impl LockClient {
     ///
     /// # Errors
     ///
-    /// [`Lost`](ErrorKind::Lost) when the grant has ended, or another has adopted it; others by [`ErrorKind`].
+    /// [`Lost`](crate::ErrorKind::Lost) when the grant has ended, or another has adopted it; others by [`ErrorKind`](crate::ErrorKind).
     ///
     /// # Cancel safety
     ///
@@ -348,21 +325,21 @@ impl LockClient {
     ///
     /// # Errors
     ///
-    /// [`Malformed`](ErrorKind::Malformed) when the record is not readable; others by
-    /// [`ErrorKind`].
+    /// [`Malformed`](crate::ErrorKind::Malformed) when the record is not readable; others by
+    /// [`ErrorKind`](crate::ErrorKind).
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: it only reads.
     pub async fn inspect(&self, key: &str) -> Result<LockStatus, Error> {
-        let key = Key::new(key)?;
+        let key = self.key(key)?;
         let record = self.read(&key, Consistency::Strong).await?;
         Ok(LockStatus::of(&self.core, key.as_str(), record.as_ref()))
     }
 
     /// Lists all locks of the store, page by page.
     pub fn list(&self) -> Lister {
-        Lister::new(self.core.clone())
+        Lister::new(self.core.clone(), self.prefix.clone())
     }
 
     /// What this client and its clones have cost so far.
@@ -380,7 +357,7 @@ impl LockClient {
         &self.core.policy
     }
 
-    /// Takes no new orders, ends waits with [`ShutDown`](ErrorKind::ShutDown), and waits until
+    /// Takes no new orders, ends waits with [`ShutDown`](crate::ErrorKind::ShutDown), and waits until
     /// everything in the background has ended: releases of dropped guards, requests of abandoned
     /// acquisitions, and leases that are still held by guards, which go on being renewed until
     /// those let go. Returns after `within` at the latest.
@@ -413,178 +390,5 @@ impl LockClient {
         core.read_retrying(key.shared(), consistency)
             .await
             .map_err(|error| error.into_error(Operation::Read, Some(key.as_str())))
-    }
-}
-
-/// A request for one key, on its way. Made by [`LockClient::lock`].
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), leasehold::Error> {
-/// use std::time::Duration;
-/// use leasehold::{LockClient, store::memory::MemoryStore};
-///
-/// let locks = LockClient::new(MemoryStore::new());
-/// let lease = locks
-///     .lock("customer/42")?
-///     .lease(Duration::from_secs(60))
-///     .wait(Duration::from_secs(5))
-///     .data("import of 2026-11")
-///     .acquire()
-///     .await?;
-/// # lease.release().await?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-#[must_use = "nothing is requested until one of its verbs is called"]
-pub struct LockRequest<'a> {
-    client: &'a LockClient,
-    key: Key,
-    policy: Policy,
-    data: Option<Arc<[u8]>>,
-}
-
-impl LockRequest<'_> {
-    /// Other settings for this request; see [`Policy::to_builder`]. Clock bounds, pad and store
-    /// stay the client's own in what is shared by all requests.
-    pub fn policy(mut self, policy: Policy) -> Self {
-        self.policy = policy;
-        self
-    }
-
-    /// As [`PolicyBuilder::lease`](crate::PolicyBuilder::lease). Checked when the request is sent.
-    pub fn lease(self, lease: Duration) -> Self {
-        self.set(|policy| policy.lease(lease))
-    }
-
-    /// As [`PolicyBuilder::wait`](crate::PolicyBuilder::wait).
-    pub fn wait(self, wait: Duration) -> Self {
-        self.set(|policy| policy.wait(wait))
-    }
-
-    /// As [`PolicyBuilder::wait_forever`](crate::PolicyBuilder::wait_forever).
-    pub fn wait_forever(self) -> Self {
-        self.set(crate::PolicyBuilder::wait_forever)
-    }
-
-    /// As [`PolicyBuilder::check_delay`](crate::PolicyBuilder::check_delay).
-    pub fn check_delay(self, check_delay: CheckDelay) -> Self {
-        self.set(|policy| policy.check_delay(check_delay))
-    }
-
-    /// As [`PolicyBuilder::label`](crate::PolicyBuilder::label).
-    pub fn label(self, label: impl Into<Arc<str>>) -> Self {
-        self.set(|policy| policy.label(label))
-    }
-
-    /// As [`PolicyBuilder::manual_renewal`](crate::PolicyBuilder::manual_renewal).
-    pub fn manual_renewal(self, manual: bool) -> Self {
-        self.set(|policy| policy.manual_renewal(manual))
-    }
-
-    /// As [`PolicyBuilder::hand_off`](crate::PolicyBuilder::hand_off).
-    pub fn hand_off(self, hand_off: bool) -> Self {
-        self.set(|policy| policy.hand_off(hand_off))
-    }
-
-    /// As [`PolicyBuilder::drop_policy`](crate::PolicyBuilder::drop_policy).
-    pub fn drop_policy(self, drop_policy: DropPolicy) -> Self {
-        self.set(|policy| policy.drop_policy(drop_policy))
-    }
-
-    /// A payload in the record while the lock is held, for observers. On DynamoDB a record of more
-    /// than 1 KB doubles the price of every request.
-    pub fn data(mut self, data: impl AsRef<[u8]>) -> Self {
-        self.data = Some(data.as_ref().into());
-        self
-    }
-
-    /// As [`LockClient::try_acquire`], with these settings.
-    ///
-    /// # Errors
-    ///
-    /// Also [`Configuration`](ErrorKind::Configuration) when the settings do not add up.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`LockClient::try_acquire`].
-    pub async fn try_acquire(self) -> Result<TryAcquire, Error> {
-        let core = &self.client.core;
-        let order = self.order(|_| Patience::None)?;
-        let acquisition = acquire(core, order)?;
-        match acquisition.await? {
-            Acquired::Lease(lease) => Ok(TryAcquire::Acquired(lease)),
-            Acquired::Held(held) => Ok(TryAcquire::Held(held)),
-        }
-    }
-
-    /// As [`LockClient::acquire`], with these settings.
-    ///
-    /// # Errors
-    ///
-    /// Also [`Configuration`](ErrorKind::Configuration) when the settings do not add up.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`LockClient::acquire`].
-    pub async fn acquire(self) -> Result<Lease, Error> {
-        let patience = |policy: &Policy| match policy.wait() {
-            None => Patience::Forever,
-            // No wait is a try; its network time is bounded by the call time-out.
-            Some(Duration::ZERO) => Patience::None,
-            Some(wait) => Patience::For(wait),
-        };
-        let core = &self.client.core;
-        let order = self.order(patience)?;
-        let acquisition = acquire(core, order)?;
-        match acquisition.await? {
-            Acquired::Lease(lease) => Ok(lease),
-            Acquired::Held(held) => Err(Error::new(ErrorKind::WaitExpired, held.to_string())
-                .with_key(held.key())
-                .with_held(Some(held))),
-        }
-    }
-
-    /// As [`LockClient::run`], with these settings.
-    ///
-    /// # Errors
-    ///
-    /// As [`LockClient::run`].
-    ///
-    /// # Panics
-    ///
-    /// When the work does.
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`LockClient::run`].
-    pub async fn run<T, F, Fut>(self, work: F) -> Result<T, Error>
-    where
-        F: FnOnce(Scope) -> Fut + Send,
-        Fut: Future<Output = T> + Send,
-        T: Send,
-    {
-        let lease = self.acquire().await?;
-        run::run(lease, work).await
-    }
-
-    fn set(mut self, change: impl FnOnce(crate::PolicyBuilder) -> crate::PolicyBuilder) -> Self {
-        self.policy = Policy::unchecked(change(self.policy.to_builder()));
-        self
-    }
-
-    fn order(self, patience: impl FnOnce(&Policy) -> Patience) -> Result<Order, Error> {
-        let policy = self
-            .policy
-            .checked()
-            .map_err(|error| error.with_key(self.key.as_str()))?;
-        Ok(Order {
-            patience: patience(&policy),
-            key: self.key,
-            policy,
-            data: self.data,
-            adopts: None,
-        })
     }
 }

@@ -1,0 +1,71 @@
+//! Puts a client together.
+
+use std::sync::Arc;
+
+use super::LockClient;
+use crate::budget::Budget;
+use crate::clock::{Clock, Random};
+use crate::exchange::Core;
+use crate::policy::Policy;
+use crate::store::Store;
+
+/// Puts a [`LockClient`] together.
+#[derive(Debug)]
+pub struct LockClientBuilder {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) policy: Policy,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) random: Arc<dyn Random>,
+    pub(super) looks_per_second: Option<u32>,
+}
+
+impl LockClientBuilder {
+    /// The client's policy. Default: [`Policy::default`].
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// The clocks. Default: the host's.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The randomness. Default: the operating system's.
+    #[must_use]
+    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// How many looks a second all waits of this client may send together, after a burst of a second's
+    /// worth. Default 100 on DynamoDB, which costs at most $0.55 a day ($5.40 with
+    /// [`CheckDelay::ByWriting`]), and 2000 on SQLite and in memory, where nobody bills them. Only waits for keys that another
+    /// process holds look, one for each key, however many tasks wait for it. Too small: keys stay free
+    /// between two looks; too large: a process that waits for thousands of keys uses up the table's
+    /// capacity. At least 1.
+    #[must_use]
+    pub fn looks_per_second(mut self, looks: u32) -> Self {
+        self.looks_per_second = Some(looks);
+        self
+    }
+
+    /// The client.
+    pub fn build(self) -> LockClient {
+        let hinted = self.store.hints().looks_per_second;
+        let budget = Budget::new(self.looks_per_second.unwrap_or(hinted));
+        LockClient {
+            core: Arc::new(Core::new(
+                self.store,
+                self.clock,
+                self.random,
+                self.policy,
+                budget,
+            )),
+            prefix: None,
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What is asked for one key, with settings of its own.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::TryAcquire;
+use crate::acquire::{Acquired, Order, Patience, acquire};
+use crate::error::{Error, ErrorKind};
+use crate::exchange::Core;
+use crate::key::Key;
+use crate::lease::Lease;
+use crate::policy::{CheckDelay, DropPolicy, Policy};
+use crate::run::{self, Scope};
+
+/// A request for one key, on its way. Made by [`LockClient::lock`].
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), leasehold::Error> {
+/// use std::time::Duration;
+/// use leasehold::{LockClient, store::memory::MemoryStore};
+///
+/// let locks = LockClient::new(MemoryStore::new());
+/// let lease = locks
+///     .lock("customer/42")?
+///     .lease(Duration::from_secs(60))
+///     .wait(Duration::from_secs(5))
+///     .data("import of 2026-11")
+///     .acquire()
+///     .await?;
+/// # lease.release().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "nothing is requested until one of its verbs is called"]
+pub struct LockRequest {
+    core: Arc<Core>,
+    key: Key,
+    policy: Policy,
+    data: Option<Arc<[u8]>>,
+}
+
+impl LockRequest {
+    pub(super) fn new(core: &Arc<Core>, key: Key) -> Self {
+        LockRequest {
+            core: core.clone(),
+            key,
+            policy: core.policy.clone(),
+            data: None,
+        }
+    }
+
+    /// Other settings for this request; see [`Policy::to_builder`]. Clock bounds, pad and store
+    /// stay the client's own in what is shared by all requests.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// As [`PolicyBuilder::lease`](crate::PolicyBuilder::lease). Checked when the request is sent.
+    pub fn lease(self, lease: Duration) -> Self {
+        self.set(|policy| policy.lease(lease))
+    }
+
+    /// As [`PolicyBuilder::wait`](crate::PolicyBuilder::wait).
+    pub fn wait(self, wait: Duration) -> Self {
+        self.set(|policy| policy.wait(wait))
+    }
+
+    /// As [`PolicyBuilder::wait_forever`](crate::PolicyBuilder::wait_forever).
+    pub fn wait_forever(self) -> Self {
+        self.set(crate::PolicyBuilder::wait_forever)
+    }
+
+    /// As [`PolicyBuilder::call_timeout`](crate::PolicyBuilder::call_timeout).
+    pub fn call_timeout(self, call_timeout: Duration) -> Self {
+        self.set(|policy| policy.call_timeout(call_timeout))
+    }
+
+    /// As [`PolicyBuilder::max_hold`](crate::PolicyBuilder::max_hold).
+    pub fn max_hold(self, max_hold: Duration) -> Self {
+        self.set(|policy| policy.max_hold(max_hold))
+    }
+
+    /// As [`PolicyBuilder::check_delay`](crate::PolicyBuilder::check_delay).
+    pub fn check_delay(self, check_delay: CheckDelay) -> Self {
+        self.set(|policy| policy.check_delay(check_delay))
+    }
+
+    /// As [`PolicyBuilder::label`](crate::PolicyBuilder::label).
+    pub fn label(self, label: impl Into<Arc<str>>) -> Self {
+        self.set(|policy| policy.label(label))
+    }
+
+    /// As [`PolicyBuilder::manual_renewal`](crate::PolicyBuilder::manual_renewal).
+    pub fn manual_renewal(self, manual: bool) -> Self {
+        self.set(|policy| policy.manual_renewal(manual))
+    }
+
+    /// As [`PolicyBuilder::hand_off`](crate::PolicyBuilder::hand_off).
+    pub fn hand_off(self, hand_off: bool) -> Self {
+        self.set(|policy| policy.hand_off(hand_off))
+    }
+
+    /// As [`PolicyBuilder::drop_policy`](crate::PolicyBuilder::drop_policy).
+    pub fn drop_policy(self, drop_policy: DropPolicy) -> Self {
+        self.set(|policy| policy.drop_policy(drop_policy))
+    }
+
+    /// A payload in the record while the lock is held, for observers. On DynamoDB a record of more
+    /// than 1 KB doubles the price of every request.
+    pub fn data(mut self, data: impl AsRef<[u8]>) -> Self {
+        self.data = Some(data.as_ref().into());
+        self
+    }
+
+    /// As [`LockClient::try_acquire`], with these settings.
+    ///
+    /// # Errors
+    ///
+    /// Also [`Configuration`](ErrorKind::Configuration) when the settings do not add up.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`LockClient::try_acquire`].
+    pub async fn try_acquire(self) -> Result<TryAcquire, Error> {
+        let core = self.core.clone();
+        let order = self.order(|_| Patience::None)?;
+        let acquisition = acquire(&core, order)?;
+        match acquisition.await? {
+            Acquired::Lease(lease) => Ok(TryAcquire::Acquired(lease)),
+            Acquired::Held(held) => Ok(TryAcquire::Held(held)),
+        }
+    }
+
+    /// As [`LockClient::acquire`], with these settings.
+    ///
+    /// # Errors
+    ///
+    /// Also [`Configuration`](ErrorKind::Configuration) when the settings do not add up.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`LockClient::acquire`].
+    pub async fn acquire(self) -> Result<Lease, Error> {
+        let patience = |policy: &Policy| match policy.wait() {
+            None => Patience::Forever,
+            // No wait is a try; its network time is bounded by the call time-out.
+            Some(Duration::ZERO) => Patience::None,
+            Some(wait) => Patience::For(wait),
+        };
+        let core = self.core.clone();
+        let order = self.order(patience)?;
+        let acquisition = acquire(&core, order)?;
+        match acquisition.await? {
+            Acquired::Lease(lease) => Ok(lease),
+            Acquired::Held(held) => Err(Error::new(ErrorKind::WaitExpired, held.to_string())
+                .with_key(held.key())
+                .with_held(Some(held))),
+        }
+    }
+
+    /// As [`LockClient::run`], with these settings.
+    ///
+    /// # Errors
+    ///
+    /// As [`LockClient::run`].
+    ///
+    /// # Panics
+    ///
+    /// When the work does.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`LockClient::run`].
+    #[expect(clippy::future_not_send, reason = "it is, where the work is")]
+    pub async fn run<T, F, Fut>(self, work: F) -> Result<T, Error>
+    where
+        F: FnOnce(Scope) -> Fut,
+        Fut: Future<Output = T>,
+    {
+        let lease = self.acquire().await?;
+        run::run(lease, work).await
+    }
+
+    fn set(mut self, change: impl FnOnce(crate::PolicyBuilder) -> crate::PolicyBuilder) -> Self {
+        self.policy = Policy::unchecked(change(self.policy.to_builder()));
+        self
+    }
+
+    fn order(self, patience: impl FnOnce(&Policy) -> Patience) -> Result<Order, Error> {
+        let policy = self
+            .policy
+            .checked()
+            .map_err(|error| error.with_key(self.key.as_str()))?;
+        Ok(Order {
+            patience: patience(&policy),
+            key: self.key,
+            policy,
+            data: self.data,
+            adopts: None,
+        })
+    }
+}

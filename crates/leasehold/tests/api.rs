@@ -1,0 +1,148 @@
+//! The face of the library, as a user's crate meets it.
+
+mod support;
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use leasehold::store::Store;
+use leasehold::store::memory::MemoryStore;
+use leasehold::{ErrorKind, Key, LockClient, Loss, Policy, TryAcquire};
+use support::Lab;
+
+const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+#[tokio::test(start_paused = true)]
+async fn f11_a_key_is_taken_wherever_a_str_is() {
+    let lab = Lab::new();
+    let locks = lab.client(Policy::default());
+    let key: Key = "customer/42".parse().expect("valid");
+    let same = Key::try_from("customer/42".to_owned()).expect("valid");
+    assert_eq!(key, same);
+    let lease = locks.acquire(&key).await.expect("free");
+    assert!(matches!(
+        locks.try_acquire(&same).await,
+        Ok(TryAcquire::Held(_))
+    ));
+    let status = locks.inspect(lease.key()).await.expect("works");
+    assert_eq!(status.key(), key.as_ref());
+    let empty = Key::try_from("").expect_err("empty");
+    assert_eq!(empty.kind(), ErrorKind::InvalidInput);
+}
+
+#[tokio::test(start_paused = true)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "that it can be spawned is what is tested"
+)]
+async fn f12_calls_can_be_spawned() {
+    let lab = Lab::new();
+    let locks = lab.client(Policy::default());
+    let lease = {
+        let key = format!("k{}", 1);
+        // Neither the client nor the key need outlive the call.
+        tokio::spawn(locks.clone().acquire(&key))
+    };
+    let lease = lease.await.expect("no panic").expect("free");
+    let tried = tokio::spawn(locks.try_acquire("k1"))
+        .await
+        .expect("no panic");
+    assert!(tried.expect("works").acquired().is_none());
+    drop(lease);
+    let ran = tokio::spawn(locks.run("k2", |scope| async move { scope.token() }));
+    assert!(ran.await.expect("no panic").is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn f12_work_need_not_be_send() {
+    let lab = Lab::new();
+    let count = Rc::new(Cell::new(0));
+    let counted = count.clone();
+    let ran = lab.client(Policy::default()).run("k", |_| async move {
+        counted.set(counted.get() + 1);
+        lab.sleep(ms(5)).await;
+        counted.set(counted.get() + 1);
+    });
+    ran.await.expect("works");
+    assert_eq!(count.get(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f12_work_hears_of_the_loss_through_its_scope() {
+    let lab = Lab::new();
+    let policy = Policy::builder().manual_renewal(true).build();
+    let locks = lab.client(policy.expect("adds up"));
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let ran = locks.run("k", |scope| async move {
+        // Polled beside the work, it is the first to know.
+        let _ = tell.send(scope.signal());
+        scope.lost().await
+    });
+    let error = ran.await.expect_err("lost");
+    assert_eq!(error.kind(), ErrorKind::Lost);
+    let signal = told.await.expect("sent");
+    assert_eq!(signal.lost().await, Loss::Expired { cause: None });
+}
+
+#[tokio::test(start_paused = true)]
+async fn f12_what_a_policy_is_made_of_can_be_read_and_set_for_one_call() {
+    let policy = Policy::builder().lease(ms(60_000)).grace(ms(4_000));
+    let policy = policy.build().expect("adds up");
+    assert_eq!((policy.grace(), policy.margin()), (ms(4_000), ms(3_000)));
+    assert_eq!(policy.lost_lead(), policy.grace() + policy.margin());
+    let lab = Lab::new();
+    let locks = lab.client(policy);
+    lab.faulty
+        .start_outage(leasehold::store::faulty::Fault::ServerError);
+    let call = locks.lock("k").expect("a key").call_timeout(ms(700));
+    let error = call.try_acquire().await.map(drop).expect_err("an outage");
+    assert_eq!(error.kind(), ErrorKind::Unreachable);
+    assert!(error.elapsed() <= ms(700), "{:?}", error.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn f12_a_boxed_store_is_a_store() {
+    let boxed: Box<dyn Store> = Box::new(MemoryStore::new());
+    assert_eq!(boxed.describe(), "memory store");
+    assert!(LockClient::new(boxed).acquire("k").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn f16_a_client_with_a_prefix_has_its_own_keys_and_lists_no_others() {
+    let lab = Lab::new();
+    let locks = lab.client(Policy::default());
+    let (a, b) = (
+        locks.with_prefix("tenant-a/"),
+        locks.with_prefix("tenant-b/"),
+    );
+    let one = a.acquire("k").await.expect("free");
+    assert_eq!(one.key().as_str(), "tenant-a/k");
+    let other = b.acquire("k").await.expect("another key");
+    drop(a.acquire("free").await.expect("free"));
+    lab.sleep(ms(1)).await;
+    let inner = locks.with_prefix("tenant-").with_prefix("a/");
+    assert!(matches!(
+        inner.try_acquire("k").await,
+        Ok(TryAcquire::Held(_))
+    ));
+    let keys = |lister: leasehold::Lister| async move {
+        let (mut lister, mut keys) = (lister, Vec::new());
+        while let Some(page) = lister.next_page().await.expect("works") {
+            keys.extend(
+                page.into_iter()
+                    .map(|s| s.expect("readable").key().to_owned()),
+            );
+        }
+        keys
+    };
+    assert_eq!(keys(a.list()).await, ["tenant-a/free", "tenant-a/k"]);
+    assert_eq!(keys(a.list().held()).await, ["tenant-a/k"]);
+    assert_eq!(keys(locks.list().prefix("tenant-b")).await, ["tenant-b/k"]);
+    assert_eq!(keys(locks.list()).await.len(), 3);
+    let empty = a.acquire("").await.expect_err("a prefix is no key");
+    assert_eq!(empty.kind(), ErrorKind::InvalidInput);
+    drop((one, other));
+}
