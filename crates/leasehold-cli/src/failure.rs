@@ -73,7 +73,7 @@ impl Failure {
 
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
-        let failure = Failure::new(code(error.kind()), error.to_string()).caused_by(error);
+        let failure = Failure::new(code(error.kind()), error.message()).caused_by(error);
         match error.hint().or(default_hint(error.kind())) {
             Some(hint) => failure.hint(hint),
             None => failure,

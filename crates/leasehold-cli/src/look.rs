@@ -151,7 +151,7 @@ async fn list(client: &LockClient, all: bool) -> Result<Vec<Entry>, Failure> {
                 Err(error) => entries.push(Entry {
                     name: error.key().unwrap_or_default().to_owned(),
                     state: "malformed",
-                    error: Some(error.to_string()),
+                    error: Some(error.message().to_owned()),
                     ..Entry::default()
                 }),
             }

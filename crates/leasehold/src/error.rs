@@ -57,8 +57,9 @@ pub enum Effect {
 
 /// Why a call failed.
 ///
-/// `Display` is one line that names the key, the store and what is wrong; [`Error::hint`] says
-/// what to change; the cause is in `source()`.
+/// `Display` is one line: what is wrong, with key and store ([`Error::message`]), and what to change
+/// ([`Error::hint`]). `Debug`, which is what a failed `main` prints, adds the facts and the causes, each on a line.
+/// The cause is in `source()`.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -152,6 +153,11 @@ impl Error {
         self.0.kind
     }
 
+    /// What is wrong, without the hint.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
     /// Whether the write may have landed.
     pub fn effect(&self) -> Effect {
         self.0.effect
@@ -218,25 +224,41 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)
+        f.write_str(&self.0.message)?;
+        match &self.0.hint {
+            Some(hint) => write!(f, "; hint: {hint}"),
+            None => Ok(()),
+        }
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &self.0;
-        f.debug_struct("Error")
-            .field("kind", &inner.kind)
-            .field("message", &inner.message)
-            .field("effect", &inner.effect)
-            .field("key", &inner.key)
-            .field("operation", &inner.operation)
-            .field("status", &inner.status)
-            .field("request_id", &inner.request_id)
-            .field("attempts", &inner.attempts)
-            .field("elapsed", &inner.elapsed)
-            .field("source", &inner.source)
-            .finish_non_exhaustive()
+        f.write_str(&inner.message)?;
+        if let Some(hint) = &inner.hint {
+            write!(f, "\n  hint: {hint}")?;
+        }
+        write!(f, "\n  kind: {:?}, effect: {:?}", inner.kind, inner.effect)?;
+        if inner.attempts > 0 {
+            write!(f, ", {} requests in {:.1?}", inner.attempts, inner.elapsed)?;
+        }
+        if let Some(status) = inner.status {
+            write!(f, ", status {status}")?;
+        }
+        if let Some(id) = &inner.request_id {
+            write!(f, ", request {id}")?;
+        }
+        // A chain may say the same thing at every level.
+        let (mut cause, mut said) = (self.source(), inner.message.clone());
+        while let Some(error) = cause {
+            let text = error.to_string();
+            if !said.contains(&text) {
+                write!(f, "\n  cause: {text}")?;
+            }
+            (cause, said) = (error.source(), text);
+        }
+        Ok(())
     }
 }
 

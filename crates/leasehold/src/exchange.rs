@@ -6,7 +6,7 @@
 //! request is metered.
 
 use std::collections::{HashMap, VecDeque};
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -78,7 +78,6 @@ impl Observations {
 }
 
 /// What all parts of one client share.
-#[derive(Debug)]
 pub(crate) struct Core {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) hints: Hints,
@@ -102,6 +101,13 @@ pub(crate) struct Core {
     observations: Mutex<Observations>,
     warned_clock: AtomicBool,
     warned_stamp: AtomicBool,
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What is under it is large, and not what anybody looks for.
+        f.write_str(&self.store.describe())
+    }
 }
 
 /// An answer to a request, or its failure.

@@ -21,7 +21,7 @@ use crate::protocol::token::FencingToken;
 ///
 /// As text (`Display`, `FromStr`): `1:ATTEMPT:STORED:PASS:KEY`, with `b` after the token's pass
 /// where it is best effort only.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LeaseId {
     key: Key,
     attempt: AttemptId,
@@ -44,6 +44,12 @@ impl Mark {
             .0
             .compare_exchange(0, mark, Ordering::AcqRel, Ordering::Acquire);
         changed.is_ok() || changed == Err(mark)
+    }
+}
+
+impl fmt::Debug for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LeaseId({self})")
     }
 }
 

@@ -32,7 +32,8 @@ impl Key {
                 "the key `{start}…` has {} bytes, the longest is {MAX_KEY_BYTES}: hash the long part of it",
                 key.len()
             );
-            return Err(Error::new(ErrorKind::InvalidInput, message).with_key(key));
+            // Not the whole of it: an error is small, whatever it is about.
+            return Err(Error::new(ErrorKind::InvalidInput, message).with_key(&start));
         }
         Ok(Key(key.into()))
     }

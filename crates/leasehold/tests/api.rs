@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use leasehold::store::Store;
+use leasehold::store::dynamodb::DynamoDbStore;
 use leasehold::store::memory::MemoryStore;
 use leasehold::{ErrorKind, Key, LockClient, Loss, Policy, TryAcquire};
 use support::Lab;
@@ -145,4 +146,68 @@ async fn f16_a_client_with_a_prefix_has_its_own_keys_and_lists_no_others() {
     let empty = a.acquire("").await.expect_err("a prefix is no key");
     assert_eq!(empty.kind(), ErrorKind::InvalidInput);
     drop((one, other));
+}
+
+#[tokio::test(start_paused = true)]
+async fn f3_what_is_printed_for_people_is_short() {
+    let lab = Lab::new();
+    let table = DynamoDbStore::new(support::client("http://127.0.0.1:1"), "locks");
+    let builder = LockClient::builder(table.clone());
+    let mut all = vec![format!("{table:?}"), format!("{builder:?}")];
+    let on_table = builder.build();
+    all.push(format!("{on_table:?}"));
+    all.push(format!("{:?}", on_table.lock("k").expect("a key")));
+    all.push(format!("{:?}", on_table.list()));
+    let locks = lab.client(Policy::default());
+    for n in 0..100 {
+        drop(locks.acquire(&format!("k{n}")).await.expect("free"));
+    }
+    let lease = locks.acquire("k").await.expect("free");
+    all.extend([format!("{lease:?}"), format!("{:?}", lease.signal())]);
+    all.push(format!("{:?}", lease.id()));
+    all.extend([format!("{:?}", lab.memory), format!("{:?}", lab.faulty)]);
+    all.push(format!("{:?}", locks.inspect("k").await));
+    all.push(format!("{:?}", locks.try_acquire("k").await));
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let ran = locks.run(
+        "other",
+        |scope| async move { tell.send(format!("{scope:?}")) },
+    );
+    assert!(ran.await.expect("works").is_ok());
+    all.push(told.await.expect("sent"));
+    for text in all {
+        assert!(text.len() < 800, "{} characters: {text}", text.len());
+    }
+    assert!(format!("{on_table:?}").contains("locks"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn f4_message_and_hint_are_what_a_newcomer_sees_first() {
+    let lab = Lab::new();
+    let _held = lab.bystander().acquire("k").await.expect("free");
+    let locks = lab.client(Policy::default());
+    let call = locks.lock("k").expect("a key").wait(ms(300));
+    let error = call.acquire().await.expect_err("held");
+    let hint = error.hint().expect("there is one").to_owned();
+    // As `fn main() -> Result<(), leasehold::Error>` prints it, as `{e}`, as `{e:#}`.
+    for text in [
+        format!("{error:?}"),
+        format!("{error}"),
+        format!("{error:#}"),
+    ] {
+        assert!(text.contains(error.message()), "{text}");
+        assert!(text.contains(&hint), "{text}");
+    }
+    let printed = format!("{error:?}");
+    assert!(printed.contains("WaitExpired"), "{printed}");
+    assert!(!printed.contains('{'), "no struct: {printed}");
+    let anyhow = anyhow::Error::from(error);
+    assert!(format!("{anyhow:?}").contains(&hint), "{anyhow:?}");
+}
+
+#[test]
+fn u10_an_error_about_a_key_of_megabytes_is_small() {
+    let error = Key::new(&"k".repeat(20_000_000)).expect_err("too long");
+    assert!(format!("{error:?}").len() < 1_000);
+    assert!(error.key().expect("a part of it").len() < 100);
 }

@@ -1,6 +1,7 @@
 //! The truth about a held lease: written by its keeper, read by its guard and by whoever watches its
 //! signal. Invariant: the first loss stays (S6).
 
+use std::fmt;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
@@ -21,7 +22,6 @@ use crate::protocol::renewal::Kept;
 use crate::protocol::time::{Elapsed, Reading, ServiceTime};
 
 /// What the guard and the keeper of a lease share.
-#[derive(Debug)]
 pub(crate) struct Watched {
     pub(crate) core: Arc<Core>,
     pub(crate) id: LeaseId,
@@ -45,6 +45,16 @@ pub(super) struct Truth {
     /// Who asks for a renewal, and how to wake the keeper. As many as callers wait for one.
     asked: Vec<Asked>,
     keeper: Option<Waker>,
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {:?}", self.id, self.core)?;
+        match self.loss() {
+            Some(loss) => write!(f, ", over: {loss}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Watched {

@@ -5,6 +5,7 @@
 //! end.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,11 +21,20 @@ use crate::protocol::write::{Write, apply};
 const PAGE: usize = 100;
 
 /// Lock records in memory. Clones share them.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MemoryStore {
     records: Arc<Mutex<BTreeMap<String, Record>>>,
     clock: Arc<dyn Clock>,
     origin: Reading,
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let records = self.with_records(|records| records.len());
+        f.debug_struct("MemoryStore")
+            .field("records", &records)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for MemoryStore {

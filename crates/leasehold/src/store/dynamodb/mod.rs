@@ -13,6 +13,7 @@ mod fence;
 mod stamp;
 mod table;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -54,7 +55,7 @@ const ONE_UNIT_BYTES: usize = 1024;
 ///
 /// Permissions: `dynamodb:UpdateItem`, `GetItem`, `DeleteItem` (to withdraw a record of our own that
 /// a wrong clock spoiled), and `Scan` for listing.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DynamoDbStore {
     /// The caller's client with our overrides, for locks.
     client: Client,
@@ -62,6 +63,15 @@ pub struct DynamoDbStore {
     control: Client,
     table: Arc<str>,
     warned_size: Arc<AtomicBool>,
+}
+
+impl fmt::Debug for DynamoDbStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The SDK's client is tens of thousands of characters.
+        f.debug_struct("DynamoDbStore")
+            .field("table", &self.table())
+            .finish_non_exhaustive()
+    }
 }
 
 impl DynamoDbStore {
