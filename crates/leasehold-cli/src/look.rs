@@ -44,6 +44,7 @@ impl Entry {
                 LockState::Free => "free",
                 LockState::Held(_) => "held",
                 LockState::Expired(_) => "expired",
+                _ => "unknown",
             },
             holder: held.map(|held| held.holder().to_owned()),
             since: held.and_then(Held::since).map(times::utc),

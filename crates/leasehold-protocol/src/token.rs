@@ -6,6 +6,8 @@
 //! above every earlier token; it grows by one a grant.
 
 use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
 
 /// Bits of the visible token that count hand-offs inside one process (`PROTOCOL.md` section 9).
 pub const PASS_BITS: u32 = 10;
@@ -58,6 +60,50 @@ impl fmt::Display for FencingToken {
     }
 }
 
+/// From the visible number, as [`get`](FencingToken::get) gave it: a child process or another service is given no more. That
+/// the token was best effort is not part of the number.
+impl From<u64> for FencingToken {
+    fn from(visible: u64) -> Self {
+        let pass = visible & ((1 << PASS_BITS) - 1);
+        FencingToken::new(
+            visible >> PASS_BITS,
+            u16::try_from(pass).unwrap_or(0),
+            false,
+        )
+    }
+}
+
+impl From<FencingToken> for u64 {
+    fn from(token: FencingToken) -> u64 {
+        token.get()
+    }
+}
+
+/// From the visible number in decimal, as `Display` writes it.
+impl FromStr for FencingToken {
+    type Err = ParseIntError;
+
+    fn from_str(visible: &str) -> Result<Self, ParseIntError> {
+        visible.parse::<u64>().map(FencingToken::from)
+    }
+}
+
+/// As the visible number.
+#[cfg(feature = "serde")]
+impl serde::Serialize for FencingToken {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.get())
+    }
+}
+
+/// From the visible number.
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for FencingToken {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        u64::deserialize(deserializer).map(FencingToken::from)
+    }
+}
+
 impl PartialOrd for FencingToken {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
@@ -74,6 +120,19 @@ impl Ord for FencingToken {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn f8_the_visible_number_and_back() {
+        for token in [
+            FencingToken::new(1_800_000_000_000, 0, false),
+            FencingToken::new(8_790_000_000_000, 1023, false),
+        ] {
+            assert_eq!(FencingToken::from(token.get()), token);
+            assert_eq!(token.to_string().parse(), Ok(token));
+            assert_eq!(u64::from(token), token.get());
+        }
+        assert!("-1".parse::<FencingToken>().is_err());
+    }
 
     #[test]
     fn shape_and_order() {

@@ -47,12 +47,12 @@ impl Store for Distant {
         "distant".into()
     }
     fn hints(&self) -> Hints {
-        Hints {
-            pad: Duration::from_secs(1),
-            check_delay: Duration::from_millis(50),
-            check_delay_max: Duration::from_secs(1),
-            looks_per_second: 100,
-        }
+        let mut hints = Hints::default();
+        hints.pad = Duration::from_secs(1);
+        hints.check_delay = Duration::from_millis(50);
+        hints.check_delay_max = Duration::from_secs(1);
+        hints.looks_per_second = 100;
+        hints
     }
     async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
         self.travel(self.inner.write(write)).await

@@ -45,7 +45,7 @@ pub enum ErrorKind {
     Service,
 }
 
-/// Whether the write of a failed call may have landed.
+/// Whether the write of a failed call may have landed. There is no third answer, so a `match` needs none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Effect {
     /// Nothing was written, or what was written has been taken back.

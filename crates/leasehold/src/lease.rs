@@ -314,7 +314,7 @@ impl fmt::Display for Loss {
 
 /// What a release found.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[must_use = "a release may have come too late"]
+#[non_exhaustive]
 pub enum ReleaseOutcome {
     /// The grant was ours until now; the key is free.
     Released,

@@ -59,6 +59,7 @@
 //! | `dynamodb` (default) | `DynamoDbStore`: a table of FSharp.DynamoDbLock's shape |
 //! | `sqlite` | `SqliteStore`: a file, for the processes of one machine |
 //! | `metrics` | counts requests, units, grants, hand-offs, waits and losses with the `metrics` facade; the names are in `OPERATING.md` |
+//! | `serde` | [`FencingToken`] as a number |
 //! | `contract-tests` | `store::contract`: the suite for authors of stores |
 //!
 //! [`MemoryStore`](store::memory::MemoryStore) is always there. All calls need a tokio runtime with

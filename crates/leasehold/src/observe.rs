@@ -21,6 +21,7 @@ pub struct LockStatus {
 
 /// The state of a key.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum LockState {
     /// Nobody holds it.
     Free,

@@ -23,6 +23,7 @@ const RENEWALS_PER_LEASE: u32 = 3;
 
 /// How often a waiting acquisition looks at a held key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum CheckDelay {
     /// Always after the same delay.
     Fixed(Duration),

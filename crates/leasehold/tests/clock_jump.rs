@@ -46,12 +46,12 @@ impl Store for Dated {
         "memory store with whole seconds".into()
     }
     fn hints(&self) -> Hints {
-        Hints {
-            pad: ms(1_000),
-            check_delay: ms(50),
-            check_delay_max: ms(1_000),
-            looks_per_second: 100,
-        }
+        let mut hints = Hints::default();
+        hints.pad = ms(1_000);
+        hints.check_delay = ms(50);
+        hints.check_delay_max = ms(1_000);
+        hints.looks_per_second = 100;
+        hints
     }
     async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
         Ok(self.date(self.inner.write(write).await?))

@@ -296,14 +296,10 @@ impl Stage {
     }
 
     fn reply<T>(&self, value: T) -> Reply<T> {
-        Reply {
-            value,
-            stamp: Some(Stamp::Exact(self.now())),
-            units: Units {
-                write: 1.0,
-                read: 0.0,
-            },
-        }
+        Reply::new(value, Some(Stamp::Exact(self.now()))).with_units(Units {
+            write: 1.0,
+            read: 0.0,
+        })
     }
 
     /// What happens to a request on its way; `carry_out` is its arrival.
@@ -436,12 +432,12 @@ impl Store for Seat {
     }
 
     fn hints(&self) -> Hints {
-        Hints {
-            pad: Duration::ZERO,
-            check_delay: Duration::from_millis(100),
-            check_delay_max: Duration::from_millis(400),
-            looks_per_second: 100,
-        }
+        let mut hints = Hints::default();
+        hints.pad = Duration::ZERO;
+        hints.check_delay = Duration::from_millis(100);
+        hints.check_delay_max = Duration::from_millis(400);
+        hints.looks_per_second = 100;
+        hints
     }
 
     async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
@@ -467,16 +463,17 @@ impl Store for Seat {
     }
 
     async fn list(&self, _after: Option<String>) -> Result<Reply<Page>, StoreError> {
-        let look = || Page {
-            records: self
-                .stage
-                .lock()
-                .records
-                .values()
-                .cloned()
-                .map(Ok)
-                .collect(),
-            next: None,
+        let look = || {
+            Page::new(
+                self.stage
+                    .lock()
+                    .records
+                    .values()
+                    .cloned()
+                    .map(Ok)
+                    .collect(),
+                None,
+            )
         };
         self.stage.pass(self.party, Operation::List, look).await
     }

@@ -212,7 +212,8 @@ fn how(outcome: Result<ReleaseOutcome, leasehold::Error>) -> String {
         Ok(ReleaseOutcome::Superseded) => "superseded".to_owned(),
         Ok(ReleaseOutcome::AlreadyReleased) => "already-released".to_owned(),
         Ok(ReleaseOutcome::TakenOver(_)) => "taken-over".to_owned(),
-        Ok(ReleaseOutcome::NoRecord) => "no-record".to_owned(),
+        Ok(other) if other != ReleaseOutcome::NoRecord => format!("{other}"),
+        Ok(_) => "no-record".to_owned(),
         Err(error) => format!("{:?}", error.kind()),
     }
 }

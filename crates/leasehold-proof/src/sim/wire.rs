@@ -15,7 +15,7 @@ use leasehold::protocol::record::Record;
 use leasehold::protocol::time::{Reading, Stamp};
 use leasehold::protocol::write::Write;
 use leasehold::store::{
-    Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind, Units,
+    Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind,
 };
 
 use super::coverage::{Fault, Phase};
@@ -289,11 +289,7 @@ impl World {
         self.trace.note(now, "service", numbers, || {
             format!("p{process} #{number} {}", outcome(&value))
         });
-        Ok(Reply {
-            value,
-            stamp,
-            units: Units::default(),
-        })
+        Ok(Reply::new(value, stamp))
     }
 
     /// An answer reaches its process, or the store gives up.
@@ -466,22 +462,18 @@ impl Store for Wire {
     }
 
     fn hints(&self) -> Hints {
-        Hints {
-            pad: Duration::from_secs(1),
-            check_delay: Duration::from_millis(100),
-            check_delay_max: CHECK_DELAY_MAX,
-            looks_per_second: 100,
-        }
+        let mut hints = Hints::default();
+        hints.pad = Duration::from_secs(1);
+        hints.check_delay = Duration::from_millis(100);
+        hints.check_delay_max = CHECK_DELAY_MAX;
+        hints.looks_per_second = 100;
+        hints
     }
 
     async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
         let reply = self.ask(Body::Write(write)).await?;
         match reply.value {
-            Value::Write(value) => Ok(Reply {
-                value,
-                stamp: reply.stamp,
-                units: reply.units,
-            }),
+            Value::Write(value) => Ok(Reply::new(value, reply.stamp).with_units(reply.units)),
             _ => Err(odd()),
         }
     }
@@ -493,11 +485,7 @@ impl Store for Wire {
     ) -> Result<Reply<Option<Record>>, StoreError> {
         let reply = self.ask(Body::Read(key.to_owned(), consistency)).await?;
         match reply.value {
-            Value::Read(value) => Ok(Reply {
-                value,
-                stamp: reply.stamp,
-                units: reply.units,
-            }),
+            Value::Read(value) => Ok(Reply::new(value, reply.stamp).with_units(reply.units)),
             _ => Err(odd()),
         }
     }
@@ -505,14 +493,10 @@ impl Store for Wire {
     async fn list(&self, _after: Option<String>) -> Result<Reply<Page>, StoreError> {
         let reply = self.ask(Body::List).await?;
         match reply.value {
-            Value::List(records) => Ok(Reply {
-                value: Page {
-                    records: records.into_iter().map(Ok).collect(),
-                    next: None,
-                },
-                stamp: reply.stamp,
-                units: reply.units,
-            }),
+            Value::List(records) => {
+                let page = Page::new(records.into_iter().map(Ok).collect(), None);
+                Ok(Reply::new(page, reply.stamp).with_units(reply.units))
+            }
             _ => Err(odd()),
         }
     }

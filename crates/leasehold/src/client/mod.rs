@@ -41,7 +41,7 @@ pub struct LockClient {
     prefix: Option<Arc<str>>,
 }
 
-/// The answer to a try.
+/// The answer to a try. There is no third one, so a `match` needs none.
 #[derive(Debug)]
 #[must_use]
 pub enum TryAcquire {
@@ -63,6 +63,7 @@ impl TryAcquire {
 
 /// What a shutdown left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Drained {
     /// Whether everything in the background had ended in time. If not, leases that are still held
     /// end by themselves.

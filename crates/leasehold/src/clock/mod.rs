@@ -16,7 +16,7 @@ pub use self::manual::ManualClock;
 pub use self::system::{OsRandom, SystemClock, TokioClock};
 use crate::protocol::time::{Elapsed, Reading};
 
-/// A host's clocks.
+/// A host's clocks. `sleep_until` is async by `async_trait`, which an implementation uses, too.
 ///
 /// # Contract
 ///

@@ -30,6 +30,8 @@ pub mod sqlite;
 
 /// A place for lock records.
 ///
+/// Its methods are async by `async_trait`, which an implementation uses, too.
+///
 /// # Contract
 ///
 /// - Writes on one key are linearizable: each is applied atomically at one moment between its
@@ -119,8 +121,10 @@ impl<S: Store + ?Sized> Store for Box<S> {
     }
 }
 
-/// Settings that suit a store. The caller's policy comes first.
+/// Settings that suit a store. The caller's policy comes first. [`Hints::default`] suits a service on the network that
+/// bills every request, as DynamoDB; change what differs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Hints {
     /// S: what is added to a published expiry for clients that compare it with their wall clock.
     pub pad: Duration,
@@ -132,7 +136,18 @@ pub struct Hints {
     pub looks_per_second: u32,
 }
 
-/// How recent a read must be.
+impl Default for Hints {
+    fn default() -> Self {
+        Hints {
+            pad: Duration::from_secs(1),
+            check_delay: Duration::from_millis(50),
+            check_delay_max: Duration::from_secs(1),
+            looks_per_second: 100,
+        }
+    }
+}
+
+/// How recent a read must be. A store has these two at the most, so a `match` needs no third.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Consistency {
     /// May be old; half the price.
@@ -143,6 +158,7 @@ pub enum Consistency {
 
 /// An answer of the store.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Reply<T> {
     /// What it says.
     pub value: T,
@@ -150,6 +166,24 @@ pub struct Reply<T> {
     pub stamp: Option<Stamp>,
     /// What it cost, as the store reports it.
     pub units: Units,
+}
+
+impl<T> Reply<T> {
+    /// An answer at this time of the service, without a price.
+    pub fn new(value: T, stamp: Option<Stamp>) -> Self {
+        Reply {
+            value,
+            stamp,
+            units: Units::default(),
+        }
+    }
+
+    /// The same with what it cost.
+    #[must_use]
+    pub fn with_units(mut self, units: Units) -> Self {
+        self.units = units;
+        self
+    }
 }
 
 /// Request units, as the store reports them.
@@ -161,7 +195,7 @@ pub struct Units {
     pub read: f64,
 }
 
-/// The outcome of a conditional write.
+/// The outcome of a conditional write. There is no third one, so a `match` needs none.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
     /// The condition held; the record is now this (`None`: deleted).
@@ -172,6 +206,7 @@ pub enum Outcome {
 
 /// One page of a listing.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Page {
     /// Records, and those that cannot be read.
     pub records: Vec<Result<Record, Malformed>>,
@@ -179,10 +214,18 @@ pub struct Page {
     pub next: Option<String>,
 }
 
-/// A failed call to a store.
+impl Page {
+    /// A page with these records, and where the next one starts.
+    pub fn new(records: Vec<Result<Record, Malformed>>, next: Option<String>) -> Self {
+        Page { records, next }
+    }
+}
+
+/// A failed call to a store. Made by [`StoreError::new`].
 ///
 /// Backends keep their own errors; this is what the protocol needs to know of them.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct StoreError {
     /// What went wrong.
     pub kind: StoreErrorKind,

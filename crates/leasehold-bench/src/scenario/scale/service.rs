@@ -300,12 +300,12 @@ impl Store for Service {
 
     fn hints(&self) -> Hints {
         // Those of the DynamoDB store.
-        Hints {
-            pad: Duration::from_secs(1),
-            check_delay: Duration::from_millis(50),
-            check_delay_max: Duration::from_secs(1),
-            looks_per_second: 100,
-        }
+        let mut hints = Hints::default();
+        hints.pad = Duration::from_secs(1);
+        hints.check_delay = Duration::from_millis(50);
+        hints.check_delay_max = Duration::from_secs(1);
+        hints.looks_per_second = 100;
+        hints
     }
 
     async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {

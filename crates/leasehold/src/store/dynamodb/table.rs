@@ -13,6 +13,7 @@ use aws_sdk_dynamodb::types::{
 };
 
 use super::{DynamoDbStore, classify};
+use crate::error::{Error, ErrorKind};
 use crate::protocol::record::attribute;
 use crate::store::StoreError;
 
@@ -71,6 +72,17 @@ pub enum TableError {
     /// The service refused or did not answer.
     #[error("{0}")]
     Store(#[source] StoreError),
+}
+
+/// So that `?` works where the rest of a program has [`Error`].
+impl From<TableError> for Error {
+    fn from(error: TableError) -> Self {
+        let message = error.to_string();
+        match error {
+            TableError::Store(error) => error.into(),
+            other => Error::new(ErrorKind::Configuration, message).with_source(other),
+        }
+    }
 }
 
 impl DynamoDbStore {
