@@ -9,11 +9,14 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, FileControl, OpenFlags, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::boot::Boot;
 use super::busy::{Jitter, Limit};
-use super::error::{classify, classify_commit, configuration, denied, is_busy};
+use super::error::{
+    classify, classify_commit, configuration, denied, is_busy, is_damaged, locked, of_io,
+};
+use super::files::{self, FileId, Gate, Held, beside};
 use super::process::Identity;
 use super::schema::{self, Contents, DELETE, Problem, SELECT_ONE, SELECT_PAGE, Stored, lease_ms};
 use super::sweep;
@@ -38,13 +41,9 @@ pub(super) struct Database {
     limit: Limit,
     time: Option<Time>,
     process: Option<Identity>,
-}
-
-/// The write-ahead log of a file, as SQLite names it.
-fn log_of(path: &Path) -> PathBuf {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    log.into()
+    wal: FileId,
+    /// After the connection: its locks outlive it.
+    held: Held,
 }
 
 /// Service time: the epoch of this boot and the machine's elapsed clock. Exact, the same for every
@@ -70,76 +69,39 @@ impl Database {
         limit.set(until);
         let mut jitter = Jitter::new();
         loop {
-            match Self::try_open(path, &limit, boot.as_ref()) {
+            let last = match Self::try_open(path, &limit, boot.as_ref()) {
                 Ok(database) => return Ok(database),
                 Err(Problem::Fatal(error)) => return Err(error),
                 // Switching to the write-ahead log and recovering it report "locked" without
                 // asking the busy handler.
-                Err(Problem::Sqlite(error)) if is_transient(&error) => {
-                    if !limit.nap(&mut jitter) {
-                        return Err(classify(path, error));
-                    }
-                }
+                Err(Problem::Sqlite(error)) if is_transient(&error) => classify(path, error),
                 Err(Problem::Sqlite(error)) => return Err(classify(path, error)),
+                Err(Problem::Busy(error)) => error,
+            };
+            if !limit.nap(&mut jitter) {
+                return Err(last);
             }
         }
     }
 
     fn try_open(path: &Path, limit: &Limit, boot: Option<&Boot>) -> Result<Database, Problem> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = Connection::open_with_flags(path, flags)?;
-        limit.attach(&mut connection)?;
-        // Where the file may only be read, SQLite opens it all the same.
-        if connection.is_readonly("main")? {
-            let message = format!("the lock file `{}` cannot be written", path.display());
-            return Err(Problem::Fatal(denied(message)));
+        // Held to the end: recovery and checkpoints rest on locks that this process may lose.
+        let (held, _gate) = files::enter(path, |real| prepare(path, real, limit, boot.is_some()))?;
+        let mut connection = connect(path, held.real(), limit)?;
+        if schema::contents(&connection, path)? == Contents::Empty {
+            // Made into something else between the two connections.
+            return Err(Problem::Busy(locked(path)));
         }
-        let contents = schema::contents(&connection, path)?;
-        // With less than FULL a power cut could hand a token out twice.
-        connection.pragma_update(None, "synchronous", "FULL")?;
         // A process that holds one lock opens the file, writes twice and ends: emptying the log each time would cost more
         // than both writes, and a log that grows to its default of 1000 pages is read again by every process that is the first to start.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
         connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
-        // On Apple systems fsync alone does not reach the disk.
-        connection.pragma_update(None, "fullfsync", true)?;
-        let mode = |connection: &Connection, value: Option<&str>| match value {
-            None => connection.pragma_query_value(None, "journal_mode", |r| r.get::<_, String>(0)),
-            Some(value) => connection
-                .pragma_update_and_check(None, "journal_mode", value, |r| r.get::<_, String>(0)),
-        };
-        if mode(&connection, None)? != "wal" && mode(&connection, Some("WAL"))? != "wal" {
-            let message = format!(
-                "the file system of `{}` does not support SQLite's write-ahead log",
-                path.display()
-            );
-            return Err(Problem::Fatal(
-                configuration(message)
-                    .with_hint("put the lock file on a local disk of this machine"),
-            ));
-        }
+        let log = beside(held.real(), "-wal");
         // The log is begun anew by the second write of a process at the earliest: where each writes once, nobody would.
-        if std::fs::metadata(log_of(path)).is_ok_and(|log| log.len() > u64::from(2 * LOG_BYTES)) {
+        if std::fs::metadata(&log).is_ok_and(|log| log.len() > u64::from(2 * LOG_BYTES)) {
             // Whoever is in the way does it later.
             let _copied = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-        }
-        if contents == Contents::Empty {
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            // Another process may have been first.
-            let tables: i64 =
-                transaction
-                    .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-            if tables == 0 {
-                schema::create(&transaction, boot.is_some())?;
-                transaction.commit()?;
-            } else {
-                drop(transaction);
-                schema::contents(&connection, path)?;
-            }
         }
         let time = time_of(&mut connection, path, boot)?;
         Ok(Database {
@@ -147,7 +109,9 @@ impl Database {
             // a pid proves nothing.
             process: time.as_ref().and_then(|_| Identity::of_this_process()),
             time,
+            wal: FileId::at(&log).map_err(|error| of_io(path, error))?,
             connection,
+            held,
             path: path.to_owned(),
             limit: limit.clone(),
         })
@@ -160,7 +124,8 @@ impl Database {
         until: Elapsed,
     ) -> Result<Reply<Outcome>, StoreError> {
         self.limit.set(until);
-        self.check_place()?;
+        let acquires = matches!(write, Write::Acquire(_) | Write::TakeOver(..));
+        self.check_place(acquires)?;
         let write = in_whole_milliseconds(write);
         // A refusal needs no lock: it is true of the moment of this read.
         let current = self.fetch(write.key())?;
@@ -172,13 +137,13 @@ impl Database {
     }
 
     fn write_locked(&mut self, mut write: Write) -> Result<Outcome, StoreError> {
-        let bound_to = self.bound_to(&write);
+        // SQLite's own write lock is the process's, and may be lost in mid-transaction.
+        let _gate = self.gate()?;
         let path = self.path.clone();
         let now = self.time.as_ref().map(Time::now);
-        let failed = |problem| match problem {
-            Problem::Fatal(error) => error,
-            Problem::Sqlite(error) => classify(&path, error),
-        };
+        let boot = self.time.as_ref().map(|time| time.boot.id().to_owned());
+        let this = self.process;
+        let failed = |problem| explained(&path, problem);
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -197,11 +162,11 @@ impl Database {
             Ok(record) => {
                 let done = match (&record, &current) {
                     (Some(record), _) => {
-                        let (boot, process) = bound_to;
+                        let bound = current.as_ref().and_then(|stored| stored.process);
                         Stored {
                             record: record.clone(),
-                            boot,
-                            process,
+                            process: bound_to(&write, this, bound),
+                            boot: boot.filter(|_| record.owner.is_some()),
                         }
                         .write(&transaction)
                     }
@@ -225,7 +190,7 @@ impl Database {
         until: Elapsed,
     ) -> Result<Reply<Option<Record>>, StoreError> {
         self.limit.set(until);
-        self.check_place()?;
+        self.check_place(false)?;
         let record = self.fetch(key)?.map(|s| self.judged(s));
         Ok(self.reply(record, 0.0, units))
     }
@@ -237,8 +202,8 @@ impl Database {
         until: Elapsed,
     ) -> Result<Reply<Page>, StoreError> {
         self.limit.set(until);
-        self.check_place()?;
-        let found = self.page(after).map_err(|e| classify(&self.path, e))?;
+        self.check_place(false)?;
+        let found = self.reading(|connection| Ok(page(connection, after)?))?;
         let more = found.len() > PAGE as usize;
         let records: Vec<_> = found
             .into_iter()
@@ -252,24 +217,8 @@ impl Database {
         Ok(self.reply(Page { records, next }, 0.0, 0.5))
     }
 
-    fn page(&self, after: Option<&str>) -> rusqlite::Result<Vec<Result<Stored, Malformed>>> {
-        let mut statement = self.connection.prepare_cached(SELECT_PAGE)?;
-        let mut rows = statement.query((after.unwrap_or(""), PAGE + 1))?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next()? {
-            // A key that is no string is nobody's key: no client can ask for it.
-            if row.get_ref(0)?.as_str().is_ok() {
-                found.push(Stored::read(row));
-            }
-        }
-        Ok(found)
-    }
-
     fn fetch(&self, key: &str) -> Result<Option<Stored>, StoreError> {
-        fetch(&self.connection, key).map_err(|problem| match problem {
-            Problem::Fatal(error) => error,
-            Problem::Sqlite(error) => classify(&self.path, error),
-        })
+        self.reading(|connection| fetch(connection, key))
     }
 
     /// The record, and whether its holder is certainly dead.
@@ -289,35 +238,40 @@ impl Database {
         }
     }
 
-    /// The boot and the process that a write binds the grant to.
-    fn bound_to(&self, write: &Write) -> (Option<String>, Option<Identity>) {
-        let bound = match write {
-            Write::Acquire(grant) | Write::TakeOver(grant, _) => grant.bound_to_process,
-            Write::Renew {
-                bound_to_process, ..
-            } => *bound_to_process,
-            Write::Release { .. } | Write::Withdraw { .. } => return (None, None),
-        };
-        let boot = self.time.as_ref().map(|time| time.boot.id().to_owned());
-        (boot, self.process.filter(|_| bound))
+    fn check_place(&self, acquires: bool) -> Result<(), StoreError> {
+        self.held.check(&self.path, self.wal, acquires)
     }
 
-    fn check_place(&self) -> Result<(), StoreError> {
-        #[cfg(unix)]
-        {
-            let mut moved = 0;
-            let asked = self
-                .connection
-                .file_control(None::<&str>, FileControl::HasMoved(&mut moved));
-            if asked.is_ok() && moved != 0 {
-                return Err(configuration(format!(
-                    "the lock file `{}` was moved, replaced or deleted while it was in use",
-                    self.path.display()
-                ))
-                .with_hint("restart the processes that use it; keep it where nothing cleans up"));
+    /// Waits until no other process of ours writes.
+    fn gate(&self) -> Result<Gate, StoreError> {
+        let mut jitter = Jitter::new();
+        loop {
+            let gate = self.held.gate().map_err(|error| of_io(&self.path, error))?;
+            if let Some(gate) = gate {
+                return Ok(gate);
+            }
+            if !self.limit.nap(&mut jitter) {
+                return Err(locked(&self.path));
             }
         }
-        Ok(())
+    }
+
+    /// Reads, and once more behind the gate what came out as damaged: where this process has lost
+    /// SQLite's locks, pages may have been written meanwhile.
+    fn reading<T>(
+        &self,
+        read: impl Fn(&Connection) -> Result<T, Problem>,
+    ) -> Result<T, StoreError> {
+        let problem = match read(&self.connection) {
+            Ok(value) => return Ok(value),
+            Err(Problem::Sqlite(error)) if !is_damaged(&error) => {
+                return Err(classify(&self.path, error));
+            }
+            Err(problem) => problem,
+        };
+        tracing::debug!(path = %self.path.display(), ?problem, "read again");
+        let _gate = self.gate()?;
+        read(&self.connection).map_err(|problem| explained(&self.path, problem))
     }
 
     fn reply<T>(&self, value: T, write: f64, read: f64) -> Reply<T> {
@@ -327,6 +281,73 @@ impl Database {
             units: Units { write, read },
         }
     }
+}
+
+/// The process that a write binds the grant to. Only the process that acquires binds; a renewal keeps
+/// that or takes it away. A grant that is adopted by another process may have two guards, and the
+/// death of one says nothing of the other.
+fn bound_to(
+    write: &Write,
+    this: Option<Identity>,
+    before: Option<Identity>,
+) -> Option<Identity> {
+    match write {
+        Write::Acquire(grant) | Write::TakeOver(grant, _) => {
+            this.filter(|_| grant.bound_to_process)
+        }
+        Write::Renew {
+            bound_to_process, ..
+        } => this.filter(|_| *bound_to_process && before == this),
+        Write::Release { .. } | Write::Withdraw { .. } => None,
+    }
+}
+
+fn explained(path: &Path, problem: Problem) -> StoreError {
+    match problem {
+        Problem::Fatal(error) | Problem::Busy(error) => error,
+        Problem::Sqlite(error) => classify(path, error),
+    }
+}
+
+fn connect(path: &Path, real: &Path, limit: &Limit) -> Result<Connection, Problem> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(real, flags)?;
+    limit.attach(&mut connection)?;
+    // Where the file may only be read, SQLite opens it all the same.
+    if connection.is_readonly("main")? {
+        let message = format!("the lock file `{}` cannot be written", path.display());
+        return Err(Problem::Fatal(denied(message)));
+    }
+    // With less than FULL a power cut could hand a token out twice.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // On Apple systems fsync alone does not reach the disk.
+    connection.pragma_update(None, "fullfsync", true)?;
+    Ok(connection)
+}
+
+/// Makes a lock file with a write-ahead log out of an empty one, and leaves the database of another
+/// program alone. The connection's end copies what is in the log, so that the header has its marks.
+fn prepare(path: &Path, real: &Path, limit: &Limit, clock_is_known: bool) -> Result<(), Problem> {
+    let mut connection = connect(path, real, limit)?;
+    if schema::contents(&connection, path)? == Contents::Empty {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        schema::create(&transaction, clock_is_known)?;
+        transaction.commit()?;
+    }
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        let message = format!(
+            "the file system of `{}` does not support SQLite's write-ahead log",
+            path.display()
+        );
+        return Err(Problem::Fatal(
+            configuration(message).with_hint("put the lock file on a local disk of this machine"),
+        ));
+    }
+    // Where others have it open, that end copies nothing.
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+    Ok(())
 }
 
 fn is_transient(error: &rusqlite::Error) -> bool {
@@ -343,6 +364,22 @@ fn fetch(connection: &Connection, key: &str) -> Result<Option<Stored>, Problem> 
     stored
         .transpose()
         .map_err(|malformed| Problem::Fatal(malformed.into()))
+}
+
+fn page(
+    connection: &Connection,
+    after: Option<&str>,
+) -> rusqlite::Result<Vec<Result<Stored, Malformed>>> {
+    let mut statement = connection.prepare_cached(SELECT_PAGE)?;
+    let mut rows = statement.query((after.unwrap_or(""), PAGE + 1))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        // A key that is no string is nobody's key: no client can ask for it.
+        if row.get_ref(0)?.as_str().is_ok() {
+            found.push(Stored::read(row));
+        }
+    }
+    Ok(found)
 }
 
 /// The epoch of this boot: set by the first process of the boot that opens the file, from the wall
@@ -441,7 +478,7 @@ mod tests {
         for writes_each in [1, 2] {
             let directory = tempfile::tempdir().expect("a directory");
             let path = directory.path().join("locks.db");
-            let length = || std::fs::metadata(log_of(&path)).map_or(0, |log| log.len());
+            let length = || std::fs::metadata(beside(&path, "-wal")).map_or(0, |log| log.len());
             let mut longest = 0;
             for n in 0..400 / writes_each {
                 // The only one to have it open: the next one reads the log again.

@@ -22,6 +22,7 @@
 //! | `busy` | waiting for other processes |
 //! | `boot`, `process` | which boot this is; who is dead |
 //! | `place` | which file systems will do |
+//! | `files`, `ofd` | the open files, and the locks that keep others from spoiling them |
 //! | `error` | what SQLite's errors mean |
 //!
 //! [`apply`]: crate::protocol::write::apply
@@ -30,6 +31,8 @@ mod boot;
 mod busy;
 mod database;
 mod error;
+mod files;
+mod ofd;
 mod place;
 mod process;
 mod schema;
@@ -59,8 +62,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Lock records in a SQLite file. Clones share one connection, which a thread of its own serves
 /// until the last of them is dropped.
 ///
-/// Do not copy, move or delete the file while it is in use, and do not open a store before a
-/// `fork` and use it after: both are refused as soon as they are noticed.
+/// Any program may read the file and the two beside it, also this process, and also with `sqlite3`.
+/// Do not write to them, and do not move, link or delete them while they are in use. Do not open a
+/// store before a `fork` and use it after. What is noticed of that is refused.
 #[derive(Clone, Debug)]
 pub struct SqliteStore {
     inner: Arc<Inner>,
