@@ -383,6 +383,7 @@ fn one_store_serves_one_runtime_after_another() {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path).expect("opened"));
     for round in 0..3 {
         let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
             .build()
             .expect("a runtime");
         let done = runtime.block_on(store.write(acquire(&format!("k{round}"))));

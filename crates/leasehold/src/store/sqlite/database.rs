@@ -286,11 +286,7 @@ impl Database {
 /// The process that a write binds the grant to. Only the process that acquires binds; a renewal keeps
 /// that or takes it away. A grant that is adopted by another process may have two guards, and the
 /// death of one says nothing of the other.
-fn bound_to(
-    write: &Write,
-    this: Option<Identity>,
-    before: Option<Identity>,
-) -> Option<Identity> {
+fn bound_to(write: &Write, this: Option<Identity>, before: Option<Identity>) -> Option<Identity> {
     match write {
         Write::Acquire(grant) | Write::TakeOver(grant, _) => {
             this.filter(|_| grant.bound_to_process)

@@ -82,15 +82,21 @@ pub(super) fn exhausted(path: &Path, error: &io::Error) -> Option<StoreError> {
         StoreError::new(
             StoreErrorKind::Unavailable,
             Effect::NotApplied,
-            format!("the lock file `{}` cannot be opened: {what}", path.display()),
+            format!(
+                "the lock file `{}` cannot be opened: {what}",
+                path.display()
+            ),
         )
         .with_hint(hint),
     )
 }
 
 fn full(path: &Path) -> StoreError {
-    configuration(format!("the disk of the lock file `{}` is full", path.display()))
-        .with_hint("free some space, or name a file on another disk")
+    configuration(format!(
+        "the disk of the lock file `{}` is full",
+        path.display()
+    ))
+    .with_hint("free some space, or name a file on another disk")
 }
 
 /// Whether to wait and try again.
@@ -115,8 +121,10 @@ pub(super) fn classify(path: &Path, error: rusqlite::Error) -> StoreError {
     let error_of = |kind, message: String| StoreError::new(kind, Effect::NotApplied, message);
     let classified = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => locked(path),
-        Some(ErrorCode::NotADatabase) => configuration(format!("`{file}` is not a SQLite database"))
-            .with_hint("name another file; leasehold creates it"),
+        Some(ErrorCode::NotADatabase) => {
+            configuration(format!("`{file}` is not a SQLite database"))
+                .with_hint("name another file; leasehold creates it")
+        }
         Some(ErrorCode::DatabaseCorrupt) => {
             configuration(format!("the lock file `{file}` is damaged"))
                 .with_hint("stop every process that uses it, then delete it: a new one is created")
@@ -179,7 +187,10 @@ fn cannot_open(path: &Path) -> StoreError {
     }
     let refused = |place: &Path, how| access(place, how).is_err();
     if path.exists() && refused(path, Access::READ_OK | Access::WRITE_OK) {
-        return refused_access(path, format!("the lock file `{file}` cannot be read and written"));
+        return refused_access(
+            path,
+            format!("the lock file `{file}` cannot be read and written"),
+        );
     }
     if refused(parent, Access::WRITE_OK | Access::EXEC_OK) {
         return refused_access(

@@ -374,3 +374,44 @@ impl Drop for Gate {
         self.0.gate.store(false, Ordering::Release);
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::super::database::Database;
+    use super::*;
+    use crate::clock::{Clock, SystemClock};
+
+    fn database(path: &Path) -> Database {
+        let soon = SystemClock.elapsed();
+        Database::open(path, soon.plus(std::time::Duration::from_secs(30))).expect("opens")
+    }
+
+    /// What a process that has nothing open finds locked.
+    fn locked(path: &Path) -> [bool; 2] {
+        let locked = |path: &Path, bytes| {
+            let file = File::open(path).expect("opened");
+            ofd::locked_by_others(&file, bytes).expect("asked") == Some(Mode::Shared)
+        };
+        [locked(path, SHARED), locked(&beside(path, "-shm"), DMS)]
+    }
+
+    #[test]
+    fn u1_locks_outlive_reads_and_other_connections_and_end_with_the_last() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("locks.db");
+        let (first, second) = (database(&path), database(&path));
+        for suffix in ["", "-wal", "-shm"] {
+            fs::read(beside(&path, suffix)).expect("read");
+        }
+        assert_eq!(locked(&path), [true; 2]);
+        drop(first);
+        assert_eq!(locked(&path), [true; 2]);
+        drop(second);
+        assert_eq!(locked(&path), [false; 2]);
+        let open = open_files();
+        assert!(
+            open.iter()
+                .all(|open| !open.files.real.starts_with(directory.path()))
+        );
+    }
+}
