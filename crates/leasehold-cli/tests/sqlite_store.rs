@@ -68,6 +68,24 @@ fn no_such_directory() {
 }
 
 #[test]
+fn c19_a_tilde_means_home() {
+    let room = Room::with_store("sqlite:~/locks.db");
+    let mut command = room.command(&["run", "job", "--", "true"]);
+    let home = room.path("home");
+    fs::create_dir(&home).unwrap();
+    assert!(command.env("HOME", &home).status().unwrap().success());
+    assert!(home.join("locks.db").exists() && !room.has("~"));
+
+    let other = Room::with_store("sqlite:~aunt/locks.db");
+    let output = other.run(&["run", "job", "--", "true"]);
+    assert_message(&output, 64, "home of another user (`~aunt`)", "whole path");
+    let nobody = Room::with_store("sqlite:~/locks.db");
+    let mut command = nobody.command(&["run", "job", "--", "true"]);
+    let output = command.env("HOME", "").output().unwrap();
+    assert_message(&output, 64, "HOME is not set", "whole path");
+}
+
+#[test]
 fn a_directory_is_no_file() {
     let room = Room::with_store("sqlite:/tmp");
     assert_message(
