@@ -68,6 +68,21 @@ fn no_such_directory() {
 }
 
 #[test]
+fn c27_a_file_without_a_clock_speaks_of_no_date_and_no_table() {
+    let room = Room::new();
+    assert_eq!(room.code(&["run", "job", "--", "true"]), 0);
+    // As a container makes it that hides the boot of its machine.
+    let file = rusqlite::Connection::open(room.path("locks.db")).unwrap();
+    file.execute("UPDATE meta SET value = 'none' WHERE name = 'clock'", [])
+        .unwrap();
+    drop(file);
+    let output = room.run(&["run", "-v", "job", "--", "true"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("answers carry no service time"), "{said}");
+    assert!(!said.contains("Date") && !said.contains("table"), "{said}");
+}
+
+#[test]
 fn c19_a_tilde_means_home() {
     let room = Room::with_store("sqlite:~/locks.db");
     let mut command = room.command(&["run", "job", "--", "true"]);

@@ -347,6 +347,10 @@ impl Core {
     }
 
     fn learn(&self, stamp: Stamp, sent: Reading, received: Reading) {
+        let stamp = match self.clock.is_of_host() {
+            true => stamp,
+            false => stamp.of_another_clock(),
+        };
         let deviation = {
             let mut service = self.service.lock().unwrap_or_else(PoisonError::into_inner);
             service.learn(stamp, sent, received);

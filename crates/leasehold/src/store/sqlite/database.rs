@@ -277,7 +277,7 @@ impl Database {
     fn reply<T>(&self, value: T, write: f64, read: f64) -> Reply<T> {
         Reply {
             value,
-            stamp: self.time.as_ref().map(|time| Stamp::Exact(time.now())),
+            stamp: self.time.as_ref().map(|time| Stamp::Host(time.now())),
             units: Units { write, read },
         }
     }
