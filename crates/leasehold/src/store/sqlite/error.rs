@@ -180,7 +180,9 @@ pub(super) fn classify_commit(path: &Path, error: rusqlite::Error) -> StoreError
 fn cannot_open(path: &Path) -> StoreError {
     let file = path.display();
     let parent = path.parent().unwrap_or(path);
-    if let Err(error) = File::open("/dev/null")
+    // As many as an open lock file has: the database and `-shm` twice, and `-wal`.
+    let descriptors: io::Result<Vec<File>> = (0..5).map(|_| File::open("/dev/null")).collect();
+    if let Err(error) = descriptors
         && let Some(exhausted) = exhausted(path, &error)
     {
         return exhausted;
