@@ -253,8 +253,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "`bound_to_process` is ignored",
         edits: &[Edit {
             file: DATABASE,
-            old: "(boot, self.process.filter(|_| bound))",
-            new: "(boot, self.process.filter(|_| bound || self.time.is_some()))",
+            old: "this.filter(|_| grant.bound_to_process)",
+            new: "this.filter(|_| grant.bound_to_process || !grant.key.is_empty())",
         }],
     },
     Mutant {

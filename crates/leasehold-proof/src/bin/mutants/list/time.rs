@@ -79,7 +79,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "`latest` ignores what only the wall clock has seen",
         edits: &[Edit {
             file: TIME,
-            old: "let passed = now.elapsed.since(bound.at.elapsed) + missed(bound.at, now);",
+            old: "let passed = now.elapsed.since(bound.at.elapsed) + bound.missed(now);",
             new: "let passed = now.elapsed.since(bound.at.elapsed);",
         }],
     },
@@ -89,7 +89,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         edits: &[Edit {
             file: TIME,
             old: "                        .plus(divided)
-                        .minus(missed(w.high.at, now))",
+                        .minus(w.high.missed(now))",
             new: "                        .plus(divided)",
         }],
     },
