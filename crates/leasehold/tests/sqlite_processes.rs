@@ -167,9 +167,11 @@ fn worker() {
         }
         "exec" => {
             let store = SqliteStore::open(path).expect("opened");
-            let client = LockClient::builder(store).build();
+            let client = LockClient::builder(store.clone()).build();
             let detached = runtime.block_on(async {
-                let lease = client.acquire("k").await.expect("a lease");
+                let write = Write::Acquire(grant("k", attempt(), true));
+                store.write(write).await.expect("a write");
+                let lease = client.acquire("service").await.expect("a lease");
                 lease.detach().await.expect("detached")
             });
             say("held", std::process::id());

@@ -88,9 +88,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "the instant at which service time reaches P ignores what the elapsed clock has missed",
         edits: &[Edit {
             file: TIME,
-            old: "                        .plus(divided)
-                        .minus(w.high.missed(now))",
-            new: "                        .plus(divided)",
+            old: "w.high.at.elapsed.plus(divided).minus(w.high.missed(now))",
+            new: "w.high.at.elapsed.plus(divided)",
         }],
     },
     Mutant {
