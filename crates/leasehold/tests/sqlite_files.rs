@@ -16,6 +16,7 @@ use leasehold::protocol::time::ServiceTime;
 use leasehold::protocol::write::{Grant, Write};
 use leasehold::store::sqlite::SqliteStore;
 use leasehold::store::{Outcome, Store, StoreError, StoreErrorKind};
+use rusqlite::Connection;
 
 fn acquire(key: &str) -> Write {
     let now = ServiceTime(SystemClock.wall_unix_ms());
@@ -105,6 +106,58 @@ async fn child_opens() {
         Outcome::Applied(_) => println!("a lock"),
         Outcome::Refused(_) => println!("no lock"),
     }
+}
+
+/// The program may have the file open by SQLite itself. Our descriptors drop its locks when they are
+/// closed, and the next of us believes to be the first one.
+#[tokio::test]
+async fn u1_a_connection_of_the_same_program_outlives_stores() {
+    let (_directory, here, _) = places();
+    let path = here.join("locks.db");
+    drop(SqliteStore::open(&path).expect("opened"));
+    let own = Connection::open(&path).expect("opened");
+    let count = || -> i64 {
+        own.query_row("SELECT count(*) FROM locks", [], |row| row.get(0))
+            .expect("asked")
+    };
+    for n in 0..20 {
+        assert_eq!(count(), n);
+        let store = SqliteStore::open(&path).expect("opened");
+        acquired(&store, &format!("k{n}")).await;
+        drop(store);
+        // A moment in which nobody holds any lock.
+        for suffix in ["", "-wal", "-shm"] {
+            fs::read(beside(&path, suffix)).expect("read");
+        }
+    }
+}
+
+/// What is left in `-shm` is of no boot that anybody knows.
+#[tokio::test]
+async fn u1_shared_memory_that_was_left_is_not_believed() {
+    let (_directory, here, _) = places();
+    let path = here.join("locks.db");
+    let store = SqliteStore::open(&path).expect("opened");
+    acquired(&store, "k1").await;
+    let old = fs::read(beside(&path, "-shm")).expect("read");
+    acquired(&store, "k2").await;
+    drop(store);
+    // The thread that closes it may need a moment.
+    let limit = SystemClock.elapsed().plus(Duration::from_secs(10));
+    let is_open = |path: &Path| {
+        let open = fs::read_dir("/proc/self/fd").expect("procfs");
+        let mut links = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        links.any(|link| link == path)
+    };
+    while is_open(&path) {
+        assert!(SystemClock.elapsed() < limit, "still open");
+        std::thread::yield_now();
+    }
+    // As it was on the disk when the power went.
+    fs::write(beside(&path, "-shm"), old).expect("written");
+    let store = SqliteStore::open(&path).expect("opened");
+    let seen = store.write(acquire("k2")).await.expect("a write").value;
+    assert!(matches!(seen, Outcome::Refused(Some(_))), "{seen:?}");
 }
 
 #[tokio::test]

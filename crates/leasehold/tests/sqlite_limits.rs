@@ -316,10 +316,6 @@ async fn u9_a_disk_that_does_not_answer_takes_few_calls_and_for_a_bounded_time()
     let mut calls = tokio::task::JoinSet::new();
     for n in 0..CALLS {
         let store = store.clone();
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "callers that know nothing of each other"
-        )]
         calls.spawn(async move { store.write(acquire(&format!("k{n}"))).await });
     }
     let (mut throttled, mut late, mut unknown) = (0, 0, 0);

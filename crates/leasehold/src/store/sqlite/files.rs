@@ -42,11 +42,13 @@ const SHARED: Bytes = Bytes {
     length: 510,
 };
 /// The byte of `-shm` that is locked by everyone who has it open (`UNIX_SHM_DMS`). The first one
-/// truncates the file: what an earlier boot has left in it must not be believed.
+/// makes the file worthless: what an earlier boot has left in it must not be believed.
 const DMS: Bytes = Bytes {
     start: 128,
     length: 1,
 };
+/// `WALINDEX_HDR_SIZE`.
+const SHM_HEADER: usize = 136;
 /// The first byte after all that SQLite locks in a database.
 const GATE: Bytes = Bytes {
     start: 0x4000_0200,
@@ -190,14 +192,16 @@ fn open(
     }
     let shm_path = beside(&real, "-shm");
     let shm = open_shm(&shm_path, &meta).map_err(failed)?;
-    // As SQLite does it: the first one truncates, alone, and then shares the byte.
+    // As SQLite does it, the first one is alone, and then shares the byte. It truncates the file,
+    // which kills a connection of our own program to it that has lost its locks. Without a valid
+    // header the rest is not believed either.
     let granted = match ofd::locked_by_others(&shm, DMS).map_err(failed)? {
         Some(Mode::Exclusive) => false,
         Some(Mode::Shared) => true,
         // Somebody has the database open, and not this `-shm`. It may be just about to close it.
         None if others.is_some() => return Err(Problem::Busy(elsewhere(path))),
         None if ofd::try_lock(&shm, DMS, Mode::Exclusive).map_err(failed)? => {
-            shm.set_len(3).map_err(failed)?;
+            shm.write_all_at(&[0; SHM_HEADER], 0).map_err(failed)?;
             true
         }
         None => false,
