@@ -3,49 +3,28 @@
 //! What another user or another mount namespace sees is seen by this binary, run again; what it is
 //! to open stands in `LEASEHOLD_TEST_OPEN`.
 
+mod support;
+
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use leasehold::clock::{Clock, OsRandom, Random, SystemClock};
-use leasehold::protocol::attempt::AttemptId;
+use leasehold::clock::{Clock, SystemClock};
 use leasehold::protocol::record::Record;
 use leasehold::protocol::time::ServiceTime;
-use leasehold::protocol::write::{Grant, Write};
+use leasehold::protocol::write::Write;
 use leasehold::store::sqlite::SqliteStore;
 use leasehold::store::{Outcome, Store, StoreError, StoreErrorKind};
 use rusqlite::Connection;
-
-fn acquire(key: &str) -> Write {
-    let now = ServiceTime(SystemClock.wall_unix_ms());
-    Write::Acquire(Grant {
-        key: key.into(),
-        attempt: AttemptId::from_random(OsRandom.attempt_bits()),
-        expires_at: now.plus(Duration::from_secs(3_600)),
-        ttl_seconds: 4_000_000_000,
-        ttl_is_guess: false,
-        lease: Duration::from_secs(3_600),
-        seed: now,
-        acquired_at: now,
-        holder: "test".into(),
-        data: None,
-        bound_to_process: true,
-    })
-}
+use support::file::{acquire, beside};
 
 async fn acquired(store: &SqliteStore, key: &str) -> Record {
     match store.write(acquire(key)).await.expect("a write").value {
         Outcome::Applied(Some(record)) => record,
         other => panic!("not granted: {other:?}"),
     }
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// A directory that every user may enter, with two in it.

@@ -13,37 +13,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use leasehold::clock::{Clock, OsRandom, Random, SystemClock};
-use leasehold::protocol::attempt::AttemptId;
-use leasehold::protocol::time::{Elapsed, ServiceTime};
-use leasehold::protocol::write::{Grant, Write};
+use leasehold::clock::{Clock, SystemClock};
+use leasehold::protocol::time::Elapsed;
 use leasehold::store::sqlite::SqliteStore;
 use leasehold::store::{Consistency, Outcome, Store, StoreError, StoreErrorKind};
 use leasehold::{Effect, LockClient, Policy, ReleaseOutcome};
 use rustix::process::{Resource, Rlimit, setrlimit};
-
-fn acquire(key: &str) -> Write {
-    let now = ServiceTime(SystemClock.wall_unix_ms());
-    Write::Acquire(Grant {
-        key: key.into(),
-        attempt: AttemptId::from_random(OsRandom.attempt_bits()),
-        expires_at: now.plus(Duration::from_secs(3_600)),
-        ttl_seconds: 4_000_000_000,
-        ttl_is_guess: false,
-        lease: Duration::from_secs(3_600),
-        seed: now,
-        acquired_at: now,
-        holder: "test".into(),
-        data: None,
-        bound_to_process: true,
-    })
-}
-
-fn place() -> (tempfile::TempDir, PathBuf) {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("locks.db");
-    (directory, path)
-}
+use support::file::{acquire, place};
 
 /// This process's descriptors of files below a directory.
 fn descriptors(directory: &Path) -> usize {

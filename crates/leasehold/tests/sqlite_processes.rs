@@ -4,9 +4,11 @@
 //! The test binary runs itself again as the worker; what a worker is to do stands in
 //! `LEASEHOLD_TEST_ROLE`. Processes talk over pipes, so that nothing is left to timing.
 
+mod support;
+
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -19,29 +21,9 @@ use leasehold::store::sqlite::SqliteStore;
 use leasehold::store::{Consistency, Outcome, Store};
 use leasehold::{LockClient, ReleaseOutcome};
 use rusqlite::Connection;
+use support::file::{attempt, grant, place};
 
 const PROCESSES: usize = 8;
-
-fn attempt() -> AttemptId {
-    AttemptId::from_random(OsRandom.attempt_bits())
-}
-
-fn grant(key: &str, attempt: AttemptId, bound_to_process: bool) -> Grant {
-    let now = ServiceTime(SystemClock.wall_unix_ms());
-    Grant {
-        key: key.into(),
-        attempt,
-        expires_at: now.plus(Duration::from_secs(3_600)),
-        ttl_seconds: 4_000_000_000,
-        ttl_is_guess: false,
-        lease: Duration::from_secs(3_600),
-        seed: now,
-        acquired_at: now,
-        holder: "test".into(),
-        data: None,
-        bound_to_process,
-    }
-}
 
 fn release(key: &str, attempt: AttemptId) -> Write {
     Write::Release {
@@ -50,12 +32,6 @@ fn release(key: &str, attempt: AttemptId) -> Write {
         token: None,
         ttl_seconds: Some(4_000_000_000),
     }
-}
-
-fn place() -> (tempfile::TempDir, PathBuf) {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("locks.db");
-    (directory, path)
 }
 
 /// A worker, killed and waited for when the test is over, however it ends.

@@ -20,7 +20,7 @@ use super::files::{self, FileId, Gate, Held, beside};
 use super::process::Identity;
 use super::schema::{self, Contents, DELETE, Problem, SELECT_ONE, SELECT_PAGE, Stored, lease_ms};
 use super::sweep;
-use crate::clock::{Clock, SystemClock};
+use super::time::{Time, time_of};
 use crate::protocol::record::{Malformed, Record};
 use crate::protocol::time::{Elapsed, ServiceTime, Stamp};
 use crate::protocol::write::{Grant, Write, apply};
@@ -44,20 +44,6 @@ pub(super) struct Database {
     wal: FileId,
     /// After the connection: its locks outlive it.
     held: Held,
-}
-
-/// Service time: the epoch of this boot and the machine's elapsed clock. Exact, the same for every
-/// process of the machine, never set back, and close to Unix time.
-#[derive(Clone, Debug)]
-struct Time {
-    boot: Boot,
-    epoch_ms: i64,
-}
-
-impl Time {
-    fn now(&self) -> ServiceTime {
-        ServiceTime(self.epoch_ms.saturating_add(self.boot.elapsed_ms()))
-    }
 }
 
 impl Database {
@@ -378,57 +364,6 @@ fn page(
     Ok(found)
 }
 
-/// The epoch of this boot: set by the first process of the boot that opens the file, from the wall
-/// clock, and kept whatever the wall clock does later.
-fn time_of(
-    connection: &mut Connection,
-    path: &Path,
-    boot: Option<&Boot>,
-) -> Result<Option<Time>, Problem> {
-    let mode: String =
-        connection.query_row("SELECT value FROM meta WHERE name = 'clock'", [], |r| {
-            r.get(0)
-        })?;
-    let boot = match (mode.as_str(), boot) {
-        ("none", _) => return Ok(None),
-        (_, Some(boot)) => boot,
-        // To trust expiries of others without sharing their clock would break S1.
-        (_, None) => {
-            let message = format!(
-                "the lock file `{}` is used by processes that see the boot id of this machine, and this one does not",
-                path.display()
-            );
-            return Err(Problem::Fatal(configuration(message).with_hint(
-                "some containers mount another file over /proc/sys/kernel/random/boot_id: leave it as it is, or use a lock file of the container's own",
-            )));
-        }
-    };
-    const SELECT: &str = "SELECT epoch_ms FROM clock WHERE boot_id = ?1";
-    let known = connection
-        .query_row(SELECT, [boot.id()], |row| row.get(0))
-        .optional()?;
-    let epoch_ms = match known {
-        Some(epoch_ms) => epoch_ms,
-        None => {
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let epoch_ms = SystemClock.wall_unix_ms().saturating_sub(boot.elapsed_ms());
-            transaction.execute("DELETE FROM clock WHERE boot_id <> ?1", [boot.id()])?;
-            transaction.execute(
-                "INSERT OR IGNORE INTO clock (boot_id, epoch_ms) VALUES (?1, ?2)",
-                (boot.id(), epoch_ms),
-            )?;
-            let epoch_ms = transaction.query_row(SELECT, [boot.id()], |row| row.get(0))?;
-            transaction.commit()?;
-            epoch_ms
-        }
-    };
-    Ok(Some(Time {
-        boot: boot.clone(),
-        epoch_ms,
-    }))
-}
-
 /// S2: the clock may have gone back since a record was deleted, its tokens may not.
 fn raise_seed(connection: &Connection, grant: &mut Grant) -> rusqlite::Result<()> {
     let floor: i64 = connection
@@ -468,6 +403,7 @@ fn in_whole_milliseconds(mut write: Write) -> Write {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{Clock, SystemClock};
 
     #[test]
     fn the_log_stays_short_and_is_not_emptied_at_the_end() {

@@ -16,7 +16,8 @@
 //! | file | is for |
 //! |---|---|
 //! | `worker` | the thread that owns the connection |
-//! | `database` | the connection: opening, transactions, service time |
+//! | `database` | the connection: opening, transactions |
+//! | `time` | service time |
 //! | `schema` | tables and rows |
 //! | `sweep` | deleting what is past its retention |
 //! | `busy` | waiting for other processes |
@@ -37,6 +38,7 @@ mod place;
 mod process;
 mod schema;
 mod sweep;
+mod time;
 mod worker;
 
 use std::path::{Path, PathBuf};

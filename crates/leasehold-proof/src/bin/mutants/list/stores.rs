@@ -215,7 +215,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         edits: &[Edit {
             file: DATABASE,
             old: "(Some(boot), Some(time)) if boot != time.boot.id() => true,",
-            new: "(Some(boot), Some(time)) if boot.is_empty() && time.epoch_ms == 0 => true,",
+            new: "(Some(boot), Some(time)) if boot.is_empty() && time.boot.id() == boot => true,",
         }],
     },
     Mutant {
