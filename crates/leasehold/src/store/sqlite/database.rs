@@ -113,11 +113,13 @@ impl Database {
         let acquires = matches!(write, Write::Acquire(_) | Write::TakeOver(..));
         self.check_place(acquires)?;
         let write = in_whole_milliseconds(write);
-        // A refusal needs no lock: it is true of the moment of this read.
+        // The refusal of an acquire needs no lock: it is true of the moment of this read. That of a
+        // renewal or a release ends a grant for its holder, and this process may have lost the locks
+        // of its reads.
         let current = self.fetch(write.key())?;
         let outcome = match apply(current.as_ref().map(|s| &s.record), &write) {
-            Err(_) => Outcome::Refused(current.map(|s| self.judged(s))),
-            Ok(_) => self.write_locked(write)?,
+            Err(_) if acquires => Outcome::Refused(current.map(|s| self.judged(s))),
+            _ => self.write_locked(write)?,
         };
         Ok(self.reply(outcome, 1.0, 0.0))
     }

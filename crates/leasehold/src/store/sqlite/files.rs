@@ -15,8 +15,11 @@
 //! every write, checkpoint and opening of every leasehold process passes the gate, so that none of
 //! them depends on that lock. What is left: another program that *writes* to the file (or empties
 //! its log) in the very moment of a commit of a process that closes a descriptor in that moment.
-//! A read needs no gate: it decides nothing, and one that comes out as damaged is done again
-//! behind the gate.
+//! A forked child shares the descriptors. If its parent is killed behind the gate, the gate stays
+//! shut until the child ends or execs, which costs time and no safety.
+//!
+//! A read needs no gate. One that comes out as damaged is done again behind it. One that lost its
+//! locks may be stale, which a waiter survives: the end of a grant is never judged by it.
 //!
 //! Invariants:
 //! - the locks are taken before SQLite opens a file, and outlive every connection of this process

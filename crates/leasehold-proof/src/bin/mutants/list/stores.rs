@@ -235,8 +235,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         },
         Edit {
             file: DATABASE,
-            old: "Ok(_) => self.write_locked(write)?,",
-            new: "Ok(_) => self.write_locked(write, current)?,",
+            old: "_ => self.write_locked(write)?,",
+            new: "_ => self.write_locked(write, current)?,",
         }],
     },
     Mutant {
