@@ -32,18 +32,21 @@ pub(crate) enum Part {
     Chaos,
     /// Jepsen's lock-set, with and without a fence.
     Lockset,
+    /// A lock file that is read by everybody while it is in use.
+    Files,
     /// Rules taken away one by one.
     Mutants,
 }
 
 impl Part {
     /// All of them, in the order of a full run.
-    pub(crate) const ALL: [Part; 6] = [
+    pub(crate) const ALL: [Part; 7] = [
         Part::Checker,
         Part::Sim,
         Part::Cancellation,
         Part::Lockset,
         Part::Chaos,
+        Part::Files,
         Part::Mutants,
     ];
 
@@ -55,13 +58,14 @@ impl Part {
             Part::Cancellation => "cancellation",
             Part::Chaos => "chaos",
             Part::Lockset => "lockset",
+            Part::Files => "files",
             Part::Mutants => "mutants",
         }
     }
 
     /// Whether it mostly waits.
     fn waits(self) -> bool {
-        matches!(self, Part::Lockset | Part::Chaos)
+        matches!(self, Part::Lockset | Part::Chaos | Part::Files)
     }
 
     fn command(self, url: &str, soak: Option<Duration>) -> Result<Command> {
@@ -89,6 +93,11 @@ impl Part {
             Part::Lockset => {
                 let mut command = debug("leasehold-chaos")?;
                 command.args(["lockset", "--endpoint", url]);
+                command
+            }
+            Part::Files => {
+                let mut command = debug("leasehold-chaos")?;
+                command.args(["files", "--seconds", "60", "--comers", "200"]);
                 command
             }
             Part::Mutants => proof("leasehold-mutants")?,
@@ -209,7 +218,7 @@ mod tests {
                 vec![Part::Checker],
                 vec![Part::Sim],
                 vec![Part::Cancellation],
-                vec![Part::Mutants, Part::Lockset, Part::Chaos],
+                vec![Part::Mutants, Part::Lockset, Part::Chaos, Part::Files],
             ]
         );
         assert_eq!(

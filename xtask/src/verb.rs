@@ -13,7 +13,7 @@ usage: cargo xtask <verb>
 
   test [-- ARGS]       set up DynamoDB Local, then cargo test --workspace --all-features ARGS
   lint                 rustfmt, clippy and rustdoc, warnings denied
-  prove [PART…]        set up DynamoDB Local, then the proof: checker, sim, cancellation, lockset, chaos, mutants (all by default)
+  prove [PART…]        set up DynamoDB Local, then the proof: checker, sim, cancellation, lockset, chaos, files, mutants (all by default)
   prove --soak HOURS   simulation on new seeds and chaos, side by side, for so long
   ci                   lint, prove, then test
   bench [--quick] [NAME…]

@@ -228,6 +228,8 @@ pub(crate) struct StoreArg {
     /// Where the locks live: sqlite:PATH or dynamodb://TABLE[?region=…&endpoint=…&profile=…]
     /// [default: a SQLite file in your state directory]
     ///
+    /// `~/` before a PATH is your home.
+    ///
     /// `profile` decides the credentials, over those of the environment. The region is that of the URL, else AWS_REGION, else
     /// the profile's.
     #[arg(

@@ -45,9 +45,19 @@ impl Failure {
 
     /// The same with the whole URL of the place in commands that the hint names: the library knows the table alone.
     pub(crate) fn at(mut self, location: &Location) -> Self {
-        if let (Some(hint), Location::DynamoDb(table)) = (&mut self.hint, location) {
-            let url = quoted(&location.to_string());
-            *hint = hint.replace(&format!("dynamodb://{}`", table.name), &format!("{url}`"));
+        match (&mut self.hint, location) {
+            (Some(hint), Location::DynamoDb(table)) => {
+                let url = quoted(&location.to_string());
+                *hint = hint.replace(&format!("dynamodb://{}`", table.name), &format!("{url}`"));
+            }
+            // A file has no network.
+            (Some(hint), Location::Sqlite { path }) if hint == NETWORK => {
+                *hint = format!(
+                    "look whether its disk answers: `ls -l {}`, `dmesg`",
+                    quoted(&path.to_string_lossy())
+                );
+            }
+            _ => {}
         }
         self
     }
@@ -149,11 +159,13 @@ fn code(kind: ErrorKind) -> u8 {
     }
 }
 
+const NETWORK: &str = "check the endpoint, the region and the network, then try again";
+
 /// Where the library knows nothing better.
 fn default_hint(kind: ErrorKind) -> Option<&'static str> {
     Some(match kind {
         ErrorKind::InvalidInput => "see `leasehold --help`",
-        ErrorKind::Unreachable => "check the endpoint, the region and the network, then try again",
+        ErrorKind::Unreachable => NETWORK,
         ErrorKind::Throttled => "try again later, or raise the table's capacity",
         ErrorKind::AccessDenied => "check who you are: `aws sts get-caller-identity`",
         ErrorKind::Credentials => {
@@ -168,6 +180,20 @@ fn default_hint(kind: ErrorKind) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn c27_a_file_has_no_network() {
+        let file = Location::Sqlite {
+            path: "/var/lib/locks.db".into(),
+        };
+        let hint = |location| {
+            let unreachable = Failure::new(exit_codes::UNAVAILABLE, "no answer").hint(NETWORK);
+            unreachable.at(location).hint.expect("a hint")
+        };
+        assert!(hint(&file).contains("`ls -l /var/lib/locks.db`"));
+        let table = Location::parse("dynamodb://locks".as_ref()).expect("a table");
+        assert_eq!(hint(&table), NETWORK);
+    }
 
     #[test]
     fn every_kind_of_error_has_its_code() {

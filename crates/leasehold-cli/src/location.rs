@@ -7,7 +7,7 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
@@ -92,11 +92,6 @@ impl Location {
     /// A fragment for a message when there is no such directory.
     pub(crate) fn of_user() -> Result<Location, String> {
         // The specification has relative paths ignored.
-        let absolute = |name| {
-            env::var_os(name)
-                .map(PathBuf::from)
-                .filter(|path| path.is_absolute())
-        };
         let state = absolute("XDG_STATE_HOME")
             .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
             .ok_or(
@@ -144,7 +139,7 @@ impl fmt::Display for Table {
 }
 
 /// A path is taken as it is: a file may have a `%` in its name, and need not be UTF-8. It has no `?`: what comes after one is meant as a
-/// parameter, and there are none.
+/// parameter, and there are none. A `~/` before it means home: shells leave it alone after `sqlite:`.
 fn sqlite(path: OsString) -> Result<Location, String> {
     if path.is_empty() {
         return Err("the path of the lock file is missing\nhint: write `sqlite:PATH`".to_owned());
@@ -161,10 +156,35 @@ fn sqlite(path: OsString) -> Result<Location, String> {
             parameter.split(['=', '&']).next().unwrap_or_default()
         ));
     }
-    let path = PathBuf::from(path);
+    let path = from_home(PathBuf::from(path))?;
     // Without a current directory nothing can be opened either, with an error of its own.
     let path = std::path::absolute(&path).unwrap_or(path);
     file(path).map_err(|message| format!("{message}\nhint: name a file elsewhere"))
+}
+
+/// What a shell does with a `~` at the beginning of a word.
+fn from_home(path: PathBuf) -> Result<PathBuf, String> {
+    let mut parts = path.components();
+    match parts.next() {
+        Some(Component::Normal(first)) if first == "~" => {
+            let home = absolute("HOME").ok_or(
+                "`~` has no meaning: HOME is not set to an absolute path\nhint: write the whole path",
+            )?;
+            Ok(home.join(parts.as_path()))
+        }
+        Some(Component::Normal(first)) if first.to_string_lossy().starts_with('~') => Err(format!(
+            "the home of another user (`{}`) is not looked up\nhint: write the whole path, or `./~…` for a file of that name",
+            first.display()
+        )),
+        _ => Ok(path),
+    }
+}
+
+/// A variable with the path of a directory; a relative one counts for nothing.
+fn absolute(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable)
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
 }
 
 /// Nothing that [`Location::url`] could not say.

@@ -68,6 +68,39 @@ fn no_such_directory() {
 }
 
 #[test]
+fn c27_a_file_without_a_clock_speaks_of_no_date_and_no_table() {
+    let room = Room::new();
+    assert_eq!(room.code(&["run", "job", "--", "true"]), 0);
+    // As a container makes it that hides the boot of its machine.
+    let file = rusqlite::Connection::open(room.path("locks.db")).unwrap();
+    file.execute("UPDATE meta SET value = 'none' WHERE name = 'clock'", [])
+        .unwrap();
+    drop(file);
+    let output = room.run(&["run", "-v", "job", "--", "true"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("answers carry no service time"), "{said}");
+    assert!(!said.contains("Date") && !said.contains("table"), "{said}");
+}
+
+#[test]
+fn c19_a_tilde_means_home() {
+    let room = Room::with_store("sqlite:~/locks.db");
+    let mut command = room.command(&["run", "job", "--", "true"]);
+    let home = room.path("home");
+    fs::create_dir(&home).unwrap();
+    assert!(command.env("HOME", &home).status().unwrap().success());
+    assert!(home.join("locks.db").exists() && !room.has("~"));
+
+    let other = Room::with_store("sqlite:~aunt/locks.db");
+    let output = other.run(&["run", "job", "--", "true"]);
+    assert_message(&output, 64, "home of another user (`~aunt`)", "whole path");
+    let nobody = Room::with_store("sqlite:~/locks.db");
+    let mut command = nobody.command(&["run", "job", "--", "true"]);
+    let output = command.env("HOME", "").output().unwrap();
+    assert_message(&output, 64, "HOME is not set", "whole path");
+}
+
+#[test]
 fn a_directory_is_no_file() {
     let room = Room::with_store("sqlite:/tmp");
     assert_message(

@@ -89,6 +89,9 @@ pub struct Deadline {
     /// The clocks at the send from which it counts. A paused virtual machine shows up only in the
     /// advance of its wall clock since then (holder rule 2).
     anchor: Reading,
+    /// The service's clock is this host's elapsed clock: a pause that this one misses, all who might
+    /// take the grant over miss, too, and a step of the wall clock is nobody's pause.
+    of_host: bool,
 }
 
 impl Deadline {
@@ -107,6 +110,7 @@ impl Deadline {
         Deadline {
             at,
             anchor: sent.at,
+            of_host: clock.is_of_host(),
         }
     }
 
@@ -115,6 +119,7 @@ impl Deadline {
         Deadline {
             at: Elapsed::default(),
             anchor: Reading::default(),
+            of_host: false,
         }
     }
 
@@ -129,8 +134,12 @@ impl Deadline {
         if other.at > self.at { other } else { self }
     }
 
-    /// The elapsed clock, moved on where the wall clock has seen more time pass.
+    /// The elapsed clock, moved on where the wall clock has seen more time pass and the service's
+    /// clock may have.
     pub fn effective_now(&self, now: Reading) -> Elapsed {
+        if self.of_host {
+            return now.elapsed;
+        }
         let wall = now.wall_ms.saturating_sub(self.anchor.wall_ms);
         let wall = Duration::from_millis(u64::try_from(wall).unwrap_or(0));
         now.elapsed.max(self.anchor.elapsed.plus(wall))
@@ -243,6 +252,30 @@ mod tests {
         );
         // A wall clock set back changes nothing.
         assert!(deadline.remaining(reading(1_000, -60_000), margin) > Duration::from_secs(17));
+    }
+
+    #[test]
+    fn b10_a_stepped_wall_clock_ends_no_grant_on_a_clock_of_the_same_host() {
+        for (stamp, held) in [
+            (Stamp::Host(ServiceTime(0)), true),
+            (Stamp::Exact(ServiceTime(0)), false),
+        ] {
+            let mut clock = ServiceClock::new(ClockBounds::default());
+            let now = reading(0, 0);
+            clock.learn(stamp, now, now);
+            let sent = Sent {
+                at: now,
+                expires_at: terms().publish(&clock, now, None),
+            };
+            let deadline = Deadline::of(&sent, &terms(), &clock, now);
+            let stepped = reading(1_000, 3_601_000);
+            let left = deadline.remaining(stepped, terms().margin);
+            assert_eq!(left > Duration::from_secs(17), held, "{stamp:?}: {left:?}");
+            assert_eq!(
+                deadline.remaining(reading(19_500, 0), terms().margin),
+                Duration::ZERO
+            );
+        }
     }
 
     #[test]

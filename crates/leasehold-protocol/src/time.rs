@@ -129,6 +129,21 @@ pub enum Stamp {
     WholeSeconds(i64),
     /// The one clock of the store, exact at some moment between request and answer.
     Exact(ServiceTime),
+    /// The same, where that clock is the elapsed clock of the caller's own host and a constant. What
+    /// the one misses, such as a pause of the virtual machine, the other misses, too, and so do all
+    /// contenders: the wall clock has nothing to add.
+    Host(ServiceTime),
+}
+
+impl Stamp {
+    /// As a caller may take it whose elapsed clock is not the host's.
+    #[must_use]
+    pub fn of_another_clock(self) -> Stamp {
+        match self {
+            Stamp::Host(time) => Stamp::Exact(time),
+            other => other,
+        }
+    }
 }
 
 /// The service's clock is at least `time` from elapsed `at` on.
@@ -145,6 +160,20 @@ struct Low {
 struct High {
     time: ServiceTime,
     at: Reading,
+    /// The service's clock is this host's: it has missed what the elapsed clock has missed.
+    of_host: bool,
+}
+
+impl High {
+    /// The time since the sample that the wall clock has seen and the elapsed clock has not.
+    fn missed(&self, now: Reading) -> Duration {
+        if self.of_host {
+            return Duration::ZERO;
+        }
+        let wall = now.wall_ms.saturating_sub(self.at.wall_ms);
+        let wall = Duration::from_millis(u64::try_from(wall).unwrap_or(0));
+        wall.saturating_sub(now.elapsed.since(self.at.elapsed))
+    }
 }
 
 /// The best bounds of one half of the sample life.
@@ -184,7 +213,7 @@ impl ServiceClock {
     /// neither of our clocks has seen) replaces all of it.
     pub fn learn(&mut self, stamp: Stamp, sent: Reading, received: Reading) {
         let (lowest, highest) = match stamp {
-            Stamp::Exact(t) => (t, t),
+            Stamp::Exact(t) | Stamp::Host(t) => (t, t),
             Stamp::WholeSeconds(s) => {
                 let d = s.saturating_mul(1_000);
                 let delta = millis_ceil(self.bounds.disagreement);
@@ -203,6 +232,7 @@ impl ServiceClock {
         let high = High {
             time: highest,
             at: sent,
+            of_host: matches!(stamp, Stamp::Host(_)),
         };
         let fresh = Window {
             opened: received.elapsed,
@@ -233,6 +263,11 @@ impl ServiceClock {
                 self.current = Some(fresh);
             }
         }
+    }
+
+    /// Whether the service's clock is the elapsed clock of this host, as the last stamp says.
+    pub fn is_of_host(&self) -> bool {
+        self.current.is_some_and(|window| window.high.of_host)
     }
 
     fn windows(&self, now: Elapsed) -> impl Iterator<Item = &Window> {
@@ -286,11 +321,7 @@ impl ServiceClock {
                     Elapsed::default()
                 } else {
                     // What our elapsed clock has missed since the sample is gone.
-                    w.high
-                        .at
-                        .elapsed
-                        .plus(divided)
-                        .minus(missed(w.high.at, now))
+                    w.high.at.elapsed.plus(divided).minus(w.high.missed(now))
                 }
             })
             .max()
@@ -332,20 +363,13 @@ impl ServiceClock {
     }
 }
 
-/// The time since `from` that the wall clock has seen and the elapsed clock has not.
-fn missed(from: Reading, now: Reading) -> Duration {
-    let wall = now.wall_ms.saturating_sub(from.wall_ms);
-    let wall = Duration::from_millis(u64::try_from(wall).unwrap_or(0));
-    wall.saturating_sub(now.elapsed.since(from.elapsed))
-}
-
 impl ClockBounds {
     fn low_at(&self, bound: Low, now: Elapsed) -> ServiceTime {
         bound.time.plus_floor(self.at_least(now.since(bound.at)))
     }
 
     fn high_at(&self, bound: High, now: Reading) -> ServiceTime {
-        let passed = now.elapsed.since(bound.at.elapsed) + missed(bound.at, now);
+        let passed = now.elapsed.since(bound.at.elapsed) + bound.missed(now);
         // One nanosecond up: `at_most` rounds down, and this is an upper bound.
         let passed = self.at_most(passed) + Duration::from_nanos(1);
         bound.time.plus(passed)
@@ -448,6 +472,25 @@ mod tests {
         assert!(clock.latest(paused) >= Some(ServiceTime(160_010)));
         let until = clock.not_past_until(ServiceTime(120_000), paused);
         assert!(until <= Some(ms(0)), "already past: {until:?}");
+    }
+
+    #[test]
+    fn b10_the_wall_clock_adds_nothing_to_a_clock_of_the_same_host() {
+        let mut clock = ServiceClock::new(ClockBounds::default());
+        clock.learn(Stamp::Host(ServiceTime(100_000)), at(0), at(0));
+        assert!(clock.is_of_host());
+        let stepped = Reading {
+            elapsed: ms(10),
+            wall_ms: 3_600_010,
+        };
+        assert_eq!(clock.latest(stepped), clock.latest(at(10)));
+        let until = |now| clock.not_past_until(ServiceTime(120_000), now);
+        assert_eq!(until(stepped), until(at(10)));
+        // With an elapsed clock of its own a client must mind the wall clock.
+        let taken = Stamp::Host(ServiceTime(100_000)).of_another_clock();
+        assert_eq!(taken, Stamp::Exact(ServiceTime(100_000)));
+        clock.learn(taken, at(20), at(20));
+        assert!(!clock.is_of_host());
     }
 
     #[test]

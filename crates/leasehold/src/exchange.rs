@@ -378,8 +378,8 @@ impl Core {
         } else if result.is_ok() && !self.warned_stamp.swap(true, Ordering::Relaxed) {
             warn!(
                 store = self.store.describe(),
-                "answers carry no `Date`: dead holders are only noticed by watching them for a lease, \
-                 and every client of this table must see the same"
+                "answers carry no service time: dead holders are only noticed by watching them for a \
+                 lease, and every client of this store must see the same"
             );
         }
         Answer {
@@ -389,6 +389,10 @@ impl Core {
     }
 
     fn learn(&self, stamp: Stamp, sent: Reading, received: Reading) {
+        let stamp = match self.clock.is_of_host() {
+            true => stamp,
+            false => stamp.of_another_clock(),
+        };
         let deviation = {
             let mut service = self.service.lock().unwrap_or_else(PoisonError::into_inner);
             service.learn(stamp, sent, received);

@@ -1,45 +1,23 @@
 //! A lock file that will not do is refused when it is opened, with an error that names the path
 //! and says what to change; one that goes wrong later loses nothing.
 
+mod support;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use leasehold::Effect;
-use leasehold::clock::{Clock, OsRandom, Random, SystemClock};
-use leasehold::protocol::attempt::AttemptId;
-use leasehold::protocol::time::ServiceTime;
+use leasehold::clock::{Clock, SystemClock};
 use leasehold::protocol::write::{Grant, Write};
 use leasehold::store::sqlite::SqliteStore;
 use leasehold::store::{Consistency, Outcome, Store, StoreError, StoreErrorKind};
 use rusqlite::Connection;
-
-fn acquire(key: &str) -> Write {
-    Write::Acquire(Grant {
-        key: key.into(),
-        attempt: AttemptId::from_random(OsRandom.attempt_bits()),
-        expires_at: ServiceTime(4_000_000_000_000),
-        ttl_seconds: 4_000_000_000,
-        ttl_is_guess: false,
-        lease: Duration::from_secs(20),
-        seed: ServiceTime(SystemClock.wall_unix_ms()),
-        acquired_at: ServiceTime(SystemClock.wall_unix_ms()),
-        holder: "test".into(),
-        data: None,
-        bound_to_process: true,
-    })
-}
-
-/// A directory, and a path in it.
-fn place() -> (tempfile::TempDir, PathBuf) {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("locks.db");
-    (directory, path)
-}
+use support::file::{acquire, place};
 
 #[track_caller]
 fn refused(path: &Path, kind: StoreErrorKind, words: &[&str]) -> StoreError {
@@ -383,6 +361,7 @@ fn one_store_serves_one_runtime_after_another() {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&path).expect("opened"));
     for round in 0..3 {
         let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
             .build()
             .expect("a runtime");
         let done = runtime.block_on(store.write(acquire(&format!("k{round}"))));

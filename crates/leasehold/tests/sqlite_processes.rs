@@ -4,8 +4,11 @@
 //! The test binary runs itself again as the worker; what a worker is to do stands in
 //! `LEASEHOLD_TEST_ROLE`. Processes talk over pipes, so that nothing is left to timing.
 
+mod support;
+
 use std::io::{BufRead, BufReader, Write as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -16,30 +19,11 @@ use leasehold::protocol::time::{ServiceTime, Stamp};
 use leasehold::protocol::write::{Grant, Write};
 use leasehold::store::sqlite::SqliteStore;
 use leasehold::store::{Consistency, Outcome, Store};
+use leasehold::{LockClient, ReleaseOutcome};
 use rusqlite::Connection;
+use support::file::{attempt, grant, place};
 
 const PROCESSES: usize = 8;
-
-fn attempt() -> AttemptId {
-    AttemptId::from_random(OsRandom.attempt_bits())
-}
-
-fn grant(key: &str, attempt: AttemptId, bound_to_process: bool) -> Grant {
-    let now = ServiceTime(SystemClock.wall_unix_ms());
-    Grant {
-        key: key.into(),
-        attempt,
-        expires_at: now.plus(Duration::from_secs(3_600)),
-        ttl_seconds: 4_000_000_000,
-        ttl_is_guess: false,
-        lease: Duration::from_secs(3_600),
-        seed: now,
-        acquired_at: now,
-        holder: "test".into(),
-        data: None,
-        bound_to_process,
-    }
-}
 
 fn release(key: &str, attempt: AttemptId) -> Write {
     Write::Release {
@@ -48,12 +32,6 @@ fn release(key: &str, attempt: AttemptId) -> Write {
         token: None,
         ttl_seconds: Some(4_000_000_000),
     }
-}
-
-fn place() -> (tempfile::TempDir, PathBuf) {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("locks.db");
-    (directory, path)
 }
 
 /// A worker, killed and waited for when the test is over, however it ends.
@@ -146,11 +124,53 @@ fn worker() {
                 .block_on(store.write(Write::Acquire(grant(&key, me, true))))
                 .expect("a write");
             assert!(matches!(reply.value, Outcome::Applied(_)));
-            let Some(Stamp::Exact(now)) = reply.stamp else {
-                panic!("no exact stamp: {:?}", reply.stamp)
+            let Some(Stamp::Host(now)) = reply.stamp else {
+                panic!("no stamp of this host: {:?}", reply.stamp)
             };
             say("time", now.0);
             wait_for_a_line();
+        }
+        "adopt" => {
+            let store = SqliteStore::open(path).expect("opened");
+            let held = runtime.block_on(record(&store));
+            let adopted = runtime.block_on(store.write(renewal(&held, 1, true)));
+            assert!(matches!(
+                adopted.expect("a write").value,
+                Outcome::Applied(_)
+            ));
+            say("adopted", "");
+            wait_for_a_line();
+        }
+        "exec" => {
+            let store = SqliteStore::open(path).expect("opened");
+            let client = LockClient::builder(store.clone()).build();
+            let detached = runtime.block_on(async {
+                let write = Write::Acquire(grant("k", attempt(), true));
+                store.write(write).await.expect("a write");
+                let lease = client.acquire("service").await.expect("a lease");
+                lease.detach().await.expect("detached")
+            });
+            say("held", std::process::id());
+            let error = Command::new(std::env::current_exe().expect("this test"))
+                .args(["worker", "--exact", "--nocapture"])
+                .env("LEASEHOLD_TEST_ROLE", "new image")
+                .env("LEASEHOLD_TEST_LEASE", detached.to_string())
+                .exec();
+            panic!("cannot replace itself: {error}");
+        }
+        "new image" => {
+            let store = SqliteStore::open(path).expect("opened");
+            let dead = runtime.block_on(in_the_way(&store)).holder_is_dead;
+            say("dead", dead);
+            let lease = std::env::var("LEASEHOLD_TEST_LEASE").expect("a lease");
+            let client = LockClient::builder(store).build();
+            let lease = runtime
+                .block_on(client.adopt(&lease.parse().expect("an identity")))
+                .expect("adopted at once");
+            assert!(lease.is_held());
+            say("adopted", std::process::id());
+            let released = runtime.block_on(lease.release()).expect("released");
+            assert!(matches!(released, ReleaseOutcome::Released));
         }
         "count" => {
             let store = SqliteStore::open(&path).expect("opened");
@@ -264,30 +284,72 @@ async fn a_grant_that_is_not_bound_outlives_its_process() {
     assert!(!record(&store).await.holder_is_dead);
 }
 
-#[tokio::test]
-async fn a_renewal_elsewhere_binds_anew() {
-    let (_directory, path) = place();
-    let store = SqliteStore::open(&path).expect("opened");
-    let mut holder = Worker::start("hold bound", &path);
-    holder.says("held");
-    let before = record(&store).await;
-    let renewal = |by_ms, bound_to_process| Write::Renew {
+/// Renews what `before` shows.
+fn renewal(before: &Record, by_ms: i64, bound_to_process: bool) -> Write {
+    Write::Renew {
         key: "k".into(),
         attempt: before.owner.as_ref().expect("held").parse().expect("an id"),
         token: before.token().expect("ours"),
         expires_at: ServiceTime(before.expires_at.0 + by_ms),
         ttl_seconds: 4_000_000_000,
         bound_to_process,
-    };
-    // Taken up by this process, it does not end with the other.
-    store.write(renewal(1, true)).await.expect("a write");
+    }
+}
+
+fn bound_pid(path: &Path) -> Option<u32> {
+    Connection::open(path)
+        .and_then(|c| c.query_row("SELECT pid FROM locks", [], |row| row.get(0)))
+        .expect("asked")
+}
+
+#[tokio::test]
+async fn b6_a_grant_that_another_process_adopts_is_bound_to_nobody() {
+    let (_directory, path) = place();
+    let store = SqliteStore::open(&path).expect("opened");
+    let write = Write::Acquire(grant("k", attempt(), true));
+    store.write(write).await.expect("a write");
+    let held = record(&store).await;
+    // Its own renewals leave it bound.
+    store.write(renewal(&held, 1, true)).await.expect("a write");
+    assert_eq!(bound_pid(&path), Some(std::process::id()));
+
+    let mut adopter = Worker::start("adopt", &path);
+    adopter.says("adopted");
+    adopter.child.kill().expect("killed");
+    adopter.child.wait().expect("waited");
+    // The guard in this process lives, so the adopter's death says nothing.
+    assert!(!in_the_way(&store).await.holder_is_dead);
+    // Nor does this process's, from here on: the adopter might live.
+    let renewed = renewal(&held, 10_000, true);
+    let done = store.write(renewed).await.expect("a write").value;
+    assert!(matches!(done, Outcome::Applied(_)), "{done:?}");
+    assert_eq!(bound_pid(&path), None);
+}
+
+#[tokio::test]
+async fn a_grant_that_was_adopted_outlives_its_first_process() {
+    let (_directory, path) = place();
+    let store = SqliteStore::open(&path).expect("opened");
+    let mut holder = Worker::start("hold bound", &path);
+    holder.says("held");
+    let before = record(&store).await;
+    store
+        .write(renewal(&before, 1, true))
+        .await
+        .expect("a write");
     drop(holder);
     assert!(!record(&store).await.holder_is_dead);
-    store.write(renewal(2, false)).await.expect("a write");
-    let pid: Option<i64> = Connection::open(&path)
-        .and_then(|c| c.query_row("SELECT pid FROM locks", [], |row| row.get(0)))
-        .expect("asked");
-    assert_eq!(pid, None);
+}
+
+#[test]
+fn u7_a_process_that_replaces_itself_hands_its_lease_to_its_new_image() {
+    let (_directory, path) = place();
+    let mut service = Worker::start("exec", &path);
+    let pid = service.says("held");
+    // Rule 4 says nothing of the former image: the process lives.
+    assert_eq!(service.says("dead"), "false");
+    assert_eq!(service.says("adopted"), pid);
+    assert!(service.child.wait().expect("waited").success());
 }
 
 #[tokio::test]

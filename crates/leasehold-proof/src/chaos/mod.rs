@@ -14,7 +14,8 @@
 //!   of them; `fault`, `wall`, `dice`: what is done to them;
 //! - `worker`, `child`: what they do; `place`: where; `event`: what they tell;
 //! - `register`: what they write to; `history`, `judge`: what must not come of it;
-//! - `lockset`: the experiment.
+//! - `lockset`: the experiment;
+//! - `files`: a lock file whose files are read by everybody while it is in use.
 //!
 //! # What is judged, and what is not
 //!
@@ -32,6 +33,7 @@ mod child;
 mod dice;
 mod event;
 mod fault;
+mod files;
 mod fleet;
 mod guardian;
 mod history;
@@ -79,7 +81,11 @@ pub fn main(arguments: &[String]) -> Result<ExitCode> {
             };
             guarded(&Options::parse(rest, defaults)?, lockset::run)
         }
+        "files" => files::main(rest).map(|()| ExitCode::SUCCESS),
         // The rest are for this program itself.
+        "files-holder" => files::holder(rest).map(|()| ExitCode::SUCCESS),
+        "files-comer" => files::comer(rest).map(|()| ExitCode::SUCCESS),
+        "files-shell" => files::shell(rest).map(|()| ExitCode::SUCCESS),
         "worker" => worker::main(rest).map(|()| ExitCode::SUCCESS),
         "child" => child::main(rest).map(|()| ExitCode::SUCCESS),
         "adder" => lockset::adder::main(rest).map(|()| ExitCode::SUCCESS),

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub(super) const USAGE: &str = "\
 usage: leasehold-chaos run     --endpoint URL [--seconds N] [--seed N]   (90 seconds, seed 1)
        leasehold-chaos lockset --endpoint URL [--seconds N]              (30 seconds)
+       leasehold-chaos files   [--seconds N] [--comers N]                (60 seconds, 200)
 
 URL is a DynamoDB Local, `http://127.0.0.1:8000`; `cargo xtask dynamodb` starts one. `run` also needs the
 command `leasehold` beside this program: `cargo build -p leasehold-cli`.";

@@ -159,7 +159,7 @@ fn outcome(outcome: &Outcome, shape: &Shape) -> String {
 
 fn stamp(stamp: Stamp, shape: &Shape) -> String {
     match stamp {
-        Stamp::Exact(time) => format!("stamped {}", clock(time, shape)),
+        Stamp::Exact(time) | Stamp::Host(time) => format!("stamped {}", clock(time, shape)),
         Stamp::WholeSeconds(s) => {
             format!(
                 "dated {}",

@@ -306,9 +306,11 @@ impl LockClient {
         // Observers time a grant by the lease length in its record, and its holder has planned with it.
         let lease = record.as_ref().and_then(|record| record.native);
         let lease = lease.map_or(self.core.policy.lease(), |native| native.lease);
+        // The guard that gave its identity away may still believe: our death must not free the key before it knows.
+        let policy = self.core.policy.to_builder().bound_to_process(false);
         let order = Order {
             key: id.key().clone(),
-            policy: self.core.policy.to_builder().lease(lease).build()?,
+            policy: policy.lease(lease).build()?,
             data: record.and_then(|record| record.data).map(Arc::from),
             patience: Patience::None,
             adopts: Some(Adoption {

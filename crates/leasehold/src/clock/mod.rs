@@ -32,6 +32,12 @@ pub trait Clock: Send + Sync + Debug + 'static {
     /// The wall clock, milliseconds since the Unix epoch.
     fn wall_unix_ms(&self) -> i64;
 
+    /// Whether [`elapsed`](Clock::elapsed) is the host's own clock, as [`SystemClock`] reads it. On
+    /// a store of the same host (SQLite) a lease then does not depend on the wall clock at all.
+    fn is_of_host(&self) -> bool {
+        false
+    }
+
     /// Waits until the elapsed clock has reached `at`.
     async fn sleep_until(&self, at: Elapsed);
 

@@ -46,6 +46,10 @@ impl Clock for SystemClock {
         elapsed()
     }
 
+    fn is_of_host(&self) -> bool {
+        true
+    }
+
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     fn wall_unix_ms(&self) -> i64 {
         unix_ms(SystemTime::now())

@@ -25,7 +25,7 @@ pub mod counting;
 pub mod dynamodb;
 pub mod faulty;
 pub mod memory;
-#[cfg(feature = "sqlite")]
+#[cfg(all(feature = "sqlite", unix))]
 pub mod sqlite;
 
 /// A place for lock records.

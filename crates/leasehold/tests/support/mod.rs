@@ -8,6 +8,8 @@
     reason = "each test file uses a part of it"
 )]
 
+pub mod file;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

@@ -189,7 +189,8 @@ pub(super) async fn stamps_bound_one_clock(bench: &Bench) {
             }
             clock.learn(stamp, sent, received);
             match (last, stamp) {
-                (Some(Stamp::Exact(before)), Stamp::Exact(now)) => {
+                (Some(Stamp::Exact(before)), Stamp::Exact(now))
+                | (Some(Stamp::Host(before)), Stamp::Host(now)) => {
                     assert!(before <= now, "exact stamps went back: {before:?}, {now:?}");
                 }
                 (Some(Stamp::WholeSeconds(before)), Stamp::WholeSeconds(now)) => {

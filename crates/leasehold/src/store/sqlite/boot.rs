@@ -8,7 +8,7 @@
 //! [`Boot::elapsed_ms`], whatever namespaces they are in.
 //!
 //! Why so wary: systemd-nspawn and LXC mount a made-up boot id over the kernel's, and a time
-//! namespace shifts `CLOCK_BOOTTIME`. Believing either would declare living holders dead.
+//! namespace shifts the clocks that the time slept is read from. Believing either would declare living holders dead.
 
 use crate::clock::{Clock, SystemClock};
 
@@ -88,15 +88,21 @@ mod platform {
         if children.ino() != own.ino() {
             return None;
         }
-        boottime_offset(&fs::read_to_string("/proc/self/timens_offsets").ok()?)
+        let offsets = fs::read_to_string("/proc/self/timens_offsets").ok()?;
+        shift_of(&offsets)
     }
 
-    /// Reads the line `boottime <seconds> <nanoseconds>`.
-    pub(super) fn boottime_offset(offsets: &str) -> Option<i128> {
+    /// What a namespace adds to the time slept, which is the difference of these two clocks.
+    pub(super) fn shift_of(offsets: &str) -> Option<i128> {
+        Some(offset(offsets, "boottime")? - offset(offsets, "monotonic")?)
+    }
+
+    /// Reads the line `<clock> <seconds> <nanoseconds>`.
+    fn offset(offsets: &str, clock: &str) -> Option<i128> {
         let mut fields = offsets
             .lines()
             .map(str::split_whitespace)
-            .find_map(|mut fields| (fields.next()? == "boottime").then_some(fields))?;
+            .find_map(|mut fields| (fields.next()? == clock).then_some(fields))?;
         let seconds: i64 = fields.next()?.parse().ok()?;
         let nanos: i64 = fields.next()?.parse().ok()?;
         Some(i128::from(seconds) * 1_000_000_000 + i128::from(nanos))
@@ -149,12 +155,13 @@ mod tests {
 
     #[test]
     fn offsets_of_time_namespaces() {
-        let offset = platform::boottime_offset;
-        let text = "monotonic           7         0\nboottime            0         0\n";
-        assert_eq!(offset(text), Some(0));
-        assert_eq!(offset("boottime -5 500000000\n"), Some(-4_500_000_000));
-        assert_eq!(offset("monotonic 1 2\n"), None);
-        assert_eq!(offset("boottime x 2\n"), None);
+        let shift = platform::shift_of;
+        let text = "monotonic           7         0\nboottime            7         0\n";
+        assert_eq!(shift(text), Some(0));
+        let text = "monotonic 1 0\nboottime -5 500000000\n";
+        assert_eq!(shift(text), Some(-5_500_000_000));
+        assert_eq!(shift("monotonic 1 2\n"), None);
+        assert_eq!(shift("monotonic 1 2\nboottime x 2\n"), None);
     }
 
     #[test]

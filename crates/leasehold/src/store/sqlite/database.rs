@@ -9,15 +9,18 @@
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, FileControl, OpenFlags, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::boot::Boot;
 use super::busy::{Jitter, Limit};
-use super::error::{classify, classify_commit, configuration, denied, is_busy};
+use super::error::{
+    classify, classify_commit, configuration, denied, is_busy, is_damaged, locked, of_io,
+};
+use super::files::{self, FileId, Gate, Held, beside};
 use super::process::Identity;
 use super::schema::{self, Contents, DELETE, Problem, SELECT_ONE, SELECT_PAGE, Stored, lease_ms};
 use super::sweep;
-use crate::clock::{Clock, SystemClock};
+use super::time::{Time, time_of};
 use crate::protocol::record::{Malformed, Record};
 use crate::protocol::time::{Elapsed, ServiceTime, Stamp};
 use crate::protocol::write::{Grant, Write, apply};
@@ -38,27 +41,9 @@ pub(super) struct Database {
     limit: Limit,
     time: Option<Time>,
     process: Option<Identity>,
-}
-
-/// The write-ahead log of a file, as SQLite names it.
-fn log_of(path: &Path) -> PathBuf {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    log.into()
-}
-
-/// Service time: the epoch of this boot and the machine's elapsed clock. Exact, the same for every
-/// process of the machine, never set back, and close to Unix time.
-#[derive(Clone, Debug)]
-struct Time {
-    boot: Boot,
-    epoch_ms: i64,
-}
-
-impl Time {
-    fn now(&self) -> ServiceTime {
-        ServiceTime(self.epoch_ms.saturating_add(self.boot.elapsed_ms()))
-    }
+    wal: FileId,
+    /// After the connection: its locks outlive it.
+    held: Held,
 }
 
 impl Database {
@@ -70,76 +55,39 @@ impl Database {
         limit.set(until);
         let mut jitter = Jitter::new();
         loop {
-            match Self::try_open(path, &limit, boot.as_ref()) {
+            let last = match Self::try_open(path, &limit, boot.as_ref()) {
                 Ok(database) => return Ok(database),
                 Err(Problem::Fatal(error)) => return Err(error),
                 // Switching to the write-ahead log and recovering it report "locked" without
                 // asking the busy handler.
-                Err(Problem::Sqlite(error)) if is_transient(&error) => {
-                    if !limit.nap(&mut jitter) {
-                        return Err(classify(path, error));
-                    }
-                }
+                Err(Problem::Sqlite(error)) if is_transient(&error) => classify(path, error),
                 Err(Problem::Sqlite(error)) => return Err(classify(path, error)),
+                Err(Problem::Busy(error)) => error,
+            };
+            if !limit.nap(&mut jitter) {
+                return Err(last);
             }
         }
     }
 
     fn try_open(path: &Path, limit: &Limit, boot: Option<&Boot>) -> Result<Database, Problem> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = Connection::open_with_flags(path, flags)?;
-        limit.attach(&mut connection)?;
-        // Where the file may only be read, SQLite opens it all the same.
-        if connection.is_readonly("main")? {
-            let message = format!("the lock file `{}` cannot be written", path.display());
-            return Err(Problem::Fatal(denied(message)));
+        // Held to the end: recovery and checkpoints rest on locks that this process may lose.
+        let (held, _gate) = files::enter(path, |real| prepare(path, real, limit, boot.is_some()))?;
+        let mut connection = connect(path, held.real(), limit)?;
+        if schema::contents(&connection, path)? == Contents::Empty {
+            // Made into something else between the two connections.
+            return Err(Problem::Busy(locked(path)));
         }
-        let contents = schema::contents(&connection, path)?;
-        // With less than FULL a power cut could hand a token out twice.
-        connection.pragma_update(None, "synchronous", "FULL")?;
         // A process that holds one lock opens the file, writes twice and ends: emptying the log each time would cost more
         // than both writes, and a log that grows to its default of 1000 pages is read again by every process that is the first to start.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
         connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
-        // On Apple systems fsync alone does not reach the disk.
-        connection.pragma_update(None, "fullfsync", true)?;
-        let mode = |connection: &Connection, value: Option<&str>| match value {
-            None => connection.pragma_query_value(None, "journal_mode", |r| r.get::<_, String>(0)),
-            Some(value) => connection
-                .pragma_update_and_check(None, "journal_mode", value, |r| r.get::<_, String>(0)),
-        };
-        if mode(&connection, None)? != "wal" && mode(&connection, Some("WAL"))? != "wal" {
-            let message = format!(
-                "the file system of `{}` does not support SQLite's write-ahead log",
-                path.display()
-            );
-            return Err(Problem::Fatal(
-                configuration(message)
-                    .with_hint("put the lock file on a local disk of this machine"),
-            ));
-        }
+        let log = beside(held.real(), "-wal");
         // The log is begun anew by the second write of a process at the earliest: where each writes once, nobody would.
-        if std::fs::metadata(log_of(path)).is_ok_and(|log| log.len() > u64::from(2 * LOG_BYTES)) {
+        if std::fs::metadata(&log).is_ok_and(|log| log.len() > u64::from(2 * LOG_BYTES)) {
             // Whoever is in the way does it later.
             let _copied = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-        }
-        if contents == Contents::Empty {
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            // Another process may have been first.
-            let tables: i64 =
-                transaction
-                    .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-            if tables == 0 {
-                schema::create(&transaction, boot.is_some())?;
-                transaction.commit()?;
-            } else {
-                drop(transaction);
-                schema::contents(&connection, path)?;
-            }
         }
         let time = time_of(&mut connection, path, boot)?;
         Ok(Database {
@@ -147,7 +95,9 @@ impl Database {
             // a pid proves nothing.
             process: time.as_ref().and_then(|_| Identity::of_this_process()),
             time,
+            wal: FileId::at(&log).map_err(|error| of_io(path, error))?,
             connection,
+            held,
             path: path.to_owned(),
             limit: limit.clone(),
         })
@@ -160,25 +110,28 @@ impl Database {
         until: Elapsed,
     ) -> Result<Reply<Outcome>, StoreError> {
         self.limit.set(until);
-        self.check_place()?;
+        let acquires = matches!(write, Write::Acquire(_) | Write::TakeOver(..));
+        self.check_place(acquires)?;
         let write = in_whole_milliseconds(write);
-        // A refusal needs no lock: it is true of the moment of this read.
+        // The refusal of an acquire needs no lock: it is true of the moment of this read. That of a
+        // renewal or a release ends a grant for its holder, and this process may have lost the locks
+        // of its reads.
         let current = self.fetch(write.key())?;
         let outcome = match apply(current.as_ref().map(|s| &s.record), &write) {
-            Err(_) => Outcome::Refused(current.map(|s| self.judged(s))),
-            Ok(_) => self.write_locked(write)?,
+            Err(_) if acquires => Outcome::Refused(current.map(|s| self.judged(s))),
+            _ => self.write_locked(write)?,
         };
         Ok(self.reply(outcome, 1.0, 0.0))
     }
 
     fn write_locked(&mut self, mut write: Write) -> Result<Outcome, StoreError> {
-        let bound_to = self.bound_to(&write);
+        // SQLite's own write lock is the process's, and may be lost in mid-transaction.
+        let _gate = self.gate()?;
         let path = self.path.clone();
         let now = self.time.as_ref().map(Time::now);
-        let failed = |problem| match problem {
-            Problem::Fatal(error) => error,
-            Problem::Sqlite(error) => classify(&path, error),
-        };
+        let boot = self.time.as_ref().map(|time| time.boot.id().to_owned());
+        let this = self.process;
+        let failed = |problem| explained(&path, problem);
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -197,11 +150,11 @@ impl Database {
             Ok(record) => {
                 let done = match (&record, &current) {
                     (Some(record), _) => {
-                        let (boot, process) = bound_to;
+                        let bound = current.as_ref().and_then(|stored| stored.process);
                         Stored {
                             record: record.clone(),
-                            boot,
-                            process,
+                            process: bound_to(&write, this, bound),
+                            boot: boot.filter(|_| record.owner.is_some()),
                         }
                         .write(&transaction)
                     }
@@ -225,7 +178,7 @@ impl Database {
         until: Elapsed,
     ) -> Result<Reply<Option<Record>>, StoreError> {
         self.limit.set(until);
-        self.check_place()?;
+        self.check_place(false)?;
         let record = self.fetch(key)?.map(|s| self.judged(s));
         Ok(self.reply(record, 0.0, units))
     }
@@ -237,8 +190,8 @@ impl Database {
         until: Elapsed,
     ) -> Result<Reply<Page>, StoreError> {
         self.limit.set(until);
-        self.check_place()?;
-        let found = self.page(after).map_err(|e| classify(&self.path, e))?;
+        self.check_place(false)?;
+        let found = self.reading(|connection| Ok(page(connection, after)?))?;
         let more = found.len() > PAGE as usize;
         let records: Vec<_> = found
             .into_iter()
@@ -252,24 +205,8 @@ impl Database {
         Ok(self.reply(Page { records, next }, 0.0, 0.5))
     }
 
-    fn page(&self, after: Option<&str>) -> rusqlite::Result<Vec<Result<Stored, Malformed>>> {
-        let mut statement = self.connection.prepare_cached(SELECT_PAGE)?;
-        let mut rows = statement.query((after.unwrap_or(""), PAGE + 1))?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next()? {
-            // A key that is no string is nobody's key: no client can ask for it.
-            if row.get_ref(0)?.as_str().is_ok() {
-                found.push(Stored::read(row));
-            }
-        }
-        Ok(found)
-    }
-
     fn fetch(&self, key: &str) -> Result<Option<Stored>, StoreError> {
-        fetch(&self.connection, key).map_err(|problem| match problem {
-            Problem::Fatal(error) => error,
-            Problem::Sqlite(error) => classify(&self.path, error),
-        })
+        self.reading(|connection| fetch(connection, key))
     }
 
     /// The record, and whether its holder is certainly dead.
@@ -289,44 +226,112 @@ impl Database {
         }
     }
 
-    /// The boot and the process that a write binds the grant to.
-    fn bound_to(&self, write: &Write) -> (Option<String>, Option<Identity>) {
-        let bound = match write {
-            Write::Acquire(grant) | Write::TakeOver(grant, _) => grant.bound_to_process,
-            Write::Renew {
-                bound_to_process, ..
-            } => *bound_to_process,
-            Write::Release { .. } | Write::Withdraw { .. } => return (None, None),
-        };
-        let boot = self.time.as_ref().map(|time| time.boot.id().to_owned());
-        (boot, self.process.filter(|_| bound))
+    fn check_place(&self, acquires: bool) -> Result<(), StoreError> {
+        self.held.check(&self.path, self.wal, acquires)
     }
 
-    fn check_place(&self) -> Result<(), StoreError> {
-        #[cfg(unix)]
-        {
-            let mut moved = 0;
-            let asked = self
-                .connection
-                .file_control(None::<&str>, FileControl::HasMoved(&mut moved));
-            if asked.is_ok() && moved != 0 {
-                return Err(configuration(format!(
-                    "the lock file `{}` was moved, replaced or deleted while it was in use",
-                    self.path.display()
-                ))
-                .with_hint("restart the processes that use it; keep it where nothing cleans up"));
+    /// Waits until no other process of ours writes.
+    fn gate(&self) -> Result<Gate, StoreError> {
+        let mut jitter = Jitter::new();
+        loop {
+            let gate = self.held.gate().map_err(|error| of_io(&self.path, error))?;
+            if let Some(gate) = gate {
+                return Ok(gate);
+            }
+            if !self.limit.nap(&mut jitter) {
+                return Err(locked(&self.path));
             }
         }
-        Ok(())
+    }
+
+    /// Reads, and once more behind the gate what came out as damaged: where this process has lost
+    /// SQLite's locks, pages may have been written meanwhile.
+    fn reading<T>(
+        &self,
+        read: impl Fn(&Connection) -> Result<T, Problem>,
+    ) -> Result<T, StoreError> {
+        let problem = match read(&self.connection) {
+            Ok(value) => return Ok(value),
+            Err(Problem::Sqlite(error)) if !is_damaged(&error) => {
+                return Err(classify(&self.path, error));
+            }
+            Err(problem) => problem,
+        };
+        tracing::debug!(path = %self.path.display(), ?problem, "read again");
+        let _gate = self.gate()?;
+        read(&self.connection).map_err(|problem| explained(&self.path, problem))
     }
 
     fn reply<T>(&self, value: T, write: f64, read: f64) -> Reply<T> {
         Reply {
             value,
-            stamp: self.time.as_ref().map(|time| Stamp::Exact(time.now())),
+            stamp: self.time.as_ref().map(|time| Stamp::Host(time.now())),
             units: Units { write, read },
         }
     }
+}
+
+/// The process that a write binds the grant to. Only the process that acquires binds; a renewal keeps
+/// that or takes it away. A grant that is adopted by another process may have two guards, and the
+/// death of one says nothing of the other.
+fn bound_to(write: &Write, this: Option<Identity>, before: Option<Identity>) -> Option<Identity> {
+    match write {
+        Write::Acquire(grant) | Write::TakeOver(grant, _) => {
+            this.filter(|_| grant.bound_to_process)
+        }
+        Write::Renew {
+            bound_to_process, ..
+        } => this.filter(|_| *bound_to_process && before == this),
+        Write::Release { .. } | Write::Withdraw { .. } => None,
+    }
+}
+
+fn explained(path: &Path, problem: Problem) -> StoreError {
+    match problem {
+        Problem::Fatal(error) | Problem::Busy(error) => error,
+        Problem::Sqlite(error) => classify(path, error),
+    }
+}
+
+fn connect(path: &Path, real: &Path, limit: &Limit) -> Result<Connection, Problem> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(real, flags)?;
+    limit.attach(&mut connection)?;
+    // Where the file may only be read, SQLite opens it all the same.
+    if connection.is_readonly("main")? {
+        let message = format!("the lock file `{}` cannot be written", path.display());
+        return Err(Problem::Fatal(denied(message)));
+    }
+    // With less than FULL a power cut could hand a token out twice.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // On Apple systems fsync alone does not reach the disk.
+    connection.pragma_update(None, "fullfsync", true)?;
+    Ok(connection)
+}
+
+/// Makes a lock file with a write-ahead log out of an empty one, and leaves the database of another
+/// program alone. The connection's end copies what is in the log, so that the header has its marks.
+fn prepare(path: &Path, real: &Path, limit: &Limit, clock_is_known: bool) -> Result<(), Problem> {
+    let mut connection = connect(path, real, limit)?;
+    if schema::contents(&connection, path)? == Contents::Empty {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        schema::create(&transaction, clock_is_known)?;
+        transaction.commit()?;
+    }
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        let message = format!(
+            "the file system of `{}` does not support SQLite's write-ahead log",
+            path.display()
+        );
+        return Err(Problem::Fatal(
+            configuration(message).with_hint("put the lock file on a local disk of this machine"),
+        ));
+    }
+    // Where others have it open, that end copies nothing.
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+    Ok(())
 }
 
 fn is_transient(error: &rusqlite::Error) -> bool {
@@ -345,55 +350,20 @@ fn fetch(connection: &Connection, key: &str) -> Result<Option<Stored>, Problem> 
         .map_err(|malformed| Problem::Fatal(malformed.into()))
 }
 
-/// The epoch of this boot: set by the first process of the boot that opens the file, from the wall
-/// clock, and kept whatever the wall clock does later.
-fn time_of(
-    connection: &mut Connection,
-    path: &Path,
-    boot: Option<&Boot>,
-) -> Result<Option<Time>, Problem> {
-    let mode: String =
-        connection.query_row("SELECT value FROM meta WHERE name = 'clock'", [], |r| {
-            r.get(0)
-        })?;
-    let boot = match (mode.as_str(), boot) {
-        ("none", _) => return Ok(None),
-        (_, Some(boot)) => boot,
-        // To trust expiries of others without sharing their clock would break S1.
-        (_, None) => {
-            let message = format!(
-                "the lock file `{}` is used by processes that see the boot id of this machine, and this one does not",
-                path.display()
-            );
-            return Err(Problem::Fatal(configuration(message).with_hint(
-                "some containers mount another file over /proc/sys/kernel/random/boot_id: leave it as it is, or use a lock file of the container's own",
-            )));
+fn page(
+    connection: &Connection,
+    after: Option<&str>,
+) -> rusqlite::Result<Vec<Result<Stored, Malformed>>> {
+    let mut statement = connection.prepare_cached(SELECT_PAGE)?;
+    let mut rows = statement.query((after.unwrap_or(""), PAGE + 1))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        // A key that is no string is nobody's key: no client can ask for it.
+        if row.get_ref(0)?.as_str().is_ok() {
+            found.push(Stored::read(row));
         }
-    };
-    const SELECT: &str = "SELECT epoch_ms FROM clock WHERE boot_id = ?1";
-    let known = connection
-        .query_row(SELECT, [boot.id()], |row| row.get(0))
-        .optional()?;
-    let epoch_ms = match known {
-        Some(epoch_ms) => epoch_ms,
-        None => {
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let epoch_ms = SystemClock.wall_unix_ms().saturating_sub(boot.elapsed_ms());
-            transaction.execute("DELETE FROM clock WHERE boot_id <> ?1", [boot.id()])?;
-            transaction.execute(
-                "INSERT OR IGNORE INTO clock (boot_id, epoch_ms) VALUES (?1, ?2)",
-                (boot.id(), epoch_ms),
-            )?;
-            let epoch_ms = transaction.query_row(SELECT, [boot.id()], |row| row.get(0))?;
-            transaction.commit()?;
-            epoch_ms
-        }
-    };
-    Ok(Some(Time {
-        boot: boot.clone(),
-        epoch_ms,
-    }))
+    }
+    Ok(found)
 }
 
 /// S2: the clock may have gone back since a record was deleted, its tokens may not.
@@ -435,13 +405,14 @@ fn in_whole_milliseconds(mut write: Write) -> Write {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{Clock, SystemClock};
 
     #[test]
     fn the_log_stays_short_and_is_not_emptied_at_the_end() {
         for writes_each in [1, 2] {
             let directory = tempfile::tempdir().expect("a directory");
             let path = directory.path().join("locks.db");
-            let length = || std::fs::metadata(log_of(&path)).map_or(0, |log| log.len());
+            let length = || std::fs::metadata(beside(&path, "-wal")).map_or(0, |log| log.len());
             let mut longest = 0;
             for n in 0..400 / writes_each {
                 // The only one to have it open: the next one reads the log again.

@@ -4,11 +4,17 @@
 //! transaction certainly did not commit; a failed `COMMIT` is [`Effect::Unknown`], because a frame
 //! that could not be synced may still be found by the next recovery.
 
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rusqlite::ErrorCode;
 use rusqlite::ffi::SQLITE_IOERR_LOCK;
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
 
+use super::files::beside;
 use crate::error::Effect;
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -23,6 +29,76 @@ pub(super) fn denied(message: impl Into<String>) -> StoreError {
     )
 }
 
+/// Others have the file for too long.
+pub(super) fn locked(path: &Path) -> StoreError {
+    let file = path.display();
+    StoreError::new(
+        StoreErrorKind::Unavailable,
+        Effect::NotApplied,
+        format!("the lock file `{file}` was locked by another process for too long"),
+    )
+    .with_hint(format!(
+        "find who keeps a transaction open on it (`fuser {file}`): no leasehold process does for longer than a write"
+    ))
+}
+
+/// What a failed system call on one of the files means. Nothing was written by it.
+pub(super) fn of_io(path: &Path, error: io::Error) -> StoreError {
+    let file = path.display();
+    if let Some(exhausted) = exhausted(path, &error) {
+        return exhausted.with_source(error);
+    }
+    match error.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => cannot_open(path),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => full(path),
+        ErrorKind::NotFound | ErrorKind::IsADirectory => cannot_open(path),
+        _ => StoreError::new(
+            StoreErrorKind::Unavailable,
+            Effect::NotApplied,
+            format!("reading or writing the lock file `{file}` failed"),
+        ),
+    }
+    .with_source(error)
+}
+
+/// A limit of the process or of the machine, and no fault of the file.
+pub(super) fn exhausted(path: &Path, error: &io::Error) -> Option<StoreError> {
+    let (what, hint) = match error.raw_os_error().map(Errno::from_raw_os_error)? {
+        Errno::MFILE => (
+            "this process has too many open files",
+            "raise its limit (`ulimit -n`), or open one store and clone it",
+        ),
+        Errno::NFILE => (
+            "this machine has too many open files",
+            "raise `sysctl fs.file-max`, or find who has them open (`lsof`)",
+        ),
+        Errno::AGAIN => (
+            "this user or machine has too many threads",
+            "raise the limit (`ulimit -u`, the cgroup's `pids.max`), or open one store and clone it",
+        ),
+        _ => return None,
+    };
+    Some(
+        StoreError::new(
+            StoreErrorKind::Unavailable,
+            Effect::NotApplied,
+            format!(
+                "the lock file `{}` cannot be opened: {what}",
+                path.display()
+            ),
+        )
+        .with_hint(hint),
+    )
+}
+
+fn full(path: &Path) -> StoreError {
+    configuration(format!(
+        "the disk of the lock file `{}` is full",
+        path.display()
+    ))
+    .with_hint("free some space, or name a file on another disk")
+}
+
 /// Whether to wait and try again.
 pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(
@@ -31,34 +107,34 @@ pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
     )
 }
 
+/// Whether what was read cannot be read.
+pub(super) fn is_damaged(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+    )
+}
+
 /// What a failure before `COMMIT` means.
 pub(super) fn classify(path: &Path, error: rusqlite::Error) -> StoreError {
     let file = path.display();
     let error_of = |kind, message: String| StoreError::new(kind, Effect::NotApplied, message);
     let classified = match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => error_of(
-            StoreErrorKind::Unavailable,
-            format!("the lock file `{file}` was locked by another process for too long"),
-        )
-        .with_hint(format!(
-            "find who keeps a transaction open on it (`fuser {file}`): no leasehold process does for longer than a write"
-        )),
-        Some(ErrorCode::NotADatabase) => configuration(format!("`{file}` is not a SQLite database"))
-            .with_hint("name another file; leasehold creates it"),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => locked(path),
+        Some(ErrorCode::NotADatabase) => {
+            configuration(format!("`{file}` is not a SQLite database"))
+                .with_hint("name another file; leasehold creates it")
+        }
         Some(ErrorCode::DatabaseCorrupt) => {
             configuration(format!("the lock file `{file}` is damaged"))
                 .with_hint("stop every process that uses it, then delete it: a new one is created")
         }
-        Some(ErrorCode::DiskFull) => {
-            configuration(format!("the disk of the lock file `{file}` is full"))
-                .with_hint("free some space, or name a file on another disk")
-        }
-        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-            denied(format!("the lock file `{file}` cannot be written"))
-        }
-        Some(ErrorCode::AuthorizationForStatementDenied) => {
-            denied(format!("the lock file `{file}` cannot be written"))
-        }
+        Some(ErrorCode::DiskFull) => full(path),
+        Some(
+            ErrorCode::ReadOnly
+            | ErrorCode::PermissionDenied
+            | ErrorCode::AuthorizationForStatementDenied,
+        ) => refused_access(path, format!("the lock file `{file}` cannot be written")),
         Some(ErrorCode::CannotOpen) => cannot_open(path),
         Some(ErrorCode::FileLockingProtocolFailed) => error_of(
             StoreErrorKind::Unavailable,
@@ -104,23 +180,84 @@ pub(super) fn classify_commit(path: &Path, error: rusqlite::Error) -> StoreError
 fn cannot_open(path: &Path) -> StoreError {
     let file = path.display();
     let parent = path.parent().unwrap_or(path);
-    #[cfg(unix)]
+    // As many as an open lock file has: the database and `-shm` twice, and `-wal`.
+    let descriptors: io::Result<Vec<File>> = (0..5).map(|_| File::open("/dev/null")).collect();
+    if let Err(error) = descriptors
+        && let Some(exhausted) = exhausted(path, &error)
     {
-        use rustix::fs::{Access, access};
-        let refused = |place: &Path, how| access(place, how).is_err();
-        if path.exists() && refused(path, Access::READ_OK | Access::WRITE_OK) {
-            return denied(format!("the lock file `{file}` cannot be read and written"));
-        }
-        if refused(parent, Access::WRITE_OK | Access::EXEC_OK) {
-            return denied(format!(
+        return exhausted;
+    }
+    let refused = |place: &Path, how| access(place, how).is_err();
+    if path.exists() && refused(path, Access::READ_OK | Access::WRITE_OK) {
+        return refused_access(
+            path,
+            format!("the lock file `{file}` cannot be read and written"),
+        );
+    }
+    if refused(parent, Access::WRITE_OK | Access::EXEC_OK) {
+        return refused_access(
+            path,
+            format!(
                 "the directory `{}` of the lock file cannot be written",
                 parent.display()
-            ));
-        }
+            ),
+        );
     }
-    configuration(format!(
+    let unknown = configuration(format!(
         "the lock file `{file}` cannot be opened in `{}`",
         parent.display()
     ))
-    .with_hint("name a file in a local directory that this user may write")
+    .with_hint("name a file in a local directory that this user may write");
+    protected(path).unwrap_or(unknown)
+}
+
+fn refused_access(path: &Path, message: String) -> StoreError {
+    protected(path).unwrap_or_else(|| denied(message))
+}
+
+/// Whether the kernel keeps this user, root included, from a file that another one has made in a
+/// directory like `/tmp` (`fs.protected_regular`).
+fn protected(path: &Path) -> Option<StoreError> {
+    let level = std::fs::read_to_string("/proc/sys/fs/protected_regular").ok()?;
+    let level: u32 = level.trim().parse().ok()?;
+    let directory = std::fs::metadata(path.parent()?).ok()?;
+    let me = rustix::process::geteuid().as_raw();
+    let owner = ["", "-wal", "-shm"]
+        .iter()
+        .filter_map(|suffix| Some(std::fs::metadata(beside(path, suffix)).ok()?.uid()))
+        .find(|owner| is_protected(level, (directory.mode(), directory.uid()), *owner, me))?;
+    let message = format!(
+        "the lock file `{}` belongs to the user {owner}, and the kernel keeps others, root too, \
+         from files in a directory where everyone may write (`fs.protected_regular`)",
+        path.display()
+    );
+    let error = StoreError::new(StoreErrorKind::AccessDenied, Effect::NotApplied, message);
+    Some(error.with_hint(
+        "name a file in a directory without the sticky bit, such as one under `/var/lib`, or run \
+         as the file's owner",
+    ))
+}
+
+/// `may_create_in_sticky` of the kernel's fs/namei.c.
+fn is_protected(level: u32, (mode, directory_owner): (u32, u32), owner: u32, me: u32) -> bool {
+    const STICKY: u32 = 0o1000;
+    let open_to_many = mode & 0o002 != 0 && level >= 1 || mode & 0o020 != 0 && level >= 2;
+    mode & STICKY != 0 && open_to_many && owner != directory_owner && owner != me
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_protects() {
+        let tmp = (0o41_777, 0);
+        assert!(is_protected(1, tmp, 1000, 0), "root, too");
+        assert!(!is_protected(0, tmp, 1000, 0));
+        assert!(!is_protected(1, tmp, 1000, 1000), "one's own");
+        assert!(!is_protected(1, tmp, 0, 1000), "the directory's owner's");
+        assert!(!is_protected(2, (0o40_777, 0), 1000, 0), "not sticky");
+        let of_a_group = (0o41_770, 0);
+        assert!(!is_protected(1, of_a_group, 1000, 0) && is_protected(2, of_a_group, 1000, 0));
+    }
 }

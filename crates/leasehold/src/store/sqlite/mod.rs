@@ -16,12 +16,14 @@
 //! | file | is for |
 //! |---|---|
 //! | `worker` | the thread that owns the connection |
-//! | `database` | the connection: opening, transactions, service time |
+//! | `database` | the connection: opening, transactions |
+//! | `time` | service time |
 //! | `schema` | tables and rows |
 //! | `sweep` | deleting what is past its retention |
 //! | `busy` | waiting for other processes |
 //! | `boot`, `process` | which boot this is; who is dead |
 //! | `place` | which file systems will do |
+//! | `files`, `ofd` | the open files, and the locks that keep others from spoiling them |
 //! | `error` | what SQLite's errors mean |
 //!
 //! [`apply`]: crate::protocol::write::apply
@@ -30,37 +32,36 @@ mod boot;
 mod busy;
 mod database;
 mod error;
+mod files;
+mod ofd;
 mod place;
 mod process;
 mod schema;
 mod sweep;
+mod time;
 mod worker;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use tokio::sync::{mpsc, oneshot};
-
 use self::database::Database;
-use self::worker::{Answer, Job, Order};
+use self::worker::{Answer, Desk, Job, PATIENCE};
 use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Effect;
 use crate::key::MAX_KEY_BYTES;
 use crate::protocol::record::Record;
 use crate::protocol::write::Write;
-
-/// How long a call waits for the file while others have it locked. A write of one of us takes less
-/// than a millisecond, so this is met only when a foreign program keeps a transaction open.
-const PATIENCE: Duration = Duration::from_secs(5);
+use async_trait::async_trait;
 
 /// Lock records in a SQLite file. Clones share one connection, which a thread of its own serves
-/// until the last of them is dropped.
+/// until the last of them is dropped. Calls need a tokio runtime with time, and end within 10 s,
+/// also when the disk does not answer.
 ///
-/// Do not copy, move or delete the file while it is in use, and do not open a store before a
-/// `fork` and use it after: both are refused as soon as they are noticed.
+/// Any program may read the file and the two beside it, also this process, and also with `sqlite3`.
+/// Do not write to them, and do not move, link or delete them while they are in use. Do not open a
+/// store before a `fork` and use it after. What is noticed of that is refused.
 #[derive(Clone, Debug)]
 pub struct SqliteStore {
     inner: Arc<Inner>,
@@ -69,7 +70,7 @@ pub struct SqliteStore {
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    orders: mpsc::Sender<Order>,
+    desk: Desk,
     opened_by: u32,
 }
 
@@ -87,11 +88,11 @@ impl SqliteStore {
     pub fn open(path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
         let path = place::checked(path.as_ref())?;
         let database = Database::open(&path, SystemClock.elapsed().plus(PATIENCE))?;
-        let orders = worker::start(database, &path)?;
+        let desk = worker::start(database, &path)?;
         Ok(SqliteStore {
             inner: Arc::new(Inner {
                 path,
-                orders,
+                desk,
                 opened_by: std::process::id(),
             }),
         })
@@ -111,23 +112,7 @@ impl SqliteStore {
             ))
             .with_hint("open the store after the fork"));
         }
-        let until = SystemClock.elapsed().plus(PATIENCE);
-        let (answer, answered) = oneshot::channel();
-        let order = Order {
-            job: job(answer),
-            until,
-        };
-        let ended = |effect| {
-            StoreError::new(
-                StoreErrorKind::Other,
-                effect,
-                format!("the thread of the lock file `{file}` has ended"),
-            )
-        };
-        if self.inner.orders.send(order).await.is_err() {
-            return Err(ended(Effect::NotApplied));
-        }
-        answered.await.map_err(|_| ended(Effect::Unknown))?
+        self.inner.desk.ask(job).await
     }
 }
 

@@ -28,7 +28,7 @@ use crate::store::{StoreError, StoreErrorKind};
 /// The version of the tables below.
 const VERSION: i64 = 1;
 /// "leas" in ASCII.
-const APPLICATION: i64 = 0x6c65_6173;
+pub(super) const APPLICATION: i64 = 0x6c65_6173;
 
 const TABLES: &str = "
 CREATE TABLE locks (
@@ -132,12 +132,21 @@ pub(super) fn create(connection: &Connection, clock_is_known: bool) -> rusqlite:
     connection.pragma_update(None, "user_version", VERSION)
 }
 
-/// Why a step of opening failed.
+/// Why a step failed.
+#[derive(Debug)]
 pub(super) enum Problem {
     /// For good.
     Fatal(StoreError),
     /// As SQLite says it.
     Sqlite(rusqlite::Error),
+    /// Others are in the way for now; what to say when it takes too long.
+    Busy(StoreError),
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Problem::Fatal(error)
+    }
 }
 
 impl From<rusqlite::Error> for Problem {

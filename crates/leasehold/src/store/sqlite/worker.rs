@@ -4,14 +4,21 @@
 //! executor thread ever waits for a disk, and any runtime will do. Invariants: a transaction that
 //! was begun is carried through, whoever still waits for it; a job whose caller is gone before it
 //! was begun is left out, unless it gives something back; a job that waited too long is refused
-//! unapplied. The thread ends when the last handle is dropped.
+//! unapplied. A disk may not answer at all, and then the thread stands still in a system call: no
+//! caller waits for it longer than [`LONGEST`], no more than [`MOST`] of them at once, and once it
+//! has stood for that long new ones are refused at once. The thread ends when the last handle is
+//! dropped, and with it the connection and its descriptors.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::database::Database;
+use super::error::exhausted;
 use crate::clock::{Clock, SystemClock};
 use crate::error::Effect;
 use crate::protocol::record::Record;
@@ -21,6 +28,17 @@ use crate::store::{Outcome, Page, Reply, StoreError, StoreErrorKind};
 
 /// Jobs that may wait for the thread; whoever comes then waits for a place among them.
 const QUEUE: usize = 64;
+
+/// How long a job may wait for its turn, and for the file while others have it locked. A write of
+/// one of us takes less than a millisecond, so this is met only when a foreign program keeps a
+/// transaction open.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a call takes at most, whatever the disk does.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// Calls that may wait at once.
+const MOST: usize = 4_096;
 
 pub(super) type Answer<T> = oneshot::Sender<Result<Reply<T>, StoreError>>;
 
@@ -41,16 +59,141 @@ pub(super) enum Job {
 
 /// A job and until when it may wait.
 #[derive(Debug)]
-pub(super) struct Order {
-    pub(super) job: Job,
-    pub(super) until: Elapsed,
+struct Order {
+    job: Job,
+    until: Elapsed,
+    /// Set by the thread that begins it or by the caller who gives it up, whoever is first.
+    decided: Arc<AtomicBool>,
+}
+
+/// What can be seen of the thread from outside.
+#[derive(Debug, Default)]
+struct State {
+    /// Calls that wait for it.
+    waiting: AtomicUsize,
+    /// Since when it has been at one job, in microseconds of the elapsed clock; 0 while it rests.
+    busy_since: AtomicU64,
+}
+
+/// A place among those who wait, given back when it is dropped.
+struct Place<'a>(&'a State);
+
+impl State {
+    fn enter(&self) -> Option<Place<'_>> {
+        let place = Place(self);
+        (self.waiting.fetch_add(1, Ordering::Relaxed) < MOST).then_some(place)
+    }
+
+    /// How long it has been at one job.
+    fn busy_for(&self) -> Duration {
+        match self.busy_since.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => SystemClock
+                .elapsed()
+                .since(Elapsed(Duration::from_micros(since))),
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The way to the thread.
+#[derive(Debug)]
+pub(super) struct Desk {
+    orders: mpsc::Sender<Order>,
+    state: Arc<State>,
+    file: String,
+}
+
+impl Desk {
+    /// Has a job done. Ends within [`LONGEST`], on a runtime with time.
+    pub(super) async fn ask<T>(
+        &self,
+        job: impl FnOnce(Answer<T>) -> Job,
+    ) -> Result<Reply<T>, StoreError> {
+        let file = &self.file;
+        let refused = |kind, message: String| StoreError::new(kind, Effect::NotApplied, message);
+        let Some(_place) = self.state.enter() else {
+            let message = format!("more than {MOST} calls wait for the lock file `{file}`");
+            return Err(refused(StoreErrorKind::Throttled, message)
+                .with_hint("use fewer keys at once, or a faster disk"));
+        };
+        if self.state.busy_for() >= LONGEST {
+            let error = refused(StoreErrorKind::Unavailable, self.no_answer());
+            return Err(error.with_hint(LOOK_AT_THE_DISK));
+        }
+        let begun = SystemClock.elapsed();
+        let until = begun.plus(PATIENCE);
+        let (answer, answered) = oneshot::channel();
+        let job = job(answer);
+        let gives_back = job.gives_back();
+        let writes = matches!(job, Job::Write(..));
+        let decided = Arc::new(AtomicBool::new(false));
+        let turn = tokio::select! {
+            biased;
+            turn = self.orders.reserve() => turn,
+            () = SystemClock.sleep_until(until) => return Err(too_late(file)),
+        };
+        let ended = |effect| {
+            let message = format!("the thread of the lock file `{file}` has ended");
+            StoreError::new(StoreErrorKind::Other, effect, message)
+        };
+        turn.map_err(|_| ended(Effect::NotApplied))?.send(Order {
+            job,
+            until,
+            decided: decided.clone(),
+        });
+        tokio::select! {
+            biased;
+            answer = answered => answer.map_err(|_| ended(Effect::Unknown))?,
+            () = SystemClock.sleep_until(begun.plus(LONGEST)) => {
+                // What gives back is carried out some day.
+                let given_up = !gives_back && !decided.swap(true, Ordering::AcqRel);
+                let effect = match writes && !given_up {
+                    true => Effect::Unknown,
+                    false => Effect::NotApplied,
+                };
+                let error = StoreError::new(StoreErrorKind::Unavailable, effect, self.no_answer());
+                Err(error.with_hint(LOOK_AT_THE_DISK))
+            }
+        }
+    }
+
+    fn no_answer(&self) -> String {
+        format!(
+            "the disk of the lock file `{}` has not answered for {:.0?}",
+            self.file,
+            self.state.busy_for()
+        )
+    }
+}
+
+const LOOK_AT_THE_DISK: &str =
+    "look whether other programs can write there, and at the kernel's messages (`dmesg`)";
+
+fn too_late(file: &str) -> StoreError {
+    StoreError::new(
+        StoreErrorKind::Unavailable,
+        Effect::NotApplied,
+        format!("the request waited too long behind others for the lock file `{file}`"),
+    )
+    .with_hint("use fewer keys at once, or a faster disk")
 }
 
 /// Starts the thread.
-pub(super) fn start(database: Database, path: &Path) -> Result<mpsc::Sender<Order>, StoreError> {
+pub(super) fn start(database: Database, path: &Path) -> Result<Desk, StoreError> {
     let (orders, mut received) = mpsc::channel::<Order>(QUEUE);
     let file = path.display().to_string();
-    let mut worker = Worker { database, file };
+    let state = Arc::new(State::default());
+    let mut worker = Worker {
+        database,
+        file: file.clone(),
+        state: state.clone(),
+    };
     thread::Builder::new()
         .name("leasehold-sqlite".into())
         .spawn(move || {
@@ -58,69 +201,75 @@ pub(super) fn start(database: Database, path: &Path) -> Result<mpsc::Sender<Orde
                 worker.carry_out(order);
             }
         })
-        .map_err(|e| {
-            StoreError::new(
-                StoreErrorKind::Unavailable,
-                Effect::NotApplied,
-                format!(
-                    "no thread could be started for the lock file `{}`",
-                    path.display()
-                ),
-            )
-            .with_source(e)
+        .map_err(|error| {
+            let unnamed = || {
+                StoreError::new(
+                    StoreErrorKind::Unavailable,
+                    Effect::NotApplied,
+                    format!("no thread could be started for the lock file `{file}`"),
+                )
+            };
+            exhausted(path, &error)
+                .unwrap_or_else(unnamed)
+                .with_source(error)
         })?;
-    Ok(orders)
+    Ok(Desk {
+        orders,
+        state,
+        file,
+    })
 }
 
 struct Worker {
     database: Database,
     file: String,
+    state: Arc<State>,
 }
 
 impl Worker {
-    fn carry_out(&mut self, Order { job, until }: Order) {
+    fn carry_out(&mut self, order: Order) {
+        let now = SystemClock.elapsed();
+        let since = u64::try_from(now.0.as_micros()).unwrap_or(u64::MAX).max(1);
+        self.state.busy_since.store(since, Ordering::Relaxed);
+        self.begin(order, now);
+        self.state.busy_since.store(0, Ordering::Relaxed);
+    }
+
+    fn begin(&mut self, order: Order, now: Elapsed) {
+        let Order { job, until, .. } = order;
+        if order.decided.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let in_time = match now < until || job.gives_back() {
+            true => Ok(()),
+            false => Err(too_late(&self.file)),
+        };
+        let database = &mut self.database;
         // Nobody can hear an answer that is not received; that is no failure.
         match job {
+            Job::Write(ref write, ref answer) if answer.is_closed() && !gives_back(write) => {}
             Job::Write(write, answer) => {
-                let gives_back = matches!(write, Write::Release { .. } | Write::Withdraw { .. });
-                if gives_back || !answer.is_closed() {
-                    let done = match self.too_late(until) {
-                        Some(error) if !gives_back => Err(error),
-                        _ => self.database.write(write, until),
-                    };
-                    let _ = answer.send(done);
-                }
+                let _ = answer.send(in_time.and_then(|()| database.write(write, until)));
             }
+            Job::Read { answer, .. } if answer.is_closed() => {}
             Job::Read { key, units, answer } => {
-                if !answer.is_closed() {
-                    let _ = answer.send(match self.too_late(until) {
-                        Some(error) => Err(error),
-                        None => self.database.read(&key, units, until),
-                    });
-                }
+                let _ = answer.send(in_time.and_then(|()| database.read(&key, units, until)));
             }
+            Job::List { answer, .. } if answer.is_closed() => {}
             Job::List { after, answer } => {
-                if !answer.is_closed() {
-                    let _ = answer.send(match self.too_late(until) {
-                        Some(error) => Err(error),
-                        None => self.database.list(after.as_deref(), until),
-                    });
-                }
+                let done = in_time.and_then(|()| database.list(after.as_deref(), until));
+                let _ = answer.send(done);
             }
         }
     }
+}
 
-    fn too_late(&self, until: Elapsed) -> Option<StoreError> {
-        (SystemClock.elapsed() >= until).then(|| {
-            StoreError::new(
-                StoreErrorKind::Unavailable,
-                Effect::NotApplied,
-                format!(
-                    "the request waited too long behind others for the lock file `{}`",
-                    self.file
-                ),
-            )
-            .with_hint("use fewer keys at once, or a faster disk")
-        })
+impl Job {
+    fn gives_back(&self) -> bool {
+        matches!(self, Job::Write(write, _) if gives_back(write))
     }
+}
+
+fn gives_back(write: &Write) -> bool {
+    matches!(write, Write::Release { .. } | Write::Withdraw { .. })
 }

@@ -215,7 +215,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         edits: &[Edit {
             file: DATABASE,
             old: "(Some(boot), Some(time)) if boot != time.boot.id() => true,",
-            new: "(Some(boot), Some(time)) if boot.is_empty() && time.epoch_ms == 0 => true,",
+            new: "(Some(boot), Some(time)) if boot.is_empty() && time.boot.id() == boot => true,",
         }],
     },
     Mutant {
@@ -235,8 +235,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         },
         Edit {
             file: DATABASE,
-            old: "Ok(_) => self.write_locked(write)?,",
-            new: "Ok(_) => self.write_locked(write, current)?,",
+            old: "_ => self.write_locked(write)?,",
+            new: "_ => self.write_locked(write, current)?,",
         }],
     },
     Mutant {
@@ -253,8 +253,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "`bound_to_process` is ignored",
         edits: &[Edit {
             file: DATABASE,
-            old: "(boot, self.process.filter(|_| bound))",
-            new: "(boot, self.process.filter(|_| bound || self.time.is_some()))",
+            old: "this.filter(|_| grant.bound_to_process)",
+            new: "this.filter(|_| grant.bound_to_process || !grant.key.is_empty())",
         }],
     },
     Mutant {

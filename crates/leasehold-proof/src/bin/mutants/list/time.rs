@@ -79,7 +79,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "`latest` ignores what only the wall clock has seen",
         edits: &[Edit {
             file: TIME,
-            old: "let passed = now.elapsed.since(bound.at.elapsed) + missed(bound.at, now);",
+            old: "let passed = now.elapsed.since(bound.at.elapsed) + bound.missed(now);",
             new: "let passed = now.elapsed.since(bound.at.elapsed);",
         }],
     },
@@ -88,9 +88,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "the instant at which service time reaches P ignores what the elapsed clock has missed",
         edits: &[Edit {
             file: TIME,
-            old: "                        .plus(divided)
-                        .minus(missed(w.high.at, now))",
-            new: "                        .plus(divided)",
+            old: "w.high.at.elapsed.plus(divided).minus(w.high.missed(now))",
+            new: "w.high.at.elapsed.plus(divided)",
         }],
     },
     Mutant {
