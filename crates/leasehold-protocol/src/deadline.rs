@@ -89,6 +89,8 @@ pub struct Deadline {
     /// The clocks at the send from which it counts. A paused virtual machine shows up only in the
     /// advance of its wall clock since then (holder rule 2).
     anchor: Reading,
+    /// The service time until which it is believed in.
+    believed: ServiceTime,
     /// The service's clock is this host's elapsed clock: a pause that this one misses, all who might
     /// take the grant over miss, too, and a step of the wall clock is nobody's pause.
     of_host: bool,
@@ -110,6 +112,7 @@ impl Deadline {
         Deadline {
             at,
             anchor: sent.at,
+            believed,
             of_host: clock.is_of_host(),
         }
     }
@@ -119,6 +122,7 @@ impl Deadline {
         Deadline {
             at: Elapsed::default(),
             anchor: Reading::default(),
+            believed: ServiceTime(0),
             of_host: false,
         }
     }
@@ -145,9 +149,15 @@ impl Deadline {
         now.elapsed.max(self.anchor.elapsed.plus(wall))
     }
 
-    /// How much of the grant is left, down to the `margin` before its deadline.
-    pub fn remaining(&self, now: Reading, margin: Duration) -> Duration {
-        self.at.minus(margin).since(self.effective_now(now))
+    /// How much of the grant is left, down to the `margin` before its deadline. The service's clock is asked anew each
+    /// time: an answer to another request may have shown that time has passed which neither of our clocks
+    /// has seen.
+    pub fn remaining(&self, now: Reading, margin: Duration, clock: &ServiceClock) -> Duration {
+        let left = self.at.minus(margin).since(self.effective_now(now));
+        match clock.not_past_until(self.believed, now) {
+            Some(until) => left.min(until.minus(margin).since(now.elapsed)),
+            None => left,
+        }
     }
 }
 
@@ -197,7 +207,10 @@ mod tests {
         };
         clock.learn(Stamp::WholeSeconds(3_600), now, now);
         let deadline = Deadline::of(&sent, &terms(), &clock, now);
-        assert_eq!(deadline.remaining(now, terms().margin), Duration::ZERO);
+        assert_eq!(
+            deadline.remaining(now, terms().margin, &clock),
+            Duration::ZERO
+        );
         // The renewal publishes by the service's clock.
         let p = terms().publish(&clock, now, Some(sent.expires_at));
         let renewed = Sent {
@@ -205,7 +218,7 @@ mod tests {
             expires_at: p,
         };
         let deadline = Deadline::of(&renewed, &terms(), &clock, now);
-        assert!(deadline.remaining(now, terms().margin) > Duration::from_secs(18));
+        assert!(deadline.remaining(now, terms().margin, &clock) > Duration::from_secs(18));
     }
 
     #[test]
@@ -245,13 +258,17 @@ mod tests {
         };
         let deadline = Deadline::of(&sent, &terms(), &clock, reading(0, 0));
         let margin = terms().margin;
-        assert!(deadline.remaining(reading(1_000, 1_000), margin) > Duration::from_secs(17));
+        assert!(
+            deadline.remaining(reading(1_000, 1_000), margin, &clock) > Duration::from_secs(17)
+        );
         assert_eq!(
-            deadline.remaining(reading(1_000, 60_000), margin),
+            deadline.remaining(reading(1_000, 60_000), margin, &clock),
             Duration::ZERO
         );
         // A wall clock set back changes nothing.
-        assert!(deadline.remaining(reading(1_000, -60_000), margin) > Duration::from_secs(17));
+        assert!(
+            deadline.remaining(reading(1_000, -60_000), margin, &clock) > Duration::from_secs(17)
+        );
     }
 
     #[test]
@@ -269,13 +286,37 @@ mod tests {
             };
             let deadline = Deadline::of(&sent, &terms(), &clock, now);
             let stepped = reading(1_000, 3_601_000);
-            let left = deadline.remaining(stepped, terms().margin);
+            let left = deadline.remaining(stepped, terms().margin, &clock);
             assert_eq!(left > Duration::from_secs(17), held, "{stamp:?}: {left:?}");
             assert_eq!(
-                deadline.remaining(reading(19_500, 0), terms().margin),
+                deadline.remaining(reading(19_500, 0), terms().margin, &clock),
                 Duration::ZERO
             );
         }
+    }
+
+    #[test]
+    fn b8_an_answer_to_another_request_proves_a_pause_that_both_clocks_missed() {
+        let mut clock = ServiceClock::new(ClockBounds::default());
+        let now = reading(0, 0);
+        assert!(!clock.learn(Stamp::Exact(ServiceTime(0)), now, now));
+        let sent = Sent {
+            at: now,
+            expires_at: terms().publish(&clock, now, None),
+        };
+        let deadline = Deadline::of(&sent, &terms(), &clock, now);
+        let later = reading(1_000, 1_000);
+        let margin = terms().margin;
+        assert!(deadline.remaining(later, margin, &clock) > Duration::from_secs(17));
+        // The service says that 15 s have passed in that second.
+        assert!(clock.learn(Stamp::Exact(ServiceTime(15_000)), later, later));
+        let left = deadline.remaining(later, margin, &clock);
+        assert!(
+            left < Duration::from_secs(5) && left > Duration::from_secs(3),
+            "{left:?}"
+        );
+        assert!(clock.learn(Stamp::Exact(ServiceTime(60_000)), later, later));
+        assert_eq!(deadline.remaining(later, margin, &clock), Duration::ZERO);
     }
 
     #[test]

@@ -101,8 +101,8 @@ impl Kept {
     }
 
     /// How much is left, down to the margin.
-    pub fn remaining(&self, now: Reading) -> Duration {
-        self.deadline.remaining(now, self.terms.margin)
+    pub fn remaining(&self, now: Reading, clock: &ServiceClock) -> Duration {
+        self.deadline.remaining(now, self.terms.margin, clock)
     }
 
     /// The next renewal. `now` must have been read before anything else was done for it.

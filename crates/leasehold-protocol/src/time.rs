@@ -210,8 +210,9 @@ impl ServiceClock {
     /// Learns from the stamp of an answer received at `received` to a request sent at `sent`.
     ///
     /// A stamp that contradicts what is known (the service's clock was stepped, or time passed that
-    /// neither of our clocks has seen) replaces all of it.
-    pub fn learn(&mut self, stamp: Stamp, sent: Reading, received: Reading) {
+    /// neither of our clocks has seen) replaces all of it. True where it does: whatever was judged by this clock is to
+    /// be judged again.
+    pub fn learn(&mut self, stamp: Stamp, sent: Reading, received: Reading) -> bool {
         let (lowest, highest) = match stamp {
             Stamp::Exact(t) | Stamp::Host(t) => (t, t),
             Stamp::WholeSeconds(s) => {
@@ -263,6 +264,7 @@ impl ServiceClock {
                 self.current = Some(fresh);
             }
         }
+        contradicted
     }
 
     /// Whether the service's clock is the elapsed clock of this host, as the last stamp says.

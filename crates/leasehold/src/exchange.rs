@@ -24,6 +24,7 @@ use crate::flight::{Flight, Inbox};
 use crate::meter::{Bill, Meter};
 use crate::policy::Policy;
 use crate::protocol::record::Record;
+use crate::protocol::renewal::Kept;
 use crate::protocol::takeover::Observation;
 use crate::protocol::time::{Elapsed, Reading, ServiceClock, Stamp};
 use crate::protocol::write::{Operation, Write};
@@ -183,6 +184,12 @@ impl Core {
     pub(crate) fn with_service<T>(&self, f: impl FnOnce(&ServiceClock) -> T) -> T {
         // A panic inside leaves the clock as it was or with one more sample; both are sound.
         f(&self.service.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How much is left of a grant that no guard has yet.
+    pub(crate) fn remaining(&self, kept: &Kept) -> Duration {
+        let now = self.clock.reading();
+        self.with_service(|service| kept.remaining(now, service))
     }
 
     /// What calls before this one have seen of a key.
@@ -393,11 +400,15 @@ impl Core {
             true => stamp,
             false => stamp.of_another_clock(),
         };
-        let deviation = {
+        let (contradicted, deviation) = {
             let mut service = self.service.lock().unwrap_or_else(PoisonError::into_inner);
-            service.learn(stamp, sent, received);
-            service.wall_deviation_ms(received)
+            let contradicted = service.learn(stamp, sent, received);
+            (contradicted, service.wall_deviation_ms(received))
         };
+        if contradicted {
+            // Every lease of this client is judged again, not only the one that was answered.
+            self.alarms.wake_all();
+        }
         let Some(deviation) = deviation else { return };
         if deviation.unsigned_abs() > WORTH_A_WARNING_MS
             && !self.warned_clock.swap(true, Ordering::Relaxed)

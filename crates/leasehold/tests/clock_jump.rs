@@ -355,3 +355,33 @@ async fn a_lease_that_was_seen_to_be_over_is_not_held_again_when_the_clock_comes
     let outcome = lease.release().await.expect("works");
     assert_eq!(outcome, ReleaseOutcome::ReleasedLate);
 }
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a watcher of its own")]
+async fn b8_a_pause_that_one_answer_proves_ends_every_lease_that_it_outlasted() {
+    // A virtual machine that is stopped, and whose clocks both go on where they were.
+    let (service, host) = (
+        ManualClock::new(1_800_000_000_000),
+        ManualClock::new(1_800_000_000_000),
+    );
+    let memory = MemoryStore::with_clock(Arc::new(service.clone()));
+    let locks = LockClient::builder(memory)
+        .clock(Arc::new(host.clone()))
+        .build();
+    let (one, other) = (locks.acquire("a").await, locks.acquire("b").await);
+    let (one, other) = (one.expect("free"), other.expect("free"));
+    let told = one.signal();
+    let told = tokio::spawn(async move { told.lost().await });
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    service.advance(Duration::from_secs(25));
+    assert!(one.is_held() && other.is_held(), "nobody can know yet");
+    // An answer about another key tells.
+    locks.inspect("c").await.expect("works");
+    assert!(!one.is_held() && !other.is_held());
+    let loss = told
+        .await
+        .expect("told at once, on clocks that stand still");
+    assert_eq!(loss, Loss::Expired { cause: None });
+}

@@ -448,7 +448,7 @@ async fn a_fence_turns_it_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn adopted_leases_are_handed_on_and_those_released_by_identity_are_not() {
+async fn adopted_and_detached_leases_and_those_released_by_identity_are_not_handed_on() {
     let lab = Lab::new();
     let locks = client(&lab);
     let id = locks
@@ -461,7 +461,7 @@ async fn adopted_leases_are_handed_on_and_those_released_by_identity_are_not() {
     let lease = locks.adopt(&id).await.expect("ours");
     let next = waiter(&locks, same);
     settle(&lab).await;
-    assert_eq!(released(lease).await, ReleaseOutcome::HandedOn);
+    assert_eq!(released(lease).await, ReleaseOutcome::Released);
     let lease = next.await.expect("acquired");
     // Its own client ends the grant under it, by a copy of its identity that went through text.
     let next = waiter(&locks, same);

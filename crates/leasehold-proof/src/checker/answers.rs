@@ -73,7 +73,7 @@ impl Client {
                     lost = Lost::Ended;
                 } else if shape.lacks(Broken::LostUnfires)
                     && matches!(waiting.purpose, Purpose::Renew(_))
-                    && !kept.remaining(now).is_zero()
+                    && !kept.remaining(now, &self.clock).is_zero()
                 {
                     lost = Lost::No;
                 }
@@ -287,7 +287,7 @@ impl Client {
         }
         let token = granted.token.stored();
         let kept = Kept::new("k".into(), attempt.id(), &granted, shape.terms);
-        if kept.remaining(now).is_zero() && !shape.lacks(Broken::WorthlessHandedOver) {
+        if kept.remaining(now, &self.clock).is_zero() && !shape.lacks(Broken::WorthlessHandedOver) {
             self.phase = Phase::HandingOver {
                 attempt,
                 kept,
@@ -307,7 +307,7 @@ impl Client {
         shape: &Shape,
     ) -> Output {
         self.observation = attempt.observation().clone();
-        if kept.remaining(now).is_zero() && !shape.lacks(Broken::WorthlessHandedOver) {
+        if kept.remaining(now, &self.clock).is_zero() && !shape.lacks(Broken::WorthlessHandedOver) {
             self.phase = Phase::Over {
                 attempt,
                 leased: None,

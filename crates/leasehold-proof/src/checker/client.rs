@@ -233,7 +233,7 @@ impl Client {
                 let now = self.reading(shape, time);
                 !kept
                     .deadline()
-                    .remaining(now, std::time::Duration::ZERO)
+                    .remaining(now, std::time::Duration::ZERO, &self.clock)
                     .is_zero()
             }
             _ => false,
@@ -571,7 +571,7 @@ impl Client {
         let now = self.reading(shape, time);
         if let Phase::Holding { kept, lost, .. } = &mut self.phase
             && *lost == Lost::No
-            && kept.remaining(now).is_zero()
+            && kept.remaining(now, &self.clock).is_zero()
         {
             *lost = Lost::Expired;
         }

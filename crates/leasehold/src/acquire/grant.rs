@@ -22,7 +22,7 @@ impl Acquisition {
         let key = self.order.key.clone();
         let id = LeaseId::new(key.clone(), self.attempt.id(), granted.token);
         let mut kept = Kept::new(key.shared(), self.attempt.id(), &granted, terms);
-        if kept.remaining(self.core.clock.reading()).is_zero() {
+        if self.core.remaining(&kept).is_zero() {
             debug!(%key, "the grant is worthless already, renewing it");
             let (bound, timeout) = (
                 self.order.policy.is_bound_to_process(),
@@ -35,7 +35,7 @@ impl Acquisition {
                 debug!(%key, ?ended, "the grant is over already");
             }
         }
-        let left = kept.remaining(self.core.clock.reading());
+        let left = self.core.remaining(&kept);
         if left.is_zero() {
             // Whoever is told of this error has no lock: settling releases it.
             let lead = self.order.policy.lost_lead();

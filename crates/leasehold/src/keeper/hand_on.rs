@@ -66,9 +66,12 @@ impl Keeper {
                 return Err(finish);
             }
         };
-        // Answers to the old guard's requests may be on their way to a runtime that ends: nobody waits for them.
-        self.inbox = Inbox::new(IN_FLIGHT);
-        self.unanswered = 0;
+        if runtime.id() != Handle::current().id() {
+            // Answers to requests of this runtime may never come, if it ends: nobody waits for them.
+            self.inbox = Inbox::new(IN_FLIGHT);
+            self.unanswered = 0;
+            self.schedule();
+        }
         self.place = None;
         self.deliver_by = Some(self.watched.core.clock.elapsed().plus(PATIENCE));
         let next = &self.watched;
@@ -135,7 +138,7 @@ impl Keeper {
             if self.watched.loss().is_some() {
                 return false;
             }
-            if self.kept.remaining(now) >= whole / 2 {
+            if self.watched.remaining_at(now) >= whole / 2 {
                 return true;
             }
             if !sent && self.unanswered < IN_FLIGHT {

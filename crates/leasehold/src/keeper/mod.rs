@@ -89,7 +89,7 @@ pub(crate) fn keep(
 ) -> Lease {
     let policy = terms.policy.clone();
     let watched = Arc::new(Watched::new(core.clone(), id, &kept, terms));
-    let keeper = Keeper {
+    let mut keeper = Keeper {
         last_word: LastWord(watched.clone()),
         holding: queue.hold(&watched, core.clock.elapsed()),
         watched: watched.clone(),
@@ -104,6 +104,7 @@ pub(crate) fn keep(
         waiting: None,
         deliver_by: None,
     };
+    keeper.schedule();
     let (lease, finished) = guard(&watched);
     start(keeper, finished, &Handle::current());
     lease
@@ -193,7 +194,6 @@ impl Keeper {
     #[expect(clippy::manual_async_fn, reason = "see above")]
     fn run(mut self, mut finished: Finished) -> impl Future<Output = ()> + Send {
         async move {
-            self.schedule();
             let finish = self.serve(&mut finished).await;
             match self.hand_on(finish).await {
                 // The next guard may be on another runtime: its own task goes on there.

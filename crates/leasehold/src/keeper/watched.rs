@@ -123,7 +123,10 @@ impl Watched {
             if held.is_zero() {
                 return (Duration::ZERO, Some(Loss::HeldTooLong));
             }
-            let left = truth.deadline.remaining(now, self.policy.lost_lead());
+            let margin = self.policy.lost_lead();
+            let left = self
+                .core
+                .with_service(|service| truth.deadline.remaining(now, margin, service));
             let cause = truth.failure.clone();
             let loss = left.is_zero().then_some(Loss::Expired { cause });
             (left.min(held), loss)
@@ -142,7 +145,9 @@ impl Watched {
         }
         self.with_truth(|truth| match truth.loss {
             Some(Loss::Released) => {
-                let left = truth.deadline.remaining(now, Duration::ZERO);
+                let left = self
+                    .core
+                    .with_service(|service| truth.deadline.remaining(now, Duration::ZERO, service));
                 now.elapsed.plus(left)
             }
             _ => now.elapsed,

@@ -136,11 +136,9 @@ impl Holding {
             let place = state.holders.iter().position(|(n, _)| *n == number);
             let old = place.map(|place| state.holders.swap_remove(place));
             state.start = start;
-            let old = (old, seen.and_then(|seen| state.held.replace(seen)));
-            if state.holders.is_empty() {
-                state.holder_gone(now, wake);
-            }
-            old
+            // Where another guard holds it, the leader finds that by itself.
+            state.holder_gone(now, wake);
+            (old, seen.and_then(|seen| state.held.replace(seen)))
         });
     }
 }

@@ -188,9 +188,25 @@ impl Queue {
     }
 
     /// Until when a guard of this client holds the key for certain, or is being released. Whether the task that
-    /// keeps it runs does not matter (invariant 4).
+    /// keeps it runs does not matter (invariant 4): a guard that is over is forgotten here.
     pub(super) fn held_until(&self, now: Reading) -> Option<Elapsed> {
-        let ends = self.holders().into_iter().map(|held| held.held_until(now));
-        ends.max().filter(|end| *end > now.elapsed)
+        let holders: Vec<_> = self.with(|state, _| {
+            let held = state.holders.iter();
+            held.map(|(number, held)| (*number, held.upgrade()))
+                .collect()
+        });
+        let mut last = None;
+        let mut over = Vec::new();
+        for (number, held) in holders {
+            match held.map(|held| held.held_until(now)) {
+                Some(end) if end > now.elapsed => last = last.max(Some(end)),
+                _ => over.push(number),
+            }
+        }
+        if !over.is_empty() {
+            let over = |(number, _): &(u64, _)| !over.contains(number);
+            self.with(|state, _| state.holders.retain(over));
+        }
+        last
     }
 }
