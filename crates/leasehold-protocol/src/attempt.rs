@@ -254,7 +254,7 @@ impl Attempt {
         self.seen_ttl_seconds = record.and_then(|r| r.ttl_seconds).filter(|_| !sampled);
         Refusal::Others(
             self.observation
-                .judge(record, received, now.elapsed, clock, &self.rules),
+                .judge(record, received, now, clock, &self.rules),
         )
     }
 

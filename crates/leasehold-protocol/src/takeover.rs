@@ -2,7 +2,8 @@
 //!
 //! 1. **Free**: no record, or a released one.
 //! 2. **Service rule**: the service's clock is certainly past the published expiry (and, for
-//!    records of the F# library, past the pad as well: their expiry came from a host's wall clock).
+//!    records of the F# library, past the pad as well: their expiry came from a host's wall clock). Where that
+//!    clock is known by dates alone, only while the host's wall clock does not contradict them.
 //! 3. **Observation rule**: the same (owner, token, renew count) was seen for the record's own
 //!    lease on the local elapsed clock, timed from the *answer* that first showed it.
 //! 4. **Dead process**: the store can prove that the holding process is dead (SQLite only).
@@ -12,7 +13,7 @@
 use std::time::Duration;
 
 use super::record::{Record, Seen, State};
-use super::time::{ClockBounds, Elapsed, ServiceClock};
+use super::time::{ClockBounds, Elapsed, Reading, ServiceClock};
 
 /// What a contender may do about a key now.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -84,15 +85,16 @@ impl Observation {
         first.ends(bounds).filter(|end| is_older && now < *end)
     }
 
-    /// Judges a record that an answer received at `received` showed. `now` is the present.
+    /// Judges a record that an answer received at `received` showed.
     pub fn judge(
         &mut self,
         record: Option<&Record>,
         received: Elapsed,
-        now: Elapsed,
+        present: Reading,
         clock: &ServiceClock,
         rules: &Rules,
     ) -> Verdict {
+        let now = present.elapsed;
         let Some(record) = record else {
             self.first = None;
             return Verdict::Free;
@@ -117,7 +119,10 @@ impl Observation {
             Some(before) if before.seen == seen => before.ends(&rules.bounds),
             _ => self.first.insert(first).ends(&rules.bounds),
         };
-        let by_service = if rules.strict {
+        // A grant of ours is not taken by dates alone: a proxy may have written them. It is watched for a lease, then. One of
+        // the F# library cannot be watched.
+        let dates_will_do = record.native.is_none() || clock.is_corroborated(present);
+        let by_service = if rules.strict || !dates_will_do {
             None
         } else {
             let end = match seen {
@@ -141,13 +146,20 @@ impl Observation {
 #[cfg(test)]
 mod tests {
     use super::super::record::Native;
-    use super::super::time::{Reading, ServiceTime, Stamp};
+    use super::super::time::{ServiceTime, Stamp};
     use super::*;
 
     const LEASE: Duration = Duration::from_secs(20);
 
     fn at(ms: u64) -> Elapsed {
         Elapsed(Duration::from_millis(ms))
+    }
+
+    fn present(now: Elapsed) -> Reading {
+        Reading {
+            elapsed: now,
+            wall_ms: 0,
+        }
     }
 
     fn held(expires_ms: i64, renew_count: u64) -> Record {
@@ -191,7 +203,13 @@ mod tests {
         let mut seen = Observation::default();
         let clock = sampled(100_000);
         let judge = |seen: &mut Observation, p| {
-            seen.judge(Some(&held(p, 1)), at(0), at(0), &clock, &rules(false))
+            seen.judge(
+                Some(&held(p, 1)),
+                at(0),
+                present(at(0)),
+                &clock,
+                &rules(false),
+            )
         };
         assert!(matches!(judge(&mut seen, 100_000), Verdict::Wait { .. }));
         assert!(matches!(judge(&mut seen, 99_999), Verdict::TakeOver(_)));
@@ -203,7 +221,7 @@ mod tests {
         let clock = sampled(100_000);
         let mut judge = |ms, count| {
             let record = held(1, count);
-            seen.judge(Some(&record), at(ms), at(ms), &clock, &rules(true))
+            seen.judge(Some(&record), at(ms), present(at(ms)), &clock, &rules(true))
         };
         assert_eq!(
             judge(0, 1),
@@ -229,7 +247,13 @@ mod tests {
             native.token = 1 << 50;
         }
         let mut judge = |record: &Record, ms, strict| {
-            seen.judge(Some(record), at(ms), at(ms), &clock, &rules(strict))
+            seen.judge(
+                Some(record),
+                at(ms),
+                present(at(ms)),
+                &clock,
+                &rules(strict),
+            )
         };
         assert!(matches!(judge(&withdrawn, 0, false), Verdict::Wait { .. }));
         // The smaller token is the key's true one from here on.
@@ -250,7 +274,15 @@ mod tests {
         let mut seen = Observation::default();
         let clock = ServiceClock::new(ClockBounds::default());
         let record = held(1, 1);
-        let mut judge = |ms| seen.judge(Some(&record), at(ms), at(ms), &clock, &rules(false));
+        let mut judge = |ms| {
+            seen.judge(
+                Some(&record),
+                at(ms),
+                present(at(ms)),
+                &clock,
+                &rules(false),
+            )
+        };
         assert!(matches!(judge(0), Verdict::Wait { .. }));
         assert!(matches!(judge(20_020), Verdict::TakeOver(_)));
     }
@@ -261,7 +293,7 @@ mod tests {
         let mut record = held(100_000, 1);
         record.native = None;
         let mut judge = |clock: &ServiceClock, now: Elapsed, strict| {
-            seen.judge(Some(&record), now, now, clock, &rules(strict))
+            seen.judge(Some(&record), now, present(now), clock, &rules(strict))
         };
         assert!(matches!(
             judge(&sampled(101_000), at(0), false),
@@ -279,12 +311,42 @@ mod tests {
     }
 
     #[test]
+    fn b7_dates_that_the_wall_clock_contradicts_take_no_live_lease() {
+        let record = held(100_000, 1);
+        let mut clock = ServiceClock::new(ClockBounds::default());
+        // A proxy 30 s ahead: by its dates the lease is over.
+        clock.learn(
+            Stamp::WholeSeconds(125),
+            Reading::default(),
+            Reading::default(),
+        );
+        let judge = |seen: &mut Observation, ms: u64, wall_ms| {
+            let present = Reading {
+                elapsed: at(ms),
+                wall_ms,
+            };
+            seen.judge(Some(&record), at(ms), present, &clock, &rules(false))
+        };
+        let mut seen = Observation::default();
+        let ends = Some(at(20_020));
+        assert_eq!(judge(&mut seen, 0, 95_000), Verdict::Wait { ends });
+        // A dead holder is still taken over, by watching it.
+        assert!(matches!(
+            judge(&mut seen, 20_020, 115_020),
+            Verdict::TakeOver(_)
+        ));
+        // With a wall clock that agrees it is taken at once.
+        let mut seen = Observation::default();
+        assert!(matches!(judge(&mut seen, 0, 125_500), Verdict::TakeOver(_)));
+    }
+
+    #[test]
     fn a_dead_process_is_taken_over_at_once() {
         let mut seen = Observation::default();
         let mut record = held(i64::MAX, 1);
         record.holder_is_dead = true;
         let clock = ServiceClock::new(ClockBounds::default());
-        let verdict = seen.judge(Some(&record), at(0), at(0), &clock, &rules(true));
+        let verdict = seen.judge(Some(&record), at(0), present(at(0)), &clock, &rules(true));
         assert!(matches!(verdict, Verdict::TakeOver(_)));
     }
 }

@@ -9,6 +9,10 @@
 use std::fmt;
 use std::time::Duration;
 
+/// How far a host's wall clock may be off for certain before the dates of answers are not believed on their own:
+/// less than what a holder leaves of its grant, so that dates that are wrong by less break nothing.
+pub const CORROBORATION: Duration = Duration::from_secs(1);
+
 /// How long a sample of the service's clock is used at most. Samples live in two halves of this.
 const SAMPLE_LIFE: Duration = Duration::from_secs(600);
 
@@ -162,6 +166,8 @@ struct High {
     at: Reading,
     /// The service's clock is this host's: it has missed what the elapsed clock has missed.
     of_host: bool,
+    /// By the `Date` of an answer, which others than the service may have written.
+    dated: bool,
 }
 
 impl High {
@@ -234,6 +240,7 @@ impl ServiceClock {
             time: highest,
             at: sent,
             of_host: matches!(stamp, Stamp::Host(_)),
+            dated: matches!(stamp, Stamp::WholeSeconds(_)),
         };
         let fresh = Window {
             opened: received.elapsed,
@@ -348,6 +355,15 @@ impl ServiceClock {
                 }
             })
             .min()
+    }
+
+    /// Whether another source agrees with the dates of answers: this host's wall clock, within [`CORROBORATION`]. A proxy may
+    /// put dates of its own on the service's answers. The one clock of a store needs no second source.
+    pub fn is_corroborated(&self, now: Reading) -> bool {
+        let dated = self.current.is_some_and(|window| window.high.dated);
+        let deviation = self.wall_deviation_ms(now).filter(|_| dated);
+        let most = u64::try_from(CORROBORATION.as_millis()).unwrap_or(u64::MAX);
+        deviation.is_none_or(|deviation| deviation.unsigned_abs() <= most)
     }
 
     /// How far a wall clock is certainly away from the service's clock, with its sign: positive
@@ -493,6 +509,29 @@ mod tests {
         assert_eq!(taken, Stamp::Exact(ServiceTime(100_000)));
         clock.learn(taken, at(20), at(20));
         assert!(!clock.is_of_host());
+    }
+
+    #[test]
+    fn b7_dates_want_a_second_source_and_the_clock_of_a_store_does_not() {
+        let now = Reading {
+            elapsed: ms(0),
+            wall_ms: 100_000,
+        };
+        for (stamp, agrees) in [
+            (Stamp::WholeSeconds(100), true),
+            (Stamp::WholeSeconds(101), true),
+            (Stamp::WholeSeconds(98), true),
+            (Stamp::WholeSeconds(102), false),
+            (Stamp::WholeSeconds(130), false),
+            (Stamp::WholeSeconds(97), false),
+            (Stamp::Exact(ServiceTime(130_000)), true),
+            (Stamp::Host(ServiceTime(130_000)), true),
+        ] {
+            let mut clock = ServiceClock::new(ClockBounds::default());
+            assert!(clock.is_corroborated(now), "nothing is claimed yet");
+            clock.learn(stamp, now, now);
+            assert_eq!(clock.is_corroborated(now), agrees, "{stamp:?}");
+        }
     }
 
     #[test]

@@ -416,7 +416,9 @@ impl Core {
             warn!(
                 deviation_ms = deviation,
                 store = self.store.describe(),
-                "this host's wall clock is wrong; leases do not depend on it, other programs may"
+                "the wall clock of this host and the dates of the store's answers contradict each other: one of them is wrong, \
+                 the clock, or a proxy that writes dates of its own; until they agree a dead holder is only taken over \
+                 after watching it for a lease"
             );
         }
     }

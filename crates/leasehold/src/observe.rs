@@ -34,10 +34,10 @@ pub enum LockState {
 impl LockStatus {
     /// Judges a record that was just read.
     pub(crate) fn of(core: &Core, key: &str, record: Option<&Record>) -> Self {
-        let now = core.clock.elapsed();
+        let now = core.clock.reading();
         let rules = core.policy.rules(&core.hints);
         let verdict = core.with_service(|service| {
-            Observation::default().judge(record, now, now, service, &rules)
+            Observation::default().judge(record, now.elapsed, now, service, &rules)
         });
         let state = match (verdict, record) {
             (Verdict::Wait { .. }, Some(record)) => LockState::Held(Held::of(record)),

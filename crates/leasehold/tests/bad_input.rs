@@ -14,8 +14,8 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType,
     ScalarAttributeType, TimeToLiveSpecification,
 };
-use http::{Say, error, serve};
-use leasehold::clock::{Clock, SystemClock};
+use http::{SERVER_DATE_MS, Say, error, serve};
+use leasehold::clock::{Clock, SystemClock, TokioClock};
 use leasehold::store::dynamodb::{DynamoDbStore, TableError};
 use leasehold::{Effect, Error, ErrorKind, LockClient, Policy, TryAcquire};
 
@@ -34,13 +34,20 @@ fn check(error: &Error, kind: ErrorKind, names: &[&str]) {
 }
 
 fn impatient(endpoint: &str) -> LockClient {
+    impatient_by(endpoint, Arc::new(SystemClock))
+}
+
+fn impatient_by(endpoint: &str, clock: Arc<dyn Clock>) -> LockClient {
     let policy = Policy::builder()
         .call_timeout(ms(1_500))
         .request_timeout(ms(400))
         .build()
         .expect("adds up");
     let store = DynamoDbStore::new(support::client(endpoint), "locks");
-    LockClient::builder(store).policy(policy).build()
+    LockClient::builder(store)
+        .policy(policy)
+        .clock(clock)
+        .build()
 }
 
 #[tokio::test]
@@ -429,7 +436,7 @@ async fn a_refusal_without_an_item_is_read_up_on() {
 }
 
 #[tokio::test]
-async fn without_a_date_everything_but_the_service_rule_works() {
+async fn b7_without_a_date_that_can_be_believed_everything_but_the_service_rule_works() {
     let expired = r#"{"LockKey":{"S":"k"},"ClientId":{"S":"other"},"ExpireInUnixMs":{"N":"1"},"FencingToken":{"N":"5"},"LeaseMs":{"N":"20000"},"RenewCount":{"N":"1"},"V":{"N":"2"}}"#;
     let server = serve(move |_| {
         Say::Undated(
@@ -449,7 +456,10 @@ async fn without_a_date_everything_but_the_service_rule_works() {
         r#"{{"__type":"com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException","message":"no","Item":{expired}}}"#
     );
     let server = serve(move |_| Say::Answer(400, body.clone())).await;
-    let error = impatient(&server.endpoint)
+    // B7: not by dates that this host's clock contradicts, as those of a proxy may be.
+    let answer = impatient(&server.endpoint).try_acquire("k").await;
+    assert!(matches!(answer, Ok(TryAcquire::Held(_))), "{answer:?}");
+    let error = impatient_by(&server.endpoint, Arc::new(TokioClock::new(SERVER_DATE_MS)))
         .try_acquire("k")
         .await
         .expect_err("tries to take it over until the bound");

@@ -31,10 +31,11 @@ async fn an_uncontended_cycle_is_two_requests_and_two_units() {
 #[tokio::test]
 async fn a_refused_try_is_one_request() {
     let counted = CountingStore::new(Arc::new(support::dynamodb().await));
-    let locks = LockClient::new(counted.clone());
-    let lease = locks.acquire("k").await.expect("free");
+    let lease = LockClient::new(counted.clone()).acquire("k").await;
+    let lease = lease.expect("free");
+    let other = LockClient::new(counted.clone());
     counted.reset();
-    let refused = locks.try_acquire("k").await.expect("works");
+    let refused = other.try_acquire("k").await.expect("works");
     assert!(matches!(refused, TryAcquire::Held(_)));
     assert_eq!(counted.counts().requests(), 1);
     assert!(lease.release().await.expect("works").is_released());

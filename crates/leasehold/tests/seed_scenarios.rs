@@ -256,7 +256,7 @@ async fn an_old_grant_cannot_be_released_once_taken_over(kit: Kit) {
     );
     assert_eq!(
         locks.release(&dead).await.expect("store works"),
-        ReleaseOutcome::AlreadyReleased
+        ReleaseOutcome::Superseded
     );
 }
 
