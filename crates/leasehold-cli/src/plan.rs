@@ -166,3 +166,38 @@ fn options(mut failure: Failure) -> Failure {
     }
     failure
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(options: &[&str]) -> Result<RunPlan, Failure> {
+        let words = ["leasehold", "run", "job", "--store", "sqlite:/locks.db"];
+        let all = [&words, options, &["--", "true"]].concat();
+        let cli = <crate::args::Cli as clap::Parser>::try_parse_from(all).expect("a command line");
+        let crate::args::Verb::Run(args) = cli.verb else {
+            panic!("a run");
+        };
+        RunPlan::new(*args)
+    }
+
+    #[test]
+    fn r2_what_a_stop_may_take_is_in_the_sum_that_is_checked() {
+        for options in [
+            &[][..],
+            &["--lease", "3s", "--grace", "300ms"],
+            &["--lease", "13s", "--grace", "5s"],
+            &["--lease", "10m", "--grace", "4m"],
+        ] {
+            let plan = plan(options).expect("a plan");
+            let (grace, kill, lead) = (plan.grace, plan.kill_wait(), plan.policy.lost_lead());
+            assert!(
+                grace + kill < lead,
+                "{grace:?} + {kill:?}, {lead:?} before the end"
+            );
+            assert!(kill >= Duration::from_millis(500), "{kill:?}");
+            // So much of the lease is left for renewals.
+            assert!(plan.policy.lease() / 3 + lead < plan.policy.lease());
+        }
+    }
+}

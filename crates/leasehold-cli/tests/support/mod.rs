@@ -28,7 +28,7 @@ pub const SHORT: [&str; 4] = ["--lease", "3s", "--grace", "300ms"];
 /// The binary with nothing of the outer world in its environment, and in a session without a terminal: who runs the tests by hand has one,
 /// and with a terminal much is different.
 pub fn leasehold<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
-    let mut command = command("setsid");
+    let mut command = command("/usr/bin/setsid");
     command.arg(BIN);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -155,7 +155,7 @@ impl Room {
     /// The same, started by another program, such as `unshare`, with its options.
     pub fn through(&self, outer: &[&str], arguments: &[&str]) -> Command {
         let inner = self.command(arguments);
-        let mut command = command("setsid");
+        let mut command = command("/usr/bin/setsid");
         command.args(outer).arg(BIN).args(arguments);
         for (name, value) in inner.get_envs() {
             match value {
