@@ -5,6 +5,7 @@
 
 pub mod dynamo;
 pub mod net;
+pub mod terminal;
 
 use std::ffi::OsStr;
 use std::fs;
