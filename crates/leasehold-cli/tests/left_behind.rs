@@ -8,7 +8,8 @@ use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
 use support::{
-    BIN, Room, SHORT, Wrapper, alive, children, is_called, parent, take_away, until, wait_line,
+    BIN, PATIENCE, Room, SHORT, Wrapper, alive, children, is_called, parent, take_away, until,
+    wait_line,
 };
 
 /// As the first process of a container.
@@ -175,15 +176,23 @@ fn c15_without_proc_a_loss_stops_the_command() {
 fn read_until(wrapper: &mut Wrapper, text: &str) -> String {
     use std::io::{BufRead, BufReader};
 
-    let mut said = String::new();
+    // On a thread of its own, because a line may never come.
+    let (sender, lines) = std::sync::mpsc::channel();
     let stderr = BufReader::new(wrapper.0.stderr.take().unwrap());
-    for line in stderr.lines() {
-        said += &line.unwrap();
-        if said.contains(text) {
-            break;
+    std::thread::spawn(move || {
+        for line in stderr.lines() {
+            if sender.send(line.unwrap()).is_err() {
+                break;
+            }
+        }
+    });
+    let mut said = String::new();
+    while !said.contains(text) {
+        match lines.recv_timeout(PATIENCE) {
+            Ok(line) => said += &line,
+            Err(_) => panic!("no `{text}` in: {said}"),
         }
     }
-    assert!(said.contains(text), "{said}");
     said
 }
 

@@ -2,13 +2,25 @@
 
 mod support;
 
+use std::io::Read;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Output};
 
 use support::{BIN, Room, assert_message, dynamo, until, wait_line};
 
-/// `LINE` under the lock `job`; what it says is the test's.
-fn inside(room: &Room, line: &str) -> std::process::Output {
-    room.run(&["run", "job", "-c", line])
+/// `LINE` under the lock `job`, with a bound: who waits for itself would wait for ever.
+fn inside(room: &Room, line: &str) -> Output {
+    let mut wrapper = room.start(&[], line);
+    let code = wrapper.ended();
+    let mut stdout = Vec::new();
+    let mut pipe = wrapper.0.stdout.take().unwrap();
+    pipe.read_to_end(&mut stdout).unwrap();
+    Output {
+        status: ExitStatus::from_raw(code << 8),
+        stdout,
+        stderr: wrapper.stderr().into_bytes(),
+    }
 }
 
 #[test]

@@ -217,8 +217,8 @@ fn c21_a_script_without_its_interpreter_is_refused_before_the_wait() {
         let script = room.path("script");
         std::fs::write(&script, format!("{first}exit 0\n")).unwrap();
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
-        // For ever, if it waited.
-        let output = room.run(&["run", "job", "--", "./script"]);
+        // 75, if it waited.
+        let output = room.run(&["run", "job", "-w", "10s", "--", "./script"]);
         assert_message(
             &output,
             127,
