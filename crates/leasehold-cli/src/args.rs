@@ -283,7 +283,9 @@ fn told(error: &clap::Error) -> u8 {
                     .message
                     .replace("'--store <URL>'", "LEASEHOLD_STORE");
             }
-            crate::voice::Voice::new(crate::voice::Volume::Normal).failure(&failure);
+            let voice = crate::voice::Voice::new(crate::voice::Volume::Normal);
+            voice.failure(&failure);
+            voice.end();
             failure.code
         }
     }

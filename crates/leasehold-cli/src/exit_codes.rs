@@ -14,7 +14,8 @@ pub(crate) const UNAVAILABLE: u8 = 69;
 /// The lock was not acquired: it is held by another, or the wait ran out (`EX_TEMPFAIL`). `-E` changes it.
 pub(crate) const NOT_ACQUIRED: u8 = 75;
 
-/// The lock was lost while the command ran, and the command was stopped by us.
+/// The lock was lost while the command ran. It was stopped by us, or had ended by itself when we saw that its lease had ended before:
+/// `lost` and `command` of the report tell which.
 pub(crate) const LOST: u8 = 76;
 
 /// The store refused access (`EX_NOPERM`).

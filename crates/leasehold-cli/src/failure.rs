@@ -136,8 +136,7 @@ impl From<&SpawnError> for Failure {
         let cause = error
             .source()
             .map_or_else(String::new, |cause| format!(": {cause}"));
-        Failure::new(error.exit_code(), format!("{error}{cause}"))
-            .hint("check its path and its permissions; for a line of shell use `-c 'LINE'`")
+        Failure::new(error.exit_code(), format!("{error}{cause}")).hint(error.hint())
     }
 }
 

@@ -6,7 +6,7 @@
 //! - [`args`] the command line, [`notes`] the end of its help; [`plan`] what `run` is going to do
 //! - [`run`], [`look`] (`ls`, `show`), [`init`]: the verbs
 //! - [`open`] the store behind a [`location`]; [`process`] the command and its signals
-//! - [`failure`], [`exit_codes`], [`mod@voice`]: how it ends and what is said; [`duration`], [`times`]: text
+//! - [`failure`], [`exit_codes`], [`mod@voice`], [`outlet`]: how it ends and what is said; [`duration`], [`times`]: text
 
 mod args;
 mod duration;
@@ -17,56 +17,66 @@ mod location;
 mod look;
 mod notes;
 mod open;
+mod outlet;
 mod plan;
 mod process;
 mod run;
 mod times;
 mod voice;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::io;
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use self::args::{Verb, VolumeArgs};
 use self::failure::Failure;
+use self::open::own_failure;
 use self::voice::{Voice, Warnings};
 
 fn main() -> ExitCode {
-    // The panic has been told; what unwound has killed the command, and its lock runs out.
-    let code = catch_unwind(AssertUnwindSafe(carry_out)).unwrap_or(exit_codes::OWN_FAILURE);
-    code.into()
-}
-
-fn carry_out() -> u8 {
     let verb = match args::parse() {
         Ok(cli) => cli.verb,
-        Err(code) => return code,
+        Err(code) => return code.into(),
     };
+    let volume = match &verb {
+        Verb::Run(args) => args.volume,
+        Verb::Ls(args) => args.volume,
+        Verb::Show(args) => args.volume,
+        Verb::Init(args) => args.volume,
+    };
+    // Before anything starts a thread. What comes of it is said below.
+    let separate = match &verb {
+        Verb::Run(_) => process::separate(),
+        _ => Ok(()),
+    };
+    let voice = voice(volume);
+    // The panic has been told; what unwound has killed the command, and its lock runs out.
+    let code = catch_unwind(AssertUnwindSafe(|| carry_out(verb, separate, &voice)));
+    voice.end();
+    code.unwrap_or(exit_codes::OWN_FAILURE).into()
+}
+
+fn carry_out(verb: Verb, separate: io::Result<()>, voice: &Arc<Voice>) -> u8 {
     match verb {
-        Verb::Run(args) => {
-            let voice = voice(args.volume);
-            run::run(*args, &voice)
-        }
-        Verb::Ls(args) => {
-            let voice = voice(args.volume);
-            told(&voice, look::ls(args, &voice))
-        }
-        Verb::Show(args) => {
-            let voice = voice(args.volume);
-            told(&voice, look::show(args, &voice))
-        }
-        Verb::Init(args) => {
-            let voice = voice(args.volume);
-            told(&voice, init::init(args, &voice))
-        }
+        Verb::Run(args) => match separate {
+            Ok(()) => run::run(*args, voice),
+            Err(error) => told(voice, Err(own_failure("cannot start a process", &error))),
+        },
+        Verb::Ls(args) => told(voice, look::ls(args, voice)),
+        Verb::Show(args) => told(voice, look::show(args, voice)),
+        Verb::Init(args) => told(voice, init::init(args, voice)),
     }
 }
 
-/// The voice of this run, which also tells of the library's warnings.
+/// The voice of this run, which also tells of the library's warnings and of panics.
 fn voice(volume: VolumeArgs) -> Arc<Voice> {
     let voice = Arc::new(Voice::new(volume.into()));
     // It can only have been set before, and nobody does that.
     let _set = tracing::subscriber::set_global_default(Warnings(voice.clone()));
+    let panicked = voice.clone();
+    // The standard one writes to standard error itself, and may never come back from there.
+    panic::set_hook(Box::new(move |panic| panicked.panicked(panic)));
     voice
 }
 

@@ -9,13 +9,13 @@ Exit codes:
   64   the command line makes no sense
   69   the store is unreachable, throttles, or answers too late to start
   75   not acquired: held by another, or the wait ran out (-E changes it)
-  76   the lock was lost, and the command was stopped
+  76   the lock was lost: the command was stopped, or had ended by itself after its lease (--report tells which)
   77   no credentials, or the store refuses access
   78   bad configuration: table missing or of the wrong shape, lease sums, unreadable record
   124  --max-hold was reached, and the command was stopped
   125  leasehold itself failed
   126  the command was found but cannot be run
-  127  the command was not found
+  127  the command was not found, or the interpreter of a script
 
 Durations (DUR) need a unit: h, m, s, ms, us or ns, as in `24h`, `1m30s` or `500ms`.
 
@@ -26,14 +26,21 @@ still without an answer, up to 3s more are spent on taking it back. With a store
 Environment of the command:
   LEASEHOLD_NAME, LEASEHOLD_TOKEN, LEASEHOLD_LEASE_MS, LEASEHOLD_STORE
   LEASEHOLD_PARENT_*: those of the lock around this one
+  LEASEHOLD_GRANTS: the grants of this lock and of all around it; a run inside that would wait for itself for ever ends with 75. \
+Directly below `env -i` it is not recognised: bound the wait with -w
+  LISTEN_PID, WATCHDOG_PID: the command's, where systemd had set ours; a watchdog also needs NotifyAccess=all
 
 Signals: INT, TERM, HUP, QUIT, USR1, USR2 and WINCH that are sent to leasehold go on to the command, as they are. Nothing follows them: \
 --signal and --grace are for a lost lock and --max-hold, and a command that ignores TERM runs on under the lock. During --hold-at-least \
-the command has ended already: the signal ends leasehold with the command's code, and leaves the lock to run out with its lease.
+the command has ended already: the signal ends leasehold with the command's code, and leaves the lock to run out with its lease. \
+Signals that were blocked or ignored at the start stay so for the command.
 
-The lock is kept, and renewed, until every process that the command has started is gone (--detach-ok opts out). That takes a leasehold \
-that lives. `kill -9` of leasehold kills the command on Linux, but not what the command had started: that runs on, while the lock runs out \
-with its lease and goes to the next.
+The lock is kept, and renewed, until every process that the command has started is gone (--detach-ok opts out). A message names who is \
+waited for. TERM, INT and Ctrl-C then reach all of them; without /proc, only those in the command's process group. A command that KILL \
+does not end at --max-hold, as under sudo, keeps the lock while it lives.
+
+That takes a leasehold that lives. `kill -9` of leasehold kills the command on Linux, but not what the command had started, and not a \
+set-uid command such as sudo: those run on, while the lock runs out with its lease and goes to the next.
 
 No lease stops a host that was frozen from running on afterwards, either. Give LEASEHOLD_TOKEN to what the lock protects, and have it refuse \
 smaller ones than it has seen.";

@@ -3,7 +3,6 @@
 //! Invariant: a [`RunPlan`] adds up. Whatever can be refused without a request is refused here: the key, the store's
 //! URL, the sums of lease, grace and margin.
 
-use std::ffi::OsStr;
 use std::time::Duration;
 
 use leasehold::{CheckDelay, Key, Policy};
@@ -12,6 +11,7 @@ use rustix::process::Signal;
 use crate::args::{OnLost, RunArgs};
 use crate::exit_codes;
 use crate::failure::Failure;
+use crate::location::Location;
 use crate::open::Site;
 use crate::process::{Command, Options};
 
@@ -45,6 +45,19 @@ pub(crate) struct RunPlan {
     pub(crate) max_hold: Option<Duration>,
     /// How long the lock is kept in any case.
     pub(crate) hold_at_least: Duration,
+}
+
+impl RunPlan {
+    /// The lock is waited for without an end.
+    pub(crate) fn waits_for_ever(&self) -> bool {
+        self.wait == Wait::ByPolicy && self.policy.wait().is_none()
+    }
+
+    /// How long the command may take to die of KILL once the lock is lost: half of the margin, which the policy keeps free of everything
+    /// else. The other half is for noticing the loss, and for sending signals.
+    pub(crate) fn kill_wait(&self) -> Duration {
+        self.policy.lost_lead().saturating_sub(self.grace) / 2
+    }
 }
 
 /// How long a lock is waited for.
@@ -101,13 +114,7 @@ impl RunPlan {
             )
             .hint("make --max-hold the longer one"));
         }
-        if !nonblock && lock.wait.is_none() && is_ours_already(&key, &site.location.url()) {
-            return Err(Failure::new(
-                lock.conflict_exit_code.unwrap_or(exit_codes::NOT_ACQUIRED),
-                format!("`{key}` is held by the command that this one runs in: it would wait for itself"),
-            )
-            .hint("drop one of the two `leasehold run`, give them different names, or bound the wait with `-w`"));
-        }
+        let dynamodb = matches!(site.location, Location::DynamoDb(_));
         Ok(RunPlan {
             key,
             site,
@@ -117,6 +124,7 @@ impl RunPlan {
             command,
             options: Options {
                 detach_ok: child.detach_ok,
+                others: dynamodb,
             },
             signal: child.signal,
             grace: child.grace,
@@ -159,12 +167,37 @@ fn options(mut failure: Failure) -> Failure {
     failure
 }
 
-/// Whether an outer `leasehold run` holds this very lock, by what it told its command.
-fn is_ours_already(key: &Key, store: &OsStr) -> bool {
-    ["LEASEHOLD", "LEASEHOLD_PARENT"].iter().any(|outer| {
-        let told = |name: &str| std::env::var_os(format!("{outer}_{name}"));
-        told("TOKEN").is_some()
-            && told("NAME").is_some_and(|name| name == key.as_str())
-            && told("STORE").is_some_and(|url| url == store)
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(options: &[&str]) -> Result<RunPlan, Failure> {
+        let words = ["leasehold", "run", "job", "--store", "sqlite:/locks.db"];
+        let all = [&words, options, &["--", "true"]].concat();
+        let cli = <crate::args::Cli as clap::Parser>::try_parse_from(all).expect("a command line");
+        let crate::args::Verb::Run(args) = cli.verb else {
+            panic!("a run");
+        };
+        RunPlan::new(*args)
+    }
+
+    #[test]
+    fn r2_what_a_stop_may_take_is_in_the_sum_that_is_checked() {
+        for options in [
+            &[][..],
+            &["--lease", "3s", "--grace", "300ms"],
+            &["--lease", "13s", "--grace", "5s"],
+            &["--lease", "10m", "--grace", "4m"],
+        ] {
+            let plan = plan(options).expect("a plan");
+            let (grace, kill, lead) = (plan.grace, plan.kill_wait(), plan.policy.lost_lead());
+            assert!(
+                grace + kill < lead,
+                "{grace:?} + {kill:?}, {lead:?} before the end"
+            );
+            assert!(kill >= Duration::from_millis(500), "{kill:?}");
+            // So much of the lease is left for renewals.
+            assert!(plan.policy.lease() / 3 + lead < plan.policy.lease());
+        }
+    }
 }

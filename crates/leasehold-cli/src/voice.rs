@@ -2,11 +2,13 @@
 //!
 //! `leasehold: ` and a lowercase fragment, then a `hint:` line where there is something to do. `-q` leaves only errors, `-v` adds
 //! details. On a terminal there may be one passing line about the wait; whoever speaks wipes it first. Names and
-//! labels come from others, so control characters never reach the terminal. That standard error is gone is no reason to fail.
+//! labels come from others, so control characters never reach the terminal. That standard error is gone is no reason to fail, and that
+//! nobody reads it no reason to wait: the [`outlet`](crate::outlet) writes.
 
 use std::fmt::{self, Display, Write as _};
-use std::io::{self, IsTerminal, Write};
-use std::sync::{Mutex, PoisonError};
+use std::io::{self, IsTerminal};
+use std::panic::PanicHookInfo;
+use std::time::Duration;
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -15,6 +17,13 @@ use tracing::{Event, Metadata, Subscriber};
 
 use crate::args::VolumeArgs;
 use crate::failure::Failure;
+use crate::outlet::Outlet;
+
+/// How long the end of this process waits for standard error. Nothing is locked any more, so it may be more than a busy machine needs.
+const AT_END: Duration = Duration::from_secs(2);
+
+/// How long the start of the command waits for it, so that our messages stand before those of the command. Under the lock, so it is short.
+const BEFORE_COMMAND: Duration = Duration::from_millis(250);
 
 /// How much is said.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -42,8 +51,7 @@ impl From<VolumeArgs> for Volume {
 pub(crate) struct Voice {
     volume: Volume,
     terminal: bool,
-    /// Whether the passing line is on the screen.
-    line: Mutex<bool>,
+    outlet: Outlet,
 }
 
 impl Voice {
@@ -52,7 +60,7 @@ impl Voice {
         Self {
             volume,
             terminal: io::stderr().is_terminal(),
-            line: Mutex::new(false),
+            outlet: Outlet::new(),
         }
     }
 
@@ -82,13 +90,18 @@ impl Voice {
         if let Some(hint) = &failure.hint {
             let _infallible = writeln!(text, "hint: {hint}");
         }
-        self.say(&text);
+        self.say(&text, true);
+    }
+
+    /// A panic: an error of this program, or of something that it uses. Does not wait either.
+    pub(crate) fn panicked(&self, panic: &PanicHookInfo<'_>) {
+        self.say(&format!("leasehold: internal error: {panic}\n"), true);
     }
 
     /// Something that went wrong without stopping us, or a result that nobody should be mailed about with `-q`.
     pub(crate) fn note(&self, message: impl Display) {
         if self.volume > Volume::Quiet {
-            self.say(&format!("leasehold: {message}\n"));
+            self.say(&format!("leasehold: {message}\n"), false);
         }
     }
 
@@ -102,7 +115,7 @@ impl Voice {
     /// A detail, for `-v`.
     pub(crate) fn detail(&self, message: impl Display) {
         if self.volume == Volume::Verbose {
-            self.say(&format!("leasehold: {message}\n"));
+            self.say(&format!("leasehold: {message}\n"), false);
         }
     }
 
@@ -121,26 +134,31 @@ impl Voice {
             .chars()
             .take(columns.saturating_sub(1))
             .collect();
-        let mut shown = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        write(&format!("\r\x1b[K{fitting}"));
-        *shown = true;
+        self.outlet.line(fitting);
     }
 
     /// Wipes the passing line.
     pub(crate) fn wipe(&self) {
-        self.say("");
+        self.outlet.wipe();
     }
 
-    fn say(&self, text: &str) {
-        let mut shown = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        let wipe = if std::mem::take(&mut *shown) {
-            "\r\x1b[K"
-        } else {
-            ""
-        };
-        if !(wipe.is_empty() && text.is_empty()) {
-            write(&format!("{wipe}{}", plain(text)));
-        }
+    /// Whether nobody who speaks has to wait for standard error.
+    pub(crate) fn is_free(&self) -> bool {
+        self.outlet.has_thread()
+    }
+
+    /// What was said is written, or standard error takes nothing.
+    pub(crate) fn end(&self) {
+        self.outlet.flush(AT_END);
+    }
+
+    /// As [`Voice::end`], with a shorter bound: before the command starts, or we stop.
+    pub(crate) fn pause(&self) {
+        self.outlet.flush(BEFORE_COMMAND);
+    }
+
+    fn say(&self, text: &str, needed: bool) {
+        self.outlet.text(plain(text), needed);
     }
 }
 
@@ -170,13 +188,6 @@ pub(crate) fn quoted(word: &str) -> String {
     } else {
         format!("'{}'", word.replace('\'', "'\\''"))
     }
-}
-
-/// In one piece, so that it is not torn by what the command writes meanwhile.
-fn write(text: &str) {
-    let mut stderr = io::stderr().lock();
-    let _gone = stderr.write_all(text.as_bytes());
-    let _gone = stderr.flush();
 }
 
 /// Passes the library's own warnings on: lost renewals, a wrong clock, answers without a date. Nothing of other crates.

@@ -98,9 +98,10 @@ fn with_warn_the_command_runs_on_and_keeps_its_code() {
 }
 
 #[test]
-fn a_command_that_ended_beside_another_holder_is_76() {
+fn r1_a_command_that_ended_beside_another_holder_is_76() {
     let room = Room::new();
-    let mut first = room.start(&SHORT, &format!("echo $$ > first; {}", wait_line("end")));
+    let options = [&SHORT[..], &["--report", "report"]].concat();
+    let mut first = room.start(&options, &format!("echo $$ > first; {}", wait_line("end")));
     let command = room.pid("first");
     first.signal(Signal::STOP);
     until("the stop", || state(first.pid()) == Some('T'));
@@ -113,6 +114,12 @@ fn a_command_that_ended_beside_another_holder_is_76() {
     assert_eq!(first.ended(), 76);
     let said = first.stderr();
     assert!(said.contains("had ended before its release"), "{said}");
+    // What tells it from a command that was stopped.
+    let report = room.report();
+    assert_eq!(report["outcome"], "lost");
+    assert_eq!(report["command"]["exit_code"], 0);
+    let lost = report["lost"].as_str().unwrap();
+    assert!(lost.contains("ended by itself"), "{lost}");
     room.touch("go");
     assert_eq!(second.ended(), 0);
 }

@@ -6,8 +6,7 @@ mod support;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -247,23 +246,29 @@ fn a_background_process_of_the_group_is_waited_for() {
 #[test]
 fn a_stranger_in_the_group_is_waited_for() {
     let room = Room::new();
-    let mut wrapper = room.start(
-        &[],
-        &format!("echo $$ > command; {}; exit 3", wait_line("go")),
+    // Not a descendant of the wrapper: its end sends it no signal. Groups are joined within a session.
+    let line = format!(
+        "{BIN} run job -c 'echo $$ > command; {}; exit 3' & wrapper=$!; echo $wrapper > wrapper
+         until [ -s command ]; do sleep 0.02; done
+         perl -e 'setpgrp(0, $ARGV[0]); exec qw(sleep 1000)' $(cat command) & echo $! > stranger
+         wait $wrapper; echo $? > code",
+        wait_line("go")
     );
-    let command = room.pid("command");
-    // Not a descendant of the wrapper: its end sends it no signal.
-    let mut stranger = Command::new("sleep")
-        .arg("1000")
-        .process_group(command.as_raw_pid())
-        .spawn()
-        .unwrap();
+    let mut shell = support::command("/usr/bin/setsid");
+    shell
+        .args(["sh", "-c", &line])
+        .current_dir(room.directory());
+    let mut shell = shell.env("LEASEHOLD_STORE", room.store()).spawn().unwrap();
+    let (command, stranger) = (room.pid("command"), room.pid("stranger"));
+    until("the stranger in the group", || {
+        rustix::process::getpgid(Some(stranger)) == Ok(command)
+    });
     room.touch("go");
     until("the command's end", || !alive(command));
-    assert!(wrapper.running());
-    stranger.kill().unwrap();
-    stranger.wait().unwrap();
-    assert_eq!(wrapper.ended(), 3);
+    assert!(alive(room.pid("wrapper")));
+    kill_process(stranger, Signal::KILL).unwrap();
+    until("the code", || room.text("code") == "3\n");
+    shell.wait().unwrap();
 }
 
 #[test]

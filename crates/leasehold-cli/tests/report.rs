@@ -182,16 +182,17 @@ fn the_command_is_told_of_its_lock() {
     assert_eq!(
         names(&all),
         [
+            "LEASEHOLD_GRANTS",
             "LEASEHOLD_LEASE_MS",
             "LEASEHOLD_NAME",
             "LEASEHOLD_STORE",
             "LEASEHOLD_TOKEN"
         ]
     );
-    assert_eq!(all[0].1, "20000");
-    assert_eq!(all[1].1, "inner");
-    assert_eq!(all[2].1, room.store());
-    assert!(all[3].1.parse::<u64>().unwrap() > 0);
+    assert_eq!(all[1].1, "20000");
+    assert_eq!(all[2].1, "inner");
+    assert_eq!(all[3].1, room.store());
+    assert!(all[4].1.parse::<u64>().unwrap() > 0);
 }
 
 #[test]

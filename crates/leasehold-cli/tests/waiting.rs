@@ -190,3 +190,44 @@ fn other_signals_do_not_end_a_wait() {
     assert_eq!(waiter.ended(), 0);
     assert!(room.has("ran"));
 }
+
+#[test]
+fn c21_a_script_without_its_interpreter_is_refused_before_the_wait() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let (room, _holder) = held();
+    for (first, lacks, hint) in [
+        (
+            "#!/no/such/interpreter\n",
+            "`/no/such/interpreter`",
+            "first line",
+        ),
+        (
+            "#!/bin/sh\r\n",
+            "`/bin/sh\\r`",
+            "sed -i 's/\\r$//' ./script",
+        ),
+        ("#!/usr/bin/env sh\r\n", "`sh\\r`", "sed -i"),
+        (
+            "#!/usr/bin/env no-such-interpreter\n",
+            "`no-such-interpreter`",
+            "install",
+        ),
+    ] {
+        let script = room.path("script");
+        std::fs::write(&script, format!("{first}exit 0\n")).unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        // 75, if it waited.
+        let output = room.run(&["run", "job", "-w", "10s", "--", "./script"]);
+        assert_message(
+            &output,
+            127,
+            "of the script `./script` does not exist",
+            hint,
+        );
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(lacks), "{said}");
+    }
+    let output = room.run(&["run", "job", "--", "./absent"]);
+    assert_message(&output, 127, "command not found: ./absent", "");
+}

@@ -75,25 +75,41 @@ impl Site {
             .map_err(|error| own_failure("cannot start an event loop", &error))
     }
 
-    /// A client with this policy.
+    /// The store. A file is opened on a thread of its own: another program may have it locked, and signals are listened to meanwhile.
     ///
     /// # Errors
     ///
     /// When the file cannot be opened, or nobody says in which region the table is. Nothing is sent to a table yet.
+    pub(crate) async fn store(&self, voice: &Arc<Voice>) -> Result<Arc<dyn Store>, Failure> {
+        let store: Arc<dyn Store> = match &self.location {
+            Location::Sqlite { path } => {
+                let (path, of_user) = (path.clone(), self.of_user);
+                let opened = tokio::task::spawn_blocking(move || sqlite::open(&path, of_user));
+                let opened = opened.await.map_err(|error| {
+                    own_failure("cannot open the lock file", &io::Error::other(error))
+                })?;
+                Arc::new(opened?.0)
+            }
+            Location::DynamoDb(table) => Arc::new(self.table(table).await?),
+        };
+        Ok(if voice.volume() == Volume::Verbose {
+            Arc::new(Narrated::new(store, voice.clone()))
+        } else {
+            store
+        })
+    }
+
+    /// A client with this policy.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Site::store`].
     pub(crate) async fn client(
         &self,
         policy: Policy,
         voice: &Arc<Voice>,
     ) -> Result<LockClient, Failure> {
-        let store: Arc<dyn Store> = match &self.location {
-            Location::Sqlite { path } => Arc::new(sqlite::open(path, self.of_user)?.0),
-            Location::DynamoDb(table) => Arc::new(self.table(table).await?),
-        };
-        let store = if voice.volume() == Volume::Verbose {
-            Arc::new(Narrated::new(store, voice.clone()))
-        } else {
-            store
-        };
+        let store = self.store(voice).await?;
         Ok(LockClient::builder(store).policy(policy).build())
     }
 

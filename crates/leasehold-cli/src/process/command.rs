@@ -3,13 +3,15 @@
 //! [`Command::check`] answers before the lock is taken what can be answered then, so that a mistyped command costs neither a
 //! request nor anybody's wait. The start itself reports the same errors, for what changed in between.
 //!
-//! The command inherits standard input, output and error, the directory and the environment, with ours set over it. On Linux it gets
+//! The command inherits standard input, output and error, the directory and the environment, with ours set over it, and the signal
+//! state that we were started with (P8). `LISTEN_PID` and `WATCHDOG_PID` of systemd name the process that sockets and watchdog are meant
+//! for: where they name us they are set to the command's number, which is known only between fork and exec. On Linux it gets
 //! `PR_SET_PDEATHSIG`: when we are killed with -9, so is it. That is an interim until the guardian process, which also takes the
 //! grandchildren. The signal is tied to the *thread* that starts the command: it must be the main thread, which ends last.
 
 use std::env;
 use std::error::Error;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -19,9 +21,13 @@ use std::process;
 
 use rustix::fs::Access;
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::process::{Pid, getpid};
 
+use super::inherited;
+use super::script::{self, Missing};
+use super::socket_activation::{self, Exec};
 use crate::exit_codes;
+use crate::voice::{plain, quoted};
 
 /// Where the system looks when there is no `PATH`.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -58,25 +64,36 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// [`SpawnError::NotFound`] and [`SpawnError::NotExecutable`].
+    /// [`SpawnError::NotFound`], [`SpawnError::NotExecutable`] and [`SpawnError::NoInterpreter`].
     pub(crate) fn check(&self) -> Result<(), SpawnError> {
-        if self.program.as_bytes().contains(&b'/') {
-            return executable(Path::new(&self.program)).map_err(|error| self.failed(error));
+        let program = self
+            .find(&self.program)
+            .map_err(|error| self.failed(error))?;
+        match script::missing(&program, |name| self.find(name).is_ok()) {
+            Some(missing) => Err(SpawnError::NoInterpreter { missing }),
+            None => Ok(()),
         }
-        if self.program.is_empty() {
-            return Err(self.failed(Errno::NOENT.into()));
+    }
+
+    /// The file that is run under this name.
+    fn find(&self, name: &OsStr) -> io::Result<PathBuf> {
+        if name.as_bytes().contains(&b'/') {
+            return executable(Path::new(name)).map(|()| name.into());
         }
-        let path = self.search_path();
+        if name.is_empty() {
+            return Err(Errno::NOENT.into());
+        }
         // As execvp has it: what may not be run is passed over, and told only when nothing better comes.
         let mut failure = Errno::NOENT.into();
-        for directory in env::split_paths(&path) {
-            match executable(&directory.join(&self.program)) {
-                Ok(()) => return Ok(()),
+        for directory in env::split_paths(&self.search_path()) {
+            let path = directory.join(name);
+            match executable(&path) {
+                Ok(()) => return Ok(path),
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => failure = error,
                 _ => {}
             }
         }
-        Err(self.failed(failure))
+        Err(failure)
     }
 
     /// Starts it, in a process group of its own if asked. Returns when the program was executed, or could not be.
@@ -87,7 +104,13 @@ impl Command {
         if own_group {
             command.process_group(0);
         }
-        die_with_us(&mut command);
+        let path = self
+            .find(&self.program)
+            .map_err(|error| self.failed(error))?;
+        let (arguments, set) = (&self.arguments, &self.environment);
+        let exec = socket_activation::exec(&path, &self.program, arguments, set)
+            .map_err(|error| self.failed(error))?;
+        before_exec(&mut command, exec);
         // Dropped without a wait on purpose: the reaper collects it.
         let child = command.spawn().map_err(|error| self.failed(error))?;
         i32::try_from(child.id())
@@ -131,7 +154,12 @@ impl Command {
 /// Why a command could not be started. It did not run, not even in part.
 #[derive(Debug)]
 pub(crate) enum SpawnError {
-    /// There is no such program; or none to interpret the script, which the system reports alike.
+    /// It is a script, and what its first line names is not there.
+    NoInterpreter {
+        /// What is missing.
+        missing: Missing,
+    },
+    /// There is no such program; or the loader that it names is missing, which the system reports alike.
     NotFound {
         /// As it was given.
         program: PathBuf,
@@ -158,9 +186,26 @@ impl SpawnError {
     /// Our exit code for it.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::NotFound { .. } => exit_codes::NOT_FOUND,
+            // As `env` and the system have it.
+            Self::NotFound { .. } | Self::NoInterpreter { .. } => exit_codes::NOT_FOUND,
             Self::NotExecutable { .. } => exit_codes::CANNOT_RUN,
             Self::Other { .. } => exit_codes::OWN_FAILURE,
+        }
+    }
+
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> String {
+        match self {
+            Self::NoInterpreter { missing } if missing.is_crlf() => format!(
+                "its lines end as on Windows: run `sed -i 's/\\r$//' {}`",
+                quoted(&missing.script.to_string_lossy())
+            ),
+            Self::NoInterpreter { .. } => {
+                "install the interpreter, or correct the first line of the script".to_owned()
+            }
+            _ => {
+                "check its path and its permissions; for a line of shell use `-c 'LINE'`".to_owned()
+            }
         }
     }
 }
@@ -168,6 +213,12 @@ impl SpawnError {
 impl fmt::Display for SpawnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NoInterpreter { missing } => write!(
+                f,
+                "command cannot be run: the interpreter `{}` of the script `{}` does not exist",
+                plain(&missing.interpreter.to_string_lossy()),
+                missing.script.display()
+            ),
             Self::NotFound { program, .. } => write!(f, "command not found: {}", program.display()),
             Self::NotExecutable { program, .. } => {
                 write!(f, "command cannot be run: {}", program.display())
@@ -180,6 +231,7 @@ impl fmt::Display for SpawnError {
 impl Error for SpawnError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
+            Self::NoInterpreter { .. } => None,
             Self::NotFound { source, .. }
             | Self::NotExecutable { source, .. }
             | Self::Other { source, .. } => Some(source),
@@ -197,33 +249,40 @@ fn executable(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::access(path, Access::EXEC_OK)?)
 }
 
-/// Has the system kill the command when the thread that starts it ends, which is when we do.
-#[cfg(target_os = "linux")]
+/// What happens between fork and exec: the system is asked to kill the command when the thread that starts it ends, which is when we do; the
+/// signal state is put back; and `exec`, if there is one, takes the place of std's.
 #[expect(
     unsafe_code,
     reason = "what runs between fork and exec can be given in no other way"
 )]
-fn die_with_us(command: &mut process::Command) {
-    use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
-
+fn before_exec(command: &mut process::Command, mut exec: Option<Exec>) {
     let parent = getpid();
     let between = move || {
-        set_parent_process_death_signal(Some(Signal::KILL))?;
-        // We may have died before that call. Then nobody would tell the command, so it must not start.
-        if getppid() == Some(parent) {
-            Ok(())
-        } else {
-            Err(Errno::SRCH.into())
-        }
+        die_with(parent)?;
+        inherited::restore();
+        exec.as_mut().map_or(Ok(()), |exec| Err(exec.run()))
     };
     // SAFETY: between fork and exec only what is async-signal-safe is allowed, because other threads may have held any lock at
-    // the fork. The closure makes two bare system calls (prctl, getppid); it takes no lock, allocates nothing, and turns
-    // an error number into an `io::Error` without allocating.
+    // the fork. The closure makes bare system calls (prctl, getppid, sigaction, sigprocmask, execve); it takes no lock, allocates
+    // nothing, and turns an error number into an `io::Error` without allocating.
     unsafe {
         command.pre_exec(between);
     }
 }
 
+#[cfg(target_os = "linux")]
+fn die_with(parent: Pid) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    // We may have died before that call. Then nobody would tell the command, so it must not start.
+    if rustix::process::getppid() == Some(parent) {
+        Ok(())
+    } else {
+        Err(Errno::SRCH.into())
+    }
+}
+
 /// There is nothing like it elsewhere; the guardian process of a later version does not need it.
 #[cfg(not(target_os = "linux"))]
-fn die_with_us(_command: &mut process::Command) {}
+fn die_with(_parent: Pid) -> io::Result<()> {
+    Ok(())
+}

@@ -3,41 +3,49 @@
 //! Where we are not in the foreground of a terminal, the command leads a process group of its own, and a signal goes to that
 //! group at once. In the foreground it stays in our group, as do the other members of a pipeline: what is typed reaches it
 //! from the terminal driver and is not sent again (P3), and anything else is sent process by process to what descends from us. What
-//! moved to a session of its own gets no forwarded signals in either case; only [`Group::stop`] and Ctrl-Z reach it.
+//! moved to a session of its own gets no forwarded signals in either case while the command lives; only [`Group::stop`] and Ctrl-Z
+//! reach it. When the command has ended, every signal reaches all that is left.
 //!
 //! # How P2 is kept
 //!
 //! We are a subreaper: a process whose parent dies becomes our child, however often it forks and whatever session it opens. So the last
 //! descendant to go is a child of ours, and its end is a SIGCHLD. "No children" from the system is the proof that nothing is left, and
-//! costs no scan. When children remain, a complete scan of the [`table`] can prove that none is the command's. A scan that is
+//! costs no scan. Children that are not the command's are kept away by the [`relay`](super::relay), except those that the AWS SDK starts: where
+//! such remain, a complete scan of the [`table`](super::table) can prove that none is the command's. A scan that is
 //! not complete proves nothing: a process that forks and ends in a circle hides from it (tried), so we look again.
 //!
 //! # What it does not do
 //!
-//! - A child of ours in *our* group while the command has its own is taken for other code's (P4). In the foreground the
+//! - On DynamoDB, a child of ours in *our* group while the command has its own is taken for other code's (P4). In the foreground the
 //!   two cannot be told apart: a credential helper that happens to run then is waited for, and killed by `stop`.
 //! - In the foreground the shell's `fg` continues the whole group, and the command may run for an instant before we stop it
 //!   again for the check of the lease. Only a group of its own could be held back, at the price of breaking pipelines.
+//! - A command that was started in the background has a group of its own for good: `fg` brings it signals, but not the terminal. When it
+//!   reads from there it is stopped, which [`Change::WantsTerminal`] tells.
 //! - A signal that someone sends with `kill -- -GROUP` to our foreground group is seen twice by the command: nothing tells us.
-//! - Without `/proc` (macOS) there are no descendants to find, only the group; in the foreground, only the command itself.
+//! - Without `/proc` there are no descendants to find: signals reach the group, and in the foreground only the command itself. The end
+//!   of what is left is seen all the same, on Linux; macOS has only the group.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use leasehold::clock::{Clock, SystemClock};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, Signal, getpgrp, getpid, getsid, kill_process, kill_process_group, test_kill_process_group,
+    Pid, Signal, getpid, kill_process, kill_process_group, test_kill_process_group,
 };
 use tokio::sync::Notify;
-use tokio::time::{sleep_until, timeout_at};
 
 use super::command::{Command, SpawnError};
+use super::living::{Living, Where};
+use super::numbers::{our_group, our_session};
 use super::reaper::Reaper;
+use super::remaining::Remaining;
 use super::signals::{Received, Signals};
 use super::status::{Status, Stopped};
-use super::table::{self, Entry, Scan};
-use super::{now, terminal};
+use super::table::Entry;
+use super::{before, now, terminal};
 
 /// First and longest pause between looks at processes whose end sends us no signal.
 const LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
@@ -45,10 +53,10 @@ const LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_mi
 /// How long programs have after Ctrl-Z to put the terminal in order before they are stopped for good.
 const SUSPEND_PATIENCE: Duration = Duration::from_millis(200);
 
-/// How long `stop` waits after the first KILL. What is still there then hangs in the kernel or is not ours to kill.
-const KILL_PATIENCE: Duration = Duration::from_secs(2);
+/// The longest time without a look: SIGCHLD comes long before, unless something took it from us.
+const LOOK_ANYWAY: Duration = Duration::from_secs(5);
 
-/// How long it waits before the next KILL. Short, because what forks and flees must be outrun; a scan lies between any two.
+/// How long `stop` waits before the next KILL. Short, because what forks and flees must be outrun; a scan lies between any two.
 const KILL_AGAIN: Duration = Duration::from_millis(5);
 
 /// How a command is to be looked after.
@@ -56,6 +64,8 @@ const KILL_AGAIN: Duration = Duration::from_millis(5);
 pub(crate) struct Options {
     /// `--detach-ok`: [`Group::finished`] waits for the command alone, not for what it left running.
     pub(crate) detach_ok: bool,
+    /// Other code of this process starts processes, too: the AWS SDK runs `credential_process` (P4).
+    pub(crate) others: bool,
 }
 
 /// A running command with everything it started. Dropping it kills what is left, except what `detach_ok` lets live.
@@ -68,6 +78,19 @@ pub(crate) struct Group {
     options: Options,
     reaper: Reaper,
     children: Arc<Notify>,
+    /// [`Change::Left`] was returned.
+    left: bool,
+}
+
+/// What has become of the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// It has ended, but not what it has started.
+    Left,
+    /// The system has stopped it: it reads from the terminal, or sets it, and its group is in the background.
+    WantsTerminal,
+    /// It and everything that descends from it is gone; with `detach_ok`, it alone.
+    Gone(Status),
 }
 
 /// What a look at the command found.
@@ -100,8 +123,9 @@ impl Group {
             group,
             shared,
             options,
-            reaper: Reaper::new(child, group),
+            reaper: Reaper::new(child, group, options.others),
             children: signals.children(),
+            left: false,
         })
     }
 
@@ -123,51 +147,83 @@ impl Group {
         self.reaper.status().unwrap_or(Status::Unknown)
     }
 
-    /// Passes a signal on. TSTP and CONT are not passed on: they are for [`Group::suspend`] and [`Group::resume`].
+    /// Passes a signal on. Those of [`Group::suspend`] and [`Group::resume`] are not passed on. Once the command has ended, a signal reaches
+    /// what it left behind, in whatever session that is.
     pub(crate) fn forward(&self, received: &Received) {
-        if [Signal::TSTP, Signal::CONT].contains(&received.signal) {
+        if received.suspends() || received.signal == Signal::CONT {
             return;
         }
-        if !self.shared {
-            self.signal_group(received.signal);
-        } else if !received.from_terminal {
-            // P3: one by one, because our own group holds us, and perhaps the rest of a pipeline.
-            let session = getsid(None).ok().map(Pid::as_raw_pid);
-            self.signal_each(received.signal, |entry| Some(entry.session) == session);
+        let ended = self.reaper.status().is_some();
+        // P3: one by one in our own group, because it holds us, and perhaps the rest of a pipeline; and not to those whom the terminal
+        // has told.
+        let told = |entry: &Entry| match self.group {
+            Some(group) => entry.group == group.as_raw_pid(),
+            None => self.shared && received.from_terminal && entry.group == our_group(),
+        };
+        let session = our_session();
+        let meant = |entry: &Entry| {
+            ended || (self.shared && !received.from_terminal && entry.session == session)
+        };
+        self.signal_group(received.signal);
+        if ended || self.shared {
+            self.signal_each(received.signal, |entry| meant(entry) && !told(entry));
         }
     }
 
-    /// Waits until the command and everything that descends from it is gone; with `detach_ok`, until the command is.
+    /// The next thing that becomes of the command.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: nothing is forgotten, a new call goes on.
-    pub(crate) async fn finished(&mut self) -> Status {
-        self.gone(!self.options.detach_ok).await;
-        self.status()
+    pub(crate) async fn change(&mut self) -> Change {
+        let mut pause = LOOK.0;
+        loop {
+            let look = self.look(!self.options.detach_ok);
+            let Look::Wait { poll } = look else {
+                return Change::Gone(self.status());
+            };
+            if self.reaper.status().is_none() {
+                let stopped = self.group.and_then(|_| self.reaper.stopped());
+                if stopped.is_some_and(|by| [Signal::TTIN, Signal::TTOU].contains(&by)) {
+                    return Change::WantsTerminal;
+                }
+            } else if !std::mem::replace(&mut self.left, true) {
+                return Change::Left;
+            }
+            self.next_look(poll, &mut pause).await;
+        }
     }
 
     /// Stops everything, `detach_ok` or not: `signal`, and CONT so that stopped processes see it; KILL after `grace`. Returns when all are
-    /// gone, and at the latest two seconds after `grace`.
+    /// gone, and at the latest when they have outlived KILL for `kill_wait`.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: what was sent stays sent. A new call begins again with `signal` and a whole `grace`.
-    pub(crate) async fn stop(&mut self, signal: Signal, grace: Duration) -> Stopped {
+    pub(crate) async fn stop(
+        &mut self,
+        signal: Signal,
+        grace: Duration,
+        kill_wait: Duration,
+    ) -> Stopped {
         self.signal_everybody(signal);
         self.signal_everybody(Signal::CONT);
-        let mut gone = timeout_at(now() + grace, self.gone(true)).await.is_ok();
-        let give_up = now() + KILL_PATIENCE;
+        let kill_at = now().plus(grace);
+        let mut gone = before(kill_at, self.gone(true)).await.is_some();
+        let give_up = now().plus(kill_wait);
         while !gone && now() < give_up {
             // P2: again and again: a process that was being born during the scan was in nobody's list.
             self.signal_everybody(Signal::KILL);
-            gone = timeout_at(now() + KILL_AGAIN, self.gone(true))
-                .await
-                .is_ok();
+            let next = now().plus(KILL_AGAIN);
+            gone = before(next, self.gone(true)).await.is_some();
         }
         Stopped {
             status: self.command_status(),
-            survivors: if gone { 0 } else { self.survivors() },
+            survivors: if gone {
+                Remaining::default()
+            } else {
+                self.remaining()
+            },
         }
     }
 
@@ -182,6 +238,8 @@ impl Group {
     /// Not cancel safe: a part may be stopped already. [`Group::resume`] puts it right.
     pub(crate) async fn suspend(&mut self, received: &Received) -> bool {
         if terminal::orphaned() {
+            // The terminal may have stopped the command nevertheless: only the system knows for certain who can be continued.
+            self.resume();
             return false;
         }
         if !(self.shared && received.from_terminal) {
@@ -194,11 +252,11 @@ impl Group {
                 .living()
                 .is_ok_and(|living| living.all().all(Entry::stopped))
             {
-                sleep_until(now() + pause).await;
+                SystemClock.sleep_until(now().plus(pause)).await;
                 pause *= 2;
             }
         };
-        let _late = timeout_at(now() + SUSPEND_PATIENCE, stopped).await;
+        let _late = before(now().plus(SUSPEND_PATIENCE), stopped).await;
         self.signal_everybody(Signal::STOP);
         let suspended = terminal::suspend_ourselves();
         if suspended && self.shared {
@@ -219,17 +277,18 @@ impl Group {
     async fn gone(&mut self, everybody: bool) {
         let mut pause = LOOK.0;
         while let Look::Wait { poll } = self.look(everybody) {
-            let next_look = poll.then(|| now() + pause);
-            let until = next_look.into_iter().chain(self.reaper.next_sweep()).min();
-            tokio::select! {
-                () = self.children.notified() => {}
-                // Without a time the branch is off, and its value does not matter.
-                () = sleep_until(until.unwrap_or_else(now)), if until.is_some() => {
-                    if poll {
-                        pause = LOOK.1.min(pause * 2);
-                    }
-                }
-            }
+            self.next_look(poll, &mut pause).await;
+        }
+    }
+
+    /// Waits until it is worth while to look again.
+    async fn next_look(&self, poll: bool, pause: &mut Duration) {
+        // P6: a SIGCHLD that is lost must not be waited for.
+        let wait = if poll { *pause } else { LOOK_ANYWAY };
+        let at = now().plus(wait);
+        let at = self.reaper.next_sweep().map_or(at, |sweep| at.min(sweep));
+        if before(at, self.children.notified()).await.is_none() && poll {
+            *pause = LOOK.1.min(*pause * 2);
         }
     }
 
@@ -252,7 +311,7 @@ impl Group {
             return Look::Gone;
         }
         match self.living() {
-            Ok(living) if living.is_empty() && living.complete => Look::Gone,
+            Ok(living) if living.proves_nobody(children) => Look::Gone,
             // P6: the end of a descendant comes to us as a SIGCHLD, that of a stranger in the group does not.
             Ok(living) => Look::Wait {
                 poll: living.descendants.is_empty(),
@@ -263,31 +322,19 @@ impl Group {
 
     /// The processes of the command that have not ended.
     fn living(&self) -> io::Result<Living> {
-        let Scan { entries, complete } = table::scan()?;
-        let our_group = getpgrp().as_raw_pid();
-        let foreign = |entry: &Entry| {
-            !self.shared && entry.group == our_group && entry.pid != self.child.as_raw_pid()
-        };
-        let mut descendants = table::descendants(&entries, getpid(), foreign);
-        descendants.retain(|entry| !entry.gone());
-        let group = self.group.map(Pid::as_raw_pid);
-        let strangers = entries
-            .into_iter()
-            .filter(|entry| {
-                Some(entry.group) == group && !entry.gone() && !descendants.contains(entry)
-            })
-            .collect();
-        Ok(Living {
-            descendants,
-            strangers,
-            complete,
+        Living::find(Where {
+            child: self.child,
+            group: self.group,
+            spare_our_group: self.options.others && !self.shared,
         })
     }
 
-    /// How many are left when not all are known to be gone.
-    fn survivors(&self) -> usize {
-        self.living()
-            .map_or(1, |living| living.all().count().max(1))
+    /// What is left, when not all are known to be gone.
+    pub(crate) fn remaining(&self) -> Remaining {
+        self.living().map_or_else(
+            |_| Remaining::unknown(),
+            |living| Remaining::of(living.all()),
+        )
     }
 
     /// To the group at once, which no fork escapes, and then to everyone outside of it.
@@ -326,27 +373,6 @@ impl Drop for Group {
         if matches!(self.look(everybody), Look::Wait { .. }) {
             self.signal_everybody(Signal::KILL);
         }
-    }
-}
-
-/// Who is left.
-#[derive(Debug)]
-struct Living {
-    /// They descend from the command.
-    descendants: Vec<Entry>,
-    /// They do not, but are in its process group.
-    strangers: Vec<Entry>,
-    /// Nobody is missing.
-    complete: bool,
-}
-
-impl Living {
-    fn all(&self) -> impl Iterator<Item = &Entry> {
-        self.descendants.iter().chain(&self.strangers)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.all().next().is_none()
     }
 }
 

@@ -9,32 +9,55 @@
 //! - **P4** What we reap is the command's. The status of a child that other code of this process started (the AWS
 //!   SDK runs `credential_process` through tokio) is left to that code.
 //! - **P5** A `Group` that is dropped takes its processes with it, and so does the end of [`Group::stop`].
-//! - **P6** Whoever waits here sleeps until a signal comes. There are timers only for what sends none.
+//! - **P6** Whoever waits here sleeps until a signal comes. There are timers for what sends none, and a slow one for a signal that
+//!   never came: nothing waits for ever on a wake-up alone.
+//! - **P7** Nothing here needs `/proc` to come to an end.
+//! - **P8** The command starts with the signal mask and the dispositions that we were started with.
 //!
 //! All of it belongs on the main thread, on tokio's current-thread runtime with its timer enabled.
 //!
-//! [`signals`] turns signals into a stream; [`command`] checks and starts; [`reaper`] collects the dead; [`table`] reads
-//! who descends from whom; [`terminal`] answers what a terminal asks of us; [`group`] puts them together.
+//! [`inherited`] is the signal state at our start; [`relay`] keeps other processes away; [`signals`] turns signals into a stream; [`command`]
+//! with [`script`] and [`socket_activation`] checks and starts; [`reaper`] collects the dead; [`table`] reads who descends from whom, [`living`] who is left of the
+//! command, [`remaining`] names them; [`terminal`] answers what a terminal asks of us; [`group`] puts them together.
 
 mod command;
 mod group;
+mod inherited;
+mod living;
+mod numbers;
 mod reaper;
+mod relay;
+mod remaining;
+mod script;
 mod signals;
+mod socket_activation;
 mod status;
 mod table;
 mod terminal;
 
+use leasehold::clock::{Clock, SystemClock};
+use leasehold::protocol::time::Elapsed;
+
 pub(crate) use command::{Command, SpawnError};
-pub(crate) use group::{Group, Options};
+pub(crate) use group::{Change, Group, Options};
+pub(crate) use inherited::block_signals_here;
+pub(crate) use relay::separate;
+pub(crate) use remaining::Remaining;
 pub(crate) use signals::{Signals, named};
 pub(crate) use status::{Status, Stopped};
+pub(crate) use table::of_ancestors;
 pub(crate) use terminal::suspend_ourselves;
 
-/// The time for patience with processes. It stands still while the machine sleeps, and so do they.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "no lease is judged by it: it paces looks at processes and KILL after TERM"
-)]
-fn now() -> tokio::time::Instant {
-    tokio::time::Instant::now()
+/// What `work` comes to, if it does so before `at`. On the clock that counts while the machine sleeps, as the lease does: a grace that stood
+/// still would go on beside the next holder.
+async fn before<T>(at: Elapsed, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = SystemClock.sleep_until(at) => None,
+    }
+}
+
+fn now() -> Elapsed {
+    SystemClock.elapsed()
 }

@@ -9,20 +9,25 @@
 //! - zombies in our group only when they were zombies already [`SWEEP`] ago. Tokio collects its own as soon as they die; whatever is
 //!   still there is an orphan nobody will ever ask for. Until then a zombie costs an entry in the process table, no more.
 //!
-//! A sweep scans the process table. While the command runs there is one every [`SWEEP`] at most, and none when nothing died but
-//! in its group; a call to [`Reaper::reap`] that finds nothing left costs three system calls.
+//! Where no other code starts processes (SQLite), every zombie is ours at once.
+//!
+//! A sweep asks the system for its dead children one by one. Only where one is in doubt it scans the process table, for those behind it;
+//! without a table they wait for their turn at the front. A call to [`Reaper::reap`] that finds nothing left costs three system calls.
 
+use std::io;
+use std::mem::MaybeUninit;
 use std::time::Duration;
 
+use leasehold::clock::{Clock, SystemClock};
+use leasehold::protocol::time::Elapsed;
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, WaitId, WaitIdOptions, WaitOptions, getpgrp, getpid, waitid, waitpgid, waitpid,
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, waitid, waitpgid, waitpid,
 };
-use tokio::time::Instant;
 
-use super::now;
+use super::numbers::{group_of, our_group};
 use super::status::Status;
-use super::table::{self, Entry};
+use super::table;
 
 /// How long a zombie is left to those who may have started it. Too short steals from them when the machine is busy; too long keeps
 /// more entries of the process table.
@@ -33,18 +38,21 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub(super) struct Reaper {
     child: Pid,
     group: Option<Pid>,
+    /// Other code of this process may start processes (P4).
+    others: bool,
     status: Option<Status>,
     /// Zombies that were there at the last sweep.
-    suspects: Vec<i32>,
-    next_sweep: Option<Instant>,
+    suspects: Vec<Pid>,
+    next_sweep: Option<Elapsed>,
 }
 
 impl Reaper {
-    /// For the command `child`, and its process group if it has one of its own.
-    pub(super) fn new(child: Pid, group: Option<Pid>) -> Self {
+    /// For the command `child`, and its process group if it has one of its own; `others` when other code may start processes.
+    pub(super) fn new(child: Pid, group: Option<Pid>, others: bool) -> Self {
         Self {
             child,
             group,
+            others,
             status: None,
             suspects: Vec::new(),
             next_sweep: None,
@@ -57,7 +65,7 @@ impl Reaper {
     }
 
     /// When to call [`Reaper::reap`] again though no signal comes.
-    pub(super) fn next_sweep(&self) -> Option<Instant> {
+    pub(super) fn next_sweep(&self) -> Option<Elapsed> {
         self.next_sweep
     }
 
@@ -84,25 +92,31 @@ impl Reaper {
         self.sweep()
     }
 
+    /// Whether the command has been stopped since the last call, and by which signal.
+    pub(super) fn stopped(&self) -> Option<Signal> {
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        let status = waitid(WaitId::Pid(self.child), options).ok()??;
+        Signal::from_named_raw(status.stopping_signal()?)
+    }
+
     fn sweep(&mut self) -> bool {
-        // NOWAIT: only a look, nothing is collected.
-        let look = || {
-            waitid(
-                WaitId::All,
-                WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT,
-            )
-        };
-        let mut found = look();
-        if let Ok(Some(_)) = found {
-            let now = now();
+        let mut found = dead();
+        while let Ok(Some(pid)) = found {
+            if self.is_doubtful(pid) || !self.collect(pid) {
+                break;
+            }
+            found = dead();
+        }
+        if let Ok(Some(front)) = found {
+            let now = SystemClock.elapsed();
             let due = self.next_sweep.is_none_or(|due| due <= now);
             // After the command's end somebody waits for the last of its processes.
             if due || self.status.is_some() {
-                self.collect(due);
-                found = look();
+                self.collect_behind(front, due);
+                found = dead();
             }
             if due {
-                self.next_sweep = Some(now + SWEEP);
+                self.next_sweep = Some(now.plus(SWEEP));
             }
         }
         if !matches!(found, Ok(Some(_))) {
@@ -112,32 +126,66 @@ impl Reaper {
         !matches!(found, Err(Errno::CHILD))
     }
 
-    /// Collects the zombies that are certainly not other code's. When the sweep is `due`, the others of the last one are among them.
-    fn collect(&mut self, due: bool) {
+    /// It may have been started by other code, which wants its status.
+    fn is_doubtful(&self, pid: Pid) -> bool {
+        self.others
+            && pid != self.child
+            && group_of(Some(pid)).is_ok_and(|group| group == our_group())
+    }
+
+    fn collect(&mut self, pid: Pid) -> bool {
+        match waitpid(Some(pid), WaitOptions::NOHANG) {
+            Ok(Some((_, status))) => {
+                // It died after it was asked for by its number.
+                if pid == self.child {
+                    self.status = Some(status.into());
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Collects the zombies that are certainly not other code's, though the one at the `front` may be. When the sweep is `due`, those
+    /// that were in doubt at the last one are collected, too.
+    fn collect_behind(&mut self, front: Pid, due: bool) {
         let ourselves = getpid().as_raw_pid();
-        let our_group = getpgrp().as_raw_pid();
-        let entries = table::scan().map(|scan| scan.entries).unwrap_or_default();
-        let zombies = entries.iter().filter(|entry| {
-            entry.parent == ourselves && entry.gone() && entry.pid != self.child.as_raw_pid()
-        });
-        let (doubtful, certain): (Vec<&Entry>, Vec<&Entry>) =
-            zombies.partition(|entry| entry.group == our_group);
-        for entry in certain {
-            collected(entry.pid);
+        let mut zombies = vec![front];
+        if let Ok(scan) = table::scan() {
+            let entries = scan.entries.iter();
+            let dead = entries.filter(|entry| entry.parent == ourselves && entry.gone());
+            zombies = dead.filter_map(|entry| Pid::from_raw(entry.pid)).collect();
+        }
+        let (doubtful, certain): (Vec<Pid>, Vec<Pid>) =
+            zombies.into_iter().partition(|pid| self.is_doubtful(*pid));
+        for pid in certain {
+            self.collect(pid);
         }
         if due {
             // A number cannot have changed hands in between: it is taken until we collect it.
-            let left = |pid: &i32| !self.suspects.contains(pid) || !collected(*pid);
+            let suspects = std::mem::take(&mut self.suspects);
             self.suspects = doubtful
-                .iter()
-                .map(|entry| entry.pid)
-                .filter(left)
+                .into_iter()
+                .filter(|pid| !suspects.contains(pid) || !self.collect(*pid))
                 .collect();
         }
     }
 }
 
-fn collected(pid: i32) -> bool {
-    Pid::from_raw(pid)
-        .is_some_and(|pid| matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(Some(_))))
+/// A child that has ended. Nothing is collected, it is only a look. `Err(CHILD)`: there are no children, dead or alive.
+#[expect(
+    unsafe_code,
+    reason = "rustix does not tell whose status `waitid` found"
+)]
+fn dead() -> Result<Option<Pid>, Errno> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let look = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: the information is zeroed, which is a valid one, and the system overwrites it or leaves it alone. When the call has
+    // succeeded the field for the number is the one in use: 0 when nobody has ended.
+    unsafe {
+        if libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), look) != 0 {
+            return Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INTR));
+        }
+        Ok(Pid::from_raw(info.assume_init_ref().si_pid()))
+    }
 }

@@ -6,8 +6,8 @@
 //!
 //! - A signal that was ignored when we were started stays ignored, for us and for the command: `nohup leasehold run …` must
 //!   do what it says, and a shell without job control ignores INT for what it starts with `&`.
-//! - Handlers are reset in the command by exec; the mask is emptied by std. The command starts with what we were started with,
-//!   except SIGPIPE, which every Rust program ignores for itself and std sets back to the default.
+//! - CHLD and CONT are listened to even where they were ignored: without them an end is never seen, and what Ctrl-Z stopped is never
+//!   continued. What was blocked when we were started is let through. The command gets both back as they came, see [`inherited`].
 //! - Signals of the same kind that arrive faster than they are read may be merged, as the system does it too.
 
 use std::io;
@@ -20,8 +20,10 @@ use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::{Cause, Origin};
 use tokio::sync::{Notify, mpsc};
 
+use super::inherited;
+
 /// What we listen to, with the names `--signal` knows. KILL and STOP cannot be caught.
-const HANDLED: [(&str, Signal); 9] = [
+const HANDLED: [(&str, Signal); 11] = [
     ("INT", Signal::INT),
     ("TERM", Signal::TERM),
     ("HUP", Signal::HUP),
@@ -31,6 +33,9 @@ const HANDLED: [(&str, Signal); 9] = [
     ("WINCH", Signal::WINCH),
     ("CONT", Signal::CONT),
     ("TSTP", Signal::TSTP),
+    // For reading from a terminal, or setting it, in its background. They come to our whole group.
+    ("TTIN", Signal::TTIN),
+    ("TTOU", Signal::TTOU),
 ];
 
 /// A signal that arrived.
@@ -40,6 +45,13 @@ pub(crate) struct Received {
     pub(crate) signal: Signal,
     /// It came from the terminal driver, which sent it to the whole foreground group, not to us alone.
     pub(crate) from_terminal: bool,
+}
+
+impl Received {
+    /// It asks us to stop until CONT comes, as Ctrl-Z does.
+    pub(crate) fn suspends(&self) -> bool {
+        [Signal::TSTP, Signal::TTIN, Signal::TTOU].contains(&self.signal)
+    }
 }
 
 /// The stream of signals. Lives as long as the process: without it they would be swallowed, not back at their defaults.
@@ -56,14 +68,17 @@ impl Signals {
     ///
     /// When the system refuses a handler, a socket pair or a thread.
     pub(crate) fn install() -> io::Result<Self> {
-        let ignored = ignored_at_start();
         // CHLD in any case: where a parent left it ignored, the system would throw the statuses away.
-        let wanted = HANDLED
+        let wanted: Vec<i32> = HANDLED
             .iter()
-            .map(|(_, signal)| signal.as_raw())
-            .filter(|number| ignored & (1 << (number - 1)) == 0)
-            .chain([Signal::CHILD.as_raw()]);
-        let mut origins = SignalsInfo::<WithOrigin>::new(wanted)?;
+            .map(|(_, signal)| *signal)
+            .filter(|signal| *signal == Signal::CONT || !inherited::is_ignored(signal.as_raw()))
+            .chain([Signal::CHILD])
+            .map(Signal::as_raw)
+            .collect();
+        let mut origins = SignalsInfo::<WithOrigin>::new(&wanted)?;
+        // Before any thread starts: each begins with the mask of the one that starts it.
+        inherited::unblock(&wanted);
 
         let (sender, received) = mpsc::unbounded_channel();
         let children = Arc::new(Notify::new());
@@ -95,7 +110,7 @@ impl Signals {
 
     /// Waits for the next signal. CHLD is not among them.
     ///
-    /// TSTP and CONT are the caller's to act on: see [`Group::suspend`](super::Group::suspend). Everything else goes to
+    /// What [suspends](Received::suspends) and CONT are the caller's to act on: see [`Group::suspend`](super::Group::suspend). Everything else goes to
     /// [`Group::forward`](super::Group::forward) while a command runs.
     ///
     /// # Cancel safety
@@ -141,23 +156,6 @@ fn from_terminal(origin: &Origin) -> bool {
         Cause::Unknown => cfg!(not(target_os = "linux")) && origin.process.is_none(),
         _ => false,
     }
-}
-
-/// The signals that were ignored when we were started, as a bit set; bit 0 is signal 1.
-#[cfg(target_os = "linux")]
-fn ignored_at_start() -> u64 {
-    let Ok(status) = std::fs::read_to_string("/proc/self/status") else {
-        return 0;
-    };
-    let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or(0)
-}
-
-/// Only `sigaction` itself could tell, which needs `unsafe` for little: nothing counts as ignored.
-#[cfg(not(target_os = "linux"))]
-fn ignored_at_start() -> u64 {
-    0
 }
 
 #[cfg(test)]

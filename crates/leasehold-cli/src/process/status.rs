@@ -2,6 +2,7 @@
 
 use rustix::process::WaitStatus;
 
+use super::remaining::Remaining;
 use crate::exit_codes;
 
 /// How the command ended.
@@ -41,10 +42,10 @@ impl From<WaitStatus> for Status {
 }
 
 /// What [`Group::stop`](super::Group::stop) came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stopped {
     /// How the command ended; `None` when even KILL did not end it in time.
     pub(crate) status: Option<Status>,
-    /// How many processes outlived KILL: in a system call that cannot be interrupted, or another user's.
-    pub(crate) survivors: usize,
+    /// What outlived KILL: in a system call that cannot be interrupted, or another user's.
+    pub(crate) survivors: Remaining,
 }

@@ -8,11 +8,14 @@
 //! nothing was born, and when every process in it has its parent in it. Only a complete one may prove that somebody is *not* there.
 //!
 //! A process is identified by its number **and** its start, and a signal is sent through a handle that is opened first and compared
-//! after, so that a number that was given away in between is never hit. Where there is no `/proc` every call here fails, and
-//! the callers fall back to the process group.
+//! after, so that a number that was given away in between is never hit. Where there is no `/proc`, or one of another pid namespace, whose
+//! numbers are other processes', every call here fails. The callers then wait for children and the process group, which needs
+//! no table; only names and what has left the group are out of reach.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 
 use rustix::process::{Pid, Signal};
 
@@ -71,6 +74,9 @@ pub(super) fn scan() -> io::Result<Scan> {
     if !cfg!(target_os = "linux") {
         return Err(io::ErrorKind::Unsupported.into());
     }
+    if !ours() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
     let before = last_born();
     let numbers = fs::read_dir("/proc")?
         .flatten()
@@ -86,6 +92,46 @@ pub(super) fn scan() -> io::Result<Scan> {
         && before == last_born()
         && entries.iter().all(|entry| known(entry.parent));
     Ok(Scan { entries, complete })
+}
+
+/// Whether `/proc` shows our own pid namespace. In that of an outer one we have another number, or by chance the same and a second one.
+fn ours() -> bool {
+    let number = std::process::id().to_string();
+    let named = fs::read_link("/proc/self").is_ok_and(|name| name.as_os_str() == number.as_str());
+    // Linux before 4.1 does not list the numbers.
+    let one = |status: String| {
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        numbers.is_none_or(|numbers| numbers.split_ascii_whitespace().count() == 1)
+    };
+    named && fs::read_to_string("/proc/self/status").is_ok_and(one)
+}
+
+/// The program's name, as `ps` has it.
+pub(super) fn name(pid: i32) -> Option<String> {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(name.trim_end_matches('\n').to_owned())
+}
+
+/// What `name` is in the environments that our ancestors were started with, nearest first. A command that clears its environment
+/// still has a parent that did not. Those that we may not read are passed over.
+pub(crate) fn of_ancestors(name: &str) -> Vec<OsString> {
+    let mut found = Vec::new();
+    if !ours() {
+        return found;
+    }
+    let mut next = rustix::process::getppid().map(Pid::as_raw_pid);
+    while let Some(pid) = next {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let value = environment
+            .split(|byte| *byte == 0)
+            .find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+        found.extend(value.map(|value| OsStr::from_bytes(value).to_owned()));
+        // The first process has the parent 0, and one of an outer namespace, too.
+        next = read(pid)
+            .map(|entry| entry.parent)
+            .filter(|parent| *parent > 0);
+    }
+    found
 }
 
 /// The number that was given away last; it moves with every process and thread that is born.

@@ -1,12 +1,14 @@
 //! What the command is told of its lock.
 //!
 //! Invariant: the innermost lock wins. Ours are set over inherited ones; those of an outer lock stay in `LEASEHOLD_PARENT_*`.
+//! `LEASEHOLD_GRANTS` has the grants of all of them, for [`nested`].
 
 use std::env;
 use std::ffi::OsString;
 
 use leasehold::Lease;
 
+use super::nested;
 use crate::duration::millis;
 use crate::plan::RunPlan;
 use crate::process::Command;
@@ -34,5 +36,6 @@ pub(super) fn with_lock(plan: &RunPlan, lease: &Lease) -> Command {
     for (name, value) in NAMES.into_iter().zip(ours) {
         command.set(format!("LEASEHOLD_{name}"), value);
     }
+    command.set(nested::GRANTS, nested::with(lease.id().attempt()));
     command
 }

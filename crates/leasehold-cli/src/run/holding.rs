@@ -1,10 +1,12 @@
 //! Watching over the command while the lock is held: its end, signals, the loss of the lock, `--max-hold`, Ctrl-Z.
 //!
 //! Invariant: when [`Watch::over`] returns, nothing of the command is left, except what `--detach-ok` lets live and what
-//! [`End::survivors`] counts. The policy has seen to it that after a loss there is time for the grace before anyone else may begin.
+//! [`End::has_survivors`] tells of. The policy has seen to it that after a loss there is time for the grace and for KILL before anyone else
+//! may begin. Nothing here waits for a message to be read.
 
 use std::future::pending;
 use std::pin::pin;
+use std::time::Duration;
 
 use leasehold::clock::{Clock, SystemClock};
 use leasehold::protocol::time::Elapsed;
@@ -16,7 +18,7 @@ use crate::duration;
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::plan::RunPlan;
-use crate::process::{Group, Signals, Status, Stopped};
+use crate::process::{Change, Group, Remaining, Signals, Status, Stopped};
 use crate::voice::Voice;
 
 /// How the command came to its end.
@@ -46,19 +48,53 @@ pub(super) enum End {
 }
 
 impl End {
-    /// Processes that could not be stopped.
-    pub(super) fn survivors(&self) -> usize {
+    /// Whether there are processes that could not be stopped.
+    pub(super) fn has_survivors(&self) -> bool {
         match self {
-            End::Finished { .. } => 0,
-            End::Lost { stopped, .. } | End::MaxHold { stopped } => stopped.survivors,
+            End::Finished { .. } => false,
+            End::Lost { stopped, .. } | End::MaxHold { stopped } => !stopped.survivors.is_empty(),
         }
     }
 }
 
-/// Why the command is not left alone.
-enum Stop {
-    Lost(Loss),
-    MaxHold,
+/// How long KILL may take at `--max-hold`, where nobody waits for the lock to run out.
+const KILL_WAIT: Duration = Duration::from_secs(2);
+
+/// How long what the command left behind may take to end before it is talked about.
+const WORTH_A_MESSAGE: Duration = Duration::from_millis(300);
+
+/// The pause before the second message, and the longest: each is twice the one before.
+const REMIND: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
+
+/// When it is next said who is waited for.
+#[derive(Debug, Default)]
+struct Reminder {
+    at: Option<Elapsed>,
+    pause: Duration,
+}
+
+impl Reminder {
+    fn begin(&mut self) {
+        self.at = Some(SystemClock.elapsed().plus(WORTH_A_MESSAGE));
+    }
+
+    /// Returns each time that it is to be said. Cancel safe.
+    async fn due(&mut self) {
+        match self.at {
+            Some(at) => SystemClock.sleep_until(at).await,
+            None => pending().await,
+        }
+        self.pause = (self.pause * 2).clamp(REMIND.0, REMIND.1);
+        self.at = Some(SystemClock.elapsed().plus(self.pause));
+    }
+}
+
+fn stopped_late(status: Status) -> End {
+    let stopped = Stopped {
+        status: Some(status),
+        survivors: Remaining::default(),
+    };
+    End::MaxHold { stopped }
 }
 
 /// What is watched.
@@ -75,15 +111,26 @@ impl Watch<'_> {
     /// Returns when the command is gone.
     pub(super) async fn over(&self, group: &mut Group, signals: &mut Signals) -> End {
         let mut ran_on: Option<Loss> = None;
+        // `--max-hold` was reached, and something outlived KILL.
+        let mut overtime = false;
         let mut too_long = pin!(self.too_long());
-        let stop = loop {
+        let mut reminder = Reminder::default();
+        let loss = loop {
             let received = tokio::select! {
                 // A command that has ended is not stopped, whatever else happened at the same time.
                 biased;
-                status = group.finished() => return self.finished(status, ran_on),
+                change = group.change() => {
+                    match change {
+                        Change::Gone(status) if overtime => return stopped_late(status),
+                        Change::Gone(status) => return self.finished(status, ran_on),
+                        Change::Left => reminder.begin(),
+                        Change::WantsTerminal => self.wants_terminal(),
+                    }
+                    continue;
+                }
                 loss = self.lease.lost(), if ran_on.is_none() => {
                     if self.plan.on_lost == OnLost::Kill {
-                        break Stop::Lost(loss);
+                        break loss;
                     }
                     if group.finished_already().is_none() {
                         self.warn_of(&loss);
@@ -91,18 +138,34 @@ impl Watch<'_> {
                     }
                     continue;
                 }
-                () = &mut too_long => break Stop::MaxHold,
+                () = &mut too_long, if !overtime => {
+                    if let Some(status) = group.finished_already() {
+                        return self.finished(status, ran_on);
+                    }
+                    let stopped = self.stop_after_max_hold(group).await;
+                    if stopped.survivors.is_empty() {
+                        return End::MaxHold { stopped };
+                    }
+                    // What is left still works under the lock, so the lock is kept.
+                    overtime = true;
+                    continue;
+                }
+                () = reminder.due() => {
+                    self.remind(group);
+                    continue;
+                }
                 received = signals.next() => received,
             };
             match received.signal {
-                Signal::TSTP => {
+                _ if received.suspends() => {
                     // Its CONT comes next, and is dealt with below.
+                    self.voice.pause();
                     group.suspend(&received).await;
                 }
                 Signal::CONT => {
                     // We may have been stopped for longer than the lease: look before the command goes on.
                     if !self.lease.is_held() && self.plan.on_lost == OnLost::Kill {
-                        break Stop::Lost(self.lease.lost().await);
+                        break self.lease.lost().await;
                     }
                     group.resume();
                 }
@@ -113,7 +176,8 @@ impl Watch<'_> {
         if let Some(status) = group.finished_already() {
             return self.finished(status, ran_on);
         }
-        self.stop(group, stop).await
+        let stopped = self.stop_after_loss(group, &loss).await;
+        End::Lost { loss, stopped }
     }
 
     fn finished(&self, status: Status, lost: Option<Loss>) -> End {
@@ -131,39 +195,75 @@ impl Watch<'_> {
         }
     }
 
-    async fn stop(&self, group: &mut Group, stop: Stop) -> End {
-        let name = &self.plan.key;
-        let store = self.client.describe_store();
-        let failure = match &stop {
-            Stop::Lost(loss) => Failure::new(
-                exit_codes::LOST,
-                format!("lost the lock `{name}` ({store}), stopping the command: {loss}"),
-            )
-            .hint("give what the lock protects LEASEHOLD_TOKEN to check; a longer `--lease` outlives longer failures and pauses"),
-            Stop::MaxHold => Failure::new(
-                exit_codes::MAX_HOLD,
-                format!(
-                    "held the lock `{name}` ({store}) for {}, stopping the command",
-                    self.plan.max_hold.map_or_else(String::new, duration::show)
-                ),
-            )
-            .hint("raise `--max-hold` if it needs longer"),
-        };
-        self.voice.failure(&failure);
-        let stopped = group.stop(self.plan.signal, self.plan.grace).await;
-        if stopped.survivors > 0 {
-            self.voice.failure(&Failure::new(
-                failure.code,
-                format!(
-                    "{} processes of the command could not be killed: they hang in the system, or are another user's",
-                    stopped.survivors
-                ),
+    async fn stop_after_loss(&self, group: &mut Group, loss: &Loss) -> Stopped {
+        let (name, store) = (&self.plan.key, self.client.describe_store());
+        let failure = Failure::new(
+            exit_codes::LOST,
+            format!("lost the lock `{name}` ({store}), stopping the command: {loss}"),
+        )
+        .hint("give what the lock protects LEASEHOLD_TOKEN to check; a longer `--lease` outlives longer failures and pauses");
+        let then = format!("the next holder of `{name}` may begin beside them");
+        self.stop(group, &failure, self.plan.kill_wait(), &then)
+            .await
+    }
+
+    async fn stop_after_max_hold(&self, group: &mut Group) -> Stopped {
+        let (name, store) = (&self.plan.key, self.client.describe_store());
+        let most = self.plan.max_hold.map_or_else(String::new, duration::show);
+        let failure = Failure::new(
+            exit_codes::MAX_HOLD,
+            format!("held the lock `{name}` ({store}) for {most}, stopping the command"),
+        )
+        .hint("raise `--max-hold` if it needs longer");
+        let then = format!("`{name}` is kept until they are gone");
+        self.stop(group, &failure, KILL_WAIT, &then).await
+    }
+
+    async fn stop(
+        &self,
+        group: &mut Group,
+        failure: &Failure,
+        kill_wait: Duration,
+        then: &str,
+    ) -> Stopped {
+        // Into a queue: the stop waits for nobody who reads.
+        self.voice.failure(failure);
+        let stopped = group
+            .stop(self.plan.signal, self.plan.grace, kill_wait)
+            .await;
+        if !stopped.survivors.is_empty() {
+            let message = format!(
+                "KILL did not end all processes of the command, {then}: {}",
+                stopped.survivors
+            );
+            self.voice.failure(&Failure::new(failure.code, message).hint(
+                "they hang in the system, or are another user's, as under sudo: end them as that user",
             ));
         }
-        match stop {
-            Stop::Lost(loss) => End::Lost { loss, stopped },
-            Stop::MaxHold => End::MaxHold { stopped },
-        }
+        stopped
+    }
+
+    fn wants_terminal(&self) {
+        let message = format!(
+            "the command under `{}` is stopped: it wants the terminal, and was started in its background",
+            self.plan.key
+        );
+        self.voice.note_failure(&Failure::new(exit_codes::OWN_FAILURE, message).hint(
+            "start it in the foreground, or give it another standard input; the lock is kept meanwhile",
+        ));
+    }
+
+    /// Says who is waited for, though the command has ended.
+    fn remind(&self, group: &Group) {
+        let message = format!(
+            "the command has ended, but not all that it started: `{}` is kept until they are gone: {}",
+            self.plan.key,
+            group.remaining()
+        );
+        self.voice
+            .note_failure(&Failure::new(exit_codes::OWN_FAILURE, message).hint(
+                "end them with TERM to leasehold or Ctrl-C; `--detach-ok` does not wait for them",
+            ));
     }
 
     fn warn_of(&self, loss: &Loss) {

@@ -4,22 +4,24 @@
 //! command starts only under the lock, and on the main thread, to which the system ties its life; the lock is released only when
 //! nothing of the command is left; and the report is written however it ended.
 //!
-//! [`waiting`] gets the lock, [`holding`] watches over the command, [`release`] lets go, [`environment`] is what the command is told,
+//! [`nested`] sees a lock that would wait for itself, [`waiting`] gets the lock, [`holding`] watches over the command, [`release`] lets go, [`environment`] is what the command is told,
 //! [`report`] what is left of it all.
 
 mod environment;
 mod holding;
+mod nested;
 mod release;
 mod report;
 mod waiting;
 
+use std::io;
 use std::sync::Arc;
 
 use leasehold::clock::{Clock, SystemClock};
 use leasehold::{Lease, LockClient};
 
 use self::holding::End;
-use self::report::{Outcome, Report};
+use self::report::Report;
 use self::waiting::Answer;
 use crate::args::{OnLost, RunArgs};
 use crate::exit_codes;
@@ -62,6 +64,11 @@ fn carry_out(plan: &RunPlan, voice: &Arc<Voice>, report: &mut Report) -> Result<
     plan.command
         .check()
         .map_err(|error| Failure::from(&error))?;
+    enough_descriptors()?;
+    if !voice.is_free() {
+        let refused = io::Error::from(io::ErrorKind::WouldBlock);
+        return Err(own_failure("cannot start a thread", &refused));
+    }
     let mut signals =
         Signals::install().map_err(|error| own_failure("cannot listen to signals", &error))?;
     let runtime = plan.site.runtime()?;
@@ -71,14 +78,32 @@ fn carry_out(plan: &RunPlan, voice: &Arc<Voice>, report: &mut Report) -> Result<
     code
 }
 
+/// So many files are opened at the same time, with some to spare: the store and its side files, signals, an event loop, the process table.
+const DESCRIPTORS: usize = 16;
+
+/// Refuses to begin where files run out half-way, under the lock.
+fn enough_descriptors() -> Result<(), Failure> {
+    let free: Result<Vec<_>, _> = (0..DESCRIPTORS / 2).map(|_| io::pipe()).collect();
+    free.map(drop)
+        .map_err(|error| own_failure("too few files may be opened", &error))
+}
+
 async fn under_lock(
     plan: &RunPlan,
     voice: &Arc<Voice>,
     signals: &mut Signals,
     report: &mut Report,
 ) -> Result<u8, Failure> {
-    let opened = waiting::or_signal(signals, voice, plan.site.client(plan.policy.clone(), voice));
-    let client = match opened.await {
+    let opened = async {
+        let store = plan.site.store(voice).await?;
+        match nested::refused(plan, &*store).await {
+            Some(refused) => Err(refused),
+            None => Ok(LockClient::builder(store)
+                .policy(plan.policy.clone())
+                .build()),
+        }
+    };
+    let client = match waiting::or_signal(signals, voice, opened).await {
         Ok(client) => client?,
         Err(signal) => return Ok(report.interrupted(signal)),
     };
@@ -126,6 +151,7 @@ async fn with_lease(
         client.describe_store()
     ));
     let command = environment::with_lock(plan, &lease);
+    voice.pause();
     let mut group = match Group::spawn(&command, plan.options, signals) {
         Ok(group) => group,
         Err(error) => {
@@ -151,7 +177,7 @@ async fn with_lease(
         End::MaxHold { .. } => exit_codes::MAX_HOLD,
     };
     // What even KILL did not end still works under the lock, so it must run out by itself.
-    let let_go = if end.survivors() > 0 {
+    let let_go = if end.has_survivors() {
         release::leave(voice, lease).await
     } else {
         drop(group);
@@ -171,7 +197,7 @@ async fn with_lease(
         && plan.on_lost == OnLost::Kill
     {
         // We were not running when the lease ended, and the command may have worked on beside another.
-        report.outcome = Outcome::Lost;
+        report.lost_unseen();
         return Ok(exit_codes::LOST);
     }
     Ok(code)

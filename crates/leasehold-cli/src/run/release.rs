@@ -83,7 +83,8 @@ pub(super) async fn keep(
             received = signals.next() => received,
         };
         match received.signal {
-            Signal::TSTP => {
+            _ if received.suspends() => {
+                voice.pause();
                 suspend_ourselves();
             }
             Signal::CONT | Signal::WINCH => {}
@@ -161,8 +162,9 @@ async fn patiently<T>(
             received = signals.next() => received,
         };
         match received.signal {
-            Signal::TSTP => {
+            _ if received.suspends() => {
                 voice.wipe();
+                voice.pause();
                 suspend_ourselves();
             }
             Signal::CONT | Signal::WINCH => {}

@@ -5,6 +5,8 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use leasehold::clock::{Clock, SystemClock};
@@ -16,13 +18,16 @@ use serde::Serialize;
 use super::holding::End;
 use super::release::LetGo;
 use crate::args::RunArgs;
-use crate::duration::millis;
+use crate::duration::{self, millis};
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::location::Location;
 use crate::plan::RunPlan;
 use crate::process::Status;
 use crate::times;
+
+/// How long the report may take to be written, a pipe's reader to come included.
+const WRITE: Duration = Duration::from_secs(2);
 
 /// How a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -191,6 +196,13 @@ impl Report {
         });
     }
 
+    /// The command had ended by itself, and its lease before it, which only the release has shown.
+    pub(super) fn lost_unseen(&mut self) {
+        self.outcome = Outcome::Lost;
+        self.lost =
+            Some("the lease had ended before the command did, which ended by itself".to_owned());
+    }
+
     /// What came of the release.
     pub(super) fn released(&mut self, let_go: &LetGo) {
         self.release = Some(let_go.to_string());
@@ -211,15 +223,24 @@ impl Report {
         self.hand_offs = usage.hand_offs;
     }
 
-    /// Writes it, over an older one.
+    /// Writes it, over an older one. On a thread that is not waited for longer than [`WRITE`]: a FIFO without a reader, or a disk that
+    /// hangs, must not keep us.
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// The system's, and `TimedOut`.
     pub(super) fn write(&self, path: &Path) -> io::Result<()> {
         let mut json = serde_json::to_vec(self)?;
         json.push(b'\n');
-        fs::write(path, json)
+        let (done, written) = mpsc::channel();
+        let path = path.to_owned();
+        thread::Builder::new()
+            .name("report".to_owned())
+            .spawn(move || done.send(fs::write(path, json)))?;
+        written.recv_timeout(WRITE).unwrap_or_else(|_| {
+            let late = format!("not written within {}", duration::show(WRITE));
+            Err(io::Error::new(io::ErrorKind::TimedOut, late))
+        })
     }
 }
 

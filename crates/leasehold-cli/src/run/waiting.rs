@@ -89,8 +89,9 @@ pub(super) async fn or_signal<T>(
             done = &mut work => return Ok(done),
         };
         match received.signal {
-            Signal::TSTP => {
+            _ if received.suspends() => {
                 voice.wipe();
+                voice.pause();
                 suspend_ourselves();
             }
             Signal::CONT | Signal::WINCH => {}

@@ -5,6 +5,7 @@
 
 pub mod dynamo;
 pub mod net;
+pub mod terminal;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -25,9 +26,11 @@ pub const PATIENCE: Duration = Duration::from_secs(40);
 /// A short lease that adds up: a third + a sixth + grace + margin of 1 s.
 pub const SHORT: [&str; 4] = ["--lease", "3s", "--grace", "300ms"];
 
-/// The binary with nothing of the outer world in its environment.
+/// The binary with nothing of the outer world in its environment, and in a session without a terminal: who runs the tests by hand has one,
+/// and with a terminal much is different.
 pub fn leasehold<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
-    let mut command = command(BIN);
+    let mut command = command("/usr/bin/setsid");
+    command.arg(BIN);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("LEASEHOLD_") || text.starts_with("AWS_") {
@@ -150,6 +153,25 @@ impl Room {
         command
     }
 
+    /// The same, started by another program, such as `unshare`, with its options.
+    pub fn through(&self, outer: &[&str], arguments: &[&str]) -> Command {
+        let inner = self.command(arguments);
+        let mut command = command("/usr/bin/setsid");
+        command.args(outer).arg(BIN).args(arguments);
+        for (name, value) in inner.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command
+            .current_dir(self.directory())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
     pub fn run(&self, arguments: &[&str]) -> Output {
         let output = self.command(arguments).output().unwrap();
         assert_eq!(output.status.signal(), None, "{output:?}");
@@ -215,6 +237,38 @@ impl Drop for Wrapper {
         let _ended = self.0.kill();
         let _reaped = self.0.wait();
     }
+}
+
+/// The parent of a process.
+pub fn parent(pid: Pid) -> Option<Pid> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
+    let fields = stat.rsplit_once(')')?.1;
+    Pid::from_raw(fields.split_whitespace().nth(1)?.parse().ok()?)
+}
+
+/// The children of a process's main thread.
+pub fn children(pid: Pid) -> Vec<Pid> {
+    let path = format!("/proc/{0}/task/{0}/children", pid.as_raw_pid());
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let numbers = text
+        .split_whitespace()
+        .filter_map(|number| number.parse().ok());
+    numbers.filter_map(Pid::from_raw).collect()
+}
+
+/// Whether it runs this program.
+pub fn is_called(pid: Pid, name: &str) -> bool {
+    let path = format!("/proc/{}/comm", pid.as_raw_pid());
+    fs::read_to_string(path).is_ok_and(|found| found.trim_end() == name)
+}
+
+/// A pipe that is full, and that nobody reads while its first half lives.
+pub fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    use std::io::Write;
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    // What Linux gives a pipe; one byte more would block.
+    writer.write_all(&[b'x'; 65_536]).unwrap();
+    (reader, writer)
 }
 
 pub fn state(pid: Pid) -> Option<char> {

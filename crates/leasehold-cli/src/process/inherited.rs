@@ -1,0 +1,147 @@
+//! The signals that were blocked or ignored when this process was started.
+//!
+//! A terminal, a service manager or a parent with threads may start us with signals blocked, and `nohup` or a shell with signals
+//! ignored. For ourselves that must not matter: SIGCHLD that never arrives is a command whose end is never seen. For the command it
+//! must matter: it gets the mask and the dispositions exactly as they came.
+//!
+//! The Rust runtime ignores SIGPIPE before `main`, so an initializer that runs before the runtime reads the state. It asks the system and
+//! not `/proc`, which may be missing or another namespace's.
+
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// The highest signal, and the width of the sets below.
+#[cfg(target_os = "linux")]
+const LAST: i32 = 64;
+#[cfg(not(target_os = "linux"))]
+const LAST: i32 = 31;
+
+/// Bit 0 is signal 1. Written once, before `main`.
+static IGNORED: AtomicU64 = AtomicU64::new(0);
+static BLOCKED: AtomicU64 = AtomicU64::new(0);
+
+/// The number of the process that was started. A relay goes on in another one.
+static STARTED_AS: AtomicU32 = AtomicU32::new(0);
+
+/// Signals whose disposition is ours while we run, whatever it was: CHLD and CONT have handlers even where they were ignored, and PIPE and
+/// XFSZ are ignored, so that a closed pipe or a file size limit is an error of a write and not our end.
+const OURS: [i32; 4] = [libc::SIGCHLD, libc::SIGCONT, libc::SIGPIPE, libc::SIGXFSZ];
+
+#[used]
+#[cfg_attr(
+    target_vendor = "apple",
+    expect(unsafe_code, reason = "nothing else runs before the runtime"),
+    unsafe(link_section = "__DATA,__mod_init_func")
+)]
+#[cfg_attr(
+    not(target_vendor = "apple"),
+    expect(unsafe_code, reason = "nothing else runs before the runtime"),
+    unsafe(link_section = ".init_array")
+)]
+static BEFORE_MAIN: extern "C" fn() = read;
+
+#[expect(
+    unsafe_code,
+    reason = "std and rustix read neither a mask nor a disposition"
+)]
+extern "C" fn read() {
+    let (mut ignored, mut blocked) = (0, 0);
+    // SAFETY: the process has one thread and none of our code has run. Each call gets a valid signal number and a place of the right
+    // type to write to, which is read only after the call has succeeded. Nothing is changed: the new values are null.
+    unsafe {
+        let mut mask = MaybeUninit::<libc::sigset_t>::uninit();
+        if libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), mask.as_mut_ptr()) == 0 {
+            blocked = set_of(|signal| libc::sigismember(mask.as_ptr(), signal) == 1);
+        }
+        let mut action = MaybeUninit::<libc::sigaction>::uninit();
+        ignored |= set_of(|signal| {
+            libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) == 0
+                && (*action.as_ptr()).sa_sigaction == libc::SIG_IGN
+        });
+    }
+    STARTED_AS.store(std::process::id(), Ordering::Relaxed);
+    IGNORED.store(ignored, Ordering::Relaxed);
+    BLOCKED.store(blocked, Ordering::Relaxed);
+}
+
+fn set_of(mut has: impl FnMut(i32) -> bool) -> u64 {
+    (1..=LAST)
+        .filter(|signal| has(*signal))
+        .fold(0, |set, signal| set | bit(signal))
+}
+
+fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
+}
+
+/// Whether the signal was ignored when we were started.
+pub(super) fn is_ignored(signal: i32) -> bool {
+    IGNORED.load(Ordering::Relaxed) & bit(signal) != 0
+}
+
+/// Our number when we were started.
+pub(super) fn started_as() -> u32 {
+    STARTED_AS.load(Ordering::Relaxed)
+}
+
+/// Lets these signals through in this thread and in those that it starts. Call it when their handlers are installed: what came
+/// while they were blocked arrives at once. XFSZ is ignored from here on.
+pub(super) fn unblock(signals: &[i32]) {
+    disposition(libc::SIGXFSZ, true);
+    let set = signals.iter().fold(0, |set, signal| set | bit(*signal));
+    change_mask(libc::SIG_UNBLOCK, set);
+}
+
+/// Has the system keep the statuses of children, where CHLD was ignored when we were started.
+pub(super) fn keep_statuses() {
+    disposition(libc::SIGCHLD, false);
+}
+
+/// Keeps every signal away from this thread: other threads take them.
+pub(crate) fn block_signals_here() {
+    change_mask(libc::SIG_SETMASK, u64::MAX);
+}
+
+/// Puts the mask and the dispositions back as they came. Between fork and exec, where std has emptied the mask and set PIPE to its
+/// default; async-signal-safe.
+pub(super) fn restore() {
+    for signal in OURS {
+        disposition(signal, is_ignored(signal));
+    }
+    restore_mask();
+}
+
+/// Puts the mask alone back.
+pub(super) fn restore_mask() {
+    change_mask(libc::SIG_SETMASK, BLOCKED.load(Ordering::Relaxed));
+}
+
+#[expect(unsafe_code, reason = "std and rustix change no mask")]
+fn change_mask(how: i32, signals: u64) {
+    // SAFETY: the set is initialized by `sigemptyset`, numbers that are no signal are refused by `sigaddset`, and both as well as
+    // `pthread_sigmask` are async-signal-safe. Blocking or letting through a signal breaks no memory.
+    unsafe {
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in (1..=LAST).filter(|signal| signals & bit(*signal) != 0) {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
+        libc::pthread_sigmask(how, set.as_ptr(), ptr::null_mut());
+    }
+}
+
+#[expect(unsafe_code, reason = "std and rustix change no disposition")]
+fn disposition(signal: i32, ignored: bool) {
+    // SAFETY: no handler is installed, only one of the two built-in dispositions; `signal` is async-signal-safe.
+    unsafe {
+        libc::signal(
+            signal,
+            if ignored {
+                libc::SIG_IGN
+            } else {
+                libc::SIG_DFL
+            },
+        );
+    }
+}

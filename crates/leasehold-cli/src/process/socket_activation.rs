@@ -1,0 +1,151 @@
+//! `LISTEN_PID` and `WATCHDOG_PID`, for a command that systemd gives sockets or a watchdog.
+//!
+//! Both name the process that the sockets and the watchdog are meant for, and a program that finds another number than its own ignores
+//! them. systemd names us. The command's number is known only in the command itself, between fork and exec, where nothing may be
+//! allocated: so argument and environment are laid out before, with room for the number, and this exec takes the place of std's.
+
+use std::env;
+use std::ffi::{CString, OsStr, OsString, c_char};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+use std::ptr;
+use std::sync::atomic::AtomicPtr;
+
+use super::inherited;
+
+/// The variables whose value is the number of a process.
+const NUMBERS: [&str; 2] = ["LISTEN_PID", "WATCHDOG_PID"];
+
+/// Newer systemd also identifies the process by its handle, which would be ours.
+const HANDLES: [&str; 2] = ["LISTEN_PIDFDID", "WATCHDOG_PIDFDID"];
+
+/// The digits of a process number, and the end of the text.
+const ROOM: usize = 11;
+
+/// An exec whose environment gets the number of the process that it is made in.
+#[derive(Debug)]
+pub(super) struct Exec {
+    program: CString,
+    // Kept for the pointers into them.
+    _arguments: Vec<CString>,
+    environment: Vec<Vec<u8>>,
+    /// Where a number goes: entry and place in it.
+    numbers: Vec<(usize, usize)>,
+    /// Both end with a null pointer.
+    argument_list: Vec<AtomicPtr<c_char>>,
+    environment_list: Vec<AtomicPtr<c_char>>,
+}
+
+/// An exec of `program`, where systemd means us; otherwise there is nothing to do.
+pub(super) fn exec(
+    program: &Path,
+    name: &OsStr,
+    arguments: &[OsString],
+    set: &[(OsString, OsString)],
+) -> io::Result<Option<Exec>> {
+    let started_as = inherited::started_as().to_string();
+    let names_us = |name: &&str| env::var_os(name).is_some_and(|value| value == *started_as);
+    let numbers: Vec<&str> = NUMBERS.into_iter().filter(names_us).collect();
+    if numbers.is_empty() {
+        return Ok(None);
+    }
+    // `execvpe` does not search for what has a slash.
+    let program = Path::new(".").join(program);
+    let mut all = vec![CString::new(name.as_bytes())?];
+    for argument in arguments {
+        all.push(CString::new(argument.as_bytes())?);
+    }
+    let kept = env::vars_os().filter(|(name, _)| {
+        let replaced = set.iter().any(|(ours, _)| ours == name);
+        !replaced && !numbers.iter().chain(&HANDLES).any(|other| name == *other)
+    });
+    let mut environment: Vec<Vec<u8>> = kept
+        .chain(set.iter().cloned())
+        .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes(), b"\0"].concat())
+        .collect();
+    let mut places = Vec::new();
+    for number in numbers {
+        let entry = [number.as_bytes(), b"=", &[0; ROOM]].concat();
+        places.push((environment.len(), number.len() + 1));
+        environment.push(entry);
+    }
+    let end = || std::iter::once(AtomicPtr::new(ptr::null_mut()));
+    let argument_list = all
+        .iter()
+        .map(|text| AtomicPtr::new(text.as_ptr().cast_mut()));
+    let argument_list = argument_list.chain(end()).collect();
+    let environment_list = environment
+        .iter_mut()
+        .map(|text| AtomicPtr::new(text.as_mut_ptr().cast()))
+        .chain(end())
+        .collect();
+    Ok(Some(Exec {
+        program: CString::new(program.into_os_string().into_vec())?,
+        _arguments: all,
+        environment,
+        numbers: places,
+        argument_list,
+        environment_list,
+    }))
+}
+
+impl Exec {
+    /// Becomes the program; returns only when that fails. Async-signal-safe as `execvp` is, and allocates nothing.
+    #[expect(
+        unsafe_code,
+        reason = "std cannot set a variable between fork and exec"
+    )]
+    pub(super) fn run(&mut self) -> io::Error {
+        for (entry, place) in &self.numbers {
+            if let Some(room) = self
+                .environment
+                .get_mut(*entry)
+                .and_then(|e| e.get_mut(*place..))
+            {
+                write_number(room, std::process::id());
+            }
+        }
+        // SAFETY: both lists end with null, and every other pointer in them leads to a text that ends with NUL and is owned by `self`:
+        // neither the texts nor the lists have grown since. An `AtomicPtr` has the layout of a pointer.
+        unsafe {
+            libc::execvpe(
+                self.program.as_ptr(),
+                self.argument_list.as_ptr().cast(),
+                self.environment_list.as_ptr().cast(),
+            );
+        }
+        io::Error::last_os_error()
+    }
+}
+
+/// The digits at the front of `room`; NUL follows.
+fn write_number(room: &mut [u8], mut number: u32) {
+    let mut digits = [0; ROOM];
+    let mut length = 0;
+    for digit in &mut digits {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+        length += 1;
+        if number == 0 {
+            break;
+        }
+    }
+    for (to, from) in room.iter_mut().zip(digits.iter().take(length).rev()) {
+        *to = *from;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_no_zeros_in_front() {
+        for (number, text) in [(1, "1"), (4_194_304, "4194304"), (u32::MAX, "4294967295")] {
+            let mut room = [0; ROOM];
+            write_number(&mut room, number);
+            assert_eq!(room.split(|byte| *byte == 0).next(), Some(text.as_bytes()));
+        }
+    }
+}
