@@ -369,15 +369,10 @@ impl ServiceClock {
     /// How far a wall clock is certainly away from the service's clock, with its sign: positive
     /// when the host is ahead. Zero when it may be right. For warnings only.
     pub fn wall_deviation_ms(&self, now: Reading) -> Option<i64> {
-        let earliest = self.earliest(now.elapsed)?;
-        let latest = self.latest(now)?;
-        Some(if now.wall_ms > latest.0 {
-            now.wall_ms.saturating_sub(latest.0)
-        } else if now.wall_ms < earliest.0 {
-            now.wall_ms.saturating_sub(earliest.0)
-        } else {
-            0
-        })
+        let behind = now.wall_ms.saturating_sub(self.earliest(now.elapsed)?.0);
+        let ahead = now.wall_ms.saturating_sub(self.latest(now)?.0);
+        // One of the two is zero.
+        Some(ahead.max(0) + behind.min(0))
     }
 }
 

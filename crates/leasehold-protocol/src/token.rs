@@ -33,7 +33,7 @@ impl FencingToken {
 
     /// The number to give to the protected resource.
     pub fn get(self) -> u64 {
-        (self.stored << PASS_BITS) | u64::from(self.pass)
+        (self.stored << PASS_BITS) + u64::from(self.pass)
     }
 
     /// The counter in the record, for a `ConditionCheck` on the lock item.

@@ -1,0 +1,100 @@
+//! What the tests of the rules share.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses a part of it"
+)]
+
+use std::time::Duration;
+
+use leasehold_protocol::attempt::{Attempt, AttemptId, Wish};
+use leasehold_protocol::deadline::Terms;
+use leasehold_protocol::record::{Native, Record};
+use leasehold_protocol::takeover::{Observation, Rules};
+use leasehold_protocol::time::{ClockBounds, Elapsed, Reading, ServiceClock, ServiceTime, Stamp};
+
+pub const LEASE: Duration = Duration::from_secs(20);
+/// What hosts' wall clocks show at the elapsed time zero.
+pub const WALL: i64 = 1_800_000_000_000;
+
+pub fn terms() -> Terms {
+    Terms {
+        lease: LEASE,
+        pad: Duration::from_secs(1),
+        retention: Duration::from_secs(7 * 86_400),
+        margin: Duration::from_secs(1),
+        bounds: ClockBounds::default(),
+    }
+}
+
+pub fn rules() -> Rules {
+    Rules {
+        strict: false,
+        pad: terms().pad,
+        bounds: terms().bounds,
+    }
+}
+
+pub fn wish() -> Wish {
+    Wish {
+        key: "k".into(),
+        holder: "me".into(),
+        data: Some([1, 2].into()),
+        bound_to_process: false,
+        shared_with_fsharp: false,
+    }
+}
+
+pub fn id(n: u8) -> AttemptId {
+    AttemptId::from_random([n; 16])
+}
+
+pub fn attempt(n: u8) -> Attempt {
+    Attempt::new(id(n), wish(), terms(), rules(), Observation::default())
+}
+
+pub fn at(ms: u64) -> Elapsed {
+    Elapsed(Duration::from_millis(ms))
+}
+
+/// Both clocks of a host whose wall clock is right.
+pub fn reading(ms: u64) -> Reading {
+    Reading {
+        elapsed: at(ms),
+        wall_ms: WALL + i64::try_from(ms).expect("small"),
+    }
+}
+
+pub fn unsampled() -> ServiceClock {
+    ServiceClock::new(ClockBounds::default())
+}
+
+/// A clock that knows that it is this time at the elapsed time zero.
+pub fn sampled(service_ms: i64) -> ServiceClock {
+    let mut clock = unsampled();
+    clock.learn(
+        Stamp::Exact(ServiceTime(service_ms)),
+        reading(0),
+        reading(0),
+    );
+    clock
+}
+
+/// A grant of `n`, renewed once.
+pub fn held_by(n: u8) -> Record {
+    Record {
+        key: "k".into(),
+        owner: Some(id(n).to_string()),
+        expires_at: ServiceTime(WALL + 21_000),
+        native: Some(Native {
+            token: 7,
+            lease: LEASE,
+            renew_count: 2,
+        }),
+        ttl_seconds: Some(5),
+        holder: Some("other".into()),
+        acquired_at: Some(ServiceTime(WALL)),
+        data: Some(vec![9]),
+        holder_is_dead: false,
+    }
+}
