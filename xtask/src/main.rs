@@ -1,4 +1,5 @@
-//! The one door to the project's chores: `cargo xtask test | lint | prove | ci | bench | dynamodb`.
+//! The one door to the project's chores: `cargo xtask test | lint | prove | mutants | patches | ci | bench |
+//! dynamodb`.
 //!
 //! Each verb does its own set-up, so that a clean checkout with a Rust tool chain is enough. What a verb starts runs
 //! under a [`guard`], so nothing outlives xtask, however xtask ends. Unix only, like the command `leasehold`.
@@ -7,6 +8,8 @@ mod bench;
 mod dynamodb;
 mod guard;
 mod host;
+mod mutants;
+mod patches;
 mod prove;
 mod steps;
 mod verb;
@@ -32,6 +35,8 @@ fn main() -> ExitCode {
         Verb::Ci => steps::lint()
             .and_then(|()| prove::run(&[], None))
             .and_then(|()| steps::test(&[])),
+        Verb::Mutants { args } => mutants::run(&args),
+        Verb::Patches { only } => patches::run(only.as_deref()),
         Verb::Bench { names, quick } => bench::run(&names, quick),
         Verb::Dynamodb { port } => dynamodb::foreground(port),
         Verb::Guard { program, args } => return guard::serve(&program, &args),

@@ -13,6 +13,7 @@ use anyhow::{Result, bail};
 
 use crate::dynamodb::{self, Server};
 use crate::guard::{self, Guarded};
+use crate::mutants;
 use crate::steps::{SERVER_VARIABLE, guarded_cargo, judge};
 use crate::wait::Stopwatch;
 
@@ -34,20 +35,26 @@ pub(crate) enum Part {
     Lockset,
     /// A lock file that is read by everybody while it is in use.
     Files,
-    /// Rules taken away one by one.
+    /// Every operator of the protocol changed, by cargo-mutants.
     Mutants,
+    /// Rules and fixes undone one by one.
+    Patches,
+    /// One client on several runtimes, polled late, stopped and ended.
+    Schedules,
 }
 
 impl Part {
     /// All of them, in the order of a full run.
-    pub(crate) const ALL: [Part; 7] = [
+    pub(crate) const ALL: [Part; 9] = [
         Part::Checker,
+        Part::Schedules,
         Part::Sim,
         Part::Cancellation,
         Part::Lockset,
         Part::Chaos,
         Part::Files,
         Part::Mutants,
+        Part::Patches,
     ];
 
     /// What people type.
@@ -60,6 +67,8 @@ impl Part {
             Part::Lockset => "lockset",
             Part::Files => "files",
             Part::Mutants => "mutants",
+            Part::Patches => "patches",
+            Part::Schedules => "schedules",
         }
     }
 
@@ -100,7 +109,13 @@ impl Part {
                 command.args(["files", "--seconds", "60", "--comers", "200"]);
                 command
             }
-            Part::Mutants => proof("leasehold-mutants")?,
+            Part::Mutants => mutants::command(&[])?,
+            Part::Patches => {
+                let mut command = guard::command(std::env::current_exe()?)?;
+                command.arg("patches");
+                command
+            }
+            Part::Schedules => proof("leasehold-schedules")?,
         };
         command
             .current_dir(crate::workspace())
@@ -127,6 +142,10 @@ fn soak_seeds(time: Duration) -> [OsString; 8] {
 
 /// `cargo xtask prove`: these parts, or all of them; with `soak`, simulation and chaos for that long, side by side.
 pub(crate) fn run(parts: &[Part], soak: Option<Duration>) -> Result<()> {
+    let all = parts.is_empty() && soak.is_none();
+    if all || parts.contains(&Part::Mutants) {
+        mutants::install()?;
+    }
     build()?;
     let Server { url, program, log } = dynamodb::start(None)?;
     eprintln!("== prove: DynamoDB Local runs at {url}");
@@ -212,15 +231,11 @@ mod tests {
 
     #[test]
     fn parts_that_wait_run_beside_the_last_that_computes() {
-        assert_eq!(
-            groups(&Part::ALL),
-            [
-                vec![Part::Checker],
-                vec![Part::Sim],
-                vec![Part::Cancellation],
-                vec![Part::Mutants, Part::Lockset, Part::Chaos, Part::Files],
-            ]
-        );
+        let all = groups(&Part::ALL);
+        assert_eq!(all[0], [Part::Checker]);
+        let last = [Part::Patches, Part::Lockset, Part::Chaos, Part::Files];
+        assert_eq!(all.last().map(Vec::as_slice), Some(&last[..]));
+        assert_eq!(all.iter().map(Vec::len).sum::<usize>(), Part::ALL.len());
         assert_eq!(
             groups(&[Part::Chaos, Part::Lockset]),
             [vec![Part::Chaos], vec![Part::Lockset]]

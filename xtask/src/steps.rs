@@ -156,7 +156,7 @@ pub(crate) fn guarded_cargo() -> Result<Command> {
 }
 
 /// The cargo that runs xtask.
-fn cargo() -> OsString {
+pub(crate) fn cargo() -> OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 

@@ -13,8 +13,10 @@ usage: cargo xtask <verb>
 
   test [-- ARGS]       set up DynamoDB Local, then cargo test --workspace --all-features ARGS
   lint                 rustfmt, clippy and rustdoc, warnings denied
-  prove [PART…]        set up DynamoDB Local, then the proof: checker, sim, cancellation, lockset, chaos, files, mutants (all by default)
+  prove [PART…]        set up DynamoDB Local, then the proof: checker, schedules, sim, cancellation, lockset, chaos, files, mutants, patches (all by default)
   prove --soak HOURS   simulation on new seeds and chaos, side by side, for so long
+  mutants [ARGS]       cargo-mutants on the protocol, or with these arguments of its own
+  patches [WORD]       rules and fixes undone one by one, each with the test that must see it
   ci                   lint, prove, then test
   bench [--quick] [NAME…]
                        set up DynamoDB Local, then the benchmarks (all by default): cycle, sqlite, units, command, uncontended, contend, hot, waiter, killed, many, local, price, scale
@@ -25,7 +27,7 @@ LEASEHOLD_TEST_DYNAMODB=URL makes `test` and `bench` use the server at URL and s
 ";
 
 /// The verbs that people may type, for error messages.
-const KNOWN: &str = "test, lint, prove, ci, bench, dynamodb, help";
+const KNOWN: &str = "test, lint, prove, mutants, patches, ci, bench, dynamodb, help";
 
 /// Starts the hidden verb: xtask starts itself with it, people never do.
 pub(crate) const GUARD: &str = "__guard";
@@ -42,6 +44,10 @@ pub(crate) enum Verb {
         parts: Vec<Part>,
         soak: Option<Duration>,
     },
+    /// cargo-mutants.
+    Mutants { args: Vec<OsString> },
+    /// Undone rules and fixes: those with this in their name, or all.
+    Patches { only: Option<String> },
     /// `Lint`, `Prove`, then `Test`.
     Ci,
     /// Benchmarks: these, or all of them; `quick` makes the scenarios small.
@@ -159,6 +165,14 @@ impl Verb {
             },
             Some("lint") => alone("lint", &rest, Self::Lint),
             Some("prove") => prove(&rest),
+            Some("mutants") => Ok(Self::Mutants { args: rest }),
+            Some("patches") => match rest.as_slice() {
+                [] => Ok(Self::Patches { only: None }),
+                [word] => Ok(Self::Patches {
+                    only: Some(word.to_string_lossy().into_owned()),
+                }),
+                _ => bail!("`patches` takes one word"),
+            },
             Some("ci") => alone("ci", &rest, Self::Ci),
             Some("bench") => {
                 let (quick, names): (Vec<_>, Vec<_>) =

@@ -9,7 +9,8 @@
 //! - `cancel` (feature `cancel`): every public future dropped at every await;
 //! - `chaos` (feature `chaos`): real processes on real stores, killed, stopped and lied to.
 //!
-//! `leasehold-mutants` (`src/bin/mutants/`) breaks one rule after the other and asks these.
+//! `patches/` undoes one rule or fix after the other, each with the test that must see it
+//! (`cargo xtask patches`); `cargo xtask mutants` is cargo-mutants.
 
 #[cfg(feature = "cancel")]
 pub mod cancel;

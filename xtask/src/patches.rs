@@ -1,0 +1,174 @@
+//! The verb `patches`: rules and fixes undone one by one on a scratch copy, each with the test that must see it.
+//!
+//! A patch is a unified diff in `crates/leasehold-proof/patches/`, below two lines: `what:` it undoes, and the arguments of
+//! the `test:` (for `cargo test`). Invariants: the copy without a change passes every one of these tests, else a failure proves
+//! nothing; a patch applies, else it has not kept up with the code; the test runs and fails, for what does not compile is
+//! not seen by a test. Anything else fails the run.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::steps::{SERVER_VARIABLE, cargo};
+use crate::wait::Stopwatch;
+
+struct Patch {
+    name: String,
+    file: PathBuf,
+    what: String,
+    test: String,
+}
+
+/// `cargo xtask patches [WORD]`: those whose name has the word, or all.
+pub(crate) fn run(only: Option<&str>) -> Result<()> {
+    let patches = all(&crate::workspace().join("crates/leasehold-proof/patches"))?;
+    let wanted = |patch: &&Patch| only.is_none_or(|word| patch.name.contains(word));
+    let patches: Vec<_> = patches.iter().filter(wanted).collect();
+    ensure!(!patches.is_empty(), "no patch has such a name");
+    let tree = crate::target().join("patches");
+    copy(&tree)?;
+    let mut tests: Vec<_> = patches.iter().map(|patch| &patch.test).collect();
+    tests.sort_unstable();
+    tests.dedup();
+    for test in tests {
+        let output = cargo_test(&tree, test)?;
+        ensure!(
+            output.status.success(),
+            "without a change, `cargo test {test}` fails:\n{}",
+            text(&output)
+        );
+    }
+    let mut unseen = Vec::new();
+    println!("| undone | seen by | s |\n|---|---|---:|");
+    for patch in &patches {
+        let watch = Stopwatch::start();
+        apply(&tree, &patch.file, &[])?;
+        let output = cargo_test(&tree, &patch.test)?;
+        apply(&tree, &patch.file, &["--reverse"])?;
+        let text = text(&output);
+        let seen = !output.status.success() && text.contains("test result: FAILED");
+        let by = if seen {
+            failed(&text)
+        } else {
+            unseen.push(&patch.name);
+            format!("**not seen** by `{}`", patch.test)
+        };
+        println!("| {} | {by} | {:.0} |", patch.what, watch.seconds());
+    }
+    println!("\n{} undone, {} not seen", patches.len(), unseen.len());
+    ensure!(unseen.is_empty(), "not seen: {unseen:?}");
+    Ok(())
+}
+
+fn all(dir: &Path) -> Result<Vec<Patch>> {
+    let mut patches = Vec::new();
+    for entry in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
+        let file = entry?.path();
+        if file.extension().is_none_or(|ext| ext != "patch") {
+            continue;
+        }
+        let text = fs::read_to_string(&file)?;
+        let line = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.map(|line| line.trim().to_owned())
+                .with_context(|| format!("{} has no line `{name}`", file.display()))
+        };
+        let name = file.file_stem().unwrap_or_default();
+        patches.push(Patch {
+            name: name.to_string_lossy().into_owned(),
+            what: line("what:")?,
+            test: line("test:")?,
+            file,
+        });
+    }
+    patches.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Ok(patches)
+}
+
+/// Copies what git knows, or would, of the workspace. Files that are as they were keep their time, so that little is built
+/// again.
+fn copy(tree: &Path) -> Result<()> {
+    let workspace = crate::workspace();
+    let listed = Command::new("git")
+        .args([
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ])
+        .current_dir(&workspace)
+        .output()
+        .context("cannot start git")?;
+    ensure!(listed.status.success(), "git does not list the workspace");
+    for name in listed.stdout.split(|byte| *byte == 0) {
+        let name = String::from_utf8_lossy(name);
+        let (from, to) = (workspace.join(&*name), tree.join(&*name));
+        if name.is_empty() || !from.is_file() {
+            continue;
+        }
+        let content = fs::read(&from)?;
+        if fs::read(&to).ok().as_ref() == Some(&content) {
+            continue;
+        }
+        fs::create_dir_all(to.parent().unwrap_or(tree))?;
+        fs::write(&to, content).with_context(|| format!("cannot write {}", to.display()))?;
+    }
+    Ok(())
+}
+
+fn apply(tree: &Path, patch: &Path, how: &[&str]) -> Result<()> {
+    let output = Command::new("patch")
+        .args(["--strip=1", "--silent", "--force", "--fuzz=0"])
+        .args(["--no-backup-if-mismatch", "--reject-file=-"])
+        .args(how)
+        .current_dir(tree)
+        .stdin(File::open(patch)?)
+        .output()
+        .context("cannot start `patch`: install it")?;
+    if !output.status.success() {
+        bail!(
+            "{} does not apply any more, make it anew:\n{}",
+            patch.display(),
+            text(&output)
+        );
+    }
+    Ok(())
+}
+
+fn cargo_test(tree: &Path, test: &str) -> Result<Output> {
+    let mut command = Command::new(cargo());
+    command
+        .args(["test", "--locked", "--all-features", "--no-fail-fast"])
+        .args(test.split_whitespace())
+        // Not the workspace's: programs that other parts of the proof run would be those of the changed copy.
+        .arg("--target-dir")
+        .arg(crate::target().join("patches-build"))
+        .current_dir(tree)
+        .stdin(Stdio::null())
+        .env_remove("CARGO_MANIFEST_DIR");
+    if let Ok(url) = std::env::var(SERVER_VARIABLE) {
+        command.env(SERVER_VARIABLE, url);
+    }
+    command.output().context("cannot start cargo")
+}
+
+fn text(output: &Output) -> String {
+    let (out, err) = (&output.stdout, &output.stderr);
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(out),
+        String::from_utf8_lossy(err)
+    )
+}
+
+/// The tests that failed.
+fn failed(text: &str) -> String {
+    let names = text.lines().filter_map(|line| {
+        let name = line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?;
+        Some(format!("`{name}`"))
+    });
+    names.collect::<Vec<_>>().join(", ")
+}
