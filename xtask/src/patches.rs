@@ -144,8 +144,7 @@ fn cargo_test(tree: &Path, test: &str) -> Result<Output> {
         .args(["test", "--locked", "--all-features", "--no-fail-fast"])
         .args(test.split_whitespace())
         // Not the workspace's: programs that other parts of the proof run would be those of the changed copy.
-        .arg("--target-dir")
-        .arg(crate::target().join("patches-build"))
+        .env("CARGO_TARGET_DIR", crate::target().join("patches-build"))
         .current_dir(tree)
         .stdin(Stdio::null())
         .env_remove("CARGO_MANIFEST_DIR");
