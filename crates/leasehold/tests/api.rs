@@ -205,6 +205,25 @@ async fn f4_message_and_hint_are_what_a_newcomer_sees_first() {
     assert!(format!("{anyhow:?}").contains(&hint), "{anyhow:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn f5_a_wait_for_ever_that_a_silent_store_ends_names_the_setting() {
+    let lab = Lab::new();
+    lab.faulty
+        .start_outage(leasehold::store::faulty::Fault::BlackHole);
+    let policy = Policy::builder().wait_forever().build().expect("adds up");
+    let locks = lab.client(policy);
+    // The leader of the queue, and one who waits behind it.
+    let (first, second) = tokio::join!(locks.acquire("k"), locks.acquire("k"));
+    for error in [first.expect_err("silent"), second.expect_err("silent")] {
+        assert_eq!(error.kind(), ErrorKind::Unreachable);
+        let hint = error.hint().expect("there is one");
+        assert!(hint.contains("`call_timeout` (10s)"), "{hint}");
+        assert!(hint.contains("in a loop"), "{hint}");
+    }
+    lab.faulty.end_outage();
+    assert!(locks.acquire("k").await.is_ok(), "the loop goes on");
+}
+
 #[test]
 fn u10_an_error_about_a_key_of_megabytes_is_small() {
     let error = Key::new(&"k".repeat(20_000_000)).expect_err("too long");
