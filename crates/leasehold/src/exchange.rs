@@ -150,15 +150,21 @@ impl Core {
     }
 
     /// Refuses a call where its waits would panic: on a runtime without timers, or outside of one.
-    pub(crate) fn check_clock(&self, key: &str) -> Result<(), Error> {
+    pub(crate) fn check_clock(&self, key: Option<&str>) -> Result<(), Error> {
         self.clock.check().map_err(|trouble| {
             let ClockTrouble { problem, hint } = trouble;
-            Error::new(
-                ErrorKind::Configuration,
-                format!("cannot ask for `{key}`: {problem}"),
-            )
-            .with_key(key)
-            .with_hint(hint)
+            let store = self.store.describe();
+            let error = match key {
+                Some(key) => {
+                    let message = format!("cannot ask {store} for `{key}`: {problem}");
+                    Error::new(ErrorKind::Configuration, message).with_key(key)
+                }
+                None => {
+                    let message = format!("cannot list {store}: {problem}");
+                    Error::new(ErrorKind::Configuration, message)
+                }
+            };
+            error.with_hint(hint)
         })
     }
 

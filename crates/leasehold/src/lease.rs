@@ -27,8 +27,9 @@ use crate::protocol::token::FencingToken;
 /// give [`token`](Lease::token) to whatever the lock protects, and stop when
 /// [`lost`](Lease::lost) fires.
 ///
-/// Dropping a guard releases it in the background ([`DropPolicy`]); call
-/// [`release`](Lease::release) to know that it happened.
+/// Dropping a guard releases it in the background ([`DropPolicy`]), by a task of its runtime. **Where the runtime ends
+/// first, the release is lost** and the key stays held until its lease has run out: at the end of `main` or of a `#[tokio::test]`, await
+/// [`release`](Lease::release), or [`LockClient::shutdown`](crate::LockClient::shutdown) for all guards of a client.
 #[derive(Debug)]
 #[must_use = "a lease that is dropped is released"]
 pub struct Lease {

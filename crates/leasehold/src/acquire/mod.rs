@@ -106,7 +106,7 @@ pub(crate) fn acquire(
     if core.shut.is_cancelled() {
         return Err(shut_down(order.key.as_str()));
     }
-    core.check_clock(order.key.as_str())?;
+    core.check_clock(Some(order.key.as_str()))?;
     core.check_unsettled(order.key.as_str())?;
     if is_within(core, order.key.as_str()) {
         return Err(asked_within(order.key.as_str()));

@@ -33,7 +33,9 @@ pub use self::request::LockRequest;
 
 /// A client of one store. Clones are cheap and share everything.
 ///
-/// Calls must be made within a tokio runtime: renewals and background releases run on it.
+/// Calls are made within a tokio runtime that has timers and goes on running: renewals and background releases run
+/// on it ([which runtimes work](crate#runtimes)). Elsewhere every call fails with
+/// [`Configuration`](crate::ErrorKind::Configuration), and none panics.
 #[derive(Clone, Debug)]
 pub struct LockClient {
     core: Arc<Core>,
@@ -253,6 +255,7 @@ impl LockClient {
     ///
     /// A request in flight goes on when this future is dropped.
     pub async fn release(&self, id: &LeaseId) -> Result<ReleaseOutcome, Error> {
+        self.core.check_clock(Some(id.key().as_str()))?;
         let policy = &self.core.policy;
         let kept = Kept::adopted(
             id.key().shared(),
@@ -340,7 +343,7 @@ impl LockClient {
         Ok(LockStatus::of(&self.core, key.as_str(), record.as_ref()))
     }
 
-    /// Lists all locks of the store, page by page.
+    /// Lists all locks of the store: see [`Lister`].
     pub fn list(&self) -> Lister {
         Lister::new(self.core.clone(), self.prefix.clone())
     }
@@ -363,7 +366,9 @@ impl LockClient {
     /// Takes no new orders, ends waits with [`ShutDown`](crate::ErrorKind::ShutDown), and waits until
     /// everything in the background has ended: releases of dropped guards, requests of abandoned
     /// acquisitions, and leases that are still held by guards, which go on being renewed until
-    /// those let go. Returns after `within` at the latest.
+    /// those let go. Returns after `within` at the latest, and at once where no tokio runtime has timers.
+    ///
+    /// Await it before the runtime ends: what has not been released by then is not released at all.
     ///
     /// # Cancel safety
     ///
@@ -371,6 +376,11 @@ impl LockClient {
     pub async fn shutdown(&self, within: Duration) -> Drained {
         self.core.shut.cancel();
         self.core.tasks.close();
+        if self.core.clock.check().is_err() {
+            // Here nothing can be waited for.
+            let complete = self.core.tasks.is_empty();
+            return Drained { complete };
+        }
         let limit = self.core.clock.elapsed().plus(within);
         let complete = tokio::select! {
             biased;
@@ -390,6 +400,7 @@ impl LockClient {
     /// Reads a record, trying again within the call time-out.
     async fn read(&self, key: &Key, consistency: Consistency) -> Result<Option<Record>, Error> {
         let core = &self.core;
+        core.check_clock(Some(key.as_str()))?;
         core.read_retrying(key.shared(), consistency)
             .await
             .map_err(|error| error.into_error(Operation::Read, Some(key.as_str())))
