@@ -56,7 +56,6 @@ impl Scope {
 }
 
 /// Runs `work` under `lease`; see [`LockClient::run`](crate::LockClient::run).
-#[expect(clippy::future_not_send, reason = "it is, where the work is")]
 pub(crate) async fn run<T, F, Fut>(lease: Lease, work: F) -> Result<T, Error>
 where
     F: FnOnce(Scope) -> Fut,
@@ -83,7 +82,6 @@ where
 }
 
 /// The end of the work, which is dropped before the lock is released.
-#[expect(clippy::future_not_send, reason = "it is, where the work is")]
 async fn work_under<T, Fut>(lease: &Lease, work: impl FnOnce() -> Fut) -> End<T>
 where
     Fut: Future<Output = T>,

@@ -72,10 +72,6 @@ impl Site {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "runtimes of its own are what is tested"
-)]
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread()
         .build()
@@ -259,10 +255,6 @@ fn b13_a_future_that_is_kept_without_being_polled_holds_nobody_up() {
 }
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "runtimes of its own are what is tested"
-)]
 fn b3_a_runtime_without_timers_is_refused_at_the_first_call() {
     let bare = tokio::runtime::Builder::new_current_thread().build();
     let locks = LockClient::new(MemoryStore::new());
@@ -276,10 +268,6 @@ fn b3_a_runtime_without_timers_is_refused_at_the_first_call() {
 }
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a runtime without timers is what is tested"
-)]
 fn f7_where_no_runtime_has_timers_every_call_is_refused_and_none_panics() {
     let mut with_timers = tokio::runtime::Builder::new_current_thread();
     let with_timers = with_timers.enable_time().build().expect("a runtime");

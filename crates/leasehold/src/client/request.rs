@@ -175,7 +175,6 @@ impl LockRequest {
     /// # Cancel safety
     ///
     /// As [`LockClient::run`].
-    #[expect(clippy::future_not_send, reason = "it is, where the work is")]
     pub async fn run<T, F, Fut>(self, work: F) -> Result<T, Error>
     where
         F: FnOnce(Scope) -> Fut,
