@@ -4,6 +4,7 @@
 //! [`LockRequest`]; the short forms on [`LockClient`] use the client's policy.
 
 mod builder;
+mod force;
 mod request;
 
 use std::future::Future;
@@ -230,7 +231,6 @@ impl LockClient {
     /// # Ok(())
     /// # }
     /// ```
-    #[expect(clippy::future_not_send, reason = "it is, where the work is")]
     pub fn run<T, F, Fut>(
         &self,
         key: &str,
