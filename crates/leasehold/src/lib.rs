@@ -62,7 +62,8 @@
 //! | `serde` | [`FencingToken`] as a number |
 //! | `contract-tests` | `store::contract`: the suite for authors of stores |
 //!
-//! [`MemoryStore`](store::memory::MemoryStore) is always there.
+//! [`MemoryStore`](store::memory::MemoryStore) is always there; [its page](store::memory#testing-code-that-uses-locks) shows how
+//! code that uses locks is tested.
 //!
 //! # Runtimes
 //!
