@@ -128,6 +128,7 @@ impl Core {
     ) -> Self {
         Core {
             hints: store.hints(),
+            meter: Meter::new(&store.describe()),
             service: Mutex::new(ServiceClock::new(policy.bounds())),
             observations: Mutex::default(),
             label: policy.label().unwrap_or_else(default_label),
@@ -139,7 +140,6 @@ impl Core {
             policy,
             tasks: TaskTracker::new(),
             shut: CancellationToken::new(),
-            meter: Meter::default(),
             budget,
             retries: RetryBudget::default(),
             unsettled: Arc::new(Semaphore::new(UNSETTLED)),

@@ -123,7 +123,7 @@ impl Lease {
     pub async fn renew(&self) -> Result<(), Error> {
         let (tell, told) = oneshot::channel();
         let asked = self.watched.ask(tell).is_ok();
-        told.await.unwrap_or_else(|_| {
+        let renewed = told.await.unwrap_or_else(|_| {
             let why = self.watched.loss().unwrap_or(Loss::KeeperGone);
             let lost = lost_error(&self.watched.id, &why.to_string());
             // A renewal may have been under way when the lease was lost.
@@ -131,7 +131,8 @@ impl Lease {
                 true => lost.with_effect(Effect::Unknown),
                 false => lost,
             })
-        })
+        });
+        self.core().meter.counted(renewed)
     }
 
     /// Ends the grant. Waits for a renewal in flight first, retries within the call time-out, and
@@ -175,10 +176,11 @@ impl Lease {
         let sent = self.finish.take().map(|finish| finish.send(how(tell)));
         // A keeper that is gone drops what it was sent, and `told` ends.
         drop(sent);
-        told.await.unwrap_or_else(|_| {
+        let ended = told.await.unwrap_or_else(|_| {
             let why = self.watched.loss().unwrap_or(Loss::KeeperGone);
             Err(lost_error(&self.watched.id, &why.to_string()))
-        })
+        });
+        self.core().meter.counted(ended)
     }
 }
 

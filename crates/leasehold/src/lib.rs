@@ -109,6 +109,7 @@ mod budget;
 mod client;
 mod error;
 mod exchange;
+mod facade;
 mod flight;
 mod held;
 mod identity;

@@ -225,7 +225,8 @@ impl Lister {
         });
         let page = ready!(reading.as_mut().poll(context));
         self.reading = None;
-        let page = page.map_err(|error| error.into_error(Operation::List, None))?;
+        let page = page.map_err(|error| error.into_error(Operation::List, None));
+        let page = self.core.meter.counted(page)?;
         self.done = page.next.is_none();
         self.after = page.next;
         for entry in page.records {

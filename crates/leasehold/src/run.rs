@@ -65,7 +65,7 @@ where
         signal: lease.signal(),
     };
     let end = work_under(&lease, move || work(scope)).await;
-    let id = lease.id().clone();
+    let (core, id) = (lease.core().clone(), lease.id().clone());
     let released = lease.release().await;
     match &released {
         Ok(outcome) if outcome.is_released() => {}
@@ -76,7 +76,7 @@ where
     }
     match end {
         End::Done(value) => Ok(value),
-        End::Lost(why) => Err(lost_error(&id, &why)),
+        End::Lost(why) => core.meter.counted(Err(lost_error(&id, &why))),
         End::Panicked(panic) => resume_unwind(panic),
     }
 }

@@ -66,8 +66,18 @@ impl LockClient {
         reason: &str,
     ) -> Result<ReleaseOutcome, Error> {
         let key = self.key(key)?;
-        self.check_open(&key)?;
-        check_reason(&key, reason)?;
+        let forced = self.end_by_force(&key, token, reason).await;
+        self.core.meter.counted(forced)
+    }
+
+    async fn end_by_force(
+        &self,
+        key: &Key,
+        token: FencingToken,
+        reason: &str,
+    ) -> Result<ReleaseOutcome, Error> {
+        self.check_open(key)?;
+        check_reason(key, reason)?;
         let label = self.core.label.clone();
         // A policy of its own: nobody who waits here is handed this grant.
         let policy = self.core.policy.to_builder().hand_off(false);
@@ -78,7 +88,7 @@ impl LockClient {
         let mut lost = None;
         // Twice where the grant ends between the read and the write.
         for _ in 0..2 {
-            let record = self.read(&key, Consistency::Strong).await?;
+            let record = self.read(key, Consistency::Strong).await?;
             let record = match record {
                 None => return Ok(ReleaseOutcome::NoRecord),
                 Some(record) if record.state() == State::Released => {
@@ -89,7 +99,7 @@ impl LockClient {
                 }
                 Some(record) => record,
             };
-            let id = identity(&key, token, &record)?;
+            let id = identity(key, token, &record)?;
             let Ok(seen) = id.seen_in(Some(&record)) else {
                 return Ok(ReleaseOutcome::TakenOver(Held::of(&record)));
             };

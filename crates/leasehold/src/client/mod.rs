@@ -255,6 +255,10 @@ impl LockClient {
     ///
     /// A request in flight goes on when this future is dropped.
     pub async fn release(&self, id: &LeaseId) -> Result<ReleaseOutcome, Error> {
+        self.core.meter.counted(self.release_by_id(id).await)
+    }
+
+    async fn release_by_id(&self, id: &LeaseId) -> Result<ReleaseOutcome, Error> {
         self.core.check_clock(Some(id.key().as_str()))?;
         let policy = &self.core.policy;
         let kept = Kept::adopted(
@@ -298,6 +302,10 @@ impl LockClient {
     ///
     /// Dropping the future gives up: a request in flight goes on, and what it takes over is released.
     pub async fn adopt(&self, id: &LeaseId) -> Result<Lease, Error> {
+        self.core.meter.counted(self.take_over_by_id(id).await)
+    }
+
+    async fn take_over_by_id(&self, id: &LeaseId) -> Result<Lease, Error> {
         self.check_open(id.key())?;
         if !self.core.queues.pin(id) {
             return Err(keeper::lost_error(id, "it was released, and handed on"));
@@ -339,7 +347,8 @@ impl LockClient {
     /// Cancel safe: it only reads.
     pub async fn inspect(&self, key: &str) -> Result<LockStatus, Error> {
         let key = self.key(key)?;
-        let record = self.read(&key, Consistency::Strong).await?;
+        let record = self.read(&key, Consistency::Strong).await;
+        let record = self.core.meter.counted(record)?;
         Ok(LockStatus::of(&self.core, key.as_str(), record.as_ref()))
     }
 

@@ -127,12 +127,18 @@ impl LockRequest {
     /// As [`LockClient::try_acquire`].
     pub async fn try_acquire(self) -> Result<TryAcquire, Error> {
         let core = self.core.clone();
-        let order = self.order(|_| Patience::None)?;
-        let acquisition = acquire(&core, order)?;
-        match acquisition.await? {
-            Acquired::Lease(lease) => Ok(TryAcquire::Acquired(lease)),
-            Acquired::Held(held) => Ok(TryAcquire::Held(held)),
-        }
+        let acquisition = self
+            .order(|_| Patience::None)
+            .and_then(|order| acquire(&core, order));
+        let answer = match acquisition {
+            Ok(acquisition) => acquisition.await,
+            Err(error) => Err(error),
+        };
+        core.meter.counted(match answer {
+            Ok(Acquired::Lease(lease)) => Ok(TryAcquire::Acquired(lease)),
+            Ok(Acquired::Held(held)) => Ok(TryAcquire::Held(held)),
+            Err(error) => Err(error),
+        })
     }
 
     /// As [`LockClient::acquire`], with these settings.
@@ -152,14 +158,18 @@ impl LockRequest {
             Some(wait) => Patience::For(wait),
         };
         let core = self.core.clone();
-        let order = self.order(patience)?;
-        let acquisition = acquire(&core, order)?;
-        match acquisition.await? {
-            Acquired::Lease(lease) => Ok(lease),
-            Acquired::Held(held) => Err(Error::new(ErrorKind::WaitExpired, held.to_string())
+        let acquisition = self.order(patience).and_then(|order| acquire(&core, order));
+        let answer = match acquisition {
+            Ok(acquisition) => acquisition.await,
+            Err(error) => Err(error),
+        };
+        core.meter.counted(match answer {
+            Ok(Acquired::Lease(lease)) => Ok(lease),
+            Ok(Acquired::Held(held)) => Err(Error::new(ErrorKind::WaitExpired, held.to_string())
                 .with_key(held.key())
                 .with_held(Some(held))),
-        }
+            Err(error) => Err(error),
+        })
     }
 
     /// As [`LockClient::run`], with these settings.
