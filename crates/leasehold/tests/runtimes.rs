@@ -300,8 +300,14 @@ fn f7_where_no_runtime_has_timers_every_call_is_refused_and_none_panics() {
             assert!(error.hint().is_some_and(|hint| hint.contains(to_do)));
         }
     }
-    let shut = locks.shutdown(SECOND);
-    assert!(poll_once(shut).complete);
+    // Something in the background that nothing here can wait for.
+    let lease = with_timers.block_on(locks.acquire("k")).expect("free");
+    assert!(!poll_once(locks.shutdown(SECOND)).complete);
+    let shut = without.block_on(locks.shutdown(SECOND));
+    assert!(!shut.complete);
+    let released = with_timers.block_on(lease.release()).expect("works");
+    assert!(released.is_released());
+    assert!(with_timers.block_on(locks.shutdown(SECOND)).complete);
 }
 
 /// The value of a future that needs no runtime.

@@ -13,7 +13,7 @@ use crate::lease::Lease;
 use crate::policy::{CheckDelay, DropPolicy, Policy};
 use crate::run::{self, Scope};
 
-/// A request for one key, on its way. Made by [`LockClient::lock`].
+/// A request for one key, on its way. Made by [`LockClient::lock`](crate::LockClient::lock).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -116,7 +116,7 @@ impl LockRequest {
         self
     }
 
-    /// As [`LockClient::try_acquire`], with these settings.
+    /// As [`LockClient::try_acquire`](crate::LockClient::try_acquire), with these settings.
     ///
     /// # Errors
     ///
@@ -124,7 +124,7 @@ impl LockRequest {
     ///
     /// # Cancel safety
     ///
-    /// As [`LockClient::try_acquire`].
+    /// As [`LockClient::try_acquire`](crate::LockClient::try_acquire).
     pub async fn try_acquire(self) -> Result<TryAcquire, Error> {
         let core = self.core.clone();
         let acquisition = self
@@ -141,7 +141,7 @@ impl LockRequest {
         })
     }
 
-    /// As [`LockClient::acquire`], with these settings.
+    /// As [`LockClient::acquire`](crate::LockClient::acquire), with these settings.
     ///
     /// # Errors
     ///
@@ -149,7 +149,7 @@ impl LockRequest {
     ///
     /// # Cancel safety
     ///
-    /// As [`LockClient::acquire`].
+    /// As [`LockClient::acquire`](crate::LockClient::acquire).
     pub async fn acquire(self) -> Result<Lease, Error> {
         let patience = |policy: &Policy| match policy.wait() {
             None => Patience::Forever,
@@ -172,11 +172,11 @@ impl LockRequest {
         })
     }
 
-    /// As [`LockClient::run`], with these settings.
+    /// As [`LockClient::run`](crate::LockClient::run), with these settings.
     ///
     /// # Errors
     ///
-    /// As [`LockClient::run`].
+    /// As [`LockClient::run`](crate::LockClient::run).
     ///
     /// # Panics
     ///
@@ -184,7 +184,7 @@ impl LockRequest {
     ///
     /// # Cancel safety
     ///
-    /// As [`LockClient::run`].
+    /// As [`LockClient::run`](crate::LockClient::run).
     pub async fn run<T, F, Fut>(self, work: F) -> Result<T, Error>
     where
         F: FnOnce(Scope) -> Fut,

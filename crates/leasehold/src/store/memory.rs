@@ -11,7 +11,7 @@
 //! |---|---|
 //! | [`TokioClock`](crate::clock::TokioClock) | with paused time (`start_paused`; tokio's feature `test-util`): waits take no time at all |
 //! | [`ManualClock`](crate::clock::ManualClock) | time passes when the test says so |
-//! | [`SystemClock`](crate::clock::SystemClock), the default | real time only: in paused time it warns and is slow |
+//! | [`SystemClock`], the default | real time only: in paused time it warns and is slow |
 //!
 //! **A key that another holds.** A second client on the same store is another process:
 //!
