@@ -139,8 +139,11 @@ fn apply(tree: &Path, patch: &Path, how: &[&str]) -> Result<()> {
 }
 
 fn cargo_test(tree: &Path, test: &str) -> Result<Output> {
-    let mut command = Command::new(cargo());
+    // A test that never ends sees nothing: it must have a bound of its own.
+    let mut command = Command::new("timeout");
     command
+        .args(["--kill-after=5", "400"])
+        .arg(cargo())
         .args(["test", "--locked", "--all-features", "--no-fail-fast"])
         .args(test.split_whitespace())
         // Not the workspace's: programs that other parts of the proof run would be those of the changed copy.

@@ -129,6 +129,7 @@ impl Core {
     ) -> Self {
         Core {
             hints: store.hints(),
+            meter: Meter::new(&store.describe()),
             service: Mutex::new(ServiceClock::new(policy.bounds())),
             observations: Mutex::default(),
             label: policy.label().unwrap_or_else(default_label),
@@ -140,7 +141,6 @@ impl Core {
             policy,
             tasks: TaskTracker::new(),
             shut: CancellationToken::new(),
-            meter: Meter::default(),
             budget,
             retries: RetryBudget::default(),
             unsettled: Arc::new(Semaphore::new(UNSETTLED)),
@@ -151,15 +151,21 @@ impl Core {
     }
 
     /// Refuses a call where its waits would panic: on a runtime without timers, or outside of one.
-    pub(crate) fn check_clock(&self, key: &str) -> Result<(), Error> {
+    pub(crate) fn check_clock(&self, key: Option<&str>) -> Result<(), Error> {
         self.clock.check().map_err(|trouble| {
             let ClockTrouble { problem, hint } = trouble;
-            Error::new(
-                ErrorKind::Configuration,
-                format!("cannot ask for `{key}`: {problem}"),
-            )
-            .with_key(key)
-            .with_hint(hint)
+            let store = self.store.describe();
+            let error = match key {
+                Some(key) => {
+                    let message = format!("cannot ask {store} for `{key}`: {problem}");
+                    Error::new(ErrorKind::Configuration, message).with_key(key)
+                }
+                None => {
+                    let message = format!("cannot list {store}: {problem}");
+                    Error::new(ErrorKind::Configuration, message)
+                }
+            };
+            error.with_hint(hint)
         })
     }
 

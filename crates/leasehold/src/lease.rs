@@ -27,8 +27,9 @@ use crate::protocol::token::FencingToken;
 /// give [`token`](Lease::token) to whatever the lock protects, and stop when
 /// [`lost`](Lease::lost) fires.
 ///
-/// Dropping a guard releases it in the background ([`DropPolicy`]); call
-/// [`release`](Lease::release) to know that it happened.
+/// Dropping a guard releases it in the background ([`DropPolicy`]), by a task of its runtime. **Where the runtime ends
+/// first, the release is lost** and the key stays held until its lease has run out: at the end of `main` or of a `#[tokio::test]`, await
+/// [`release`](Lease::release), or [`LockClient::shutdown`](crate::LockClient::shutdown) for all guards of a client.
 #[derive(Debug)]
 #[must_use = "a lease that is dropped is released"]
 pub struct Lease {
@@ -122,7 +123,7 @@ impl Lease {
     pub async fn renew(&self) -> Result<(), Error> {
         let (tell, told) = oneshot::channel();
         let asked = self.watched.ask(tell).is_ok();
-        told.await.unwrap_or_else(|_| {
+        let renewed = told.await.unwrap_or_else(|_| {
             let why = self.watched.loss().unwrap_or(Loss::KeeperGone);
             let lost = lost_error(&self.watched.id, &why.to_string());
             // A renewal may have been under way when the lease was lost.
@@ -130,7 +131,8 @@ impl Lease {
                 true => lost.with_effect(Effect::Unknown),
                 false => lost,
             })
-        })
+        });
+        self.core().meter.counted(renewed)
     }
 
     /// Ends the grant. Waits for a renewal in flight first, retries within the call time-out, and
@@ -174,10 +176,11 @@ impl Lease {
         let sent = self.finish.take().map(|finish| finish.send(how(tell)));
         // A keeper that is gone drops what it was sent, and `told` ends.
         drop(sent);
-        told.await.unwrap_or_else(|_| {
+        let ended = told.await.unwrap_or_else(|_| {
             let why = self.watched.loss().unwrap_or(Loss::KeeperGone);
             Err(lost_error(&self.watched.id, &why.to_string()))
-        })
+        });
+        self.core().meter.counted(ended)
     }
 }
 

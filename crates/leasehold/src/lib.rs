@@ -62,8 +62,41 @@
 //! | `serde` | [`FencingToken`] as a number |
 //! | `contract-tests` | `store::contract`: the suite for authors of stores |
 //!
-//! [`MemoryStore`](store::memory::MemoryStore) is always there. All calls need a tokio runtime with
-//! its time driver enabled.
+//! [`MemoryStore`](store::memory::MemoryStore) is always there; [its page](store::memory#testing-code-that-uses-locks) shows how
+//! code that uses locks is tested.
+//!
+//! # Runtimes
+//!
+//! A lease is renewed, and a dropped guard released, by tasks of the tokio runtime that its call ran on. That runtime needs its
+//! timers, and must run for as long as the lease is held.
+//!
+//! | runtime | works |
+//! |---|---|
+//! | multi-thread: `#[tokio::main]`, `#[tokio::test(flavor = "multi_thread")]` | yes |
+//! | current-thread that always runs: `#[tokio::main(flavor = "current_thread")]`, `#[tokio::test]`, a thread in `block_on(pending())` | yes, while no task blocks it for long |
+//! | current-thread that runs only in a `block_on` for each call | no: nothing renews between the calls, and the lease is lost |
+//! | without timers (no `enable_time`), or no tokio runtime at all | no: each call fails with [`Configuration`](ErrorKind::Configuration) |
+//! | several, with one client | yes; each guard is kept by the runtime that its call ran on |
+//!
+//! Code without async keeps a multi-thread runtime for as long as it holds leases. One worker thread is enough:
+//!
+//! ```
+//! use leasehold::{LockClient, store::memory::MemoryStore};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+//! let locks = LockClient::new(MemoryStore::new());
+//! let lease = runtime.block_on(locks.acquire("nightly-report"))?;
+//! // Blocking work: the worker thread renews meanwhile.
+//! println!("write with token {}", lease.token());
+//! runtime.block_on(lease.release())?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! **The end of a runtime ends its leases without a release.** A guard that is dropped as the last thing in its runtime, at the end of `main` or
+//! of a `#[tokio::test]`, is not released: the key stays held until its lease has run out. Await [`Lease::release`], or
+//! [`LockClient::shutdown`], which waits for the releases of all dropped guards.
 
 pub mod clock;
 pub mod store;
@@ -76,6 +109,7 @@ mod budget;
 mod client;
 mod error;
 mod exchange;
+mod facade;
 mod flight;
 mod held;
 mod identity;

@@ -2,34 +2,16 @@
 //!
 //! One [`Meter`] counts for the client; every call and every lease has a second one, its [`Bill`],
 //! that everything done on its behalf is put on as well. Relaxed counters: they are read for reports,
-//! nothing is decided by them. With the feature `metrics` the client's counts also go to the
-//! `metrics` facade, under the names in [`names`].
+//! nothing is decided by them. With the feature `metrics` the client's counts also go to that [`Facade`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::error::Error;
+use crate::facade::Facade;
 use crate::protocol::write::Operation;
 use crate::store::Units;
-
-/// The names under which the feature `metrics` records.
-#[cfg(feature = "metrics")]
-mod names {
-    /// Counter, with the label `operation`.
-    pub(super) const REQUESTS: &str = "leasehold_requests_total";
-    /// Gauge-like counters cannot hold halves: counted in half units.
-    pub(super) const WRITE_HALF_UNITS: &str = "leasehold_write_half_units_total";
-    /// As for writes.
-    pub(super) const READ_HALF_UNITS: &str = "leasehold_read_half_units_total";
-    /// Counter.
-    pub(super) const GRANTS: &str = "leasehold_grants_total";
-    /// Counter.
-    pub(super) const HAND_OFFS: &str = "leasehold_hand_offs_total";
-    /// Histogram of seconds, one entry for every call that had to wait.
-    pub(super) const WAITS: &str = "leasehold_wait_seconds";
-    /// Counter.
-    pub(super) const LOSSES: &str = "leasehold_leases_lost_total";
-}
 
 /// What units cost.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -71,12 +53,22 @@ pub(crate) struct Meter {
     hand_offs: AtomicU64,
     waits: AtomicU64,
     waited_ms: AtomicU64,
+    /// Where a client counts as well; what is put on a bill is the client's, too.
+    facade: Facade,
 }
 
 /// The meter of a call, beside the client's; `None` where nobody asks for it.
 pub(crate) type Bill = Option<Arc<Meter>>;
 
 impl Meter {
+    /// That of a client.
+    pub(crate) fn new(store: &str) -> Self {
+        Meter {
+            facade: Facade::new(store.into()),
+            ..Meter::default()
+        }
+    }
+
     pub(crate) fn request(&self, operation: Operation, bill: &Bill) {
         self.on(bill, |meter| {
             add(&meter.requests, 1);
@@ -84,8 +76,7 @@ impl Meter {
                 add(&meter.renewals, 1);
             }
         });
-        #[cfg(feature = "metrics")]
-        metrics::counter!(names::REQUESTS, "operation" => name(operation)).increment(1);
+        self.facade.request(operation);
     }
 
     pub(crate) fn units(&self, units: Units, bill: &Bill) {
@@ -94,25 +85,19 @@ impl Meter {
             add(&meter.write_half_units, write);
             add(&meter.read_half_units, read);
         });
-        #[cfg(feature = "metrics")]
-        {
-            metrics::counter!(names::WRITE_HALF_UNITS).increment(write);
-            metrics::counter!(names::READ_HALF_UNITS).increment(read);
-        }
+        self.facade.half_units(write, read);
     }
 
     /// A key was acquired from the store.
     pub(crate) fn grant(&self, bill: &Bill) {
         self.on(bill, |meter| add(&meter.grants, 1));
-        #[cfg(feature = "metrics")]
-        metrics::counter!(names::GRANTS).increment(1);
+        self.facade.grant();
     }
 
     /// A grant was handed on.
     pub(crate) fn hand_off(&self, bill: &Bill) {
         self.on(bill, |meter| add(&meter.hand_offs, 1));
-        #[cfg(feature = "metrics")]
-        metrics::counter!(names::HAND_OFFS).increment(1);
+        self.facade.hand_off();
     }
 
     /// A call that had to wait has ended, in one way or another.
@@ -122,8 +107,22 @@ impl Meter {
             add(&meter.waits, 1);
             add(&meter.waited_ms, waited_ms);
         });
-        #[cfg(feature = "metrics")]
-        metrics::histogram!(names::WAITS).record(waited.as_secs_f64());
+        self.facade.wait(waited);
+    }
+
+    /// A guard begins to hold a lease, or ends.
+    pub(crate) fn held(&self, more: bool) {
+        self.facade.held(more);
+    }
+
+    /// A lease was lost.
+    pub(crate) fn loss(&self) {
+        self.facade.loss();
+    }
+
+    /// The result of a call, whose error is counted.
+    pub(crate) fn counted<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        result.inspect_err(|error| self.facade.error(error.kind()))
     }
 
     pub(crate) fn usage(&self) -> Usage {
@@ -145,26 +144,6 @@ impl Meter {
         if let Some(bill) = bill {
             count(bill);
         }
-    }
-}
-
-/// A lease was lost.
-pub(crate) fn loss() {
-    #[cfg(feature = "metrics")]
-    metrics::counter!(names::LOSSES).increment(1);
-}
-
-#[cfg(feature = "metrics")]
-fn name(operation: Operation) -> &'static str {
-    match operation {
-        Operation::Acquire => "acquire",
-        Operation::TakeOver => "take_over",
-        Operation::Renew => "renew",
-        Operation::Release => "release",
-        Operation::Withdraw => "withdraw",
-        Operation::Read => "read",
-        Operation::List => "list",
-        _ => "other",
     }
 }
 

@@ -1,7 +1,13 @@
 //! Looking at locks without touching them.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream;
 
 use crate::error::Error;
 use crate::exchange::Core;
@@ -9,7 +15,7 @@ use crate::held::Held;
 use crate::protocol::record::Record;
 use crate::protocol::takeover::{Observation, Verdict};
 use crate::protocol::write::Operation;
-use crate::store::StoreError;
+use crate::store::{Page, StoreError};
 
 /// What is known about one key.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -92,14 +98,52 @@ impl fmt::Display for LockStatus {
     }
 }
 
-/// Lists the locks of a store, page by page. Not a snapshot.
-#[derive(Debug)]
+/// Lists the locks of a store: page by page, all at once, or as a [`Stream`] of entries. Not a snapshot.
+///
+/// An entry is the status of a key, or the error of a record that is not readable
+/// ([`Malformed`](crate::ErrorKind::Malformed)). Released keys are listed as free for as long as their records are kept.
+///
+/// As a stream it gives a failure of the store as an item, too, and reads the same page again when it is polled after it.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), leasehold::Error> {
+/// use leasehold::{LockClient, store::memory::MemoryStore};
+///
+/// let locks = LockClient::new(MemoryStore::new());
+/// let lease = locks.acquire("customer/42").await?;
+/// for entry in locks.list().held().read_all().await? {
+///     println!("{}", entry?);
+/// }
+/// # lease.release().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "nothing is read until it is asked for a page"]
 pub struct Lister {
     core: Arc<Core>,
     prefix: Option<Arc<str>>,
     held: bool,
     after: Option<String>,
     done: bool,
+    /// The page that is being read. It is kept while nobody polls, so that nothing is read twice.
+    reading: Option<Reading>,
+    /// What was read and not given yet.
+    read: VecDeque<Entry>,
+}
+
+type Entry = Result<LockStatus, Error>;
+type Reading = Pin<Box<dyn Future<Output = Result<Page, StoreError>> + Send>>;
+
+impl fmt::Debug for Lister {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lister")
+            .field("store", &self.core)
+            .field("prefix", &self.prefix)
+            .field("held", &self.held)
+            .field("done", &self.done)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Lister {
@@ -110,11 +154,12 @@ impl Lister {
             held: false,
             after: None,
             done: false,
+            reading: None,
+            read: VecDeque::new(),
         }
     }
 
     /// Only keys that begin with this, after the client's own prefix. The store is read whole all the same.
-    #[must_use]
     pub fn prefix(mut self, prefix: impl AsRef<str>) -> Self {
         let before = self.prefix.as_deref().unwrap_or_default();
         self.prefix = Some([before, prefix.as_ref()].concat().into());
@@ -122,13 +167,12 @@ impl Lister {
     }
 
     /// Only keys that are held, or whose holder's lease has ended without a release.
-    #[must_use]
     pub fn held(mut self) -> Self {
         self.held = true;
         self
     }
 
-    fn shows(&self, entry: &Result<LockStatus, Error>) -> bool {
+    fn shows(&self, entry: &Entry) -> bool {
         let (key, free) = match entry {
             Ok(status) => (status.key(), status.state == LockState::Free),
             Err(error) => (error.key().unwrap_or_default(), false),
@@ -137,8 +181,7 @@ impl Lister {
         key.starts_with(prefix) && !(self.held && free)
     }
 
-    /// The next page, which may be empty; `None` at the end. Released keys are listed as free for as long as their
-    /// records are kept. A record that is not readable is an entry of its own.
+    /// The next page, which may be empty; `None` at the end.
     ///
     /// # Errors
     ///
@@ -146,27 +189,75 @@ impl Lister {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: the same page is read again by the next call.
+    /// Cancel safe: the next call goes on with the same page.
     pub async fn next_page(&mut self) -> Result<Option<Vec<Result<LockStatus, Error>>>, Error> {
-        if self.done {
+        if self.read.is_empty() && !poll_fn(|context| self.poll_page(context)).await? {
             return Ok(None);
         }
-        let page = self
-            .core
-            .list_retrying(self.after.clone())
-            .await
-            .map_err(|error| error.into_error(Operation::List, None))?;
+        Ok(Some(std::mem::take(&mut self.read).into()))
+    }
+
+    /// All that is left, in memory at once.
+    ///
+    /// # Errors
+    ///
+    /// By [`ErrorKind`](crate::ErrorKind). The next call goes on with the page that failed, and gives what was read before, too.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: the next call goes on, and gives what was read before, too.
+    pub async fn read_all(&mut self) -> Result<Vec<Result<LockStatus, Error>>, Error> {
+        while poll_fn(|context| self.poll_page(context)).await? {}
+        Ok(std::mem::take(&mut self.read).into())
+    }
+
+    /// Adds the next page to what was read; `false` at the end.
+    fn poll_page(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, Error>> {
+        if self.done {
+            return Poll::Ready(Ok(false));
+        }
+        if self.reading.is_none() {
+            self.core.check_clock(None)?;
+        }
+        let reading = self.reading.get_or_insert_with(|| {
+            let (core, after) = (self.core.clone(), self.after.clone());
+            Box::pin(async move { core.list_retrying(after).await })
+        });
+        let page = ready!(reading.as_mut().poll(context));
+        self.reading = None;
+        let page = page.map_err(|error| error.into_error(Operation::List, None));
+        let page = self.core.meter.counted(page)?;
         self.done = page.next.is_none();
         self.after = page.next;
-        let judge = |entry: Result<Record, _>| match entry {
-            Ok(record) => Ok(LockStatus::of(&self.core, &record.key, Some(&record))),
-            Err(malformed) => {
-                let malformed: crate::protocol::record::Malformed = malformed;
-                let key = malformed.key.clone();
-                Err(StoreError::from(malformed).into_error(Operation::List, Some(&key)))
+        for entry in page.records {
+            let entry = match entry {
+                Ok(record) => Ok(LockStatus::of(&self.core, &record.key, Some(&record))),
+                Err(malformed) => {
+                    let key = malformed.key.clone();
+                    Err(StoreError::from(malformed).into_error(Operation::List, Some(&key)))
+                }
+            };
+            if self.shows(&entry) {
+                self.read.push_back(entry);
             }
-        };
-        let entries = page.records.into_iter().map(judge);
-        Ok(Some(entries.filter(|entry| self.shows(entry)).collect()))
+        }
+        Poll::Ready(Ok(true))
+    }
+}
+
+impl Stream for Lister {
+    type Item = Result<LockStatus, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(entry) = self.read.pop_front() {
+                return Poll::Ready(Some(entry));
+            }
+            match ready!(self.poll_page(context)) {
+                Ok(true) => {}
+                Ok(false) => return Poll::Ready(None),
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
     }
 }

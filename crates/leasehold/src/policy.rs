@@ -152,8 +152,9 @@ impl PolicyBuilder {
     }
 
     /// How long a call may take in which nobody waits for a holder (`try_acquire`, `release`,
-    /// `inspect`), and how long a waiting `acquire` puts up with a store that does not answer.
-    /// Default 10 s.
+    /// `inspect`), and how long a waiting `acquire` puts up with a store that fails or does not answer, also one that
+    /// [waits for ever](PolicyBuilder::wait_forever). Default 10 s. Too small: calls fail while the service fails over;
+    /// too large: `try_acquire` hangs with a dead network.
     #[must_use]
     pub fn call_timeout(mut self, call_timeout: Duration) -> Self {
         self.call_timeout = call_timeout;
@@ -168,7 +169,9 @@ impl PolicyBuilder {
         self
     }
 
-    /// `acquire` waits for as long as the key is held. Its future may be dropped at any time.
+    /// `acquire` waits for as long as the key is held, while the store answers. Once the store has failed for
+    /// [`call_timeout`](PolicyBuilder::call_timeout) the wait ends with [`Unreachable`](crate::ErrorKind::Unreachable) or
+    /// [`Throttled`](crate::ErrorKind::Throttled): acquire again in a loop. Its future may be dropped at any time.
     #[must_use]
     pub fn wait_forever(mut self) -> Self {
         self.wait = None;

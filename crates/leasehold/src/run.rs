@@ -56,7 +56,6 @@ impl Scope {
 }
 
 /// Runs `work` under `lease`; see [`LockClient::run`](crate::LockClient::run).
-#[expect(clippy::future_not_send, reason = "it is, where the work is")]
 pub(crate) async fn run<T, F, Fut>(lease: Lease, work: F) -> Result<T, Error>
 where
     F: FnOnce(Scope) -> Fut,
@@ -66,7 +65,7 @@ where
         signal: lease.signal(),
     };
     let end = work_under(&lease, move || work(scope)).await;
-    let id = lease.id().clone();
+    let (core, id) = (lease.core().clone(), lease.id().clone());
     let released = lease.release().await;
     match &released {
         Ok(outcome) if outcome.is_released() => {}
@@ -77,13 +76,12 @@ where
     }
     match end {
         End::Done(value) => Ok(value),
-        End::Lost(why) => Err(lost_error(&id, &why)),
+        End::Lost(why) => core.meter.counted(Err(lost_error(&id, &why))),
         End::Panicked(panic) => resume_unwind(panic),
     }
 }
 
 /// The end of the work, which is dropped before the lock is released.
-#[expect(clippy::future_not_send, reason = "it is, where the work is")]
 async fn work_under<T, Fut>(lease: &Lease, work: impl FnOnce() -> Fut) -> End<T>
 where
     Fut: Future<Output = T>,

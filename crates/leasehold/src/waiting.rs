@@ -12,6 +12,7 @@ use crate::exchange::Core;
 use crate::held::Held;
 use crate::key::Key;
 use crate::meter::Bill;
+use crate::policy::Policy;
 use crate::protocol::time::Elapsed;
 use crate::protocol::write::Operation;
 use crate::queue::{Next, Place};
@@ -59,7 +60,7 @@ pub(crate) fn wait_in_queue(
                     let error = error.into_error(Operation::Acquire, Some(order.key.as_str()));
                     let passed = core.clock.elapsed().since(started);
                     core.meter.wait(passed, &Bill::default());
-                    return Err(error
+                    return Err(store_failed(error, &order.policy)
                         .with_effect(Effect::NotApplied)
                         .with_held(place.held())
                         .with_effort(place.requests(), passed));
@@ -104,6 +105,18 @@ pub(crate) fn shut_down_while_waiting() -> Error {
         ErrorKind::ShutDown,
         "the client was shut down while this call waited",
     )
+}
+
+/// The error of a wait that ends because the store has failed for as long as it puts up with that.
+pub(crate) fn store_failed(error: Error, policy: &Policy) -> Error {
+    let most = policy.call_timeout();
+    let hint = match error.hint() {
+        Some(hint) => hint.to_owned(),
+        None => "check the endpoint and the network".to_owned(),
+    };
+    error.with_hint(format!(
+        "{hint}; a wait ends once the store has failed for `call_timeout` ({most:?}): acquire again in a loop, or raise it"
+    ))
 }
 
 pub(crate) fn wait_expired(core: &Core, key: &Key, waited: Duration, held: Option<&Held>) -> Error {

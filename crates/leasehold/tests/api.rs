@@ -3,9 +3,13 @@
 mod support;
 
 use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_core::Stream;
+use leasehold::protocol::write::Operation;
 use leasehold::store::Store;
 use leasehold::store::dynamodb::DynamoDbStore;
 use leasehold::store::memory::MemoryStore;
@@ -104,6 +108,58 @@ async fn f12_what_a_policy_is_made_of_can_be_read_and_set_for_one_call() {
     assert!(error.elapsed() <= ms(700), "{:?}", error.elapsed());
 }
 
+/// The entries of a stream, by hand: the library brings no combinators.
+async fn keys_of(lister: leasehold::Lister) -> Vec<String> {
+    let (mut lister, mut keys) = (lister, Vec::new());
+    while let Some(entry) = poll_fn(|context| Pin::new(&mut lister).poll_next(context)).await {
+        keys.push(entry.expect("readable").key().to_owned());
+    }
+    keys
+}
+
+#[tokio::test(start_paused = true)]
+async fn f12_a_listing_is_a_stream_and_a_vector() {
+    use leasehold::store::faulty::Fault;
+
+    let lab = Lab::new();
+    let locks = lab.client(Policy::default());
+    for n in 0..250 {
+        let lease = locks.acquire(&format!("k{n:03}")).await.expect("free");
+        lease.release().await.expect("works");
+    }
+    let all: Vec<_> = (0..250).map(|n| format!("k{n:03}")).collect();
+    assert_eq!(keys_of(locks.list()).await, all);
+    assert_eq!(keys_of(locks.list().prefix("k24")).await.len(), 10);
+    assert!(keys_of(locks.list().held()).await.is_empty());
+
+    // Dropped while the second page is on its way: what was read stays, and nothing is read twice.
+    let key = |entry: &Result<leasehold::LockStatus, leasehold::Error>| {
+        entry.as_ref().expect("readable").key().to_owned()
+    };
+    let slow = [Fault::None, Fault::DelayAnswer(ms(50))];
+    lab.faulty.plan(Operation::List, slow);
+    let before = lab.counted.counts().requests();
+    let mut lister = locks.list();
+    tokio::select! {
+        biased;
+        all = lister.read_all() => panic!("too early: {all:?}"),
+        () = lab.sleep(ms(20)) => {}
+    }
+    let read = lister.read_all().await.expect("works");
+    assert_eq!(read.iter().map(key).collect::<Vec<_>>(), all);
+    assert_eq!(lab.counted.counts().requests() - before, 3);
+    assert!(lister.read_all().await.expect("works").is_empty());
+    assert!(lister.next_page().await.expect("works").is_none());
+
+    // A store that fails is an item of the stream, and the same page is read again.
+    let mut lister = locks.list();
+    lab.faulty.plan(Operation::List, [Fault::AccessDenied]);
+    let first = poll_fn(|context| Pin::new(&mut lister).poll_next(context)).await;
+    let error = first.expect("an item").expect_err("planned");
+    assert_eq!(error.kind(), ErrorKind::AccessDenied);
+    assert_eq!(keys_of(lister).await, all);
+}
+
 #[tokio::test(start_paused = true)]
 async fn f12_a_boxed_store_is_a_store() {
     let boxed: Box<dyn Store> = Box::new(MemoryStore::new());
@@ -129,20 +185,13 @@ async fn f16_a_client_with_a_prefix_has_its_own_keys_and_lists_no_others() {
         inner.try_acquire("k").await,
         Ok(TryAcquire::Held(_))
     ));
-    let keys = |lister: leasehold::Lister| async move {
-        let (mut lister, mut keys) = (lister, Vec::new());
-        while let Some(page) = lister.next_page().await.expect("works") {
-            keys.extend(
-                page.into_iter()
-                    .map(|s| s.expect("readable").key().to_owned()),
-            );
-        }
-        keys
-    };
-    assert_eq!(keys(a.list()).await, ["tenant-a/free", "tenant-a/k"]);
-    assert_eq!(keys(a.list().held()).await, ["tenant-a/k"]);
-    assert_eq!(keys(locks.list().prefix("tenant-b")).await, ["tenant-b/k"]);
-    assert_eq!(keys(locks.list()).await.len(), 3);
+    assert_eq!(keys_of(a.list()).await, ["tenant-a/free", "tenant-a/k"]);
+    assert_eq!(keys_of(a.list().held()).await, ["tenant-a/k"]);
+    assert_eq!(
+        keys_of(locks.list().prefix("tenant-b")).await,
+        ["tenant-b/k"]
+    );
+    assert_eq!(keys_of(locks.list()).await.len(), 3);
     let empty = a.acquire("").await.expect_err("a prefix is no key");
     assert_eq!(empty.kind(), ErrorKind::InvalidInput);
     drop((one, other));
@@ -203,6 +252,25 @@ async fn f4_message_and_hint_are_what_a_newcomer_sees_first() {
     assert!(!printed.contains('{'), "no struct: {printed}");
     let anyhow = anyhow::Error::from(error);
     assert!(format!("{anyhow:?}").contains(&hint), "{anyhow:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f5_a_wait_for_ever_that_a_silent_store_ends_names_the_setting() {
+    let lab = Lab::new();
+    lab.faulty
+        .start_outage(leasehold::store::faulty::Fault::BlackHole);
+    let policy = Policy::builder().wait_forever().build().expect("adds up");
+    let locks = lab.client(policy);
+    // The leader of the queue, and one who waits behind it.
+    let (first, second) = tokio::join!(locks.acquire("k"), locks.acquire("k"));
+    for error in [first.expect_err("silent"), second.expect_err("silent")] {
+        assert_eq!(error.kind(), ErrorKind::Unreachable);
+        let hint = error.hint().expect("there is one");
+        assert!(hint.contains("`call_timeout` (10s)"), "{hint}");
+        assert!(hint.contains("in a loop"), "{hint}");
+    }
+    lab.faulty.end_outage();
+    assert!(locks.acquire("k").await.is_ok(), "the loop goes on");
 }
 
 #[test]

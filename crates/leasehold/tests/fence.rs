@@ -7,8 +7,11 @@ mod support;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, TransactWriteItem, Update};
-use leasehold::store::dynamodb::{DynamoDbStore, TokenColumn};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, Delete, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+    Update,
+};
+use leasehold::store::dynamodb::{DynamoDbStore, TokenColumn, is_fenced};
 use leasehold::{DropPolicy, ErrorKind, Lease, LockClient, Policy};
 
 struct Bench {
@@ -53,7 +56,8 @@ impl Bench {
             .update_expression(format!("SET #text = :text, {}", fence.assignment()))
             .condition_expression(fence.condition())
             .expression_attribute_names("#text", "Text")
-            .expression_attribute_values(":text", AttributeValue::S(text.into()));
+            .expression_attribute_values(":text", AttributeValue::S(text.into()))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         for (name, column) in fence.names() {
             request = request.expression_attribute_names(name, column);
         }
@@ -63,8 +67,8 @@ impl Bench {
         match request.send().await {
             Ok(_) => true,
             Err(error) => {
-                let error = error.into_service_error();
-                assert!(error.is_conditional_check_failed_exception(), "{error:?}");
+                assert!(fence.is_fenced(&error), "{error:?}");
+                assert!(!is_fenced(&error), "not in a transaction");
                 false
             }
         }
@@ -109,8 +113,7 @@ impl Bench {
         match sent {
             Ok(_) => true,
             Err(error) => {
-                let error = error.into_service_error();
-                assert!(error.is_transaction_canceled_exception(), "{error:?}");
+                assert!(is_fenced(&error), "{error:?}");
                 false
             }
         }
@@ -181,11 +184,7 @@ async fn a_released_lease_is_refused() {
     let check = bench.store.fence(&id).expect("fenceable");
     let refused = bench.aws.transact_write_items().transact_items(check);
     let error = refused.send().await.expect_err("released");
-    assert!(
-        error
-            .into_service_error()
-            .is_transaction_canceled_exception()
-    );
+    assert!(is_fenced(&error), "{error:?}");
 }
 
 #[tokio::test]
@@ -206,4 +205,105 @@ async fn best_effort_tokens_are_not_fenced() {
     let error = bench.store.fence(lease.id()).expect_err("best effort");
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(lease.release().await.expect("works").is_released());
+}
+
+/// A write of the caller's own, which holds only where the item has `Text = text`.
+fn own_write(bench: &Bench, text: &str, show: bool) -> TransactWriteItem {
+    let mut delete = Delete::builder()
+        .table_name(bench.store.table())
+        .key("LockKey", AttributeValue::S("protected".into()))
+        .condition_expression("#text = :text")
+        .expression_attribute_names("#text", "Text")
+        .expression_attribute_values(":text", AttributeValue::S(text.into()));
+    if show {
+        delete = delete
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+    }
+    TransactWriteItem::builder()
+        .delete(delete.build().expect("complete"))
+        .build()
+}
+
+#[tokio::test]
+async fn f9_a_fence_is_told_from_the_callers_own_conditions() {
+    let bench = Bench::new().await;
+    let (old, new) = bench.old_and_new().await;
+    assert!(bench.write_with_column(&new, "new").await);
+    let send = |items: Vec<TransactWriteItem>| {
+        let sent = bench.aws.transact_write_items();
+        sent.set_transact_items(Some(items)).send()
+    };
+    let fence = |lease: &Lease| bench.store.fence(lease.id()).expect("fenceable");
+    for show in [false, true] {
+        // The lease is the newest, and the caller's own condition fails, in either order.
+        let own = || own_write(&bench, "other", show);
+        let error = send(vec![fence(&new), own()]).await.expect_err("own");
+        assert!(!is_fenced(&error), "{error:?}");
+        if show {
+            let error = send(vec![own(), fence(&new)]).await.expect_err("own");
+            assert!(!is_fenced(&error), "{error:?}");
+        }
+        // The lease is over, and the caller's own condition holds, or does not.
+        for text in ["new", "other"] {
+            let own = || own_write(&bench, text, show);
+            for items in [vec![fence(&old), own()], vec![own(), fence(&old)]] {
+                let error = send(items).await.expect_err("over");
+                assert!(is_fenced(&error), "{error:?}");
+                // However it is wrapped.
+                let boxed: Box<dyn std::error::Error> = error.into();
+                assert!(is_fenced(boxed.as_ref()));
+                let anyhow = anyhow::anyhow!("{boxed}");
+                assert!(!is_fenced(anyhow.as_ref()), "its text alone says nothing");
+            }
+        }
+    }
+    let error = send(vec![fence(&old)]).await.expect_err("over");
+    let of_the_sdk = aws_sdk_dynamodb::Error::from(error);
+    assert!(is_fenced(&of_the_sdk), "{of_the_sdk:?}");
+    let anyhow = anyhow::Error::from(of_the_sdk).context("while importing");
+    assert!(is_fenced(anyhow.as_ref()));
+}
+
+#[tokio::test]
+async fn f9_a_fence_is_known_by_its_place_where_the_record_is_gone() {
+    let bench = Bench::new().await;
+    let lease = bench.locks.acquire("k").await.expect("free");
+    let fence = bench.store.fence(lease.id()).expect("fenceable");
+    let deleted = bench.aws.delete_item().table_name(bench.store.table());
+    let deleted = deleted.key("LockKey", AttributeValue::S("k".into()));
+    deleted.send().await.expect("deleted by hand");
+    let sent = bench.aws.transact_write_items().transact_items(fence);
+    let error = sent.send().await.expect_err("nothing to fence by");
+    assert!(is_fenced(&error), "{error:?}");
+}
+
+#[tokio::test]
+async fn f9_a_token_column_is_told_from_the_rest_of_a_condition() {
+    let bench = Bench::new().await;
+    let (old, new) = bench.old_and_new().await;
+    assert!(bench.write_with_column(&new, "new").await);
+    let write = |lease: &Lease, text: &'static str, show: bool| {
+        let fence = TokenColumn::new("FT", lease.token());
+        let request = bench
+            .aws
+            .delete_item()
+            .table_name(bench.store.table())
+            .key("LockKey", AttributeValue::S("protected".into()))
+            .condition_expression(format!("#text = :text AND {}", fence.condition()))
+            .set_expression_attribute_names(Some(fence.names()))
+            .set_expression_attribute_values(Some(fence.values()))
+            .expression_attribute_names("#text", "Text")
+            .expression_attribute_values(":text", AttributeValue::S(text.into()))
+            .set_return_values_on_condition_check_failure(
+                show.then_some(ReturnValuesOnConditionCheckFailure::AllOld),
+            );
+        async move {
+            let error = request.send().await.expect_err("refused");
+            fence.is_fenced(&error)
+        }
+    };
+    assert!(!write(&new, "other", true).await, "the rest of it");
+    assert!(write(&old, "new", true).await, "the token");
+    assert!(write(&old, "other", true).await, "both");
+    assert!(write(&new, "other", false).await, "not known: stop");
 }

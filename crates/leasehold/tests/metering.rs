@@ -6,9 +6,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use leasehold::store::faulty::Fault;
 use leasehold::{LockClient, Policy};
 use metrics::{
-    Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
     SharedString, Unit,
 };
 use support::Lab;
@@ -78,6 +79,11 @@ async fn an_error_says_what_the_wait_has_cost() {
 
 type Seen = Arc<Mutex<HashMap<String, f64>>>;
 
+/// How a help text is kept among the values.
+fn help_of(name: &str) -> String {
+    format!("help of {name}")
+}
+
 /// A recorder of its own, for this thread.
 struct Book(Seen);
 
@@ -99,6 +105,18 @@ impl CounterFn for Entry {
     }
 }
 
+impl GaugeFn for Entry {
+    fn increment(&self, value: f64) {
+        self.add(value);
+    }
+    fn decrement(&self, value: f64) {
+        self.add(-value);
+    }
+    fn set(&self, _: f64) {
+        panic!("several clients share it");
+    }
+}
+
 impl HistogramFn for Entry {
     fn record(&self, value: f64) {
         self.add(value);
@@ -106,6 +124,12 @@ impl HistogramFn for Entry {
 }
 
 impl Book {
+    fn describe(&self, name: &KeyName, help: &str) {
+        assert!(help.len() > 10, "{help}");
+        let mut seen = self.0.lock().expect("no panics");
+        seen.insert(help_of(name.as_str()), 1.0);
+    }
+
     fn entry(&self, key: &Key) -> Arc<Entry> {
         let labels: Vec<_> = key.labels().map(|label| label.value()).collect();
         Arc::new(Entry(
@@ -116,14 +140,20 @@ impl Book {
 }
 
 impl Recorder for Book {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_counter(&self, name: KeyName, _: Option<Unit>, help: SharedString) {
+        self.describe(&name, &help);
+    }
+    fn describe_gauge(&self, name: KeyName, _: Option<Unit>, help: SharedString) {
+        self.describe(&name, &help);
+    }
+    fn describe_histogram(&self, name: KeyName, _: Option<Unit>, help: SharedString) {
+        self.describe(&name, &help);
+    }
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
         Counter::from_arc(self.entry(key))
     }
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        panic!("no gauges");
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(self.entry(key))
     }
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
         Histogram::from_arc(self.entry(key))
@@ -152,15 +182,75 @@ async fn the_metrics_facade_sees_the_same() {
     locks.inspect("k").await.expect("works");
     let seen = seen.lock().expect("no panics");
     for (name, value) in [
-        ("leasehold_requests_total acquire", 2.0),
-        ("leasehold_requests_total release", 1.0),
-        ("leasehold_requests_total read", 1.0),
-        ("leasehold_write_half_units_total ", 6.0),
-        ("leasehold_read_half_units_total ", 2.0),
-        ("leasehold_grants_total ", 1.0),
-        ("leasehold_hand_offs_total ", 1.0),
-        ("leasehold_wait_seconds ", 0.25),
+        ("leasehold_requests_total memory store,acquire", 2.0),
+        ("leasehold_requests_total memory store,release", 1.0),
+        ("leasehold_requests_total memory store,read", 1.0),
+        ("leasehold_write_half_units_total memory store", 6.0),
+        ("leasehold_read_half_units_total memory store", 2.0),
+        ("leasehold_grants_total memory store", 1.0),
+        ("leasehold_hand_offs_total memory store", 1.0),
+        ("leasehold_wait_seconds memory store", 0.25),
     ] {
         assert_eq!(seen.get(name), Some(&value), "{name} of {seen:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f14_what_is_alarmed_on_is_there_from_the_start_and_everything_has_help_and_store() {
+    let seen = Seen::default();
+    let book = Book(seen.clone());
+    let _scope = metrics::set_default_local_recorder(&book);
+    let value = |name: &str| seen.lock().expect("no panics").get(name).copied();
+    let (lost, held) = (
+        "leasehold_leases_lost_total memory store",
+        "leasehold_leases_held memory store",
+    );
+    let errors = |kind: &str| value(&format!("leasehold_errors_total memory store,{kind}"));
+    let lab = Lab::new();
+    let locks = client(&lab);
+    assert_eq!((value(lost), value(held)), (Some(0.0), Some(0.0)));
+    for kind in ["wait_expired", "unreachable", "lost", "throttled"] {
+        assert_eq!(errors(kind), Some(0.0), "{kind}");
+    }
+
+    // A hand-off keeps the number, a release and a drop take one off.
+    let lease = locks.acquire("k").await.expect("free");
+    let dropped = locks.acquire("other").await.expect("free");
+    assert_eq!(value(held), Some(2.0));
+    let (_, next) = tokio::join!(
+        async {
+            lab.sleep(ms(10)).await;
+            lease.release().await
+        },
+        locks.acquire("k")
+    );
+    let next = next.expect("handed on");
+    assert_eq!(value(held), Some(2.0));
+    drop(dropped);
+    lab.sleep(ms(10)).await;
+    assert_eq!(value(held), Some(1.0));
+
+    let refused = client(&lab).lock("k").expect("a key").wait(ms(100));
+    refused.acquire().await.expect_err("held");
+    assert_eq!(errors("wait_expired"), Some(1.0));
+
+    lab.faulty.start_outage(Fault::BlackHole);
+    next.lost().await;
+    assert_eq!((value(lost), value(held)), (Some(1.0), Some(0.0)));
+    next.renew().await.expect_err("lost");
+    assert_eq!(errors("lost"), Some(1.0));
+    locks.inspect("k").await.expect_err("an outage");
+    locks.list().next_page().await.expect_err("an outage");
+    locks.try_acquire("k").await.expect_err("an outage");
+    assert_eq!(errors("unreachable"), Some(3.0));
+
+    let seen = seen.lock().expect("no panics").clone();
+    for name in seen.keys().filter(|name| !name.starts_with("help of ")) {
+        let (name, labels) = name.split_once(' ').expect("labels");
+        assert!(labels.starts_with("memory store"), "{name} {labels}");
+        assert!(seen.contains_key(&help_of(name)), "{name} has no help");
+        // The table of the operators.
+        let documented = include_str!("../../../OPERATING.md").contains(&format!("`{name}`"));
+        assert!(documented, "{name} is not in OPERATING.md");
     }
 }

@@ -72,10 +72,6 @@ impl Site {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "runtimes of its own are what is tested"
-)]
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread()
         .build()
@@ -130,11 +126,12 @@ fn b1_the_loss_of_a_guard_is_told_while_its_renewal_task_stands_still() {
     let (site, a, b) = (Site::new(), runtime(), runtime());
     let lease = a.block_on(site.client().acquire("k")).expect("free");
     let signal = lease.signal();
-    let mut told = b.spawn(async move { signal.lost().await });
+    let told = b.spawn(async move { signal.lost().await });
     site.pass(LEASE - SECOND * 2, &[&b]);
     assert!(!told.is_finished());
     site.pass(SECOND * 2, &[&b]);
-    let loss = b.block_on(&mut told).expect("told before the lease ends");
+    assert!(told.is_finished(), "told before the lease ends");
+    let loss = b.block_on(told).expect("no panic");
     assert_eq!(loss, Loss::Expired { cause: None });
     assert!(!lease.is_held());
 }
@@ -259,10 +256,6 @@ fn b13_a_future_that_is_kept_without_being_polled_holds_nobody_up() {
 }
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "runtimes of its own are what is tested"
-)]
 fn b3_a_runtime_without_timers_is_refused_at_the_first_call() {
     let bare = tokio::runtime::Builder::new_current_thread().build();
     let locks = LockClient::new(MemoryStore::new());
@@ -276,19 +269,100 @@ fn b3_a_runtime_without_timers_is_refused_at_the_first_call() {
 }
 
 #[test]
-fn f7_a_call_outside_of_a_runtime_is_refused_and_does_not_panic() {
+fn f7_where_no_runtime_has_timers_every_call_is_refused_and_none_panics() {
+    let mut with_timers = tokio::runtime::Builder::new_current_thread();
+    let with_timers = with_timers.enable_time().build().expect("a runtime");
     let locks = LockClient::new(MemoryStore::new());
-    for tries in [true, false] {
-        let mut call: Pin<Box<dyn Future<Output = Result<(), Error>>>> = if tries {
-            Box::pin(async { locks.try_acquire("k").await.map(drop) })
-        } else {
-            Box::pin(async { locks.acquire("k").await.map(drop) })
-        };
-        let polled = call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-        let Poll::Ready(Err(error)) = polled else {
-            panic!("refused at once: {polled:?}");
-        };
-        assert_eq!(error.kind(), ErrorKind::Configuration);
-        assert!(error.hint().expect("a hint").contains("block_on"));
+    let id = with_timers.block_on(async {
+        let lease = locks.acquire("held").await.expect("free");
+        lease.detach().await.expect("works")
+    });
+    let calls = async || {
+        [
+            locks.acquire("k").await.map(drop).expect_err("acquire"),
+            locks.try_acquire("k").await.map(drop).expect_err("try"),
+            locks.run("k", async |_| ()).await.expect_err("run"),
+            locks.release(&id).await.map(drop).expect_err("release"),
+            locks.adopt(&id).await.map(drop).expect_err("adopt"),
+            locks.inspect("k").await.map(drop).expect_err("inspect"),
+            locks.list().next_page().await.map(drop).expect_err("list"),
+            locks.list().read_all().await.map(drop).expect_err("all"),
+        ]
+    };
+    let without = tokio::runtime::Builder::new_current_thread().build();
+    let without = without.expect("a runtime without timers");
+    for (errors, what, to_do) in [
+        (poll_once(calls()), "outside of a tokio runtime", "block_on"),
+        (without.block_on(calls()), "no timers", "enable_time"),
+    ] {
+        for error in errors {
+            assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+            assert!(error.message().contains(what), "{error}");
+            assert!(error.hint().is_some_and(|hint| hint.contains(to_do)));
+        }
     }
+    // Something in the background that nothing here can wait for.
+    let lease = with_timers.block_on(locks.acquire("k")).expect("free");
+    assert!(!poll_once(locks.shutdown(SECOND)).complete);
+    let shut = without.block_on(locks.shutdown(SECOND));
+    assert!(!shut.complete);
+    let released = with_timers.block_on(lease.release()).expect("works");
+    assert!(released.is_released());
+    assert!(with_timers.block_on(locks.shutdown(SECOND)).complete);
+}
+
+/// The value of a future that needs no runtime.
+fn poll_once<T>(future: impl Future<Output = T>) -> T {
+    let mut context = Context::from_waker(Waker::noop());
+    match std::pin::pin!(future).poll(&mut context) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("it waits for something"),
+    }
+}
+
+#[test]
+fn f7_a_runtime_that_runs_only_during_calls_loses_the_lease() {
+    let (site, a, b) = (Site::new(), runtime(), runtime());
+    let lease = a.block_on(site.client().acquire("k")).expect("free");
+    // The program does something else: nothing drives the runtime that is to renew.
+    site.pass(LEASE, &[&b]);
+    assert!(!lease.is_held());
+    assert!(b.block_on(site.client().try_acquire("k")).is_ok());
+    let lease = a.block_on(lease.release()).expect("the store works");
+    assert!(!matches!(lease, ReleaseOutcome::Released), "{lease}");
+    // One that is driven keeps it.
+    let lease = a.block_on(site.client().acquire("other")).expect("free");
+    site.pass(LEASE * 2, &[&a, &b]);
+    assert!(lease.is_held());
+}
+
+#[test]
+fn u5_a_release_is_lost_with_the_runtime_unless_it_is_waited_for() {
+    let site = Site::new();
+    let is_free = |key: &str| {
+        let look = runtime();
+        let status = look.block_on(site.client().inspect(key)).expect("works");
+        status.holder().is_none()
+    };
+    let dropped = runtime();
+    drop(dropped.block_on(site.client().acquire("dropped")));
+    drop(dropped);
+    assert!(!is_free("dropped"), "its lease has to run out");
+
+    let awaited = runtime();
+    awaited.block_on(async {
+        let lease = site.client().acquire("awaited").await.expect("free");
+        lease.release().await.expect("works");
+    });
+    drop(awaited);
+    assert!(is_free("awaited"));
+
+    let shut = runtime();
+    shut.block_on(async {
+        let locks = site.client();
+        drop(locks.acquire("shut").await.expect("free"));
+        assert!(locks.shutdown(SECOND).await.complete);
+    });
+    drop(shut);
+    assert!(is_free("shut"));
 }

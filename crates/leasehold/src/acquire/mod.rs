@@ -41,7 +41,7 @@ use crate::queue::Leading;
 use crate::retry::{RETRY_FIRST, RETRY_MAX};
 use crate::run::{asked_within, is_within};
 use crate::store::{Outcome, StoreError, StoreErrorKind};
-use crate::waiting::{shut_down_while_waiting, wait_expired, wait_in_queue};
+use crate::waiting::{shut_down_while_waiting, store_failed, wait_expired, wait_in_queue};
 
 /// How often a record with an impossible token is withdrawn before we give up.
 const WITHDRAWALS: u32 = 3;
@@ -106,7 +106,7 @@ pub(crate) fn acquire(
     if core.shut.is_cancelled() {
         return Err(shut_down(order.key.as_str()));
     }
-    core.check_clock(order.key.as_str())?;
+    core.check_clock(Some(order.key.as_str()))?;
     core.check_unsettled(order.key.as_str())?;
     if is_within(core, order.key.as_str()) {
         return Err(asked_within(order.key.as_str()));
@@ -346,7 +346,11 @@ impl Acquisition {
             if let Some(leading) = &self.leading {
                 leading.give_up(now, since, &error);
             }
-            return Err(self.fatal(operation, error));
+            let waits = self.order.patience != Patience::None;
+            return Err(match self.fatal(operation, error) {
+                End::Failed(error) if waits => End::Failed(store_failed(error, &self.order.policy)),
+                end => end,
+            });
         }
         let mut delay = self.core.backoff(self.failures, RETRY_FIRST, RETRY_MAX);
         let may_wait = self.order.patience != Patience::None;

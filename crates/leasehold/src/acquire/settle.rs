@@ -141,7 +141,7 @@ impl Acquisition {
         }
     }
 
-    async fn write(&self, write: impl Fn() -> Write) -> Result<Outcome, StoreError> {
+    async fn write(&self, write: impl Fn() -> Write + Send + Sync) -> Result<Outcome, StoreError> {
         let timeout = self.order.policy.request_timeout();
         let bill = self.bill();
         self.insist(|| {

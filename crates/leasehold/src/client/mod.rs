@@ -4,6 +4,7 @@
 //! [`LockRequest`]; the short forms on [`LockClient`] use the client's policy.
 
 mod builder;
+mod force;
 mod request;
 
 use std::future::Future;
@@ -33,7 +34,9 @@ pub use self::request::LockRequest;
 
 /// A client of one store. Clones are cheap and share everything.
 ///
-/// Calls must be made within a tokio runtime: renewals and background releases run on it.
+/// Calls are made within a tokio runtime that has timers and goes on running: renewals and background releases run
+/// on it ([which runtimes work](crate#runtimes)). Elsewhere every call fails with
+/// [`Configuration`](crate::ErrorKind::Configuration), and none panics.
 #[derive(Clone, Debug)]
 pub struct LockClient {
     core: Arc<Core>,
@@ -228,7 +231,6 @@ impl LockClient {
     /// # Ok(())
     /// # }
     /// ```
-    #[expect(clippy::future_not_send, reason = "it is, where the work is")]
     pub fn run<T, F, Fut>(
         &self,
         key: &str,
@@ -253,6 +255,11 @@ impl LockClient {
     ///
     /// A request in flight goes on when this future is dropped.
     pub async fn release(&self, id: &LeaseId) -> Result<ReleaseOutcome, Error> {
+        self.core.meter.counted(self.release_by_id(id).await)
+    }
+
+    async fn release_by_id(&self, id: &LeaseId) -> Result<ReleaseOutcome, Error> {
+        self.core.check_clock(Some(id.key().as_str()))?;
         let policy = &self.core.policy;
         let kept = Kept::adopted(
             id.key().shared(),
@@ -295,6 +302,10 @@ impl LockClient {
     ///
     /// Dropping the future gives up: a request in flight goes on, and what it takes over is released.
     pub async fn adopt(&self, id: &LeaseId) -> Result<Lease, Error> {
+        self.core.meter.counted(self.take_over_by_id(id).await)
+    }
+
+    async fn take_over_by_id(&self, id: &LeaseId) -> Result<Lease, Error> {
         self.check_open(id.key())?;
         if !self.core.queues.pin(id) {
             return Err(keeper::lost_error(id, "it was released, and handed on"));
@@ -336,11 +347,12 @@ impl LockClient {
     /// Cancel safe: it only reads.
     pub async fn inspect(&self, key: &str) -> Result<LockStatus, Error> {
         let key = self.key(key)?;
-        let record = self.read(&key, Consistency::Strong).await?;
+        let record = self.read(&key, Consistency::Strong).await;
+        let record = self.core.meter.counted(record)?;
         Ok(LockStatus::of(&self.core, key.as_str(), record.as_ref()))
     }
 
-    /// Lists all locks of the store, page by page.
+    /// Lists all locks of the store: see [`Lister`].
     pub fn list(&self) -> Lister {
         Lister::new(self.core.clone(), self.prefix.clone())
     }
@@ -363,7 +375,9 @@ impl LockClient {
     /// Takes no new orders, ends waits with [`ShutDown`](crate::ErrorKind::ShutDown), and waits until
     /// everything in the background has ended: releases of dropped guards, requests of abandoned
     /// acquisitions, and leases that are still held by guards, which go on being renewed until
-    /// those let go. Returns after `within` at the latest.
+    /// those let go. Returns after `within` at the latest, and at once where no tokio runtime has timers.
+    ///
+    /// Await it before the runtime ends: what has not been released by then is not released at all.
     ///
     /// # Cancel safety
     ///
@@ -371,6 +385,11 @@ impl LockClient {
     pub async fn shutdown(&self, within: Duration) -> Drained {
         self.core.shut.cancel();
         self.core.tasks.close();
+        if self.core.clock.check().is_err() {
+            // Here nothing can be waited for.
+            let complete = self.core.tasks.is_empty();
+            return Drained { complete };
+        }
         let limit = self.core.clock.elapsed().plus(within);
         let complete = tokio::select! {
             biased;
@@ -390,6 +409,7 @@ impl LockClient {
     /// Reads a record, trying again within the call time-out.
     async fn read(&self, key: &Key, consistency: Consistency) -> Result<Option<Record>, Error> {
         let core = &self.core;
+        core.check_clock(Some(key.as_str()))?;
         core.read_retrying(key.shared(), consistency)
             .await
             .map_err(|error| error.into_error(Operation::Read, Some(key.as_str())))

@@ -13,7 +13,7 @@ use crate::lease::Lease;
 use crate::policy::{CheckDelay, DropPolicy, Policy};
 use crate::run::{self, Scope};
 
-/// A request for one key, on its way. Made by [`LockClient::lock`].
+/// A request for one key, on its way. Made by [`LockClient::lock`](crate::LockClient::lock).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -116,7 +116,7 @@ impl LockRequest {
         self
     }
 
-    /// As [`LockClient::try_acquire`], with these settings.
+    /// As [`LockClient::try_acquire`](crate::LockClient::try_acquire), with these settings.
     ///
     /// # Errors
     ///
@@ -124,18 +124,24 @@ impl LockRequest {
     ///
     /// # Cancel safety
     ///
-    /// As [`LockClient::try_acquire`].
+    /// As [`LockClient::try_acquire`](crate::LockClient::try_acquire).
     pub async fn try_acquire(self) -> Result<TryAcquire, Error> {
         let core = self.core.clone();
-        let order = self.order(|_| Patience::None)?;
-        let acquisition = acquire(&core, order)?;
-        match acquisition.await? {
-            Acquired::Lease(lease) => Ok(TryAcquire::Acquired(lease)),
-            Acquired::Held(held) => Ok(TryAcquire::Held(held)),
-        }
+        let acquisition = self
+            .order(|_| Patience::None)
+            .and_then(|order| acquire(&core, order));
+        let answer = match acquisition {
+            Ok(acquisition) => acquisition.await,
+            Err(error) => Err(error),
+        };
+        core.meter.counted(match answer {
+            Ok(Acquired::Lease(lease)) => Ok(TryAcquire::Acquired(lease)),
+            Ok(Acquired::Held(held)) => Ok(TryAcquire::Held(held)),
+            Err(error) => Err(error),
+        })
     }
 
-    /// As [`LockClient::acquire`], with these settings.
+    /// As [`LockClient::acquire`](crate::LockClient::acquire), with these settings.
     ///
     /// # Errors
     ///
@@ -143,7 +149,7 @@ impl LockRequest {
     ///
     /// # Cancel safety
     ///
-    /// As [`LockClient::acquire`].
+    /// As [`LockClient::acquire`](crate::LockClient::acquire).
     pub async fn acquire(self) -> Result<Lease, Error> {
         let patience = |policy: &Policy| match policy.wait() {
             None => Patience::Forever,
@@ -152,21 +158,25 @@ impl LockRequest {
             Some(wait) => Patience::For(wait),
         };
         let core = self.core.clone();
-        let order = self.order(patience)?;
-        let acquisition = acquire(&core, order)?;
-        match acquisition.await? {
-            Acquired::Lease(lease) => Ok(lease),
-            Acquired::Held(held) => Err(Error::new(ErrorKind::WaitExpired, held.to_string())
+        let acquisition = self.order(patience).and_then(|order| acquire(&core, order));
+        let answer = match acquisition {
+            Ok(acquisition) => acquisition.await,
+            Err(error) => Err(error),
+        };
+        core.meter.counted(match answer {
+            Ok(Acquired::Lease(lease)) => Ok(lease),
+            Ok(Acquired::Held(held)) => Err(Error::new(ErrorKind::WaitExpired, held.to_string())
                 .with_key(held.key())
                 .with_held(Some(held))),
-        }
+            Err(error) => Err(error),
+        })
     }
 
-    /// As [`LockClient::run`], with these settings.
+    /// As [`LockClient::run`](crate::LockClient::run), with these settings.
     ///
     /// # Errors
     ///
-    /// As [`LockClient::run`].
+    /// As [`LockClient::run`](crate::LockClient::run).
     ///
     /// # Panics
     ///
@@ -174,8 +184,7 @@ impl LockRequest {
     ///
     /// # Cancel safety
     ///
-    /// As [`LockClient::run`].
-    #[expect(clippy::future_not_send, reason = "it is, where the work is")]
+    /// As [`LockClient::run`](crate::LockClient::run).
     pub async fn run<T, F, Fut>(self, work: F) -> Result<T, Error>
     where
         F: FnOnce(Scope) -> Fut,

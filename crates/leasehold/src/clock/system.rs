@@ -1,8 +1,10 @@
 //! The clocks of this host, tokio's clock for tests in paused time, and the system's randomness.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
+use tracing::warn;
 
 use super::elapsed::elapsed;
 use super::{Clock, ClockTrouble, Random};
@@ -12,8 +14,17 @@ use crate::protocol::time::Elapsed;
 /// look at the elapsed clock bounds how late a suspended host learns that its lease has ended.
 const LONGEST_NAP: Duration = Duration::from_secs(1);
 
+/// Tokio's time is paused where so many sleeps in a row return before half of their time has passed,
+const EARLY: u32 = 3;
+/// and then each is followed by a real one, so that it does not use up a core.
+const REAL_NAP: Duration = Duration::from_millis(20);
+
 /// The host's own clocks: the wall clock, and an elapsed clock that counts through suspend and that NTP does not slew
 /// (on Linux and Android `CLOCK_MONOTONIC_RAW` and the time slept, on Apple systems `CLOCK_MONOTONIC`).
+///
+/// It sleeps on tokio's timers, which do not wait in a test with paused time (`start_paused`), and knows only real time. It notices, warns
+/// once, and goes on slowly: give such a test's client and store a [`TokioClock`]
+/// ([how](crate::store::memory#testing-code-that-uses-locks)).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -55,14 +66,45 @@ impl Clock for SystemClock {
         unix_ms(SystemTime::now())
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     async fn sleep_until(&self, at: Elapsed) {
+        self.naps_until(at).await;
+    }
+}
+
+/// Whether paused time was met in this process, and warned of.
+static MET_PAUSED_TIME: AtomicBool = AtomicBool::new(false);
+
+impl SystemClock {
+    /// How many sleeps it takes.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    async fn naps_until(self, at: Elapsed) -> u32 {
+        let (mut naps, mut early) = (0, 0);
         loop {
-            let left = at.since(self.elapsed());
+            let now = self.elapsed();
+            let left = at.since(now);
             if left.is_zero() {
-                return;
+                return naps;
             }
-            tokio::time::sleep(left.min(LONGEST_NAP)).await;
+            let nap = left.min(LONGEST_NAP);
+            tokio::time::sleep(nap).await;
+            naps += 1;
+            if self.elapsed().since(now) >= nap / 2 {
+                early = 0;
+                continue;
+            }
+            early += 1;
+            let known = MET_PAUSED_TIME.load(Ordering::Relaxed);
+            if early < EARLY && !known {
+                continue;
+            }
+            if !MET_PAUSED_TIME.swap(true, Ordering::Relaxed) {
+                warn!(
+                    "tokio's time is paused, but a lock client follows the host's clock (`SystemClock`): \
+                     give it and its store a `TokioClock`, by `LockClientBuilder::clock` and `MemoryStore::with_clock`"
+                );
+            }
+            // A blocking task keeps tokio's time from running ahead. Cut short by the end of the runtime, it was long enough.
+            drop(tokio::task::spawn_blocking(|| std::thread::sleep(REAL_NAP)).await);
         }
     }
 }
@@ -77,10 +119,7 @@ pub struct TokioClock {
 
 impl TokioClock {
     /// A clock whose wall clock shows `wall_unix_ms` now.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime whose time is paused it works, but follows real time.
+    /// Where tokio's time is not paused, it follows real time.
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn new(wall_unix_ms: i64) -> Self {
         TokioClock {
@@ -165,6 +204,16 @@ mod tests {
         let draws: Vec<f64> = (0..100).map(|_| OsRandom.fraction()).collect();
         assert!(draws.iter().all(|f| (0.0..1.0).contains(f)));
         assert!(draws.iter().any(|f| *f < 0.5) && draws.iter().any(|f| *f >= 0.5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn u8_the_systems_clock_does_not_spin_in_paused_time() {
+        let clock = SystemClock;
+        let wait = Duration::from_millis(300);
+        let naps = clock.naps_until(clock.elapsed().plus(wait)).await;
+        // However slow this machine is: every nap but the first ones takes its real time.
+        let most = wait.as_millis() / REAL_NAP.as_millis() + u128::from(EARLY) + 1;
+        assert!(u128::from(naps) <= most, "{naps} sleeps");
     }
 
     #[tokio::test(start_paused = true)]

@@ -20,8 +20,10 @@ const PASSES_ALONE: u16 = 256;
 /// The same, where another process has had the key lately.
 const PASSES_SHARED: u16 = 64;
 /// A process keeps a key for at most so many of its longest check delays (and half a lease) while
-/// others may wait, and then sits out for one of them.
+/// others may wait, and then leaves it alone for one of them,
 const TENURE: u32 = 10;
+/// but for no more than this part of the time that it kept it: nobody may be waiting.
+const PAUSE: u32 = 8;
 
 impl Keeper {
     /// Hands the grant on to the next who waits, if that wants just this grant: where the next guard is, and
@@ -111,10 +113,11 @@ impl Keeper {
     /// How this process shares the key with others.
     pub(super) fn turns(&self) -> Turns {
         let (shortest, longest) = self.policy.check_delays(&self.watched.core.hints);
+        let tenure = (self.policy.lease() / 2).min(longest.saturating_mul(TENURE));
         Turns {
-            tenure: (self.policy.lease() / 2).min(longest.saturating_mul(TENURE)),
-            pause: longest,
-            short_pause: shortest,
+            tenure,
+            pause: longest.min(tenure / PAUSE),
+            short_pause: shortest.min(tenure / PAUSE),
         }
     }
 

@@ -61,6 +61,7 @@ impl Watched {
     pub(super) fn new(core: Arc<Core>, id: LeaseId, kept: &Kept, terms: Terms) -> Self {
         let Terms { policy, data, bill } = terms;
         let now = core.clock.reading();
+        core.meter.held(true);
         Watched {
             since: core.with_service(|service| service_now(service, now)),
             hold_until: match policy.max_hold() {
@@ -209,8 +210,11 @@ impl Watched {
             truth.loss.get_or_insert(loss.clone());
             (first, std::mem::take(&mut truth.asked))
         });
+        if first {
+            self.core.meter.held(false);
+        }
         if first && loss != Loss::Released {
-            crate::meter::loss();
+            self.core.meter.loss();
             let cost = self.bill.usage();
             warn!(
                 key = %self.id.key(),

@@ -1,8 +1,95 @@
 //! Locks in memory: for tests of code that uses locks, and for one process.
 //!
 //! The reference store: it runs [`apply`] under a mutex and stamps every answer with its own
-//! clock, exactly. With a [`ManualClock`](crate::clock::ManualClock) a test decides when leases
-//! end.
+//! clock, exactly.
+//!
+//! # Testing code that uses locks
+//!
+//! Take a [`LockClient`](crate::LockClient) as an argument, and give tests one on a `MemoryStore`. Client and store get the same clock:
+//!
+//! | clock | in a test |
+//! |---|---|
+//! | [`TokioClock`](crate::clock::TokioClock) | with paused time (`start_paused`; tokio's feature `test-util`): waits take no time at all |
+//! | [`ManualClock`](crate::clock::ManualClock) | time passes when the test says so |
+//! | [`SystemClock`], the default | real time only: in paused time it warns and is slow |
+//!
+//! **A key that another holds.** A second client on the same store is another process:
+//!
+//! ```
+//! # async fn nightly(locks: &leasehold::LockClient) -> Result<bool, leasehold::Error> {
+//! #     Ok(locks.try_acquire("nightly").await?.acquired().is_some())
+//! # }
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), leasehold::Error> {
+//! use std::sync::Arc;
+//! use leasehold::{LockClient, clock::TokioClock, store::memory::MemoryStore};
+//!
+//! // In a `#[tokio::test(start_paused = true)]`:
+//! let clock = Arc::new(TokioClock::new(1_800_000_000_000));
+//! let store = MemoryStore::with_clock(clock.clone());
+//! let ours = LockClient::builder(store.clone()).clock(clock.clone()).build();
+//! let theirs = LockClient::builder(store).clock(clock).build();
+//!
+//! let lease = theirs.acquire("nightly").await?;
+//! assert!(!nightly(&ours).await?, "it does not run beside another");
+//! lease.release().await?;
+//! assert!(nightly(&ours).await?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! **A store that stops answering in mid-work.** [`FaultyStore`](super::faulty::FaultyStore) breaks requests; in paused time the loss of
+//! a lease of 20 s takes no time:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), leasehold::Error> {
+//! use std::sync::Arc;
+//! use leasehold::{ErrorKind, LockClient, clock::TokioClock};
+//! use leasehold::store::{faulty::{Fault, FaultyStore}, memory::MemoryStore};
+//!
+//! let clock = Arc::new(TokioClock::new(1_800_000_000_000));
+//! let memory = MemoryStore::with_clock(clock.clone());
+//! let faulty = FaultyStore::new(Arc::new(memory), clock.clone());
+//! let locks = LockClient::builder(faulty.clone()).clock(clock).build();
+//!
+//! let ran = locks.run("import", |_| async {
+//!     faulty.start_outage(Fault::BlackHole);
+//!     // Work that is longer than a lease; it is dropped here.
+//!     std::future::pending::<()>().await
+//! });
+//! let error = ran.await.expect_err("the lease is lost");
+//! assert_eq!(error.kind(), ErrorKind::Lost);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Single requests are broken by [`plan`](super::faulty::FaultyStore::plan): a lost answer, a delay, a throttle. Check
+//! [`unused`](super::faulty::FaultyStore::unused) at the end, so that the test does not pass without its fault.
+//!
+//! **A lease that ends at a chosen moment.** With a `ManualClock` nothing passes but what the test lets pass:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), leasehold::Error> {
+//! use std::{sync::Arc, time::Duration};
+//! use leasehold::{LockClient, Policy, clock::ManualClock, store::memory::MemoryStore};
+//!
+//! let clock = ManualClock::new(1_800_000_000_000);
+//! let locks = LockClient::builder(MemoryStore::with_clock(Arc::new(clock.clone())))
+//!     .clock(Arc::new(clock.clone()))
+//!     .policy(Policy::builder().manual_renewal(true).build()?)
+//!     .build();
+//!
+//! let old = locks.acquire("customer/42").await?;
+//! clock.advance(Duration::from_secs(30));
+//! assert!(!old.is_held(), "as after a long pause of this process");
+//! let new = locks.acquire("customer/42").await?;
+//! // What the old holder writes now has the smaller token: the resource must refuse it.
+//! assert!(new.token() > old.token());
+//! # Ok(())
+//! # }
+//! ```
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -7,8 +7,15 @@
 //! write units for a small item. Neither looks at a clock (S3).
 
 use std::collections::HashMap;
+use std::error::Error as StdError;
 
-use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, TransactWriteItem};
+use aws_sdk_dynamodb::Error as SdkError;
+use aws_sdk_dynamodb::types::error::{
+    ConditionalCheckFailedException, TransactionCanceledException,
+};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, ConditionCheck, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+};
 
 use super::DynamoDbStore;
 use crate::error::{Error, ErrorKind};
@@ -23,9 +30,9 @@ impl DynamoDbStore {
     /// released. It does not look at the expiry: a grant that has run out, but that nobody has taken
     /// over, still passes, which is safe.
     ///
-    /// When it fails, the reason at its place is `ConditionalCheckFailed`: stop the work. A
-    /// transaction that meets a renewal of the same lease may be refused with `TransactionConflict`:
-    /// try it again.
+    /// When it fails, [`is_fenced`] says so: stop the work. Put the check first in the transaction, so that `is_fenced`
+    /// knows it also where the record is gone. A transaction that meets a renewal of the same lease may be refused with
+    /// `TransactionConflict`, which `is_fenced` denies: try it again.
     ///
     /// Readers that must not see a half-done hand-over use `TransactGetItems`.
     ///
@@ -68,6 +75,8 @@ impl DynamoDbStore {
                 ":token",
                 AttributeValue::N(id.token().stored().to_string()),
             )
+            // Tells this check from the caller's own conditions (`is_fenced`).
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .build()
             .map_err(|error| {
                 Error::new(ErrorKind::Service, "the SDK refused a complete check")
@@ -75,6 +84,92 @@ impl DynamoDbStore {
             })?;
         Ok(TransactWriteItem::builder().condition_check(check).build())
     }
+}
+
+/// Whether a transaction failed because of the check that [`DynamoDbStore::fence`] made: the grant is over, so stop the
+/// work. Takes an error of `TransactWriteItems` as the SDK gives it, or any error that has it in its chain of sources.
+///
+/// The check shows the lock record that it met, which tells it from the caller's own conditions. Two limits:
+///
+/// - A failed condition that shows no item counts as the check's where it is the **first** of the transaction: the record may have been
+///   deleted. So put the check first, or set `ReturnValuesOnConditionCheckFailure` of the first item to `ALL_OLD`.
+/// - A failed condition of the caller's own that shows a lock record of the same table counts as the check's.
+///
+/// ```no_run
+/// # use leasehold::{Lease, store::dynamodb::DynamoDbStore};
+/// # use aws_sdk_dynamodb::types::TransactWriteItem;
+/// use leasehold::store::dynamodb::is_fenced;
+///
+/// # async fn example(
+/// #     aws: aws_sdk_dynamodb::Client, store: DynamoDbStore, lease: Lease, write: TransactWriteItem,
+/// # ) -> Result<(), Box<dyn std::error::Error>> {
+/// let sent = aws
+///     .transact_write_items()
+///     .transact_items(store.fence(lease.id())?)
+///     .transact_items(write)
+///     .send()
+///     .await;
+/// match sent {
+///     Ok(_) => {}
+///     Err(error) if is_fenced(&error) => println!("another has the lock: {error}"),
+///     Err(error) => return Err(error.into()),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub fn is_fenced(error: &(dyn StdError + 'static)) -> bool {
+    failed_conditions(error)
+        .into_iter()
+        .any(|(place, item)| match item {
+            Some(item) => is_lock_record(item),
+            // A single write is none of the check's.
+            None => place == Some(0),
+        })
+}
+
+/// A released record has its token, and one that an F# client has taken has an owner.
+fn is_lock_record(item: &Item) -> bool {
+    item.contains_key(attribute::KEY)
+        && (item.contains_key(attribute::TOKEN) || item.contains_key(attribute::CLIENT_ID))
+}
+
+type Item = HashMap<String, AttributeValue>;
+
+/// A condition that failed: its place in a transaction, and the item that it shows.
+type Failed<'a> = (Option<usize>, Option<&'a Item>);
+
+fn failed_conditions<'a>(error: &'a (dyn StdError + 'static)) -> Vec<Failed<'a>> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // Of the SDK's own collection of errors the exception itself is no source.
+        let (refused, canceled) = match error.downcast_ref() {
+            Some(SdkError::ConditionalCheckFailedException(refused)) => (Some(refused), None),
+            Some(SdkError::TransactionCanceledException(canceled)) => (None, Some(canceled)),
+            _ => (error.downcast_ref(), error.downcast_ref()),
+        };
+        match (refused, canceled) {
+            (Some(refused), _) => return refusal(refused),
+            (_, Some(canceled)) => return cancellation(canceled),
+            _ => next = error.source(),
+        }
+    }
+    Vec::new()
+}
+
+fn refusal(refused: &ConditionalCheckFailedException) -> Vec<Failed<'_>> {
+    vec![(None, shown(refused.item()))]
+}
+
+fn cancellation(canceled: &TransactionCanceledException) -> Vec<Failed<'_>> {
+    let reasons = canceled.cancellation_reasons().iter().enumerate();
+    reasons
+        .filter(|(_, reason)| reason.code() == Some("ConditionalCheckFailed"))
+        .map(|(place, reason)| (Some(place), shown(reason.item())))
+        .collect()
+}
+
+fn shown(item: Option<&Item>) -> Option<&Item> {
+    item.filter(|item| !item.is_empty())
 }
 
 /// A column of the protected item that holds the newest token it has seen.
@@ -132,6 +227,31 @@ impl TokenColumn {
     /// The value of the column, for a put.
     pub fn value(&self) -> AttributeValue {
         AttributeValue::N(self.token.get().to_string())
+    }
+
+    /// Whether a write failed because the item has seen a newer token: stop the work. Takes an error of a put, an update,
+    /// a delete or a transaction as the SDK gives it, or any error that has it in its chain of sources.
+    ///
+    /// Set `ReturnValuesOnConditionCheckFailure` of the write to `ALL_OLD`: the item that it met then tells the token from the
+    /// rest of the condition. Without it every failed condition counts as fenced. So does another item of the transaction that has
+    /// a column of the same name with a larger number.
+    pub fn is_fenced(&self, error: &(dyn StdError + 'static)) -> bool {
+        failed_conditions(error)
+            .into_iter()
+            .any(|(_, item)| item.is_none_or(|item| self.is_newer_in(item)))
+    }
+
+    fn is_newer_in(&self, item: &Item) -> bool {
+        match item.get(&self.column) {
+            None => false,
+            Some(AttributeValue::N(seen)) => {
+                // What is no token is not known to be older.
+                seen.parse::<u64>()
+                    .map_or(true, |seen| seen > self.token.get())
+            }
+            // The condition holds for no other type.
+            Some(_) => true,
+        }
     }
 
     /// The name that the expressions use.

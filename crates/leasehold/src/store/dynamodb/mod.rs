@@ -30,7 +30,7 @@ use aws_sdk_dynamodb::types::{
 };
 
 use self::classify::{Conditional, Refusal};
-pub use self::fence::TokenColumn;
+pub use self::fence::{TokenColumn, is_fenced};
 pub use self::table::{Created, Definition, TableError, definition};
 use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError, Units};
 use crate::error::Effect;

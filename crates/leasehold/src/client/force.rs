@@ -1,0 +1,162 @@
+//! Ending another's grant, for an operator.
+
+use tracing::warn;
+
+use super::LockClient;
+use crate::acquire::{Acquired, Adoption, Order, Patience, acquire};
+use crate::error::{Error, ErrorKind};
+use crate::held::Held;
+use crate::identity::LeaseId;
+use crate::key::Key;
+use crate::lease::ReleaseOutcome;
+use crate::policy::DropPolicy;
+use crate::protocol::record::{Record, State};
+use crate::protocol::token::FencingToken;
+use crate::store::Consistency;
+
+/// The reason becomes a part of the label, which is shown to people on one line.
+const LONGEST_REASON: usize = 256;
+
+impl LockClient {
+    /// Ends the grant of `key` that has `token`, whoever holds it, without asking the holder: for an operator who knows
+    /// that the holder is stuck. `token` is that of [`Held::token`](crate::Held::token), as [`inspect`](LockClient::inspect) shows
+    /// it, or any that was handed on under the same grant. One read and two writes: a take-over of the very grant, under a label with
+    /// `reason`, and its release. The key is free then, and its next token is larger.
+    ///
+    /// **The holder does not know yet.** It learns of it at its next renewal, up to a third of its lease later
+    /// (6.7 s of 20 s), and works on until then, beside the next holder. A holder that is stopped learns of it when it runs
+    /// again. So stop the holder first where that is possible, and have the protected resource check the token.
+    ///
+    /// Where the key has moved on nothing is changed, and the outcome says so: [`TakenOver`](ReleaseOutcome::TakenOver) with
+    /// who holds it now, [`AlreadyReleased`](ReleaseOutcome::AlreadyReleased), [`Superseded`](ReleaseOutcome::Superseded) or
+    /// [`NoRecord`](ReleaseOutcome::NoRecord).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) when the reason is empty, longer than 256 bytes or not one line, and for a grant of an F#
+    /// client, which has no token. Others by [`ErrorKind`]. When the second write fails, the key is held by this client's label until a
+    /// lease is over.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up: a request in flight goes on, and what it takes over is released.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), leasehold::Error> {
+    /// use leasehold::{LockClient, store::memory::MemoryStore};
+    ///
+    /// let locks = LockClient::new(MemoryStore::new());
+    /// let stuck = locks.acquire("nightly-report").await?;
+    /// let status = locks.inspect("nightly-report").await?;
+    /// if let Some(token) = status.holder().and_then(|held| held.token()) {
+    ///     let outcome = locks.force_release("nightly-report", token, "host is gone, ticket 4711").await?;
+    ///     assert!(outcome.is_released());
+    /// }
+    /// # drop(stuck);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn force_release(
+        &self,
+        key: &str,
+        token: FencingToken,
+        reason: &str,
+    ) -> Result<ReleaseOutcome, Error> {
+        let key = self.key(key)?;
+        let forced = self.end_by_force(&key, token, reason).await;
+        self.core.meter.counted(forced)
+    }
+
+    async fn end_by_force(
+        &self,
+        key: &Key,
+        token: FencingToken,
+        reason: &str,
+    ) -> Result<ReleaseOutcome, Error> {
+        self.check_open(key)?;
+        check_reason(key, reason)?;
+        let label = self.core.label.clone();
+        // A policy of its own: nobody who waits here is handed this grant.
+        let policy = self.core.policy.to_builder().hand_off(false);
+        let policy = policy
+            .label(format!("{label} by force: {reason}"))
+            .drop_policy(DropPolicy::Release)
+            .build()?;
+        let mut lost = None;
+        // Twice where the grant ends between the read and the write.
+        for _ in 0..2 {
+            let record = self.read(key, Consistency::Strong).await?;
+            let record = match record {
+                None => return Ok(ReleaseOutcome::NoRecord),
+                Some(record) if record.state() == State::Released => {
+                    return Ok(match record.token() == Some(token.stored()) {
+                        true => ReleaseOutcome::AlreadyReleased,
+                        false => ReleaseOutcome::Superseded,
+                    });
+                }
+                Some(record) => record,
+            };
+            let id = identity(key, token, &record)?;
+            let Ok(seen) = id.seen_in(Some(&record)) else {
+                return Ok(ReleaseOutcome::TakenOver(Held::of(&record)));
+            };
+            let order = Order {
+                key: key.clone(),
+                policy: policy.clone(),
+                data: None,
+                patience: Patience::None,
+                adopts: Some(Adoption { id, seen }),
+            };
+            match acquire(&self.core, order)?.await {
+                Ok(Acquired::Lease(lease)) => {
+                    warn!(%key, ended = %token, token = %lease.token(), reason, "a lock is released by force");
+                    return Ok(match lease.release().await? {
+                        ReleaseOutcome::ReleasedLate => ReleaseOutcome::Released,
+                        other => other,
+                    });
+                }
+                Ok(Acquired::Held(held)) => return Ok(ReleaseOutcome::TakenOver(held)),
+                Err(error) if error.kind() == ErrorKind::Lost => lost = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(lost.unwrap_or_else(|| Error::new(ErrorKind::Lost, "the grant changes too fast")))
+    }
+}
+
+/// The identity of the grant with this token, where the record shows one that is held.
+fn identity(key: &Key, token: FencingToken, record: &Record) -> Result<LeaseId, Error> {
+    let owner = record.owner.as_deref().unwrap_or_default();
+    match owner.parse() {
+        Ok(attempt) if record.native.is_some() => {
+            // Its guards may have been handed on since: that is still the same grant.
+            let token = FencingToken::new(token.stored(), 0, false);
+            Ok(LeaseId::new(key.clone(), attempt, token))
+        }
+        _ => Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!("cannot release `{key}` by force: its holder `{owner}` is an F# client, which writes no token"),
+        )
+        .with_key(key.as_str())
+        .with_hint("stop that client, or wait until its lease has run out")),
+    }
+}
+
+fn check_reason(key: &Key, reason: &str) -> Result<(), Error> {
+    let problem = if reason.trim().is_empty() {
+        "empty"
+    } else if reason.len() > LONGEST_REASON {
+        "longer than 256 bytes"
+    } else if reason.contains(char::is_control) {
+        "not one line of text"
+    } else {
+        return Ok(());
+    };
+    let message = format!("cannot release `{key}` by force: the reason is {problem}");
+    Err(Error::new(ErrorKind::InvalidInput, message)
+        .with_key(key.as_str())
+        .with_hint("say in a few words why, and who you are: other clients are shown it"))
+}

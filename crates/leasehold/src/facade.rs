@@ -1,0 +1,193 @@
+//! What goes to the `metrics` facade, with the feature of that name. Without it, nothing happens here.
+//!
+//! The names and what they mean are one table, which also makes the help texts. Everything has the label `store`. Counters
+//! that somebody alarms on are there from the start, at 0: a rate over a series that begins with its first event misses that event.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::ErrorKind;
+use crate::protocol::write::Operation;
+
+/// Where a client counts.
+#[derive(Debug, Default)]
+pub(crate) struct Facade {
+    #[cfg(feature = "metrics")]
+    store: Arc<str>,
+}
+
+#[cfg(not(feature = "metrics"))]
+#[expect(
+    clippy::unused_self,
+    reason = "the same methods with the feature `metrics`"
+)]
+impl Facade {
+    pub(crate) fn new(_store: Arc<str>) -> Self {
+        Facade {}
+    }
+    pub(crate) fn request(&self, _operation: Operation) {}
+    pub(crate) fn half_units(&self, _write: u64, _read: u64) {}
+    pub(crate) fn grant(&self) {}
+    pub(crate) fn hand_off(&self) {}
+    pub(crate) fn wait(&self, _waited: Duration) {}
+    pub(crate) fn held(&self, _more: bool) {}
+    pub(crate) fn loss(&self) {}
+    pub(crate) fn error(&self, _kind: ErrorKind) {}
+}
+
+#[cfg(feature = "metrics")]
+mod names {
+    pub(super) const REQUESTS: &str = "leasehold_requests_total";
+    pub(super) const WRITE_HALF_UNITS: &str = "leasehold_write_half_units_total";
+    pub(super) const READ_HALF_UNITS: &str = "leasehold_read_half_units_total";
+    pub(super) const GRANTS: &str = "leasehold_grants_total";
+    pub(super) const HAND_OFFS: &str = "leasehold_hand_offs_total";
+    pub(super) const WAITS: &str = "leasehold_wait_seconds";
+    pub(super) const HELD: &str = "leasehold_leases_held";
+    pub(super) const LOSSES: &str = "leasehold_leases_lost_total";
+    pub(super) const ERRORS: &str = "leasehold_errors_total";
+}
+
+#[cfg(feature = "metrics")]
+mod with_metrics {
+    use metrics::{
+        Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+    };
+
+    use super::*;
+
+    /// All kinds of errors, so that each is there from the start.
+    const KINDS: [ErrorKind; 12] = [
+        ErrorKind::InvalidInput,
+        ErrorKind::Configuration,
+        ErrorKind::AccessDenied,
+        ErrorKind::Credentials,
+        ErrorKind::Unreachable,
+        ErrorKind::Throttled,
+        ErrorKind::WaitExpired,
+        ErrorKind::Lost,
+        ErrorKind::TooLate,
+        ErrorKind::Malformed,
+        ErrorKind::ShutDown,
+        ErrorKind::Service,
+    ];
+
+    impl Facade {
+        /// Describes everything, and starts what is to be there from the start.
+        pub(crate) fn new(store: Arc<str>) -> Self {
+            let help = [
+                (names::REQUESTS, "Requests sent to the store, by operation"),
+                (
+                    names::WRITE_HALF_UNITS,
+                    "Half write units that the store has charged, or will",
+                ),
+                (
+                    names::READ_HALF_UNITS,
+                    "Half read units that the store has charged",
+                ),
+                (names::GRANTS, "Leases acquired from the store"),
+                (
+                    names::HAND_OFFS,
+                    "Leases handed on inside the process, without a request",
+                ),
+                (names::LOSSES, "Leases lost before they were released"),
+                (names::ERRORS, "Calls that failed, by the kind of the error"),
+            ];
+            for (name, help) in help {
+                describe_counter!(name, Unit::Count, help);
+            }
+            let help = "How long calls waited that had to, whether or not they got the lease";
+            describe_histogram!(names::WAITS, Unit::Seconds, help);
+            describe_gauge!(names::HELD, Unit::Count, "Leases held by this client now");
+            let facade = Facade { store };
+            facade.count(names::GRANTS, 0);
+            facade.count(names::HAND_OFFS, 0);
+            facade.count(names::LOSSES, 0);
+            gauge!(names::HELD, "store" => facade.store.clone()).increment(0.0);
+            for kind in KINDS {
+                facade.errors(kind, 0);
+            }
+            facade
+        }
+
+        fn count(&self, name: &'static str, by: u64) {
+            counter!(name, "store" => self.store.clone()).increment(by);
+        }
+
+        fn errors(&self, kind: ErrorKind, by: u64) {
+            let store = self.store.clone();
+            counter!(names::ERRORS, "store" => store, "kind" => kind_name(kind)).increment(by);
+        }
+
+        pub(crate) fn request(&self, operation: Operation) {
+            let store = self.store.clone();
+            counter!(names::REQUESTS, "store" => store, "operation" => operation_name(operation))
+                .increment(1);
+        }
+
+        pub(crate) fn half_units(&self, write: u64, read: u64) {
+            self.count(names::WRITE_HALF_UNITS, write);
+            self.count(names::READ_HALF_UNITS, read);
+        }
+
+        pub(crate) fn grant(&self) {
+            self.count(names::GRANTS, 1);
+        }
+
+        pub(crate) fn hand_off(&self) {
+            self.count(names::HAND_OFFS, 1);
+        }
+
+        pub(crate) fn wait(&self, waited: Duration) {
+            histogram!(names::WAITS, "store" => self.store.clone()).record(waited.as_secs_f64());
+        }
+
+        /// A guard begins to hold a lease, or ends.
+        pub(crate) fn held(&self, more: bool) {
+            let held = gauge!(names::HELD, "store" => self.store.clone());
+            if more {
+                held.increment(1.0);
+            } else {
+                held.decrement(1.0);
+            }
+        }
+
+        pub(crate) fn loss(&self) {
+            self.count(names::LOSSES, 1);
+        }
+
+        pub(crate) fn error(&self, kind: ErrorKind) {
+            self.errors(kind, 1);
+        }
+    }
+
+    fn operation_name(operation: Operation) -> &'static str {
+        match operation {
+            Operation::Acquire => "acquire",
+            Operation::TakeOver => "take_over",
+            Operation::Renew => "renew",
+            Operation::Release => "release",
+            Operation::Withdraw => "withdraw",
+            Operation::Read => "read",
+            Operation::List => "list",
+            _ => "other",
+        }
+    }
+
+    fn kind_name(kind: ErrorKind) -> &'static str {
+        match kind {
+            ErrorKind::InvalidInput => "invalid_input",
+            ErrorKind::Configuration => "configuration",
+            ErrorKind::AccessDenied => "access_denied",
+            ErrorKind::Credentials => "credentials",
+            ErrorKind::Unreachable => "unreachable",
+            ErrorKind::Throttled => "throttled",
+            ErrorKind::WaitExpired => "wait_expired",
+            ErrorKind::Lost => "lost",
+            ErrorKind::TooLate => "too_late",
+            ErrorKind::Malformed => "malformed",
+            ErrorKind::ShutDown => "shut_down",
+            ErrorKind::Service => "service",
+        }
+    }
+}

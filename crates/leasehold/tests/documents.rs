@@ -1,0 +1,280 @@
+//! The examples of the documents and of rustdoc, as a user's crate compiles them: outside of the workspace, with the
+//! dependencies that README names, under clippy with warnings denied. Doctests hide warnings, and have the project's own
+//! dependencies.
+//!
+//! The crate lies under cargo's target directory and keeps its build there: the first run builds the AWS SDK twice (for clippy, and
+//! to run the first program), later ones only what has changed.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// What README writes for the path of the library.
+const WRITTEN_PATH: &str = "../leasehold/crates/leasehold";
+
+fn library() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn root() -> PathBuf {
+    library().join("../..")
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The fenced blocks of a text: what is written behind the fence, and the lines.
+fn blocks(text: &str) -> Vec<(String, Vec<String>)> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(String, Vec<String>)> = None;
+    for line in text.lines() {
+        match (line.trim_start().strip_prefix("```"), &mut open) {
+            (Some(info), None) => open = Some((info.trim().to_owned(), Vec::new())),
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (None, Some((_, lines))) => lines.push(line.to_owned()),
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "a fence is not closed: {open:?}");
+    blocks
+}
+
+/// The documentation comments of a source file, each as one text.
+fn doc_comments(source: &str) -> Vec<String> {
+    let mut texts = vec![String::new()];
+    for line in source.lines() {
+        let line = line.trim_start();
+        let doc = line
+            .strip_prefix("//!")
+            .or_else(|| line.strip_prefix("///"));
+        match doc {
+            Some(doc) => {
+                let text = texts.last_mut().expect("never empty");
+                text.push_str(doc.strip_prefix(' ').unwrap_or(doc));
+                text.push('\n');
+            }
+            None => texts.push(String::new()),
+        }
+    }
+    texts
+}
+
+/// A whole program, as rustdoc makes one of an example. Only what an example cannot help is allowed: wrappers that nobody calls, and
+/// values that it makes to show how.
+fn program(lines: &[String]) -> String {
+    let shown: Vec<_> = lines
+        .iter()
+        .map(|line| match line.trim_start() {
+            "#" => "",
+            hidden => hidden.strip_prefix("# ").unwrap_or(line),
+        })
+        .collect();
+    let code = shown.join("\n");
+    let head = "#![allow(dead_code, unused_variables)]\n";
+    if code.contains("fn main(") {
+        format!("{head}{code}\n")
+    } else {
+        format!("{head}fn main() {{\n{code}\n}}\n")
+    }
+}
+
+/// All examples that are to compile, by name.
+fn examples() -> BTreeMap<String, String> {
+    let mut examples = BTreeMap::new();
+    let mut add = |name: &str, text: &str, is_rust: fn(&str) -> bool| {
+        for (info, lines) in blocks(text) {
+            let skipped = ["ignore", "compile_fail"];
+            if is_rust(&info) && !skipped.iter().any(|word| info.contains(word)) {
+                let n = examples
+                    .range(format!("{name}_")..format!("{name}_a"))
+                    .count();
+                examples.insert(format!("{name}_{n}"), program(&lines));
+            }
+        }
+    };
+    for document in ["README", "OPERATING", "DESIGN", "PROTOCOL", "COMPARE"] {
+        let text = read(&root().join(document).with_extension("md"));
+        add(&document.to_lowercase(), &text, |info| {
+            info.starts_with("rust")
+        });
+    }
+    for path in sources(&library().join("src")) {
+        let stem = path.strip_prefix(library().join("src")).expect("below it");
+        let name = stem.with_extension("").display().to_string();
+        for text in doc_comments(&read(&path)) {
+            // In rustdoc a block without a word is Rust, too.
+            add(&name.replace('/', "_"), &text, |info| {
+                info.is_empty() || info.starts_with("rust") || info.starts_with("no_run")
+            });
+        }
+    }
+    examples
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("readable").path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// README's own dependency lines, with the real path: those for DynamoDB, and those for SQLite alone.
+fn dependencies() -> (String, String) {
+    let real = library().display().to_string();
+    let readme = read(&root().join("README.md"));
+    let tomls: Vec<_> = blocks(&readme)
+        .into_iter()
+        .filter(|(info, _)| info == "toml")
+        .map(|(_, lines)| lines.join("\n").replace(WRITTEN_PATH, &real))
+        .collect();
+    let [dynamodb, sqlite] = tomls.try_into().expect("README has two blocks of toml");
+    for lines in [&dynamodb, &sqlite] {
+        assert!(lines.starts_with("[dependencies]\n") && lines.contains(&real));
+    }
+    (dynamodb, sqlite)
+}
+
+fn write_if_new(path: &Path, text: &str) {
+    if fs::read_to_string(path).is_ok_and(|old| old == text) {
+        return;
+    }
+    fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+    fs::write(path, text).expect("written");
+}
+
+/// Writes the crate of a user.
+fn users_crate() -> PathBuf {
+    let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("users-crate");
+    let (dynamodb, sqlite) = dependencies();
+    let of_sqlite = sqlite.lines().find(|line| line.starts_with("leasehold"));
+    let manifest = format!(
+        "[package]\nname = \"users-crate\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n\n{dynamodb}\n\n\
+         [dev-dependencies]\n{}\ntokio = {{ version = \"1\", features = [\"test-util\"] }}\n\n\
+         [profile.dev]\ndebug = 0\n",
+        of_sqlite
+            .expect("a line for SQLite")
+            // For one example, which is for authors of stores.
+            .replace("\"sqlite\"", "\"sqlite\", \"contract-tests\"")
+    );
+    write_if_new(&home.join("Cargo.toml"), &manifest);
+    write_if_new(&home.join("src/lib.rs"), "");
+    // The project's own is for the project.
+    write_if_new(&home.join("clippy.toml"), "");
+    // The versions that the project is built with; cargo takes out what is not needed.
+    let lock = home.join("Cargo.lock");
+    if !lock.exists() {
+        fs::copy(root().join("Cargo.lock"), &lock).expect("the project's lock file");
+    }
+    let examples = examples();
+    assert!(examples.len() >= 20, "{:?}", examples.keys());
+    for (name, text) in &examples {
+        write_if_new(&home.join(format!("examples/{name}.rs")), text);
+    }
+    for entry in fs::read_dir(home.join("examples")).expect("a folder") {
+        let path = entry.expect("readable").path();
+        let name = path
+            .file_stem()
+            .map(|name| name.to_string_lossy().into_owned());
+        if !examples.contains_key(&name.expect("a name")) {
+            fs::remove_file(path).expect("an example of the past");
+        }
+    }
+    home
+}
+
+/// Runs cargo there: offline if what is needed has been fetched, as after any build of the project.
+fn cargo(home: &Path, args: &[&str], envs: &[(&str, &str)]) -> Output {
+    let run = |offline: Option<&str>| {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut command = Command::new(cargo);
+        let (verb, rest) = args.split_first().expect("a verb");
+        command.arg(verb).args(offline).args(rest);
+        // The variables of the test's own build would go on to this one.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_")) {
+            if name != "CARGO_HOME" {
+                command.env_remove(name);
+            }
+        }
+        let command = command.current_dir(home).env_remove("RUSTFLAGS");
+        let command = command.env("CARGO_TARGET_DIR", home.join("target"));
+        command
+            .envs(envs.iter().copied())
+            .output()
+            .expect("cargo runs")
+    };
+    let output = run(Some("--offline"));
+    let missing = String::from_utf8_lossy(&output.stderr).contains("--offline");
+    if !output.status.success() && missing {
+        return run(None);
+    }
+    output
+}
+
+fn succeeded(what: &str, output: &Output) {
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(
+        output.status.success(),
+        "{what}: {}\n{out}\n{err}",
+        output.status
+    );
+}
+
+#[test]
+fn f2_f6_the_examples_are_clean_in_a_users_crate_and_the_first_program_runs() {
+    let home = users_crate();
+    let clippy = ["clippy", "--examples", "--keep-going", "--", "-Dwarnings"];
+    succeeded("clippy on the examples", &cargo(&home, &clippy, &[]));
+
+    // No second HTTP and TLS stack, as the project forbids itself.
+    let lock = read(&home.join("Cargo.lock"));
+    let banned = read(&root().join("deny.toml"));
+    let banned: Vec<_> = banned
+        .lines()
+        .filter_map(|line| line.split_once("crate = \"")?.1.split_once('"'))
+        .filter_map(|(banned, _)| banned.split_once('@'))
+        .collect();
+    assert!(banned.contains(&("hyper", "0.14")), "{banned:?}");
+    for (name, version) in banned {
+        let line = format!("name = \"{name}\"\nversion = \"{version}.");
+        assert!(!lock.contains(&line), "{name} {version} is built");
+    }
+
+    // README's first program, against DynamoDB Local.
+    let first = examples()
+        .into_iter()
+        .find(|(name, text)| name.starts_with("readme") && text.contains("aws_config::"));
+    let (name, _) = first.expect("README shows how the client of AWS is made");
+    let endpoint = support::endpoint();
+    let run = cargo(
+        &home,
+        &["run", "--example", &name],
+        &[
+            ("AWS_ENDPOINT_URL_DYNAMODB", &endpoint),
+            ("AWS_REGION", "eu-west-1"),
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+        ],
+    );
+    succeeded("README's first program", &run);
+    let printed = String::from_utf8_lossy(&run.stdout);
+    for customer in ["customer/42", "customer/43"] {
+        assert!(
+            printed.contains(&format!("importing {customer} with token")),
+            "{printed}"
+        );
+    }
+}

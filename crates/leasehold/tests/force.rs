@@ -1,0 +1,170 @@
+//! Another's grant, ended by an operator.
+
+mod support;
+
+use std::time::Duration;
+
+use leasehold::protocol::write::Operation;
+use leasehold::store::faulty::Fault;
+use leasehold::{
+    ErrorKind, FencingToken, LockState, Loss, Policy, PolicyBuilder, ReleaseOutcome, TryAcquire,
+};
+use support::Lab;
+
+const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+fn named(name: &str) -> PolicyBuilder {
+    Policy::builder().label(name)
+}
+
+fn policy(name: &str) -> Policy {
+    named(name).build().expect("adds up")
+}
+
+#[tokio::test(start_paused = true)]
+async fn f17_a_forced_release_frees_the_key_and_its_holder_learns_of_it_within_a_third_of_its_lease()
+ {
+    let lab = Lab::new();
+    let victim = lab
+        .client(policy("victim"))
+        .acquire("k")
+        .await
+        .expect("free");
+    let admin = lab.client(policy("admin"));
+    // A renewal in between changes nothing about whose grant it is.
+    victim.renew().await.expect("works");
+    let status = admin.inspect("k").await.expect("works");
+    let token = status.holder().and_then(|held| held.token()).expect("one");
+    let before = lab.counted.counts().requests();
+    let outcome = admin.force_release("k", token, "stuck, ticket 4711").await;
+    assert_eq!(outcome.expect("works"), ReleaseOutcome::Released);
+    assert_eq!(lab.counted.counts().requests() - before, 3);
+
+    let Ok(TryAcquire::Acquired(next)) = admin.try_acquire("k").await else {
+        panic!("it is free");
+    };
+    assert!(next.token() > victim.token());
+    // The window that is documented.
+    assert!(victim.is_held());
+    let asked = lab.clock_now();
+    assert!(matches!(victim.lost().await, Loss::TakenOver(held) if held.holder() == "admin"));
+    assert!(lab.clock_now() - asked <= ms(20_000) / 3);
+    assert!(next.is_held());
+    let late = victim.release().await.expect("works");
+    assert!(matches!(late, ReleaseOutcome::TakenOver(_)), "{late:?}");
+    assert!(next.is_held());
+}
+
+#[tokio::test(start_paused = true)]
+async fn f17_what_has_moved_on_is_left_alone_and_told() {
+    let lab = Lab::new();
+    let locks = lab.client(policy("first"));
+    let admin = lab.client(policy("admin"));
+    let nothing = admin
+        .force_release("k", FencingToken::from(1 << 10), "why")
+        .await;
+    assert_eq!(nothing.expect("works"), ReleaseOutcome::NoRecord);
+
+    let first = locks.acquire("k").await.expect("free");
+    let old = first.token();
+    first.release().await.expect("works");
+    let done = admin.force_release("k", old, "why").await.expect("works");
+    assert_eq!(done, ReleaseOutcome::AlreadyReleased);
+
+    let second = lab
+        .client(policy("second"))
+        .acquire("k")
+        .await
+        .expect("free");
+    let done = admin.force_release("k", old, "why").await.expect("works");
+    assert!(
+        matches!(&done, ReleaseOutcome::TakenOver(held) if held.holder() == "second"
+            && held.token().map(FencingToken::stored) == Some(second.token().stored())),
+        "{done:?}"
+    );
+    assert!(!done.is_released());
+    second.renew().await.expect("untouched");
+
+    second.release().await.expect("works");
+    let done = admin.force_release("k", old, "why").await.expect("works");
+    assert_eq!(done, ReleaseOutcome::Superseded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f17_a_forced_release_wins_or_loses_against_what_happens_meanwhile() {
+    let lab = Lab::new();
+    let admin = lab.client(policy("admin"));
+    let locks = lab.client(policy("victim"));
+    // Renewed between the read and the take-over: still that grant.
+    let victim = locks.acquire("k").await.expect("free");
+    lab.faulty
+        .plan(Operation::TakeOver, [Fault::DelayRequest(ms(100))]);
+    let (done, renewed) = tokio::join!(admin.force_release("k", victim.token(), "why"), async {
+        lab.sleep(ms(50)).await;
+        victim.renew().await
+    });
+    renewed.expect("works");
+    assert_eq!(done.expect("works"), ReleaseOutcome::Released);
+    // Released, and acquired by another, between the two.
+    let victim = locks.acquire("k").await.expect("free");
+    let token = victim.token();
+    lab.faulty
+        .plan(Operation::TakeOver, [Fault::DelayRequest(ms(100))]);
+    let (done, other) = tokio::join!(admin.force_release("k", token, "why"), async {
+        lab.sleep(ms(50)).await;
+        victim.release().await.expect("works");
+        lab.bystander().acquire("k").await.expect("free")
+    });
+    assert!(matches!(done.expect("works"), ReleaseOutcome::TakenOver(_)));
+    assert!(other.is_held());
+    other.renew().await.expect("untouched");
+}
+
+#[tokio::test(start_paused = true)]
+async fn f17_who_and_why_are_seen_while_it_lasts() {
+    let lab = Lab::new();
+    let locks = lab.client(policy("victim"));
+    let victim = locks.acquire("k").await.expect("free");
+    let admin = lab.client(policy("admin"));
+    lab.faulty
+        .plan(Operation::Release, [Fault::DelayRequest(ms(100))]);
+    let (done, seen) = tokio::join!(
+        admin.force_release("k", victim.token(), "stuck, ticket 4711"),
+        async {
+            lab.sleep(ms(50)).await;
+            lab.bystander().inspect("k").await.expect("works")
+        }
+    );
+    assert!(done.expect("works").is_released());
+    let holder = seen.holder().expect("for a moment").holder().to_owned();
+    assert_eq!(holder, "admin by force: stuck, ticket 4711");
+    let status = lab.bystander().inspect("k").await.expect("works");
+    assert_eq!(*status.state(), LockState::Free);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f17_without_a_reason_or_a_token_it_is_refused() {
+    let lab = Lab::new();
+    let locks = lab.client(policy("victim"));
+    let lease = locks.acquire("k").await.expect("free");
+    let long = "x".repeat(257);
+    for reason in ["", " ", "two\nlines", &long] {
+        let refused = locks.force_release("k", lease.token(), reason).await;
+        let error = refused.expect_err("no reason");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.hint().is_some());
+    }
+    assert!(lease.is_held());
+    // As an F# client writes it.
+    let read =
+        leasehold::store::Store::read(&lab.memory, "k", leasehold::store::Consistency::Strong);
+    let mut record = read.await.expect("works").value.expect("there is one");
+    record.native = None;
+    lab.memory.plant(record);
+    let refused = locks.force_release("k", lease.token(), "why").await;
+    let error = refused.expect_err("no token");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.message().contains("F#"), "{error}");
+}
