@@ -140,7 +140,8 @@ impl Fault {
             | Fault::MachinePause
             | Fault::Crash
             | Fault::WallForward
-            | Fault::WallBack => true,
+            // A withdrawal is a record that a wrong clock began, found again by its own: too rare for each of these.
+            | Fault::WallBack => phase != Phase::Withdraw,
             // A dropped call leaves; releases and hand-overs go on without their caller.
             Fault::Cancel => phase != Phase::Rest && phase != Phase::List,
             _ => !at_rest,

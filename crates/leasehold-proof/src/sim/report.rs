@@ -14,7 +14,7 @@ use super::shape::SECOND;
 /// One seed in so many is run a second time.
 const AGAIN: u64 = 50;
 /// Fewer seeds than this cannot be expected to meet everything.
-const COVERAGE_FROM: u64 = 20_000;
+const COVERAGE_FROM: u64 = 50_000;
 /// The last events of a failed seed.
 const LAST: usize = 60;
 
