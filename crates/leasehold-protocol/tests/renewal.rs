@@ -139,3 +139,16 @@ fn an_adopted_identity_is_believed_in_only_after_a_renewal() {
     me.renewed(&sent, &clock, reading(2));
     assert!(me.remaining(reading(2), &clock) > Duration::from_secs(18));
 }
+
+#[test]
+fn a_record_of_our_attempt_with_another_token_is_not_our_grant() {
+    let (mut me, clock) = (first(), unsampled());
+    me.renew(&clock, reading(6_000), false);
+    let mut other = held_by(1);
+    other.native.as_mut().expect("ours").token = 8;
+    let refused = me.renewal_refused(Some(&other), &clock, reading(6_100));
+    assert_eq!(
+        refused,
+        RenewalRefused::Lost(Ended::TakenOver(Box::new(other)))
+    );
+}

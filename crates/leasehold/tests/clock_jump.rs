@@ -385,3 +385,55 @@ async fn b8_a_pause_that_one_answer_proves_ends_every_lease_that_it_outlasted() 
         .expect("told at once, on clocks that stand still");
     assert_eq!(loss, Loss::Expired { cause: None });
 }
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a watcher of its own")]
+async fn a_pause_that_only_the_wall_clock_shows_is_told_within_a_second() {
+    let clock = ManualClock::new(VIRTUAL_START_MS);
+    let memory = MemoryStore::with_clock(Arc::new(clock.clone()));
+    let locks = LockClient::builder(memory)
+        .clock(Arc::new(clock.clone()))
+        .build();
+    let lease = locks.acquire("k").await.expect("free");
+    let signal = lease.signal();
+    let told = tokio::spawn(async move { signal.lost().await });
+    let run = || async {
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    };
+    run().await;
+    clock.step_wall(30_000);
+    // Long before the next renewal, and nobody looks at the lease.
+    clock.advance(ms(1_001));
+    run().await;
+    assert!(told.is_finished(), "the clocks are compared once a second");
+    drop(lease);
+}
+
+/// A clock that writes down what is read of it.
+#[derive(Debug, Default)]
+struct Noted(Mutex<Vec<&'static str>>);
+
+#[async_trait]
+impl Clock for Noted {
+    fn elapsed(&self) -> Elapsed {
+        self.0.lock().expect("no panics").push("elapsed");
+        Elapsed::default()
+    }
+
+    fn wall_unix_ms(&self) -> i64 {
+        self.0.lock().expect("no panics").push("wall");
+        0
+    }
+
+    async fn sleep_until(&self, _at: Elapsed) {}
+}
+
+#[test]
+fn the_wall_clock_is_read_before_the_elapsed_one() {
+    // A pause between the two then counts (holder rule 1).
+    let clock = Noted::default();
+    clock.reading();
+    assert_eq!(*clock.0.lock().expect("no panics"), ["wall", "elapsed"]);
+}
