@@ -451,6 +451,16 @@ async fn b7_without_a_date_that_can_be_believed_everything_but_the_service_rule_
     // Long expired by its own words, but there is no clock to hold them against.
     let answer = locks.try_acquire("k").await.expect("works");
     assert!(matches!(answer, TryAcquire::Held(_)));
+    // Nor is a date believed that no answer of the service itself carries.
+    let body = format!(
+        r#"{{"__type":"com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException","message":"no","Item":{expired}}}"#
+    );
+    let server = serve(move |_| Say::Foreign(400, body.clone())).await;
+    let at_that_date: Arc<dyn Clock> = Arc::new(TokioClock::new(SERVER_DATE_MS));
+    let answer = impatient_by(&server.endpoint, at_that_date.clone())
+        .try_acquire("k")
+        .await;
+    assert!(matches!(answer, Ok(TryAcquire::Held(_))), "{answer:?}");
     // The same record with dates is taken over (and here refused again, as the server always does).
     let body = format!(
         r#"{{"__type":"com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException","message":"no","Item":{expired}}}"#
@@ -459,7 +469,7 @@ async fn b7_without_a_date_that_can_be_believed_everything_but_the_service_rule_
     // B7: not by dates that this host's clock contradicts, as those of a proxy may be.
     let answer = impatient(&server.endpoint).try_acquire("k").await;
     assert!(matches!(answer, Ok(TryAcquire::Held(_))), "{answer:?}");
-    let error = impatient_by(&server.endpoint, Arc::new(TokioClock::new(SERVER_DATE_MS)))
+    let error = impatient_by(&server.endpoint, at_that_date)
         .try_acquire("k")
         .await
         .expect_err("tries to take it over until the bound");

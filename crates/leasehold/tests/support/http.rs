@@ -12,6 +12,8 @@ pub(crate) enum Say {
     Answer(u16, String),
     /// The same without a `Date`.
     Undated(u16, String),
+    /// The same with a `Date`, and without the id that the service gives each request.
+    Foreign(u16, String),
     /// Nothing, for ever.
     Nothing,
     /// The connection is closed without an answer.
@@ -64,14 +66,17 @@ async fn talk(mut stream: TcpStream, answer: &(impl Fn(&str) -> Say + Send + Syn
         let Some(operation) = read_request(&mut stream, &mut buffer).await else {
             return;
         };
-        let (status, body, date) = match answer(&operation) {
-            Say::Answer(status, body) => (status, body, "Date: Mon, 23 Nov 2026 12:00:00 GMT\r\n"),
-            Say::Undated(status, body) => (status, body, ""),
+        const ID: &str = "x-amzn-requestid: TEST-1\r\n";
+        const DATE: &str = "Date: Mon, 23 Nov 2026 12:00:00 GMT\r\n";
+        let (status, body, id, date) = match answer(&operation) {
+            Say::Answer(status, body) => (status, body, ID, DATE),
+            Say::Undated(status, body) => (status, body, ID, ""),
+            Say::Foreign(status, body) => (status, body, "", DATE),
             Say::Nothing => std::future::pending().await,
             Say::Close => return,
         };
         let response = format!(
-            "HTTP/1.1 {status} X\r\nContent-Type: application/x-amz-json-1.0\r\nx-amzn-requestid: TEST-1\r\n{date}Content-Length: {}\r\n\r\n{body}",
+            "HTTP/1.1 {status} X\r\nContent-Type: application/x-amz-json-1.0\r\n{id}{date}Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
         if stream.write_all(response.as_bytes()).await.is_err() {

@@ -250,6 +250,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_commit_that_failed_may_have_landed_unless_the_file_was_busy() {
+        let failed = |code| {
+            let error = rusqlite::ffi::Error::new(code);
+            let error = rusqlite::Error::SqliteFailure(error, None);
+            classify_commit(Path::new("locks.db"), error).effect
+        };
+        assert_eq!(failed(rusqlite::ffi::SQLITE_IOERR), Effect::Unknown);
+        assert_eq!(failed(rusqlite::ffi::SQLITE_FULL), Effect::Unknown);
+        assert_eq!(failed(rusqlite::ffi::SQLITE_BUSY), Effect::NotApplied);
+    }
+
+    #[test]
     fn what_the_kernel_protects() {
         let tmp = (0o41_777, 0);
         assert!(is_protected(1, tmp, 1000, 0), "root, too");
