@@ -307,3 +307,26 @@ async fn f9_a_token_column_is_told_from_the_rest_of_a_condition() {
     assert!(write(&old, "other", true).await, "both");
     assert!(write(&new, "other", false).await, "not known: stop");
 }
+
+#[tokio::test]
+async fn a_fence_asks_for_attempt_and_token() {
+    // One attempt may have had two grants: a request that was applied twice, around a release.
+    let bench = Bench::new().await;
+    let lease = bench.locks.acquire("k").await.expect("free");
+    let update = bench
+        .aws
+        .update_item()
+        .table_name(bench.store.table())
+        .key("LockKey", AttributeValue::S("k".into()))
+        .update_expression("SET FencingToken = FencingToken + :one")
+        .expression_attribute_values(":one", AttributeValue::N("1".into()));
+    update.send().await.expect("works");
+    let fence = bench.store.fence(lease.id()).expect("not handed on");
+    let sent = bench
+        .aws
+        .transact_write_items()
+        .transact_items(fence)
+        .send();
+    let error = sent.await.expect_err("another grant");
+    assert!(is_fenced(&error), "{error:?}");
+}

@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use leasehold::Effect;
@@ -367,4 +368,42 @@ fn one_store_serves_one_runtime_after_another() {
         let done = runtime.block_on(store.write(acquire(&format!("k{round}"))));
         assert!(matches!(done.expect("a write").value, Outcome::Applied(_)));
     }
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a caller beside the other")]
+async fn a_release_whose_caller_has_gone_is_carried_out() {
+    let (_directory, path) = place();
+    let store = SqliteStore::open(&path).expect("opened");
+    let grant = acquire("held");
+    let attempt = match &grant {
+        Write::Acquire(grant) => grant.attempt,
+        other => panic!("{other:?}"),
+    };
+    store.write(grant).await.expect("a write");
+    let other = Connection::open(&path).expect("opened");
+    other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    // The thread waits for the file with this one, and the release behind it is left alone.
+    let first = tokio::spawn({
+        let store = store.clone();
+        async move { store.write(acquire("other")).await }
+    });
+    tokio::task::yield_now().await;
+    let mut release = store.write(Write::Release {
+        key: "held".into(),
+        attempt,
+        token: None,
+        ttl_seconds: None,
+    });
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(release.as_mut().poll(&mut context).is_pending());
+    drop(release);
+    other.execute_batch("ROLLBACK").expect("free");
+    assert!(first.await.expect("no panic").is_ok());
+    // Behind the release, as it came.
+    let record = store
+        .read("held", Consistency::Strong)
+        .await
+        .expect("a read");
+    assert_eq!(record.value.expect("a record").owner, None);
 }

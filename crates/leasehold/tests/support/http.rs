@@ -63,8 +63,14 @@ pub(crate) async fn serve(answer: impl Fn(&str) -> Say + Send + Sync + 'static) 
 async fn talk(mut stream: TcpStream, answer: &(impl Fn(&str) -> Say + Send + Sync)) {
     let mut buffer = Vec::new();
     loop {
-        let Some(operation) = read_request(&mut stream, &mut buffer).await else {
+        let Some((operation, body)) = read_request(&mut stream, &mut buffer).await else {
             return;
+        };
+        // So that a test can tell the two kinds of reads apart.
+        let consistent = body.contains("\"ConsistentRead\":true");
+        let operation = match (operation.as_str(), consistent) {
+            ("GetItem", false) => "GetItem, eventual".to_owned(),
+            _ => operation,
         };
         const ID: &str = "x-amzn-requestid: TEST-1\r\n";
         const DATE: &str = "Date: Mon, 23 Nov 2026 12:00:00 GMT\r\n";
@@ -85,8 +91,8 @@ async fn talk(mut stream: TcpStream, answer: &(impl Fn(&str) -> Say + Send + Syn
     }
 }
 
-/// Reads one request; the operation from its `x-amz-target`.
-async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<String> {
+/// Reads one request; the operation from its `x-amz-target`, and the body.
+async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(String, String)> {
     loop {
         let text = String::from_utf8_lossy(buffer).into_owned();
         if let Some(end) = text.find("\r\n\r\n") {
@@ -99,9 +105,11 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<St
             };
             let length: usize = header("content-length").map_or(0, |n| n.parse().unwrap_or(0));
             if buffer.len() >= end + 4 + length {
+                let body = String::from_utf8_lossy(&buffer[end + 4..end + 4 + length]).into_owned();
                 buffer.drain(..end + 4 + length);
                 let target = header("x-amz-target").unwrap_or_default();
-                return Some(target.rsplit('.').next().unwrap_or_default().to_owned());
+                let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
+                return Some((operation, body));
             }
         }
         let mut chunk = [0; 4096];

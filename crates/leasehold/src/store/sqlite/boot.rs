@@ -57,7 +57,11 @@ mod platform {
     const FIRST_TIME_NAMESPACE: u64 = 0xEFFF_FFFA;
 
     pub(super) fn current() -> Option<Boot> {
-        let mut file = fs::File::open(BOOT_ID).ok()?;
+        read(BOOT_ID)
+    }
+
+    pub(super) fn read(path: &str) -> Option<Boot> {
+        let mut file = fs::File::open(path).ok()?;
         // A file of another file system here is a container manager's invention.
         let kind = rustix::fs::fstatfs(&file).ok()?.f_type;
         if kind as u32 != PROC_SUPER_MAGIC {
@@ -151,6 +155,14 @@ mod tests {
         let first = boot.elapsed_ms();
         assert!(first > 0 && boot.elapsed_ms() >= first);
         assert_eq!(Boot::current(), Some(boot));
+    }
+
+    #[test]
+    fn an_id_that_is_not_the_kernels_is_not_believed() {
+        let invented = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(&invented, "d2f0a3b2-1c1e-4ad4-9f6e-0e3f3a1b2c3d\n").expect("written");
+        let path = invented.path().to_str().expect("text");
+        assert_eq!(platform::read(path), None);
     }
 
     #[test]
