@@ -11,6 +11,8 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::dynamodb::{self, Server};
+use crate::guard::Guarded;
 use crate::steps::{SERVER_VARIABLE, cargo};
 use crate::wait::Stopwatch;
 
@@ -27,13 +29,12 @@ pub(crate) fn run(only: Option<&str>) -> Result<()> {
     let wanted = |patch: &&Patch| only.is_none_or(|word| patch.name.contains(word));
     let patches: Vec<_> = patches.iter().filter(wanted).collect();
     ensure!(!patches.is_empty(), "no patch has such a name");
-    let tree = crate::target().join("patches");
-    copy(&tree)?;
+    let tree = Tree::new()?;
     let mut tests: Vec<_> = patches.iter().map(|patch| &patch.test).collect();
     tests.sort_unstable();
     tests.dedup();
     for test in tests {
-        let output = cargo_test(&tree, test)?;
+        let output = tree.test(test)?;
         ensure!(
             output.status.success(),
             "without a change, `cargo test {test}` fails:\n{}",
@@ -44,9 +45,9 @@ pub(crate) fn run(only: Option<&str>) -> Result<()> {
     println!("| undone | seen by | s |\n|---|---|---:|");
     for patch in &patches {
         let watch = Stopwatch::start();
-        apply(&tree, &patch.file, &[])?;
-        let output = cargo_test(&tree, &patch.test)?;
-        apply(&tree, &patch.file, &["--reverse"])?;
+        apply(&tree.path, &patch.file, &[])?;
+        let output = tree.test(&patch.test)?;
+        apply(&tree.path, &patch.file, &["--reverse"])?;
         let text = text(&output);
         let seen = !output.status.success() && text.contains("test result: FAILED");
         let by = if seen {
@@ -60,6 +61,34 @@ pub(crate) fn run(only: Option<&str>) -> Result<()> {
     println!("\n{} undone, {} not seen", patches.len(), unseen.len());
     ensure!(unseen.is_empty(), "not seen: {unseen:?}");
     Ok(())
+}
+
+/// The scratch copy, and the DynamoDB for its tests.
+struct Tree {
+    path: PathBuf,
+    url: String,
+    /// Started for this, where the user named none.
+    _server: Option<Guarded>,
+}
+
+impl Tree {
+    fn new() -> Result<Tree> {
+        let named = std::env::var(SERVER_VARIABLE).ok();
+        let (url, server) = match dynamodb::given(named.as_deref())? {
+            Some(url) => (url.to_owned(), None),
+            None => {
+                let Server { url, program, .. } = dynamodb::start(None)?;
+                (url, Some(program))
+            }
+        };
+        let path = crate::target().join("patches");
+        copy(&path)?;
+        Ok(Tree {
+            path,
+            url,
+            _server: server,
+        })
+    }
 }
 
 fn all(dir: &Path) -> Result<Vec<Patch>> {
@@ -138,23 +167,23 @@ fn apply(tree: &Path, patch: &Path, how: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn cargo_test(tree: &Path, test: &str) -> Result<Output> {
-    // A test that never ends sees nothing: it must have a bound of its own.
-    let mut command = Command::new("timeout");
-    command
-        .args(["--kill-after=5", "400"])
-        .arg(cargo())
-        .args(["test", "--locked", "--all-features", "--no-fail-fast"])
-        .args(test.split_whitespace())
-        // Not the workspace's: programs that other parts of the proof run would be those of the changed copy.
-        .env("CARGO_TARGET_DIR", crate::target().join("patches-build"))
-        .current_dir(tree)
-        .stdin(Stdio::null())
-        .env_remove("CARGO_MANIFEST_DIR");
-    if let Ok(url) = std::env::var(SERVER_VARIABLE) {
-        command.env(SERVER_VARIABLE, url);
+impl Tree {
+    fn test(&self, test: &str) -> Result<Output> {
+        // A test that never ends sees nothing: it must have a bound of its own.
+        let mut command = Command::new("timeout");
+        command
+            .args(["--kill-after=5", "400"])
+            .arg(cargo())
+            .args(["test", "--locked", "--all-features", "--no-fail-fast"])
+            .args(test.split_whitespace())
+            // Not the workspace's: programs that other parts of the proof run would be those of the changed copy.
+            .env("CARGO_TARGET_DIR", crate::target().join("patches-build"))
+            .current_dir(&self.path)
+            .stdin(Stdio::null())
+            .env_remove("CARGO_MANIFEST_DIR")
+            .env(SERVER_VARIABLE, &self.url);
+        command.output().context("cannot start cargo")
     }
-    command.output().context("cannot start cargo")
 }
 
 fn text(output: &Output) -> String {
