@@ -2,9 +2,18 @@
 
 mod support;
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use leasehold::{DropPolicy, ErrorKind, LeaseId, LockState, Loss, Policy, ReleaseOutcome};
+use async_trait::async_trait;
+use leasehold::clock::TokioClock;
+use leasehold::protocol::record::Record;
+use leasehold::protocol::write::Write;
+use leasehold::store::memory::MemoryStore;
+use leasehold::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
+use leasehold::{
+    DropPolicy, ErrorKind, LeaseId, LockClient, LockState, Loss, Policy, ReleaseOutcome,
+};
 use support::Lab;
 
 const fn ms(n: u64) -> Duration {
@@ -111,6 +120,59 @@ async fn b5_a_guard_that_was_not_detached_loses_its_grant_to_the_adopter() {
     let left = lab.clock_now();
     assert!(left < ms(15_000 + 7_000), "at its next renewal: {left:?}");
     assert!(adopted.is_held());
+}
+
+/// A memory store that notes which grants are to be bound to their process.
+#[derive(Debug)]
+struct Bound {
+    memory: MemoryStore,
+    bound: Mutex<Vec<bool>>,
+}
+
+#[async_trait]
+impl Store for Bound {
+    fn describe(&self) -> String {
+        self.memory.describe()
+    }
+
+    fn hints(&self) -> Hints {
+        self.memory.hints()
+    }
+
+    async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
+        if let Write::Acquire(grant) | Write::TakeOver(grant, _) = &write {
+            let mut bound = self.bound.lock().expect("no panics");
+            bound.push(grant.bound_to_process);
+        }
+        self.memory.write(write).await
+    }
+
+    async fn read(
+        &self,
+        key: &str,
+        consistency: Consistency,
+    ) -> Result<Reply<Option<Record>>, StoreError> {
+        self.memory.read(key, consistency).await
+    }
+
+    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+        self.memory.list(after).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn b6_an_adopted_grant_is_bound_to_no_process() {
+    let clock = Arc::new(TokioClock::new(support::VIRTUAL_START_MS));
+    let store = Arc::new(Bound {
+        memory: MemoryStore::with_clock(clock.clone()),
+        bound: Mutex::default(),
+    });
+    let locks = LockClient::builder(store.clone()).clock(clock).build();
+    let lease = locks.acquire("k").await.expect("free");
+    // Its guard may still believe when the adopter dies.
+    let adopted = locks.adopt(lease.id()).await.expect("held");
+    assert_eq!(*store.bound.lock().expect("no panics"), [true, false]);
+    drop((lease, adopted));
 }
 
 #[tokio::test(start_paused = true)]
