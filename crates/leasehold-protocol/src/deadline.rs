@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn ttl_is_rounded_up() {
+    fn r6_ttl_is_rounded_up_and_counts_through_a_pause() {
         let mut t = terms();
         t.retention = Duration::from_secs(86_400);
         let mut clock = ServiceClock::new(ClockBounds::default());

@@ -279,3 +279,33 @@ fn u10_an_error_about_a_key_of_megabytes_is_small() {
     assert!(format!("{error:?}").len() < 1_000);
     assert!(error.key().expect("a part of it").len() < 100);
 }
+
+#[tokio::test(start_paused = true)]
+async fn f13_an_outage_lasts_until_it_is_ended() {
+    let lab = Lab::new();
+    let locks = lab.client(Policy::default());
+    let lease = locks.acquire("held").await.expect("free");
+    lab.faulty
+        .start_outage(leasehold::store::faulty::Fault::ServerError);
+    for _ in 0..3 {
+        let error = locks
+            .try_acquire("k")
+            .await
+            .map(drop)
+            .expect_err("an outage");
+        assert_eq!(error.kind(), ErrorKind::Unreachable);
+    }
+    assert!(matches!(
+        lease.lost().await,
+        Loss::Expired { cause: Some(_) }
+    ));
+    lab.faulty.end_outage();
+    assert!(
+        locks
+            .try_acquire("k")
+            .await
+            .expect("works")
+            .acquired()
+            .is_some()
+    );
+}
