@@ -27,7 +27,7 @@ pub(crate) fn error(status: u16, code: &str, message: &str) -> Say {
 }
 
 /// What the `Date` of every answer says.
-pub const SERVER_DATE_MS: i64 = 1_795_435_200_000;
+pub(crate) const SERVER_DATE_MS: i64 = 1_795_435_200_000;
 
 /// A server that answers every request by its operation (`UpdateItem`, `GetItem`…).
 pub(crate) struct Server {
