@@ -108,10 +108,11 @@ pub(crate) struct LockArgs {
     pub(crate) conflict_exit_code: Option<u8>,
 
     /// How long the lock outlives us when we die; renewed every third of it
+    /// [default: 20s, or what --grace needs]
     ///
-    /// It has to hold a renewal, --grace and a margin: with the default grace of 5s, 12s are too short.
-    #[arg(long, value_name = "DUR", default_value = "20s", value_parser = duration::parse, allow_hyphen_values = true)]
-    pub(crate) lease: Duration,
+    /// It has to hold a renewal, --grace and a margin: with a grace of 5s, 12s are too short.
+    #[arg(long, value_name = "DUR", value_parser = duration::parse, allow_hyphen_values = true)]
+    pub(crate) lease: Option<Duration>,
 
     /// Look at a held lock this often [default: with growing random delays]
     #[arg(long, value_name = "DUR", value_parser = duration::parse, allow_hyphen_values = true)]
@@ -140,8 +141,9 @@ pub(crate) struct LockArgs {
 #[command(next_help_heading = "Command")]
 pub(crate) struct ChildArgs {
     /// How long the command has between --signal and KILL when it must stop: lock lost, or --max-hold
-    #[arg(long, value_name = "DUR", default_value = "5s", value_parser = duration::parse, allow_hyphen_values = true)]
-    pub(crate) grace: Duration,
+    /// [default: 5s, or less where --lease leaves less]
+    #[arg(long, value_name = "DUR", value_parser = duration::parse, allow_hyphen_values = true)]
+    pub(crate) grace: Option<Duration>,
 
     /// The signal that asks it to stop
     #[arg(long, value_name = "NAME", default_value = "TERM", value_parser = signal)]
@@ -313,7 +315,23 @@ fn usage(error: &clap::Error, verb: &OsStr) -> Failure {
         }
         None => (text, help),
     };
-    Failure::new(exit_codes::USAGE, message.trim_end()).hint(hint)
+    Failure::new(exit_codes::USAGE, joined(message)).hint(hint)
+}
+
+/// Clap's lines as one: a message is one line.
+fn joined(message: &str) -> String {
+    let mut line = String::new();
+    for part in message
+        .lines()
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+    {
+        if !line.is_empty() {
+            line.push_str(if line.ends_with(':') { " " } else { "; " });
+        }
+        line.push_str(part);
+    }
+    line
 }
 
 fn signal(name: &str) -> Result<Signal, String> {

@@ -62,6 +62,12 @@ impl Failure {
         self
     }
 
+    /// The same with where requests go.
+    pub(crate) fn on(mut self, way: &str) -> Self {
+        self.message = format!("{} ({way})", self.message);
+        self
+    }
+
     /// The same with the name of the lock that it stopped from being taken, where the message has it not. A command line that
     /// makes no sense is not about a lock.
     pub(crate) fn about(mut self, key: &str) -> Self {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comfy_table::{Table, presets};
-use leasehold::{Held, Key, LockClient, LockState, LockStatus, Policy};
+use leasehold::{ErrorKind, Held, Key, LockClient, LockState, LockStatus, Policy};
 use serde::Serialize;
 
 use crate::args::{LsArgs, ShowArgs};
@@ -18,6 +18,9 @@ use crate::location::{Location, is_missing};
 use crate::open::{Site, own_failure};
 use crate::times;
 use crate::voice::{Voice, one_line};
+
+/// A name to ask for, whether or not there is such a lock.
+const ANY: &str = "leasehold";
 
 /// A lock as a JSON object. Field names are a promise; new ones may be added.
 #[derive(Debug, Default, Serialize)]
@@ -141,7 +144,9 @@ fn client(
 async fn list(client: &LockClient, all: bool) -> Result<Vec<Entry>, Failure> {
     let mut lister = client.list();
     let mut entries = Vec::new();
+    let mut a_lock = false;
     while let Some(page) = lister.next_page().await? {
+        a_lock |= page.iter().any(Result::is_ok);
         for status in page {
             match status {
                 Ok(status) if all || *status.state() != LockState::Free => {
@@ -157,6 +162,13 @@ async fn list(client: &LockClient, all: bool) -> Result<Vec<Entry>, Failure> {
                 }),
             }
         }
+    }
+    // A table of any shape can be listed; a key can only be read from one of ours. Who may only list is told what there is to list.
+    if !a_lock
+        && let Err(error) = client.inspect(ANY).await
+        && error.kind() == ErrorKind::Configuration
+    {
+        return Err(error.into());
     }
     Ok(entries)
 }

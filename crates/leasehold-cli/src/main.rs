@@ -6,7 +6,7 @@
 //! - [`args`] the command line, [`notes`] the end of its help; [`plan`] what `run` is going to do
 //! - [`run`], [`look`] (`ls`, `show`), [`init`]: the verbs
 //! - [`open`] the store behind a [`location`]; [`process`] the command and its signals
-//! - [`failure`], [`exit_codes`], [`mod@voice`], [`outlet`]: how it ends and what is said; [`duration`], [`times`]: text
+//! - [`failure`], [`panics`], [`exit_codes`], [`mod@voice`], [`outlet`]: how it ends and what is said; [`duration`], [`times`]: text
 
 mod args;
 mod duration;
@@ -18,6 +18,7 @@ mod look;
 mod notes;
 mod open;
 mod outlet;
+mod panics;
 mod plan;
 mod process;
 mod run;
@@ -76,7 +77,11 @@ fn voice(volume: VolumeArgs) -> Arc<Voice> {
     let _set = tracing::subscriber::set_global_default(Warnings(voice.clone()));
     let panicked = voice.clone();
     // The standard one writes to standard error itself, and may never come back from there.
-    panic::set_hook(Box::new(move |panic| panicked.panicked(panic)));
+    panic::set_hook(Box::new(move |panic| {
+        if !panics::are_caught() {
+            panicked.panicked(panic);
+        }
+    }));
     voice
 }
 

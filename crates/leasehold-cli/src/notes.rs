@@ -11,7 +11,7 @@ Exit codes:
   75   not acquired: held by another, or the wait ran out (-E changes it)
   76   the lock was lost: the command was stopped, or had ended by itself after its lease (--report tells which)
   77   no credentials, or the store refuses access
-  78   bad configuration: table missing or of the wrong shape, lease sums, unreadable record
+  78   bad configuration: AWS settings, TLS, table missing or of the wrong shape, lease sums, unreadable record
   124  --max-hold was reached, and the command was stopped
   125  leasehold itself failed
   126  the command was found but cannot be run
@@ -22,6 +22,9 @@ Durations (DUR) need a unit: h, m, s, ms, us or ns, as in `24h`, `1m30s` or `500
 A store that does not answer: once requests have failed for 10s the wait ends with 69, whatever -w says. When we give up and a claim is \
 still without an answer, up to 3s more are spent on taking it back. With a store that is silent, -n takes about 13s, and -w \
 3s longer than it says, but about 16s at most.
+
+AWS: the variables of the AWS CLI are read, AWS_CA_BUNDLE too, and HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY; an empty one is not set. Getting \
+credentials may take 30s, before the first request and whatever -n and -w say; a credential_process that takes longer is killed.
 
 Environment of the command:
   LEASEHOLD_NAME, LEASEHOLD_TOKEN, LEASEHOLD_LEASE_MS, LEASEHOLD_STORE

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use leasehold::{CheckDelay, Key, Policy};
+use leasehold::{CheckDelay, Error, Key, Policy, PolicyBuilder};
 use rustix::process::Signal;
 
 use crate::args::{OnLost, RunArgs};
@@ -17,6 +17,13 @@ use crate::process::{Command, Options};
 
 /// The longest lease: a record is kept for 7 days, and must outlive it by some minutes.
 const LONGEST_LEASE_HOURS: u32 = 167;
+
+/// What counts where nothing else is said.
+pub(crate) const LEASE: Duration = Duration::from_secs(20);
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How exactly a grace is made to fit.
+const STEP: Duration = Duration::from_millis(10);
 
 /// A run, ready to be carried out.
 #[derive(Debug)]
@@ -83,8 +90,6 @@ impl RunPlan {
         let (lock, child) = (args.lock, args.child);
         let nonblock = lock.nonblock || lock.wait == Some(Duration::ZERO);
         let mut policy = Policy::builder()
-            .lease(lock.lease)
-            .grace(child.grace)
             .strict(lock.strict)
             // The command's own processes may outlive a wrapper that was killed: until a guardian sees to that, the lock must run out
             // instead of being taken over at once.
@@ -114,11 +119,13 @@ impl RunPlan {
             )
             .hint("make --max-hold the longer one"));
         }
+        let policy = fitting(policy, lock.lease, child.grace).map_err(|error| options(&error))?;
         let dynamodb = matches!(site.location, Location::DynamoDb(_));
         Ok(RunPlan {
             key,
             site,
-            policy: policy.build().map_err(|error| options(error.into()))?,
+            grace: policy.grace(),
+            policy,
             wait: if nonblock { Wait::No } else { Wait::ByPolicy },
             conflict_code: lock.conflict_exit_code.unwrap_or(exit_codes::NOT_ACQUIRED),
             command,
@@ -127,7 +134,6 @@ impl RunPlan {
                 others: dynamodb,
             },
             signal: child.signal,
-            grace: child.grace,
             on_lost: child.on_lost,
             max_hold: lock.max_hold,
             hold_at_least,
@@ -149,22 +155,57 @@ fn command(
     }
 }
 
+/// The policy with what a person has set. A default never stands in its way: the grace, or else the lease, is made to fit.
+fn fitting(
+    policy: PolicyBuilder,
+    lease: Option<Duration>,
+    grace: Option<Duration>,
+) -> Result<Policy, Error> {
+    let with = |lease, grace| policy.clone().lease(lease).grace(grace).build();
+    let built = with(lease.unwrap_or(LEASE), grace.unwrap_or(GRACE));
+    let Err(error) = &built else { return built };
+    match (lease, grace, error.needed()) {
+        (Some(lease), None, Some(_)) => {
+            let (mut fits, mut too_long) = (Duration::ZERO, GRACE);
+            while too_long - fits > STEP {
+                let middle = fits + (too_long - fits) / 2;
+                match with(lease, middle) {
+                    Ok(_) => fits = middle,
+                    Err(_) => too_long = middle,
+                }
+            }
+            with(lease, fits)
+        }
+        (None, Some(grace), Some(needed)) => with(needed, grace),
+        _ => built,
+    }
+}
+
 /// Why the policy does not add up, in the words of the command line: the library names its settings, the command its options.
-fn options(mut failure: Failure) -> Failure {
-    for text in std::iter::once(&mut failure.message).chain(&mut failure.hint) {
-        *text = text
-            .replace("`lease`", "`--lease`")
-            .replace("`grace`", "`--grace`")
-            .replace("`check_delay`", "`--check-delay`")
-            .replace(" or `margin` smaller", " smaller");
-    }
-    // The retention has no option here.
-    if failure.message.starts_with("a retention of") {
-        failure.message =
-            "`--lease` is too long: records are kept for 7 days, and must outlive it".to_owned();
-        failure.hint = Some(format!("set `--lease` to {LONGEST_LEASE_HOURS}h or less"));
-    }
-    failure
+fn options(error: &Error) -> Failure {
+    let failure = Failure::from(error);
+    let option = match error.setting() {
+        Some("lease") => "--lease",
+        Some("grace") => "--grace",
+        Some("check_delay") => "--check-delay",
+        // The retention has no option here.
+        Some("retention") => {
+            return Failure {
+                message: "`--lease` is too long: records are kept for 7 days, and must outlive it"
+                    .to_owned(),
+                ..failure.hint(format!("set `--lease` to {LONGEST_LEASE_HOURS}h or less"))
+            };
+        }
+        _ => return failure,
+    };
+    let hint = match (error.needed(), error.hint()) {
+        (Some(needed), _) => {
+            format!("set `{option}` to {needed:?} or more, or make `--grace` smaller")
+        }
+        (None, Some(hint)) => format!("change `{option}`: {hint}"),
+        (None, None) => format!("change `{option}`"),
+    };
+    failure.hint(hint)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! `leasehold: ` and a lowercase fragment, then a `hint:` line where there is something to do. `-q` leaves only errors, `-v` adds
 //! details. On a terminal there may be one passing line about the wait; whoever speaks wipes it first. Names and
-//! labels come from others, so control characters never reach the terminal. That standard error is gone is no reason to fail, and that
+//! labels come from others, so each message is one line, and control characters never reach the terminal. That standard error is gone is no reason to fail, and that
 //! nobody reads it no reason to wait: the [`outlet`](crate::outlet) writes.
 
 use std::fmt::{self, Display, Write as _};
@@ -64,11 +64,6 @@ impl Voice {
         }
     }
 
-    /// How much it says.
-    pub(crate) fn volume(&self) -> Volume {
-        self.volume
-    }
-
     /// Whether the passing line is seen by anyone.
     pub(crate) fn has_line(&self) -> bool {
         self.terminal && self.volume > Volume::Quiet
@@ -76,7 +71,7 @@ impl Voice {
 
     /// An error; nothing silences it.
     pub(crate) fn failure(&self, failure: &Failure) {
-        let mut text = format!("leasehold: {}\n", failure.message);
+        let mut text = format!("leasehold: {}\n", one_line(&failure.message));
         if self.volume == Volume::Verbose {
             // The message itself often ends with its cause.
             for cause in failure
@@ -84,11 +79,11 @@ impl Voice {
                 .iter()
                 .filter(|c| !failure.message.contains(*c))
             {
-                let _infallible = writeln!(text, "caused by: {cause}");
+                let _infallible = writeln!(text, "caused by: {}", one_line(cause));
             }
         }
         if let Some(hint) = &failure.hint {
-            let _infallible = writeln!(text, "hint: {hint}");
+            let _infallible = writeln!(text, "hint: {}", one_line(hint));
         }
         self.say(&text, true);
     }
@@ -101,6 +96,7 @@ impl Voice {
     /// Something that went wrong without stopping us, or a result that nobody should be mailed about with `-q`.
     pub(crate) fn note(&self, message: impl Display) {
         if self.volume > Volume::Quiet {
+            let message = one_line(&message.to_string());
             self.say(&format!("leasehold: {message}\n"), false);
         }
     }
@@ -115,6 +111,7 @@ impl Voice {
     /// A detail, for `-v`.
     pub(crate) fn detail(&self, message: impl Display) {
         if self.volume == Volume::Verbose {
+            let message = one_line(&message.to_string());
             self.say(&format!("leasehold: {message}\n"), false);
         }
     }
@@ -130,7 +127,7 @@ impl Voice {
             _ => 80,
         };
         // A line that wraps could not be wiped.
-        let fitting: String = plain(text)
+        let fitting: String = one_line(text)
             .chars()
             .take(columns.saturating_sub(1))
             .collect();

@@ -113,7 +113,7 @@ fn a_run_that_is_refused_before_it_asks() {
     let long = "k".repeat(1025);
     for (arguments, code, error) in [
         (
-            &["run", "job", "--lease", "3s"][..],
+            &["run", "job", "--lease", "1s"][..],
             78,
             "lease is too short",
         ),

@@ -204,13 +204,13 @@ fn durations_need_a_unit() {
 #[test]
 fn sums_that_do_not_add_up_are_refused_and_shown() {
     refused(
-        &["run", "x", "--lease", "5s", "--", "true"],
+        &["run", "x", "--lease", "5s", "--grace", "5s", "--", "true"],
         78,
         "grace 5s + margin 1",
         "set `--lease` to",
     );
     refused(
-        &["run", "x", "--grace", "1m", "--", "true"],
+        &["run", "x", "--lease", "20s", "--grace", "1m", "--", "true"],
         78,
         "a lease of 20s",
         "make `--grace` smaller",
@@ -253,6 +253,34 @@ fn sums_that_do_not_add_up_are_refused_and_shown() {
         64,
         "--max-hold is 0",
         "leave --max-hold away",
+    );
+}
+
+#[test]
+fn c27_a_default_never_refuses_what_a_person_has_set() {
+    let room = Room::new();
+    for (options, lease) in [
+        (&["--lease", "10s"][..], 10_000),
+        (&["--lease", "2500ms"], 2_500),
+        (&["--grace", "1m"], 100_800),
+        (&["--grace", "7s"], 20_000),
+        (&[], 20_000),
+    ] {
+        let all = [
+            &["run", "x", "--report", "report"],
+            options,
+            &["--", "true"],
+        ]
+        .concat();
+        assert_eq!(room.code(&all), 0, "{options:?}");
+        assert_eq!(room.report()["lease_ms"], lease, "{options:?}");
+    }
+    // Where no grace is left either, the lease is what is wrong.
+    refused(
+        &["run", "x", "--lease", "1s", "--", "true"],
+        78,
+        "grace 0ns + margin 1",
+        "set `--lease` to",
     );
 }
 

@@ -68,6 +68,8 @@ struct Inner {
     effect: Effect,
     key: Option<String>,
     hint: Option<String>,
+    setting: Option<&'static str>,
+    needed: Option<Duration>,
     operation: Option<Operation>,
     status: Option<u16>,
     request_id: Option<String>,
@@ -82,10 +84,12 @@ impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Error(Box::new(Inner {
             kind,
-            message: message.into(),
+            message: one_line(message.into()),
             effect: Effect::NotApplied,
             key: None,
             hint: None,
+            setting: None,
+            needed: None,
             operation: None,
             status: None,
             request_id: None,
@@ -103,7 +107,13 @@ impl Error {
     }
 
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.0.hint = Some(hint.into());
+        self.0.hint = Some(one_line(hint.into()));
+        self
+    }
+
+    pub(crate) fn with_setting(mut self, setting: &'static str, needed: Option<Duration>) -> Self {
+        self.0.setting = Some(setting);
+        self.0.needed = needed;
         self
     }
 
@@ -184,6 +194,16 @@ impl Error {
         self.0.hint.as_deref()
     }
 
+    /// The setting of a [`Policy`](crate::Policy) that cannot work, by the name of its builder's method.
+    pub fn setting(&self) -> Option<&'static str> {
+        self.0.setting
+    }
+
+    /// The smallest value of [`Error::setting`] that works with the other settings, where it was too small.
+    pub fn needed(&self) -> Option<Duration> {
+        self.0.needed
+    }
+
     /// The request that failed.
     pub fn operation(&self) -> Option<Operation> {
         self.0.operation
@@ -260,6 +280,22 @@ impl fmt::Debug for Error {
         }
         Ok(())
     }
+}
+
+/// Keys and labels come from others: a line break in one must not look like another message.
+pub(crate) fn one_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
 }
 
 impl StdError for Error {

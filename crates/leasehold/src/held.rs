@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::error::one_line;
 use crate::identity::LeaseId;
 use crate::protocol::record::Record;
 use crate::protocol::time::ServiceTime;
@@ -107,7 +108,8 @@ impl fmt::Display for Held {
         } else {
             ""
         };
-        write!(f, "`{}` is held by {itself}{}", self.key, self.holder())
+        let held = format!("`{}` is held by {itself}{}", self.key, self.holder());
+        f.write_str(&one_line(held))
     }
 }
 

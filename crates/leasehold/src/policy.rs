@@ -457,13 +457,16 @@ impl Policy {
 
     fn check(&self) -> Result<(), Error> {
         let s = &self.settings;
-        let refuse = |message: String, hint: &str| {
-            Err(Error::new(ErrorKind::Configuration, message).with_hint(hint))
+        let refuse = |setting, message: String, hint: &str| {
+            Err(Error::new(ErrorKind::Configuration, message)
+                .with_hint(hint)
+                .with_setting(setting, None))
         };
         if s.lease < Duration::from_millis(1) {
             return refuse(
+                "lease",
                 "the lease is 0: a lock would end as it is taken".into(),
-                "set `lease` to some seconds, 20 s if in doubt",
+                "set it to some seconds, 20 s if in doubt",
             );
         }
         let delays = match s.check_delay {
@@ -478,6 +481,7 @@ impl Policy {
         for (name, delay) in &delays {
             if delay.is_zero() {
                 return refuse(
+                    name,
                     format!("`{name}` is 0: waiting would be a busy loop of requests"),
                     "set it to some milliseconds at least",
                 );
@@ -496,6 +500,7 @@ impl Policy {
         for (name, value) in all {
             if value > LONGEST {
                 return refuse(
+                    name,
                     format!("`{name}` is {value:?}: times would overflow, the longest is 10 years"),
                     "set it to what you need, usually seconds",
                 );
@@ -503,6 +508,7 @@ impl Policy {
         }
         if s.bounds.drift_ppm >= 500_000 {
             return refuse(
+                "clock_bounds",
                 format!(
                     "a clock drift of {} ppm leaves nothing of a lease",
                     s.bounds.drift_ppm
@@ -512,12 +518,14 @@ impl Policy {
         }
         if s.max_hold.is_some_and(|most| most.is_zero()) {
             return refuse(
+                "max_hold",
                 "`max_hold` is 0: a lock would be lost as it is taken".into(),
                 "set it to the longest time that the work may take, or leave it out",
             );
         }
         if self.request_timeout().is_zero() || s.call_timeout.is_zero() {
             return refuse(
+                "request_timeout",
                 "`request_timeout` or `call_timeout` is 0: no request could be answered".into(),
                 "leave them at their defaults, or set some hundred milliseconds",
             );
@@ -539,7 +547,8 @@ impl Policy {
             s.retention, s.lease
         );
         Err(Error::new(ErrorKind::Configuration, message)
-            .with_hint(format!("set `retention` to at least {least:?}")))
+            .with_hint(format!("set `retention` to at least {least:?}"))
+            .with_setting("retention", Some(least)))
     }
 
     /// A renewal may start a third of the lease after the last one, may need a second try, and the
@@ -557,11 +566,11 @@ impl Policy {
             s.grace, s.lease
         );
         let needed = self.needed_lease();
-        Err(
-            Error::new(ErrorKind::Configuration, message).with_hint(format!(
+        Err(Error::new(ErrorKind::Configuration, message)
+            .with_hint(format!(
                 "set `lease` to {needed:?} or more, or make `grace` or `margin` smaller"
-            )),
-        )
+            ))
+            .with_setting("lease", Some(needed)))
     }
 }
 

@@ -1,29 +1,31 @@
 //! A DynamoDB table: region, credentials, endpoint and HTTP client.
 //!
-//! Credentials and region come from the AWS defaults unless the URL says otherwise. A profile that the URL names is where the
+//! What the URL says comes first, then what the environment says, then the profile. A profile that the URL names is where the
 //! credentials come from, whatever the environment has, for the defaults would prefer AWS_ACCESS_KEY_ID to it; its region comes after
-//! the URL's and AWS_REGION, as everywhere in AWS. TLS is set up at the first request to an `https`
-//! endpoint, for reading the system's trusted certificates takes up to 50 ms. Where there is no instance metadata service, asking it
+//! the URL's and AWS_REGION, as everywhere in AWS. Where there is no instance metadata service, asking it
 //! for a region or for credentials ends after about a second each.
 
 use std::time::Duration;
 
+use aws_config::imds::region::ImdsRegionProvider;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
+use aws_config::retry::RetryConfig;
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::Builder as ConfigBuilder;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
-use aws_smithy_http_client::Builder as HttpBuilder;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_sdk_dynamodb::config::{
+    Builder as ConfigBuilder, IdentityCache, SharedCredentialsProvider,
+};
 use leasehold::store::dynamodb::DynamoDbStore;
 
+use super::credentials::{self, Ready};
+use super::http::Http;
+use super::settings::Settings;
 use crate::exit_codes;
 use crate::failure::Failure;
-use crate::location::{Location, Table};
-
-/// Sockets that were idle for longer are not used again: load balancers forget them, and the next heartbeat would hang.
-const IDLE: Duration = Duration::from_secs(20);
+use crate::location::Table;
+use crate::panics;
 
 /// For the control plane and for credentials; lock requests have shorter ones of the library.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -39,80 +41,92 @@ pub(super) struct Opened {
 }
 
 /// A client for the table. Sends nothing to it.
+///
+/// # Errors
+///
+/// When a setting cannot work, or there are no credentials.
 pub(super) async fn open(table: &Table) -> Result<Opened, Failure> {
-    if let Some(profile) = &table.profile {
-        check_profile(profile, table).await?;
-    }
-    let https = HttpBuilder::new()
-        .pool_idle_timeout(IDLE)
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .build_https();
+    let opened = panics::caught(with_settings(table)).await;
+    opened.unwrap_or_else(|said| {
+        let message = format!("the AWS configuration cannot be used, the AWS SDK panicked: {said}");
+        Err(Failure::new(exit_codes::CONFIG, message)
+            .hint("look for values that cannot work in the AWS_ variables and the AWS configuration files"))
+    })
+}
+
+async fn with_settings(table: &Table) -> Result<Opened, Failure> {
+    let settings = Settings::read(table).await?;
+    let http = Http::new(&settings)?;
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT)
         .operation_attempt_timeout(ATTEMPT)
         .operation_timeout(OPERATION)
         .build();
     let version = BehaviorVersion::v2026_01_12();
-    let mut loader = aws_config::defaults(version)
-        .http_client(https.clone())
-        .timeout_config(timeouts.clone());
-    if let Some(region) = &table.region {
-        loader = loader.region(Region::new(region.clone()));
-    }
-    if let Some(profile) = &table.profile {
-        loader = loader.profile_name(profile);
-    }
-    let shared = loader.load().await;
-    let Some(region) = shared.region() else {
-        let message = format!("no AWS region for dynamodb table `{}`", table.name);
+    let machine = || ProviderConfig::without_region().with_http_client(http.for_credentials());
+    let region = match settings.region()? {
+        Some(named) => Some(Region::new(named.value)),
+        None => {
+            ImdsRegionProvider::builder()
+                .configure(&machine())
+                .build()
+                .region()
+                .await
+        }
+    };
+    let Some(region) = region else {
+        let message = match settings.unreadable() {
+            Some(why) => format!(
+                "no AWS region for dynamodb table `{}`: the AWS configuration files cannot be read: {why}",
+                table.name
+            ),
+            None => format!("no AWS region for dynamodb table `{}`", table.name),
+        };
         return Err(Failure::new(exit_codes::CONFIG, message)
             .hint("set AWS_REGION, or add `?region=…` to the store URL"));
     };
-    let mut config = ConfigBuilder::from(&shared);
-    if let Some(profile) = &table.profile {
-        // What it asks for roles and single sign-on goes the same way as everything else.
-        let how = ProviderConfig::without_region()
-            .with_behavior_version(Some(version))
-            .with_region(Some(region.clone()))
-            .with_http_client(https)
-            .with_timeout_config(timeouts);
-        let credentials = ProfileFileCredentialsProvider::builder()
-            .configure(&how)
-            .profile_name(profile)
-            .build();
-        config = config.credentials_provider(credentials);
-    }
-    if let Some(endpoint) = &table.endpoint {
-        config = config.endpoint_url(endpoint);
-    }
-    // In the SDK's order.
-    let own = std::env::var("AWS_ENDPOINT_URL_DYNAMODB").ok();
-    let named = table.endpoint.as_deref().or(own.as_deref());
-    let endpoint = named.or(shared.endpoint_url());
-    if endpoint.is_some_and(|endpoint| endpoint.starts_with("http://")) {
-        config = config.http_client(HttpBuilder::new().pool_idle_timeout(IDLE).build_http());
-    }
-    let way = match endpoint {
+    let shared = aws_config::defaults(version)
+        .http_client(http.for_credentials())
+        .timeout_config(timeouts.clone())
+        // The library tries lock requests again itself. And the SDK panics where AWS_MAX_ATTEMPTS is no number.
+        .retry_config(RetryConfig::standard())
+        .region(region.clone())
+        .profile_name(settings.profile())
+        .load()
+        .await;
+    let endpoint = settings.endpoint(&shared)?.map(|named| named.value);
+    let way = match &endpoint {
         Some(endpoint) => format!("endpoint {endpoint}"),
         None => format!("region {region}"),
     };
+    let provider = if let Some(profile) = &table.profile {
+        // What it asks for roles and single sign-on goes the same way as everything else.
+        let how = machine()
+            .with_behavior_version(Some(version))
+            .with_region(Some(region))
+            .with_timeout_config(timeouts);
+        Some(SharedCredentialsProvider::new(
+            ProfileFileCredentialsProvider::builder()
+                .configure(&how)
+                .profile_name(profile)
+                .build(),
+        ))
+    } else {
+        shared.credentials_provider()
+    };
+    let mut config = ConfigBuilder::from(&shared).http_client(
+        http.for_table(endpoint.as_deref())
+            .map_err(|f| f.on(&way))?,
+    );
+    // In place of what the SDK has read, for it takes an empty variable at its word.
+    config.set_endpoint_url(endpoint);
+    if let Some(provider) = provider {
+        let ready = Ready::get(provider, &settings, table.profile.is_some()).await;
+        let cache = IdentityCache::lazy().load_timeout(credentials::WITHIN);
+        config = config
+            .identity_cache(cache.build())
+            .credentials_provider(ready.map_err(|failure| failure.on(&way))?);
+    }
     let store = DynamoDbStore::new(Client::from_conf(config.build()), table.name.as_str());
     Ok(Opened { store, way })
-}
-
-/// A profile that the URL names and that is not there: the AWS defaults would look elsewhere for credentials, and find others'.
-async fn check_profile(name: &str, table: &Table) -> Result<(), Failure> {
-    let store = Location::DynamoDb(table.clone());
-    // Files, environment and file names as the system has them.
-    let (fs, env, files) = Default::default();
-    let why = match aws_config::profile::load(&fs, &env, &files, None).await {
-        Ok(profiles) if profiles.get_profile(name).is_some() => return Ok(()),
-        Ok(_) => "is not in the AWS configuration files".to_owned(),
-        Err(error) => format!("cannot be read from the AWS configuration files: {error}"),
-    };
-    let message = format!("the profile `{name}` of {store} {why}");
-    Err(Failure::new(exit_codes::CONFIG, message).hint(format!(
-        "correct `profile={name}` in the store URL, or add the profile with `aws configure --profile {}`",
-        crate::voice::quoted(name)
-    )))
 }

@@ -3,8 +3,11 @@
 //! The only room that knows AWS. Invariant: what a verb does not need is not built: no HTTP client and no TLS for a SQLite file, no
 //! I/O driver for it either, and nothing at all for help.
 
+mod credentials;
 mod dynamodb;
+mod http;
 mod narrated;
+mod settings;
 mod sqlite;
 
 use std::io;
@@ -19,10 +22,8 @@ use self::narrated::Narrated;
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::location::{Location, Table};
-use crate::voice::{Voice, Volume, quoted};
-
-/// What the library says when nobody gives it credentials.
-const NO_CREDENTIALS: &str = "no usable AWS credentials";
+use crate::panics;
+use crate::voice::{Voice, quoted};
 
 /// Where the locks live, with what was left to us decided.
 #[derive(Clone, Debug)]
@@ -92,11 +93,7 @@ impl Site {
             }
             Location::DynamoDb(table) => Arc::new(self.table(table).await?),
         };
-        Ok(if voice.volume() == Volume::Verbose {
-            Arc::new(Narrated::new(store, voice.clone()))
-        } else {
-            store
-        })
+        Ok(Arc::new(Narrated::new(store, voice.clone())))
     }
 
     /// A client with this policy.
@@ -122,7 +119,11 @@ impl Site {
         match &self.location {
             Location::Sqlite { path } => Ok(sqlite::open(path, self.of_user)?.1),
             Location::DynamoDb(table) => {
-                let created = self.table(table).await?.create_table().await;
+                let store = self.table(table).await?;
+                let created = panics::caught(store.create_table()).await;
+                let created = created.map_err(|said| {
+                    own_failure("cannot create the table", &io::Error::other(said))
+                })?;
                 let created = created.map_err(|error| self.told(error.into()))?;
                 Ok(created == Created::New)
             }
@@ -147,12 +148,9 @@ impl Site {
         format!(" --store {}", quoted(&self.location.to_string()))
     }
 
-    /// A failure of the store with what only we know: the whole URL, the endpoint or region, the profile.
+    /// A failure of the store with what only we know: the whole URL, and the endpoint or region.
     pub(crate) fn told(&self, failure: Failure) -> Failure {
         let mut failure = failure.at(&self.location);
-        let Location::DynamoDb(table) = &self.location else {
-            return failure;
-        };
         let about_the_way = [
             exit_codes::UNAVAILABLE,
             exit_codes::NO_PERMISSION,
@@ -161,14 +159,7 @@ impl Site {
         if let Some(way) = self.way.get()
             && about_the_way.contains(&failure.code)
         {
-            failure.message = format!("{} ({way})", failure.message);
-        }
-        if let Some(profile) = &table.profile
-            && failure.message.contains(NO_CREDENTIALS)
-        {
-            failure.hint = Some(format!(
-                "give the profile `{profile}` credentials, or take `profile={profile}` out of the store URL"
-            ));
+            failure = failure.on(way);
         }
         failure
     }

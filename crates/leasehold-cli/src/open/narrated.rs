@@ -1,4 +1,4 @@
-//! A store that tells of every request, for `-v`.
+//! A store that tells of every request with `-v`, and makes an error of a panic in one.
 //!
 //! Refused claims and looks name the holder. A look that finds what the request before found is counted, not told: whoever waits an hour
 //! has one line for each holder.
@@ -8,11 +8,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use leasehold::Effect;
 use leasehold::clock::{Clock, SystemClock};
 use leasehold::protocol::record::Record;
 use leasehold::protocol::write::Write;
-use leasehold::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError, Units};
+use leasehold::store::{
+    Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind, Units,
+};
 
+use crate::panics;
 use crate::voice::{Voice, one_line};
 
 /// Wraps a store.
@@ -48,7 +52,12 @@ impl Narrated {
         outcome: impl Fn(&T) -> Option<String>,
     ) -> Result<Reply<T>, StoreError> {
         let start = SystemClock.elapsed();
-        let answer = call.await;
+        let answer = panics::caught(call).await.unwrap_or_else(|said| {
+            let store = self.store.describe();
+            let message = format!("{store}: the request panicked: {said}");
+            let kind = StoreErrorKind::Configuration;
+            Err(StoreError::new(kind, Effect::Unknown, message))
+        });
         let took = SystemClock.elapsed().since(start);
         match &answer {
             Ok(reply) => {

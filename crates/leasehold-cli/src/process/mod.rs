@@ -18,10 +18,11 @@
 //!
 //! [`inherited`] is the signal state at our start; [`relay`] keeps other processes away; [`signals`] turns signals into a stream; [`command`]
 //! with [`script`] and [`socket_activation`] checks and starts; [`reaper`] collects the dead; [`table`] reads who descends from whom, [`living`] who is left of the
-//! command, [`remaining`] names them; [`terminal`] answers what a terminal asks of us; [`group`] puts them together.
+//! command, [`remaining`] names them; [`helpers`] ends what other code has started; [`terminal`] answers what a terminal asks of us; [`group`] puts them together.
 
 mod command;
 mod group;
+mod helpers;
 mod inherited;
 mod living;
 mod numbers;
@@ -40,6 +41,7 @@ use leasehold::protocol::time::Elapsed;
 
 pub(crate) use command::{Command, SpawnError};
 pub(crate) use group::{Change, Group, Options};
+pub(crate) use helpers::Helpers;
 pub(crate) use inherited::block_signals_here;
 pub(crate) use relay::separate;
 pub(crate) use remaining::Remaining;

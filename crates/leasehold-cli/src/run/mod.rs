@@ -61,6 +61,7 @@ pub(crate) fn run(args: RunArgs, voice: &Arc<Voice>) -> u8 {
 }
 
 fn carry_out(plan: &RunPlan, voice: &Arc<Voice>, report: &mut Report) -> Result<u8, Failure> {
+    report.leased(plan);
     plan.command
         .check()
         .map_err(|error| Failure::from(&error))?;

@@ -22,7 +22,7 @@ use crate::duration::{self, millis};
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::location::Location;
-use crate::plan::RunPlan;
+use crate::plan::{LEASE, RunPlan};
 use crate::process::Status;
 use crate::times;
 
@@ -109,7 +109,7 @@ impl Report {
             exit_code: exit_codes::OWN_FAILURE,
             error: None,
             token: None,
-            lease_ms: millis(args.lock.lease),
+            lease_ms: millis(args.lock.lease.unwrap_or(LEASE)),
             waited_ms: None,
             held_ms: None,
             command: None,
@@ -137,6 +137,11 @@ impl Report {
     pub(super) fn interrupted(&mut self, signal: Signal) -> u8 {
         self.outcome = Outcome::Interrupted;
         exit_codes::signalled(signal.as_raw())
+    }
+
+    /// The lease that the plan has, which may be made to fit.
+    pub(super) fn leased(&mut self, plan: &RunPlan) {
+        self.lease_ms = millis(plan.policy.lease());
     }
 
     /// Nothing was run because of this holder.

@@ -6,6 +6,7 @@
 pub mod dynamo;
 pub mod net;
 pub mod terminal;
+pub mod tls;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -33,7 +34,8 @@ pub fn leasehold<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
     command.arg(BIN);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if text.starts_with("LEASEHOLD_") || text.starts_with("AWS_") {
+        let proxy = text.to_ascii_uppercase().ends_with("_PROXY");
+        if proxy || text.starts_with("LEASEHOLD_") || text.starts_with("AWS_") {
             command.env_remove(&name);
         }
     }

@@ -34,13 +34,39 @@ pub fn always(status: u16, error: &str, message: &str) -> String {
 
 /// The same, and the requests that have come, with their headers.
 pub fn refusing(status: u16, error: &str, message: &str) -> (String, Arc<Mutex<String>>) {
+    let answer = refusal(status, error, message);
+    answering(move |_| answer.clone())
+}
+
+/// An error as DynamoDB says it.
+pub fn refusal(status: u16, error: &str, message: &str) -> String {
     let body =
         format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{error}","message":"{message}"}}"#);
-    let answer = format!(
-        "HTTP/1.1 {status} X\r\nContent-Type: application/x-amz-json-1.0\r\nConnection: close\r\n\
+    answer(status, "application/x-amz-json-1.0", &body)
+}
+
+/// An answer as it is sent.
+pub fn answer(status: u16, kind: &str, body: &str) -> String {
+    format!(
+        "HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nConnection: close\r\n\
          Date: Mon, 23 Nov 2026 12:00:00 GMT\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
-    );
+    )
+}
+
+/// The action that a request asks for, such as `UpdateItem`.
+pub fn action(request: &str) -> &str {
+    let target = request
+        .lines()
+        .find_map(|line| line.strip_prefix("x-amz-target: DynamoDB_20120810."));
+    target.unwrap_or_default().trim()
+}
+
+/// Answers each request with what it makes of it; and the requests that have come.
+pub fn answering(
+    answer: impl Fn(&str) -> String + Send + Sync + 'static,
+) -> (String, Arc<Mutex<String>>) {
+    let answer = Arc::new(answer);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let requests = Arc::<Mutex<String>>::default();
@@ -51,7 +77,7 @@ pub fn refusing(status: u16, error: &str, message: &str) -> (String, Arc<Mutex<S
             thread::spawn(move || {
                 if let Some(request) = whole_request(&mut stream) {
                     seen.lock().unwrap().push_str(&request);
-                    let _sent = stream.write_all(answer.as_bytes());
+                    let _sent = stream.write_all(answer(&request).as_bytes());
                     let _sent = stream.shutdown(Shutdown::Write);
                     // Until the other side closes, so that the answer is not reset away.
                     let _rest = stream.read(&mut [0; 16]);
@@ -62,7 +88,8 @@ pub fn refusing(status: u16, error: &str, message: &str) -> (String, Arc<Mutex<S
     (address, requests)
 }
 
-fn whole_request(stream: &mut TcpStream) -> Option<String> {
+/// Head and body of the next request.
+pub fn whole_request(stream: &mut impl Read) -> Option<String> {
     let mut seen = Vec::new();
     let mut buffer = [0; 4096];
     loop {

@@ -13,8 +13,8 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
 
+use super::sending::{Panicked, Sending};
 use crate::error::Effect;
-use crate::protocol::time::Stamp;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// Whether a condition did not hold.
@@ -55,48 +55,36 @@ fn shown(refused: &ConditionalCheckFailedException) -> Refusal<'_> {
 }
 
 /// What a failed read means: nothing was written in any case.
-pub(super) fn read_failure<E>(error: SdkError<E>, table: &str, stamp: Option<Stamp>) -> StoreError
+pub(super) fn read_failure<E>(error: SdkError<E>, table: &str, sending: &Sending) -> StoreError
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
     StoreError {
         effect: Effect::NotApplied,
-        ..failure(error, table, stamp)
+        ..failure(error, table, sending)
     }
 }
 
 /// What a failed write means.
-pub(super) fn failure<E>(error: SdkError<E>, table: &str, stamp: Option<Stamp>) -> StoreError
+pub(super) fn failure<E>(error: SdkError<E>, table: &str, sending: &Sending) -> StoreError
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
-    let status = error.raw_response().map(|raw| raw.status().as_u16());
+    let raw = error.raw_response();
+    let status = raw.map(|raw| raw.status().as_u16());
     let request_id = error.request_id().map(str::to_owned);
+    let body = raw.and_then(|raw| raw.body().bytes()).unwrap_or_default();
     let (kind, effect, what, hint) = match &error {
-        SdkError::ServiceError(service) => service_error(service.err(), status.unwrap_or(0), table),
-        SdkError::ConstructionFailure(_) => not_sent(&error, table),
-        SdkError::DispatchFailure(dispatch) => {
-            // "Other" also covers connections that break after the request was sent: only a failure
-            // of credentials or endpoint resolution certainly happened before.
-            let before = is_about_identity(&error) || is_about_the_endpoint(&error);
-            if dispatch.is_user() || (dispatch.is_other() && before) {
-                not_sent(&error, table)
-            } else if never_connected(&error) {
-                (
-                    StoreErrorKind::Unavailable,
-                    Effect::NotApplied,
-                    format!("cannot connect: {}", root_cause(&error)),
-                    Some("check the endpoint, the region and the network".to_owned()),
-                )
-            } else {
-                lost(format!("the connection broke: {}", root_cause(&error)))
-            }
+        _ if !sending.sent() => not_sent(&error),
+        SdkError::ServiceError(service) if service.err().code().is_some() => {
+            service_error(service.err(), status.unwrap_or(0), table, sending.action())
         }
+        SdkError::ServiceError(_) | SdkError::ResponseError(_) => {
+            foreign(status.unwrap_or(0), body, &error)
+        }
+        SdkError::DispatchFailure(_) => not_connected(&error)
+            .unwrap_or_else(|| lost(format!("the connection broke: {}", root_cause(&error)))),
         SdkError::TimeoutError(_) => lost("no answer in time".to_owned()),
-        SdkError::ResponseError(_) => lost(format!(
-            "the answer is not readable: {}",
-            root_cause(&error)
-        )),
         _ => lost(root_cause(&error)),
     };
     StoreError {
@@ -106,7 +94,7 @@ where
         hint,
         status,
         request_id,
-        stamp,
+        stamp: sending.stamp(),
         source: Some(Box::new(SourceChain(
             format!("{error:?}"),
             root_cause(&error),
@@ -120,50 +108,159 @@ fn lost(what: String) -> Classified {
     (StoreErrorKind::Unavailable, Effect::Unknown, what, None)
 }
 
+const ODD_VALUES: &str = "look for line breaks and empty values in credentials, region, endpoint, AWS_EXECUTION_ENV and the table's name";
+
 /// The request never left this process: settings or credentials.
-fn not_sent(error: &(dyn StdError + 'static), table: &str) -> Classified {
-    if is_about_the_endpoint(error) {
+fn not_sent(error: &(dyn StdError + 'static)) -> Classified {
+    let (kind, what, hint) = if causes(error).any(|cause| cause.is::<Panicked>()) {
         (
             StoreErrorKind::Configuration,
-            Effect::NotApplied,
-            "no endpoint: no region is configured".to_owned(),
-            Some("set AWS_REGION, or give the client a region".to_owned()),
+            format!(
+                "the AWS SDK cannot make the request, it panicked: {}",
+                root_cause(error)
+            ),
+            ODD_VALUES.to_owned(),
         )
-    } else if is_about_identity(error) {
+    } else if is_about_the_endpoint(error) {
+        (
+            StoreErrorKind::Configuration,
+            format!("no endpoint: {}", root_cause(error)),
+            "set AWS_REGION or the client's region to one such as `eu-west-1`, and give an endpoint with its scheme".to_owned(),
+        )
+    } else if matches_any(error, &["timeout", "timed out"]) || is_about_identity(error) {
+        // Nothing else is waited for before a request is sent.
         (
             StoreErrorKind::Credentials,
-            Effect::NotApplied,
-            "no usable AWS credentials".to_owned(),
-            Some(
-                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or run on a role"
-                    .to_owned(),
-            ),
+            format!("no usable AWS credentials: {}", root_cause(error)),
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or run on a role"
+                .to_owned(),
         )
     } else {
         (
-            StoreErrorKind::InvalidInput,
-            Effect::NotApplied,
-            format!("the request could not be sent: {}", root_cause(error)),
-            Some(format!(
-                "check the client's settings and the table name `{table}`"
-            )),
+            StoreErrorKind::Configuration,
+            format!("the request cannot be made: {}", root_cause(error)),
+            ODD_VALUES.to_owned(),
         )
+    };
+    (kind, Effect::NotApplied, what, Some(hint))
+}
+
+/// Nothing was sent for want of a connection; `None` where there was one.
+fn not_connected(error: &(dyn StdError + 'static)) -> Option<Classified> {
+    use std::io::ErrorKind as Io;
+    // The types of the HTTP client are not public: what they print is all there is.
+    if matches_any(error, &["tls handshake failed", "invalid peer certificate"]) {
+        return Some((
+            StoreErrorKind::Configuration,
+            Effect::NotApplied,
+            format!("no TLS connection: {}", root_cause(error)),
+            Some(
+                "correct the endpoint, or trust who signed its certificate: install that certificate on this host, or name its file \
+                 in AWS_CA_BUNDLE, which the `leasehold` command reads"
+                    .to_owned(),
+            ),
+        ));
+    }
+    // Others, such as an unreachable host, may also end a connection after the request was sent.
+    let refused = causes(error).any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|io| io.kind() == Io::ConnectionRefused)
+    });
+    let signs = [
+        "client error (connect)",
+        "dns error",
+        "tcp connect error",
+        "unsupported scheme",
+    ];
+    (refused || matches_any(error, &signs)).then(|| {
+        (
+            StoreErrorKind::Unavailable,
+            Effect::NotApplied,
+            format!("cannot connect: {}", root_cause(error)),
+            Some("check the endpoint, the region, the proxy and the network".to_owned()),
+        )
+    })
+}
+
+/// An answer that is not DynamoDB's: a proxy's page, or another server's.
+fn foreign(status: u16, body: &[u8], error: &(dyn StdError + 'static)) -> Classified {
+    let words = first_words(body);
+    let what = if words.is_empty() {
+        format!(
+            "the answer is not DynamoDB's: status {status}, {}",
+            root_cause(error)
+        )
+    } else {
+        format!("the answer is not DynamoDB's: status {status}, \"{words}\"")
+    };
+    match status {
+        429 => (StoreErrorKind::Throttled, Effect::NotApplied, what, None),
+        // A proxy that waited for too long may have passed the request on.
+        408 | 500.. => (
+            StoreErrorKind::Unavailable,
+            Effect::Unknown,
+            what,
+            Some("ask who runs the proxy or the endpoint, or try again later".to_owned()),
+        ),
+        _ => (
+            StoreErrorKind::Configuration,
+            // What answered like this refused the request or sent it elsewhere. A success may have been one.
+            if status < 300 {
+                Effect::Unknown
+            } else {
+                Effect::NotApplied
+            },
+            what,
+            Some("check the endpoint, and HTTPS_PROXY, HTTP_PROXY and NO_PROXY: something else than DynamoDB answers".to_owned()),
+        ),
+    }
+}
+
+/// What a page says first, without its markup.
+fn first_words(body: &[u8]) -> String {
+    const LONGEST: usize = 80;
+    let text = String::from_utf8_lossy(&body[..body.len().min(4096)]);
+    let mut words = String::new();
+    let mut inside = false;
+    for c in text.chars() {
+        match c {
+            '<' => inside = true,
+            '>' if inside => {
+                inside = false;
+                words.push(' ');
+            }
+            c if !inside => words.push(if c.is_control() { ' ' } else { c }),
+            _ => {}
+        }
+    }
+    let words: Vec<_> = words.split_whitespace().collect();
+    let words = words.join(" ");
+    match words.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &words[..end]),
+        None => words,
     }
 }
 
 fn is_about_the_endpoint(error: &(dyn StdError + 'static)) -> bool {
-    let all = chain(error).to_lowercase();
-    all.contains("resolveendpoint") || all.contains("missing region")
+    matches_any(
+        error,
+        &[
+            "resolveendpoint",
+            "missing region",
+            "invalid value for field",
+        ],
+    )
 }
 
 fn is_about_identity(error: &(dyn StdError + 'static)) -> bool {
-    let all = chain(error).to_lowercase();
-    ["credential", "identity", "authscheme", "auth scheme"]
-        .iter()
-        .any(|sign| all.contains(sign))
+    matches_any(
+        error,
+        &["credential", "identity", "authscheme", "auth scheme"],
+    )
 }
 
-fn service_error(error: &dyn Described, status: u16, table: &str) -> Classified {
+fn service_error(error: &dyn Described, status: u16, table: &str, action: &str) -> Classified {
     let (code, message) = (error.error_code(), error.error_message());
     let what = format!("{code}: {message}");
     let not_applied = |kind, hint: Option<String>| (kind, Effect::NotApplied, what.clone(), hint);
@@ -200,9 +297,12 @@ fn service_error(error: &dyn Described, status: u16, table: &str) -> Classified 
         ),
         "AccessDeniedException" | "AccessDenied" | "NotAuthorized" => not_applied(
             StoreErrorKind::AccessDenied,
-            Some(format!(
-                "allow dynamodb:UpdateItem, GetItem, DeleteItem and Scan on table `{table}`"
-            )),
+            Some(match action {
+                "UpdateItem" | "GetItem" | "DeleteItem" | "Scan" => format!(
+                    "allow dynamodb:UpdateItem, GetItem, DeleteItem and Scan on table `{table}`"
+                ),
+                other => format!("allow dynamodb:{other} on table `{table}`"),
+            }),
         ),
         "UnrecognizedClientException"
         | "InvalidSignatureException"
@@ -260,29 +360,18 @@ fn causes<'a>(
     std::iter::successors(Some(error), |&error| error.source())
 }
 
-/// Whether the connection was refused or the host not found, so that nothing was sent.
-fn never_connected(error: &(dyn StdError + 'static)) -> bool {
-    use std::io::ErrorKind as Io;
-    causes(error).any(|cause| {
-        // Others, such as an unreachable host, may also end a connection after the request was sent.
-        let refused = cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|io| io.kind() == Io::ConnectionRefused);
-        let text = cause.to_string();
-        refused || text.contains("dns error") || text.contains("tcp connect error")
-    })
-}
-
 fn root_cause(error: &(dyn StdError + 'static)) -> String {
     causes(error)
         .last()
         .map_or_else(String::new, ToString::to_string)
 }
 
-fn chain(error: &(dyn StdError + 'static)) -> String {
-    causes(error)
-        .map(|cause| format!("{cause} {cause:?} "))
-        .collect()
+/// Whether one of the causes has one of these words, in lower case, in what it prints.
+fn matches_any(error: &(dyn StdError + 'static), signs: &[&str]) -> bool {
+    causes(error).any(|cause| {
+        let text = format!("{cause} {cause:?}").to_lowercase();
+        signs.iter().any(|sign| text.contains(sign))
+    })
 }
 
 /// The SDK's error as a cause without its type, which would make its version part of our API.
@@ -301,3 +390,20 @@ impl std::fmt::Debug for SourceChain {
 }
 
 impl StdError for SourceChain {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c20_a_page_is_told_by_its_first_words() {
+        let page =
+            b"<!DOCTYPE html><html><head><title>Access\ndenied</title></head><body>by\x1b policy";
+        assert_eq!(first_words(page), "Access denied by policy");
+        assert_eq!(first_words(b""), "");
+        assert_eq!(
+            first_words("ä".repeat(200).as_bytes()),
+            format!("{}…", "ä".repeat(80))
+        );
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! One conditional `UpdateItem` per operation, never retried by the SDK: a retried request would
 //! carry stale times. This room turns [`Write`]s into expressions (`expressions.rs`), answers into
-//! records and stamps (`attributes.rs`, `stamp.rs`) and failures into what the protocol needs to
+//! records and stamps (`attributes.rs`, `sending.rs`) and failures into what the protocol needs to
 //! know (`classify.rs`). It makes no protocol decision. The table itself is made and checked in
 //! `table.rs`; `fence.rs` has what protected items need to refuse an old holder.
 
@@ -10,7 +10,7 @@ mod attributes;
 mod classify;
 mod expressions;
 mod fence;
-mod stamp;
+mod sending;
 mod table;
 
 use std::fmt;
@@ -31,11 +31,11 @@ use aws_sdk_dynamodb::types::{
 
 use self::classify::{Conditional, Refusal};
 pub use self::fence::{TokenColumn, is_fenced};
+use self::sending::Sending;
 pub use self::table::{Created, Definition, TableError, definition};
 use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError, Units};
 use crate::error::Effect;
 use crate::protocol::record::{Record, attribute};
-use crate::protocol::time::Stamp;
 use crate::protocol::write::Write;
 
 /// The upper bound of one request; the client's own time-outs are shorter and start other ones.
@@ -92,10 +92,10 @@ impl DynamoDbStore {
 
     async fn update(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
         let key = write.key().to_owned();
-        let date = stamp::DateSlot::default();
+        let sending = Sending::new("UpdateItem");
         let expression = expressions::update(&write);
         self.warn_of_size(&key, &expression);
-        let answer = self
+        let request = self
             .client
             .update_item()
             .table_name(&*self.table)
@@ -108,10 +108,9 @@ impl DynamoDbStore {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .customize()
-            .interceptor(date.clone())
-            .send()
-            .await;
-        match answer {
+            .interceptor(sending.clone())
+            .send();
+        match sending.answer(request).await {
             Ok(output) => {
                 // It was applied, whether or not what it made can be read.
                 let record = output
@@ -124,19 +123,19 @@ impl DynamoDbStore {
                     })?;
                 Ok(Reply {
                     value: Outcome::Applied(record),
-                    stamp: date.stamp(),
+                    stamp: sending.stamp(),
                     units: written(output.consumed_capacity()),
                 })
             }
-            Err(error) => self.not_applied(&key, error, date.stamp()).await,
+            Err(error) => self.not_applied(&key, error, &sending).await,
         }
     }
 
     async fn delete(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
         let key = write.key().to_owned();
-        let date = stamp::DateSlot::default();
+        let sending = Sending::new("DeleteItem");
         let expression = expressions::delete(&write);
-        let answer = self
+        let request = self
             .client
             .delete_item()
             .table_name(&*self.table)
@@ -147,16 +146,15 @@ impl DynamoDbStore {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .customize()
-            .interceptor(date.clone())
-            .send()
-            .await;
-        match answer {
+            .interceptor(sending.clone())
+            .send();
+        match sending.answer(request).await {
             Ok(output) => Ok(Reply {
                 value: Outcome::Applied(None),
-                stamp: date.stamp(),
+                stamp: sending.stamp(),
                 units: written(output.consumed_capacity()),
             }),
-            Err(error) => self.not_applied(&key, error, date.stamp()).await,
+            Err(error) => self.not_applied(&key, error, &sending).await,
         }
     }
 
@@ -165,7 +163,7 @@ impl DynamoDbStore {
         &self,
         key: &str,
         error: SdkError<E>,
-        stamp: Option<Stamp>,
+        sending: &Sending,
     ) -> Result<Reply<Outcome>, StoreError>
     where
         E: Conditional + ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
@@ -173,11 +171,11 @@ impl DynamoDbStore {
         match error.as_service_error().map(Conditional::refusal) {
             Some(Refusal::With(item)) => Ok(Reply {
                 value: Outcome::Refused(Some(attributes::record(item)?)),
-                stamp,
+                stamp: sending.stamp(),
                 units: Units::default(),
             }),
-            Some(Refusal::Bare) => self.refused_without_item(key, stamp).await,
-            Some(Refusal::None) | None => Err(classify::failure(error, &self.table, stamp)),
+            Some(Refusal::Bare) => self.refused_without_item(key, sending).await,
+            Some(Refusal::None) | None => Err(classify::failure(error, &self.table, sending)),
         }
     }
 
@@ -186,12 +184,12 @@ impl DynamoDbStore {
     async fn refused_without_item(
         &self,
         key: &str,
-        stamp: Option<Stamp>,
+        sending: &Sending,
     ) -> Result<Reply<Outcome>, StoreError> {
         let seen = self.read(key, Consistency::Strong).await?;
         Ok(Reply {
             value: Outcome::Refused(seen.value),
-            stamp: seen.stamp.or(stamp),
+            stamp: seen.stamp.or(sending.stamp()),
             units: Units {
                 // The refused write is billed but not reported.
                 write: 1.0,
@@ -276,8 +274,8 @@ impl Store for DynamoDbStore {
         key: &str,
         consistency: Consistency,
     ) -> Result<Reply<Option<Record>>, StoreError> {
-        let date = stamp::DateSlot::default();
-        let output = self
+        let sending = Sending::new("GetItem");
+        let request = self
             .client
             .get_item()
             .table_name(&*self.table)
@@ -285,20 +283,22 @@ impl Store for DynamoDbStore {
             .consistent_read(consistency == Consistency::Strong)
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .customize()
-            .interceptor(date.clone())
-            .send()
+            .interceptor(sending.clone())
+            .send();
+        let output = sending
+            .answer(request)
             .await
-            .map_err(|error| classify::read_failure(error, &self.table, date.stamp()))?;
+            .map_err(|error| classify::read_failure(error, &self.table, &sending))?;
         Ok(Reply {
             value: output.item().map(attributes::record).transpose()?,
-            stamp: date.stamp(),
+            stamp: sending.stamp(),
             units: read_units(output.consumed_capacity()),
         })
     }
 
     async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
-        let date = stamp::DateSlot::default();
-        let output = self
+        let sending = Sending::new("Scan");
+        let request = self
             .client
             .scan()
             .table_name(&*self.table)
@@ -307,10 +307,12 @@ impl Store for DynamoDbStore {
             )
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .customize()
-            .interceptor(date.clone())
-            .send()
+            .interceptor(sending.clone())
+            .send();
+        let output = sending
+            .answer(request)
             .await
-            .map_err(|error| classify::read_failure(error, &self.table, date.stamp()))?;
+            .map_err(|error| classify::read_failure(error, &self.table, &sending))?;
         let next = output
             .last_evaluated_key()
             .and_then(|key| key.get(attribute::KEY)?.as_s().ok().cloned());
@@ -319,7 +321,7 @@ impl Store for DynamoDbStore {
                 records: output.items().iter().map(attributes::parse).collect(),
                 next,
             },
-            stamp: date.stamp(),
+            stamp: sending.stamp(),
             units: read_units(output.consumed_capacity()),
         })
     }

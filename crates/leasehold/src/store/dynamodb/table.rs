@@ -12,13 +12,16 @@ use aws_sdk_dynamodb::types::{
     TableDescription, TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
 };
 
+use super::sending::Sending;
 use super::{DynamoDbStore, classify};
 use crate::error::{Error, ErrorKind};
 use crate::protocol::record::attribute;
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreErrorKind};
 
 /// How long a new table may take to become active.
 const ACTIVE_WITHIN: Duration = Duration::from_secs(120);
+/// How long to wait for what another caller has begun to turn on.
+const TTL_WITHIN: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(200);
 
 /// What `create_table` found.
@@ -87,8 +90,10 @@ impl From<TableError> for Error {
 
 impl DynamoDbStore {
     /// Creates the table if it is missing, waits until it is active, turns TTL on, and checks its
-    /// shape. Needs `dynamodb:CreateTable`, `DescribeTable`, `UpdateTimeToLive` and
-    /// `DescribeTimeToLive`.
+    /// shape. Any number of callers may do so at the same time.
+    ///
+    /// Needs `dynamodb:DescribeTable` and `DescribeTimeToLive`; `CreateTable` only where the table is missing, and `UpdateTimeToLive`
+    /// only where TTL is off.
     ///
     /// # Errors
     ///
@@ -99,16 +104,16 @@ impl DynamoDbStore {
     ///
     /// It can be called again.
     pub async fn create_table(&self) -> Result<Created, TableError> {
-        let created = self.create_if_missing().await?;
+        let created = match self.find_table().await? {
+            Ok(_) => Created::Existed,
+            Err(_missing) => self.create().await?,
+        };
         self.wait_until_active().await?;
         match self.check_table().await {
-            Err(TableError::TtlOff { .. }) => {
-                self.turn_ttl_on().await?;
-                Ok(created)
-            }
-            Ok(()) => Ok(created),
-            Err(error) => Err(error),
+            Err(TableError::TtlOff { .. }) => self.turn_ttl_on().await?,
+            checked => checked?,
         }
+        Ok(created)
     }
 
     /// Checks key schema and TTL: two requests to the control plane.
@@ -121,14 +126,18 @@ impl DynamoDbStore {
     ///
     /// Cancel safe: it only reads.
     pub async fn check_table(&self) -> Result<(), TableError> {
-        self.check_key(&self.describe_table().await?)?;
-        let answer = self
+        let table = self.find_table().await?.map_err(TableError::Store)?;
+        self.check_key(&table)?;
+        let sending = Sending::new("DescribeTimeToLive");
+        let request = self
             .control
             .describe_time_to_live()
             .table_name(self.table())
-            .send()
-            .await
-            .map_err(|error| self.failed(error))?;
+            .customize()
+            .interceptor(sending.clone())
+            .send();
+        let answer = sending.answer(request).await;
+        let answer = answer.map_err(|error| self.failed(error, &sending))?;
         let table = self.table().to_owned();
         let Some(ttl) = answer.time_to_live_description() else {
             return Err(TableError::TtlOff { table });
@@ -148,20 +157,34 @@ impl DynamoDbStore {
         }
     }
 
-    async fn describe_table(&self) -> Result<TableDescription, TableError> {
-        let answer = self
+    /// The inner error is that of a table that does not exist.
+    async fn find_table(&self) -> Result<Result<TableDescription, StoreError>, TableError> {
+        let sending = Sending::new("DescribeTable");
+        let request = self
             .control
             .describe_table()
             .table_name(self.table())
-            .send()
-            .await
-            .map_err(|error| self.failed(error))?;
-        Ok(answer
-            .table
-            .unwrap_or_else(|| TableDescription::builder().build()))
+            .customize()
+            .interceptor(sending.clone())
+            .send();
+        let answer = sending.answer(request).await;
+        match answer {
+            Ok(answer) => Ok(Ok(answer
+                .table
+                .unwrap_or_else(|| TableDescription::builder().build()))),
+            Err(error) => {
+                let missing = error.code() == Some("ResourceNotFoundException");
+                let failed = classify::failure(error, self.table(), &sending);
+                if missing {
+                    Ok(Err(failed))
+                } else {
+                    Err(TableError::Store(failed))
+                }
+            }
+        }
     }
 
-    async fn create_if_missing(&self) -> Result<Created, TableError> {
+    async fn create(&self) -> Result<Created, TableError> {
         let key = || attribute::KEY;
         let definition = AttributeDefinition::builder()
             .attribute_name(key())
@@ -171,50 +194,76 @@ impl DynamoDbStore {
             .attribute_name(key())
             .key_type(KeyType::Hash)
             .build();
+        let sending = Sending::new("CreateTable");
         let request = self
             .control
             .create_table()
             .table_name(self.table())
             .billing_mode(BillingMode::PayPerRequest)
             .set_attribute_definitions(definition.ok().map(|d| vec![d]))
-            .set_key_schema(schema.ok().map(|s| vec![s]));
-        match request.send().await {
+            .set_key_schema(schema.ok().map(|s| vec![s]))
+            .customize()
+            .interceptor(sending.clone())
+            .send();
+        match sending.answer(request).await {
             Ok(_) => Ok(Created::New),
+            // Another was faster.
             Err(error) if error.code() == Some("ResourceInUseException") => Ok(Created::Existed),
-            Err(error) => Err(self.failed(error)),
+            Err(error) => Err(self.failed(error, &sending)),
         }
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "waits for the control plane; nothing about leases is decided here"
-    )]
+    /// While it is being made, also by another; a description may come from a copy that does not know it yet.
     async fn wait_until_active(&self) -> Result<(), TableError> {
         for _ in 0..(ACTIVE_WITHIN.as_millis() / LOOK.as_millis()) {
-            let table = self.describe_table().await?;
-            if table.table_status() == Some(&TableStatus::Active) {
+            if let Ok(table) = self.find_table().await?
+                && let Some(TableStatus::Active | TableStatus::Updating) = table.table_status()
+            {
                 return Ok(());
             }
-            tokio::time::sleep(LOOK).await;
+            pause().await;
         }
         Err(TableError::NotActive {
             table: self.table().to_owned(),
         })
     }
 
+    /// Others may do the same at this moment, and the service takes a second request as an error. What counts is whether it is on.
     async fn turn_ttl_on(&self) -> Result<(), TableError> {
+        let Err(refused) = self.ask_for_ttl().await else {
+            return Ok(());
+        };
+        let forbidden = |error: &TableError| matches!(error, TableError::Store(error) if matches!(error.kind, StoreErrorKind::AccessDenied | StoreErrorKind::Credentials));
+        if forbidden(&refused) {
+            return Err(refused);
+        }
+        for _ in 0..(TTL_WITHIN.as_millis() / LOOK.as_millis()) {
+            match self.check_table().await {
+                Err(TableError::TtlOff { .. }) => pause().await,
+                checked => return checked,
+            }
+        }
+        Err(refused)
+    }
+
+    async fn ask_for_ttl(&self) -> Result<(), TableError> {
         let ttl = TimeToLiveSpecification::builder()
             .enabled(true)
             .attribute_name(attribute::TTL_SECONDS)
             .build();
-        self.control
+        let sending = Sending::new("UpdateTimeToLive");
+        let request = self
+            .control
             .update_time_to_live()
             .table_name(self.table())
             .set_time_to_live_specification(ttl.ok())
-            .send()
-            .await
+            .customize()
+            .interceptor(sending.clone())
+            .send();
+        let answer = sending.answer(request).await;
+        answer
             .map(drop)
-            .map_err(|error| self.failed(error))
+            .map_err(|error| self.failed(error, &sending))
     }
 
     fn check_key(&self, table: &TableDescription) -> Result<(), TableError> {
@@ -243,12 +292,20 @@ impl DynamoDbStore {
         })
     }
 
-    fn failed<E>(&self, error: SdkError<E>) -> TableError
+    fn failed<E>(&self, error: SdkError<E>, sending: &Sending) -> TableError
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
-        TableError::Store(classify::failure(error, self.table(), None))
+        TableError::Store(classify::failure(error, self.table(), sending))
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "waits for the control plane; nothing about leases is decided here"
+)]
+async fn pause() {
+    tokio::time::sleep(LOOK).await;
 }
 
 /// The table for tools that make it.

@@ -1,0 +1,322 @@
+//! What the store URL, the environment and the AWS configuration files say, each value with the name of where it stands.
+//!
+//! The SDK reads most of it itself, and panics or fails obscurely where a value cannot work. Invariant: such a value is refused here,
+//! by its name, before anything is sent. An empty variable is one that is not set, as for the AWS CLI.
+
+use std::env;
+use std::fmt;
+
+use aws_config::SdkConfig;
+use aws_config::profile::ProfileSet;
+use aws_types::service_config::ServiceConfigKey;
+
+use crate::exit_codes;
+use crate::failure::Failure;
+use crate::location::{Location, Table};
+use crate::voice::quoted;
+
+/// The profile that is used where none is named.
+const DEFAULT: &str = "default";
+
+/// The longest label of a host name, which a region becomes.
+const LONGEST_LABEL: usize = 63;
+
+/// A value, and where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    pub(super) value: String,
+    name: String,
+}
+
+impl Named {
+    fn new(value: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            value: value.into(),
+            name: name.into(),
+        }
+    }
+
+    /// It cannot be used.
+    pub(super) fn refused(&self, why: impl fmt::Display, hint: impl Into<String>) -> Failure {
+        Failure::new(exit_codes::CONFIG, format!("{} {why}", self.name)).hint(hint)
+    }
+}
+
+/// A variable of the environment that says something.
+///
+/// # Errors
+///
+/// When it is not text.
+pub(super) fn variable(name: &str) -> Result<Option<Named>, Failure> {
+    match env::var_os(name).filter(|value| !value.is_empty()) {
+        None => Ok(None),
+        Some(value) => match value.into_string() {
+            Ok(value) => Ok(Some(Named::new(value, name))),
+            Err(_) => Err(
+                Failure::new(exit_codes::CONFIG, format!("{name} is not UTF-8"))
+                    .hint(format!("correct it, or `unset {name}`")),
+            ),
+        },
+    }
+}
+
+/// What is decided before the SDK is asked.
+#[derive(Debug)]
+pub(super) struct Settings {
+    table: Table,
+    /// The name of the profile that counts, which need not exist.
+    profile: String,
+    profiles: Option<ProfileSet>,
+    /// Why the configuration files cannot be read.
+    unreadable: Option<String>,
+}
+
+impl Settings {
+    /// Reads the configuration files.
+    ///
+    /// # Errors
+    ///
+    /// When the profile that the URL names is not there: the AWS defaults would look elsewhere for credentials, and find others'.
+    pub(super) async fn read(table: &Table) -> Result<Self, Failure> {
+        // A header of every request tells it.
+        if let Some(name) = variable("AWS_EXECUTION_ENV")?
+            && let Some(why) = unfit_for_a_header(&name.value)
+        {
+            return Err(name.refused(why, "correct it, or `unset AWS_EXECUTION_ENV`"));
+        }
+        // Files, environment and file names as the system has them.
+        let (fs, env, files) = Default::default();
+        let (profiles, unreadable) = match aws_config::profile::load(&fs, &env, &files, None).await
+        {
+            Ok(profiles) => (Some(profiles), None),
+            Err(error) => (None, Some(causes(&error))),
+        };
+        let profile = match &table.profile {
+            Some(name) => name.clone(),
+            None => variable("AWS_PROFILE")?.map_or_else(|| DEFAULT.to_owned(), |name| name.value),
+        };
+        let settings = Self {
+            table: table.clone(),
+            profile,
+            profiles,
+            unreadable,
+        };
+        if let Some(name) = &table.profile {
+            settings.check_profile(name)?;
+        }
+        Ok(settings)
+    }
+
+    fn check_profile(&self, name: &str) -> Result<(), Failure> {
+        let why = match (&self.profiles, &self.unreadable) {
+            (Some(profiles), _) if profiles.get_profile(name).is_some() => return Ok(()),
+            (Some(_), _) => "is not in the AWS configuration files".to_owned(),
+            (None, why) => format!(
+                "cannot be read from the AWS configuration files: {}",
+                why.as_deref().unwrap_or_default()
+            ),
+        };
+        let store = Location::DynamoDb(self.table.clone());
+        let message = format!("the profile `{name}` of {store} {why}");
+        Err(Failure::new(exit_codes::CONFIG, message).hint(format!(
+            "correct `profile={name}` in the store URL, or add the profile with `aws configure --profile {}`",
+            quoted(name)
+        )))
+    }
+
+    /// The name of the profile that counts.
+    pub(super) fn profile(&self) -> &str {
+        &self.profile
+    }
+
+    /// Why the configuration files cannot be read.
+    pub(super) fn unreadable(&self) -> Option<&str> {
+        self.unreadable.as_deref()
+    }
+
+    /// What the profile, or the one that it takes its credentials from, says; the name of the one that does.
+    pub(super) fn of_credentials(&self, property: &str) -> Option<(String, String)> {
+        let profiles = self.profiles.as_ref()?;
+        let mut name = self.profile.as_str();
+        // A circle of profiles ends here, and is the SDK's to tell.
+        for _ in 0..8 {
+            let profile = profiles.get_profile(name)?;
+            if let Some(value) = profile.get(property) {
+                return Some((name.to_owned(), value.to_owned()));
+            }
+            name = profile.get("source_profile")?;
+        }
+        None
+    }
+
+    fn property(&self, property: &str) -> Option<Named> {
+        let profiles = self.profiles.as_ref()?;
+        let value = profiles.get_profile(&self.profile)?.get(property)?;
+        let name = format!("`{property}` of the AWS profile `{}`", self.profile);
+        (!value.trim().is_empty()).then(|| Named::new(value, name))
+    }
+
+    /// The region, unless only the machine knows it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be one.
+    pub(super) fn region(&self) -> Result<Option<Named>, Failure> {
+        let parameter = self.table.region.as_deref();
+        let found = match parameter {
+            Some(region) => Some(Named::new(region, "the store parameter `region`")),
+            None => match variable("AWS_REGION")? {
+                Some(region) => Some(region),
+                None => variable("AWS_DEFAULT_REGION")?.or_else(|| self.property("region")),
+            },
+        };
+        if let Some(region) = &found {
+            check_label(region, "a region is a word such as `eu-west-1`")?;
+        }
+        Ok(found)
+    }
+
+    /// The endpoint that stands in place of the region's, in the SDK's order.
+    ///
+    /// # Errors
+    ///
+    /// When it is not the URL of one.
+    pub(super) fn endpoint(&self, shared: &SdkConfig) -> Result<Option<Named>, Failure> {
+        let found = match &self.table.endpoint {
+            Some(endpoint) => Some(Named::new(endpoint, "the store parameter `endpoint`")),
+            None if self.ignores_endpoints()? => None,
+            None => match variable("AWS_ENDPOINT_URL_DYNAMODB")? {
+                Some(endpoint) => Some(endpoint),
+                None => match self.endpoint_of_service(shared) {
+                    Some(endpoint) => Some(endpoint),
+                    None => variable("AWS_ENDPOINT_URL")?.or_else(|| self.property("endpoint_url")),
+                },
+            },
+        };
+        if let Some(endpoint) = &found {
+            check_url(endpoint, "endpoint")?;
+            if endpoint.value.contains(['@', '?', '#']) {
+                return Err(endpoint.refused(
+                    "has a user name, a `?` or a `#`, which DynamoDB does not take",
+                    "write `https://HOST` or `http://HOST:PORT`",
+                ));
+            }
+        }
+        Ok(found)
+    }
+
+    fn ignores_endpoints(&self) -> Result<bool, Failure> {
+        let found = variable("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")?
+            .or_else(|| self.property("ignore_configured_endpoint_urls"));
+        Ok(found.is_some_and(|ignore| ignore.value.eq_ignore_ascii_case("true")))
+    }
+
+    /// What the `services` section of the profile says of DynamoDB.
+    fn endpoint_of_service(&self, shared: &SdkConfig) -> Option<Named> {
+        // With a variable that nobody sets: those of AWS come in another order, and count for nothing where they are empty.
+        let key = ServiceConfigKey::builder()
+            .service_id("DynamoDB")
+            .env("LEASEHOLD_NO_VARIABLE")
+            .profile("endpoint_url")
+            .build()
+            .ok()?;
+        let value = shared.service_config()?.load_config(key)?;
+        if value.trim().is_empty()
+            || self
+                .property("endpoint_url")
+                .is_some_and(|g| g.value == value)
+        {
+            return None;
+        }
+        let name = format!(
+            "`endpoint_url` of DynamoDB in the AWS profile `{}`",
+            self.profile
+        );
+        Some(Named::new(value, name))
+    }
+
+    /// A file with the certificates to trust, in place of the system's.
+    ///
+    /// # Errors
+    ///
+    /// When its name is not text.
+    pub(super) fn ca_bundle(&self) -> Result<Option<Named>, Failure> {
+        Ok(variable("AWS_CA_BUNDLE")?.or_else(|| self.property("ca_bundle")))
+    }
+}
+
+/// A word that becomes a part of a host's name.
+fn check_label(named: &Named, hint: &str) -> Result<(), Failure> {
+    let value = &named.value;
+    if let Some(why) = unfit_for_a_header(value) {
+        return Err(named.refused(why, hint));
+    }
+    let known = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    if value.chars().all(known) && value.len() <= LONGEST_LABEL && !value.starts_with('-') {
+        return Ok(());
+    }
+    Err(named.refused(format_args!("is `{value}`, which is not a region"), hint))
+}
+
+/// The URL of a server.
+pub(super) fn check_url(named: &Named, what: &str) -> Result<(), Failure> {
+    let hint = "write `https://HOST` or `http://HOST:PORT`";
+    if let Some(why) = unfit_for_a_header(&named.value) {
+        return Err(named.refused(why, hint));
+    }
+    // It may have a password.
+    let shown = match named.value.rsplit_once('@') {
+        Some((_, host)) => format!("…@{host}"),
+        None => named.value.clone(),
+    };
+    let refused = |why: &str| Err(named.refused(format_args!("is `{shown}`: {why}"), hint));
+    match named.value.split_once("://") {
+        Some(("http" | "https", _)) => {}
+        Some((scheme, _)) => {
+            return refused(&format!("the scheme `{scheme}` is not that of an {what}"));
+        }
+        None => return refused(&format!("the URL of the {what} has no scheme")),
+    }
+    let Ok(uri) = named.value.parse::<http::Uri>() else {
+        return refused("that is not a URL");
+    };
+    let Some(authority) = uri.authority().filter(|found| !found.host().is_empty()) else {
+        return refused("there is no host in it");
+    };
+    let place = authority.as_str().rsplit('@').next().unwrap_or_default();
+    let after_host = place.rsplit(']').next().unwrap_or_default();
+    match after_host.rsplit_once(':') {
+        Some((_, port)) if port.parse::<u16>().is_err() => {
+            refused(&format!("`{port}` is not a port"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Why a value cannot be sent in a header, if so.
+pub(super) fn unfit_for_a_header(value: &str) -> Option<&'static str> {
+    if value.contains(['\n', '\r']) {
+        Some("has a line break")
+    } else if value.contains(|c: char| c.is_control()) {
+        Some("has a control character")
+    } else if !value.is_ascii() {
+        Some("has a letter that is not ASCII")
+    } else {
+        None
+    }
+}
+
+/// An error and its causes on one line, without those that repeat others.
+pub(super) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut said: Vec<String> = Vec::new();
+    for cause in std::iter::successors(Some(error), |&error| error.source()) {
+        let text = cause.to_string();
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        if said.iter().any(|before| before.contains(&text)) {
+            continue;
+        }
+        said.retain(|before| !text.contains(before.as_str()));
+        said.push(text);
+    }
+    said.join(": ")
+}

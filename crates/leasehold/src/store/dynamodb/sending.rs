@@ -1,0 +1,149 @@
+//! One request on its way: whether anything of it was sent, what its answer dates itself, and what the SDK does instead of answering.
+//!
+//! Invariants: a request that was not handed to the network changed nothing. A panic of the SDK ends its request with an error and is
+//! not thrown at the caller.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Poll;
+
+use aws_sdk_dynamodb::config::interceptors::{
+    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
+};
+use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_dynamodb::error::{BoxError, SdkError};
+use aws_sdk_dynamodb::primitives::{DateTime, DateTimeFormat};
+
+use crate::protocol::time::Stamp;
+
+/// What is known of one request. Give it to the request as an interceptor.
+#[derive(Clone, Debug)]
+pub(super) struct Sending(Arc<Known>);
+
+#[derive(Debug)]
+struct Known {
+    /// The API's name of what is asked, such as `UpdateItem`.
+    action: &'static str,
+    /// The `Date` header of the answer, refusals included: the service's clock.
+    date: OnceLock<i64>,
+    sent: AtomicBool,
+}
+
+impl Sending {
+    /// For a request of this name.
+    pub(super) fn new(action: &'static str) -> Self {
+        Sending(Arc::new(Known {
+            action,
+            date: OnceLock::new(),
+            sent: AtomicBool::new(false),
+        }))
+    }
+
+    pub(super) fn action(&self) -> &'static str {
+        self.0.action
+    }
+
+    pub(super) fn stamp(&self) -> Option<Stamp> {
+        self.0.date.get().copied().map(Stamp::WholeSeconds)
+    }
+
+    /// Whether it was handed to the network.
+    pub(super) fn sent(&self) -> bool {
+        self.0.sent.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the request; a panic in it comes out as a [`Panicked`].
+    pub(super) async fn answer<T, E>(
+        &self,
+        request: impl Future<Output = Result<T, SdkError<E>>>,
+    ) -> Result<T, SdkError<E>> {
+        let mut request = pin!(request);
+        std::future::poll_fn(|context| {
+            // It is not polled again after a panic.
+            catch_unwind(AssertUnwindSafe(|| request.as_mut().poll(context))).unwrap_or_else(
+                |panic| {
+                    let panicked = Panicked::of(&*panic);
+                    Poll::Ready(Err(SdkError::construction_failure(panicked)))
+                },
+            )
+        })
+        .await
+    }
+}
+
+impl Intercept for Sending {
+    fn name(&self) -> &'static str {
+        "leasehold::Sending"
+    }
+
+    fn read_before_transmit(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.0.sent.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let headers = context.response().headers();
+        // Only what the service itself said: error pages of proxies carry their own dates.
+        let date = headers
+            .get("x-amzn-requestid")
+            .and_then(|_| headers.get("date"));
+        if let Some(seconds) = date.and_then(parse) {
+            // A request of locks is tried once and has one answer: the slot is empty.
+            let _ = self.0.date.set(seconds);
+        }
+        Ok(())
+    }
+}
+
+fn parse(date: &str) -> Option<i64> {
+    DateTime::from_str(date, DateTimeFormat::HttpDate)
+        .ok()
+        .map(|time| time.secs())
+}
+
+/// The SDK panicked; with what it said.
+#[derive(Debug)]
+pub(super) struct Panicked(String);
+
+impl Panicked {
+    fn of(panic: &(dyn Any + Send)) -> Self {
+        let said = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied());
+        Panicked(said.unwrap_or("no message").to_owned())
+    }
+}
+
+impl fmt::Display for Panicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Panicked {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_dates() {
+        assert_eq!(parse("Thu, 01 Jan 1970 00:01:40 GMT"), Some(100));
+        assert_eq!(parse("yesterday"), None);
+    }
+}
