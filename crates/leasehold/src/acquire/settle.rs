@@ -59,13 +59,7 @@ impl Acquisition {
                 continue;
             };
             debug!(key = %self.order.key, token, "a late request landed after its lease was over");
-            let release = || {
-                let now = self.core.clock.reading();
-                let attempt = &self.attempt;
-                self.core
-                    .with_service(|service| attempt.release_late(token, service, now))
-            };
-            let _ = self.write(release).await;
+            self.release_late(token).await;
         }
     }
 
@@ -131,14 +125,19 @@ impl Acquisition {
             // Not allowed to delete: a token that is off is better than a key that is stuck.
             warn!(key = %self.order.key, "a record with a wrong token could not be withdrawn, it is released");
             let token = record.token().unwrap_or(0);
-            let release = || {
-                let now = self.core.clock.reading();
-                let attempt = &self.attempt;
-                self.core
-                    .with_service(|service| attempt.release_late(token, service, now))
-            };
-            let _ = self.write(release).await;
+            self.release_late(token).await;
         }
+    }
+
+    /// Releases a grant of this attempt by its token; an orphan that escapes ends with its lease.
+    async fn release_late(&self, token: u64) {
+        let release = || {
+            let now = self.core.clock.reading();
+            let attempt = &self.attempt;
+            self.core
+                .with_service(|service| attempt.release_late(token, service, now))
+        };
+        let _ = self.write(release).await;
     }
 
     async fn write(&self, write: impl Fn() -> Write + Send + Sync) -> Result<Outcome, StoreError> {

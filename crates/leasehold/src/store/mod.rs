@@ -67,59 +67,40 @@ pub trait Store: Send + Sync + Debug + 'static {
     async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError>;
 }
 
-#[async_trait]
-impl<S: Store + ?Sized> Store for Arc<S> {
-    fn describe(&self) -> String {
-        (**self).describe()
-    }
+/// A store behind a pointer is that store.
+macro_rules! behind {
+    ($pointer:ident) => {
+        #[async_trait]
+        impl<S: Store + ?Sized> Store for $pointer<S> {
+            fn describe(&self) -> String {
+                (**self).describe()
+            }
 
-    fn hints(&self) -> Hints {
-        (**self).hints()
-    }
+            fn hints(&self) -> Hints {
+                (**self).hints()
+            }
 
-    async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
-        (**self).write(write).await
-    }
+            async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
+                (**self).write(write).await
+            }
 
-    async fn read(
-        &self,
-        key: &str,
-        consistency: Consistency,
-    ) -> Result<Reply<Option<Record>>, StoreError> {
-        (**self).read(key, consistency).await
-    }
+            async fn read(
+                &self,
+                key: &str,
+                consistency: Consistency,
+            ) -> Result<Reply<Option<Record>>, StoreError> {
+                (**self).read(key, consistency).await
+            }
 
-    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
-        (**self).list(after).await
-    }
+            async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+                (**self).list(after).await
+            }
+        }
+    };
 }
 
-#[async_trait]
-impl<S: Store + ?Sized> Store for Box<S> {
-    fn describe(&self) -> String {
-        (**self).describe()
-    }
-
-    fn hints(&self) -> Hints {
-        (**self).hints()
-    }
-
-    async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
-        (**self).write(write).await
-    }
-
-    async fn read(
-        &self,
-        key: &str,
-        consistency: Consistency,
-    ) -> Result<Reply<Option<Record>>, StoreError> {
-        (**self).read(key, consistency).await
-    }
-
-    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
-        (**self).list(after).await
-    }
-}
+behind!(Arc);
+behind!(Box);
 
 /// Settings that suit a store. The caller's policy comes first. [`Hints::default`] suits a service on the network that
 /// bills every request, as DynamoDB; change what differs.
