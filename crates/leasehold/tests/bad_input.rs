@@ -498,3 +498,17 @@ fn keys_and_leases_are_checked_before_anything_is_sent() {
         assert_eq!(locks.usage().requests, 0);
     });
 }
+
+#[tokio::test]
+async fn an_applied_write_whose_answer_cannot_be_read_may_have_landed() {
+    let server = serve(|_| {
+        let odd = r#"{"Attributes":{"LockKey":{"S":"k"},"ExpireInUnixMs":{"S":"soon"}}}"#;
+        Say::Answer(200, odd.to_owned())
+    })
+    .await;
+    let store = DynamoDbStore::new(support::client(&server.endpoint), "locks");
+    let locks = LockClient::new(store);
+    let error = locks.try_acquire("k").await.map(drop).expect_err("odd");
+    check(&error, ErrorKind::Malformed, &["ExpireInUnixMs"]);
+    assert_eq!(error.effect(), Effect::Unknown);
+}
