@@ -114,9 +114,10 @@ impl Acquisition {
 
     /// What to adopt, where the record still shows the grant whose identity the caller has.
     fn still_adopts(&self, record: Option<&Record>) -> Result<Seen, End> {
-        let Some(Adoption { id, .. }) = &self.order.adopts else {
+        let Some(adoption) = &self.order.adopts else {
             return Err(self.odd_answer());
         };
+        let Adoption { id, .. } = &**adoption;
         id.seen_in(record).map_err(|loss| {
             End::Failed(lost_error(id, &loss.to_string()).with_effect(Effect::NotApplied))
         })

@@ -56,8 +56,8 @@ pub(crate) struct Order {
     pub(crate) policy: Policy,
     pub(crate) data: Option<Arc<[u8]>>,
     pub(crate) patience: Patience,
-    /// Only from this grant, whose identity the caller has.
-    pub(crate) adopts: Option<Adoption>,
+    /// Only from this grant, whose identity the caller has. Boxed: every waiter has room for it.
+    pub(crate) adopts: Option<Box<Adoption>>,
 }
 
 /// A grant that is taken over from whoever has written its identity down.

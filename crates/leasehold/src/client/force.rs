@@ -108,7 +108,7 @@ impl LockClient {
                 policy: policy.clone(),
                 data: None,
                 patience: Patience::None,
-                adopts: Some(Adoption { id, seen }),
+                adopts: Some(Box::new(Adoption { id, seen })),
             };
             match acquire(&self.core, order)?.await {
                 Ok(Acquired::Lease(lease)) => {

@@ -324,10 +324,10 @@ impl LockClient {
             policy: policy.lease(lease).build()?,
             data: record.and_then(|record| record.data).map(Arc::from),
             patience: Patience::None,
-            adopts: Some(Adoption {
+            adopts: Some(Box::new(Adoption {
                 id: id.clone(),
                 seen,
-            }),
+            })),
         };
         match acquire(&self.core, order)?.await? {
             Acquired::Lease(lease) => Ok(lease),
