@@ -38,15 +38,7 @@ fn c1_renewals_go_on_though_nobody_reads_what_verbose_says() {
     let (_unread, stderr) = full_pipe();
     let mut wrapper = stubborn(&room, &["-v"], OwnedFd::from(stderr));
     room.pid("command");
-    let mut ends = vec![room.job()["until"].clone()];
-    until("four renewals", || {
-        let job = room.job();
-        assert_eq!(job["state"], "held", "{job}");
-        if ends.last() != Some(&job["until"]) {
-            ends.push(job["until"].clone());
-        }
-        ends.len() > 4
-    });
+    room.sees_four_renewals();
     room.touch("go");
     assert_eq!(wrapper.ended(), 7);
     assert_eq!(room.job()["state"], "free");

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use support::{Room, SHORT, Wrapper, alive, assert_message, dynamo, take_away, until, wait_line};
+use support::{Room, SHORT, Wrapper, alive, assert_message, dynamo, take_away, wait_line};
 
 /// A run with so many files, in a shell that sets the limit.
 fn limited(room: &Room, files: u32, arguments: &[&str]) -> Command {
@@ -126,15 +126,7 @@ fn holder_of_a_stepped_clock(room: &Room) -> Wrapper {
 fn b10_on_a_file_a_stepped_wall_clock_changes_nothing() {
     let room = Room::new();
     let mut wrapper = holder_of_a_stepped_clock(&room);
-    let mut ends = Vec::new();
-    until("four renewals", || {
-        let job = room.job();
-        assert_eq!(job["state"], "held", "{job}");
-        if ends.last() != Some(&job["until"]) {
-            ends.push(job["until"].clone());
-        }
-        ends.len() > 4
-    });
+    room.sees_four_renewals();
     room.touch("go");
     assert_eq!(wrapper.ended(), 7);
 }

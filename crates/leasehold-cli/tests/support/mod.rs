@@ -197,6 +197,19 @@ impl Room {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
+    /// Waits until the lock `job` was renewed four times, and sees it held all the while.
+    pub fn sees_four_renewals(&self) {
+        let mut ends = Vec::new();
+        until("four renewals", || {
+            let job = self.job();
+            assert_eq!(job["state"], "held", "{job}");
+            if ends.last() != Some(&job["until"]) {
+                ends.push(job["until"].clone());
+            }
+            ends.len() > 4
+        });
+    }
+
     /// The report that `--report report` wrote.
     pub fn report(&self) -> Value {
         serde_json::from_str(&self.text("report")).unwrap()

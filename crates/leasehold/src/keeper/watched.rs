@@ -128,8 +128,9 @@ impl Watched {
             let left = self
                 .core
                 .with_service(|service| truth.deadline.remaining(now, margin, service));
-            let cause = truth.failure.clone();
-            let loss = left.is_zero().then_some(Loss::Expired { cause });
+            let loss = left.is_zero().then(|| Loss::Expired {
+                cause: truth.failure.clone(),
+            });
             (left.min(held), loss)
         });
         if let Some(loss) = loss {
