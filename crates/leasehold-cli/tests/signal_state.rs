@@ -47,6 +47,16 @@ fn bare(option: &str) -> [u64; 2] {
     )
 }
 
+/// The signals that end a wait for the lock.
+const ENDING: [(&str, Signal); 6] = [
+    ("INT", Signal::INT),
+    ("TERM", Signal::TERM),
+    ("HUP", Signal::HUP),
+    ("QUIT", Signal::QUIT),
+    ("USR1", Signal::USR1),
+    ("USR2", Signal::USR2),
+];
+
 #[test]
 fn c2_every_blocked_signal_stays_blocked_for_the_command() {
     for number in signals() {
@@ -107,14 +117,7 @@ fn c2_a_loss_stops_the_command() {
 
 #[test]
 fn c2_a_blocked_signal_ends_the_wait_for_the_lock() {
-    for (name, signal) in [
-        ("INT", Signal::INT),
-        ("TERM", Signal::TERM),
-        ("HUP", Signal::HUP),
-        ("QUIT", Signal::QUIT),
-        ("USR1", Signal::USR1),
-        ("USR2", Signal::USR2),
-    ] {
+    for (name, signal) in ENDING {
         let room = Room::new();
         let mut holder = room.start(&[], &format!("echo > in; {}", wait_line("go")));
         until("held", || room.has("in"));
@@ -132,15 +135,7 @@ fn c2_a_blocked_signal_ends_the_wait_for_the_lock() {
 
 #[test]
 fn c2_each_signal_that_is_blocked_reaches_the_command() {
-    for (name, signal) in [
-        ("INT", Signal::INT),
-        ("TERM", Signal::TERM),
-        ("HUP", Signal::HUP),
-        ("QUIT", Signal::QUIT),
-        ("USR1", Signal::USR1),
-        ("USR2", Signal::USR2),
-        ("WINCH", Signal::WINCH),
-    ] {
+    for (name, signal) in ENDING.into_iter().chain([("WINCH", Signal::WINCH)]) {
         let room = Room::new();
         let block = format!("--block-signal={name}");
         let arguments = ["run", "job", "--", "sleep", "1000"];
