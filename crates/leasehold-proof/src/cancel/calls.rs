@@ -1,12 +1,16 @@
 //! Every public future of the library, and the state of the key in which it is called.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::time::Duration;
 
+use futures_core::Stream;
 use leasehold::clock::Clock;
 use leasehold::protocol::record::{Native, Record};
 use leasehold::protocol::time::ServiceTime;
-use leasehold::{CheckDelay, Error, Lease, LeaseId, LockClient, Policy, TryAcquire};
+use leasehold::{
+    CheckDelay, Error, FencingToken, Lease, LeaseId, LockClient, Policy, ReleaseOutcome, TryAcquire,
+};
 
 use super::stage::{Party, Seat, Stage};
 
@@ -71,8 +75,15 @@ pub(super) enum Call {
     Detach,
     Adopt,
     ReleaseById,
+    /// Of a holder that nobody will hear of again.
+    ForceRelease,
+    /// Of a holder that goes on until it notices.
+    ForceReleaseHeld,
     Inspect,
     List,
+    ReadAll,
+    /// All entries, as a stream.
+    Stream,
     /// Of a lease that nobody renews.
     Lost,
     /// Of a lease that is renewed in the background.
@@ -84,7 +95,7 @@ pub(super) enum Call {
 }
 
 /// All of them.
-pub(super) const CALLS: [Call; 32] = [
+pub(super) const CALLS: [Call; 36] = [
     Call::TryAcquireFree,
     Call::TryAcquireHeld,
     Call::TryAcquireDead,
@@ -111,8 +122,12 @@ pub(super) const CALLS: [Call; 32] = [
     Call::Detach,
     Call::Adopt,
     Call::ReleaseById,
+    Call::ForceRelease,
+    Call::ForceReleaseHeld,
     Call::Inspect,
     Call::List,
+    Call::ReadAll,
+    Call::Stream,
     Call::Lost,
     Call::LostRenewing,
     Call::LostBehind,
@@ -129,6 +144,10 @@ pub(super) enum Gave {
     /// `lost` has not fired within 1.5 leases.
     StillHeld,
     Lost,
+    /// So many keys.
+    Listed(usize),
+    /// A grant was ended by force.
+    Forced(ReleaseOutcome),
 }
 
 /// Both clients, and what a call needs.
@@ -141,6 +160,8 @@ pub(super) struct Cast {
     pub(super) lease: Option<Lease>,
     pub(super) theirs: Option<Lease>,
     id: Option<LeaseId>,
+    /// Of the grant that is ended by force.
+    forced: Option<FencingToken>,
 }
 
 impl Call {
@@ -204,6 +225,7 @@ impl Cast {
             lease: None,
             theirs: None,
             id: None,
+            forced: None,
         };
         match call {
             Call::TryAcquireHeld
@@ -212,7 +234,18 @@ impl Cast {
             | Call::AcquireInVain => {
                 cast.theirs = Some(cast.rival.acquire(KEY).await?);
             }
-            Call::TryAcquireDead => cast.plant_dead(-1_000),
+            Call::ForceReleaseHeld => {
+                let held = cast.rival.acquire(KEY).await?;
+                cast.forced = Some(held.token());
+                cast.stage.give_up_grant();
+                cast.theirs = Some(held);
+            }
+            Call::ForceRelease => {
+                cast.plant_dead(2_000);
+                let status = cast.ours.inspect(KEY).await?;
+                cast.forced = status.holder().and_then(|held| held.token());
+            }
+            Call::TryAcquireDead | Call::ReadAll | Call::Stream => cast.plant_dead(-1_000),
             Call::AcquireDead | Call::AcquireDeadStrict => cast.plant_dead(2_000),
             Call::Release
             | Call::ReleaseRenewing
@@ -415,6 +448,37 @@ impl Cast {
             }),
             Call::Inspect => Box::pin(async move { nothing(ours.inspect(KEY).await) }),
             Call::List => Box::pin(async move { nothing(ours.list().next_page().await) }),
+            Call::ReadAll => Box::pin(async move {
+                match ours.list().read_all().await {
+                    Ok(entries) => Gave::Listed(entries.len()),
+                    Err(error) => Gave::Failed(error),
+                }
+            }),
+            Call::Stream => Box::pin(async move {
+                let mut list = ours.list();
+                let mut entries = Pin::new(&mut list);
+                let mut count = 0;
+                while let Some(entry) = poll_fn(|context| entries.as_mut().poll_next(context)).await
+                {
+                    match entry {
+                        Ok(_) => count += 1,
+                        Err(error) => return Gave::Failed(error),
+                    }
+                }
+                Gave::Listed(count)
+            }),
+            Call::ForceRelease | Call::ForceReleaseHeld => {
+                let forced = self.forced;
+                Box::pin(async move {
+                    let Some(token) = forced else {
+                        return Gave::Nothing;
+                    };
+                    match ours.force_release(KEY, token, "stuck").await {
+                        Ok(outcome) => Gave::Forced(outcome),
+                        Err(error) => Gave::Failed(error),
+                    }
+                })
+            }
             Call::Lost | Call::LostRenewing | Call::LostBehind => {
                 let lease = &*kept.insert(match lease {
                     Some(lease) => lease,

@@ -205,6 +205,18 @@ async fn judge_answer(
                 stays_lost(lease, cast, wrong).await;
             }
         }
+        Gave::Listed(keys) => {
+            if keys != 1 {
+                wrong.push(format!("{keys} keys are listed, not 1"));
+            }
+        }
+        Gave::Forced(outcome) => {
+            // The silent holder's lease ends meanwhile, unless a request was slow or silent.
+            let ended = outcome.is_released() || !harmless;
+            if !ended {
+                wrong.push(format!("a grant was not ended by force: {outcome:?}"));
+            }
+        }
         Gave::StillHeld => {
             if call == Call::Lost || !kept.is_some_and(Lease::is_held) {
                 wrong.push("S6: over, and `lost` has not fired".to_owned());
@@ -241,7 +253,8 @@ async fn judge_aftermath(call: Call, cast: &mut Cast, wrong: &mut Vec<String>) {
     let since = cast.clock.elapsed();
     if let Some(theirs) = cast.theirs.take() {
         let outcome = theirs.release().await;
-        if !matches!(outcome, Ok(ReleaseOutcome::Released)) {
+        let forced = call == Call::ForceReleaseHeld && outcome.is_ok();
+        if !forced && !matches!(outcome, Ok(ReleaseOutcome::Released)) {
             wrong.push(format!("the holder that was waited for: {outcome:?}"));
         }
     }
@@ -302,6 +315,8 @@ fn longest_block(call: Call, fortunes: &[Fortune]) -> Duration {
         Call::Detach => CALL_TIMEOUT + orphan,
         // Its grant was left to itself before the call.
         Call::Adopt | Call::ReleaseById => orphan,
+        // What took the grant over may be left to itself, too.
+        Call::ForceRelease | Call::ForceReleaseHeld => orphan,
         // The process may be stopped once more while it releases.
         Call::RenewStopped => orphan,
         _ if fortunes.iter().any(silent) => orphan,

@@ -13,7 +13,7 @@
 //! release overtook a renewal (rule 5); `lost` stays lost (rule 4); no task is left beyond its bound;
 //! nothing panicked. A call that was not dropped gives what it promises (S5, S6, effects).
 //!
-//! There are 322,027 cases. The number follows from the library's awaits, is counted, printed, and held
+//! There are 338,504 cases. The number follows from the library's awaits, is counted, printed, and held
 //! against `LEAST`, so that it cannot shrink silently.
 
 mod calls;
@@ -228,8 +228,12 @@ const LEAST: &[(Call, usize)] = &[
     (Call::Detach, 3432),
     (Call::Adopt, 5698),
     (Call::ReleaseById, 3365),
+    (Call::ForceRelease, 6562),
+    (Call::ForceReleaseHeld, 6537),
     (Call::Inspect, 3365),
     (Call::List, 590),
+    (Call::ReadAll, 1689),
+    (Call::Stream, 1689),
     (Call::Lost, 1404),
     (Call::LostRenewing, 18_015),
     (Call::LostBehind, 12_831),

@@ -133,6 +133,11 @@ impl Stage {
         inner.cut_at = cut_at;
     }
 
+    /// The rival's grant of now is to be ended by force; one after it may not be.
+    pub(super) fn give_up_grant(&self) {
+        self.lock().rivals.clear();
+    }
+
     /// Waits until somebody has come to the gate of the cut.
     pub(super) async fn reached(&self) {
         let mut reached = self.reached.subscribe();
@@ -462,18 +467,15 @@ impl Store for Seat {
         self.stage.pass(self.party, Operation::Read, look).await
     }
 
-    async fn list(&self, _after: Option<String>) -> Result<Reply<Page>, StoreError> {
-        let look = || {
-            Page::new(
-                self.stage
-                    .lock()
-                    .records
-                    .values()
-                    .cloned()
-                    .map(Ok)
-                    .collect(),
-                None,
-            )
+    /// Two pages: all records, and none.
+    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+        let look = || match after {
+            None => {
+                let inner = self.stage.lock();
+                let records = inner.records.values().cloned().map(Ok).collect();
+                Page::new(records, Some("the second".to_owned()))
+            }
+            Some(_) => Page::new(Vec::new(), None),
         };
         self.stage.pass(self.party, Operation::List, look).await
     }
