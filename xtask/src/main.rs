@@ -8,6 +8,7 @@ mod bench;
 mod dynamodb;
 mod guard;
 mod host;
+mod layers;
 mod mutants;
 mod patches;
 mod prove;

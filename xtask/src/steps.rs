@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::dynamodb::{self, Server};
 use crate::guard::{self, Guarded};
+use crate::layers;
 
 /// The environment variable that names the DynamoDB for tests, for xtask and for the tests.
 pub(crate) const SERVER_VARIABLE: &str = "LEASEHOLD_TEST_DYNAMODB";
@@ -96,6 +97,8 @@ pub(crate) fn lint() -> Result<()> {
             "{component} is missing: type `rustup component add {component}` and try again"
         );
     }
+    eprintln!("== layers: imports point down, without circles");
+    layers::check(&crate::workspace())?;
     for step in LINTS {
         eprintln!("== {}: cargo {}", step.name, step.args.join(" "));
         let mut command = guarded_cargo()?;
