@@ -24,7 +24,7 @@ pub(crate) fn run(names: &[Bench], quick: bool) -> Result<()> {
     }
     build("leasehold-bench")?;
     // Where cargo puts it: `build` asks for no other place.
-    let program = crate::target().join("release/leasehold-bench");
+    let program = crate::paths::target().join("release/leasehold-bench");
 
     let named = std::env::var(SERVER_VARIABLE).ok();
     if !names.iter().any(|name| name.needs_dynamodb()) {
@@ -60,7 +60,7 @@ fn alone(command: Command) -> Result<()> {
 }
 
 fn build(package: &str) -> Result<()> {
-    let target = crate::target();
+    let target = crate::paths::target();
     let mut command = guarded_cargo()?;
     command
         .args(["build", "--locked", "--release", "-p", package])
@@ -76,7 +76,7 @@ fn bench(program: &Path, names: &[Bench], quick: bool, url: Option<&str>) -> Res
     command
         .args(names.iter().map(|name| name.name()))
         .args(quick.then_some("--quick"))
-        .env(TARGET_VARIABLE, crate::target());
+        .env(TARGET_VARIABLE, crate::paths::target());
     if let Some(url) = url {
         command.env(SERVER_VARIABLE, url);
     }

@@ -20,7 +20,10 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::{verb, wait};
+use crate::wait;
+
+/// Starts the hidden verb: xtask starts itself with it, people never do.
+pub(crate) const GUARD: &str = "__guard";
 
 /// How long a program may take to end after TERM.
 const GRACE: Duration = Duration::from_secs(3);
@@ -35,7 +38,7 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Result<Command> {
         std::env::current_exe().context("cannot find xtask's own executable")?
     };
     let mut command = Command::new(own);
-    command.arg0("xtask").arg(verb::GUARD).arg(program);
+    command.arg0("xtask").arg(GUARD).arg(program);
     Ok(command)
 }
 

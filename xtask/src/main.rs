@@ -10,13 +10,14 @@ mod guard;
 mod host;
 mod layers;
 mod mutants;
+mod part;
 mod patches;
+mod paths;
 mod prove;
 mod steps;
 mod verb;
 mod wait;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use verb::Verb;
@@ -52,24 +53,5 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
-    }
-}
-
-/// The workspace's root directory.
-fn workspace() -> PathBuf {
-    // What cargo says now comes before what it said at build time: a copied target directory must not lead to the old tree.
-    let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    manifest.parent().map(PathBuf::from).unwrap_or(manifest)
-}
-
-/// Cargo's target directory, where downloads and logs go too.
-fn target() -> PathBuf {
-    match std::env::var_os("CARGO_TARGET_DIR") {
-        // Relative to the directory that cargo was called in, which is ours too.
-        Some(target) if !target.is_empty() => {
-            std::path::absolute(&target).unwrap_or_else(|_| PathBuf::from(target))
-        }
-        _ => workspace().join("target"),
     }
 }

@@ -17,7 +17,7 @@ const VERSION: &str = "27.1.0";
 const PROTOCOL: &[&str] = &["--package", "leasehold-protocol", "--all-features"];
 
 fn tools() -> PathBuf {
-    crate::target().join("tools")
+    crate::paths::target().join("tools")
 }
 
 fn program() -> PathBuf {
@@ -40,7 +40,7 @@ pub(crate) fn install() -> Result<()> {
     // Beside the workspace's own artefacts, and kept for the next time.
     command.env(
         "CARGO_TARGET_DIR",
-        crate::target().join("tools").join("build"),
+        crate::paths::target().join("tools").join("build"),
     );
     let (_, status) = guard::supervise(&mut vec![Guarded::spawn(command)?])?;
     judge("install cargo-mutants", status)
@@ -49,13 +49,15 @@ pub(crate) fn install() -> Result<()> {
 /// cargo-mutants with these arguments, or on the protocol.
 pub(crate) fn command(args: &[OsString]) -> Result<Command> {
     let mut command = guard::command(program())?;
-    command.arg("mutants").current_dir(crate::workspace());
+    command
+        .arg("mutants")
+        .current_dir(crate::paths::workspace());
     if args.is_empty() {
         command.args(PROTOCOL);
     } else {
         command.args(args);
     }
-    let output = crate::target().join("mutants");
+    let output = crate::paths::target().join("mutants");
     command.args(["--no-times", "--timeout", "60", "--jobs", "2", "--output"]);
     command.arg(output).env_remove("CARGO_MANIFEST_DIR");
     Ok(command)

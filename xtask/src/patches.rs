@@ -25,7 +25,7 @@ struct Patch {
 
 /// `cargo xtask patches [WORD]`: those whose name has the word, or all.
 pub(crate) fn run(only: Option<&str>) -> Result<()> {
-    let patches = all(&crate::workspace().join("crates/leasehold-proof/patches"))?;
+    let patches = all(&crate::paths::workspace().join("crates/leasehold-proof/patches"))?;
     let wanted = |patch: &&Patch| only.is_none_or(|word| patch.name.contains(word));
     let patches: Vec<_> = patches.iter().filter(wanted).collect();
     ensure!(!patches.is_empty(), "no patch has such a name");
@@ -81,7 +81,7 @@ impl Tree {
                 (url, Some(program))
             }
         };
-        let path = crate::target().join("patches");
+        let path = crate::paths::target().join("patches");
         copy(&path)?;
         Ok(Tree {
             path,
@@ -119,7 +119,7 @@ fn all(dir: &Path) -> Result<Vec<Patch>> {
 /// Copies what git knows, or would, of the workspace. Files that are as they were keep their time, so that little is built
 /// again.
 fn copy(tree: &Path) -> Result<()> {
-    let workspace = crate::workspace();
+    let workspace = crate::paths::workspace();
     let listed = Command::new("git")
         .args([
             "ls-files",
@@ -177,7 +177,10 @@ impl Tree {
             .args(["test", "--locked", "--all-features", "--no-fail-fast"])
             .args(test.split_whitespace())
             // Not the workspace's: programs that other parts of the proof run would be those of the changed copy.
-            .env("CARGO_TARGET_DIR", crate::target().join("patches-build"))
+            .env(
+                "CARGO_TARGET_DIR",
+                crate::paths::target().join("patches-build"),
+            )
             .current_dir(&self.path)
             .stdin(Stdio::null())
             .env_remove("CARGO_MANIFEST_DIR")

@@ -14,73 +14,23 @@ use anyhow::{Result, bail};
 use crate::dynamodb::{self, Server};
 use crate::guard::{self, Guarded};
 use crate::mutants;
+use crate::part::Part;
 use crate::steps::{SERVER_VARIABLE, guarded_cargo, judge};
 use crate::wait::Stopwatch;
 
 /// The Cargo profile of what computes, and its directory.
 const PROFILE: &str = "proof";
 
-/// One part of the proof.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// Every state of small configurations.
-    Checker,
-    /// The library in simulated worlds.
-    Sim,
-    /// Futures dropped at every await.
-    Cancellation,
-    /// Real processes, a bad network, signals.
-    Chaos,
-    /// Jepsen's lock-set, with and without a fence.
-    Lockset,
-    /// A lock file that is read by everybody while it is in use.
-    Files,
-    /// Every operator of the protocol changed, by cargo-mutants.
-    Mutants,
-    /// Rules and fixes undone one by one.
-    Patches,
-    /// One client on several runtimes, polled late, stopped and ended.
-    Schedules,
-}
-
 impl Part {
-    /// All of them, in the order of a full run.
-    pub(crate) const ALL: [Part; 9] = [
-        Part::Checker,
-        Part::Schedules,
-        Part::Sim,
-        Part::Cancellation,
-        Part::Lockset,
-        Part::Chaos,
-        Part::Files,
-        Part::Mutants,
-        Part::Patches,
-    ];
-
-    /// What people type.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Part::Checker => "checker",
-            Part::Sim => "sim",
-            Part::Cancellation => "cancellation",
-            Part::Chaos => "chaos",
-            Part::Lockset => "lockset",
-            Part::Files => "files",
-            Part::Mutants => "mutants",
-            Part::Patches => "patches",
-            Part::Schedules => "schedules",
-        }
-    }
-
     /// Whether it mostly waits.
     fn waits(self) -> bool {
         matches!(self, Part::Lockset | Part::Chaos | Part::Files)
     }
 
     fn command(self, url: &str, soak: Option<Duration>) -> Result<Command> {
-        let proof = |name: &str| guard::command(crate::target().join(PROFILE).join(name));
+        let proof = |name: &str| guard::command(crate::paths::target().join(PROFILE).join(name));
         // As the tests build it, with every feature.
-        let debug = |name: &str| guard::command(crate::target().join("debug").join(name));
+        let debug = |name: &str| guard::command(crate::paths::target().join("debug").join(name));
         let mut command = match self {
             Part::Checker => proof("leasehold-checker")?,
             Part::Sim => {
@@ -119,7 +69,7 @@ impl Part {
             Part::Schedules => proof("leasehold-schedules")?,
         };
         command
-            .current_dir(crate::workspace())
+            .current_dir(crate::paths::workspace())
             // Cargo's word for xtask, which is not where these come from.
             .env_remove("CARGO_MANIFEST_DIR")
             .env(SERVER_VARIABLE, url);
@@ -218,7 +168,7 @@ fn build() -> Result<()> {
     ] {
         eprintln!("== prove: cargo {}", args.join(" "));
         let mut command = guarded_cargo()?;
-        let target: PathBuf = crate::target();
+        let target: PathBuf = crate::paths::target();
         command.args(args).arg("--target-dir").arg(target);
         let (_, status) = guard::supervise(&mut vec![Guarded::spawn(command)?])?;
         judge("build", status)?;

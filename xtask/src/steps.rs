@@ -98,7 +98,7 @@ pub(crate) fn lint() -> Result<()> {
         );
     }
     eprintln!("== layers: imports point down, without circles");
-    layers::check(&crate::workspace())?;
+    layers::check(&crate::paths::workspace())?;
     for step in LINTS {
         eprintln!("== {}: cargo {}", step.name, step.args.join(" "));
         let mut command = guarded_cargo()?;
@@ -154,7 +154,7 @@ fn names_package(args: &[OsString]) -> bool {
 /// it was called with `--locked` itself, and then that is to hold here too.
 pub(crate) fn guarded_cargo() -> Result<Command> {
     let mut command = guard::command(cargo())?;
-    command.current_dir(crate::workspace());
+    command.current_dir(crate::paths::workspace());
     Ok(command)
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::prove::Part;
+use crate::guard::GUARD;
+use crate::part::Part;
 
 /// What `cargo xtask help` prints.
 pub(crate) const USAGE: &str = "\
@@ -28,9 +29,6 @@ LEASEHOLD_TEST_DYNAMODB=URL makes `test` and `bench` use the server at URL and s
 
 /// The verbs that people may type, for error messages.
 const KNOWN: &str = "test, lint, prove, mutants, patches, ci, bench, dynamodb, help";
-
-/// Starts the hidden verb: xtask starts itself with it, people never do.
-pub(crate) const GUARD: &str = "__guard";
 
 /// One call of xtask.
 #[derive(Debug, PartialEq, Eq)]

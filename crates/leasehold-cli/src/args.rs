@@ -14,6 +14,7 @@ use rustix::process::Signal;
 
 use crate::failure::Failure;
 use crate::location::Location;
+use crate::voice::Volume;
 use crate::{duration, exit_codes, notes, process};
 
 /// Run a command under a distributed lock
@@ -260,21 +261,30 @@ pub(crate) struct VolumeArgs {
 ///
 /// # Errors
 ///
-/// The code to end with, when everything has been said: 0 after help and version, 64 after a usage error.
-pub(crate) fn parse() -> Result<Cli, u8> {
-    Cli::try_parse().map_err(|error| told(&error))
+/// After help and version, and after a usage error.
+pub(crate) fn parse() -> Result<Cli, Stop> {
+    Cli::try_parse().map_err(|error| stop(&error))
 }
 
-fn told(error: &clap::Error) -> u8 {
+/// Why there is nothing to carry out.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// Everything is printed; the code to end with.
+    Printed(u8),
+    /// A usage error, code 64.
+    Failed(Box<Failure>),
+}
+
+fn stop(error: &clap::Error) -> Stop {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // A reader that went away has seen enough.
             let _printed = error.print();
-            0
+            Stop::Printed(0)
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             let _printed = error.print();
-            exit_codes::USAGE
+            Stop::Printed(exit_codes::USAGE)
         }
         _ => {
             let mut failure = usage(error, &std::env::args_os().nth(1).unwrap_or_default());
@@ -285,10 +295,7 @@ fn told(error: &clap::Error) -> u8 {
                     .message
                     .replace("'--store <URL>'", "LEASEHOLD_STORE");
             }
-            let voice = crate::voice::Voice::new(crate::voice::Volume::Normal);
-            voice.failure(&failure);
-            voice.end();
-            failure.code
+            Stop::Failed(Box::new(failure))
         }
     }
 }
@@ -338,6 +345,16 @@ fn signal(name: &str) -> Result<Signal, String> {
     process::named(name).ok_or_else(|| {
         "unknown signal\nhint: use a name such as `TERM`, `INT` or `KILL`".to_owned()
     })
+}
+
+impl From<VolumeArgs> for Volume {
+    fn from(args: VolumeArgs) -> Self {
+        match args {
+            VolumeArgs { quiet: true, .. } => Volume::Quiet,
+            VolumeArgs { verbose: true, .. } => Volume::Verbose,
+            _ => Volume::Normal,
+        }
+    }
 }
 
 #[cfg(test)]

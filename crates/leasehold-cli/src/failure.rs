@@ -11,7 +11,7 @@ use leasehold::{Error, ErrorKind};
 use crate::exit_codes;
 use crate::location::Location;
 use crate::process::SpawnError;
-use crate::voice::quoted;
+use crate::text::quoted;
 
 /// What goes to standard error, and how we end.
 #[derive(Clone, Debug)]

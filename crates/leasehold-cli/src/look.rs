@@ -16,8 +16,9 @@ use crate::duration;
 use crate::failure::Failure;
 use crate::location::{Location, is_missing};
 use crate::open::{Site, own_failure};
+use crate::text::one_line;
 use crate::times;
-use crate::voice::{Voice, one_line};
+use crate::voice::Voice;
 
 /// A name to ask for, whether or not there is such a lock.
 const ANY: &str = "leasehold";

@@ -22,6 +22,7 @@ mod panics;
 mod plan;
 mod process;
 mod run;
+mod text;
 mod times;
 mod voice;
 
@@ -30,15 +31,21 @@ use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use self::args::{Verb, VolumeArgs};
+use self::args::{Stop, Verb, VolumeArgs};
 use self::failure::Failure;
 use self::open::own_failure;
-use self::voice::{Voice, Warnings};
+use self::voice::{Voice, Volume, Warnings};
 
 fn main() -> ExitCode {
     let verb = match args::parse() {
         Ok(cli) => cli.verb,
-        Err(code) => return code.into(),
+        Err(Stop::Printed(code)) => return code.into(),
+        Err(Stop::Failed(failure)) => {
+            let voice = Voice::new(Volume::Normal);
+            voice.failure(&failure);
+            voice.end();
+            return failure.code.into();
+        }
     };
     let volume = match &verb {
         Verb::Run(args) => args.volume,

@@ -15,9 +15,9 @@ use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-use crate::args::VolumeArgs;
 use crate::failure::Failure;
 use crate::outlet::Outlet;
+use crate::text::{one_line, plain};
 
 /// How long the end of this process waits for standard error. Nothing is locked any more, so it may be more than a busy machine needs.
 const AT_END: Duration = Duration::from_secs(2);
@@ -34,16 +34,6 @@ pub(crate) enum Volume {
     Normal,
     /// Also every request.
     Verbose,
-}
-
-impl From<VolumeArgs> for Volume {
-    fn from(args: VolumeArgs) -> Self {
-        match args {
-            VolumeArgs { quiet: true, .. } => Volume::Quiet,
-            VolumeArgs { verbose: true, .. } => Volume::Verbose,
-            _ => Volume::Normal,
-        }
-    }
 }
 
 /// The one who speaks.
@@ -159,34 +149,6 @@ impl Voice {
     }
 }
 
-/// Control characters as escapes, line breaks as they are.
-pub(crate) fn plain(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() && c != '\n' {
-            plain.extend(c.escape_default());
-        } else {
-            plain.push(c);
-        }
-    }
-    plain
-}
-
-/// One line, whatever it contains: line breaks as escapes, too, so that a label cannot forge others.
-pub(crate) fn one_line(text: &str) -> String {
-    plain(text).replace('\n', "\\n")
-}
-
-/// A word as a shell takes it.
-pub(crate) fn quoted(word: &str) -> String {
-    let harmless = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
-    if !word.is_empty() && !word.starts_with('-') && word.chars().all(harmless) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
-}
-
 /// Passes the library's own warnings on: lost renewals, a wrong clock, answers without a date. Nothing of other crates.
 #[derive(Debug)]
 pub(crate) struct Warnings(pub(crate) std::sync::Arc<Voice>);
@@ -252,25 +214,5 @@ impl Visit for Text {
 
     fn record_str(&mut self, field: &Field, value: &str) {
         self.record_debug(field, &format_args!("{value}"));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_quoted_where_a_shell_needs_it() {
-        assert_eq!(quoted("nightly-report"), "nightly-report");
-        assert_eq!(quoted("dynamodb://t?a=b&c=d"), "'dynamodb://t?a=b&c=d'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted(""), "''");
-    }
-
-    #[test]
-    fn nothing_steers_the_terminal() {
-        assert_eq!(plain("a\x1b[2Jb\rc\nd"), "a\\u{1b}[2Jb\\rc\nd");
-        assert_eq!(plain("ä 漢"), "ä 漢");
-        assert_eq!(one_line("a\nb\x1b"), "a\\nb\\u{1b}");
     }
 }

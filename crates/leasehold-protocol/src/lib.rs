@@ -22,6 +22,7 @@
 
 pub mod attempt;
 pub mod deadline;
+pub mod id;
 pub mod record;
 pub mod renewal;
 pub mod takeover;

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::attempt::AttemptId;
+use super::id::AttemptId;
 use super::record::{Native, Record, Seen, State};
 use super::time::ServiceTime;
 

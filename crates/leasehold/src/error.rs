@@ -9,8 +9,9 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::held::Held;
-use crate::meter::Usage;
-use crate::protocol::write::Operation;
+use crate::text::one_line;
+use crate::usage::Usage;
+use leasehold_protocol::write::Operation;
 
 /// What the caller must do about an [`Error`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -280,22 +281,6 @@ impl fmt::Debug for Error {
         }
         Ok(())
     }
-}
-
-/// Keys and labels come from others: a line break in one must not look like another message.
-pub(crate) fn one_line(text: String) -> String {
-    if !text.contains(char::is_control) {
-        return text;
-    }
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            line.extend(c.escape_default());
-        } else {
-            line.push(c);
-        }
-    }
-    line
 }
 
 impl StdError for Error {

@@ -3,11 +3,10 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::error::one_line;
-use crate::identity::LeaseId;
-use crate::protocol::record::Record;
-use crate::protocol::time::ServiceTime;
-use crate::protocol::token::FencingToken;
+use crate::text::one_line;
+use leasehold_protocol::record::Record;
+use leasehold_protocol::time::ServiceTime;
+use leasehold_protocol::token::FencingToken;
 
 /// The grant that stands in the way, as its record describes it.
 ///
@@ -41,7 +40,8 @@ impl Held {
 
     /// A grant of this very client.
     pub(crate) fn here(
-        id: &LeaseId,
+        key: &str,
+        token: FencingToken,
         holder: &str,
         since: ServiceTime,
         until: ServiceTime,
@@ -49,11 +49,11 @@ impl Held {
         data: Option<&[u8]>,
     ) -> Held {
         Held {
-            key: id.key().to_string(),
+            key: key.to_owned(),
             holder: Some(holder.to_owned()),
             since: Some(since),
             until,
-            token: Some(id.token()),
+            token: Some(token),
             lease: Some(lease),
             data: data.map(<[u8]>::to_vec),
             ours: true,

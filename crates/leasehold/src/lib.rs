@@ -104,37 +104,38 @@ pub mod store;
 pub use leasehold_protocol as protocol;
 
 mod acquire;
-mod alarm;
-mod budget;
 mod client;
 mod error;
-mod exchange;
-mod facade;
-mod flight;
 mod held;
-mod identity;
-mod keeper;
+mod inspect;
 mod key;
 mod lease;
+mod lease_id;
 mod meter;
-mod observe;
+mod metrics;
 mod policy;
 mod queue;
-mod retry;
+mod renewal;
 mod run;
-mod waiting;
+mod runtime;
+mod shared;
+mod text;
+mod usage;
 
-pub use self::client::{Drained, LockClient, LockClientBuilder, LockRequest, TryAcquire};
+pub use self::acquire::TryAcquire;
+pub use self::client::{Drained, LockClient, LockClientBuilder, LockRequest};
 pub use self::error::{Effect, Error, ErrorKind};
 pub use self::held::Held;
-pub use self::identity::LeaseId;
+pub use self::inspect::{Lister, LockState, LockStatus};
 pub use self::key::{Key, MAX_KEY_BYTES};
-pub use self::lease::{Lease, Loss, LostSignal, ReleaseOutcome};
-pub use self::meter::{Price, Usage};
-pub use self::observe::{Lister, LockState, LockStatus};
+pub use self::lease::guard::Lease;
+pub use self::lease::loss::{Loss, ReleaseOutcome};
+pub use self::lease::signal::LostSignal;
+pub use self::lease_id::LeaseId;
 pub use self::policy::{CheckDelay, DropPolicy, Policy, PolicyBuilder};
-pub use self::protocol::token::FencingToken;
 pub use self::run::Scope;
+pub use self::usage::{Price, Usage};
+pub use leasehold_protocol::token::FencingToken;
 
 /// The examples of the documents at the root, which therefore cannot rot.
 #[cfg(all(doctest, feature = "dynamodb", feature = "sqlite"))]

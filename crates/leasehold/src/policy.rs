@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
-use crate::protocol::deadline::Terms;
-use crate::protocol::takeover::Rules;
-use crate::protocol::time::ClockBounds;
 use crate::store::Hints;
+use leasehold_protocol::deadline::Terms;
+use leasehold_protocol::takeover::Rules;
+use leasehold_protocol::time::ClockBounds;
 
 /// No duration in a policy is longer: ten years, far from every overflow.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);

@@ -1,6 +1,5 @@
 //! `run`: work under a lock that is released however the work ends.
 
-use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
@@ -10,12 +9,13 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use crate::error::{Error, ErrorKind};
-use crate::exchange::Core;
-use crate::identity::LeaseId;
-use crate::keeper::lost_error;
-use crate::lease::{Lease, Loss, LostSignal};
-use crate::protocol::token::FencingToken;
+use crate::acquire::Within;
+use crate::error::Error;
+use crate::lease::guard::Lease;
+use crate::lease::loss::Loss;
+use crate::lease::signal::LostSignal;
+use crate::lease_id::LeaseId;
+use leasehold_protocol::token::FencingToken;
 
 /// What the work under a lock gets to know about it.
 #[derive(Clone, Debug)]
@@ -65,7 +65,7 @@ where
         signal: lease.signal(),
     };
     let end = work_under(&lease, move || work(scope)).await;
-    let (core, id) = (lease.core().clone(), lease.id().clone());
+    let (context, id) = (lease.context().clone(), lease.id().clone());
     let released = lease.release().await;
     match &released {
         Ok(outcome) if outcome.is_released() => {}
@@ -76,7 +76,7 @@ where
     }
     match end {
         End::Done(value) => Ok(value),
-        End::Lost(why) => core.meter.counted(Err(lost_error(&id, &why))),
+        End::Lost(why) => context.meter.counted(Err(id.lost_error(&why))),
         End::Panicked(panic) => resume_unwind(panic),
     }
 }
@@ -95,7 +95,7 @@ where
     };
     let mut work = pin!(work);
     let within = Within {
-        client: Arc::as_ptr(lease.core()).addr(),
+        client: Arc::as_ptr(lease.context()).addr(),
         key: lease.key().shared(),
     };
     let guarded = poll_fn(|context| {
@@ -118,51 +118,6 @@ where
         end = guarded => end,
         loss = lease.lost() => End::Lost(loss.to_string()),
     }
-}
-
-thread_local! {
-    /// The locks under which work is being polled on this thread, innermost last.
-    static WITHIN: RefCell<Vec<Within>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Work under a lock of a client is being polled.
-#[derive(Clone, PartialEq, Eq)]
-struct Within {
-    client: usize,
-    key: Arc<str>,
-}
-
-impl Within {
-    fn enter(&self) -> Entered {
-        WITHIN.with_borrow_mut(|all| all.push(self.clone()));
-        Entered
-    }
-}
-
-struct Entered;
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        WITHIN.with_borrow_mut(Vec::pop);
-    }
-}
-
-/// Whether this very task works under the lock: it would wait for itself.
-pub(crate) fn is_within(core: &Arc<Core>, key: &str) -> bool {
-    let client = Arc::as_ptr(core).addr();
-    WITHIN.with_borrow(|all| {
-        let mut all = all.iter();
-        all.any(|within| within.client == client && &*within.key == key)
-    })
-}
-
-pub(crate) fn asked_within(key: &str) -> Error {
-    Error::new(
-        ErrorKind::InvalidInput,
-        format!("the work that `run` does under the lock `{key}` asks for `{key}` again, and would wait for itself"),
-    )
-    .with_key(key)
-    .with_hint("use the lock that the work has (its `Scope`), or another key: locks are not re-entrant")
 }
 
 enum End<T> {

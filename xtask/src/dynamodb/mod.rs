@@ -18,7 +18,7 @@ use crate::{guard, host};
 /// Fetches what is missing and starts a server: on `port`, or on a free one.
 pub(crate) fn start(port: Option<u16>) -> Result<Server> {
     let (java, home) = {
-        let cache = fetch::Cache::open(&crate::target().join("dynamodb-local"))?;
+        let cache = fetch::Cache::open(&crate::paths::target().join("dynamodb-local"))?;
         let java = host::prepare(!cache.is_complete())?;
         (java, cache.complete()?)
     };

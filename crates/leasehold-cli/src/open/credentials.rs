@@ -19,7 +19,7 @@ use crate::exit_codes;
 use crate::failure::Failure;
 use crate::panics;
 use crate::process::Helpers;
-use crate::voice::quoted;
+use crate::text::quoted;
 
 /// How long getting them may take. A `credential_process` may ask a server, and a person; one that hangs is ended after this.
 pub(super) const WITHIN: Duration = Duration::from_secs(30);

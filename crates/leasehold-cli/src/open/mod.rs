@@ -23,7 +23,8 @@ use crate::exit_codes;
 use crate::failure::Failure;
 use crate::location::{Location, Table};
 use crate::panics;
-use crate::voice::{Voice, quoted};
+use crate::text::quoted;
+use crate::voice::Voice;
 
 /// Where the locks live, with what was left to us decided.
 #[derive(Clone, Debug)]

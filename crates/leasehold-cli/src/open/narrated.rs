@@ -17,7 +17,8 @@ use leasehold::store::{
 };
 
 use crate::panics;
-use crate::voice::{Voice, one_line};
+use crate::text::one_line;
+use crate::voice::Voice;
 
 /// Wraps a store.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use aws_types::service_config::ServiceConfigKey;
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::location::{Location, Table};
-use crate::voice::quoted;
+use crate::text::quoted;
 
 /// The profile that is used where none is named.
 const DEFAULT: &str = "default";

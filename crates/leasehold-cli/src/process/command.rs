@@ -27,7 +27,7 @@ use super::inherited;
 use super::script::{self, Missing};
 use super::socket_activation::{self, Exec};
 use crate::exit_codes;
-use crate::voice::{plain, quoted};
+use crate::text::{plain, quoted};
 
 /// Where the system looks when there is no `PATH`.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";

@@ -15,8 +15,9 @@ use crate::duration;
 use crate::failure::Failure;
 use crate::plan::{RunPlan, Wait};
 use crate::process::{Signals, suspend_ourselves};
+use crate::text::quoted;
 use crate::times;
-use crate::voice::{Voice, quoted};
+use crate::voice::Voice;
 
 /// How long a claim whose answer is outstanding is waited for. Too short leaves the lock to run out; too long keeps whoever
 /// pressed Ctrl-C, who may press it again.

@@ -10,7 +10,8 @@ use leasehold::protocol::attempt::SEED_TOLERANCE;
 use leasehold::protocol::time::{ClockBounds, ServiceTime};
 use leasehold::{Effect, ErrorKind, Lease, ReleaseOutcome};
 
-use super::calls::{CALL_TIMEOUT, Call, Cast, Gave, KEY, LEASE, POLL};
+use super::call::{CALL_TIMEOUT, Call, KEY, LEASE, POLL};
+use super::calls::{Cast, Gave};
 use super::stage::{Fortune, SLOW, Stage};
 
 /// After this nothing of a dropped call may be left: the store's own bound of a request, and what is

@@ -21,7 +21,7 @@ use leasehold::store::{
 };
 use tokio::sync::watch;
 
-use super::calls::Call;
+use super::call::Call;
 
 /// The wall clock and the service's when a case begins.
 pub(super) const START_MS: i64 = 1_800_000_000_000;

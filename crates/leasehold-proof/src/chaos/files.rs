@@ -41,7 +41,7 @@ struct Running {
 
 impl Running {
     fn start(what: &'static str, path: &Path, index: usize) -> Result<Running> {
-        let mut command = Command::new(super::own()?);
+        let mut command = Command::new(super::programs::own()?);
         command.arg(what).arg(path).arg(index.to_string());
         Running::of(what, command)
     }

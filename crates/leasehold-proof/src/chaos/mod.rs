@@ -42,15 +42,15 @@ mod lockset;
 mod member;
 mod options;
 mod place;
+mod programs;
 mod register;
 mod report;
 mod wall;
 mod worker;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use leasehold::store::dynamodb::DynamoDbStore;
 
 use self::fleet::Programs;
@@ -120,8 +120,8 @@ fn guarded(
 
 async fn run(options: &Options, guardian: &Guardian) -> Result<bool> {
     let programs = Programs {
-        own: guardian.keep(&own()?)?,
-        command: guardian.keep(&beside("leasehold")?)?,
+        own: guardian.keep(&programs::own()?)?,
+        command: guardian.keep(&programs::beside("leasehold")?)?,
     };
     let table = format!("chaos-{}", std::process::id());
     DynamoDbStore::new(place::client(&options.endpoint), table.as_str())
@@ -158,19 +158,4 @@ async fn run(options: &Options, guardian: &Guardian) -> Result<bool> {
         if good { "passed" } else { "FAILED" }
     );
     Ok(good)
-}
-
-fn own() -> Result<PathBuf> {
-    std::env::current_exe().context("cannot find our own program")
-}
-
-/// A program that was built beside this one.
-fn beside(name: &str) -> Result<PathBuf> {
-    let path = own()?.with_file_name(name);
-    ensure!(
-        path.exists(),
-        "`{}` is missing: build it with `cargo build -p leasehold-cli`, in the same profile",
-        path.display()
-    );
-    Ok(path)
 }

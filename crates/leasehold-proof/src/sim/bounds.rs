@@ -5,15 +5,10 @@
 //! and once a second. An error here need not end in an overlap: the widths on both sides of an expiry
 //! have to conspire for that, which random worlds seldom do.
 
-use leasehold::protocol::time::{ClockBounds, Reading, ServiceClock, ServiceTime, Stamp};
+use leasehold::protocol::time::{Reading, ServiceTime, Stamp};
 use leasehold::protocol::write::Write;
 
 use super::world::{Still, World};
-
-/// What a new process knows.
-pub(super) fn nothing_known() -> ServiceClock {
-    ServiceClock::new(ClockBounds::default())
-}
 
 impl World {
     /// Both clocks of a process.

@@ -34,6 +34,7 @@ pub(crate) mod host;
 pub(crate) mod random;
 mod regressions;
 mod report;
+mod request;
 mod service;
 mod shape;
 mod trace;

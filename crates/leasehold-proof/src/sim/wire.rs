@@ -6,62 +6,23 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use leasehold::Effect;
 use leasehold::protocol::record::Record;
-use leasehold::protocol::time::{Reading, Stamp};
+use leasehold::protocol::time::Stamp;
 use leasehold::protocol::write::Write;
 use leasehold::store::{
     Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind,
 };
 
 use super::coverage::{Fault, Phase};
+use super::request::{Answer, Body, Request, Value};
 use super::service::ForeignWrite;
 use super::shape::{CHECK_DELAY_MAX, MILLI, Nanos, SECOND};
 use super::world::{Event, Shared, Step, World};
-
-/// What is asked.
-#[derive(Debug)]
-pub(super) enum Body {
-    Write(Write),
-    Read(String, Consistency),
-    List,
-    Foreign(ForeignWrite),
-}
-
-/// What is answered.
-#[derive(Debug)]
-pub(super) enum Value {
-    Write(Outcome),
-    Read(Option<Record>),
-    List(Vec<Record>),
-    Foreign(bool),
-}
-
-type Answer = Result<Reply<Value>, StoreError>;
-
-/// One request.
-#[derive(Debug)]
-pub(super) struct Request {
-    process: usize,
-    incarnation: u32,
-    body: Body,
-    phase: Phase,
-    fault: Option<Fault>,
-    /// When the store gives up on it.
-    bound: Nanos,
-    back: Nanos,
-    /// Age of what a read shows.
-    age: Nanos,
-    answer: Option<Answer>,
-    answered: bool,
-    waker: Option<Waker>,
-    /// The clocks of its process when it was sent.
-    sent: Reading,
-}
 
 impl World {
     /// A process sends a request.

@@ -12,9 +12,10 @@ use leasehold::{DropPolicy, Lease, LeaseId, LockClient, Loss, LostSignal};
 use super::clock::ProcessClock;
 use super::coverage::Fault;
 use super::random::Rng;
+use super::request::{Body, Value};
 use super::service::{ForeignWrite, foreign_owner, millis};
 use super::shape::{CALL_TIMEOUT, MILLI, Nanos};
-use super::wire::{Body, Value, Wire};
+use super::wire::Wire;
 use super::world::{Event, Notice, Shared};
 
 /// More than any request time-out of the policies here.

@@ -13,15 +13,14 @@ use std::time::Duration;
 
 use leasehold::LostSignal;
 use leasehold::protocol::attempt::AttemptId;
-use leasehold::protocol::time::{Elapsed, ServiceClock};
+use leasehold::protocol::time::{ClockBounds, Elapsed, ServiceClock};
 
-use super::bounds::nothing_known;
 use super::coverage::{Coverage, Fault, IN_FLIGHT, PHASES, Phase};
 use super::random::Rng;
+use super::request::Request;
 use super::service::{Granted, Service};
 use super::shape::{MILLI, Nanos, SECOND, Shape};
 use super::trace::Trace;
-use super::wire::Request;
 
 /// How late a timer can be after its host has slept: the library's clock looks once a second.
 const LONGEST_NAP: Nanos = SECOND;
@@ -242,7 +241,7 @@ impl World {
             disturbed_at: 0,
             incarnation: 0,
             slept: 0,
-            service_clock: nothing_known(),
+            service_clock: ServiceClock::new(ClockBounds::default()),
         });
     }
 
@@ -563,7 +562,7 @@ impl World {
     /// A process starts in the place of a dead one.
     pub(super) fn started(&mut self, process: usize) {
         self.processes[process].still = Still::Running;
-        self.processes[process].service_clock = nothing_known();
+        self.processes[process].service_clock = ServiceClock::new(ClockBounds::default());
         let now = self.now;
         self.trace.note(now, "start", [process as u64, 0, 0], || {
             format!("p{process}")

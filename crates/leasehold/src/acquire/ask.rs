@@ -3,24 +3,24 @@
 //! Invariants: the clocks are read before a request is made; one that has no answer in time goes on
 //! beside the next; a wait is over at the call's bound, whatever the store does.
 
-use super::{Acquisition, Adoption, End, Patience, Stop, stopped};
+use super::acquisition::{Acquisition, End, IN_FLIGHT, stopped};
+use super::order::{Adoption, Patience};
 use crate::error::Effect;
-use crate::exchange::{Answer, no_answer_within};
 use crate::held::Held;
-use crate::keeper::lost_error;
+use crate::lease::loss::seen_in;
 use crate::meter::Bill;
 use crate::policy::CheckDelay;
-use crate::protocol::attempt::{Granted, Refusal, Request};
-use crate::protocol::record::{Record, Seen};
-use crate::protocol::takeover::Verdict;
-use crate::protocol::time::Elapsed;
-use crate::protocol::write::Operation;
-use crate::queue::{Leading, Looks, Start};
-use crate::retry::{RETRY_FIRST, RETRY_MAX};
+use crate::queue::{Leading, Looks, Start, Stop};
+use crate::runtime::request::Answer;
+use crate::runtime::retry::{RETRY_FIRST, RETRY_MAX};
+use crate::shared::no_answer_within;
 use crate::store::{Consistency, Outcome, StoreError, StoreErrorKind};
+use leasehold_protocol::attempt::{Granted, Refusal, Request};
+use leasehold_protocol::record::{Record, Seen};
+use leasehold_protocol::takeover::Verdict;
+use leasehold_protocol::time::Elapsed;
+use leasehold_protocol::write::Operation;
 
-/// Requests of one acquisition that may be unanswered at the same time.
-pub(super) const IN_FLIGHT: usize = 4;
 /// No right wall clock shows less: this was written later (2026-11-01).
 const EARLIEST_WALL_MS: i64 = 1_793_491_200_000;
 impl Acquisition {
@@ -107,9 +107,9 @@ impl Acquisition {
             return Ok(());
         }
         let delay = self.core.backoff(refusals, RETRY_FIRST, RETRY_MAX);
-        let until = self.core.clock.elapsed().plus(delay);
+        let until = self.core.clocks.elapsed().plus(delay);
         self.expect(until);
-        self.or_stop(self.core.clock.sleep_until(until)).await
+        self.or_stop(self.core.clocks.sleep_until(until)).await
     }
 
     /// What to adopt, where the record still shows the grant whose identity the caller has.
@@ -118,8 +118,11 @@ impl Acquisition {
             return Err(self.odd_answer());
         };
         let Adoption { id, .. } = &**adoption;
-        id.seen_in(record).map_err(|loss| {
-            End::Failed(lost_error(id, &loss.to_string()).with_effect(Effect::NotApplied))
+        seen_in(record, id).map_err(|loss| {
+            End::Failed(
+                id.lost_error(&loss.to_string())
+                    .with_effect(Effect::NotApplied),
+            )
         })
     }
 
@@ -137,18 +140,19 @@ impl Acquisition {
 
     /// Leaves the key to others until then, but never for more than half of what is left of the wait.
     async fn sit_out(&self, until: Elapsed) -> Result<(), Stop> {
-        let now = self.core.clock.elapsed();
+        let now = self.core.clocks.elapsed();
         let until = until.min(now.plus(self.limit.since(now) / 2));
         self.expect(until);
-        self.or_stop(self.core.clock.sleep_until(until)).await
+        self.or_stop(self.core.clocks.sleep_until(until)).await
     }
 
     /// A host whose wall clock is certainly wrong asks for the time before it publishes anything by
     /// it: any answer carries it.
     pub(super) async fn look_at_the_time(&self) -> Result<(), Stop> {
-        let now = self.core.clock.reading();
+        let now = self.core.clocks.reading();
         let sampled = self
             .core
+            .clocks
             .with_service(|service| service.latest(now).is_some());
         if !sampled && now.wall_ms < EARLIEST_WALL_MS {
             let bill = self.bill();
@@ -172,14 +176,15 @@ impl Acquisition {
     ) -> Result<Option<(Request, Answer<Outcome>)>, Stop> {
         let mut limit = self
             .core
-            .clock
+            .clocks
             .elapsed()
             .plus(self.order.policy.request_timeout());
         if self.unanswered < IN_FLIGHT {
             // The clocks first, then everything else, then the request.
-            let now = self.core.clock.reading();
+            let now = self.core.clocks.reading();
             let (request, write) = self
                 .core
+                .clocks
                 .with_service(|service| self.attempt.request(take_over, service, now));
             let mut flight = self.core.launch(write, now, &self.bill());
             self.unanswered += 1;
@@ -205,7 +210,7 @@ impl Acquisition {
         &mut self,
         limit: Elapsed,
     ) -> Result<Option<(Request, Answer<Outcome>)>, Stop> {
-        let clock = self.core.clock.clone();
+        let clock = self.core.clocks.clone();
         let answer = tokio::select! {
             biased;
             answer = self.inbox.next() => Some(answer),
@@ -219,12 +224,13 @@ impl Acquisition {
     }
 
     fn applied(&mut self, request: &Request, record: Option<Record>) -> Result<Granted, End> {
-        let now = self.core.clock.reading();
+        let now = self.core.clocks.reading();
         // It landed; whatever comes now, it is to be given back.
         self.uncertain = true;
         let record = record.ok_or_else(|| self.odd_answer())?;
         Ok(self
             .core
+            .clocks
             .with_service(|service| self.attempt.applied(request, &record, service, now)))
     }
 
@@ -245,12 +251,12 @@ impl Acquisition {
                 Err(error) => self.uncertain |= error.effect == Effect::Unknown,
             }
         }
-        self.or_stop(self.core.clock.sleep_until(until)).await?;
+        self.or_stop(self.core.clocks.sleep_until(until)).await?;
         Ok(None)
     }
 
     pub(super) fn judge(&mut self, record: Option<&Record>, received: Elapsed) -> Refusal {
-        let now = self.core.clock.reading();
+        let now = self.core.clocks.reading();
         if let Some(record) = record
             && record.owner.is_some()
             && !self.attempt.id().owns(record)
@@ -266,6 +272,7 @@ impl Acquisition {
         }
         let attempt = &mut self.attempt;
         self.core
+            .clocks
             .with_service(|service| attempt.refused(record, received, now, service))
     }
 
@@ -285,9 +292,9 @@ impl Acquisition {
             self.check_queue()?;
             looks.round += 1;
             looks.at = None;
-            let place = self.core.budget.take(self.core.clock.elapsed());
+            let place = self.core.budget.take(self.core.clocks.elapsed());
             self.expect(place);
-            self.or_stop(self.core.clock.sleep_until(place)).await?;
+            self.or_stop(self.core.clocks.sleep_until(place)).await?;
             if self.order.policy.is_checking_by_writing() {
                 // Whether it is free is for the store to say.
                 return Ok(Turn::Free);
@@ -337,7 +344,7 @@ impl Acquisition {
             }
         };
         let delay = self.core.budget.stretch(delay);
-        let now = self.core.clock.elapsed();
+        let now = self.core.clocks.elapsed();
         let until = now.plus(delay);
         match looks.ends {
             Some(ends) if ends > now => until.min(ends),
@@ -351,7 +358,7 @@ impl Acquisition {
 
     pub(super) fn sends(&mut self) {
         self.sent += 1;
-        self.last_sent = self.core.clock.elapsed();
+        self.last_sent = self.core.clocks.elapsed();
         if let Some(leading) = &self.leading {
             leading.sends(self.last_sent.plus(self.order.policy.request_timeout()));
         }

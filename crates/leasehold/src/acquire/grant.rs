@@ -3,16 +3,18 @@
 
 use tracing::debug;
 
-use super::{Acquisition, End};
+use super::acquisition::{Acquisition, End};
 use crate::error::{Error, ErrorKind};
-use crate::exchange::Answer;
-use crate::identity::LeaseId;
-use crate::keeper;
-use crate::lease::Lease;
-use crate::protocol::attempt::Granted;
-use crate::protocol::renewal::Kept;
-use crate::protocol::write::Operation;
+use crate::lease::guard::Lease;
+use crate::lease::state::Terms;
+use crate::lease_id::LeaseId;
+use crate::renewal::once::renew_once;
+use crate::renewal::task::keep;
+use crate::runtime::request::Answer;
 use crate::store::Outcome;
+use leasehold_protocol::attempt::Granted;
+use leasehold_protocol::renewal::Kept;
+use leasehold_protocol::write::Operation;
 
 impl Acquisition {
     /// Turns a grant into a lease if it is still worth having (holder rule 6): renews once if it
@@ -29,8 +31,8 @@ impl Acquisition {
                 self.order.policy.request_timeout(),
             );
             let bill = self.bill();
-            self.expect(self.core.clock.elapsed().plus(timeout));
-            let renewal = keeper::renew_once(&self.core, &mut kept, bound, timeout, &bill);
+            self.expect(self.core.clocks.elapsed().plus(timeout));
+            let renewal = renew_once(&self.core, &mut kept, bound, timeout, &bill);
             if let Err(ended) = self.or_stop(renewal).await? {
                 debug!(%key, ?ended, "the grant is over already");
             }
@@ -54,7 +56,7 @@ impl Acquisition {
             Some(leading) => leading.queue().clone(),
             None => self.core.queues.of(&key.shared()),
         };
-        let terms = keeper::Terms {
+        let terms = Terms {
             policy: self.order.policy.clone(),
             data: self.order.data.clone(),
             bill: self.bill.clone(),
@@ -64,19 +66,19 @@ impl Acquisition {
         debug!(
             %key,
             token = %id.token(),
-            waited = ?self.core.clock.elapsed().since(self.started),
+            waited = ?self.core.clocks.elapsed().since(self.started),
             requests = cost.requests,
             write_units = cost.write_units,
             read_units = cost.read_units,
             "acquired"
         );
-        Ok(keeper::keep(&self.core, &queue, terms, id, kept))
+        Ok(keep(&self.core, &queue, terms, id, kept))
     }
 
     /// Deletes the record that we created with an impossible token, before anyone sees it.
     pub(super) async fn withdraw(&mut self) -> Result<(), End> {
         let limit = self.order.policy.request_timeout();
-        self.expect(self.core.clock.elapsed().plus(limit));
+        self.expect(self.core.clocks.elapsed().plus(limit));
         let answer = self.or_stop(self.send_withdrawal()).await?;
         match answer.result {
             Ok(_) => {
@@ -93,13 +95,16 @@ impl Acquisition {
     pub(super) fn send_withdrawal(&self) -> impl Future<Output = Answer<Outcome>> + Send + 'static {
         let core = self.core.clone();
         let write = self.spoiled.as_ref().map_or_else(
-            || core.with_service(|service| self.attempt.abandon(service, core.clock.reading())),
+            || {
+                core.clocks
+                    .with_service(|service| self.attempt.abandon(service, core.clocks.reading()))
+            },
             |granted| self.attempt.withdraw(granted),
         );
         let timeout = self.order.policy.request_timeout();
         let bill = self.bill();
         async move {
-            let now = core.clock.reading();
+            let now = core.clocks.reading();
             core.write_detached(write, now, timeout, &bill).await
         }
     }

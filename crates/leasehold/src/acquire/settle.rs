@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 
-use super::Acquisition;
+use super::acquisition::Acquisition;
 use crate::error::Effect;
-use crate::exchange::Answer;
-use crate::protocol::attempt::Request;
-use crate::protocol::record::Record;
-use crate::protocol::write::Write;
+use crate::runtime::request::Answer;
 use crate::store::{Consistency, Outcome, StoreError};
+use leasehold_protocol::attempt::Request;
+use leasehold_protocol::record::Record;
+use leasehold_protocol::write::Write;
 
 /// How long unanswered requests are waited for in the background; a store ends its requests
 /// sooner, see the contract of [`Store`](crate::store::Store).
@@ -68,8 +68,8 @@ impl Acquisition {
         if self.unanswered == 0 {
             return None;
         }
-        let limit = self.core.clock.elapsed().plus(SETTLE);
-        let clock = self.core.clock.clone();
+        let limit = self.core.clocks.elapsed().plus(SETTLE);
+        let clock = self.core.clocks.clone();
         let answer = tokio::select! {
             biased;
             answer = self.inbox.next() => Some(answer),
@@ -97,9 +97,10 @@ impl Acquisition {
             // Not allowed to read: blindly, then.
             Err(_) => {
                 let abandon = || {
-                    let now = self.core.clock.reading();
+                    let now = self.core.clocks.reading();
                     let attempt = &self.attempt;
                     self.core
+                        .clocks
                         .with_service(|service| attempt.abandon(service, now))
                 };
                 let _ = self.write(abandon).await;
@@ -110,9 +111,10 @@ impl Acquisition {
     /// Gives back what a record shows to be ours.
     async fn give_back(&self, record: &Record) {
         let write = || {
-            let now = self.core.clock.reading();
+            let now = self.core.clocks.reading();
             let attempt = &self.attempt;
             self.core
+                .clocks
                 .with_service(|service| attempt.give_back(record, service, now))
         };
         let Some(write) = write() else { return };
@@ -132,9 +134,10 @@ impl Acquisition {
     /// Releases a grant of this attempt by its token; an orphan that escapes ends with its lease.
     async fn release_late(&self, token: u64) {
         let release = || {
-            let now = self.core.clock.reading();
+            let now = self.core.clocks.reading();
             let attempt = &self.attempt;
             self.core
+                .clocks
                 .with_service(|service| attempt.release_late(token, service, now))
         };
         let _ = self.write(release).await;
@@ -144,7 +147,7 @@ impl Acquisition {
         let timeout = self.order.policy.request_timeout();
         let bill = self.bill();
         self.insist(|| {
-            let now = self.core.clock.reading();
+            let now = self.core.clocks.reading();
             self.core.write_detached(write(), now, timeout, &bill)
         })
         .await
@@ -156,7 +159,7 @@ impl Acquisition {
         F: Future<Output = Answer<T>>,
     {
         let core = &self.core;
-        let limit = core.clock.elapsed().plus(GIVE_BACK);
+        let limit = core.clocks.elapsed().plus(GIVE_BACK);
         let mut tries = 0;
         loop {
             let error = match send().await.result {
@@ -168,7 +171,7 @@ impl Acquisition {
                 return Err(error);
             }
             match core.again(tries, limit) {
-                Some(at) => core.clock.sleep_until(at).await,
+                Some(at) => core.clocks.sleep_until(at).await,
                 None => return Err(error),
             }
         }

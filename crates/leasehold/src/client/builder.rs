@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::LockClient;
-use crate::budget::Budget;
 use crate::clock::{Clock, Random};
-use crate::exchange::Core;
 use crate::policy::Policy;
+use crate::runtime::poll_limit::Budget;
+use crate::shared::Core;
 use crate::store::Store;
 
 /// Puts a [`LockClient`] together.

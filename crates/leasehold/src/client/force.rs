@@ -3,16 +3,16 @@
 use tracing::warn;
 
 use super::LockClient;
-use crate::acquire::{Acquired, Adoption, Order, Patience, acquire};
+use crate::acquire::{Adoption, Order, Patience, TryAcquire, acquire};
 use crate::error::{Error, ErrorKind};
 use crate::held::Held;
-use crate::identity::LeaseId;
 use crate::key::Key;
-use crate::lease::ReleaseOutcome;
+use crate::lease::loss::{ReleaseOutcome, seen_in};
+use crate::lease_id::LeaseId;
 use crate::policy::DropPolicy;
-use crate::protocol::record::{Record, State};
-use crate::protocol::token::FencingToken;
 use crate::store::Consistency;
+use leasehold_protocol::record::{Record, State};
+use leasehold_protocol::token::FencingToken;
 
 /// The reason becomes a part of the label, which is shown to people on one line.
 const LONGEST_REASON: usize = 256;
@@ -78,7 +78,7 @@ impl LockClient {
     ) -> Result<ReleaseOutcome, Error> {
         self.check_open(key)?;
         check_reason(key, reason)?;
-        let label = self.core.label.clone();
+        let label = self.core.leases.label.clone();
         // A policy of its own: nobody who waits here is handed this grant.
         let policy = self.core.policy.to_builder().hand_off(false);
         let policy = policy
@@ -100,7 +100,7 @@ impl LockClient {
                 Some(record) => record,
             };
             let id = identity(key, token, &record)?;
-            let Ok(seen) = id.seen_in(Some(&record)) else {
+            let Ok(seen) = seen_in(Some(&record), &id) else {
                 return Ok(ReleaseOutcome::TakenOver(Held::of(&record)));
             };
             let order = Order {
@@ -111,14 +111,14 @@ impl LockClient {
                 adopts: Some(Box::new(Adoption { id, seen })),
             };
             match acquire(&self.core, order)?.await {
-                Ok(Acquired::Lease(lease)) => {
+                Ok(TryAcquire::Acquired(lease)) => {
                     warn!(%key, ended = %token, token = %lease.token(), reason, "a lock is released by force");
                     return Ok(match lease.release().await? {
                         ReleaseOutcome::ReleasedLate => ReleaseOutcome::Released,
                         other => other,
                     });
                 }
-                Ok(Acquired::Held(held)) => return Ok(ReleaseOutcome::TakenOver(held)),
+                Ok(TryAcquire::Held(held)) => return Ok(ReleaseOutcome::TakenOver(held)),
                 Err(error) if error.kind() == ErrorKind::Lost => lost = Some(error),
                 Err(error) => return Err(error),
             }

@@ -11,23 +11,25 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::acquire::{Acquired, Adoption, Order, Patience, acquire, shut_down};
+use crate::acquire::{Adoption, Order, Patience, TryAcquire, acquire, shut_down};
 use crate::clock::{OsRandom, SystemClock};
 use crate::error::Error;
-use crate::exchange::Core;
-use crate::held::Held;
-use crate::identity::LeaseId;
-use crate::keeper::{self, LettingGo};
+use crate::inspect::{Lister, LockStatus};
 use crate::key::Key;
-use crate::lease::{Lease, ReleaseOutcome};
-use crate::meter::{Bill, Usage};
-use crate::observe::{Lister, LockStatus};
+use crate::lease::guard::Lease;
+use crate::lease::loss::ReleaseOutcome;
+use crate::lease::loss::seen_in;
+use crate::lease_id::LeaseId;
+use crate::meter::Bill;
 use crate::policy::Policy;
-use crate::protocol::record::Record;
-use crate::protocol::renewal::Kept;
-use crate::protocol::write::Operation;
+use crate::renewal::release::{LettingGo, release};
 use crate::run::Scope;
+use crate::shared::Core;
 use crate::store::{Consistency, Store};
+use crate::usage::Usage;
+use leasehold_protocol::record::Record;
+use leasehold_protocol::renewal::Kept;
+use leasehold_protocol::write::Operation;
 
 pub use self::builder::LockClientBuilder;
 pub use self::request::LockRequest;
@@ -42,26 +44,6 @@ pub struct LockClient {
     core: Arc<Core>,
     /// What its keys begin with in the store.
     prefix: Option<Arc<str>>,
-}
-
-/// The answer to a try. There is no third one, so a `match` needs none.
-#[derive(Debug)]
-#[must_use]
-pub enum TryAcquire {
-    /// We hold it.
-    Acquired(Lease),
-    /// Another does.
-    Held(Held),
-}
-
-impl TryAcquire {
-    /// The lease, if we hold it.
-    pub fn acquired(self) -> Option<Lease> {
-        match self {
-            TryAcquire::Acquired(lease) => Some(lease),
-            TryAcquire::Held(_) => None,
-        }
-    }
 }
 
 /// What a shutdown left.
@@ -273,13 +255,13 @@ impl LockClient {
             return Ok(ReleaseOutcome::AlreadyReleased);
         }
         let outcome = {
-            let started = self.core.clock.elapsed();
+            let started = self.core.clocks.elapsed();
             let how = LettingGo {
                 held: false,
                 started,
                 bill: Bill::default(),
             };
-            keeper::release(&self.core, policy, id, &kept, how, || {}).await?
+            release(&self.core, policy, id, &kept, how, || {}).await?
         };
         Ok(match outcome {
             // Whether it was late is not known here: nobody kept a deadline.
@@ -308,12 +290,10 @@ impl LockClient {
     async fn take_over_by_id(&self, id: &LeaseId) -> Result<Lease, Error> {
         self.check_open(id.key())?;
         if !self.core.queues.pin(id) {
-            return Err(keeper::lost_error(id, "it was released, and handed on"));
+            return Err(id.lost_error("it was released, and handed on"));
         }
         let record = self.read(id.key(), Consistency::Strong).await?;
-        let seen = id
-            .seen_in(record.as_ref())
-            .map_err(|loss| keeper::lost_error(id, &loss.to_string()))?;
+        let seen = seen_in(record.as_ref(), id).map_err(|loss| id.lost_error(&loss.to_string()))?;
         // Observers time a grant by the lease length in its record, and its holder has planned with it.
         let lease = record.as_ref().and_then(|record| record.native);
         let lease = lease.map_or(self.core.policy.lease(), |native| native.lease);
@@ -330,8 +310,8 @@ impl LockClient {
             })),
         };
         match acquire(&self.core, order)?.await? {
-            Acquired::Lease(lease) => Ok(lease),
-            Acquired::Held(held) => Err(keeper::lost_error(id, &held.to_string())),
+            TryAcquire::Acquired(lease) => Ok(lease),
+            TryAcquire::Held(held) => Err(id.lost_error(&held.to_string())),
         }
     }
 
@@ -385,16 +365,16 @@ impl LockClient {
     pub async fn shutdown(&self, within: Duration) -> Drained {
         self.core.shut.cancel();
         self.core.tasks.close();
-        if self.core.clock.check().is_err() {
+        if self.core.clocks.check().is_err() {
             // Here nothing can be waited for.
             let complete = self.core.tasks.is_empty();
             return Drained { complete };
         }
-        let limit = self.core.clock.elapsed().plus(within);
+        let limit = self.core.clocks.elapsed().plus(within);
         let complete = tokio::select! {
             biased;
             () = self.core.tasks.wait() => true,
-            () = self.core.clock.sleep_until(limit) => false,
+            () = self.core.clocks.sleep_until(limit) => false,
         };
         Drained { complete }
     }

@@ -4,14 +4,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::TryAcquire;
-use crate::acquire::{Acquired, Order, Patience, acquire};
+use crate::acquire::{Order, Patience, TryAcquire, acquire};
 use crate::error::{Error, ErrorKind};
-use crate::exchange::Core;
 use crate::key::Key;
-use crate::lease::Lease;
+use crate::lease::guard::Lease;
 use crate::policy::{CheckDelay, DropPolicy, Policy};
 use crate::run::{self, Scope};
+use crate::shared::Core;
 
 /// A request for one key, on its way. Made by [`LockClient::lock`](crate::LockClient::lock).
 ///
@@ -134,11 +133,7 @@ impl LockRequest {
             Ok(acquisition) => acquisition.await,
             Err(error) => Err(error),
         };
-        core.meter.counted(match answer {
-            Ok(Acquired::Lease(lease)) => Ok(TryAcquire::Acquired(lease)),
-            Ok(Acquired::Held(held)) => Ok(TryAcquire::Held(held)),
-            Err(error) => Err(error),
-        })
+        core.meter.counted(answer)
     }
 
     /// As [`LockClient::acquire`](crate::LockClient::acquire), with these settings.
@@ -164,8 +159,8 @@ impl LockRequest {
             Err(error) => Err(error),
         };
         core.meter.counted(match answer {
-            Ok(Acquired::Lease(lease)) => Ok(lease),
-            Ok(Acquired::Held(held)) => Err(Error::new(ErrorKind::WaitExpired, held.to_string())
+            Ok(TryAcquire::Acquired(lease)) => Ok(lease),
+            Ok(TryAcquire::Held(held)) => Err(Error::new(ErrorKind::WaitExpired, held.to_string())
                 .with_key(held.key())
                 .with_held(Some(held))),
             Err(error) => Err(error),

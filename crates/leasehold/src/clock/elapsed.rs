@@ -20,7 +20,7 @@ mod linux {
 
     use rustix::time::{ClockId, clock_gettime};
 
-    use crate::protocol::time::Elapsed;
+    use leasehold_protocol::time::Elapsed;
 
     /// How far apart the two readings of the monotonic clock may be that frame one of the boot clock.
     const CLOSE_NANOS: i64 = 20_000;
@@ -112,7 +112,7 @@ mod linux {
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod other {
-    use crate::protocol::time::Elapsed;
+    use leasehold_protocol::time::Elapsed;
 
     #[cfg(unix)]
     pub(in crate::clock) fn elapsed() -> Elapsed {

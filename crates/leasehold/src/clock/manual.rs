@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 
 use super::Clock;
-use crate::protocol::time::{Elapsed, Reading};
+use leasehold_protocol::time::{Elapsed, Reading};
 
 /// A clock that stands still until [`advance`](ManualClock::advance) moves it. Clones are the same
 /// clock.

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 
 pub use self::manual::ManualClock;
 pub use self::system::{OsRandom, SystemClock, TokioClock};
-use crate::protocol::time::{Elapsed, Reading};
+use leasehold_protocol::time::{Elapsed, Reading};
 
 /// A host's clocks. `sleep_until` is async by `async_trait`, which an implementation uses, too.
 ///

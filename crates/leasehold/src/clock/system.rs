@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::elapsed::elapsed;
 use super::{Clock, ClockTrouble, Random};
-use crate::protocol::time::Elapsed;
+use leasehold_protocol::time::Elapsed;
 
 /// The longest single sleep. Timers stop while the host is suspended; waking up now and then to
 /// look at the elapsed clock bounds how late a suspended host learns that its lease has ended.

@@ -7,11 +7,11 @@ use tokio::runtime::Handle;
 
 use super::registry::Queue;
 use super::state::{Looks, Start};
-use crate::keeper::Watched;
-use crate::lease::Undelivered;
+use crate::lease::guard::Undelivered;
+use crate::lease::state::Watched;
 use crate::policy::Policy;
-use crate::protocol::time::Elapsed;
-use crate::protocol::token::FencingToken;
+use leasehold_protocol::time::Elapsed;
+use leasehold_protocol::token::FencingToken;
 
 /// How a process shares a key with others.
 #[derive(Clone, Copy, Debug)]
@@ -33,9 +33,19 @@ pub(crate) struct Holding {
 }
 
 impl Holding {
-    pub(super) fn new(queue: Arc<Queue>, number: u64) -> Self {
+    /// A guard of this client holds the key from `now` on.
+    pub(crate) fn begin(queue: &Arc<Queue>, watched: &Arc<Watched>, now: Elapsed) -> Holding {
+        let held = Arc::downgrade(watched);
+        let token = watched.id.token().stored();
+        let number = queue.with(|state, _| {
+            state.own = state.own.max(Some(token));
+            let number = state.next_number();
+            state.holders.push((number, held));
+            state.tenure.get_or_insert(now);
+            number
+        });
         Holding {
-            queue,
+            queue: queue.clone(),
             number,
             gone: false,
         }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::registry::Queue;
 use super::state::Start;
 use crate::held::Held;
-use crate::protocol::time::{Elapsed, Reading};
 use crate::store::StoreError;
+use leasehold_protocol::time::{Elapsed, Reading};
 
 /// Turns after which a process still remembers that others want the key, too.
 const COURTEOUS_TURNS: u8 = 8;

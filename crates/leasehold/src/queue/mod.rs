@@ -26,6 +26,6 @@ mod state;
 
 pub(crate) use self::holding::{Holding, Turns};
 pub(crate) use self::leading::Leading;
-pub(crate) use self::place::{Next, Place};
+pub(crate) use self::place::{Next, Place, Stop};
 pub(crate) use self::registry::{Queue, Queues};
 pub(crate) use self::state::{Looks, PATIENCE, Start};

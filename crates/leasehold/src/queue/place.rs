@@ -5,17 +5,26 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 use super::leading::Leading;
 use super::registry::Queue;
-use super::state::Step;
-use crate::acquire::Stop;
-use crate::alarm::nap;
-use crate::exchange::Core;
+use super::state::{Step, Waiter};
 use crate::held::Held;
-use crate::lease::Undelivered;
-use crate::protocol::time::Elapsed;
+use crate::lease::guard::Undelivered;
+use crate::policy::Policy;
+use crate::runtime::clocks::Clocks;
 use crate::store::StoreError;
+use leasehold_protocol::time::Elapsed;
+
+/// Why a call stops before it has an answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stop {
+    /// The bound of the call is reached.
+    Deadline,
+    /// Nobody waits for the answer any more, or the client is shutting down.
+    CallerGone,
+}
 
 /// A place in the queue. Dropped, it is left with everything that lies in it.
 #[derive(Debug)]
@@ -42,9 +51,24 @@ pub(crate) enum Next {
 }
 
 impl Place {
-    pub(super) fn new(queue: Arc<Queue>, number: u64, before: u32, waits: bool) -> Self {
+    /// Joins the queue at its end. Called within a runtime.
+    pub(crate) fn join(
+        queue: &Arc<Queue>,
+        policy: &Policy,
+        data: Option<&Arc<[u8]>>,
+        joined: Elapsed,
+    ) -> Place {
+        let waiter = Waiter::new(policy.clone(), data.cloned(), joined, Handle::current());
+        let (number, before, waits) = queue.with(|state, wake| {
+            let number = state.join(waiter, joined, wake);
+            (
+                number,
+                state.requests,
+                !state.leads(number) || !state.holders.is_empty(),
+            )
+        });
         Place {
-            queue,
+            queue: queue.clone(),
             number,
             before,
             waits,
@@ -57,15 +81,20 @@ impl Place {
     /// # Cancel safety
     ///
     /// What it is given stays in the place until this returns it.
-    pub(crate) async fn next(&self, core: &Core, limit: Option<Elapsed>) -> Next {
+    pub(crate) async fn next(
+        &self,
+        clocks: &Clocks,
+        shut: &CancellationToken,
+        limit: Option<Elapsed>,
+    ) -> Next {
         loop {
-            let now = core.clock.elapsed();
+            let now = clocks.elapsed();
             let step =
                 poll_fn(|context| Poll::Ready(self.step(now, limit.is_none(), context))).await;
             let until = match step {
                 Step::Given(lease) => return Next::Given(*lease),
                 Step::Failed(error) => return Next::Failed(*error),
-                Step::Lead => match self.queue.held_until(core.clock.reading()) {
+                Step::Lead => match self.queue.held_until(clocks.reading()) {
                     Some(end) if self.waits_for_holder(end) => end,
                     _ => return Next::Lead(self.leading()),
                 },
@@ -80,9 +109,9 @@ impl Place {
             }
             tokio::select! {
                 biased;
-                () = core.shut.cancelled() => return Next::Over(Stop::CallerGone),
+                () = shut.cancelled() => return Next::Over(Stop::CallerGone),
                 () = self.woken() => {}
-                () = nap(&core.alarms, until.min(limit)) => {}
+                () = clocks.nap(until.min(limit)) => {}
             }
         }
     }

@@ -4,17 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Waker;
 
-use tokio::runtime::Handle;
-
-use super::holding::Holding;
-use super::place::Place;
-use super::state::{State, Waiter};
-use crate::clock::Clock;
+use super::state::State;
 use crate::held::Held;
-use crate::identity::LeaseId;
-use crate::keeper::Watched;
-use crate::policy::Policy;
-use crate::protocol::time::{Elapsed, Reading};
+use crate::lease::state::Watched;
+use crate::lease_id::LeaseId;
+use crate::runtime::clocks::Clocks;
+use leasehold_protocol::time::{Elapsed, Reading};
 
 /// Queues in which nobody waits, but whose key was released a moment ago. Where there are more, the next to
 /// be over is forgotten.
@@ -24,7 +19,7 @@ const REMEMBERED: usize = 256;
 /// released also for a moment, and until the first call of [`Queues::of`] after it.
 #[derive(Debug)]
 pub(crate) struct Queues {
-    clock: Arc<dyn Clock>,
+    clock: Arc<Clocks>,
     by_key: Mutex<HashMap<Arc<str>, Weak<Queue>>>,
     recent: Mutex<Recent>,
 }
@@ -37,12 +32,12 @@ type Recent = BTreeMap<(Elapsed, Arc<str>), Arc<Queue>>;
 pub(crate) struct Queue {
     key: Arc<str>,
     queues: Weak<Queues>,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<Clocks>,
     state: Mutex<State>,
 }
 
 impl Queues {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub(crate) fn new(clock: Arc<Clocks>) -> Arc<Self> {
         Arc::new(Queues {
             clock,
             by_key: Mutex::default(),
@@ -123,39 +118,6 @@ impl Drop for Queue {
 }
 
 impl Queue {
-    /// Joins the queue at its end. Called within a runtime.
-    pub(crate) fn join(
-        self: &Arc<Self>,
-        policy: &Policy,
-        data: Option<&Arc<[u8]>>,
-        joined: Elapsed,
-    ) -> Place {
-        let waiter = Waiter::new(policy.clone(), data.cloned(), joined, Handle::current());
-        let (number, before, waits) = self.with(|state, wake| {
-            let number = state.join(waiter, joined, wake);
-            (
-                number,
-                state.requests,
-                !state.leads(number) || !state.holders.is_empty(),
-            )
-        });
-        Place::new(self.clone(), number, before, waits)
-    }
-
-    /// A guard of this client holds the key from `now` on.
-    pub(crate) fn hold(self: &Arc<Self>, watched: &Arc<Watched>, now: Elapsed) -> Holding {
-        let held = Arc::downgrade(watched);
-        let token = watched.id.token().stored();
-        let number = self.with(|state, _| {
-            state.own = state.own.max(Some(token));
-            let number = state.next_number();
-            state.holders.push((number, held));
-            state.tenure.get_or_insert(now);
-            number
-        });
-        Holding::new(self.clone(), number)
-    }
-
     pub(super) fn queues(&self) -> Option<Arc<Queues>> {
         self.queues.upgrade()
     }

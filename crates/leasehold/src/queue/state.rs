@@ -9,12 +9,12 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use crate::held::Held;
-use crate::keeper::Watched;
-use crate::lease::Undelivered;
+use crate::lease::guard::Undelivered;
+use crate::lease::state::Watched;
 use crate::policy::Policy;
-use crate::protocol::time::Elapsed;
-use crate::protocol::token::FencingToken;
 use crate::store::StoreError;
+use leasehold_protocol::time::Elapsed;
+use leasehold_protocol::token::FencingToken;
 
 /// How long a leader may be silent beyond the time at which it wanted to be heard of again, and how long a
 /// guard may lie in the place of a waiter that does not run.

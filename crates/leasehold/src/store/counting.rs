@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError, Units};
-use crate::protocol::record::Record;
-use crate::protocol::write::{Operation, Write};
+use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
+use crate::usage::Units;
+use leasehold_protocol::record::Record;
+use leasehold_protocol::write::{Operation, Write};
 
 /// Counts what passes through it to `inner`. Clones share their counts.
 #[derive(Clone, Debug)]

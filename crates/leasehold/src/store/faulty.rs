@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind};
 use crate::clock::Clock;
 use crate::error::Effect;
-use crate::protocol::record::Record;
-use crate::protocol::write::{Operation, Write};
+use leasehold_protocol::record::Record;
+use leasehold_protocol::write::{Operation, Write};
 
 /// What happens to one request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

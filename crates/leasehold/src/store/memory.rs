@@ -99,11 +99,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError, Units};
+use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
 use crate::clock::{Clock, SystemClock};
-use crate::protocol::record::Record;
-use crate::protocol::time::{Reading, ServiceTime, Stamp};
-use crate::protocol::write::{Write, apply};
+use crate::usage::Units;
+use leasehold_protocol::record::Record;
+use leasehold_protocol::time::{Reading, ServiceTime, Stamp};
+use leasehold_protocol::write::{Write, apply};
 
 const PAGE: usize = 100;
 

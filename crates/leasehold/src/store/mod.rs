@@ -2,7 +2,7 @@
 //!
 //! [`Store`] is the small face for implementors: one conditional write, one read, one listing.
 //! Users talk to [`LockClient`](crate::LockClient). Stores make no protocol decision; they carry
-//! out [`Write`]s exactly as [`apply`](crate::protocol::write::apply) defines them and say how
+//! out [`Write`]s exactly as [`apply`](leasehold_protocol::write::apply) defines them and say how
 //! certain an outcome is. The suite in `contract` (feature `contract-tests`) holds every store to
 //! that.
 
@@ -14,9 +14,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::error::{Effect, Error, ErrorKind};
-use crate::protocol::record::{Malformed, Record};
-use crate::protocol::time::Stamp;
-use crate::protocol::write::{Operation, Write};
+pub use crate::usage::Units;
+use leasehold_protocol::record::{Malformed, Record};
+use leasehold_protocol::time::Stamp;
+use leasehold_protocol::write::{Operation, Write};
 
 #[cfg(feature = "contract-tests")]
 pub mod contract;
@@ -165,15 +166,6 @@ impl<T> Reply<T> {
         self.units = units;
         self
     }
-}
-
-/// Request units, as the store reports them.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub struct Units {
-    /// Write units. A refused condition costs one although DynamoDB does not report it.
-    pub write: f64,
-    /// Read units.
-    pub read: f64,
 }
 
 /// The outcome of a conditional write. There is no third one, so a `match` needs none.

@@ -10,8 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::crowd::{Stage, virtually};
+use super::figures::{SEED, monthly, rate, s, share, time};
 use super::service::{Dice, Tally};
-use super::{SEED, monthly, rate, s, share, time};
 use crate::report::{Report, as_ms};
 use crate::scenario::ms;
 use crate::stats::Times;

@@ -7,7 +7,7 @@ use leasehold::Policy;
 use serde_json::json;
 
 use super::crowd::{Keys, Load, Outcome, measure};
-use super::{SEED, grouped, monthly, rate, s, share, time};
+use super::figures::{SEED, grouped, monthly, rate, s, share, time};
 use crate::report::{Report, as_ms};
 use crate::scenario::ms;
 

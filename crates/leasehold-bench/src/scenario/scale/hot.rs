@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::crowd::{Load, Outcome, Stage, measure, release, virtually};
+use super::figures::{SEED, grouped, monthly, rate, s, share, time};
 use super::service::{Dice, Tally};
-use super::{SEED, grouped, monthly, rate, s, share, time};
 use crate::report::{Report, as_ms};
 use crate::scenario::ms;
 

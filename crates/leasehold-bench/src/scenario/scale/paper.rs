@@ -6,8 +6,8 @@
 use anyhow::Result;
 use serde_json::json;
 
+use super::figures::{grouped, monthly};
 use super::service::{READS, WRITES};
-use super::{grouped, monthly};
 use crate::report::Report;
 
 /// The first bound of the delay between two looks, and the last, in seconds.

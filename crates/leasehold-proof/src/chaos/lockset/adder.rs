@@ -19,7 +19,7 @@ use leasehold::{CheckDelay, Lease, LockClient, Policy};
 use super::super::event::{Event, now};
 use super::super::place::{Place, client};
 use super::super::wall::pause;
-use super::Protection;
+use super::protection::Protection;
 
 const LOCK: &str = "lockset";
 const SET: &str = "the-set";

@@ -9,9 +9,9 @@
 //! shows only that the experiment has no teeth, so it fails. With either fence nothing is lost.
 
 pub(super) mod adder;
+mod protection;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use anyhow::{Context, Result, ensure};
 use leasehold::store::dynamodb::DynamoDbStore;
 
 use self::adder::{Job, Sets};
+use self::protection::Protection;
 use super::event::{Event, now};
 use super::guardian::Guardian;
 use super::history::Kind;
@@ -33,35 +34,6 @@ const PROCESSES: usize = 5;
 const EVERY: Duration = Duration::from_secs(5);
 /// Twice the lease: others take the lock over by watching it for one.
 const STOPPED: Duration = Duration::from_secs(4);
-
-/// What protects the set, beside the lock.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Protection {
-    /// Nothing.
-    Lock,
-    /// `TokenColumn`, raised before the set is read.
-    Column,
-    /// `DynamoDbStore::fence`, in the transaction that writes.
-    Check,
-}
-
-impl Protection {
-    const ALL: [Protection; 3] = [Protection::Lock, Protection::Column, Protection::Check];
-
-    fn parse(word: &str) -> Option<Protection> {
-        Self::ALL.into_iter().find(|p| p.to_string() == word)
-    }
-}
-
-impl fmt::Display for Protection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Protection::Lock => "lock-alone",
-            Protection::Column => "token-column",
-            Protection::Check => "condition-check",
-        })
-    }
-}
 
 /// What the processes of one table told.
 #[derive(Debug, Default)]
@@ -139,7 +111,7 @@ impl Line {
 
 /// All three, side by side.
 pub(in super::super) async fn run(options: &Options, guardian: &Guardian) -> Result<bool> {
-    let program = guardian.keep(&super::own()?)?;
+    let program = guardian.keep(&super::programs::own()?)?;
     let [lock, column, check] = Protection::ALL;
     let (lock, column, check) = tokio::join!(
         experiment(lock, &program, options, guardian),

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::{Bench, attempt, plain, token};
 use crate::clock::{Clock, SystemClock};
-use crate::protocol::record::Record;
-use crate::protocol::time::{ClockBounds, ServiceClock, Stamp};
-use crate::protocol::write::Write;
 use crate::store::{Consistency, Outcome};
+use leasehold_protocol::record::Record;
+use leasehold_protocol::time::{ClockBounds, ServiceClock, Stamp};
+use leasehold_protocol::write::Write;
 
 pub(super) async fn reads_show_what_was_written(bench: &Bench) {
     let me = attempt();

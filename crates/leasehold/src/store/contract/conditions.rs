@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{Bench, FAR, attempt, later, renew_count, seen, token};
-use crate::protocol::record::Seen;
-use crate::protocol::time::ServiceTime;
-use crate::protocol::write::{Grant, Write};
 use crate::store::Outcome;
+use leasehold_protocol::record::Seen;
+use leasehold_protocol::time::ServiceTime;
+use leasehold_protocol::write::{Grant, Write};
 
 const SECOND: Duration = Duration::from_secs(1);
 

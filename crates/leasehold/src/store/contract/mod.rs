@@ -2,7 +2,7 @@
 //!
 //! [`run_all`] plays every write against every state of a record that its condition tells apart,
 //! looks at answers, reads, listings and stamps, lets tasks race for a key, and ends with a long
-//! random run against the reference, [`apply`](crate::protocol::write::apply). It panics on the
+//! random run against the reference, [`apply`](leasehold_protocol::write::apply). It panics on the
 //! first difference and says which.
 //!
 //! It takes a store on real clocks (stamps are compared with this host's elapsed clock) inside a
@@ -30,10 +30,10 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use super::{Consistency, Outcome, Store};
-use crate::protocol::attempt::AttemptId;
-use crate::protocol::record::{Record, Seen, State};
-use crate::protocol::time::ServiceTime;
-use crate::protocol::write::{Grant, Write};
+use leasehold_protocol::attempt::AttemptId;
+use leasehold_protocol::record::{Record, Seen, State};
+use leasehold_protocol::time::ServiceTime;
+use leasehold_protocol::write::{Grant, Write};
 
 pub use self::model::against_the_model;
 

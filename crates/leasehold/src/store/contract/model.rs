@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Bench, FAR, attempt, later, plain};
-use crate::protocol::attempt::AttemptId;
-use crate::protocol::record::{Record, Seen, State};
-use crate::protocol::time::ServiceTime;
-use crate::protocol::write::{Grant, Write, apply};
 use crate::store::{Outcome, Store};
+use leasehold_protocol::attempt::AttemptId;
+use leasehold_protocol::record::{Record, Seen, State};
+use leasehold_protocol::time::ServiceTime;
+use leasehold_protocol::write::{Grant, Write, apply};
 
 const KEYS: usize = 3;
 const CLIENTS: usize = 4;

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use tokio::task::JoinSet;
 
 use super::{Bench, attempt, later, renew_count, seen, token};
-use crate::protocol::write::Write;
 use crate::store::{Outcome, StoreErrorKind};
+use leasehold_protocol::write::Write;
 
 const TASKS: usize = 16;
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use crate::protocol::record::{Malformed, Record, Value};
 use crate::store::StoreError;
+use leasehold_protocol::record::{Malformed, Record, Value};
 
 pub(super) fn record(item: &HashMap<String, AttributeValue>) -> Result<Record, StoreError> {
     Ok(parse(item)?)

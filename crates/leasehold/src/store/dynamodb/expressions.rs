@@ -1,6 +1,6 @@
 //! The writes of the protocol as DynamoDB expressions.
 //!
-//! Each says exactly what [`apply`](crate::protocol::write::apply) does; the contract suite holds
+//! Each says exactly what [`apply`](leasehold_protocol::write::apply) does; the contract suite holds
 //! the two together. Every name is a placeholder, because some are reserved words.
 
 use std::collections::HashMap;
@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use crate::protocol::attempt::AttemptId;
-use crate::protocol::record::{RECORD_VERSION, Seen, attribute};
-use crate::protocol::write::{Grant, Write, taken_over};
+use leasehold_protocol::attempt::AttemptId;
+use leasehold_protocol::record::{RECORD_VERSION, Seen, attribute};
+use leasehold_protocol::write::{Grant, Write, taken_over};
 
 /// An expression with its placeholders.
 pub(super) struct Expression {

@@ -19,10 +19,9 @@ use aws_sdk_dynamodb::types::{
 
 use super::DynamoDbStore;
 use crate::error::{Error, ErrorKind};
-use crate::identity::LeaseId;
-use crate::keeper::lost_error;
-use crate::protocol::record::attribute;
-use crate::protocol::token::FencingToken;
+use crate::lease_id::LeaseId;
+use leasehold_protocol::record::attribute;
+use leasehold_protocol::token::FencingToken;
 
 impl DynamoDbStore {
     /// A check, to be put into the caller's own `TransactWriteItems`, that this grant is still the
@@ -59,7 +58,7 @@ impl DynamoDbStore {
             .with_hint("fence once all clients of the key know tokens, and unset `shared_with_fsharp`"));
         }
         if !id.pin() {
-            return Err(lost_error(id, "it was released, and handed on"));
+            return Err(id.lost_error("it was released, and handed on"));
         }
         let check = ConditionCheck::builder()
             .table_name(self.table())

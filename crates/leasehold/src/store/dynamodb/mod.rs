@@ -33,10 +33,11 @@ use self::classify::{Conditional, Refusal};
 pub use self::fence::{TokenColumn, is_fenced};
 use self::sending::Sending;
 pub use self::table::{Created, Definition, TableError, definition};
-use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError, Units};
+use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
 use crate::error::Effect;
-use crate::protocol::record::{Record, attribute};
-use crate::protocol::write::Write;
+use crate::usage::Units;
+use leasehold_protocol::record::{Record, attribute};
+use leasehold_protocol::write::Write;
 
 /// The upper bound of one request; the client's own time-outs are shorter and start other ones.
 const REQUEST_LIMIT: Duration = Duration::from_secs(20);

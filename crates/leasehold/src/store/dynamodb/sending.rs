@@ -18,7 +18,7 @@ use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::{BoxError, SdkError};
 use aws_sdk_dynamodb::primitives::{DateTime, DateTimeFormat};
 
-use crate::protocol::time::Stamp;
+use leasehold_protocol::time::Stamp;
 
 /// What is known of one request. Give it to the request as an interceptor.
 #[derive(Clone, Debug)]

@@ -15,8 +15,8 @@ use aws_sdk_dynamodb::types::{
 use super::sending::Sending;
 use super::{DynamoDbStore, classify};
 use crate::error::{Error, ErrorKind};
-use crate::protocol::record::attribute;
 use crate::store::{StoreError, StoreErrorKind};
+use leasehold_protocol::record::attribute;
 
 /// How long a new table may take to become active.
 const ACTIVE_WITHIN: Duration = Duration::from_secs(120);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use crate::clock::{Clock, Random, SystemClock};
-use crate::protocol::time::Elapsed;
+use leasehold_protocol::time::Elapsed;
 
 const SHORTEST_NAP_MICROS: u64 = 200;
 const LONGEST_NAP_MICROS: u64 = 1_000;

@@ -11,20 +11,22 @@ use std::path::{Path, PathBuf};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
+use super::beside::beside;
 use super::boot::Boot;
 use super::busy::{Jitter, Limit};
 use super::error::{
     classify, classify_commit, configuration, denied, is_busy, is_damaged, locked, of_io,
 };
-use super::files::{self, FileId, Gate, Held, beside};
+use super::files::{self, FileId, Gate, Held};
 use super::process::Identity;
 use super::schema::{self, Contents, DELETE, Problem, SELECT_ONE, SELECT_PAGE, Stored, lease_ms};
 use super::sweep;
 use super::time::{Time, time_of};
-use crate::protocol::record::{Malformed, Record};
-use crate::protocol::time::{Elapsed, ServiceTime, Stamp};
-use crate::protocol::write::{Grant, Write, apply};
-use crate::store::{Outcome, Page, Reply, StoreError, Units};
+use crate::store::{Outcome, Page, Reply, StoreError};
+use crate::usage::Units;
+use leasehold_protocol::record::{Malformed, Record};
+use leasehold_protocol::time::{Elapsed, ServiceTime, Stamp};
+use leasehold_protocol::write::{Grant, Write, apply};
 
 /// Records in a page of a listing.
 const PAGE: u32 = 100;
@@ -379,18 +381,9 @@ fn delete(connection: &Connection, record: &Record) -> Result<(), Problem> {
     // The token of a record that its own first grant withdraws was never seen by anyone, and it is
     // withdrawn because it is absurd: it must not become the floor of all others.
     if record.native.is_some_and(|native| native.renew_count > 1) {
-        raise_floor(connection, record.token().unwrap_or(0))?;
+        schema::raise_floor(connection, record.token().unwrap_or(0))?;
     }
     connection.prepare_cached(DELETE)?.execute([&record.key])?;
-    Ok(())
-}
-
-/// Keeps tokens that are seeded from now on above `token`.
-pub(super) fn raise_floor(connection: &Connection, token: u64) -> rusqlite::Result<()> {
-    let token = i64::try_from(token).unwrap_or(i64::MAX);
-    connection
-        .prepare_cached("UPDATE meta SET value = max(value, ?1) WHERE name = 'token_floor'")?
-        .execute([token])?;
     Ok(())
 }
 
@@ -440,7 +433,7 @@ mod tests {
                 let database = Database::open(&path, soon).expect("opens");
                 for part in 0..writes_each {
                     let token = n * writes_each + part + 1;
-                    raise_floor(&database.connection, token).expect("writes");
+                    schema::raise_floor(&database.connection, token).expect("writes");
                 }
                 drop(database);
                 assert!(length() > 0, "left to the next");

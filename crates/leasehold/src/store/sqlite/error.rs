@@ -14,7 +14,7 @@ use rusqlite::ffi::SQLITE_IOERR_LOCK;
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 
-use super::files::beside;
+use super::beside::beside;
 use crate::error::Effect;
 use crate::store::{StoreError, StoreErrorKind};
 

@@ -34,6 +34,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::beside::beside;
 use super::error::{configuration, locked, of_io};
 use super::ofd::{self, Bytes, Mode};
 use super::schema::{APPLICATION, Problem};
@@ -112,13 +113,6 @@ pub(super) struct Held(Arc<Files>);
 /// The right to write, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Gate(Arc<Files>);
-
-/// The path of a file that SQLite keeps beside another.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
 
 /// Opens and locks the files; makes the database if there is none. Waits for nobody: a
 /// [`Problem::Busy`] may go away. `prepare` makes a lock file in log mode out of the file at a

@@ -26,8 +26,9 @@
 //! | `files`, `ofd` | the open files, and the locks that keep others from spoiling them |
 //! | `error` | what SQLite's errors mean |
 //!
-//! [`apply`]: crate::protocol::write::apply
+//! [`apply`]: leasehold_protocol::write::apply
 
+mod beside;
 mod boot;
 mod busy;
 mod database;
@@ -51,9 +52,9 @@ use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreEr
 use crate::clock::{Clock, SystemClock};
 use crate::error::Effect;
 use crate::key::MAX_KEY_BYTES;
-use crate::protocol::record::Record;
-use crate::protocol::write::Write;
 use async_trait::async_trait;
+use leasehold_protocol::record::Record;
+use leasehold_protocol::write::Write;
 
 /// Lock records in a SQLite file. Clones share one connection, which a thread of its own serves
 /// until the last of them is dropped. Calls need a tokio runtime with time, and end within 10 s,

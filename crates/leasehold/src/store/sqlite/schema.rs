@@ -21,9 +21,9 @@ use rusqlite::{CachedStatement, Connection, Row, params};
 use super::error::configuration;
 use super::process::Identity;
 use crate::error::Effect;
-use crate::protocol::record::{Malformed, Native, Record, attribute};
-use crate::protocol::time::ServiceTime;
 use crate::store::{StoreError, StoreErrorKind};
+use leasehold_protocol::record::{Malformed, Native, Record, attribute};
+use leasehold_protocol::time::ServiceTime;
 
 /// The version of the tables below.
 const VERSION: i64 = 1;
@@ -246,6 +246,15 @@ impl Stored {
 /// A lease in whole milliseconds, rounded up: who observes a record must not wait too little.
 pub(super) fn lease_ms(lease: Duration) -> u64 {
     u64::try_from(lease.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+/// Keeps tokens that are seeded from now on above `token`.
+pub(super) fn raise_floor(connection: &Connection, token: u64) -> rusqlite::Result<()> {
+    let token = i64::try_from(token).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached("UPDATE meta SET value = max(value, ?1) WHERE name = 'token_floor'")?
+        .execute([token])?;
+    Ok(())
 }
 
 fn impossible(record: &Record, what: &str) -> Problem {

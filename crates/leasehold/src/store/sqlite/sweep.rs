@@ -7,8 +7,8 @@
 
 use rusqlite::Connection;
 
-use super::database::raise_floor;
-use crate::protocol::time::ServiceTime;
+use super::schema::raise_floor;
+use leasehold_protocol::time::ServiceTime;
 
 /// Rows looked at for each new key. More than one, so that the file shrinks again.
 const LOOKS: u32 = 4;

@@ -11,7 +11,7 @@ use super::boot::Boot;
 use super::error::configuration;
 use super::schema::Problem;
 use crate::clock::{Clock, SystemClock};
-use crate::protocol::time::ServiceTime;
+use leasehold_protocol::time::ServiceTime;
 
 /// Service time: the epoch of this boot and the machine's elapsed clock. Exact, the same for every
 /// process of the machine, never set back, and close to Unix time.

@@ -21,10 +21,10 @@ use super::database::Database;
 use super::error::exhausted;
 use crate::clock::{Clock, SystemClock};
 use crate::error::Effect;
-use crate::protocol::record::Record;
-use crate::protocol::time::Elapsed;
-use crate::protocol::write::Write;
 use crate::store::{Outcome, Page, Reply, StoreError, StoreErrorKind};
+use leasehold_protocol::record::Record;
+use leasehold_protocol::time::Elapsed;
+use leasehold_protocol::write::Write;
 
 /// Jobs that may wait for the thread; whoever comes then waits for a place among them.
 const QUEUE: usize = 64;

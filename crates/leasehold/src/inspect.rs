@@ -10,12 +10,12 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 
 use crate::error::Error;
-use crate::exchange::Core;
 use crate::held::Held;
-use crate::protocol::record::Record;
-use crate::protocol::takeover::{Observation, Verdict};
-use crate::protocol::write::Operation;
+use crate::shared::Core;
 use crate::store::{Page, StoreError};
+use leasehold_protocol::record::Record;
+use leasehold_protocol::takeover::{Observation, Verdict};
+use leasehold_protocol::write::Operation;
 
 /// What is known about one key.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,9 +40,9 @@ pub enum LockState {
 impl LockStatus {
     /// Judges a record that was just read.
     pub(crate) fn of(core: &Core, key: &str, record: Option<&Record>) -> Self {
-        let now = core.clock.reading();
+        let now = core.clocks.reading();
         let rules = core.policy.rules(&core.hints);
-        let verdict = core.with_service(|service| {
+        let verdict = core.clocks.with_service(|service| {
             Observation::default().judge(record, now.elapsed, now, service, &rules)
         });
         let state = match (verdict, record) {

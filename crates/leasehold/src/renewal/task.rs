@@ -8,77 +8,38 @@
 //! is not a release, the lease is lost. When a guard lets go, the grant is handed on to the next in
 //! line (`PROTOCOL.md` section 9) or released: the old guard is over before the new one exists.
 //!
-//! `watched` is what the guard sees, `hand_on` the step to the next in line, `letting_go` every other end.
-
-mod hand_on;
-mod letting_go;
-mod watched;
+//! `hand_off` is the step to the next in line, `release` every other end.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use leasehold_protocol::deadline::Sent;
+use leasehold_protocol::renewal::{Kept, RenewalRefused};
+use leasehold_protocol::time::{Elapsed, Reading};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::debug;
 
-use crate::alarm::nap;
-use crate::error::{Effect, Error, ErrorKind};
-use crate::exchange::{Answer, Core, no_answer_within};
-use crate::flight::Inbox;
-use crate::held::Held;
-use crate::identity::LeaseId;
-use crate::lease::{Lease, Loss, ReleaseOutcome};
-use crate::meter::{Bill, Meter};
+use crate::error::{Effect, Error};
+use crate::lease::guard::{Finish, Finished, Lease, guard};
+use crate::lease::loss::Loss;
+use crate::lease::state::{Asked, Terms, Watched};
+use crate::lease_id::LeaseId;
 use crate::policy::{DropPolicy, Policy};
-use crate::protocol::deadline::Sent;
-use crate::protocol::renewal::{Ended, Kept, RenewalRefused};
-use crate::protocol::time::{Elapsed, Reading};
 use crate::queue::{Holding, Looks, Queue, Start};
-use crate::retry::{RETRY_FIRST, RETRY_MAX};
-use crate::store::{Outcome, StoreError};
-
-pub(crate) use self::letting_go::{LettingGo, release};
-pub(crate) use self::watched::Watched;
+use crate::runtime::request::{Answer, Inbox};
+use crate::runtime::retry::{RETRY_FIRST, RETRY_MAX};
+use crate::shared::{Core, no_answer_within};
+use crate::store::Outcome;
 
 /// Renewals of one lease that may be unanswered at the same time. They are spread over what is left
 /// of the lease, so that requests that hang do not use up all of them before its end.
-const IN_FLIGHT: usize = 8;
+pub(super) const IN_FLIGHT: usize = 8;
 /// How long a renewal without an answer keeps its place among those of the client: keys whose requests
 /// hang thus take little from the others.
 const COUNTED: Duration = Duration::from_millis(250);
 /// When to look for a place again, at the latest.
 const NO_PLACE: Duration = Duration::from_millis(50);
-/// How a guard lets go.
-#[derive(Debug)]
-pub(crate) enum Finish {
-    Release(oneshot::Sender<Result<ReleaseOutcome, Error>>),
-    Detach(oneshot::Sender<Result<LeaseId, Error>>),
-    Dropped(DropPolicy),
-}
-
-/// Somebody waits for a renewal.
-pub(crate) type Asked = oneshot::Sender<Result<(), Error>>;
-
-/// What a grant is kept with besides what the protocol says.
-#[derive(Debug)]
-pub(crate) struct Terms {
-    pub(crate) policy: Policy,
-    pub(crate) data: Option<Arc<[u8]>>,
-    /// What its acquisition has cost; its renewals come on top.
-    pub(crate) bill: Arc<Meter>,
-}
-
-/// Where a keeper hears that its guard lets go.
-type Finished = oneshot::Receiver<Finish>;
-
-/// A guard, and where it is heard.
-fn guard(watched: &Arc<Watched>) -> (Lease, Finished) {
-    let (finish, finished) = oneshot::channel();
-    let drop_policy = watched.policy.drop_policy();
-    let lease = Lease::new(watched.clone(), finish, drop_policy);
-    (lease, finished)
-}
-
 /// Starts the keeper of a grant and gives its guard.
 pub(crate) fn keep(
     core: &Arc<Core>,
@@ -88,10 +49,11 @@ pub(crate) fn keep(
     kept: Kept,
 ) -> Lease {
     let policy = terms.policy.clone();
-    let watched = Arc::new(Watched::new(core.clone(), id, &kept, terms));
+    let watched = Arc::new(Watched::new(core.leases.clone(), id, &kept, terms));
     let mut keeper = Keeper {
+        core: core.clone(),
         last_word: LastWord(watched.clone()),
-        holding: queue.hold(&watched, core.clock.elapsed()),
+        holding: Holding::begin(queue, &watched, core.clocks.elapsed()),
         watched: watched.clone(),
         bound_to_process: policy.is_bound_to_process(),
         policy,
@@ -113,52 +75,14 @@ pub(crate) fn keep(
 /// Starts the task of a guard, on the runtime of whoever has the guard. Where that has ended, the lease is
 /// lost at once.
 fn start(keeper: Keeper, finished: Finished, runtime: &Handle) {
-    let tasks = keeper.watched.core.tasks.clone();
+    let tasks = keeper.core.tasks.clone();
     tasks.spawn_on(keeper.run(finished), runtime);
-}
-
-/// Why a renewal outside of the keeper's loop was not acknowledged.
-#[derive(Debug)]
-pub(crate) enum NotRenewed {
-    /// The grant is over.
-    Ended(Ended),
-    /// The store failed.
-    Failed(StoreError),
-}
-
-/// Renews a grant once, outside of its keeper's loop.
-pub(crate) async fn renew_once(
-    core: &Arc<Core>,
-    kept: &mut Kept,
-    bound_to_process: bool,
-    timeout: Duration,
-    bill: &Bill,
-) -> Result<(), NotRenewed> {
-    let now = core.clock.reading();
-    let (sent, write) = core.with_service(|service| kept.renew(service, now, bound_to_process));
-    let answer = core.write_detached(write, now, timeout, bill).await;
-    let now = core.clock.reading();
-    match answer.result {
-        Ok(Outcome::Applied(_)) => {
-            core.with_service(|service| kept.renewed(&sent, service, now));
-            Ok(())
-        }
-        Ok(Outcome::Refused(record)) => {
-            let refused =
-                core.with_service(|service| kept.renewal_refused(record.as_ref(), service, now));
-            match refused {
-                RenewalRefused::StillOurs => Ok(()),
-                RenewalRefused::Lost(ended) => Err(NotRenewed::Ended(ended)),
-            }
-        }
-        Err(error) => Err(NotRenewed::Failed(error)),
-    }
 }
 
 /// Marks the lease lost when the keeper ends without having been told to: a panic, or the end of
 /// its runtime.
 #[derive(Debug)]
-struct LastWord(Arc<Watched>);
+pub(super) struct LastWord(pub(super) Arc<Watched>);
 
 impl Drop for LastWord {
     fn drop(&mut self) {
@@ -169,23 +93,24 @@ impl Drop for LastWord {
     }
 }
 
-struct Keeper {
-    watched: Arc<Watched>,
-    last_word: LastWord,
-    holding: Holding,
-    policy: Policy,
-    bound_to_process: bool,
-    kept: Kept,
-    next_renewal: Elapsed,
-    inbox: Inbox<Sent, Outcome>,
-    unanswered: usize,
+pub(super) struct Keeper {
+    pub(super) core: Arc<Core>,
+    pub(super) watched: Arc<Watched>,
+    pub(super) last_word: LastWord,
+    pub(super) holding: Holding,
+    pub(super) policy: Policy,
+    pub(super) bound_to_process: bool,
+    pub(super) kept: Kept,
+    pub(super) next_renewal: Elapsed,
+    pub(super) inbox: Inbox<Sent, Outcome>,
+    pub(super) unanswered: usize,
     /// The place of the last renewal, until it is answered or that time has come.
-    place: Option<(Elapsed, OwnedSemaphorePermit)>,
-    failures: u32,
+    pub(super) place: Option<(Elapsed, OwnedSemaphorePermit)>,
+    pub(super) failures: u32,
     /// Who waits for a renewal, and since when: only one sent after that counts.
-    waiting: Option<(Asked, Elapsed)>,
+    pub(super) waiting: Option<(Asked, Elapsed)>,
     /// The guard was handed on, and lies where its waiter may take it until then.
-    deliver_by: Option<Elapsed>,
+    pub(super) deliver_by: Option<Elapsed>,
 }
 
 impl Keeper {
@@ -205,9 +130,9 @@ impl Keeper {
 
     /// Keeps the lease until its guard lets go.
     async fn serve(&mut self, finished: &mut Finished) -> Finish {
-        let core = self.watched.core.clone();
+        let core = self.core.clone();
         let finish = loop {
-            let now = core.clock.reading();
+            let now = core.clocks.reading();
             self.watch_the_deadline(now);
             let lost = self.watched.loss().is_some();
             let may_send = !lost && self.unanswered < IN_FLIGHT;
@@ -237,13 +162,13 @@ impl Keeper {
                 biased;
                 finish = &mut *finished => break finish,
                 answer = self.inbox.next() => self.take_answer(answer),
-                () = nap(&core.alarms, until), if !lost => {
-                    if may_send && core.clock.elapsed() >= self.next_renewal && self.has_place() {
+                () = core.clocks.nap(until), if !lost => {
+                    if may_send && core.clocks.elapsed() >= self.next_renewal && self.has_place() {
                         self.send_renewal();
                     }
                 }
                 ask = self.watched.next_ask(), if self.waiting.is_none() => {
-                    let asked = core.clock.elapsed();
+                    let asked = core.clocks.elapsed();
                     self.waiting = Some((ask, asked));
                     self.next_renewal = asked;
                 }
@@ -253,11 +178,11 @@ impl Keeper {
         finish.unwrap_or(Finish::Dropped(self.policy.drop_policy()))
     }
 
-    fn lost_at(&self) -> Elapsed {
+    pub(super) fn lost_at(&self) -> Elapsed {
         self.kept.deadline().at.minus(self.kept.terms().margin)
     }
 
-    fn watch_the_deadline(&mut self, now: Reading) {
+    pub(super) fn watch_the_deadline(&mut self, now: Reading) {
         self.watched.remaining_at(now);
         if let Some(loss) = self.watched.loss() {
             self.lose(loss);
@@ -275,7 +200,7 @@ impl Keeper {
 
     fn lost_error(&self) -> Error {
         let why = self.watched.loss().map(|l| l.to_string());
-        let error = lost_error(&self.watched.id, &why.unwrap_or_default());
+        let error = self.watched.id.lost_error(&why.unwrap_or_default());
         if self.unanswered > 0 {
             return error.with_effect(Effect::Unknown);
         }
@@ -285,8 +210,8 @@ impl Keeper {
     /// Takes a place for a renewal. Without one it is tried again soon; not so where the lease would
     /// be in danger: then it is sent all the same.
     fn has_place(&mut self) -> bool {
-        let core = &self.watched.core;
-        let now = core.clock.elapsed();
+        let core = &self.core;
+        let now = core.clocks.elapsed();
         self.place = None;
         if let Ok(permit) = core.renewals.clone().try_acquire_owned() {
             self.place = Some((now.plus(COUNTED), permit));
@@ -301,13 +226,14 @@ impl Keeper {
         false
     }
 
-    fn send_renewal(&mut self) {
-        let core = &self.watched.core;
-        let now = core.clock.reading();
-        let (sent, write) =
-            core.with_service(|service| self.kept.renew(service, now, self.bound_to_process));
+    pub(super) fn send_renewal(&mut self) {
+        let core = &self.core;
+        let now = core.clocks.reading();
+        let (sent, write) = core
+            .clocks
+            .with_service(|service| self.kept.renew(service, now, self.bound_to_process));
         let bill = Some(self.watched.bill.clone());
-        core.send(write, now, sent, &mut self.inbox, &bill);
+        core.launch(write, now, &bill).post(sent, &mut self.inbox);
         self.unanswered += 1;
         // Without an answer by then, another one is sent; the last of them just before the end.
         let left = self.lost_at().since(now.elapsed);
@@ -319,8 +245,8 @@ impl Keeper {
         self.failed(failure);
     }
 
-    fn schedule(&mut self) {
-        let jitter = self.watched.core.random.fraction();
+    pub(super) fn schedule(&mut self) {
+        let jitter = self.core.random.fraction();
         self.next_renewal = if self.policy.is_manual() {
             Elapsed::NEVER
         } else {
@@ -328,28 +254,29 @@ impl Keeper {
         };
     }
 
-    fn take_answer(&mut self, (sent, answer): (Sent, Answer<Outcome>)) {
+    pub(super) fn take_answer(&mut self, (sent, answer): (Sent, Answer<Outcome>)) {
         self.unanswered -= 1;
         if self.unanswered == 0 {
             self.inbox.close();
         }
         self.place = None;
-        let core = self.watched.core.clone();
-        let now = core.clock.reading();
+        let core = self.core.clone();
+        let now = core.clocks.reading();
         // Before the answer is looked at: what is over stays over.
         self.watch_the_deadline(now);
         match answer.result {
             Ok(Outcome::Applied(_)) => {
-                core.with_service(|service| self.kept.renewed(&sent, service, now));
+                core.clocks
+                    .with_service(|service| self.kept.renewed(&sent, service, now));
                 self.renewed(sent.at.elapsed);
             }
             Ok(Outcome::Refused(record)) => {
-                let refused = core.with_service(|service| {
+                let refused = core.clocks.with_service(|service| {
                     self.kept.renewal_refused(record.as_ref(), service, now)
                 });
                 match refused {
                     RenewalRefused::StillOurs => self.renewed(sent.at.elapsed),
-                    RenewalRefused::Lost(ended) => self.lose(loss_of(ended)),
+                    RenewalRefused::Lost(ended) => self.lose(ended.into()),
                 }
             }
             Err(error) => {
@@ -388,22 +315,5 @@ impl Keeper {
             Some((ask, _)) => drop(ask.send(Ok(()))),
             None => {}
         }
-    }
-}
-
-pub(crate) fn lost_error(id: &LeaseId, why: &str) -> Error {
-    Error::new(
-        ErrorKind::Lost,
-        format!("the lease of `{}` is lost: {why}", id.key()),
-    )
-    .with_key(id.key().as_str())
-}
-
-pub(crate) fn loss_of(ended: Ended) -> Loss {
-    match ended {
-        Ended::Released => Loss::ReleasedElsewhere,
-        Ended::TakenOver(record) => Loss::TakenOver(Box::new(Held::of(&record))),
-        Ended::Superseded => Loss::Superseded,
-        Ended::NoRecord => Loss::NoRecord,
     }
 }

@@ -7,26 +7,27 @@ use std::sync::Arc;
 
 use tracing::{debug, warn};
 
-use super::{Finish, Keeper, NotRenewed, loss_of, lost_error, renew_once};
-use crate::alarm::nap;
+use super::once::{NotRenewed, renew_once};
+use super::task::Keeper;
 use crate::error::{Effect, Error};
-use crate::exchange::Core;
 use crate::held::Held;
-use crate::identity::LeaseId;
-use crate::lease::{Loss, ReleaseOutcome};
+use crate::lease::guard::Finish;
+use crate::lease::loss::{Loss, ReleaseOutcome};
+use crate::lease_id::LeaseId;
 use crate::meter::Bill;
 use crate::policy::{DropPolicy, Policy};
-use crate::protocol::renewal::{Ended, Kept};
-use crate::protocol::time::Elapsed;
-use crate::protocol::write::Operation;
 use crate::queue::{Looks, Start};
+use crate::shared::Core;
 use crate::store::Outcome;
+use leasehold_protocol::renewal::{Ended, Kept};
+use leasehold_protocol::time::Elapsed;
+use leasehold_protocol::write::Operation;
 
 /// How often a renewal outside of the loop is tried.
 const TRIES: u32 = 3;
 impl Keeper {
     pub(super) async fn finish(&mut self, finish: Finish) {
-        let started = self.watched.core.clock.elapsed();
+        let started = self.core.clocks.elapsed();
         self.settle_renewals().await;
         let loss = self.watched.loss();
         // Whoever still holds a signal learns that the lease is over.
@@ -57,11 +58,11 @@ impl Keeper {
     /// Waits for renewals in flight, at most for one request time-out. One that lands after the
     /// release finds no owner in the record and changes nothing.
     pub(super) async fn settle_renewals(&mut self) {
-        let core = self.watched.core.clone();
-        let limit = core.clock.elapsed().plus(self.policy.request_timeout());
-        while self.unanswered > 0 && core.clock.elapsed() < limit {
+        let core = self.core.clone();
+        let limit = core.clocks.elapsed().plus(self.policy.request_timeout());
+        while self.unanswered > 0 && core.clocks.elapsed() < limit {
             // Whoever still watches a signal is told in time, here as well.
-            let now = core.clock.reading();
+            let now = core.clocks.reading();
             self.watch_the_deadline(now);
             let until = match self.watched.loss() {
                 Some(_) => limit,
@@ -70,7 +71,7 @@ impl Keeper {
             tokio::select! {
                 biased;
                 answer = self.inbox.next() => self.take_answer(answer),
-                () = nap(&core.alarms, until) => {}
+                () = core.clocks.nap(until) => {}
             }
         }
     }
@@ -81,14 +82,14 @@ impl Keeper {
         started: Elapsed,
     ) -> Result<ReleaseOutcome, Error> {
         let turns = self.turns();
-        let (watched, holding) = (&self.watched, &mut self.holding);
+        let (core, watched, holding) = (&self.core, &self.watched, &mut self.holding);
         let how = LettingGo {
             held,
             started,
             bill: Some(watched.bill.clone()),
         };
         let outcome = release(
-            &watched.core,
+            core,
             &self.policy,
             &watched.id,
             &self.kept,
@@ -114,7 +115,7 @@ impl Keeper {
             Ok(ReleaseOutcome::TakenOver(_)) | Err(_) => {
                 holding.gone(Start::Look(Looks::default()));
             }
-            Ok(_) => holding.released(watched.core.clock.elapsed(), &turns),
+            Ok(_) => holding.released(core.clocks.elapsed(), &turns),
         }
         outcome
     }
@@ -122,9 +123,9 @@ impl Keeper {
     /// Leaves the grant to itself; where the store ties it to this process, that is undone first.
     pub(super) async fn detach(&mut self, loss: Option<Loss>) -> Result<LeaseId, Error> {
         if let Some(loss) = loss {
-            return Err(lost_error(&self.watched.id, &loss.to_string()));
+            return Err(self.watched.id.lost_error(&loss.to_string()));
         }
-        let core = self.watched.core.clone();
+        let core = self.core.clone();
         let timeout = self.policy.request_timeout();
         let bill = Some(self.watched.bill.clone());
         let mut tries = 0;
@@ -132,8 +133,8 @@ impl Keeper {
             match renew_once(&core, &mut self.kept, false, timeout, &bill).await {
                 Ok(()) => return Ok(self.watched.id.clone()),
                 Err(NotRenewed::Ended(ended)) => {
-                    let why = loss_of(ended).to_string();
-                    return Err(lost_error(&self.watched.id, &why));
+                    let why = Loss::from(ended).to_string();
+                    return Err(self.watched.id.lost_error(&why));
                 }
                 Err(NotRenewed::Failed(error)) => {
                     tries += 1;
@@ -144,7 +145,7 @@ impl Keeper {
                         let key = self.watched.id.key().as_str();
                         return Err(error.into_error(Operation::Renew, Some(key)));
                     };
-                    core.clock.sleep_until(next).await;
+                    core.clocks.sleep_until(next).await;
                 }
             }
         }
@@ -181,13 +182,15 @@ pub(crate) async fn release(
     let mut uncertain = false;
     let mut tries = 0;
     loop {
-        let now = core.clock.reading();
-        let write = core.with_service(|service| kept.release(service, now));
+        let now = core.clocks.reading();
+        let write = core
+            .clocks
+            .with_service(|service| kept.release(service, now));
         let timeout = policy.request_timeout().min(limit.since(now.elapsed));
         let answer = core.write_detached(write, now, timeout, &bill).await;
         tries += 1;
         // Judged anew for every answer: it may have come after the deadline.
-        let answered = core.clock.reading();
+        let answered = core.clocks.reading();
         let in_time = held && kept.deadline().at > kept.deadline().effective_now(answered);
         let ours = if in_time {
             ReleaseOutcome::Released
@@ -217,7 +220,7 @@ pub(crate) async fn release(
         let retryable = error.kind.is_retryable();
         let next = retryable.then(|| core.again(tries, limit)).flatten();
         let Some(next) = next else {
-            let passed = core.clock.elapsed().since(started);
+            let passed = core.clocks.elapsed().since(started);
             let effect = if uncertain {
                 Effect::Unknown
             } else {
@@ -229,6 +232,6 @@ pub(crate) async fn release(
                 .with_effort(tries, passed));
         };
         debug!(key = %id.key(), %error, "release failed, trying again");
-        core.clock.sleep_until(next).await;
+        core.clocks.sleep_until(next).await;
     }
 }

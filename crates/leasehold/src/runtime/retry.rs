@@ -7,7 +7,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::protocol::time::Elapsed;
+use leasehold_protocol::time::Elapsed;
 
 /// Back-off between the tries of a call.
 pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(50);

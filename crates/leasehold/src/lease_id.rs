@@ -10,12 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::error::{Error, ErrorKind};
-use crate::held::Held;
 use crate::key::Key;
-use crate::lease::Loss;
-use crate::protocol::attempt::AttemptId;
-use crate::protocol::record::{Record, Seen, State};
-use crate::protocol::token::FencingToken;
+use leasehold_protocol::attempt::AttemptId;
+use leasehold_protocol::token::FencingToken;
 
 /// The identity of one grant: key, attempt and token.
 ///
@@ -100,19 +97,10 @@ impl LeaseId {
         self.attempt == other.attempt && self.token.stored() == other.token.stored()
     }
 
-    /// The grant as a record shows it, or why it is over.
-    pub(crate) fn seen_in(&self, record: Option<&Record>) -> Result<Seen, Loss> {
-        let Some(record) = record else {
-            return Err(Loss::NoRecord);
-        };
-        let ours = self.attempt.owns(record);
-        let token = record.token();
-        match record.state() {
-            State::Granted(seen) if ours && token == Some(self.token.stored()) => Ok(seen),
-            State::Granted(_) => Err(Loss::TakenOver(Box::new(Held::of(record)))),
-            State::Released if token == Some(self.token.stored()) => Err(Loss::ReleasedElsewhere),
-            State::Released => Err(Loss::Superseded),
-        }
+    /// The error of a call for a lease that is over.
+    pub(crate) fn lost_error(&self, why: &str) -> Error {
+        let message = format!("the lease of `{}` is lost: {why}", self.key);
+        Error::new(ErrorKind::Lost, message).with_key(self.key.as_str())
     }
 
     /// The key.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::ErrorKind;
-use crate::protocol::write::Operation;
+use leasehold_protocol::write::Operation;
 
 /// Where a client counts.
 #[derive(Debug, Default)]

@@ -8,11 +8,14 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tracing::debug;
 
-use super::{Finish, Finished, IN_FLIGHT, Keeper, LastWord, Terms, Watched, guard};
-use crate::flight::Inbox;
-use crate::lease::{Loss, ReleaseOutcome, Undelivered};
+use super::task::{IN_FLIGHT, Keeper, LastWord};
+use crate::lease::guard::Undelivered;
+use crate::lease::guard::{Finish, Finished, guard};
+use crate::lease::loss::{Loss, ReleaseOutcome};
+use crate::lease::state::{Terms, Watched};
 use crate::policy::DropPolicy;
 use crate::queue::{PATIENCE, Turns};
+use crate::runtime::request::Inbox;
 
 /// How often a grant is handed on at most, where no other process is known to want the key: with 5 ms to the table
 /// and holds of no length it makes twice as many turns as with 64. Below the 1023 for which the token has room.
@@ -42,7 +45,7 @@ impl Keeper {
         // Over, before the next one begins.
         self.watched.lose(Loss::Released);
         let next = Watched::new(
-            self.watched.core.clone(),
+            self.core.leases.clone(),
             self.watched.id.next_pass(),
             &self.kept,
             Terms {
@@ -75,9 +78,9 @@ impl Keeper {
             self.schedule();
         }
         self.place = None;
-        self.deliver_by = Some(self.watched.core.clock.elapsed().plus(PATIENCE));
+        self.deliver_by = Some(self.core.clocks.elapsed().plus(PATIENCE));
         let next = &self.watched;
-        next.core.meter.hand_off(&Some(next.bill.clone()));
+        self.core.meter.hand_off(&Some(next.bill.clone()));
         debug!(key = %next.id.key(), token = %next.id.token(), "handed on");
         if let Finish::Release(tell) = finish {
             drop(tell.send(Ok(ReleaseOutcome::HandedOn)));
@@ -87,8 +90,8 @@ impl Keeper {
 
     /// Whether this grant may be handed on, and somebody wants it.
     pub(super) fn has_next(&mut self) -> bool {
-        let core = self.watched.core.clone();
-        let now = core.clock.reading();
+        let core = self.core.clone();
+        let now = core.clocks.reading();
         self.watch_the_deadline(now);
         self.policy.is_handing_off()
             && !core.shut.is_cancelled()
@@ -112,7 +115,7 @@ impl Keeper {
 
     /// How this process shares the key with others.
     pub(super) fn turns(&self) -> Turns {
-        let (shortest, longest) = self.policy.check_delays(&self.watched.core.hints);
+        let (shortest, longest) = self.policy.check_delays(&self.core.hints);
         let tenure = (self.policy.lease() / 2).min(longest.saturating_mul(TENURE));
         Turns {
             tenure,
@@ -124,8 +127,8 @@ impl Keeper {
     /// Whether enough of the lease is left for another; renews it first if not, within one request
     /// time-out.
     pub(super) async fn has_enough_left(&mut self) -> bool {
-        let core = self.watched.core.clone();
-        let started = core.clock.elapsed();
+        let core = self.core.clone();
+        let started = core.clocks.elapsed();
         let limit = started
             .plus(self.policy.request_timeout())
             .min(self.lost_at());
@@ -136,7 +139,7 @@ impl Keeper {
                 .bounds
                 .at_least(terms.lease)
                 .saturating_sub(terms.margin);
-            let now = core.clock.reading();
+            let now = core.clocks.reading();
             self.watch_the_deadline(now);
             if self.watched.loss().is_some() {
                 return false;
@@ -151,7 +154,7 @@ impl Keeper {
             tokio::select! {
                 biased;
                 answer = self.inbox.next() => self.take_answer(answer),
-                () = core.clock.sleep_until(limit) => return false,
+                () = core.clocks.sleep_until(limit) => return false,
             }
         }
     }

@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::runtime::{Handle, Id};
 
 use crate::clock::Clock;
-use crate::protocol::time::{Elapsed, Reading};
+use leasehold_protocol::time::{Elapsed, Reading};
 
 /// How often the clocks are compared.
 const LOOK: Duration = Duration::from_secs(1);

@@ -9,7 +9,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::protocol::time::Elapsed;
+use leasehold_protocol::time::Elapsed;
 
 /// How much longer delays become at most.
 const SLOWEST: f64 = 32.0;

@@ -7,41 +7,65 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use leasehold_protocol::deadline::{Deadline, service_now};
+use leasehold_protocol::renewal::Kept;
+use leasehold_protocol::time::{Elapsed, Reading, ServiceTime};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{Asked, Terms};
-use crate::exchange::Core;
+use super::loss::Loss;
+use crate::error::Error;
 use crate::held::Held;
-use crate::identity::LeaseId;
-use crate::lease::Loss;
+use crate::lease_id::LeaseId;
 use crate::meter::Meter;
 use crate::policy::Policy;
-use crate::protocol::deadline::{Deadline, service_now};
-use crate::protocol::renewal::Kept;
-use crate::protocol::time::{Elapsed, Reading, ServiceTime};
+use crate::runtime::clocks::Clocks;
+
+/// Somebody waits for a renewal.
+pub(crate) type Asked = oneshot::Sender<Result<(), Error>>;
+
+/// What a grant is kept with besides what the protocol says.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    pub(crate) policy: Policy,
+    pub(crate) data: Option<Arc<[u8]>>,
+    /// What its acquisition has cost; its renewals come on top.
+    pub(crate) bill: Arc<Meter>,
+}
+
+/// What the leases of a client share.
+#[derive(Debug)]
+pub(crate) struct LeaseContext {
+    pub(crate) clocks: Arc<Clocks>,
+    pub(crate) meter: Arc<Meter>,
+    /// The holder, where the policy names none.
+    pub(crate) label: Arc<str>,
+    /// The store, for messages.
+    pub(crate) store: Arc<str>,
+}
 
 /// What the guard and the keeper of a lease share.
 pub(crate) struct Watched {
-    pub(crate) core: Arc<Core>,
+    pub(crate) context: Arc<LeaseContext>,
     pub(crate) id: LeaseId,
     pub(crate) lost: CancellationToken,
-    pub(super) policy: Policy,
-    pub(super) data: Option<Arc<[u8]>>,
-    pub(super) bill: Arc<Meter>,
+    pub(crate) policy: Policy,
+    pub(crate) data: Option<Arc<[u8]>>,
+    pub(crate) bill: Arc<Meter>,
     since: ServiceTime,
     /// The end of the time for which a guard may hold the key at all.
     hold_until: Elapsed,
-    pub(super) truth: Mutex<Truth>,
+    pub(crate) truth: Mutex<Truth>,
 }
 
 #[derive(Debug)]
-pub(super) struct Truth {
-    pub(super) deadline: Deadline,
-    pub(super) expires_at: ServiceTime,
+pub(crate) struct Truth {
+    pub(crate) deadline: Deadline,
+    pub(crate) expires_at: ServiceTime,
     loss: Option<Loss>,
     /// The last failure of a renewal since the last that succeeded.
-    pub(super) failure: Option<Arc<str>>,
+    pub(crate) failure: Option<Arc<str>>,
     /// Who asks for a renewal, and how to wake the keeper. As many as callers wait for one.
     asked: Vec<Asked>,
     keeper: Option<Waker>,
@@ -49,7 +73,7 @@ pub(super) struct Truth {
 
 impl fmt::Debug for Watched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} in {:?}", self.id, self.core)?;
+        write!(f, "{} in {}", self.id, self.context.store)?;
         match self.loss() {
             Some(loss) => write!(f, ", over: {loss}"),
             None => Ok(()),
@@ -58,17 +82,19 @@ impl fmt::Debug for Watched {
 }
 
 impl Watched {
-    pub(super) fn new(core: Arc<Core>, id: LeaseId, kept: &Kept, terms: Terms) -> Self {
+    pub(crate) fn new(context: Arc<LeaseContext>, id: LeaseId, kept: &Kept, terms: Terms) -> Self {
         let Terms { policy, data, bill } = terms;
-        let now = core.clock.reading();
-        core.meter.held(true);
+        let now = context.clocks.reading();
+        context.meter.held(true);
         Watched {
-            since: core.with_service(|service| service_now(service, now)),
+            since: context
+                .clocks
+                .with_service(|service| service_now(service, now)),
             hold_until: match policy.max_hold() {
                 Some(most) => now.elapsed.plus(most),
                 None => Elapsed::NEVER,
             },
-            core,
+            context,
             id,
             lost: CancellationToken::new(),
             policy,
@@ -88,13 +114,14 @@ impl Watched {
     /// What waiters of this client are told of it.
     pub(crate) fn describe(&self) -> Held {
         let label = self.policy.label();
-        let label = label.as_ref().unwrap_or(&self.core.label);
+        let label = label.as_ref().unwrap_or(&self.context.label);
         let (until, lease) = (
             self.with_truth(|truth| truth.expires_at),
             self.policy.lease(),
         );
         Held::here(
-            &self.id,
+            self.id.key().as_str(),
+            self.id.token(),
             label,
             self.since,
             until,
@@ -111,11 +138,11 @@ impl Watched {
     /// How long the work may go on for certain. What is over stays over: where no time is left, the
     /// lease is lost from here on, also if a wall clock that was stepped ahead comes back (rule 4).
     pub(crate) fn remaining(&self) -> Duration {
-        self.remaining_at(self.core.clock.reading())
+        self.remaining_at(self.context.clocks.reading())
     }
 
     /// The same, by clocks that were just read. The only place that finds a lease to be over by time.
-    pub(super) fn remaining_at(&self, now: Reading) -> Duration {
+    pub(crate) fn remaining_at(&self, now: Reading) -> Duration {
         let (left, loss) = self.with_truth(|truth| {
             if truth.loss.is_some() {
                 return (Duration::ZERO, None);
@@ -126,7 +153,8 @@ impl Watched {
             }
             let margin = self.policy.lost_lead();
             let left = self
-                .core
+                .context
+                .clocks
                 .with_service(|service| truth.deadline.remaining(now, margin, service));
             let loss = left.is_zero().then(|| Loss::Expired {
                 cause: truth.failure.clone(),
@@ -148,7 +176,8 @@ impl Watched {
         self.with_truth(|truth| match truth.loss {
             Some(Loss::Released) => {
                 let left = self
-                    .core
+                    .context
+                    .clocks
                     .with_service(|service| truth.deadline.remaining(now, Duration::ZERO, service));
                 now.elapsed.plus(left)
             }
@@ -181,12 +210,12 @@ impl Watched {
     }
 
     /// Nobody keeps it any more.
-    pub(super) fn forget_keeper(&self) {
+    pub(crate) fn forget_keeper(&self) {
         let _keeper = self.with_truth(|truth| truth.keeper.take());
     }
 
     /// The next who asks for a renewal.
-    pub(super) async fn next_ask(&self) -> Asked {
+    pub(crate) async fn next_ask(&self) -> Asked {
         poll_fn(|context| {
             let (next, _old) = self.with_truth(|truth| {
                 if truth.asked.is_empty() {
@@ -199,12 +228,12 @@ impl Watched {
         .await
     }
 
-    pub(super) fn with_truth<T>(&self, f: impl FnOnce(&mut Truth) -> T) -> T {
+    pub(crate) fn with_truth<T>(&self, f: impl FnOnce(&mut Truth) -> T) -> T {
         f(&mut self.truth.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The first loss stays.
-    pub(super) fn lose(&self, loss: Loss) {
+    pub(crate) fn lose(&self, loss: Loss) {
         // Dropped after the lock: it wakes those who wait for a renewal that will not come.
         let (first, _asked) = self.with_truth(|truth| {
             let first = truth.loss.is_none();
@@ -212,10 +241,10 @@ impl Watched {
             (first, std::mem::take(&mut truth.asked))
         });
         if first {
-            self.core.meter.held(false);
+            self.context.meter.held(false);
         }
         if first && loss != Loss::Released {
-            self.core.meter.loss();
+            self.context.meter.loss();
             let cost = self.bill.usage();
             warn!(
                 key = %self.id.key(),

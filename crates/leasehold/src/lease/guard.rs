@@ -3,22 +3,29 @@
 //! A guard only reads the truth that its keeper owns. It is tied to no thread and to no task;
 //! dropping it ends the lease as the drop policy says, in the background.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use leasehold_protocol::token::FencingToken;
 use tokio::sync::oneshot;
 
-use crate::alarm::nap;
+use super::loss::{Loss, ReleaseOutcome};
+use super::signal::LostSignal;
+use super::state::{LeaseContext, Watched};
 use crate::error::{Effect, Error};
-use crate::exchange::Core;
-use crate::held::Held;
-use crate::identity::LeaseId;
-use crate::keeper::{Finish, Watched, lost_error};
 use crate::key::Key;
-use crate::meter::{Bill, Usage};
+use crate::lease_id::LeaseId;
+use crate::meter::Bill;
 use crate::policy::DropPolicy;
-use crate::protocol::token::FencingToken;
+use crate::usage::Usage;
+
+/// How a guard lets go.
+#[derive(Debug)]
+pub(crate) enum Finish {
+    Release(oneshot::Sender<Result<ReleaseOutcome, Error>>),
+    Detach(oneshot::Sender<Result<LeaseId, Error>>),
+    Dropped(DropPolicy),
+}
 
 /// A held lock. While it lives, its lease is renewed in the background (unless renewal is
 /// manual).
@@ -84,8 +91,8 @@ impl Lease {
         self.watched.bill().usage()
     }
 
-    pub(crate) fn core(&self) -> &Arc<Core> {
-        &self.watched.core
+    pub(crate) fn context(&self) -> &Arc<LeaseContext> {
+        &self.watched.context
     }
 
     pub(crate) fn bill(&self) -> Bill {
@@ -104,9 +111,7 @@ impl Lease {
 
     /// A handle that tells others when this lease ends.
     pub fn signal(&self) -> LostSignal {
-        LostSignal {
-            watched: self.watched.clone(),
-        }
+        LostSignal::new(self.watched.clone())
     }
 
     /// Renews now, and returns when a renewal has been acknowledged. Failures are retried until
@@ -125,14 +130,14 @@ impl Lease {
         let asked = self.watched.ask(tell).is_ok();
         let renewed = told.await.unwrap_or_else(|_| {
             let why = self.watched.loss().unwrap_or(Loss::KeeperGone);
-            let lost = lost_error(&self.watched.id, &why.to_string());
+            let lost = self.watched.id.lost_error(&why.to_string());
             // A renewal may have been under way when the lease was lost.
             Err(match asked {
                 true => lost.with_effect(Effect::Unknown),
                 false => lost,
             })
         });
-        self.core().meter.counted(renewed)
+        self.context().meter.counted(renewed)
     }
 
     /// Ends the grant. Waits for a renewal in flight first, retries within the call time-out, and
@@ -178,9 +183,9 @@ impl Lease {
         drop(sent);
         let ended = told.await.unwrap_or_else(|_| {
             let why = self.watched.loss().unwrap_or(Loss::KeeperGone);
-            Err(lost_error(&self.watched.id, &why.to_string()))
+            Err(self.watched.id.lost_error(&why.to_string()))
         });
-        self.core().meter.counted(ended)
+        self.context().meter.counted(ended)
     }
 }
 
@@ -226,136 +231,13 @@ impl Undelivered {
     }
 }
 
-/// Tells when a lease ends. Clones watch the same lease.
-#[derive(Clone, Debug)]
-pub struct LostSignal {
-    watched: Arc<Watched>,
-}
+/// Where a keeper hears that its guard lets go.
+pub(crate) type Finished = oneshot::Receiver<Finish>;
 
-impl LostSignal {
-    /// Waits until the lease is lost or released.
-    ///
-    /// # Cancel safety
-    ///
-    /// Cancel safe: it only waits.
-    pub async fn lost(&self) -> Loss {
-        loop {
-            // By the clocks, too: the task that keeps the lease may be on a runtime that stands still.
-            let left = self.watched.remaining();
-            if let Some(loss) = self.watched.loss() {
-                return loss;
-            }
-            let core = &self.watched.core;
-            let until = core.clock.elapsed().plus(left);
-            tokio::select! {
-                biased;
-                () = self.watched.lost.cancelled() => {}
-                () = nap(&core.alarms, until) => {}
-            }
-        }
-    }
-
-    /// As [`Lease::remaining`].
-    pub fn remaining(&self) -> Duration {
-        self.watched.remaining()
-    }
-
-    /// The identity of the grant.
-    pub fn id(&self) -> &LeaseId {
-        &self.watched.id
-    }
-}
-
-const SUPERSEDED: &str = "another took it over, and has released it since";
-
-/// Why a lease is over.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Loss {
-    /// No renewal was acknowledged in time; the cause is that of the last failure, if there was
-    /// one. Without a cause this process was paused, or nobody renewed.
-    Expired {
-        /// The last failure.
-        cause: Option<Arc<str>>,
-    },
-    /// Another took it over.
-    TakenOver(Box<Held>),
-    /// Another took it over, and has released the key since.
-    Superseded,
-    /// Somebody released it by its identity.
-    ReleasedElsewhere,
-    /// It was held for as long as the policy allows at all
-    /// ([`max_hold`](crate::PolicyBuilder::max_hold)).
-    HeldTooLong,
-    /// The record is gone.
-    NoRecord,
-    /// The background task of this lease ended: its runtime shut down, or it panicked.
-    KeeperGone,
-    /// Its guard was released or dropped; only clones of its signal see this.
-    Released,
-}
-
-impl fmt::Display for Loss {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Loss::Expired { cause: Some(cause) } => {
-                write!(f, "it could not be renewed in time ({cause})")
-            }
-            Loss::Expired { cause: None } => {
-                f.write_str("its time ran out without a renewal (was this process paused or busy?)")
-            }
-            Loss::TakenOver(held) => write!(f, "{held}"),
-            Loss::Superseded => f.write_str(SUPERSEDED),
-            Loss::ReleasedElsewhere => f.write_str("it was released by its identity"),
-            Loss::HeldTooLong => f.write_str("it was held for longer than `max_hold` allows"),
-            Loss::NoRecord => f.write_str("its record was deleted"),
-            Loss::KeeperGone => f.write_str("its background task ended"),
-            Loss::Released => f.write_str("it was released"),
-        }
-    }
-}
-
-/// What a release found.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum ReleaseOutcome {
-    /// The grant was ours until now; the key is free.
-    Released,
-    /// The key is free now, but the lease had run out before. Nobody had taken it over.
-    ReleasedLate,
-    /// The grant had been released before.
-    AlreadyReleased,
-    /// The lease had run out and another holds the key. Nothing was changed.
-    TakenOver(Held),
-    /// The lease had run out, another took the key over, and has released it since. Nothing was changed.
-    Superseded,
-    /// There is no record: the grant ended and its record was deleted, or it never was.
-    NoRecord,
-    /// The grant was ours until now, and goes on under the next waiter of this client, with a larger
-    /// token ([`hand_off`](crate::PolicyBuilder::hand_off)). Nothing was written.
-    HandedOn,
-}
-
-impl ReleaseOutcome {
-    /// Whether this release is what freed the key, for others or for the next in line.
-    pub fn is_released(&self) -> bool {
-        matches!(
-            self,
-            ReleaseOutcome::Released | ReleaseOutcome::ReleasedLate | ReleaseOutcome::HandedOn
-        )
-    }
-}
-
-impl fmt::Display for ReleaseOutcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ReleaseOutcome::Released => f.write_str("released"),
-            ReleaseOutcome::ReleasedLate => f.write_str("released after its lease had run out"),
-            ReleaseOutcome::AlreadyReleased => f.write_str("released already"),
-            ReleaseOutcome::TakenOver(held) => write!(f, "taken over: {held}"),
-            ReleaseOutcome::Superseded => f.write_str(SUPERSEDED),
-            ReleaseOutcome::NoRecord => f.write_str("no record to release"),
-            ReleaseOutcome::HandedOn => f.write_str("handed on to the next waiter of this client"),
-        }
-    }
+/// A guard, and where it is heard.
+pub(crate) fn guard(watched: &Arc<Watched>) -> (Lease, Finished) {
+    let (finish, finished) = oneshot::channel();
+    let drop_policy = watched.policy.drop_policy();
+    let lease = Lease::new(watched.clone(), finish, drop_policy);
+    (lease, finished)
 }

@@ -1,0 +1,145 @@
+//! The public futures of the library, and what their cases are timed by.
+
+use std::time::Duration;
+
+/// The key of every case.
+pub(super) const KEY: &str = "k";
+/// L of every grant here.
+pub(super) const LEASE: Duration = Duration::from_secs(6);
+/// The longest pause between two looks at a held key.
+pub(super) const POLL: Duration = Duration::from_millis(200);
+/// The bound of calls that wait for nobody.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(4);
+/// L of the lease whose renewals get no answer: three of them fit into it.
+pub(super) const SHORT_LEASE: Duration = Duration::from_secs(3);
+/// A request time-out shorter than what a slow request takes to arrive.
+pub(super) const IMPATIENT: Duration = Duration::from_millis(300);
+/// One public future.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Call {
+    TryAcquireFree,
+    TryAcquireHeld,
+    TryAcquireDead,
+    AcquireFree,
+    /// On a host whose wall clock is days ahead: the first token is seeded wrong.
+    AcquireAhead,
+    /// On a host whose wall clock is days behind.
+    AcquireBehind,
+    AcquireHeld,
+    /// The same, by asking in place of looking.
+    AcquireHeldByWriting,
+    /// Behind a holder of the same client, who hands the key on.
+    AcquireInLine,
+    /// The holder goes on for longer than the caller waits.
+    AcquireInVain,
+    /// The dead holder's lease has yet to end.
+    AcquireDead,
+    /// By watching it for a lease.
+    AcquireDeadStrict,
+    Run,
+    /// The work takes longer than the lease.
+    RunLong,
+    /// The work ends by itself before it is awaited.
+    RunBrief,
+    /// The same, and a request is tried again before a slow one lands: that one grants once more.
+    RunImpatient,
+    Release,
+    /// While a renewal is on its way.
+    ReleaseRenewing,
+    Renew,
+    /// Of a lease that nobody renews, so late that `lost` may come before the answer.
+    RenewLate,
+    /// The process is stopped before the answer is read, past `lost`.
+    RenewStopped,
+    /// Of a lease that somebody has released by its identity, and another has taken since.
+    RenewReleased,
+    /// `renew` while the one before is still on its way.
+    RenewTwice,
+    Detach,
+    Adopt,
+    ReleaseById,
+    /// Of a holder that nobody will hear of again.
+    ForceRelease,
+    /// Of a holder that goes on until it notices.
+    ForceReleaseHeld,
+    Inspect,
+    List,
+    ReadAll,
+    /// All entries, as a stream.
+    Stream,
+    /// Of a lease that nobody renews.
+    Lost,
+    /// Of a lease that is renewed in the background.
+    LostRenewing,
+    /// The same, first published by a wall clock that is behind.
+    LostBehind,
+    /// While a dropped guard is being released, and a lease is held.
+    Shutdown,
+}
+
+/// All of them.
+pub(super) const CALLS: [Call; 36] = [
+    Call::TryAcquireFree,
+    Call::TryAcquireHeld,
+    Call::TryAcquireDead,
+    Call::AcquireFree,
+    Call::AcquireAhead,
+    Call::AcquireBehind,
+    Call::AcquireHeld,
+    Call::AcquireHeldByWriting,
+    Call::AcquireInLine,
+    Call::AcquireInVain,
+    Call::AcquireDead,
+    Call::AcquireDeadStrict,
+    Call::Run,
+    Call::RunLong,
+    Call::RunBrief,
+    Call::RunImpatient,
+    Call::Release,
+    Call::ReleaseRenewing,
+    Call::Renew,
+    Call::RenewLate,
+    Call::RenewStopped,
+    Call::RenewReleased,
+    Call::RenewTwice,
+    Call::Detach,
+    Call::Adopt,
+    Call::ReleaseById,
+    Call::ForceRelease,
+    Call::ForceReleaseHeld,
+    Call::Inspect,
+    Call::List,
+    Call::ReadAll,
+    Call::Stream,
+    Call::Lost,
+    Call::LostRenewing,
+    Call::LostBehind,
+    Call::Shutdown,
+];
+
+impl Call {
+    /// How far the wall clock of the host is ahead.
+    pub(super) fn wall_ahead_ms(self) -> i64 {
+        const DAYS: i64 = 9 * 86_400_000;
+        match self {
+            Call::AcquireAhead => DAYS,
+            Call::AcquireBehind => -DAYS,
+            Call::LostBehind => -3_500,
+            _ => 0,
+        }
+    }
+
+    /// Whether what it seeds is impossible.
+    pub(super) fn has_wrong_clock(self) -> bool {
+        matches!(self, Call::AcquireAhead | Call::AcquireBehind)
+    }
+
+    /// How long a request of its lease is waited for.
+    pub(super) fn request_timeout(self) -> Duration {
+        match self {
+            Call::LostRenewing => SHORT_LEASE / 6,
+            Call::RunImpatient => IMPATIENT,
+            _ => LEASE / 6,
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The identity of an acquisition.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::record::Record;
+
+/// The identity of one acquisition: 128 random bits from the operating system, written as a UUID.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AttemptId(u128);
+
+impl AttemptId {
+    /// An id from random bits. They must come from the operating system, for each acquisition
+    /// anew: user-space generators are duplicated by fork and by snapshots of virtual machines.
+    pub fn from_random(bits: [u8; 16]) -> Self {
+        AttemptId(uuid::Builder::from_random_bytes(bits).into_uuid().as_u128())
+    }
+
+    /// Whether a record is held under this id.
+    pub fn owns(&self, record: &Record) -> bool {
+        record.owner.as_deref().and_then(|s| s.parse().ok()) == Some(*self)
+    }
+}
+
+impl fmt::Display for AttemptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        uuid::Uuid::from_u128(self.0).hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for AttemptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AttemptId({self})")
+    }
+}
+
+impl FromStr for AttemptId {
+    type Err = uuid::Error;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        s.parse::<uuid::Uuid>()
+            .map(|uuid| AttemptId(uuid.as_u128()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_uuids_and_read_back() {
+        let id = AttemptId::from_random([7; 16]);
+        assert_eq!(id.to_string().parse::<AttemptId>().expect("uuid"), id);
+        assert_eq!(id.to_string().len(), 36);
+    }
+}

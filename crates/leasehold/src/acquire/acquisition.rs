@@ -1,0 +1,395 @@
+//! One acquisition, from the first request to the guard.
+//!
+//! Whoever waits joins the queue of its key first, and acquires only as its leader. An acquisition
+//! endures: a caller who drops the future or whose wait is over leaves at once, while requests in
+//! flight go on in the background; whatever they turn out to have acquired is released as soon as
+//! it is known. Invariants: `acquire` gives a lease only if the record carried
+//! our id during the call and time is left (S5); every loop here has a bound in time, every
+//! collection a bound in size.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::debug;
+
+use super::order::{
+    Order, Patience, TryAcquire, shut_down_while_waiting, store_failed, wait_expired,
+};
+use crate::error::{Effect, Error, ErrorKind};
+use crate::held::Held;
+use crate::lease::guard::Undelivered;
+use crate::meter::Meter;
+use crate::queue::{Leading, Stop};
+use crate::runtime::detached::Enduring;
+use crate::runtime::request::Inbox;
+use crate::runtime::retry::{RETRY_FIRST, RETRY_MAX};
+use crate::shared::Core;
+use crate::store::{Outcome, StoreError, StoreErrorKind};
+use leasehold_protocol::attempt::{Attempt, AttemptId, Granted, Request, Wish};
+use leasehold_protocol::time::Elapsed;
+use leasehold_protocol::write::Operation;
+
+/// Requests of one acquisition that may be unanswered at the same time.
+pub(super) const IN_FLIGHT: usize = 4;
+/// How often a record with an impossible token is withdrawn before we give up.
+const WITHDRAWALS: u32 = 3;
+
+/// So that a limit is part of what it limits.
+const A_MOMENT: Duration = Duration::from_nanos(1);
+
+/// An acquisition under way. When this is dropped, the acquisition goes on in the background, and is told
+/// that its caller has left.
+pub(crate) struct UnderWay {
+    acquisition: Enduring<Result<Won, Error>>,
+    _caller: DropGuard,
+}
+
+/// What an acquisition gives its caller.
+#[derive(Debug)]
+enum Won {
+    Lease(Undelivered),
+    Held(Held),
+    /// Nothing: it does not lead the queue any more, or a guard of this client has the key.
+    BackToQueue,
+}
+
+impl UnderWay {
+    pub(crate) fn begin(
+        core: &Arc<Core>,
+        order: Order,
+        started: Elapsed,
+        leading: Option<Leading>,
+    ) -> UnderWay {
+        let gone = CancellationToken::new();
+        let acquisition = Acquisition::new(core.clone(), order, started, leading, gone.clone());
+        UnderWay {
+            acquisition: Enduring::new(&core.tasks, acquisition.run()),
+            _caller: gone.drop_guard(),
+        }
+    }
+
+    /// Its answer; `None` where its caller is to go on waiting in the queue.
+    pub(crate) async fn done(&mut self) -> Result<Option<TryAcquire>, Error> {
+        Ok(match (&mut self.acquisition).await? {
+            Won::Lease(lease) => Some(TryAcquire::Acquired(lease.deliver())),
+            Won::Held(held) => Some(TryAcquire::Held(held)),
+            Won::BackToQueue => None,
+        })
+    }
+}
+
+/// Why a step of the acquisition ended it.
+pub(super) enum End {
+    Stop(Stop),
+    Failed(Error),
+    BackToQueue,
+}
+
+impl From<Stop> for End {
+    fn from(stop: Stop) -> Self {
+        End::Stop(stop)
+    }
+}
+
+pub(super) struct Acquisition {
+    pub(super) core: Arc<Core>,
+    pub(super) order: Order,
+    pub(super) attempt: Attempt,
+    /// Its view of the queue of the key, if the call waits in it.
+    pub(super) leading: Option<Leading>,
+    /// What is done for this call, and whether it had to wait for a holder.
+    pub(super) bill: Arc<Meter>,
+    pub(super) waited: bool,
+    pub(super) gone: CancellationToken,
+    pub(super) started: Elapsed,
+    pub(super) limit: Elapsed,
+    pub(super) inbox: Inbox<Request, Outcome>,
+    /// Requests without an answer.
+    pub(super) unanswered: usize,
+    /// Whether some request may have landed without our knowing, or has, and is to be given back.
+    pub(super) uncertain: bool,
+    /// A grant of ours whose token cannot be right: to be withdrawn, not released.
+    pub(super) spoiled: Option<Granted>,
+    pub(super) sent: u32,
+    pub(super) last_sent: Elapsed,
+    pub(super) failing_since: Option<Elapsed>,
+    pub(super) failures: u32,
+    pub(super) last_failure: Option<StoreError>,
+    pub(super) last_held: Option<Held>,
+}
+
+impl Acquisition {
+    fn new(
+        core: Arc<Core>,
+        order: Order,
+        started: Elapsed,
+        leading: Option<Leading>,
+        gone: CancellationToken,
+    ) -> Self {
+        let limit = order.patience.limit(&order.policy, started);
+        // A store that fails is put up with once, not once for everyone who waits.
+        let failing_since = leading.as_ref().and_then(Leading::failing_since);
+        let wish = Wish {
+            key: order.key.shared(),
+            holder: order
+                .policy
+                .label()
+                .unwrap_or_else(|| core.leases.label.clone()),
+            data: order.data.clone(),
+            bound_to_process: order.policy.is_bound_to_process(),
+            shared_with_fsharp: order.policy.is_shared_with_fsharp(),
+        };
+        // The identity is drawn here, for this call, and never used again.
+        let id = AttemptId::from_random(core.random.attempt_bits());
+        let attempt = Attempt::new(
+            id,
+            wish,
+            order.policy.terms(&core.hints),
+            order.policy.rules(&core.hints),
+            core.observed(order.key.as_str()),
+        );
+        Acquisition {
+            core,
+            order,
+            attempt,
+            bill: Arc::default(),
+            waited: leading.as_ref().is_some_and(Leading::has_waited),
+            leading,
+            gone,
+            started,
+            limit,
+            inbox: Inbox::new(IN_FLIGHT),
+            unanswered: 0,
+            uncertain: false,
+            spoiled: None,
+            sent: 0,
+            last_sent: started,
+            failing_since: failing_since.map(|since| since.max(started)),
+            failures: 0,
+            last_failure: None,
+            last_held: None,
+        }
+    }
+
+    async fn run(mut self) -> Result<Won, Error> {
+        let answer = match self.drive().await {
+            Ok(won) => Ok(won),
+            Err(End::Failed(error)) => Err(error),
+            Err(End::Stop(Stop::Deadline)) => Err(self.deadline_error()),
+            Err(End::Stop(Stop::CallerGone)) => Err(shut_down_while_waiting()),
+            Err(End::BackToQueue) => Ok(Won::BackToQueue),
+        };
+        self.core
+            .remember(&self.order.key.shared(), self.attempt.observation());
+        let passed = self.core.clocks.elapsed().since(self.started);
+        if self.waited && !matches!(answer, Ok(Won::BackToQueue)) {
+            self.core.meter.wait(passed, &self.bill());
+        }
+        let answer = answer.map_err(|error| self.finish_error(error));
+        let tasks = self.core.tasks.clone();
+        let place = self.core.unsettled.clone().try_acquire_owned().ok();
+        match &answer {
+            Ok(Won::Lease(lease)) => {
+                let token = lease.token().stored();
+                if self.unanswered > 0 {
+                    tasks.spawn(with(place, self.settle_beside(token)));
+                }
+            }
+            _ if self.uncertain || self.unanswered > 0 => {
+                tasks.spawn(with(place, self.settle()));
+            }
+            _ => {}
+        }
+        answer
+    }
+
+    async fn drive(&mut self) -> Result<Won, End> {
+        for _ in 0..WITHDRAWALS {
+            let granted = match self.win().await? {
+                Ok(granted) => granted,
+                Err(held) => return Ok(Won::Held(held)),
+            };
+            // From here on there is something to give back, unless a lease is handed over.
+            self.uncertain = true;
+            if !granted.impossible_seed {
+                let lease = self.hand_over(granted).await?;
+                return Ok(Won::Lease(Undelivered::new(lease)));
+            }
+            self.spoiled = Some(granted);
+            self.withdraw().await?;
+        }
+        Err(End::Failed(Error::new(
+            ErrorKind::Service,
+            format!(
+                "{}: tokens start more than 15 minutes away from the service's own time",
+                self.core.store.describe()
+            ),
+        )))
+    }
+
+    /// Waits a little after a failure, and gives up when the store has failed for too long.
+    pub(super) async fn retry_later(
+        &mut self,
+        operation: Operation,
+        error: StoreError,
+    ) -> Result<(), End> {
+        debug!(key = %self.order.key, %error, "request failed, trying again");
+        self.uncertain |= error.effect == Effect::Unknown;
+        self.failures += 1;
+        let now = self.core.clocks.elapsed();
+        let since = *self.failing_since.get_or_insert(now);
+        if let Some(leading) = &self.leading {
+            leading.trouble(Some((since, &error)));
+        }
+        if now.since(since) >= self.order.policy.call_timeout() {
+            if let Some(leading) = &self.leading {
+                leading.give_up(now, since, &error);
+            }
+            let waits = self.order.patience != Patience::None;
+            return Err(match self.fatal(operation, error) {
+                End::Failed(error) if waits => End::Failed(store_failed(error, &self.order.policy)),
+                end => end,
+            });
+        }
+        let mut delay = self.core.backoff(self.failures, RETRY_FIRST, RETRY_MAX);
+        let may_wait = self.order.patience != Patience::None;
+        if may_wait && operation == Operation::Acquire && error.kind == StoreErrorKind::Throttled {
+            // As with looks: whoever may wait makes room for the holder's release.
+            self.core.budget.asked(true);
+            delay = self.core.budget.stretch(delay);
+        }
+        // The last try is made when the store has been failing for as long as we put up with it.
+        let last = since.plus(self.order.policy.call_timeout());
+        let wanted = now.plus(delay).min(last);
+        let place = self.core.retries.take(wanted, last.plus(A_MOMENT));
+        let Some(until) = place else {
+            return Err(self.fatal(operation, error));
+        };
+        self.last_failure = Some(error);
+        self.expect(until);
+        self.or_stop(self.core.clocks.sleep_until(until)).await?;
+        self.check_queue()
+    }
+
+    /// The others who wait hear of this one again by then.
+    pub(super) fn expect(&self, by: Elapsed) {
+        if let Some(leading) = &self.leading {
+            leading.expect(by);
+        }
+    }
+
+    /// Whether to go on: another waiter may have become the leader, or a guard of this client have the key.
+    pub(super) fn check_queue(&self) -> Result<(), End> {
+        match &self.leading {
+            Some(leading) if !leading.goes_on(self.core.clocks.reading()) => Err(End::BackToQueue),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn calm_down(&mut self) {
+        if let Some(leading) = &self.leading
+            && self.failing_since.is_some()
+        {
+            leading.trouble(None);
+        }
+        self.failing_since = None;
+        self.failures = 0;
+        self.last_failure = None;
+    }
+
+    pub(super) async fn or_stop<T>(&self, work: impl Future<Output = T>) -> Result<T, Stop> {
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            stop = stopped(&self.core, &self.gone, self.limit) => Err(stop),
+        }
+    }
+
+    pub(super) fn fatal(&self, operation: Operation, error: StoreError) -> End {
+        End::Failed(error.into_error(operation, Some(self.order.key.as_str())))
+    }
+
+    pub(super) fn odd_answer(&self) -> End {
+        End::Failed(Error::new(
+            ErrorKind::Service,
+            format!(
+                "{}: the write was applied but the answer carries no record",
+                self.core.store.describe()
+            ),
+        ))
+    }
+
+    /// The bound of the call is reached: because of a holder, or because of the store?
+    fn deadline_error(&mut self) -> Error {
+        let now = self.core.clocks.elapsed();
+        let waited = now.since(self.started);
+        if let Some(error) = self.last_failure.take() {
+            return error.into_error(Operation::Acquire, Some(self.order.key.as_str()));
+        }
+        // Its turn to look may have come too late for a look of its own, or for an answer to it: then it
+        // was the holder that the time went by with, otherwise the store.
+        let silent = now.since(self.last_sent);
+        if let (None, Some(leading)) = (&self.last_held, &self.leading)
+            && (self.sent == 0 || silent < waited / 2)
+        {
+            self.last_held = leading.held();
+        }
+        wait_expired(&self.core, &self.order.key, waited, self.last_held.as_ref())
+    }
+
+    fn finish_error(&self, error: Error) -> Error {
+        let effect = if self.uncertain || self.unanswered > 0 {
+            Effect::Unknown
+        } else {
+            error.effect()
+        };
+        let passed = self.core.clocks.elapsed().since(self.started);
+        let sent = self.leading.as_ref().map_or(self.sent, Leading::requests);
+        error
+            .with_key(self.order.key.as_str())
+            .with_effect(effect)
+            .with_held(self.last_held.clone())
+            .with_effort(sent, passed)
+            .with_cost(self.bill.usage())
+    }
+}
+
+/// Keeps the place until the work is done.
+async fn with(place: Option<OwnedSemaphorePermit>, work: impl Future<Output = ()>) {
+    work.await;
+    drop(place);
+}
+
+/// Returns when an acquisition must stop.
+pub(super) async fn stopped(core: &Arc<Core>, gone: &CancellationToken, limit: Elapsed) -> Stop {
+    tokio::select! {
+        biased;
+        () = gone.cancelled() => Stop::CallerGone,
+        stop = over(core, limit) => stop,
+    }
+}
+
+/// Returns when a wait is over.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` keeps its arguments twice, and there may be many waiters"
+)]
+fn over(core: &Arc<Core>, limit: Elapsed) -> impl Future<Output = Stop> {
+    async move {
+        let expired = async {
+            if limit == Elapsed::NEVER {
+                std::future::pending::<()>().await;
+            }
+            while core.clocks.elapsed() < limit {
+                core.clocks.nap(limit).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = core.shut.cancelled() => Stop::CallerGone,
+            () = expired => Stop::Deadline,
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What an acquisition is asked for, its answer, and the errors of a call that ends without one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use leasehold_protocol::record::Seen;
+use leasehold_protocol::time::Elapsed;
+
+use crate::error::{Error, ErrorKind};
+use crate::held::Held;
+use crate::key::Key;
+use crate::lease::guard::Lease;
+use crate::lease_id::LeaseId;
+use crate::policy::Policy;
+use crate::shared::Core;
+
+/// What an acquisition is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    pub(crate) key: Key,
+    pub(crate) policy: Policy,
+    pub(crate) data: Option<Arc<[u8]>>,
+    pub(crate) patience: Patience,
+    /// Only from this grant, whose identity the caller has. Boxed: every waiter has room for it.
+    pub(crate) adopts: Option<Box<Adoption>>,
+}
+
+/// A grant that is taken over from whoever has written its identity down.
+#[derive(Clone, Debug)]
+pub(crate) struct Adoption {
+    pub(crate) id: LeaseId,
+    /// As its record was seen.
+    pub(crate) seen: Seen,
+}
+
+/// What to do when the key is held by another.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Patience {
+    /// Say so.
+    None,
+    /// Wait, at most this long.
+    For(Duration),
+    /// Wait.
+    Forever,
+}
+
+impl Patience {
+    /// When a call ends at the latest.
+    pub(crate) fn limit(self, policy: &Policy, started: Elapsed) -> Elapsed {
+        match self {
+            Patience::None => started.plus(policy.call_timeout()),
+            Patience::For(wait) => started.plus(wait),
+            Patience::Forever => Elapsed::NEVER,
+        }
+    }
+}
+
+/// The answer to a try. There is no third one, so a `match` needs none.
+#[derive(Debug)]
+#[must_use]
+pub enum TryAcquire {
+    /// We hold it.
+    Acquired(Lease),
+    /// Another does.
+    Held(Held),
+}
+
+impl TryAcquire {
+    /// The lease, if we hold it.
+    pub fn acquired(self) -> Option<Lease> {
+        match self {
+            TryAcquire::Acquired(lease) => Some(lease),
+            TryAcquire::Held(_) => None,
+        }
+    }
+}
+
+pub(crate) fn shut_down(key: &str) -> Error {
+    Error::new(ErrorKind::ShutDown, "the client was shut down").with_key(key)
+}
+
+pub(crate) fn shut_down_while_waiting() -> Error {
+    Error::new(
+        ErrorKind::ShutDown,
+        "the client was shut down while this call waited",
+    )
+}
+
+/// The error of a wait that ends because the store has failed for as long as it puts up with that.
+pub(crate) fn store_failed(error: Error, policy: &Policy) -> Error {
+    let most = policy.call_timeout();
+    let hint = match error.hint() {
+        Some(hint) => hint.to_owned(),
+        None => "check the endpoint and the network".to_owned(),
+    };
+    error.with_hint(format!(
+        "{hint}; a wait ends once the store has failed for `call_timeout` ({most:?}): acquire again in a loop, or raise it"
+    ))
+}
+
+pub(crate) fn wait_expired(core: &Core, key: &Key, waited: Duration, held: Option<&Held>) -> Error {
+    let store = core.store.describe();
+    match held {
+        Some(held) => Error::new(
+            ErrorKind::WaitExpired,
+            format!("gave up after {waited:.1?}: {held} ({store})"),
+        )
+        .with_hint(if held.is_ours() {
+            "release the lease that this client has first, or wait longer where another task of it works under the lock"
+        } else {
+            "wait longer, or look at what the holder is doing"
+        }),
+        None => Error::new(
+            ErrorKind::Unreachable,
+            format!("cannot acquire `{key}`: {store} did not answer within {waited:.1?}"),
+        )
+        .with_hint("check the endpoint and the network, or allow for a longer wait"),
+    }
+}

@@ -1,0 +1,54 @@
+//! Calls by the very work that `run` does under the lock.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind};
+use crate::shared::Core;
+
+thread_local! {
+    /// The locks under which work is being polled on this thread, innermost last.
+    static WITHIN: RefCell<Vec<Within>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Work under a lock of a client is being polled.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Within {
+    pub(crate) client: usize,
+    pub(crate) key: Arc<str>,
+}
+
+impl Within {
+    pub(crate) fn enter(&self) -> Entered {
+        WITHIN.with_borrow_mut(|all| all.push(self.clone()));
+        Entered
+    }
+}
+
+/// Until this is dropped, the thread polls such work.
+#[derive(Debug)]
+pub(crate) struct Entered;
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        WITHIN.with_borrow_mut(Vec::pop);
+    }
+}
+
+/// Whether this very task works under the lock: it would wait for itself.
+pub(crate) fn is_within(core: &Arc<Core>, key: &str) -> bool {
+    let client = Arc::as_ptr(&core.leases).addr();
+    WITHIN.with_borrow(|all| {
+        let mut all = all.iter();
+        all.any(|within| within.client == client && &*within.key == key)
+    })
+}
+
+pub(crate) fn asked_within(key: &str) -> Error {
+    Error::new(
+        ErrorKind::InvalidInput,
+        format!("the work that `run` does under the lock `{key}` asks for `{key}` again, and would wait for itself"),
+    )
+    .with_key(key)
+    .with_hint("use the lock that the work has (its `Scope`), or another key: locks are not re-entrant")
+}

@@ -1,0 +1,52 @@
+//! A handle that tells when a lease ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::loss::Loss;
+use super::state::Watched;
+use crate::lease_id::LeaseId;
+
+/// Tells when a lease ends. Clones watch the same lease.
+#[derive(Clone, Debug)]
+pub struct LostSignal {
+    watched: Arc<Watched>,
+}
+
+impl LostSignal {
+    pub(super) fn new(watched: Arc<Watched>) -> Self {
+        LostSignal { watched }
+    }
+
+    /// Waits until the lease is lost or released.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: it only waits.
+    pub async fn lost(&self) -> Loss {
+        loop {
+            // By the clocks, too: the task that keeps the lease may be on a runtime that stands still.
+            let left = self.watched.remaining();
+            if let Some(loss) = self.watched.loss() {
+                return loss;
+            }
+            let clocks = &self.watched.context.clocks;
+            let until = clocks.elapsed().plus(left);
+            tokio::select! {
+                biased;
+                () = self.watched.lost.cancelled() => {}
+                () = clocks.nap(until) => {}
+            }
+        }
+    }
+
+    /// As [`Lease::remaining`](crate::Lease::remaining).
+    pub fn remaining(&self) -> Duration {
+        self.watched.remaining()
+    }
+
+    /// The identity of the grant.
+    pub fn id(&self) -> &LeaseId {
+        &self.watched.id
+    }
+}

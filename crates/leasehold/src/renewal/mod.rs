@@ -1,0 +1,6 @@
+//! The task of a held lease: it renews, watches the deadline, hands the grant on, and releases it.
+
+mod hand_off;
+pub(crate) mod once;
+pub(crate) mod release;
+pub(crate) mod task;

@@ -1,0 +1,52 @@
+//! One renewal, outside of the task of a lease.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use leasehold_protocol::renewal::{Ended, Kept, RenewalRefused};
+
+use crate::meter::Bill;
+use crate::shared::Core;
+use crate::store::{Outcome, StoreError};
+
+/// Why a renewal outside of the keeper's loop was not acknowledged.
+#[derive(Debug)]
+pub(crate) enum NotRenewed {
+    /// The grant is over.
+    Ended(Ended),
+    /// The store failed.
+    Failed(StoreError),
+}
+
+/// Renews a grant once, outside of its keeper's loop.
+pub(crate) async fn renew_once(
+    core: &Arc<Core>,
+    kept: &mut Kept,
+    bound_to_process: bool,
+    timeout: Duration,
+    bill: &Bill,
+) -> Result<(), NotRenewed> {
+    let now = core.clocks.reading();
+    let (sent, write) = core
+        .clocks
+        .with_service(|service| kept.renew(service, now, bound_to_process));
+    let answer = core.write_detached(write, now, timeout, bill).await;
+    let now = core.clocks.reading();
+    match answer.result {
+        Ok(Outcome::Applied(_)) => {
+            core.clocks
+                .with_service(|service| kept.renewed(&sent, service, now));
+            Ok(())
+        }
+        Ok(Outcome::Refused(record)) => {
+            let refused = core
+                .clocks
+                .with_service(|service| kept.renewal_refused(record.as_ref(), service, now));
+            match refused {
+                RenewalRefused::StillOurs => Ok(()),
+                RenewalRefused::Lost(ended) => Err(NotRenewed::Ended(ended)),
+            }
+        }
+        Err(error) => Err(NotRenewed::Failed(error)),
+    }
+}

@@ -1,0 +1,90 @@
+//! The clocks of a client, and what it has learned of its store's.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use leasehold_protocol::time::{ClockBounds, Elapsed, Reading, ServiceClock, Stamp};
+use tracing::warn;
+
+use super::timer::{Alarms, Nap, nap};
+use crate::clock::{Clock, ClockTrouble};
+
+/// A wall clock that is certainly off by more than this is worth a warning.
+const WORTH_A_WARNING_MS: u64 = 1_000;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Clocks {
+    own: Arc<dyn Clock>,
+    alarms: Arc<Alarms>,
+    service: Mutex<ServiceClock>,
+    warned: AtomicBool,
+}
+
+impl Clocks {
+    pub(crate) fn new(own: Arc<dyn Clock>, bounds: ClockBounds) -> Self {
+        Clocks {
+            alarms: Alarms::new(own.clone()),
+            service: Mutex::new(ServiceClock::new(bounds)),
+            own,
+            warned: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn elapsed(&self) -> Elapsed {
+        self.own.elapsed()
+    }
+
+    pub(crate) fn reading(&self) -> Reading {
+        self.own.reading()
+    }
+
+    /// Whether it can be waited here.
+    pub(crate) fn check(&self) -> Result<(), ClockTrouble> {
+        self.own.check()
+    }
+
+    /// Waits until then, by a timer of its own.
+    pub(crate) async fn sleep_until(&self, at: Elapsed) {
+        self.own.sleep_until(at).await;
+    }
+
+    /// Waits until then or shorter, by the timer that all who wait on this runtime share.
+    pub(crate) fn nap(&self, at: Elapsed) -> Nap<'_> {
+        nap(&self.alarms, at)
+    }
+
+    pub(crate) fn with_service<T>(&self, f: impl FnOnce(&ServiceClock) -> T) -> T {
+        // A panic inside leaves the clock as it was or with one more sample; both are sound.
+        f(&self.service.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Learns the store's time from an answer.
+    pub(crate) fn learn(&self, stamp: Stamp, sent: Reading, received: Reading, store: &str) {
+        let stamp = match self.own.is_of_host() {
+            true => stamp,
+            false => stamp.of_another_clock(),
+        };
+        let (contradicted, deviation) = {
+            let mut service = self.service.lock().unwrap_or_else(PoisonError::into_inner);
+            let contradicted = service.learn(stamp, sent, received);
+            (contradicted, service.wall_deviation_ms(received))
+        };
+        if contradicted {
+            // Every lease of this client is judged again, not only the one that was answered.
+            self.alarms.wake_all();
+        }
+        let Some(deviation) = deviation else { return };
+        if deviation.unsigned_abs() > WORTH_A_WARNING_MS
+            && !self.warned.swap(true, Ordering::Relaxed)
+        {
+            warn!(
+                deviation_ms = deviation,
+                store,
+                "the wall clock of this host and the dates of the store's answers contradict each other: one of them is wrong, \
+                 the clock, or a proxy that writes dates of its own; until they agree a dead holder is only taken over \
+                 after watching it for a lease"
+            );
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! A future that outlives whoever waits for it.
+
+use std::fmt::{self, Debug};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+/// A future that is never cancelled: polled by its owner, and in a task of its own when that drops
+/// it.
+pub(crate) struct Enduring<T: Send + 'static> {
+    tasks: TaskTracker,
+    work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
+    /// The runtime that it was begun on: its owner may drop it elsewhere.
+    runtime: Handle,
+    /// So that `shutdown` waits for it also while its owner polls it.
+    tracked: TaskTrackerToken,
+}
+
+impl<T: Send + 'static> Enduring<T> {
+    pub(crate) fn new(tasks: &TaskTracker, work: impl Future<Output = T> + Send + 'static) -> Self {
+        Enduring {
+            tasks: tasks.clone(),
+            work: Some(Box::pin(work)),
+            runtime: Handle::current(),
+            tracked: tasks.token(),
+        }
+    }
+
+    /// Goes on in a task of its own, and hands over what comes out.
+    pub(super) fn detach(mut self, then: impl FnOnce(T) + Send + 'static) {
+        if let Some(work) = self.work.take() {
+            let task = async move { then(work.await) };
+            self.tasks.spawn_on(task, &self.runtime);
+        }
+    }
+}
+
+impl<T: Send + 'static> Future for Enduring<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        // Taken out, so that work that panics is dropped and not polled again.
+        let Some(mut work) = self.work.take() else {
+            return Poll::Pending;
+        };
+        let polled = work.as_mut().poll(context);
+        if polled.is_pending() {
+            self.work = Some(work);
+        }
+        polled
+    }
+}
+
+impl<T: Send + 'static> Drop for Enduring<T> {
+    fn drop(&mut self) {
+        if let Some(work) = self.work.take() {
+            // Whatever comes out is dropped: a lease that nobody receives is released by its guard.
+            let task = async move { drop(work.await) };
+            self.tasks.spawn_on(task, &self.runtime);
+        }
+    }
+}
+
+impl<T: Send + 'static> Debug for Enduring<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Enduring")
+            .field("done", &self.work.is_none())
+            .field("tracked", &self.tracked)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,9 @@
+//! What a client runs on: timers, futures and requests that outlive their caller, bounds on what is sent. It knows
+//! nothing of locks.
+
+pub(crate) mod clocks;
+pub(crate) mod detached;
+pub(crate) mod poll_limit;
+pub(crate) mod request;
+pub(crate) mod retry;
+pub(crate) mod timer;

@@ -1,0 +1,179 @@
+//! What all parts of one client share, and how they talk to its store.
+
+mod label;
+mod observations;
+mod requests;
+
+use std::fmt;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use leasehold_protocol::renewal::Kept;
+use leasehold_protocol::takeover::Observation;
+use leasehold_protocol::time::Elapsed;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::label::default_label;
+use self::observations::Observations;
+use crate::clock::{Clock, ClockTrouble, Random};
+use crate::error::{Error, ErrorKind};
+use crate::lease::state::LeaseContext;
+use crate::meter::Meter;
+use crate::policy::Policy;
+use crate::queue::Queues;
+use crate::runtime::clocks::Clocks;
+use crate::runtime::poll_limit::Budget;
+use crate::runtime::retry::{RETRY_FIRST, RETRY_MAX, RetryBudget};
+use crate::store::{Hints, Store};
+
+pub(crate) use self::requests::no_answer_within;
+
+/// Renewals of one client in flight at the same time, as far as they are young.
+const RENEWALS: usize = 128;
+
+/// Acquisitions of one client that have ended, and still wait for answers. Where there are as many, no other
+/// begins: a store that answers nobody is not asked by more and more.
+const UNSETTLED: usize = 1_024;
+
+/// What all parts of one client share.
+pub(crate) struct Core {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) hints: Hints,
+    pub(crate) clocks: Arc<Clocks>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) policy: Policy,
+    /// Everything that runs in the background, so that `shutdown` can wait for it.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) shut: CancellationToken,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) leases: Arc<LeaseContext>,
+    pub(crate) queues: Arc<Queues>,
+    pub(crate) budget: Budget,
+    pub(crate) retries: RetryBudget,
+    /// Places for acquisitions that have ended, and still wait for answers.
+    pub(crate) unsettled: Arc<Semaphore>,
+    /// Places for renewals in flight; see the keeper.
+    pub(crate) renewals: Arc<Semaphore>,
+    observations: Mutex<Observations>,
+    warned_stamp: AtomicBool,
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What is under it is large, and not what anybody looks for.
+        f.write_str(&self.store.describe())
+    }
+}
+
+impl Core {
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        policy: Policy,
+        budget: Budget,
+    ) -> Self {
+        let meter = Arc::new(Meter::new(&store.describe()));
+        let clocks = Arc::new(Clocks::new(clock, policy.bounds()));
+        let leases = LeaseContext {
+            clocks: clocks.clone(),
+            meter: meter.clone(),
+            label: policy.label().unwrap_or_else(default_label),
+            store: store.describe().into(),
+        };
+        Core {
+            hints: store.hints(),
+            meter,
+            leases: Arc::new(leases),
+            observations: Mutex::default(),
+            store,
+            queues: Queues::new(clocks.clone()),
+            clocks,
+            random,
+            policy,
+            tasks: TaskTracker::new(),
+            shut: CancellationToken::new(),
+            budget,
+            retries: RetryBudget::default(),
+            unsettled: Arc::new(Semaphore::new(UNSETTLED)),
+            renewals: Arc::new(Semaphore::new(RENEWALS)),
+            warned_stamp: AtomicBool::new(false),
+        }
+    }
+
+    /// Refuses a call where its waits would panic: on a runtime without timers, or outside of one.
+    pub(crate) fn check_clock(&self, key: Option<&str>) -> Result<(), Error> {
+        self.clocks.check().map_err(|trouble| {
+            let ClockTrouble { problem, hint } = trouble;
+            let store = self.store.describe();
+            let error = match key {
+                Some(key) => {
+                    let message = format!("cannot ask {store} for `{key}`: {problem}");
+                    Error::new(ErrorKind::Configuration, message).with_key(key)
+                }
+                None => {
+                    let message = format!("cannot list {store}: {problem}");
+                    Error::new(ErrorKind::Configuration, message)
+                }
+            };
+            error.with_hint(hint)
+        })
+    }
+
+    /// Refuses a call where too many before it still wait for the store.
+    pub(crate) fn check_unsettled(&self, key: &str) -> Result<(), Error> {
+        if self.unsettled.available_permits() > 0 {
+            return Ok(());
+        }
+        let store = self.store.describe();
+        Err(Error::new(
+            ErrorKind::Unreachable,
+            format!(
+                "cannot acquire `{key}`: {store} has not answered {UNSETTLED} calls of this client"
+            ),
+        )
+        .with_key(key)
+        .with_hint(
+            "check the endpoint and the network; calls are let through again as answers come",
+        ))
+    }
+
+    /// How much is left of a grant that no guard has yet.
+    pub(crate) fn remaining(&self, kept: &Kept) -> Duration {
+        let now = self.clocks.reading();
+        self.clocks
+            .with_service(|service| kept.remaining(now, service))
+    }
+
+    /// What calls before this one have seen of a key.
+    pub(crate) fn observed(&self, key: &str) -> Observation {
+        self.observations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .of(key)
+    }
+
+    /// Remembers what was seen of a key for later calls.
+    pub(crate) fn remember(&self, key: &Arc<str>, observation: &Observation) {
+        self.observations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remember(key, observation);
+    }
+
+    /// When a request that has failed so often is sent again; `None`: not any more before `limit`, or the client
+    /// sends too much again as it is.
+    pub(crate) fn again(&self, tries: u32, limit: Elapsed) -> Option<Elapsed> {
+        let delay = self.backoff(tries, RETRY_FIRST, RETRY_MAX);
+        self.retries.take(self.clocks.elapsed().plus(delay), limit)
+    }
+
+    /// A random part of the bound that doubles with each try, at most `max`.
+    pub(crate) fn backoff(&self, tries: u32, first: Duration, max: Duration) -> Duration {
+        let bound = first.saturating_mul(1 << tries.min(16)).min(max);
+        bound.mul_f64(self.random.fraction())
+    }
+}

@@ -1,0 +1,213 @@
+//! One request and its answer: the only place where the client talks to its store.
+//!
+//! Invariants: the clocks are read *before* a request is made (the caller passes the reading in);
+//! every answer's stamp feeds the service clock; a request in flight is never cancelled, because it
+//! is a [`Flight`], which goes on in a task of its own when nobody waits for it any more; and every
+//! request is metered.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use leasehold_protocol::record::Record;
+use leasehold_protocol::time::Reading;
+use leasehold_protocol::write::{Operation, Write};
+use tracing::warn;
+
+use super::Core;
+use crate::error::Effect;
+use crate::meter::Bill;
+use crate::runtime::request::{Answer, Flight};
+use crate::store::{Consistency, Outcome, Page, Reply, StoreError, StoreErrorKind};
+use crate::usage::Units;
+
+impl Core {
+    /// Sends a write. `sent` was read before it was made.
+    pub(crate) fn launch(
+        self: &Arc<Self>,
+        write: Write,
+        sent: Reading,
+        bill: &Bill,
+    ) -> Flight<Outcome> {
+        let (core, bill) = (self.clone(), bill.clone());
+        self.fly(Effect::Unknown, async move {
+            core.write(write, sent, &bill).await
+        })
+    }
+
+    fn fly<T: Send + 'static>(
+        self: &Arc<Self>,
+        effect: Effect,
+        work: impl Future<Output = Answer<T>> + Send + 'static,
+    ) -> Flight<T> {
+        let core = self.clone();
+        let why = "the request ended without an answer";
+        Flight::new(&self.tasks, work, move || core.no_answer(effect, why))
+    }
+
+    fn no_answer<T>(&self, effect: Effect, why: &str) -> Answer<T> {
+        Answer {
+            result: Err(StoreError::new(
+                StoreErrorKind::Unavailable,
+                effect,
+                format!("{}: {why}", self.store.describe()),
+            )),
+            received: self.clocks.elapsed(),
+        }
+    }
+
+    /// Sends a write and waits for its answer, at most for `timeout`. The request goes on when the
+    /// time is over or this future is dropped.
+    pub(crate) async fn write_detached(
+        self: &Arc<Self>,
+        write: Write,
+        sent: Reading,
+        timeout: Duration,
+        bill: &Bill,
+    ) -> Answer<Outcome> {
+        let flight = self.launch(write, sent, bill);
+        self.within(flight, sent, timeout, Effect::Unknown).await
+    }
+
+    /// Reads a record, trying again within the call time-out.
+    pub(crate) async fn read_retrying(
+        self: &Arc<Self>,
+        key: Arc<str>,
+        consistency: Consistency,
+    ) -> Result<Option<Record>, StoreError> {
+        let longest = self.policy.request_timeout();
+        let bill = Bill::default();
+        self.retrying(|left| self.read(key.clone(), consistency, longest.min(left), &bill))
+            .await
+    }
+
+    /// Reads a page of the listing, trying again within the call time-out.
+    pub(crate) async fn list_retrying(
+        self: &Arc<Self>,
+        after: Option<String>,
+    ) -> Result<Page, StoreError> {
+        // A page is much larger than a record, and may take all the time there is.
+        self.retrying(|left| {
+            let (core, after) = (self.clone(), after.clone());
+            let sent = self.clocks.reading();
+            let bill = Bill::default();
+            self.meter.request(Operation::List, &bill);
+            let flight = self.fly(Effect::NotApplied, async move {
+                let result = core.store.list(after).await;
+                core.answer(result, sent, &bill)
+            });
+            self.within(flight, sent, left, Effect::NotApplied)
+        })
+        .await
+    }
+
+    /// Asks until there is an answer; `ask` is told how much of the call time-out is left.
+    async fn retrying<T, F>(&self, mut ask: impl FnMut(Duration) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Answer<T>>,
+    {
+        let limit = self.clocks.elapsed().plus(self.policy.call_timeout());
+        let mut tries = 0;
+        loop {
+            let left = limit.since(self.clocks.elapsed());
+            let error = match ask(left).await.result {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            tries += 1;
+            if !error.kind.is_retryable() {
+                return Err(error);
+            }
+            match self.again(tries, limit) {
+                Some(next) => self.clocks.sleep_until(next).await,
+                None => return Err(error),
+            }
+        }
+    }
+
+    /// Waits for a request, at most for `timeout` from its send.
+    async fn within<T: Send + 'static>(
+        &self,
+        flight: Flight<T>,
+        sent: Reading,
+        timeout: Duration,
+        effect: Effect,
+    ) -> Answer<T> {
+        tokio::select! {
+            biased;
+            answer = flight => answer,
+            () = self.clocks.sleep_until(sent.elapsed.plus(timeout)) => {
+                self.no_answer(effect, &no_answer_within(timeout))
+            }
+        }
+    }
+
+    /// Sends a write and waits for its answer.
+    async fn write(self: &Arc<Self>, write: Write, sent: Reading, bill: &Bill) -> Answer<Outcome> {
+        let operation = write.operation();
+        self.meter.request(operation, bill);
+        let result = self.store.write(write).await;
+        if matches!(&result, Ok(reply) if matches!(reply.value, Outcome::Refused(_)) && reply.units.write == 0.0)
+        {
+            // Refused conditions cost a unit that DynamoDB does not report.
+            let refused = Units {
+                write: 1.0,
+                read: 0.0,
+            };
+            self.meter.units(refused, bill);
+        }
+        self.answer(result, sent, bill)
+    }
+
+    /// Reads a record and waits for it, at most for `timeout`.
+    pub(crate) async fn read(
+        self: &Arc<Self>,
+        key: Arc<str>,
+        consistency: Consistency,
+        timeout: Duration,
+        bill: &Bill,
+    ) -> Answer<Option<Record>> {
+        let (core, bill) = (self.clone(), bill.clone());
+        let sent = self.clocks.reading();
+        self.meter.request(Operation::Read, &bill);
+        let flight = self.fly(Effect::NotApplied, async move {
+            let result = core.store.read(&key, consistency).await;
+            core.answer(result, sent, &bill)
+        });
+        self.within(flight, sent, timeout, Effect::NotApplied).await
+    }
+
+    /// Takes in what an answer says about the service's clock.
+    pub(crate) fn answer<T>(
+        &self,
+        result: Result<Reply<T>, StoreError>,
+        sent: Reading,
+        bill: &Bill,
+    ) -> Answer<T> {
+        let received = self.clocks.reading();
+        let stamp = match &result {
+            Ok(reply) => {
+                self.meter.units(reply.units, bill);
+                reply.stamp
+            }
+            Err(error) => error.stamp,
+        };
+        if let Some(stamp) = stamp {
+            self.clocks.learn(stamp, sent, received, &self.leases.store);
+        } else if result.is_ok() && !self.warned_stamp.swap(true, Ordering::Relaxed) {
+            warn!(
+                store = self.store.describe(),
+                "answers carry no service time: dead holders are only noticed by watching them for a \
+                 lease, and every client of this store must see the same"
+            );
+        }
+        Answer {
+            result: result.map(|reply| reply.value),
+            received: received.elapsed,
+        }
+    }
+}
+
+pub(crate) fn no_answer_within(limit: Duration) -> String {
+    format!("no answer within {limit:.1?}")
+}

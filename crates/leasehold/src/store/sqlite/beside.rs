@@ -1,0 +1,10 @@
+//! The files that SQLite keeps beside a database.
+
+use std::path::{Path, PathBuf};
+
+/// The path of a file that SQLite keeps beside another.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
