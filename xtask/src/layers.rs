@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "values",
         &[
-            "clock", "error", "held", "key", "lease_id", "meter", "metrics", "policy", "store",
+            "clock", "error", "holder", "key", "lease_id", "meter", "metrics", "policy", "store",
             "text", "usage",
         ],
     ),

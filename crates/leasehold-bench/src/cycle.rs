@@ -21,7 +21,7 @@ use leasehold::protocol::write::{Grant, Write};
 use leasehold::store::dynamodb::DynamoDbStore;
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::{Outcome, Store};
-use leasehold::{LockClient, TryAcquire};
+use leasehold::{LockClient, TryAcquireOutcome};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::floor::{Answers, Floor};
@@ -207,14 +207,14 @@ fn turn_of(round: usize, turn: usize) -> usize {
 /// One acquire and release through the library's face.
 pub(crate) async fn cycle(locks: &LockClient, key: &str) -> Result<()> {
     match locks.try_acquire(key).await? {
-        TryAcquire::Acquired(lease) => {
+        TryAcquireOutcome::Acquired(lease) => {
             let outcome = lease.release().await?;
             if !outcome.is_released() {
                 bail!("`{key}` was not ours to release: {outcome}");
             }
             Ok(())
         }
-        TryAcquire::Held(held) => bail!("{held}"),
+        TryAcquireOutcome::Held(held) => bail!("{held}"),
     }
 }
 

@@ -8,7 +8,7 @@
 
 use anyhow::{Result, bail, ensure};
 use leasehold::store::dynamodb::DynamoDbStore;
-use leasehold::{LockClient, TryAcquire};
+use leasehold::{LockClient, TryAcquireOutcome};
 
 use crate::count::{Counted, Counts};
 use crate::cycle::cycle;
@@ -86,8 +86,8 @@ async fn ours(report: &mut Report, proxy: &Counted, endpoint: &str) -> Result<()
     }
     let holder = LockClient::new(store).acquire(KEY).await?;
     match locks.try_acquire(KEY).await? {
-        TryAcquire::Held(_) => report.add(NAME, "refused try", &proxy.take()?),
-        TryAcquire::Acquired(_) => bail!("acquired a lock that is held"),
+        TryAcquireOutcome::Held(_) => report.add(NAME, "refused try", &proxy.take()?),
+        TryAcquireOutcome::Acquired(_) => bail!("acquired a lock that is held"),
     }
     let outcome = holder.release().await?;
     ensure!(outcome.is_released(), "the holder lost its lock: {outcome}");

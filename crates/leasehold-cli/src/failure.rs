@@ -154,9 +154,10 @@ fn code(kind: ErrorKind) -> u8 {
         ErrorKind::Configuration | ErrorKind::Malformed => exit_codes::CONFIG,
         ErrorKind::AccessDenied | ErrorKind::Credentials => exit_codes::NO_PERMISSION,
         // Too late is the store's slowness, not a holder: `-E` must not hide it.
-        ErrorKind::Unreachable | ErrorKind::Throttled | ErrorKind::TooLate | ErrorKind::Service => {
-            exit_codes::UNAVAILABLE
-        }
+        ErrorKind::Unreachable
+        | ErrorKind::Throttled
+        | ErrorKind::TooLate
+        | ErrorKind::Unexpected => exit_codes::UNAVAILABLE,
         ErrorKind::WaitExpired => exit_codes::NOT_ACQUIRED,
         ErrorKind::Lost => exit_codes::LOST,
         // ShutDown is ours, and a kind that we do not know is a bug.
@@ -177,7 +178,7 @@ fn default_hint(kind: ErrorKind) -> Option<&'static str> {
             "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or add `profile=…` to the store URL"
         }
         ErrorKind::Configuration => "check `--store` and LEASEHOLD_STORE",
-        ErrorKind::Service => "run it again with `-v`, and report what it says",
+        ErrorKind::Unexpected => "run it again with `-v`, and report what it says",
         _ => return None,
     })
 }
@@ -211,7 +212,7 @@ mod tests {
             (ErrorKind::Unreachable, 69),
             (ErrorKind::Throttled, 69),
             (ErrorKind::TooLate, 69),
-            (ErrorKind::Service, 69),
+            (ErrorKind::Unexpected, 69),
             (ErrorKind::WaitExpired, 75),
             (ErrorKind::Lost, 76),
             (ErrorKind::ShutDown, 125),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comfy_table::{Table, presets};
-use leasehold::{ErrorKind, Held, Key, LockClient, LockState, LockStatus, Policy};
+use leasehold::{ErrorKind, HolderInfo, Key, LockClient, LockState, LockStatus, Policy};
 use serde::Serialize;
 
 use crate::args::{LsArgs, ShowArgs};
@@ -36,7 +36,7 @@ struct Entry {
     data: Option<String>,
     error: Option<String>,
     #[serde(skip)]
-    held: Option<Held>,
+    held: Option<HolderInfo>,
 }
 
 impl Entry {
@@ -50,13 +50,17 @@ impl Entry {
                 LockState::Expired(_) => "expired",
                 _ => "unknown",
             },
-            holder: held.map(|held| held.holder().to_owned()),
-            since: held.and_then(Held::since).map(times::utc),
-            until: held.map(Held::until).map(times::utc),
-            lease_ms: held.and_then(Held::lease).map(duration::millis),
-            token: held.and_then(Held::token).map(leasehold::FencingToken::get),
+            holder: held.map(|held| held.label().to_owned()),
+            since: held.and_then(HolderInfo::since).map(times::utc),
+            until: held.map(HolderInfo::until).map(times::utc),
+            lease_ms: held
+                .and_then(HolderInfo::lease_duration)
+                .map(duration::millis),
+            token: held
+                .and_then(HolderInfo::token)
+                .map(leasehold::FencingToken::get),
             data: held
-                .and_then(Held::data)
+                .and_then(HolderInfo::data)
                 .map(|data| String::from_utf8_lossy(data).into_owned()),
             error: None,
             held: held.cloned(),
@@ -197,8 +201,8 @@ fn table(entries: &[Entry]) -> String {
             one_line(&entry.name),
             entry.state.to_owned(),
             or_dash(entry.holder.clone()),
-            or_dash(held.and_then(Held::since).map(times::relative)),
-            or_dash(held.map(Held::until).map(times::relative)),
+            or_dash(held.and_then(HolderInfo::since).map(times::relative)),
+            or_dash(held.map(HolderInfo::until).map(times::relative)),
             or_dash(entry.token.map(|token| token.to_string())),
         ]);
     }
@@ -217,8 +221,8 @@ fn details(entry: &Entry, location: &Location) -> String {
         ("name", Some(entry.name.clone())),
         ("state", Some(entry.state.to_owned())),
         ("holder", entry.holder.clone()),
-        ("since", held.and_then(Held::since).map(times::local)),
-        ("until", held.map(Held::until).map(times::local)),
+        ("since", held.and_then(HolderInfo::since).map(times::local)),
+        ("until", held.map(HolderInfo::until).map(times::local)),
         ("lease", lease),
         ("token", entry.token.map(|token| token.to_string())),
         ("data", entry.data.clone()),

@@ -63,7 +63,7 @@ impl RunPlan {
     /// How long the command may take to die of KILL once the lock is lost: half of the margin, which the policy keeps free of everything
     /// else. The other half is for noticing the loss, and for sending signals.
     pub(crate) fn kill_wait(&self) -> Duration {
-        self.policy.lost_lead().saturating_sub(self.grace) / 2
+        self.policy.safety_margin().saturating_sub(self.grace) / 2
     }
 }
 
@@ -161,7 +161,7 @@ fn fitting(
     lease: Option<Duration>,
     grace: Option<Duration>,
 ) -> Result<Policy, Error> {
-    let with = |lease, grace| policy.clone().lease(lease).grace(grace).build();
+    let with = |lease, grace| policy.clone().lease_duration(lease).grace(grace).build();
     let built = with(lease.unwrap_or(LEASE), grace.unwrap_or(GRACE));
     let Err(error) = &built else { return built };
     match (lease, grace, error.needed()) {
@@ -231,14 +231,14 @@ mod tests {
             &["--lease", "10m", "--grace", "4m"],
         ] {
             let plan = plan(options).expect("a plan");
-            let (grace, kill, lead) = (plan.grace, plan.kill_wait(), plan.policy.lost_lead());
+            let (grace, kill, lead) = (plan.grace, plan.kill_wait(), plan.policy.safety_margin());
             assert!(
                 grace + kill < lead,
                 "{grace:?} + {kill:?}, {lead:?} before the end"
             );
             assert!(kill >= Duration::from_millis(500), "{kill:?}");
             // So much of the lease is left for renewals.
-            assert!(plan.policy.lease() / 3 + lead < plan.policy.lease());
+            assert!(plan.policy.lease_duration() / 3 + lead < plan.policy.lease_duration());
         }
     }
 }

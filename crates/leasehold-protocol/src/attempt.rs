@@ -306,14 +306,14 @@ mod tests {
     fn attempt(id: u8) -> Attempt {
         let terms = Terms {
             lease: Duration::from_secs(20),
-            pad: Duration::from_secs(1),
+            expiry_padding: Duration::from_secs(1),
             retention: Duration::from_secs(7 * 86_400),
-            margin: Duration::from_secs(1),
+            safety_margin: Duration::from_secs(1),
             bounds: ClockBounds::default(),
         };
         let rules = Rules {
             strict: false,
-            pad: terms.pad,
+            expiry_padding: terms.expiry_padding,
             bounds: terms.bounds,
         };
         let wish = Wish {

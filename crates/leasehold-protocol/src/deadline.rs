@@ -15,11 +15,11 @@ pub struct Terms {
     /// L: how long a grant lives without renewal.
     pub lease: Duration,
     /// S: added to every published expiry for F# clients, which compare it with their wall clock.
-    pub pad: Duration,
+    pub expiry_padding: Duration,
     /// R: how long a released or expired record stays before TTL may delete it.
     pub retention: Duration,
     /// sigma: how long before its deadline a holder is told that it is losing the lock.
-    pub margin: Duration,
+    pub safety_margin: Duration,
     /// What is assumed of clocks.
     pub bounds: ClockBounds,
 }
@@ -33,7 +33,7 @@ impl Terms {
         last: Option<ServiceTime>,
     ) -> ServiceTime {
         let base = service_now(clock, now);
-        let fresh = base.plus(self.lease).plus(self.pad);
+        let fresh = base.plus(self.lease).plus(self.expiry_padding);
         match last {
             Some(last) => fresh.max(ServiceTime(last.0.saturating_add(1))),
             None => fresh,
@@ -99,12 +99,12 @@ pub struct Deadline {
 impl Deadline {
     /// The deadline that an acknowledged request gives: the end of the lease counted from the
     /// *send* (from the answer, exclusion breaks in 10 steps), or the moment at which service time
-    /// may reach P less the pad, whichever is earlier. The pad is what an F# client's clock may be
+    /// may reach P less the expiry padding, whichever is earlier. The expiry padding is what an F# client's clock may be
     /// ahead: it may act that much before P.
     pub fn of(sent: &Sent, terms: &Terms, clock: &ServiceClock, now: Reading) -> Deadline {
         let by_lease = sent.at.elapsed.plus(clock.bounds().at_least(terms.lease));
-        let pad = millis(terms.pad);
-        let believed = ServiceTime(sent.expires_at.0.saturating_sub(pad));
+        let expiry_padding = millis(terms.expiry_padding);
+        let believed = ServiceTime(sent.expires_at.0.saturating_sub(expiry_padding));
         let at = match clock.not_past_until(believed, now) {
             Some(by_service) => by_lease.min(by_service),
             None => by_lease,
@@ -149,13 +149,18 @@ impl Deadline {
         now.elapsed.max(self.anchor.elapsed.plus(wall))
     }
 
-    /// How much of the grant is left, down to the `margin` before its deadline. The service's clock is asked anew each
+    /// How much of the grant is left, down to the `safety margin` before its deadline. The service's clock is asked anew each
     /// time: an answer to another request may have shown that time has passed which neither of our clocks
     /// has seen.
-    pub fn remaining(&self, now: Reading, margin: Duration, clock: &ServiceClock) -> Duration {
-        let left = self.at.minus(margin).since(self.effective_now(now));
+    pub fn remaining(
+        &self,
+        now: Reading,
+        safety_margin: Duration,
+        clock: &ServiceClock,
+    ) -> Duration {
+        let left = self.at.minus(safety_margin).since(self.effective_now(now));
         match clock.not_past_until(self.believed, now) {
-            Some(until) => left.min(until.minus(margin).since(now.elapsed)),
+            Some(until) => left.min(until.minus(safety_margin).since(now.elapsed)),
             None => left,
         }
     }
@@ -169,9 +174,9 @@ mod tests {
     fn terms() -> Terms {
         Terms {
             lease: Duration::from_secs(20),
-            pad: Duration::from_secs(1),
+            expiry_padding: Duration::from_secs(1),
             retention: Duration::from_secs(7 * 86_400),
-            margin: Duration::from_secs(1),
+            safety_margin: Duration::from_secs(1),
             bounds: ClockBounds::default(),
         }
     }
@@ -208,7 +213,7 @@ mod tests {
         clock.learn(Stamp::WholeSeconds(3_600), now, now);
         let deadline = Deadline::of(&sent, &terms(), &clock, now);
         assert_eq!(
-            deadline.remaining(now, terms().margin, &clock),
+            deadline.remaining(now, terms().safety_margin, &clock),
             Duration::ZERO
         );
         // The renewal publishes by the service's clock.
@@ -218,7 +223,7 @@ mod tests {
             expires_at: p,
         };
         let deadline = Deadline::of(&renewed, &terms(), &clock, now);
-        assert!(deadline.remaining(now, terms().margin, &clock) > Duration::from_secs(18));
+        assert!(deadline.remaining(now, terms().safety_margin, &clock) > Duration::from_secs(18));
     }
 
     #[test]
@@ -257,17 +262,19 @@ mod tests {
             expires_at: ServiceTime(21_000),
         };
         let deadline = Deadline::of(&sent, &terms(), &clock, reading(0, 0));
-        let margin = terms().margin;
+        let safety_margin = terms().safety_margin;
         assert!(
-            deadline.remaining(reading(1_000, 1_000), margin, &clock) > Duration::from_secs(17)
+            deadline.remaining(reading(1_000, 1_000), safety_margin, &clock)
+                > Duration::from_secs(17)
         );
         assert_eq!(
-            deadline.remaining(reading(1_000, 60_000), margin, &clock),
+            deadline.remaining(reading(1_000, 60_000), safety_margin, &clock),
             Duration::ZERO
         );
         // A wall clock set back changes nothing.
         assert!(
-            deadline.remaining(reading(1_000, -60_000), margin, &clock) > Duration::from_secs(17)
+            deadline.remaining(reading(1_000, -60_000), safety_margin, &clock)
+                > Duration::from_secs(17)
         );
     }
 
@@ -286,10 +293,10 @@ mod tests {
             };
             let deadline = Deadline::of(&sent, &terms(), &clock, now);
             let stepped = reading(1_000, 3_601_000);
-            let left = deadline.remaining(stepped, terms().margin, &clock);
+            let left = deadline.remaining(stepped, terms().safety_margin, &clock);
             assert_eq!(left > Duration::from_secs(17), held, "{stamp:?}: {left:?}");
             assert_eq!(
-                deadline.remaining(reading(19_500, 0), terms().margin, &clock),
+                deadline.remaining(reading(19_500, 0), terms().safety_margin, &clock),
                 Duration::ZERO
             );
         }
@@ -306,22 +313,25 @@ mod tests {
         };
         let deadline = Deadline::of(&sent, &terms(), &clock, now);
         let later = reading(1_000, 1_000);
-        let margin = terms().margin;
-        assert!(deadline.remaining(later, margin, &clock) > Duration::from_secs(17));
+        let safety_margin = terms().safety_margin;
+        assert!(deadline.remaining(later, safety_margin, &clock) > Duration::from_secs(17));
         // The service says that 15 s have passed in that second.
         assert!(clock.learn(Stamp::Exact(ServiceTime(15_000)), later, later));
-        let left = deadline.remaining(later, margin, &clock);
+        let left = deadline.remaining(later, safety_margin, &clock);
         assert!(
             left < Duration::from_secs(5) && left > Duration::from_secs(3),
             "{left:?}"
         );
         assert!(clock.learn(Stamp::Exact(ServiceTime(60_000)), later, later));
-        assert_eq!(deadline.remaining(later, margin, &clock), Duration::ZERO);
+        assert_eq!(
+            deadline.remaining(later, safety_margin, &clock),
+            Duration::ZERO
+        );
     }
 
     #[test]
     fn the_pad_is_for_others_not_for_the_holder() {
-        // A host 15 s behind publishes without a stamp; an F# client may act a pad before P.
+        // A host 15 s behind publishes without a stamp; an F# client may act a expiry padding before P.
         let mut clock = ServiceClock::new(ClockBounds::default());
         let now = reading(0, 85_000);
         let sent = Sent {
@@ -332,6 +342,6 @@ mod tests {
         let deadline = Deadline::of(&sent, &terms(), &clock, now);
         let until_p =
             Duration::from_millis(sent.expires_at.since(ServiceTime(100_000)).as_millis() as u64);
-        assert!(deadline.at.0 <= until_p - terms().pad);
+        assert!(deadline.at.0 <= until_p - terms().expiry_padding);
     }
 }

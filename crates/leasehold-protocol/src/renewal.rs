@@ -100,9 +100,10 @@ impl Kept {
         &self.terms
     }
 
-    /// How much is left, down to the margin.
+    /// How much is left, down to the safety margin.
     pub fn remaining(&self, now: Reading, clock: &ServiceClock) -> Duration {
-        self.deadline.remaining(now, self.terms.margin, clock)
+        self.deadline
+            .remaining(now, self.terms.safety_margin, clock)
     }
 
     /// The next renewal. `now` must have been read before anything else was done for it.
@@ -166,7 +167,10 @@ impl Kept {
     /// an answer within `request_timeout` still comes before the loss.
     pub fn renewal_due(&self, jitter: f64, request_timeout: Duration) -> Elapsed {
         let interval = (self.terms.lease / 3).mul_f64(1.0 - 0.2 * jitter.clamp(0.0, 1.0));
-        let latest = self.deadline.at.minus(self.terms.margin + request_timeout);
+        let latest = self
+            .deadline
+            .at
+            .minus(self.terms.safety_margin + request_timeout);
         self.deadline.sent_at().plus(interval).min(latest)
     }
 
@@ -226,9 +230,9 @@ mod tests {
     fn kept() -> (Kept, Record) {
         let terms = Terms {
             lease: LEASE,
-            pad: Duration::ZERO,
+            expiry_padding: Duration::ZERO,
             retention: Duration::from_secs(86_400),
-            margin: Duration::from_secs(1),
+            safety_margin: Duration::from_secs(1),
             bounds: ClockBounds::default(),
         };
         let attempt = AttemptId::from_random([1; 16]);

@@ -2,7 +2,7 @@
 //!
 //! 1. **Free**: no record, or a released one.
 //! 2. **Service rule**: the service's clock is certainly past the published expiry (and, for
-//!    records of the F# library, past the pad as well: their expiry came from a host's wall clock). Where that
+//!    records of the F# library, past the expiry padding as well: their expiry came from a host's wall clock). Where that
 //!    clock is known by dates alone, only while the host's wall clock does not contradict them.
 //! 3. **Observation rule**: the same (owner, token, renew count) was seen for the record's own
 //!    lease on the local elapsed clock, timed from the *answer* that first showed it.
@@ -35,7 +35,7 @@ pub struct Rules {
     /// Use rules 1, 3 and 4 only: trust no clock but the rate of the elapsed one.
     pub strict: bool,
     /// S: what is added for records of the F# library.
-    pub pad: Duration,
+    pub expiry_padding: Duration,
     /// What is assumed of clocks.
     pub bounds: ClockBounds,
 }
@@ -127,7 +127,7 @@ impl Observation {
         } else {
             let end = match seen {
                 Seen::Native { .. } => record.expires_at,
-                Seen::Foreign { .. } => record.expires_at.plus(rules.pad),
+                Seen::Foreign { .. } => record.expires_at.plus(rules.expiry_padding),
             };
             if clock.earliest(now).is_some_and(|earliest| earliest > end) {
                 return Verdict::TakeOver(seen);
@@ -183,7 +183,7 @@ mod tests {
     fn rules(strict: bool) -> Rules {
         Rules {
             strict,
-            pad: Duration::from_secs(1),
+            expiry_padding: Duration::from_secs(1),
             bounds: ClockBounds::default(),
         }
     }

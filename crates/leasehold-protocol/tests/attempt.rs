@@ -58,7 +58,7 @@ fn an_unknown_expiry_of_ours_bounds_the_belief() {
     let (mut me, clock) = (attempt(1), sampled(WALL));
     let mut record = landed(&me.request(None, &clock, reading(0)).1);
     assert!(ours(&mut me, &record, &clock, 1) > 19_000);
-    // Ten seconds less than any request has published: believed in until then, less the pad.
+    // Ten seconds less than any request has published: believed in until then, less the expiry padding.
     record.expires_at = ServiceTime(record.expires_at.0 - 10_000);
     let deadline = ours(&mut me, &record, &clock, 1);
     assert!(deadline > 9_000 && deadline < 10_001, "{deadline}");

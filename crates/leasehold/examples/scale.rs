@@ -51,7 +51,7 @@ async fn at_rest(what: &str) {
 async fn main() {
     // Renewals 200 s apart: at rest there are none.
     let policy = Policy::builder()
-        .lease(Duration::from_secs(600))
+        .lease_duration(Duration::from_secs(600))
         .wait_forever();
     let policy = policy.build().expect("adds up");
     let locks = LockClient::builder(MemoryStore::new())

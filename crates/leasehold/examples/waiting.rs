@@ -14,7 +14,7 @@ use leasehold::protocol::record::Record;
 use leasehold::protocol::write::Write;
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
-use leasehold::{LockClient, TryAcquire, Usage};
+use leasehold::{LockClient, TryAcquireOutcome, Usage};
 
 const PROCESSES: u32 = 10;
 const HOLD: Duration = Duration::from_millis(20);
@@ -48,10 +48,10 @@ impl Store for Distant {
     }
     fn hints(&self) -> Hints {
         let mut hints = Hints::default();
-        hints.pad = Duration::from_secs(1);
+        hints.expiry_padding = Duration::from_secs(1);
         hints.check_delay = Duration::from_millis(50);
         hints.check_delay_max = Duration::from_secs(1);
-        hints.looks_per_second = 100;
+        hints.max_polls_per_second = 100;
         hints
     }
     async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
@@ -89,8 +89,8 @@ async fn process(locks: LockClient, clock: Arc<TokioClock>, fsharp: bool) -> Usa
             break locks.acquire("k").await.expect("in time");
         }
         match locks.try_acquire("k").await.expect("works") {
-            TryAcquire::Acquired(lease) => break lease,
-            TryAcquire::Held(_) => sleep(HOLD).await,
+            TryAcquireOutcome::Acquired(lease) => break lease,
+            TryAcquireOutcome::Held(_) => sleep(HOLD).await,
         }
     };
     sleep(HOLD).await;

@@ -1,14 +1,14 @@
 //! The one error type of the library.
 //!
 //! [`ErrorKind`] is documented by what the caller must do; [`Effect`] says whether a write may
-//! have landed. "Held by another" is a value ([`TryAcquire::Held`](crate::TryAcquire)), not an
+//! have landed. "Held by another" is a value ([`TryAcquireOutcome::Held`](crate::TryAcquireOutcome)), not an
 //! error, except where a wait for it ran out.
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-use crate::held::Held;
+use crate::holder::HolderInfo;
 use crate::text::one_line;
 use crate::usage::Usage;
 use leasehold_protocol::write::Operation;
@@ -43,7 +43,7 @@ pub enum ErrorKind {
     /// Nothing: the client was shut down.
     ShutDown,
     /// Report it: the store answered with something unexpected.
-    Service,
+    Unexpected,
 }
 
 /// Whether the write of a failed call may have landed. There is no third answer, so a `match` needs none.
@@ -77,7 +77,7 @@ struct Inner {
     attempts: u32,
     elapsed: Duration,
     cost: Usage,
-    held: Option<Held>,
+    held: Option<HolderInfo>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -146,7 +146,7 @@ impl Error {
         self
     }
 
-    pub(crate) fn with_held(mut self, held: Option<Held>) -> Self {
+    pub(crate) fn with_held(mut self, held: Option<HolderInfo>) -> Self {
         self.0.held = held;
         self
     }
@@ -222,7 +222,7 @@ impl Error {
 
     /// How many requests were sent for the call, by itself or by those of its client that stood before
     /// it in line.
-    pub fn attempts(&self) -> u32 {
+    pub fn requests(&self) -> u32 {
         self.0.attempts
     }
 
@@ -233,12 +233,12 @@ impl Error {
 
     /// What the call has cost: the requests that it sent itself. While others of its client stood
     /// before it in line, they looked for it, too.
-    pub fn cost(&self) -> Usage {
+    pub fn usage(&self) -> Usage {
         self.0.cost
     }
 
     /// The last holder seen, where the key was held by another.
-    pub fn held(&self) -> Option<&Held> {
+    pub fn held(&self) -> Option<&HolderInfo> {
         self.0.held.as_ref()
     }
 }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 
 use crate::error::Error;
-use crate::held::Held;
+use crate::holder::HolderInfo;
 use crate::shared::Core;
 use crate::store::{Page, StoreError};
 use leasehold_protocol::record::Record;
@@ -32,9 +32,9 @@ pub enum LockState {
     /// Nobody holds it.
     Free,
     /// Somebody holds it.
-    Held(Held),
+    Held(HolderInfo),
     /// Its holder's lease has certainly ended without a release: the next who asks gets it.
-    Expired(Held),
+    Expired(HolderInfo),
 }
 
 impl LockStatus {
@@ -46,8 +46,8 @@ impl LockStatus {
             Observation::default().judge(record, now.elapsed, now, service, &rules)
         });
         let state = match (verdict, record) {
-            (Verdict::Wait { .. }, Some(record)) => LockState::Held(Held::of(record)),
-            (Verdict::TakeOver(_), Some(record)) => LockState::Expired(Held::of(record)),
+            (Verdict::Wait { .. }, Some(record)) => LockState::Held(HolderInfo::of(record)),
+            (Verdict::TakeOver(_), Some(record)) => LockState::Expired(HolderInfo::of(record)),
             _ => LockState::Free,
         };
         LockStatus {
@@ -68,7 +68,7 @@ impl LockStatus {
     }
 
     /// Who holds it, or held it last without releasing it.
-    pub fn holder(&self) -> Option<&Held> {
+    pub fn holder(&self) -> Option<&HolderInfo> {
         match &self.state {
             LockState::Free => None,
             LockState::Held(held) | LockState::Expired(held) => Some(held),
@@ -91,7 +91,7 @@ impl fmt::Display for LockStatus {
                     f,
                     "`{}` was held by {} and has expired",
                     self.key,
-                    held.holder()
+                    held.label()
                 )
             }
         }

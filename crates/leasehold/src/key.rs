@@ -8,29 +8,30 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
 
-/// The longest key in bytes. DynamoDB allows 2048; the rest is reserved.
-pub const MAX_KEY_BYTES: usize = 1024;
-
 /// A valid key: a string of 1 to 1024 bytes.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Key(Arc<str>);
 
 impl Key {
+    /// The longest key in bytes. DynamoDB allows 2048; the rest is reserved.
+    pub const MAX_BYTES: usize = 1024;
+
     /// Checks a key.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when it is empty or longer than [`MAX_KEY_BYTES`].
+    /// [`ErrorKind::InvalidInput`] when it is empty or longer than [`Key::MAX_BYTES`].
     pub fn new(key: &str) -> Result<Key, Error> {
         if key.is_empty() {
-            let message = format!("the key is empty: a key has 1 to {MAX_KEY_BYTES} bytes");
+            let message = format!("the key is empty: a key has 1 to {} bytes", Key::MAX_BYTES);
             return Err(Error::new(ErrorKind::InvalidInput, message).with_key(key));
         }
-        if key.len() > MAX_KEY_BYTES {
+        if key.len() > Key::MAX_BYTES {
             let start: String = key.chars().take(40).collect();
             let message = format!(
-                "the key `{start}…` has {} bytes, the longest is {MAX_KEY_BYTES}: hash the long part of it",
-                key.len()
+                "the key `{start}…` has {} bytes, the longest is {}: hash the long part of it",
+                key.len(),
+                Key::MAX_BYTES
             );
             // Not the whole of it: an error is small, whatever it is about.
             return Err(Error::new(ErrorKind::InvalidInput, message).with_key(&start));

@@ -10,7 +10,7 @@
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), leasehold::Error> {
-//! use leasehold::{LockClient, TryAcquire, store::memory::MemoryStore};
+//! use leasehold::{LockClient, TryAcquireOutcome, store::memory::MemoryStore};
 //!
 //! let locks = LockClient::new(MemoryStore::new());
 //!
@@ -19,8 +19,8 @@
 //! let token = lease.token().get();
 //! # assert!(token > 0);
 //! match locks.try_acquire("customer/42").await? {
-//!     TryAcquire::Acquired(_) => unreachable!("we hold it"),
-//!     TryAcquire::Held(held) => println!("{held} until {:?}", held.until()),
+//!     TryAcquireOutcome::Acquired(_) => unreachable!("we hold it"),
+//!     TryAcquireOutcome::Held(held) => println!("{held} until {:?}", held.until()),
 //! }
 //! assert!(lease.release().await?.is_released());
 //!
@@ -106,7 +106,7 @@ pub use leasehold_protocol as protocol;
 mod acquire;
 mod client;
 mod error;
-mod held;
+mod holder;
 mod inspect;
 mod key;
 mod lease;
@@ -122,18 +122,18 @@ mod shared;
 mod text;
 mod usage;
 
-pub use self::acquire::TryAcquire;
-pub use self::client::{Drained, LockClient, LockClientBuilder, LockRequest};
+pub use self::acquire::TryAcquireOutcome;
+pub use self::client::{LockClient, LockClientBuilder, LockRequest};
 pub use self::error::{Effect, Error, ErrorKind};
-pub use self::held::Held;
+pub use self::holder::HolderInfo;
 pub use self::inspect::{Lister, LockState, LockStatus};
-pub use self::key::{Key, MAX_KEY_BYTES};
+pub use self::key::Key;
+pub use self::lease::end::{EndReason, ReleaseOutcome};
 pub use self::lease::guard::Lease;
-pub use self::lease::loss::{Loss, ReleaseOutcome};
-pub use self::lease::signal::LostSignal;
+pub use self::lease::watch::LeaseWatch;
 pub use self::lease_id::LeaseId;
 pub use self::policy::{CheckDelay, DropPolicy, Policy, PolicyBuilder};
-pub use self::run::Scope;
+pub use self::run::LockScope;
 pub use self::usage::{Price, Usage};
 pub use leasehold_protocol::token::FencingToken;
 

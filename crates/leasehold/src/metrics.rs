@@ -69,7 +69,7 @@ mod with_metrics {
         ErrorKind::TooLate,
         ErrorKind::Malformed,
         ErrorKind::ShutDown,
-        ErrorKind::Service,
+        ErrorKind::Unexpected,
     ];
 
     impl Facade {
@@ -187,7 +187,7 @@ mod with_metrics {
             ErrorKind::TooLate => "too_late",
             ErrorKind::Malformed => "malformed",
             ErrorKind::ShutDown => "shut_down",
-            ErrorKind::Service => "service",
+            ErrorKind::Unexpected => "unexpected",
         }
     }
 }

@@ -30,7 +30,7 @@ pub enum CheckDelay {
     /// Always after the same delay, and not with a look but by asking for the key, as FSharp.DynamoDbLock does: whoever comes
     /// when it is free has it a round trip earlier. On DynamoDB a request that is refused costs ten times a look, and all
     /// of them are writes of one item, which takes 1000 a second.
-    ByWriting(Duration),
+    ByAcquire(Duration),
     /// After a random delay below a bound that doubles from `first` to `max` ("full jitter").
     Backoff {
         /// The first bound.
@@ -65,7 +65,7 @@ pub struct PolicyBuilder {
     lease: Duration,
     grace: Duration,
     margin: Option<Duration>,
-    pad: Option<Duration>,
+    expiry_padding: Option<Duration>,
     request_timeout: Option<Duration>,
     call_timeout: Duration,
     wait: Option<Duration>,
@@ -88,7 +88,7 @@ impl Default for PolicyBuilder {
             lease: Duration::from_secs(20),
             grace: Duration::ZERO,
             margin: None,
-            pad: None,
+            expiry_padding: None,
             request_timeout: None,
             call_timeout: Duration::from_secs(10),
             wait: Some(Duration::from_secs(30)),
@@ -111,7 +111,7 @@ impl PolicyBuilder {
     /// L: how long a grant lives without renewal. Default 20 s. Shorter: a dead holder blocks for
     /// less, but slow networks and pauses lose leases. Longer: the other way round.
     #[must_use]
-    pub fn lease(mut self, lease: Duration) -> Self {
+    pub fn lease_duration(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
     }
@@ -137,8 +137,8 @@ impl PolicyBuilder {
     /// it with their own wall clock. Default: the store's, 1 s on DynamoDB and 0 elsewhere. It is
     /// how far such a client's clock may be ahead; a dead holder blocks for longer by it.
     #[must_use]
-    pub fn pad(mut self, pad: Duration) -> Self {
-        self.pad = Some(pad);
+    pub fn expiry_padding(mut self, expiry_padding: Duration) -> Self {
+        self.expiry_padding = Some(expiry_padding);
         self
     }
 
@@ -179,7 +179,7 @@ impl PolicyBuilder {
     }
 
     /// How often a waiting `acquire` looks at the key. Default: backoff with the store's bounds
-    /// (50 ms to 1 s on DynamoDB). Each look costs half a read unit, a refused request of [`CheckDelay::ByWriting`] a write unit.
+    /// (50 ms to 1 s on DynamoDB). Each look costs half a read unit, a refused request of [`CheckDelay::ByAcquire`] a write unit.
     #[must_use]
     pub fn check_delay(mut self, check_delay: CheckDelay) -> Self {
         self.check_delay = Some(check_delay);
@@ -187,7 +187,7 @@ impl PolicyBuilder {
     }
 
     /// R: how long a released or expired record stays before the table's TTL may delete it.
-    /// Default 7 days, at least 24 h and 15 min more than lease and pad: the record is what makes
+    /// Default 7 days, at least 24 h and 15 min more than lease and expiry padding: the record is what makes
     /// tokens grow.
     #[must_use]
     pub fn retention(mut self, retention: Duration) -> Self {
@@ -256,7 +256,7 @@ impl PolicyBuilder {
     }
 
     /// How long a guard may hold its key at all, however healthy its lease is. After it
-    /// [`lost`](crate::Lease::lost) fires with [`HeldTooLong`](crate::Loss::HeldTooLong), nothing is renewed any
+    /// [`lost`](crate::Lease::lost) fires with [`HeldTooLong`](crate::EndReason::HeldTooLong), nothing is renewed any
     /// more, and the lease ends: work that hangs does not keep its lock for ever. Default: no bound.
     /// Too small: work that is only slow loses its lock.
     #[must_use]
@@ -308,12 +308,12 @@ impl Policy {
     }
 
     /// L.
-    pub fn lease(&self) -> Duration {
+    pub fn lease_duration(&self) -> Duration {
         self.settings.lease
     }
 
     /// The time between `lost` and the deadline: margin and grace.
-    pub fn lost_lead(&self) -> Duration {
+    pub fn safety_margin(&self) -> Duration {
         self.margin() + self.settings.grace
     }
 
@@ -376,7 +376,7 @@ impl Policy {
     /// More than the time to the first look of a waiter, and the longest between any two.
     pub(crate) fn check_delays(&self, hints: &Hints) -> (Duration, Duration) {
         match self.check_delay(hints) {
-            CheckDelay::Fixed(delay) | CheckDelay::ByWriting(delay) => (delay / 8 + delay, delay),
+            CheckDelay::Fixed(delay) | CheckDelay::ByAcquire(delay) => (delay / 8 + delay, delay),
             CheckDelay::Backoff { first, max } => {
                 let first = first.min(max);
                 (first / 8 + first, first / 8 + max)
@@ -384,8 +384,8 @@ impl Policy {
         }
     }
 
-    pub(crate) fn is_checking_by_writing(&self) -> bool {
-        matches!(self.settings.check_delay, Some(CheckDelay::ByWriting(_)))
+    pub(crate) fn polls_by_acquire(&self) -> bool {
+        matches!(self.settings.check_delay, Some(CheckDelay::ByAcquire(_)))
     }
 
     /// The bound of a hold; `None`: there is none.
@@ -409,7 +409,7 @@ impl Policy {
             lease,
             grace,
             margin,
-            pad,
+            expiry_padding,
             request_timeout,
             call_timeout,
             retention,
@@ -424,7 +424,7 @@ impl Policy {
             label,
         } = &*self.settings;
         let o = &other.settings;
-        (lease, grace, margin, pad) == (&o.lease, &o.grace, &o.margin, &o.pad)
+        (lease, grace, margin, expiry_padding) == (&o.lease, &o.grace, &o.margin, &o.expiry_padding)
             && (request_timeout, call_timeout) == (&o.request_timeout, &o.call_timeout)
             && (retention, bounds, strict) == (&o.retention, &o.bounds, &o.strict)
             && (manual_renewal, drop_policy) == (&o.manual_renewal, &o.drop_policy)
@@ -440,9 +440,9 @@ impl Policy {
     pub(crate) fn terms(&self, hints: &Hints) -> Terms {
         Terms {
             lease: self.settings.lease,
-            pad: self.settings.pad.unwrap_or(hints.pad),
+            expiry_padding: self.settings.expiry_padding.unwrap_or(hints.expiry_padding),
             retention: self.settings.retention,
-            margin: self.lost_lead(),
+            safety_margin: self.safety_margin(),
             bounds: self.settings.bounds,
         }
     }
@@ -450,7 +450,7 @@ impl Policy {
     pub(crate) fn rules(&self, hints: &Hints) -> Rules {
         Rules {
             strict: self.settings.strict,
-            pad: self.settings.pad.unwrap_or(hints.pad),
+            expiry_padding: self.settings.expiry_padding.unwrap_or(hints.expiry_padding),
             bounds: self.settings.bounds,
         }
     }
@@ -470,7 +470,7 @@ impl Policy {
             );
         }
         let delays = match s.check_delay {
-            Some(CheckDelay::Fixed(delay) | CheckDelay::ByWriting(delay)) => {
+            Some(CheckDelay::Fixed(delay) | CheckDelay::ByAcquire(delay)) => {
                 vec![("check_delay", delay)]
             }
             Some(CheckDelay::Backoff { first, max }) => {
@@ -491,7 +491,7 @@ impl Policy {
             ("lease", s.lease),
             ("grace", s.grace),
             ("margin", self.margin()),
-            ("pad", s.pad.unwrap_or_default()),
+            ("expiry_padding", s.expiry_padding.unwrap_or_default()),
             ("request_timeout", self.request_timeout()),
             ("call_timeout", s.call_timeout),
             ("retention", s.retention),
@@ -536,13 +536,13 @@ impl Policy {
 
     fn check_retention(&self) -> Result<(), Error> {
         let s = &self.settings;
-        let pad = s.pad.unwrap_or(Duration::from_secs(1));
-        let least = (s.lease + pad + SIGNATURE_LIFE).max(LEAST_RETENTION);
+        let expiry_padding = s.expiry_padding.unwrap_or(Duration::from_secs(1));
+        let least = (s.lease + expiry_padding + SIGNATURE_LIFE).max(LEAST_RETENTION);
         if s.retention >= least {
             return Ok(());
         }
         let message = format!(
-            "a retention of {:?} is too short: a record must outlive lease {:?} + pad {pad:?} + {SIGNATURE_LIFE:?} \
+            "a retention of {:?} is too short: a record must outlive lease {:?} + expiry_padding {expiry_padding:?} + {SIGNATURE_LIFE:?} \
              for which a signed request may still land, and at least 24 h",
             s.retention, s.lease
         );
@@ -602,7 +602,8 @@ impl Policy {
         // What is longer adds up, too, for the parts of the sum grow slower than the lease.
         let tenths = |n: u64| Duration::from_millis(n.saturating_mul(100));
         let adds_up = |n| {
-            let (_, sum, usable) = Policy::unchecked(self.to_builder().lease(tenths(n))).sum();
+            let (_, sum, usable) =
+                Policy::unchecked(self.to_builder().lease_duration(tenths(n))).sum();
             sum <= usable
         };
         let most = u64::try_from(enough.as_millis().div_ceil(100)).unwrap_or(u64::MAX);
@@ -638,20 +639,26 @@ mod tests {
     fn the_defaults_add_up() {
         let policy = Policy::builder().build().expect("defaults");
         assert_eq!(policy, Policy::default());
-        assert_eq!(policy.lost_lead(), s(1));
+        assert_eq!(policy.safety_margin(), s(1));
         assert_eq!(policy.request_timeout(), s(2));
     }
 
     #[test]
     fn sums_that_do_not_fit_are_shown() {
-        let message = refused(Policy::builder().lease(s(10)).grace(s(5)));
+        let message = refused(Policy::builder().lease_duration(s(10)).grace(s(5)));
         assert!(message.contains("grace 5s"), "{message}");
         assert!(message.contains("a lease of 10s"), "{message}");
-        assert!(Policy::builder().lease(s(20)).grace(s(5)).build().is_ok());
+        assert!(
+            Policy::builder()
+                .lease_duration(s(20))
+                .grace(s(5))
+                .build()
+                .is_ok()
+        );
         // With manual renewal there is no interval to fit in.
         assert!(
             Policy::builder()
-                .lease(s(10))
+                .lease_duration(s(10))
                 .grace(s(5))
                 .manual_renewal(true)
                 .build()
@@ -661,9 +668,11 @@ mod tests {
 
     #[test]
     fn zero_and_endless_leases_are_refused() {
-        assert!(refused(Policy::builder().lease(Duration::ZERO)).contains("lease is 0"));
-        assert!(refused(Policy::builder().lease(Duration::MAX)).contains("overflow"));
-        assert!(refused(Policy::builder().lease(s(11 * 365 * 86_400))).contains("10 years"));
+        assert!(refused(Policy::builder().lease_duration(Duration::ZERO)).contains("lease is 0"));
+        assert!(refused(Policy::builder().lease_duration(Duration::MAX)).contains("overflow"));
+        assert!(
+            refused(Policy::builder().lease_duration(s(11 * 365 * 86_400))).contains("10 years")
+        );
     }
 
     #[test]
@@ -677,7 +686,7 @@ mod tests {
             (20, 0, 15),
             (20, 100, 15),
         ] {
-            let mut builder = Policy::builder().lease(s(lease)).grace(s(grace));
+            let mut builder = Policy::builder().lease_duration(s(lease)).grace(s(grace));
             if timeout > 0 {
                 builder = builder.request_timeout(s(timeout));
             }
@@ -691,14 +700,14 @@ mod tests {
                 .take_while(|c| c.is_ascii_digit() || *c == '.')
                 .collect();
             let needed = Duration::from_secs_f64(number.parse().expect("seconds"));
-            assert!(builder.lease(needed).build().is_ok(), "{hint}");
+            assert!(builder.lease_duration(needed).build().is_ok(), "{hint}");
         }
     }
 
     #[test]
     fn a_record_outlives_late_requests() {
         assert!(refused(Policy::builder().retention(s(3_600))).contains("24 h"));
-        let long = Policy::builder().lease(s(7 * 86_400));
+        let long = Policy::builder().lease_duration(s(7 * 86_400));
         assert!(refused(long.clone()).contains("retention"));
         assert!(long.retention(s(8 * 86_400)).build().is_ok());
     }
@@ -712,10 +721,10 @@ mod tests {
         assert!(base.grants_like(&with(|p| p.wait_forever())));
         assert!(base.grants_like(&with(|p| p.check_delay(CheckDelay::Fixed(s(1))))));
         let others: [fn(PolicyBuilder) -> PolicyBuilder; 15] = [
-            |p| p.lease(s(30)),
+            |p| p.lease_duration(s(30)),
             |p| p.grace(s(1)),
             |p| p.margin(s(2)),
-            |p| p.pad(s(2)),
+            |p| p.expiry_padding(s(2)),
             |p| p.request_timeout(s(1)),
             |p| p.call_timeout(s(1)),
             |p| p.retention(s(9 * 86_400)),

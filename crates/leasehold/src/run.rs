@@ -11,19 +11,19 @@ use tracing::warn;
 
 use crate::acquire::Within;
 use crate::error::Error;
+use crate::lease::end::EndReason;
 use crate::lease::guard::Lease;
-use crate::lease::loss::Loss;
-use crate::lease::signal::LostSignal;
+use crate::lease::watch::LeaseWatch;
 use crate::lease_id::LeaseId;
 use leasehold_protocol::token::FencingToken;
 
 /// What the work under a lock gets to know about it.
 #[derive(Clone, Debug)]
-pub struct Scope {
-    signal: LostSignal,
+pub struct LockScope {
+    signal: LeaseWatch,
 }
 
-impl Scope {
+impl LockScope {
     /// The fencing token, to be given to whatever the lock protects.
     pub fn token(&self) -> FencingToken {
         self.signal.id().token()
@@ -45,12 +45,12 @@ impl Scope {
     /// # Cancel safety
     ///
     /// Cancel safe: it only waits.
-    pub async fn lost(&self) -> Loss {
-        self.signal.lost().await
+    pub async fn lost(&self) -> EndReason {
+        self.signal.ended().await
     }
 
     /// Tells tasks that the work has spawned when the lease ends.
-    pub fn signal(&self) -> LostSignal {
+    pub fn watch(&self) -> LeaseWatch {
         self.signal.clone()
     }
 }
@@ -58,11 +58,11 @@ impl Scope {
 /// Runs `work` under `lease`; see [`LockClient::run`](crate::LockClient::run).
 pub(crate) async fn run<T, F, Fut>(lease: Lease, work: F) -> Result<T, Error>
 where
-    F: FnOnce(Scope) -> Fut,
+    F: FnOnce(LockScope) -> Fut,
     Fut: Future<Output = T>,
 {
-    let scope = Scope {
-        signal: lease.signal(),
+    let scope = LockScope {
+        signal: lease.watch(),
     };
     let end = work_under(&lease, move || work(scope)).await;
     let (context, id) = (lease.context().clone(), lease.id().clone());

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use leasehold::protocol::write::Operation;
 use leasehold::store::faulty::Fault;
-use leasehold::{Effect, ErrorKind, LockState, Loss, Policy, ReleaseOutcome, TryAcquire};
+use leasehold::{
+    Effect, EndReason, ErrorKind, LockState, Policy, ReleaseOutcome, TryAcquireOutcome,
+};
 use support::Lab;
 
 const fn ms(n: u64) -> Duration {
@@ -21,7 +23,7 @@ async fn an_acquire_whose_answer_is_lost_is_recognised() {
     let locks = lab.client(Policy::default());
     lab.faulty.plan(Operation::Acquire, [Fault::LoseAnswer]);
     let lease = locks.try_acquire("k").await.expect("recognised");
-    let lease = lease.acquired().expect("it is ours");
+    let lease = lease.into_lease().expect("it is ours");
     assert_eq!(lab.counted.counts().of(Operation::Acquire), 2);
     assert_eq!(lab.faulty.unused(), 0);
     assert_eq!(
@@ -60,7 +62,7 @@ async fn an_acquire_applied_twice_is_ours() {
     let locks = lab.client(Policy::default());
     lab.faulty.plan(Operation::Acquire, [Fault::Duplicate]);
     let lease = locks.try_acquire("k").await.expect("recognised");
-    assert!(lease.acquired().is_some());
+    assert!(lease.into_lease().is_some());
     assert_eq!(lab.faulty.unused(), 0);
 }
 
@@ -70,7 +72,7 @@ async fn a_take_over_whose_answer_is_lost_is_recognised() {
     std::mem::forget(lab.bystander().acquire("k").await.expect("free"));
     // A forgotten guard's keeper goes on; its client's shutdown is what kills it here.
     let locks = lab.client(Policy::default());
-    let TryAcquire::Held(before) = locks.try_acquire("k").await.expect("works") else {
+    let TryAcquireOutcome::Held(before) = locks.try_acquire("k").await.expect("works") else {
         panic!("held");
     };
     lab.kill_record_of("k").await;
@@ -181,7 +183,7 @@ async fn errors_that_are_certain_say_so() {
     let error = locks.try_acquire("k").await.expect_err("access denied");
     assert_eq!(error.effect(), Effect::NotApplied);
     assert_eq!(error.key(), Some("k"));
-    assert_eq!(error.attempts(), 1);
+    assert_eq!(error.requests(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -221,7 +223,7 @@ async fn a_refusal_that_shows_another_means_lost_at_once() {
     assert!(outcome.is_released());
     let error = lease.renew().await.expect_err("gone");
     assert_eq!(error.kind(), ErrorKind::Lost);
-    assert_eq!(lease.lost().await, Loss::ReleasedElsewhere);
+    assert_eq!(lease.lost().await, EndReason::ReleasedElsewhere);
     assert!(!lease.is_held());
     assert_eq!(
         lease.release().await.expect("works"),

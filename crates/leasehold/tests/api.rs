@@ -13,7 +13,7 @@ use leasehold::protocol::write::Operation;
 use leasehold::store::Store;
 use leasehold::store::dynamodb::DynamoDbStore;
 use leasehold::store::memory::MemoryStore;
-use leasehold::{ErrorKind, Key, LockClient, Loss, Policy, TryAcquire};
+use leasehold::{EndReason, ErrorKind, Key, LockClient, Policy, TryAcquireOutcome};
 use support::Lab;
 
 const fn ms(n: u64) -> Duration {
@@ -30,7 +30,7 @@ async fn f11_a_key_is_taken_wherever_a_str_is() {
     let lease = locks.acquire(&key).await.expect("free");
     assert!(matches!(
         locks.try_acquire(&same).await,
-        Ok(TryAcquire::Held(_))
+        Ok(TryAcquireOutcome::Held(_))
     ));
     let status = locks.inspect(lease.key()).await.expect("works");
     assert_eq!(status.key(), key.as_ref());
@@ -55,7 +55,7 @@ async fn f12_calls_can_be_spawned() {
     let tried = tokio::spawn(locks.try_acquire("k1"))
         .await
         .expect("no panic");
-    assert!(tried.expect("works").acquired().is_none());
+    assert!(tried.expect("works").into_lease().is_none());
     drop(lease);
     let ran = tokio::spawn(locks.run("k2", |scope| async move { scope.token() }));
     assert!(ran.await.expect("no panic").is_ok());
@@ -83,26 +83,28 @@ async fn f12_work_hears_of_the_loss_through_its_scope() {
     let (tell, told) = tokio::sync::oneshot::channel();
     let ran = locks.run("k", |scope| async move {
         // Polled beside the work, it is the first to know.
-        let _ = tell.send(scope.signal());
+        let _ = tell.send(scope.watch());
         scope.lost().await
     });
     let error = ran.await.expect_err("lost");
     assert_eq!(error.kind(), ErrorKind::Lost);
     let signal = told.await.expect("sent");
-    assert_eq!(signal.lost().await, Loss::Expired { cause: None });
+    assert_eq!(signal.ended().await, EndReason::Expired { cause: None });
 }
 
 #[tokio::test(start_paused = true)]
 async fn f12_what_a_policy_is_made_of_can_be_read_and_set_for_one_call() {
-    let policy = Policy::builder().lease(ms(60_000)).grace(ms(4_000));
+    let policy = Policy::builder()
+        .lease_duration(ms(60_000))
+        .grace(ms(4_000));
     let policy = policy.build().expect("adds up");
     assert_eq!((policy.grace(), policy.margin()), (ms(4_000), ms(3_000)));
-    assert_eq!(policy.lost_lead(), policy.grace() + policy.margin());
+    assert_eq!(policy.safety_margin(), policy.grace() + policy.margin());
     let lab = Lab::new();
     let locks = lab.client(policy);
     lab.faulty
         .start_outage(leasehold::store::faulty::Fault::ServerError);
-    let call = locks.lock("k").expect("a key").call_timeout(ms(700));
+    let call = locks.request("k").expect("a key").call_timeout(ms(700));
     let error = call.try_acquire().await.map(drop).expect_err("an outage");
     assert_eq!(error.kind(), ErrorKind::Unreachable);
     assert!(error.elapsed() <= ms(700), "{:?}", error.elapsed());
@@ -183,7 +185,7 @@ async fn f16_a_client_with_a_prefix_has_its_own_keys_and_lists_no_others() {
     let inner = locks.with_prefix("tenant-").with_prefix("a/");
     assert!(matches!(
         inner.try_acquire("k").await,
-        Ok(TryAcquire::Held(_))
+        Ok(TryAcquireOutcome::Held(_))
     ));
     assert_eq!(keys_of(a.list()).await, ["tenant-a/free", "tenant-a/k"]);
     assert_eq!(keys_of(a.list().held()).await, ["tenant-a/k"]);
@@ -205,14 +207,14 @@ async fn f3_what_is_printed_for_people_is_short() {
     let mut all = vec![format!("{table:?}"), format!("{builder:?}")];
     let on_table = builder.build();
     all.push(format!("{on_table:?}"));
-    all.push(format!("{:?}", on_table.lock("k").expect("a key")));
+    all.push(format!("{:?}", on_table.request("k").expect("a key")));
     all.push(format!("{:?}", on_table.list()));
     let locks = lab.client(Policy::default());
     for n in 0..100 {
         drop(locks.acquire(&format!("k{n}")).await.expect("free"));
     }
     let lease = locks.acquire("k").await.expect("free");
-    all.extend([format!("{lease:?}"), format!("{:?}", lease.signal())]);
+    all.extend([format!("{lease:?}"), format!("{:?}", lease.watch())]);
     all.push(format!("{:?}", lease.id()));
     all.extend([format!("{:?}", lab.memory), format!("{:?}", lab.faulty)]);
     all.push(format!("{:?}", locks.inspect("k").await));
@@ -235,7 +237,7 @@ async fn f4_message_and_hint_are_what_a_newcomer_sees_first() {
     let lab = Lab::new();
     let _held = lab.bystander().acquire("k").await.expect("free");
     let locks = lab.client(Policy::default());
-    let call = locks.lock("k").expect("a key").wait(ms(300));
+    let call = locks.request("k").expect("a key").wait(ms(300));
     let error = call.acquire().await.expect_err("held");
     let hint = error.hint().expect("there is one").to_owned();
     // As `fn main() -> Result<(), leasehold::Error>` prints it, as `{e}`, as `{e:#}`.
@@ -297,7 +299,7 @@ async fn f13_an_outage_lasts_until_it_is_ended() {
     }
     assert!(matches!(
         lease.lost().await,
-        Loss::Expired { cause: Some(_) }
+        EndReason::Expired { cause: Some(_) }
     ));
     lab.faulty.end_outage();
     assert!(
@@ -305,7 +307,7 @@ async fn f13_an_outage_lasts_until_it_is_ended() {
             .try_acquire("k")
             .await
             .expect("works")
-            .acquired()
+            .into_lease()
             .is_some()
     );
 }

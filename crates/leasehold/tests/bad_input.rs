@@ -17,7 +17,7 @@ use aws_sdk_dynamodb::types::{
 use http::{SERVER_DATE_MS, Say, error, serve};
 use leasehold::clock::{Clock, SystemClock, TokioClock};
 use leasehold::store::dynamodb::{DynamoDbStore, TableError};
-use leasehold::{Effect, Error, ErrorKind, LockClient, Policy, TryAcquire};
+use leasehold::{Effect, Error, ErrorKind, LockClient, Policy, TryAcquireOutcome};
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -289,7 +289,7 @@ async fn refusals_of_the_service_are_classified() {
         assert_eq!(error.effect(), Effect::NotApplied, "{code}");
         assert_eq!(error.status(), Some(status));
         assert_eq!(error.request_id(), Some("TEST-1"));
-        assert_eq!(error.attempts(), 1, "{code} is not retried");
+        assert_eq!(error.requests(), 1, "{code} is not retried");
     }
 }
 
@@ -348,10 +348,10 @@ async fn throttles_conflicts_and_failures_are_retried_within_the_bound() {
             .expect_err("refused");
         assert_eq!(error.kind(), kind, "{error:?}");
         assert_eq!(error.effect(), effect, "{code}");
-        assert!(error.attempts() > 1, "{code} is retried");
+        assert!(error.requests() > 1, "{code} is retried");
         // By us, with fresh times: the SDK sends nothing twice. One more may give back what landed.
         let sent = requests.load(Ordering::Relaxed);
-        assert!(sent <= error.attempts() + 1, "{sent}, {}", error.attempts());
+        assert!(sent <= error.requests() + 1, "{sent}, {}", error.requests());
         assert!(error.is_retryable());
         // The bound, and the slack of a busy machine.
         assert!(SystemClock.elapsed().since(start) < ms(4_000), "{code}");
@@ -381,7 +381,7 @@ async fn unreachable_and_black_holed_endpoints_fail_within_the_bound() {
         })
         .await;
         unreachable_within(ms(700), effect, async || {
-            let wait = locks.lock("k").expect("valid").wait(ms(700));
+            let wait = locks.request("k").expect("valid").wait(ms(700));
             wait.acquire().await.expect_err("unreachable")
         })
         .await;
@@ -424,10 +424,10 @@ async fn a_refusal_without_an_item_is_read_up_on() {
     })
     .await;
     let locks = impatient(&server.endpoint);
-    let TryAcquire::Held(held) = locks.try_acquire("k").await.expect("works") else {
+    let TryAcquireOutcome::Held(held) = locks.try_acquire("k").await.expect("works") else {
         panic!("held by another");
     };
-    assert_eq!(held.holder(), "somebody");
+    assert_eq!(held.label(), "somebody");
     assert_eq!(
         locks.usage().requests,
         1,
@@ -450,7 +450,7 @@ async fn b7_without_a_date_that_can_be_believed_everything_but_the_service_rule_
     let locks = impatient(&server.endpoint);
     // Long expired by its own words, but there is no clock to hold them against.
     let answer = locks.try_acquire("k").await.expect("works");
-    assert!(matches!(answer, TryAcquire::Held(_)));
+    assert!(matches!(answer, TryAcquireOutcome::Held(_)));
     // Nor is a date believed that no answer of the service itself carries.
     let body = format!(
         r#"{{"__type":"com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException","message":"no","Item":{expired}}}"#
@@ -460,7 +460,10 @@ async fn b7_without_a_date_that_can_be_believed_everything_but_the_service_rule_
     let answer = impatient_by(&server.endpoint, at_that_date.clone())
         .try_acquire("k")
         .await;
-    assert!(matches!(answer, Ok(TryAcquire::Held(_))), "{answer:?}");
+    assert!(
+        matches!(answer, Ok(TryAcquireOutcome::Held(_))),
+        "{answer:?}"
+    );
     // The same record with dates is taken over (and here refused again, as the server always does).
     let body = format!(
         r#"{{"__type":"com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException","message":"no","Item":{expired}}}"#
@@ -468,12 +471,15 @@ async fn b7_without_a_date_that_can_be_believed_everything_but_the_service_rule_
     let server = serve(move |_| Say::Answer(400, body.clone())).await;
     // B7: not by dates that this host's clock contradicts, as those of a proxy may be.
     let answer = impatient(&server.endpoint).try_acquire("k").await;
-    assert!(matches!(answer, Ok(TryAcquire::Held(_))), "{answer:?}");
+    assert!(
+        matches!(answer, Ok(TryAcquireOutcome::Held(_))),
+        "{answer:?}"
+    );
     let error = impatient_by(&server.endpoint, at_that_date)
         .try_acquire("k")
         .await
         .expect_err("tries to take it over until the bound");
-    assert!(error.attempts() > 1);
+    assert!(error.requests() > 1);
 }
 
 #[test]
@@ -490,7 +496,7 @@ fn keys_and_leases_are_checked_before_anything_is_sent() {
             assert!(error.to_string().contains("1024"));
         }
         for lease in [Duration::ZERO, ms(1_500), Duration::MAX] {
-            let request = locks.lock("k").expect("valid").lease(lease);
+            let request = locks.request("k").expect("valid").lease_duration(lease);
             let error = request.try_acquire().await.expect_err("bad lease");
             check(&error, ErrorKind::Configuration, &["lease"]);
             assert_eq!(error.key(), Some("k"));

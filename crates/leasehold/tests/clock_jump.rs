@@ -14,7 +14,7 @@ use leasehold::protocol::time::{Elapsed, ServiceTime, Stamp};
 use leasehold::protocol::write::Write;
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
-use leasehold::{DropPolicy, LockClient, Loss, Policy, ReleaseOutcome, TryAcquire};
+use leasehold::{DropPolicy, EndReason, LockClient, Policy, ReleaseOutcome, TryAcquireOutcome};
 use support::VIRTUAL_START_MS;
 
 const fn ms(n: u64) -> Duration {
@@ -47,10 +47,10 @@ impl Store for Dated {
     }
     fn hints(&self) -> Hints {
         let mut hints = Hints::default();
-        hints.pad = ms(1_000);
+        hints.expiry_padding = ms(1_000);
         hints.check_delay = ms(50);
         hints.check_delay_max = ms(1_000);
-        hints.looks_per_second = 100;
+        hints.max_polls_per_second = 100;
         hints
     }
     async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
@@ -119,7 +119,9 @@ async fn holders_never_overlap_however_wrong_the_wall_clocks_are() {
             loop {
                 // S1: while the holder believes in it, nobody else gets it.
                 let believed = lease.is_held();
-                if let TryAcquire::Acquired(_) = contender.try_acquire("k").await.expect("works") {
+                if let TryAcquireOutcome::Acquired(_) =
+                    contender.try_acquire("k").await.expect("works")
+                {
                     assert!(!believed, "{holder_ahead} / {contender_ahead}");
                     break;
                 }
@@ -150,7 +152,7 @@ async fn a_dead_holder_whose_clock_was_far_ahead_is_taken_over_by_observation() 
     );
     let waiter = world.client(0, Policy::default());
     let start = world.clock.elapsed();
-    let request = waiter.lock("k").expect("valid").wait(ms(60_000));
+    let request = waiter.request("k").expect("valid").wait(ms(60_000));
     let lease = request.acquire().await.expect("watched for a lease");
     let passed = world.clock.elapsed().since(start);
     assert!(passed >= ms(20_020) && passed < ms(22_000), "{passed:?}");
@@ -159,7 +161,7 @@ async fn a_dead_holder_whose_clock_was_far_ahead_is_taken_over_by_observation() 
 
 #[tokio::test(start_paused = true)]
 async fn a_waiter_takes_over_a_dead_holder_soon_after_its_lease() {
-    // Pain 8: L2, lease + pad + 1 s + one poll; a waiter's samples have narrowed.
+    // Pain 8: L2, lease + expiry padding + 1 s + one poll; a waiter's samples have narrowed.
     let world = World::new(false);
     drop(world.client(0, manual()).acquire("k").await.expect("free"));
     let waiter = world.client(0, Policy::default());
@@ -176,7 +178,7 @@ async fn without_dates_only_watching_counts() {
     world.sleep(ms(100_000)).await;
     let newcomer = world.client(0, Policy::default());
     let refused = newcomer.try_acquire("k").await.expect("works");
-    assert!(matches!(refused, TryAcquire::Held(_)));
+    assert!(matches!(refused, TryAcquireOutcome::Held(_)));
     let start = world.clock.elapsed();
     drop(newcomer.acquire("k").await.expect("watched for a lease"));
     assert!(world.clock.elapsed().since(start) >= ms(20_020));
@@ -190,7 +192,7 @@ async fn strict_watches_a_whole_lease() {
     let strict = Policy::builder().strict(true).build().expect("adds up");
     let newcomer = world.client(0, strict);
     let refused = newcomer.try_acquire("k").await.expect("works");
-    assert!(matches!(refused, TryAcquire::Held(_)));
+    assert!(matches!(refused, TryAcquireOutcome::Held(_)));
     let start = world.clock.elapsed();
     drop(newcomer.acquire("k").await.expect("watched for a lease"));
     let passed = world.clock.elapsed().since(start);
@@ -254,7 +256,7 @@ async fn a_paused_virtual_machine_knows_at_once_that_its_lease_is_over() {
     assert_eq!(lease.remaining(), Duration::ZERO);
     // The keeper sees it at its next look, before any timer of the lease itself is due.
     service.advance(ms(1_000));
-    assert!(matches!(lease.lost().await, Loss::Expired { .. }));
+    assert!(matches!(lease.lost().await, EndReason::Expired { .. }));
 }
 
 #[tokio::test(start_paused = true)]
@@ -273,11 +275,11 @@ async fn lost_leads_the_deadline_and_never_unfires() {
     let passed = world.clock.elapsed().since(start);
     // 20 s less drift, margin and grace.
     assert!(passed <= ms(19_980 - 4_000 + 2), "{passed:?}");
-    assert!(matches!(loss, Loss::Expired { cause: None }));
+    assert!(matches!(loss, EndReason::Expired { cause: None }));
     // Nobody can have taken it over yet.
     let other = world.client(0, Policy::default());
     let refused = other.try_acquire("k").await.expect("works");
-    assert!(matches!(refused, TryAcquire::Held(_)));
+    assert!(matches!(refused, TryAcquireOutcome::Held(_)));
     // It is lost for good, although the record is still ours.
     lease.renew().await.expect_err("lost");
     assert!(!lease.is_held());
@@ -293,7 +295,7 @@ async fn a_grant_that_comes_too_late_is_given_back_and_says_why() {
 
     let lab = support::Lab::new();
     let policy = Policy::builder()
-        .lease(ms(4_000))
+        .lease_duration(ms(4_000))
         .request_timeout(ms(600))
         .wait(ms(60_000))
         .build()
@@ -322,7 +324,10 @@ async fn a_grant_that_comes_too_late_is_given_back_and_says_why() {
 async fn a_first_grant_that_is_cut_short_is_renewed_before_it_is_lost() {
     // Published by a wall clock that is behind, it ends before its lease does; a third of the lease
     // may be too late for its renewal.
-    let policy = Policy::builder().lease(ms(3_000)).grace(ms(300)).build();
+    let policy = Policy::builder()
+        .lease_duration(ms(3_000))
+        .grace(ms(300))
+        .build();
     let policy = policy.expect("adds up");
     for behind in [0, 300, 600, 900, 1_200, 2_000] {
         let world = World::new(false);
@@ -350,7 +355,7 @@ async fn a_lease_that_was_seen_to_be_over_is_not_held_again_when_the_clock_comes
     assert!(!lease.is_held(), "as after a pause of the machine");
     clock.step_wall(-60_000);
     assert!(!lease.is_held());
-    assert!(matches!(lease.lost().await, Loss::Expired { .. }));
+    assert!(matches!(lease.lost().await, EndReason::Expired { .. }));
     assert!(lease.renew().await.is_err());
     let outcome = lease.release().await.expect("works");
     assert_eq!(outcome, ReleaseOutcome::ReleasedLate);
@@ -370,8 +375,8 @@ async fn b8_a_pause_that_one_answer_proves_ends_every_lease_that_it_outlasted() 
         .build();
     let (one, other) = (locks.acquire("a").await, locks.acquire("b").await);
     let (one, other) = (one.expect("free"), other.expect("free"));
-    let told = one.signal();
-    let told = tokio::spawn(async move { told.lost().await });
+    let told = one.watch();
+    let told = tokio::spawn(async move { told.ended().await });
     for _ in 0..10 {
         tokio::task::yield_now().await;
     }
@@ -386,7 +391,7 @@ async fn b8_a_pause_that_one_answer_proves_ends_every_lease_that_it_outlasted() 
     assert!(told.is_finished());
     assert!(!one.is_held() && !other.is_held());
     let loss = told.await.expect("no panic");
-    assert_eq!(loss, Loss::Expired { cause: None });
+    assert_eq!(loss, EndReason::Expired { cause: None });
 }
 
 #[tokio::test]
@@ -398,8 +403,8 @@ async fn a_pause_that_only_the_wall_clock_shows_is_told_within_a_second() {
         .clock(Arc::new(clock.clone()))
         .build();
     let lease = locks.acquire("k").await.expect("free");
-    let signal = lease.signal();
-    let told = tokio::spawn(async move { signal.lost().await });
+    let signal = lease.watch();
+    let told = tokio::spawn(async move { signal.ended().await });
     let run = || async {
         for _ in 0..20 {
             tokio::task::yield_now().await;

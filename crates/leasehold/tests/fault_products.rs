@@ -19,7 +19,7 @@ use leasehold::store::memory::MemoryStore;
 use leasehold::store::{
     Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind,
 };
-use leasehold::{Effect, ErrorKind, LockClient, LockState, Policy, TryAcquire};
+use leasehold::{Effect, ErrorKind, LockClient, LockState, Policy, TryAcquireOutcome};
 use support::{Lab, VIRTUAL_START_MS};
 
 const fn ms(n: u64) -> Duration {
@@ -52,7 +52,10 @@ async fn every_pair_of_faults() {
             for c in [Fault::None, Fault::LoseAnswer, Fault::Duplicate] {
                 runs += 1;
                 let lab = Lab::new();
-                let policy = Policy::builder().lease(ms(20_000)).build().unwrap();
+                let policy = Policy::builder()
+                    .lease_duration(ms(20_000))
+                    .build()
+                    .unwrap();
                 let locks = lab.client(policy);
                 lab.faulty.plan(Operation::Acquire, [a, b]);
                 lab.faulty.plan(Operation::Release, [c]);
@@ -63,7 +66,7 @@ async fn every_pair_of_faults() {
                     bad.push(format!("{a:?} {b:?}: try took {took:?}"));
                 }
                 match answer {
-                    Ok(TryAcquire::Acquired(lease)) => {
+                    Ok(TryAcquireOutcome::Acquired(lease)) => {
                         if !lease.is_held() {
                             bad.push(format!("{a:?} {b:?}: not held"));
                         }
@@ -87,7 +90,7 @@ async fn every_pair_of_faults() {
                             bad.push(format!("acquire [{a:?}, {b:?}] release {c:?}: released, then held by nobody for {stranded:?}"));
                         }
                     }
-                    Ok(TryAcquire::Held(h)) => bad.push(format!("{a:?} {b:?}: held by {h}")),
+                    Ok(TryAcquireOutcome::Held(h)) => bad.push(format!("{a:?} {b:?}: held by {h}")),
                     Err(e) => {
                         let applied_later = async {
                             let mut seen = false;
@@ -355,7 +358,7 @@ async fn one_strange_date_on_an_error_does_not_break_exclusion() {
         ahead_s: 3_600,
     };
     let locks = LockClient::builder(store).clock(lab.clock.clone()).build();
-    let b = locks.try_acquire("k").await.unwrap().acquired();
+    let b = locks.try_acquire("k").await.unwrap().into_lease();
     assert!(
         !(a.is_held() && b.as_ref().is_some_and(|b| b.is_held())),
         "two holders: {:?} and {:?}",
@@ -427,7 +430,7 @@ async fn is_held_never_comes_back() {
 #[test]
 fn the_hint_of_a_refused_policy_works() {
     let b = Policy::builder()
-        .lease(ms(20_000))
+        .lease_duration(ms(20_000))
         .request_timeout(ms(15_000));
     let error = b.clone().build().expect_err("does not add up");
     let hint = error.hint().unwrap().to_owned();
@@ -440,7 +443,7 @@ fn the_hint_of_a_refused_policy_works() {
         .unwrap()
         .parse()
         .unwrap();
-    let again = b.lease(Duration::from_secs_f64(secs)).build();
+    let again = b.lease_duration(Duration::from_secs_f64(secs)).build();
     assert!(
         again.is_ok(),
         "after `{hint}`: {:?}",
@@ -463,19 +466,22 @@ fn guards_outside_of_runtimes() {
     let c = rt.block_on(locks.acquire("c")).unwrap();
     drop(a); // outside
     // Released in the background: a waiting acquire gets it long before the lease is over.
-    let request = locks.lock("a").unwrap().wait(ms(5_000));
+    let request = locks.request("a").unwrap().wait(ms(5_000));
     drop(rt.block_on(request.acquire()).unwrap());
-    let signal = b.signal();
+    let signal = b.watch();
     drop(rt);
     assert!(!b.is_held());
     let rt2 = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    assert_eq!(rt2.block_on(signal.lost()), leasehold::Loss::KeeperGone);
+    assert_eq!(
+        rt2.block_on(signal.ended()),
+        leasehold::EndReason::TaskEnded
+    );
     assert!(rt2.block_on(b.renew()).is_err());
     assert!(rt2.block_on(b.release()).is_err());
     drop(c);
     let drained = rt2.block_on(locks.shutdown(ms(200)));
-    assert!(drained.complete);
+    assert!(drained);
 }

@@ -24,7 +24,7 @@ impl Bench {
     async fn new() -> Bench {
         let store = support::dynamodb().await;
         let policy = Policy::builder()
-            .lease(Duration::from_millis(500))
+            .lease_duration(Duration::from_millis(500))
             .margin(Duration::from_millis(50))
             .manual_renewal(true)
             .drop_policy(DropPolicy::LeaveToExpire)
@@ -196,7 +196,7 @@ async fn best_effort_tokens_are_not_fenced() {
         .expect("adds up");
     let lease = bench
         .locks
-        .lock("k")
+        .request("k")
         .expect("valid")
         .policy(policy)
         .acquire()

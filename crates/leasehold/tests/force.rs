@@ -7,7 +7,8 @@ use std::time::Duration;
 use leasehold::protocol::write::Operation;
 use leasehold::store::faulty::Fault;
 use leasehold::{
-    ErrorKind, FencingToken, LockState, Loss, Policy, PolicyBuilder, ReleaseOutcome, TryAcquire,
+    EndReason, ErrorKind, FencingToken, LockState, Policy, PolicyBuilder, ReleaseOutcome,
+    TryAcquireOutcome,
 };
 use support::Lab;
 
@@ -42,14 +43,14 @@ async fn f17_a_forced_release_frees_the_key_and_its_holder_learns_of_it_within_a
     assert_eq!(outcome.expect("works"), ReleaseOutcome::Released);
     assert_eq!(lab.counted.counts().requests() - before, 3);
 
-    let Ok(TryAcquire::Acquired(next)) = admin.try_acquire("k").await else {
+    let Ok(TryAcquireOutcome::Acquired(next)) = admin.try_acquire("k").await else {
         panic!("it is free");
     };
     assert!(next.token() > victim.token());
     // The window that is documented.
     assert!(victim.is_held());
     let asked = lab.clock_now();
-    assert!(matches!(victim.lost().await, Loss::TakenOver(held) if held.holder() == "admin"));
+    assert!(matches!(victim.lost().await, EndReason::TakenOver(held) if held.label() == "admin"));
     assert!(lab.clock_now() - asked <= ms(20_000) / 3);
     assert!(next.is_held());
     let late = victim.release().await.expect("works");
@@ -80,7 +81,7 @@ async fn f17_what_has_moved_on_is_left_alone_and_told() {
         .expect("free");
     let done = admin.force_release("k", old, "why").await.expect("works");
     assert!(
-        matches!(&done, ReleaseOutcome::TakenOver(held) if held.holder() == "second"
+        matches!(&done, ReleaseOutcome::TakenOver(held) if held.label() == "second"
             && held.token().map(FencingToken::stored) == Some(second.token().stored())),
         "{done:?}"
     );
@@ -138,7 +139,7 @@ async fn f17_who_and_why_are_seen_while_it_lasts() {
         }
     );
     assert!(done.expect("works").is_released());
-    let holder = seen.holder().expect("for a moment").holder().to_owned();
+    let holder = seen.holder().expect("for a moment").label().to_owned();
     assert_eq!(holder, "admin by force: stuck, ticket 4711");
     let status = lab.bystander().inspect("k").await.expect("works");
     assert_eq!(*status.state(), LockState::Free);

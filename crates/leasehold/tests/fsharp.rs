@@ -16,7 +16,9 @@ use aws_sdk_dynamodb::types::{
 };
 use leasehold::clock::{Clock, SystemClock};
 use leasehold::store::dynamodb::DynamoDbStore;
-use leasehold::{DropPolicy, ErrorKind, LockClient, Loss, Policy, ReleaseOutcome, TryAcquire};
+use leasehold::{
+    DropPolicy, EndReason, ErrorKind, LockClient, Policy, ReleaseOutcome, TryAcquireOutcome,
+};
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -120,7 +122,7 @@ async fn table() -> (DynamoDbStore, FSharp) {
 
 fn mixed() -> Policy {
     Policy::builder()
-        .lease(ms(3_000))
+        .lease_duration(ms(3_000))
         .margin(ms(500))
         .shared_with_fsharp(true)
         .build()
@@ -146,10 +148,10 @@ async fn each_refuses_while_the_other_holds_and_follows_a_release() {
 
     // Our released record is free for it, and its deleted one for us.
     assert!(fsharp.try_acquire("k", "f1", ms(60_000)).await);
-    let TryAcquire::Held(held) = ours.try_acquire("k").await.expect("works") else {
+    let TryAcquireOutcome::Held(held) = ours.try_acquire("k").await.expect("works") else {
         panic!("F# holds it");
     };
-    assert_eq!(held.holder(), "f1");
+    assert_eq!(held.label(), "f1");
     assert_eq!((held.since(), held.token()), (None, None));
     assert!(fsharp.release("k", "f1").await);
     let lease = ours.acquire("k").await.expect("free");
@@ -164,7 +166,7 @@ async fn a_dead_fsharp_holder_is_taken_over_after_its_expiry_and_the_pad() {
     let start = SystemClock.elapsed();
     assert!(fsharp.try_acquire("k", "f1", ms(1_000)).await);
     let lease = ours.acquire("k").await.expect("the holder is dead");
-    // Its own expiry, and the pad of 1 s on top.
+    // Its own expiry, and the expiry padding of 1 s on top.
     assert!(SystemClock.elapsed().since(start) >= ms(1_900));
     assert!(lease.token().is_best_effort());
     assert!(!fsharp.release("k", "f1").await, "it is ours now");
@@ -188,10 +190,10 @@ async fn a_dead_holder_of_ours_is_taken_over_by_fsharp_and_we_know() {
         assert!(SystemClock.elapsed().since(start) < ms(20_000));
         sleep(ms(20)).await;
     }
-    // S1: the lease and the pad had passed, and we had stopped believing.
+    // S1: the lease and the expiry padding had passed, and we had stopped believing.
     assert!(SystemClock.elapsed().since(start) >= ms(3_000));
     assert!(!lease.is_held());
-    assert!(matches!(lease.lost().await, Loss::Expired { .. }));
+    assert!(matches!(lease.lost().await, EndReason::Expired { .. }));
     let outcome = lease.release().await.expect("works");
     assert!(matches!(outcome, ReleaseOutcome::TakenOver(_)), "{outcome}");
     // Untouched: the F# client can still release its lock.

@@ -213,7 +213,7 @@ async fn a_clock_a_month_behind_does_not_have_the_record_deleted() {
             record.ttl_seconds.expect("ours have one")
         };
         let now_s = VIRTUAL_START_MS / 1_000;
-        let taken = wrong.lock("k").expect("valid").acquire();
+        let taken = wrong.request("k").expect("valid").acquire();
         let (taken, at_once) = tokio::join!(taken, async {
             lab.sleep(ms(1)).await;
             ttl().await
@@ -328,7 +328,10 @@ async fn dead_holder_with_wall_a_day_ahead(lease: Duration) -> (Lab, Gate) {
             .is_released()
     );
     let gate = Gate::new(Arc::new(lab.memory.clone()));
-    let policy = Policy::builder().lease(lease).build().expect("adds up");
+    let policy = Policy::builder()
+        .lease_duration(lease)
+        .build()
+        .expect("adds up");
     let ahead = with_wall(&lab, gate.clone(), DAY, policy);
     std::mem::forget(ahead.acquire("k").await.expect("free"));
     lab.sleep(ms(60_000)).await;
@@ -347,7 +350,7 @@ async fn try_acquire_gets_the_lock_of_a_dead_holder_whose_clock_was_ahead() {
             .try_acquire("k")
             .await
             .expect("works")
-            .acquired()
+            .into_lease()
             .is_some()
         {
             assert!(minute < 2);
@@ -396,7 +399,7 @@ async fn wait_bounds_everything() {
     let behind = with_wall(&lab, lab.faulty.clone(), -DAY, Policy::default());
     lab.faulty.plan(Operation::Renew, [Fault::BlackHole]);
     let start = lab.clock_now();
-    let _ = behind.lock("k").unwrap().wait(ms(500)).acquire().await;
+    let _ = behind.request("k").unwrap().wait(ms(500)).acquire().await;
     let passed = lab.clock_now() - start;
     assert!(passed <= ms(510), "wait of 500 ms took {passed:?}");
 }
@@ -571,7 +574,7 @@ async fn a_release_that_came_too_late_does_not_say_released() {
             .try_acquire("k")
             .await
             .expect("works")
-            .acquired()
+            .into_lease()
             .expect("expired")
     });
     assert!(other.is_held());
@@ -604,7 +607,7 @@ async fn a_panic_in_the_store_does_not_hold_up_the_shutdown() {
     let _ = locks.try_acquire("k").await.expect_err("panics");
     gate.set(Mode::Pass);
     let start = lab.clock_now();
-    assert!(locks.shutdown(ms(100_000)).await.complete);
+    assert!(locks.shutdown(ms(100_000)).await);
     let passed = lab.clock_now() - start;
     assert!(passed < ms(5_000), "{passed:?}");
 }
@@ -622,7 +625,7 @@ async fn no_new_orders_after_shutdown() {
         .detach()
         .await
         .expect("works");
-    assert!(locks.shutdown(ms(1_000)).await.complete);
+    assert!(locks.shutdown(ms(1_000)).await);
     let adopted = locks.adopt(&id).await;
     assert!(adopted.is_err(), "adopted after the shutdown");
 }
@@ -653,7 +656,12 @@ async fn renew_waits_for_a_renewal_of_its_own() {
 #[tokio::test(start_paused = true)]
 async fn an_uncertain_acquire_is_given_back_at_once() {
     let lab = Lab::new();
-    let locks = lab.client(Policy::builder().lease(ms(120_000)).build().unwrap());
+    let locks = lab.client(
+        Policy::builder()
+            .lease_duration(ms(120_000))
+            .build()
+            .unwrap(),
+    );
     lab.faulty
         .plan(Operation::Acquire, [Fault::LoseAnswer, Fault::BlackHole]);
     tokio::select! { biased;
@@ -670,7 +678,7 @@ async fn wait_of_zero_takes_a_free_key() {
     let lab = Lab::new();
     let answer = lab
         .bystander()
-        .lock("k")
+        .request("k")
         .unwrap()
         .wait(ms(0))
         .acquire()
@@ -759,7 +767,7 @@ async fn after_a_pause_of_the_machine_new_grants_exclude() {
         let key = format!("k{second}");
         // Grants that begin minutes after the pause are still wrong.
         let a = paused.acquire(&key).await.expect("free");
-        let b = other.try_acquire(&key).await.expect("works").acquired();
+        let b = other.try_acquire(&key).await.expect("works").into_lease();
         if a.is_held() && b.as_ref().is_some_and(|b| b.is_held()) {
             both.push((second, a.remaining(), b.as_ref().unwrap().remaining()));
         }
@@ -782,7 +790,7 @@ async fn a_signal_fires_in_time_while_a_release_waits_for_a_renewal() {
     let policy = Policy::builder().manual_renewal(true).build();
     let locks = lab.client(policy.expect("adds up"));
     let lease = locks.acquire("k").await.expect("free");
-    let signal = lease.signal();
+    let signal = lease.watch();
     lab.sleep(ms(18_000)).await;
     lab.faulty.plan(Operation::Renew, [Fault::BlackHole]);
     tokio::select! {
@@ -791,7 +799,7 @@ async fn a_signal_fires_in_time_while_a_release_waits_for_a_renewal() {
         () = lab.sleep(ms(500)) => {}
     }
     let (outcome, fired) = tokio::join!(lease.release(), async {
-        signal.lost().await;
+        signal.ended().await;
         lab.clock_now()
     });
     assert!(outcome.expect("works").is_released());
@@ -811,7 +819,7 @@ fn a_runtime_that_stands_still_silences_no_lease_of_another() {
             .expect("a runtime")
     };
     let policy = Policy::builder()
-        .lease(ms(400))
+        .lease_duration(ms(400))
         .margin(ms(20))
         .build()
         .expect("adds up");
@@ -827,10 +835,10 @@ fn a_runtime_that_stands_still_silences_no_lease_of_another() {
     });
     busy.block_on(async {
         let lease = locks.acquire("b").await.expect("free");
-        let signal = lease.signal();
+        let signal = lease.watch();
         // Longer than a lease: only renewals keep it.
         tokio::select! { biased;
-            loss = signal.lost() => panic!("{loss}"),
+            loss = signal.ended() => panic!("{loss}"),
             () = SystemClock.sleep_until(SystemClock.elapsed().plus(ms(1_500))) => {}
         }
         assert!(lease.is_held(), "nobody renewed it");
@@ -843,7 +851,7 @@ fn a_runtime_that_stands_still_silences_no_lease_of_another() {
 fn a_client_leaves_nothing_behind() {
     let memory = Arc::new(MemoryStore::new());
     let policy = Policy::builder()
-        .lease(ms(600))
+        .lease_duration(ms(600))
         .margin(ms(20))
         .build()
         .expect("adds up");
@@ -857,14 +865,14 @@ fn a_client_leaves_nothing_behind() {
         let locks = LockClient::builder(store).policy(policy.clone()).build();
         runtime.block_on(async {
             let lease = locks.acquire(left_by).await.expect("free");
-            let held = locks.lock(left_by).expect("a key").wait(ms(50));
+            let held = locks.request(left_by).expect("a key").wait(ms(50));
             drop(held.acquire().await.expect_err("held"));
             lease.renew().await.expect("ours");
             match left_by {
                 "release" => drop(lease.release().await.expect("works")),
                 _ => drop(lease),
             }
-            assert!(locks.shutdown(ms(5_000)).await.complete);
+            assert!(locks.shutdown(ms(5_000)).await);
         });
         drop(locks);
         drop(runtime);

@@ -12,7 +12,7 @@ use leasehold::protocol::write::Write;
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
 use leasehold::{
-    DropPolicy, ErrorKind, LeaseId, LockClient, LockState, Loss, Policy, ReleaseOutcome,
+    DropPolicy, EndReason, ErrorKind, LeaseId, LockClient, LockState, Policy, ReleaseOutcome,
 };
 use support::Lab;
 
@@ -67,7 +67,7 @@ async fn an_adopted_lease_is_kept_with_its_own_length() {
     let lab = Lab::new();
     let long = lab.client(
         Policy::builder()
-            .lease(ms(60_000))
+            .lease_duration(ms(60_000))
             .build()
             .expect("adds up"),
     );
@@ -116,7 +116,7 @@ async fn b5_a_guard_that_was_not_detached_loses_its_grant_to_the_adopter() {
     let adopted = lab.client(Policy::default()).adopt(first.id()).await;
     let adopted = adopted.expect("renewed in between, and adopted all the same");
     let loss = first.lost().await;
-    assert!(matches!(loss, Loss::TakenOver(_)), "{loss:?}");
+    assert!(matches!(loss, EndReason::TakenOver(_)), "{loss:?}");
     let left = lab.clock_now();
     assert!(left < ms(15_000 + 7_000), "at its next renewal: {left:?}");
     assert!(adopted.is_held());
@@ -216,7 +216,7 @@ async fn observers_see_holder_payload_and_times() {
     let lab = Lab::new();
     let locks = lab.client(Policy::default());
     let lease = locks
-        .lock("k")
+        .request("k")
         .expect("valid")
         .label("importer")
         .data("part 7")
@@ -227,10 +227,10 @@ async fn observers_see_holder_payload_and_times() {
     let LockState::Held(held) = status.state() else {
         panic!("held");
     };
-    assert_eq!(held.holder(), "importer");
+    assert_eq!(held.label(), "importer");
     assert_eq!(held.data(), Some(&b"part 7"[..]));
     assert_eq!(held.token(), Some(lease.token()));
-    assert_eq!(held.lease(), Some(ms(20_000)));
+    assert_eq!(held.lease_duration(), Some(ms(20_000)));
     assert!(lease.release().await.expect("works").is_released());
     let status = lab.bystander().inspect("k").await.expect("works");
     assert_eq!(*status.state(), LockState::Free);

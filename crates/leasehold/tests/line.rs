@@ -12,8 +12,8 @@ use std::time::Duration;
 use leasehold::protocol::write::Operation;
 use leasehold::store::faulty::Fault;
 use leasehold::{
-    CheckDelay, DropPolicy, Error, ErrorKind, Lease, LockClient, Loss, LostSignal, Policy,
-    PolicyBuilder, ReleaseOutcome, TryAcquire,
+    CheckDelay, DropPolicy, EndReason, Error, ErrorKind, Lease, LeaseWatch, LockClient, Policy,
+    PolicyBuilder, ReleaseOutcome, TryAcquireOutcome,
 };
 use support::Lab;
 
@@ -40,7 +40,7 @@ fn waiter(locks: &LockClient, change: fn(PolicyBuilder) -> PolicyBuilder) -> Wai
     let locks = locks.clone();
     let mut waiting: Waiting = Box::pin(async move {
         let policy = change(locks.policy().to_builder()).build()?;
-        locks.lock("k")?.policy(policy).acquire().await
+        locks.request("k")?.policy(policy).acquire().await
     });
     assert!(poll(&mut waiting).is_pending());
     waiting
@@ -68,7 +68,7 @@ async fn in_order_of_arrival_and_without_a_request() {
     let lab = Lab::new();
     let locks = client(&lab);
     let first = locks.acquire("k").await.expect("free");
-    let (id, signal, mut token) = (first.id().clone(), first.signal(), first.token());
+    let (id, signal, mut token) = (first.id().clone(), first.watch(), first.token());
     let order = Arc::new(Mutex::new(Vec::new()));
     let mut waiting = Vec::new();
     for number in 0..30 {
@@ -92,11 +92,11 @@ async fn in_order_of_arrival_and_without_a_request() {
         1,
         "a guard here: nobody asks"
     );
-    assert_eq!(released(first).await, ReleaseOutcome::HandedOn);
+    assert_eq!(released(first).await, ReleaseOutcome::HandedOff);
     // The old guard's signal says so.
     tokio::select! {
         biased;
-        loss = signal.lost() => assert_eq!(loss, Loss::Released),
+        loss = signal.ended() => assert_eq!(loss, EndReason::Released),
         () = lab.sleep(ms(0)) => panic!("the old guard is still held"),
     }
     let started = lab.clock_now();
@@ -235,7 +235,7 @@ async fn hand_offs_are_capped_and_sooner_where_others_want_the_key() {
         lab.counted.reset();
         for pass in 1..=most {
             let next = waiter(&locks, same);
-            assert_eq!(released(lease).await, ReleaseOutcome::HandedOn);
+            assert_eq!(released(lease).await, ReleaseOutcome::HandedOff);
             lease = next.await.expect("handed on");
             assert_eq!(lease.token().pass(), pass);
         }
@@ -283,7 +283,7 @@ async fn a_process_that_has_kept_the_key_for_long_sits_out() {
             first: ms(50),
             max: ms(1_000),
         };
-        bystander.lock("k")?.check_delay(delay).acquire().await
+        bystander.request("k")?.check_delay(delay).acquire().await
     });
     assert!(poll(&mut other).is_pending());
     loop {
@@ -324,14 +324,14 @@ async fn alone_a_line_sits_out_for_a_check_delay_and_goes_on() {
     let lease = (&mut next).await.expect("after the pause");
     let pause = lab.clock_now() - before;
     assert!(pause >= ms(1_006) && pause < ms(1_010), "{pause:?}");
-    assert_eq!(released(lease).await, ReleaseOutcome::HandedOn);
+    assert_eq!(released(lease).await, ReleaseOutcome::HandedOff);
     drop(second.await.expect("handed on"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn whoever_wants_another_grant_acquires_it() {
     let others: [fn(PolicyBuilder) -> PolicyBuilder; 5] = [
-        |p| p.lease(ms(30_000)),
+        |p| p.lease_duration(ms(30_000)),
         |p| p.label("another"),
         |p| p.hand_off(false),
         |p| p.manual_renewal(true),
@@ -354,7 +354,7 @@ async fn whoever_wants_another_grant_acquires_it() {
     let lab = Lab::new();
     let locks = client(&lab);
     let lease = locks
-        .lock("k")
+        .request("k")
         .expect("valid")
         .data("a")
         .acquire()
@@ -377,7 +377,7 @@ async fn where_it_is_turned_off_everyone_acquires() {
 
 /// Notes, whenever it is woken, whether the guard before was over by then.
 struct Witness {
-    before: LostSignal,
+    before: LeaseWatch,
     over: Mutex<Vec<bool>>,
 }
 
@@ -395,13 +395,13 @@ async fn the_old_guard_is_over_when_the_next_waiter_is_told() {
     let lease = locks.acquire("k").await.expect("free");
     let mut next = waiter(&locks, same);
     let witness = Arc::new(Witness {
-        before: lease.signal(),
+        before: lease.watch(),
         over: Mutex::default(),
     });
     let waker = Waker::from(witness.clone());
     let mut context = Context::from_waker(&waker);
     assert!(next.as_mut().poll(&mut context).is_pending());
-    assert_eq!(released(lease).await, ReleaseOutcome::HandedOn);
+    assert_eq!(released(lease).await, ReleaseOutcome::HandedOff);
     assert_eq!(*witness.over.lock().expect("no panics"), [true]);
     assert!(next.await.expect("handed on").is_held());
 }
@@ -414,7 +414,7 @@ async fn how_to_wait_is_not_part_of_a_grant() {
     let next = waiter(&locks, |p| {
         p.wait_forever().check_delay(CheckDelay::Fixed(ms(20)))
     });
-    assert_eq!(released(lease).await, ReleaseOutcome::HandedOn);
+    assert_eq!(released(lease).await, ReleaseOutcome::HandedOff);
     assert_eq!(next.await.expect("handed on").token().pass(), 1);
 }
 
@@ -436,7 +436,7 @@ async fn a_fence_turns_it_off() {
     // None can be made for a guard that was handed on: it would pass under the next one.
     let next = waiter(&locks, same);
     let old = lease.id().clone();
-    assert_eq!(released(lease).await, ReleaseOutcome::HandedOn);
+    assert_eq!(released(lease).await, ReleaseOutcome::HandedOff);
     assert_eq!(table.fence(&old).expect_err("over").kind(), ErrorKind::Lost);
     let lease = next.await.expect("handed on");
     table
@@ -484,10 +484,10 @@ async fn a_detached_grant_is_waited_for_like_anothers() {
     let error = next.await.expect_err("held");
     assert_eq!(error.kind(), ErrorKind::WaitExpired);
     assert_eq!(
-        error.held().and_then(leasehold::Held::token),
+        error.held().and_then(leasehold::HolderInfo::token),
         Some(id.token())
     );
-    assert!(error.attempts() > 3, "it looked: {}", error.attempts());
+    assert!(error.requests() > 3, "it looked: {}", error.requests());
     let next = waiter(&locks, same);
     assert!(locks.release(&id).await.expect("works").is_released());
     assert_eq!(next.await.expect("acquired").token().pass(), 0);
@@ -502,7 +502,7 @@ async fn with_little_left_it_is_renewed_first() {
     lab.sleep(ms(9_600)).await;
     let next = waiter(&locks, same);
     assert!(lease.remaining() < ms(9_490));
-    assert_eq!(released(lease).await, ReleaseOutcome::HandedOn);
+    assert_eq!(released(lease).await, ReleaseOutcome::HandedOff);
     assert_eq!(lab.counted.counts().of(Operation::Renew), 1);
     let lease = next.await.expect("handed on");
     assert!(lease.remaining() > ms(18_900), "{:?}", lease.remaining());
@@ -552,7 +552,7 @@ async fn what_another_process_has_ended_is_not_handed_on() {
     let error = lease.renew().await.expect_err("it is over");
     assert_eq!(error.kind(), ErrorKind::Lost);
     // Early: the process may still keep the key, and most of the lease would be left.
-    assert_ne!(released(lease).await, ReleaseOutcome::HandedOn);
+    assert_ne!(released(lease).await, ReleaseOutcome::HandedOff);
     assert_eq!(next.await.expect("acquired").token().pass(), 0);
 }
 
@@ -578,13 +578,13 @@ async fn lost_of_a_guard_that_was_handed_on_fires_in_time() {
     let lease = locks.acquire("k").await.expect("free");
     lab.sleep(ms(3_000)).await;
     let next = waiter(&locks, same);
-    assert_eq!(released(lease).await, ReleaseOutcome::HandedOn);
+    assert_eq!(released(lease).await, ReleaseOutcome::HandedOff);
     let lease = next.await.expect("handed on");
     lab.faulty.plan(
         Operation::Renew,
         std::iter::repeat_n(Fault::LoseRequest, 1_000),
     );
-    assert!(matches!(lease.lost().await, Loss::Expired { .. }));
+    assert!(matches!(lease.lost().await, EndReason::Expired { .. }));
     // Counted from the acquisition: 20 s less drift, less the margin.
     let passed = lab.clock_now();
     assert!(passed > ms(18_900) && passed <= ms(18_985), "{passed:?}");
@@ -603,7 +603,7 @@ async fn renewals_go_on_under_the_next_guard() {
     }
     let next = waiter(&locks, same);
     let before = lab.clock_now();
-    assert_eq!(released(lease).await, ReleaseOutcome::HandedOn);
+    assert_eq!(released(lease).await, ReleaseOutcome::HandedOff);
     lease = next.await.expect("handed on");
     assert_eq!(lab.clock_now(), before, "nobody waits for the renewal");
     let left = lease.remaining();
@@ -655,7 +655,7 @@ async fn a_guard_in_the_hands_of_nobody_goes_on() {
             waiter(&locks, same),
             waiter(&locks, same),
         );
-        assert_eq!(released(lease).await, ReleaseOutcome::HandedOn);
+        assert_eq!(released(lease).await, ReleaseOutcome::HandedOff);
         // It has been given to the second, who leaves without having looked; and so does the third.
         drop(second);
         settle(&lab).await;
@@ -663,7 +663,7 @@ async fn a_guard_in_the_hands_of_nobody_goes_on() {
         let lease = fourth.await.expect("handed on");
         assert_eq!(lease.token().pass(), 3);
         let last = waiter(&locks, same);
-        assert_eq!(released(lease).await, ReleaseOutcome::HandedOn);
+        assert_eq!(released(lease).await, ReleaseOutcome::HandedOff);
         drop(last);
         lab.free_within("k", ms(5)).await;
         assert_eq!(lab.counted.counts().requests(), 2);
@@ -675,7 +675,7 @@ async fn a_role_in_the_hands_of_nobody_goes_on() {
     let lab = Lab::new();
     let locks = client(&lab);
     let lease = locks
-        .lock("k")
+        .request("k")
         .expect("valid")
         .data("other")
         .acquire()
@@ -706,7 +706,7 @@ async fn every_wait_has_its_own_bound_and_says_for_whom() {
     let locks = client(&lab);
     // Behind a guard of this client.
     let lease = locks
-        .lock("k")
+        .request("k")
         .expect("valid")
         .label("me")
         .acquire()
@@ -721,9 +721,9 @@ async fn every_wait_has_its_own_bound_and_says_for_whom() {
         let error = error.expect_err("held");
         assert_eq!(error.kind(), ErrorKind::WaitExpired);
         assert_eq!(error.elapsed(), ms(wait));
-        assert_eq!(error.attempts(), 0, "nobody asked the store");
+        assert_eq!(error.requests(), 0, "nobody asked the store");
         let held = error.held().expect("by whom");
-        assert_eq!((held.holder(), held.token()), ("me", Some(lease.token())));
+        assert_eq!((held.label(), held.token()), ("me", Some(lease.token())));
         assert!(held.until() > std::time::UNIX_EPOCH + ms(support::VIRTUAL_START_MS as u64));
         assert_eq!(error.key(), Some("k"));
     }
@@ -735,7 +735,7 @@ async fn every_wait_has_its_own_bound_and_says_for_whom() {
     for error in futures(vec![head, behind]).await {
         let error = error.expect_err("held");
         assert_eq!(error.kind(), ErrorKind::WaitExpired);
-        assert!(error.attempts() > 1, "{}", error.attempts());
+        assert!(error.requests() > 1, "{}", error.requests());
         let held = error.held().expect("by whom");
         assert_eq!(held.token(), Some(holder.token()));
     }
@@ -803,7 +803,7 @@ async fn a_store_that_fails_is_put_up_with_once() {
         for error in futures(waiting).await {
             let error = error.expect_err("no answer");
             assert_eq!(error.kind(), kind);
-            assert!(error.elapsed() >= ms(10_000) && error.attempts() >= 3);
+            assert!(error.elapsed() >= ms(10_000) && error.requests() >= 3);
         }
         // The first request, the call time-out of 10 s, the last request; not once for each of them.
         let passed = lab.clock_now() - before;
@@ -819,23 +819,23 @@ async fn a_try_does_not_queue_and_does_not_wait() {
     let next = waiter(&locks, same);
     let before = lab.counted.counts().requests();
     let tried = locks.try_acquire("k").await.expect("works");
-    assert!(matches!(tried, TryAcquire::Held(held) if held.is_ours()));
+    assert!(matches!(tried, TryAcquireOutcome::Held(held) if held.is_ours()));
     assert_eq!(lab.counted.counts().requests(), before, "known at once");
     let tried = lab.client(Policy::default()).try_acquire("k").await;
-    assert!(matches!(tried, Ok(TryAcquire::Held(held)) if !held.is_ours()));
+    assert!(matches!(tried, Ok(TryAcquireOutcome::Held(held)) if !held.is_ours()));
     assert_eq!(lab.counted.counts().requests(), before + 1);
     // A guard of a try stands before the line like any other.
-    assert_eq!(released(lease).await, ReleaseOutcome::HandedOn);
+    assert_eq!(released(lease).await, ReleaseOutcome::HandedOff);
     drop(next);
     settle(&lab).await;
     let lease = locks
         .try_acquire("k")
         .await
         .expect("works")
-        .acquired()
+        .into_lease()
         .expect("free");
     let next = waiter(&locks, same);
-    assert_eq!(released(lease).await, ReleaseOutcome::HandedOn);
+    assert_eq!(released(lease).await, ReleaseOutcome::HandedOff);
     assert_eq!(next.await.expect("handed on").token().pass(), 1);
 }
 
@@ -849,7 +849,7 @@ async fn the_head_asks_nothing_while_a_try_of_its_client_holds_the_key() {
     assert!(poll(&mut head).is_pending());
     assert!(released(holder).await.is_released());
     // A try of the same client comes before the head's next look.
-    let lease = locks.try_acquire("k").await.expect("works").acquired();
+    let lease = locks.try_acquire("k").await.expect("works").into_lease();
     let lease = lease.expect("free");
     lab.counted.reset();
     tokio::select! {
@@ -858,7 +858,7 @@ async fn the_head_asks_nothing_while_a_try_of_its_client_holds_the_key() {
         () = lab.sleep(ms(4_000)) => {}
     }
     assert_eq!(lab.counted.counts().requests(), 0);
-    assert_eq!(released(lease).await, ReleaseOutcome::HandedOn);
+    assert_eq!(released(lease).await, ReleaseOutcome::HandedOff);
     assert_eq!(head.await.expect("handed on").token().pass(), 1);
 }
 
@@ -872,7 +872,7 @@ async fn the_head_is_told_when_a_try_of_its_client_lets_go_of_another_grant() {
     let head = tokio::spawn(waiter(&locks, |p| p.label("another")));
     lab.sleep(ms(1)).await;
     assert!(released(holder).await.is_released());
-    let lease = locks.try_acquire("k").await.expect("works").acquired();
+    let lease = locks.try_acquire("k").await.expect("works").into_lease();
     let lease = lease.expect("free");
     lab.sleep(ms(4_000)).await;
     assert!(!head.is_finished());
@@ -909,7 +909,7 @@ async fn a_shutdown_ends_the_line_and_hands_nothing_on() {
             lab.sleep(ms(10)).await;
             released(lease).await
         });
-    assert!(drained.complete);
+    assert!(drained);
     assert_eq!(outcome, ReleaseOutcome::Released);
     for error in errors {
         assert_eq!(error.expect_err("shut down").kind(), ErrorKind::ShutDown);
@@ -933,7 +933,7 @@ async fn work_that_panics_hands_on_and_waiters_that_panic_leave() {
     };
     settle(&lab).await;
     let next = waiter(&locks, same);
-    assert_eq!(released(lease).await, ReleaseOutcome::HandedOn);
+    assert_eq!(released(lease).await, ReleaseOutcome::HandedOff);
     assert!(panics.await.expect_err("panics").is_panic());
     assert_eq!(next.await.expect("handed on").token().pass(), 2);
 }

@@ -27,14 +27,14 @@ async fn a_lease_knows_what_it_has_cost() {
     let lab = Lab::new();
     let locks = client(&lab);
     let lease = locks.acquire("k").await.expect("free");
-    let cost = lease.cost();
+    let cost = lease.usage();
     assert_eq!(
         (cost.requests, cost.write_units, cost.read_units),
         (1, 1.0, 0.0)
     );
     assert_eq!((cost.grants, cost.waits, cost.renewals), (1, 0, 0));
     lease.renew().await.expect("works");
-    assert_eq!((lease.cost().requests, lease.cost().renewals), (2, 1));
+    assert_eq!((lease.usage().requests, lease.usage().renewals), (2, 1));
     // A waiter that is handed the grant has cost nothing but time.
     let (outcome, next) = tokio::join!(
         async {
@@ -45,7 +45,7 @@ async fn a_lease_knows_what_it_has_cost() {
     );
     assert!(outcome.expect("works").is_released());
     let next = next.expect("handed on");
-    let cost = next.cost();
+    let cost = next.usage();
     assert_eq!((cost.requests, cost.grants, cost.hand_offs), (0, 0, 1));
     assert_eq!((cost.waits, cost.waited, cost.dollars()), (1, ms(500), 0.0));
     assert!(next.release().await.expect("works").is_released());
@@ -64,8 +64,8 @@ async fn an_error_says_what_the_wait_has_cost() {
     let lab = Lab::new();
     let holder = lab.bystander().acquire("k").await.expect("free");
     let locks = client(&lab);
-    let wait = locks.lock("k").expect("valid").wait(ms(10_000));
-    let cost = wait.acquire().await.expect_err("held").cost();
+    let wait = locks.request("k").expect("valid").wait(ms(10_000));
+    let cost = wait.acquire().await.expect_err("held").usage();
     let counts = lab.counted.counts();
     assert_eq!(cost.requests, counts.requests());
     assert_eq!(
@@ -177,7 +177,7 @@ async fn the_metrics_facade_sees_the_same() {
     );
     let next = next.expect("handed on");
     let refused = client(&lab).try_acquire("k").await.expect("works");
-    assert!(refused.acquired().is_none());
+    assert!(refused.into_lease().is_none());
     assert!(next.release().await.expect("works").is_released());
     locks.inspect("k").await.expect("works");
     let seen = seen.lock().expect("no panics");
@@ -230,7 +230,7 @@ async fn f14_what_is_alarmed_on_is_there_from_the_start_and_everything_has_help_
     lab.sleep(ms(10)).await;
     assert_eq!(value(held), Some(1.0));
 
-    let refused = client(&lab).lock("k").expect("a key").wait(ms(100));
+    let refused = client(&lab).request("k").expect("a key").wait(ms(100));
     refused.acquire().await.expect_err("held");
     assert_eq!(errors("wait_expired"), Some(1.0));
 

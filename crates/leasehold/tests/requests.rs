@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use leasehold::protocol::write::Operation;
 use leasehold::store::counting::CountingStore;
-use leasehold::{DropPolicy, LockClient, Policy, TryAcquire};
+use leasehold::{DropPolicy, LockClient, Policy, TryAcquireOutcome};
 use support::Lab;
 
 #[tokio::test]
@@ -17,7 +17,7 @@ async fn an_uncontended_cycle_is_two_requests_and_two_units() {
     for _ in 0..5 {
         counted.reset();
         let lease = locks.try_acquire("k").await.expect("works");
-        let lease = lease.acquired().expect("free");
+        let lease = lease.into_lease().expect("free");
         assert!(lease.release().await.expect("works").is_released());
         let counts = counted.counts();
         assert_eq!(counts.requests(), 2);
@@ -36,7 +36,7 @@ async fn a_refused_try_is_one_request() {
     let other = LockClient::new(counted.clone());
     counted.reset();
     let refused = other.try_acquire("k").await.expect("works");
-    assert!(matches!(refused, TryAcquire::Held(_)));
+    assert!(matches!(refused, TryAcquireOutcome::Held(_)));
     assert_eq!(counted.counts().requests(), 1);
     assert!(lease.release().await.expect("works").is_released());
 }
@@ -60,7 +60,7 @@ async fn a_take_over_is_a_second_request() {
     drop(locks.acquire("k").await.expect("free"));
     lab.sleep(Duration::from_secs(21)).await;
     lab.counted.reset();
-    let lease = locks.try_acquire("k").await.expect("works").acquired();
+    let lease = locks.try_acquire("k").await.expect("works").into_lease();
     assert!(lease.is_some());
     assert_eq!(lab.counted.counts().requests(), 2);
     assert_eq!(lab.counted.counts().of(Operation::TakeOver), 1);

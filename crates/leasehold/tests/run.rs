@@ -11,7 +11,7 @@ use std::time::Duration;
 use leasehold::clock::ManualClock;
 use leasehold::protocol::write::Operation;
 use leasehold::store::faulty::Fault;
-use leasehold::{ErrorKind, LockClient, Loss, Policy};
+use leasehold::{EndReason, ErrorKind, LockClient, Policy};
 use support::Lab;
 
 const fn ms(n: u64) -> Duration {
@@ -124,12 +124,12 @@ async fn the_scope_knows_token_and_loss() {
         .await
         .expect("works");
     let (second, signal) = locks
-        .run("k", |scope| async move { (scope.token(), scope.signal()) })
+        .run("k", |scope| async move { (scope.token(), scope.watch()) })
         .await
         .expect("works");
     assert!(second > first);
     // A task that still watches learns that the lease is over.
-    assert_eq!(signal.lost().await, leasehold::Loss::Released);
+    assert_eq!(signal.ended().await, leasehold::EndReason::Released);
     assert_eq!(signal.remaining(), Duration::ZERO);
 }
 
@@ -184,7 +184,12 @@ async fn f10_a_lock_that_the_work_itself_has_is_refused_at_once() {
     let (inner, other) = (locks.clone(), lab.client(Policy::default()));
     let both = locks.run("k", |_| async move {
         drop(inner.acquire("other").await.expect("free"));
-        let held = other.lock("k").expect("a key").wait(ms(50)).acquire().await;
+        let held = other
+            .request("k")
+            .expect("a key")
+            .wait(ms(50))
+            .acquire()
+            .await;
         (held.expect_err("held").kind(), ())
     });
     let (kind, ()) = both.await.expect("works");
@@ -196,7 +201,7 @@ async fn f10_a_wait_for_ones_own_client_says_so() {
     let lab = Lab::new();
     let locks = lab.client(Policy::default());
     let lease = locks.acquire("k").await.expect("free");
-    let waits = locks.lock("k").expect("a key").wait(ms(500));
+    let waits = locks.request("k").expect("a key").wait(ms(500));
     let error = waits.acquire().await.expect_err("held by itself");
     assert_eq!(error.kind(), ErrorKind::WaitExpired);
     assert!(error.to_string().contains("this client itself"), "{error}");
@@ -218,7 +223,7 @@ async fn u6_work_that_hangs_loses_its_lock_when_the_policy_bounds_the_hold() {
     // A guard that nobody looks at is not renewed any more either.
     let lease = locks.acquire("k").await.expect("free");
     lab.sleep(ms(60_000)).await;
-    assert_eq!(lease.lost().await, Loss::HeldTooLong);
+    assert_eq!(lease.lost().await, EndReason::HeldTooLong);
     lab.free_or_expired_within("k", ms(21_000)).await;
     drop(lease);
     let zero = Policy::builder().max_hold(Duration::ZERO).build();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use leasehold::clock::{Clock, ManualClock};
 use leasehold::store::faulty::{Fault, FaultyStore};
 use leasehold::store::memory::MemoryStore;
-use leasehold::{Error, ErrorKind, Lease, LockClient, Loss, Policy, ReleaseOutcome};
+use leasehold::{EndReason, Error, ErrorKind, Lease, LockClient, Policy, ReleaseOutcome};
 use tokio::runtime::Runtime;
 use tokio::task::{JoinHandle, yield_now};
 
@@ -36,7 +36,7 @@ impl Site {
     }
 
     fn client(&self) -> LockClient {
-        let policy = Policy::builder().lease(LEASE).wait_forever();
+        let policy = Policy::builder().lease_duration(LEASE).wait_forever();
         LockClient::builder(self.faulty.clone())
             .clock(Arc::new(self.clock.clone()))
             .policy(policy.build().expect("adds up"))
@@ -109,7 +109,7 @@ fn b1_a_guard_that_was_handed_on_is_kept_by_the_runtime_that_has_it() {
     let first = a.block_on(locks.acquire("k")).expect("free");
     let mut second = waiter(&b, &locks);
     let outcome = a.block_on(first.release()).expect("works");
-    assert_eq!(outcome, ReleaseOutcome::HandedOn);
+    assert_eq!(outcome, ReleaseOutcome::HandedOff);
     // The first runtime stands still from here on.
     let (second, _) = site.until_acquired(&mut second, &[&b]);
     site.pass(LEASE * 3, &[&b]);
@@ -125,14 +125,14 @@ fn b1_a_guard_that_was_handed_on_is_kept_by_the_runtime_that_has_it() {
 fn b1_the_loss_of_a_guard_is_told_while_its_renewal_task_stands_still() {
     let (site, a, b) = (Site::new(), runtime(), runtime());
     let lease = a.block_on(site.client().acquire("k")).expect("free");
-    let signal = lease.signal();
-    let told = b.spawn(async move { signal.lost().await });
+    let signal = lease.watch();
+    let told = b.spawn(async move { signal.ended().await });
     site.pass(LEASE - SECOND * 2, &[&b]);
     assert!(!told.is_finished());
     site.pass(SECOND * 2, &[&b]);
     assert!(told.is_finished(), "told before the lease ends");
     let loss = b.block_on(told).expect("no panic");
-    assert_eq!(loss, Loss::Expired { cause: None });
+    assert_eq!(loss, EndReason::Expired { cause: None });
     assert!(!lease.is_held());
 }
 
@@ -163,7 +163,7 @@ fn b13_a_waiter_whose_guard_died_in_its_place_goes_on_waiting() {
     let mut poll = || Pin::new(&mut slow).poll(&mut Context::from_waker(Waker::noop()));
     assert!(poll().is_pending());
     let outcome = a.block_on(first.release()).expect("works");
-    assert_eq!(outcome, ReleaseOutcome::HandedOn);
+    assert_eq!(outcome, ReleaseOutcome::HandedOff);
     site.faulty.start_outage(Fault::ServerError);
     site.pass(LEASE * 2, &[&b]);
     site.faulty.end_outage();
@@ -303,12 +303,12 @@ fn f7_where_no_runtime_has_timers_every_call_is_refused_and_none_panics() {
     }
     // Something in the background that nothing here can wait for.
     let lease = with_timers.block_on(locks.acquire("k")).expect("free");
-    assert!(!poll_once(locks.shutdown(SECOND)).complete);
+    assert!(!poll_once(locks.shutdown(SECOND)));
     let shut = without.block_on(locks.shutdown(SECOND));
-    assert!(!shut.complete);
+    assert!(!shut);
     let released = with_timers.block_on(lease.release()).expect("works");
     assert!(released.is_released());
-    assert!(with_timers.block_on(locks.shutdown(SECOND)).complete);
+    assert!(with_timers.block_on(locks.shutdown(SECOND)));
 }
 
 /// The value of a future that needs no runtime.
@@ -361,7 +361,7 @@ fn u5_a_release_is_lost_with_the_runtime_unless_it_is_waited_for() {
     shut.block_on(async {
         let locks = site.client();
         drop(locks.acquire("shut").await.expect("free"));
-        assert!(locks.shutdown(SECOND).await.complete);
+        assert!(locks.shutdown(SECOND).await);
     });
     drop(shut);
     assert!(is_free("shut"));

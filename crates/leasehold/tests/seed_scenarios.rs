@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leasehold::{
-    DropPolicy, ErrorKind, Lease, LeaseId, LockClient, Policy, ReleaseOutcome, TryAcquire,
+    DropPolicy, ErrorKind, Lease, LeaseId, LockClient, Policy, ReleaseOutcome, TryAcquireOutcome,
 };
 use support::Kit;
 
@@ -19,7 +19,7 @@ const fn ms(n: u64) -> Duration {
 
 fn client(kit: &Kit) -> LockClient {
     let policy = Policy::builder()
-        .lease(ms(3_000))
+        .lease_duration(ms(3_000))
         .margin(ms(500))
         .build()
         .expect("adds up");
@@ -32,11 +32,11 @@ fn client(kit: &Kit) -> LockClient {
 /// A lease whose holder goes away without a release.
 async fn abandoned(locks: &LockClient, key: &str, lease: Duration) -> LeaseId {
     let held = locks
-        .lock(key)
+        .request(key)
         .expect("valid")
         .policy(
             Policy::builder()
-                .lease(lease)
+                .lease_duration(lease)
                 .margin(lease / 10)
                 .manual_renewal(true)
                 .drop_policy(DropPolicy::LeaveToExpire)
@@ -46,7 +46,7 @@ async fn abandoned(locks: &LockClient, key: &str, lease: Duration) -> LeaseId {
         .try_acquire()
         .await
         .expect("store works")
-        .acquired()
+        .into_lease()
         .expect("free");
     held.id().clone()
 }
@@ -133,7 +133,7 @@ async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output>
 }
 
 async fn waiting(locks: &LockClient, wait: Duration) -> Result<Option<Lease>, ErrorKind> {
-    let request = locks.lock("a").expect("valid").wait(wait);
+    let request = locks.request("a").expect("valid").wait(wait);
     request.acquire().await.map(Some).map_err(|e| e.kind())
 }
 
@@ -167,8 +167,8 @@ async fn twenty_five_without_waiting(kit: Kit) {
         &kit,
         |_| ms(2_000),
         async |locks| match locks.try_acquire("a").await {
-            Ok(TryAcquire::Acquired(lease)) => Ok(Some(lease)),
-            Ok(TryAcquire::Held(held)) => {
+            Ok(TryAcquireOutcome::Acquired(lease)) => Ok(Some(lease)),
+            Ok(TryAcquireOutcome::Held(held)) => {
                 assert!(held.since().is_some() && held.token().is_some());
                 Ok(None)
             }
@@ -184,7 +184,7 @@ async fn twenty_five_without_waiting(kit: Kit) {
 async fn a_second_try_while_held_fails_at_once(kit: Kit) {
     let (first, second) = (client(&kit), client(&kit));
     let lease = first.acquire("a").await.expect("free");
-    let TryAcquire::Held(held) = second.try_acquire("a").await.expect("store works") else {
+    let TryAcquireOutcome::Held(held) = second.try_acquire("a").await.expect("store works") else {
         panic!("two holders");
     };
     assert_eq!(held.token(), Some(lease.token()));
@@ -196,11 +196,11 @@ async fn a_wait_shorter_than_the_lease_runs_out(kit: Kit) {
     let locks = client(&kit);
     abandoned(&locks, "a", ms(3_000)).await;
     let before = kit.clock.elapsed();
-    let request = locks.lock("a").expect("valid").wait(ms(500));
+    let request = locks.request("a").expect("valid").wait(ms(500));
     let error = request.acquire().await.expect_err("held");
     assert_eq!(error.kind(), ErrorKind::WaitExpired);
     assert!(error.is_retryable());
-    assert!(error.held().is_some() && error.attempts() > 1);
+    assert!(error.held().is_some() && error.requests() > 1);
     assert!(error.elapsed() >= ms(500));
     // The wait bounds the call; the rest is the slack of a busy machine.
     assert!(kit.clock.elapsed().since(before) < ms(2_000));
@@ -209,7 +209,7 @@ async fn a_wait_shorter_than_the_lease_runs_out(kit: Kit) {
 async fn after_expiry_a_try_succeeds(kit: Kit) {
     let locks = client(&kit);
     abandoned(&locks, "a", ms(1_000)).await;
-    // Exact on stores with exact time and no pad; DynamoDB's dates are whole seconds.
+    // Exact on stores with exact time and no expiry padding; DynamoDB's dates are whole seconds.
     let late = if kit.name == "dynamodb" {
         ms(1_000) + ms(1_200) + ms(1_000)
     } else {
@@ -221,7 +221,7 @@ async fn after_expiry_a_try_succeeds(kit: Kit) {
         .try_acquire("a")
         .await
         .expect("store works")
-        .acquired()
+        .into_lease()
         .expect("the holder is dead");
     assert!(lease.release().await.expect("store works").is_released());
 }
@@ -230,7 +230,7 @@ async fn after_expiry_a_waiting_acquire_succeeds(kit: Kit) {
     let locks = client(&kit);
     let dead = abandoned(&locks, "a", ms(1_000)).await;
     let lease = client(&kit)
-        .lock("a")
+        .request("a")
         .expect("valid")
         .wait(ms(6_000))
         .acquire()
@@ -243,7 +243,7 @@ async fn after_expiry_a_waiting_acquire_succeeds(kit: Kit) {
 async fn an_old_grant_cannot_be_released_once_taken_over(kit: Kit) {
     let locks = client(&kit);
     let dead = abandoned(&locks, "a", ms(1_000)).await;
-    let request = locks.lock("a").expect("valid").wait(ms(6_000));
+    let request = locks.request("a").expect("valid").wait(ms(6_000));
     let lease = request.acquire().await.expect("the holder is dead");
     let ReleaseOutcome::TakenOver(held) = locks.release(&dead).await.expect("store works") else {
         panic!("the old grant is over");

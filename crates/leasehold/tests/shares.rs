@@ -101,12 +101,15 @@ async fn b15_a_process_alone_with_a_key_wastes_a_fifth_of_it_at_most() {
     };
     let policies = [
         ("default", Policy::builder()),
-        ("lambda", Policy::builder().lease(s(10))),
-        ("leader", Policy::builder().lease(s(20)).grace(s(5))),
+        ("lambda", Policy::builder().lease_duration(s(10))),
+        (
+            "leader",
+            Policy::builder().lease_duration(s(20)).grace(s(5)),
+        ),
         ("hot", Policy::builder().check_delay(rare)),
         (
             "hot, short lease",
-            Policy::builder().check_delay(rare).lease(s(10)),
+            Policy::builder().check_delay(rare).lease_duration(s(10)),
         ),
         (
             "fixed",
@@ -114,7 +117,7 @@ async fn b15_a_process_alone_with_a_key_wastes_a_fifth_of_it_at_most() {
         ),
         (
             "by writing",
-            Policy::builder().check_delay(CheckDelay::ByWriting(s(10))),
+            Policy::builder().check_delay(CheckDelay::ByAcquire(s(10))),
         ),
     ];
     for (name, policy) in policies {

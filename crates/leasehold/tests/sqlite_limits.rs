@@ -192,7 +192,7 @@ impl Clock for Stepped {
 async fn b10_a_wall_clock_that_is_stepped_by_an_hour_ends_no_lease() {
     let (_directory, store) = support::sqlite();
     let clock = Arc::new(Stepped::default());
-    let policy = Policy::builder().lease(Duration::from_secs(4));
+    let policy = Policy::builder().lease_duration(Duration::from_secs(4));
     let client = LockClient::builder(store.clone())
         .clock(clock.clone())
         .policy(policy.build().expect("adds up"))

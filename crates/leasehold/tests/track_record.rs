@@ -61,7 +61,7 @@ async fn a_lease_counts_from_the_request_that_won_and_not_from_the_call() {
     let dead = lab.client(left.build().expect("adds up"));
     drop(dead.acquire("k").await.expect("free"));
     let policy = Policy::builder()
-        .lease(Duration::from_secs(10))
+        .lease_duration(Duration::from_secs(10))
         .wait(Duration::from_secs(60));
     let locks = lab.client(policy.build().expect("adds up"));
     let asked = lab.clock_now();

@@ -128,7 +128,12 @@ async fn sitting_out_takes_half_of_a_wait_at_most() {
     });
     assert!(released.is_ok());
     let asked = lab.clock_now();
-    let lease = first.lock("k").expect("a key").wait(ms(4)).acquire().await;
+    let lease = first
+        .request("k")
+        .expect("a key")
+        .wait(ms(4))
+        .acquire()
+        .await;
     assert_eq!(lab.clock_now() - asked, ms(2));
     assert!(lease.expect("free").release().await.is_ok());
 }
@@ -141,7 +146,7 @@ async fn whoever_may_wait_asks_a_throttled_table_less_and_less_often() {
     let locks = process(&lab);
     let patient = locks.acquire("k").await.expect_err("throttled");
     let hasty = locks.try_acquire("k").await.expect_err("throttled");
-    let (patient, hasty) = (patient.attempts(), hasty.attempts());
+    let (patient, hasty) = (patient.requests(), hasty.requests());
     // By the same backoff of up to a second; the one that waits has it stretched up to five.
     assert!(hasty >= 15 && patient <= 12, "{hasty} and {patient}");
 }

@@ -23,11 +23,11 @@ fn policy(first: u64, max: u64) -> Policy {
     policy.build().expect("adds up")
 }
 
-fn bounded_client(lab: &Lab, policy: Policy, looks_per_second: u32) -> LockClient {
+fn bounded_client(lab: &Lab, policy: Policy, max_polls_per_second: u32) -> LockClient {
     LockClient::builder(lab.faulty.clone())
         .clock(lab.clock.clone())
         .policy(policy)
-        .looks_per_second(looks_per_second)
+        .max_polls_per_second(max_polls_per_second)
         .build()
 }
 
@@ -76,16 +76,16 @@ async fn checks_by_writing_ask_and_never_look() {
         assert!(holder.release().await.expect("works").is_released());
     });
     // At once, 50 times in vain, and the one that is granted.
-    assert_eq!(lease.expect("its turn").cost().requests, 52);
+    assert_eq!(lease.expect("its turn").usage().requests, 52);
     assert_eq!(lab.counted.counts().of(Operation::Read), 0);
     // One that dies: in vain, again as its lease ends, and the take-over.
     let lab = Lab::new();
     let holder = lab.bystander().acquire("k").await.expect("free");
     drop(holder.detach().await.expect("held"));
     let wait = lab.client(by_writing(600_000));
-    let wait = wait.lock("k").expect("valid").wait(ms(60_000));
+    let wait = wait.request("k").expect("valid").wait(ms(60_000));
     let lease = wait.acquire().await.expect("taken over");
-    assert_eq!(lease.cost().requests, 3);
+    assert_eq!(lease.usage().requests, 3);
     // It is bounded as looks are.
     let lab = Lab::new();
     let locks = bounded_client(&lab, by_writing(20), 10);
@@ -95,7 +95,7 @@ async fn checks_by_writing_ask_and_never_look() {
 }
 
 fn by_writing(delay: u64) -> Policy {
-    let policy = Policy::builder().check_delay(CheckDelay::ByWriting(ms(delay)));
+    let policy = Policy::builder().check_delay(CheckDelay::ByAcquire(ms(delay)));
     policy.wait_forever().build().expect("adds up")
 }
 
@@ -126,7 +126,7 @@ async fn a_late_answer_does_not_make_every_later_check_late() {
 
 #[tokio::test(start_paused = true)]
 async fn a_grant_that_comes_late_is_seen_between_two_looks() {
-    for delay in [CheckDelay::Fixed, CheckDelay::ByWriting] {
+    for delay in [CheckDelay::Fixed, CheckDelay::ByAcquire] {
         let lab = Lab::new();
         let holder = lab.bystander().acquire("k").await.expect("free");
         // The first request lands when the holder is gone; the second one has been refused meanwhile.

@@ -87,7 +87,7 @@ struct Ours {
 fn ours(store: impl Store, settings: &Value) -> Result<Ours> {
     let mut policy = Policy::builder().wait_forever();
     if let Some(lease) = millis(settings, "lease_ms") {
-        policy = policy.lease(lease);
+        policy = policy.lease_duration(lease);
     }
     if let (Some(first), Some(max)) = (
         millis(settings, "poll_first_ms"),
@@ -99,7 +99,7 @@ fn ours(store: impl Store, settings: &Value) -> Result<Ours> {
         policy = policy.check_delay(CheckDelay::Fixed(delay));
     }
     if let Some(delay) = millis(settings, "ask_ms") {
-        policy = policy.check_delay(CheckDelay::ByWriting(delay));
+        policy = policy.check_delay(CheckDelay::ByAcquire(delay));
     }
     Ok(Ours {
         locks: LockClient::builder(store).policy(policy.build()?).build(),

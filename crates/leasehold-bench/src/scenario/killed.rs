@@ -118,8 +118,8 @@ pub(crate) fn run(quick: bool) -> Result<()> {
         );
         report.note(format!(
             "The holder is killed with -9; 5 ms round trip; {KEYS} keys each, a client of its own for each. \
-             Below zero: granted before the lease had ended, as seen by the service. Ours publishes a pad \
-             of 1 s for F# clients; targets: pad + 0.6 s and pad + 1.5 s."
+             Below zero: granted before the lease had ended, as seen by the service. Ours publishes a expiry_padding \
+             of 1 s for F# clients; targets: expiry_padding + 0.6 s and expiry_padding + 1.5 s."
         ));
         let measuring = entries(quick)
             .into_iter()

@@ -30,7 +30,7 @@ pub(super) fn with_lock(plan: &RunPlan, lease: &Lease) -> Command {
     let ours: [OsString; 4] = [
         plan.key.as_str().into(),
         lease.token().to_string().into(),
-        millis(plan.policy.lease()).to_string().into(),
+        millis(plan.policy.lease_duration()).to_string().into(),
         plan.site.location.url(),
     ];
     for (name, value) in NAMES.into_iter().zip(ours) {

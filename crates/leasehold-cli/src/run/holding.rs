@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use leasehold::clock::{Clock, SystemClock};
 use leasehold::protocol::time::Elapsed;
-use leasehold::{Lease, LockClient, Loss};
+use leasehold::{EndReason, Lease, LockClient};
 use rustix::process::Signal;
 
 use crate::args::OnLost;
@@ -31,12 +31,12 @@ pub(super) enum End {
         /// There was time left of the lease when we saw it: it had the lock to the last.
         protected: bool,
         /// The loss, if it ran on without the lock (`--on-lost warn`).
-        lost: Option<Loss>,
+        lost: Option<EndReason>,
     },
     /// The lock was lost, and we stopped it.
     Lost {
         /// Why.
-        loss: Loss,
+        loss: EndReason,
         /// What came of it.
         stopped: Stopped,
     },
@@ -110,7 +110,7 @@ pub(super) struct Watch<'a> {
 impl Watch<'_> {
     /// Returns when the command is gone.
     pub(super) async fn over(&self, group: &mut Group, signals: &mut Signals) -> End {
-        let mut ran_on: Option<Loss> = None;
+        let mut ran_on: Option<EndReason> = None;
         // `--max-hold` was reached, and something outlived KILL.
         let mut overtime = false;
         let mut too_long = pin!(self.too_long());
@@ -180,7 +180,7 @@ impl Watch<'_> {
         End::Lost { loss, stopped }
     }
 
-    fn finished(&self, status: Status, lost: Option<Loss>) -> End {
+    fn finished(&self, status: Status, lost: Option<EndReason>) -> End {
         End::Finished {
             status,
             protected: self.lease.is_held(),
@@ -195,7 +195,7 @@ impl Watch<'_> {
         }
     }
 
-    async fn stop_after_loss(&self, group: &mut Group, loss: &Loss) -> Stopped {
+    async fn stop_after_loss(&self, group: &mut Group, loss: &EndReason) -> Stopped {
         let (name, store) = (&self.plan.key, self.client.describe_store());
         let failure = Failure::new(
             exit_codes::LOST,
@@ -266,7 +266,7 @@ impl Watch<'_> {
             ));
     }
 
-    fn warn_of(&self, loss: &Loss) {
+    fn warn_of(&self, loss: &EndReason) {
         self.voice.note(format_args!(
             "lost the lock `{}` ({}), the command runs on without it: {loss}",
             self.plan.key,

@@ -94,7 +94,7 @@ pub(super) async fn keep(
                 voice.note(format_args!(
                     "interrupted before `--hold-at-least` was over: `{}` is left to run out within {}",
                     plan.key,
-                    duration::show(plan.policy.lease())
+                    duration::show(plan.policy.lease_duration())
                 ));
                 return false;
             }
@@ -118,10 +118,10 @@ pub(super) async fn release(
     let (name, store) = (&plan.key, client.describe_store());
     let by_itself = format!(
         "it ends by itself within {}",
-        duration::show(plan.policy.lease())
+        duration::show(plan.policy.lease_duration())
     );
     match &let_go {
-        LetGo::Answered(ReleaseOutcome::Released | ReleaseOutcome::HandedOn) => {
+        LetGo::Answered(ReleaseOutcome::Released | ReleaseOutcome::HandedOff) => {
             voice.detail(format_args!("released `{name}`"))
         }
         LetGo::Answered(outcome) => voice.note(format_args!(

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use leasehold::clock::{Clock, SystemClock};
-use leasehold::{Held, Lease, Usage};
+use leasehold::{HolderInfo, Lease, Usage};
 use rustix::fs::{Access, access};
 use rustix::process::Signal;
 use serde::Serialize;
@@ -141,14 +141,14 @@ impl Report {
 
     /// The lease that the plan has, which may be made to fit.
     pub(super) fn leased(&mut self, plan: &RunPlan) {
-        self.lease_ms = millis(plan.policy.lease());
+        self.lease_ms = millis(plan.policy.lease_duration());
     }
 
     /// Nothing was run because of this holder.
-    pub(super) fn not_acquired(&mut self, held: &Held) {
+    pub(super) fn not_acquired(&mut self, held: &HolderInfo) {
         self.outcome = Outcome::NotAcquired;
         self.holder = Some(Holder {
-            label: held.holder().to_owned(),
+            label: held.label().to_owned(),
             since: held.since().map(times::utc),
             until: times::utc(held.until()),
             token: held.token().map(leasehold::FencingToken::get),

@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use leasehold::clock::{Clock, SystemClock};
-use leasehold::{Error, ErrorKind, Held, Lease, LockClient, LockState, TryAcquire};
+use leasehold::{Error, ErrorKind, HolderInfo, Lease, LockClient, LockState, TryAcquireOutcome};
 use rustix::process::Signal;
 
 use crate::duration;
@@ -35,7 +35,7 @@ pub(super) enum Answer {
     /// We hold it.
     Lease(Lease),
     /// Another does, and we were not to wait.
-    Held(Held),
+    Held(HolderInfo),
     /// Another did until the wait was over.
     Expired(Error),
     /// The store, or what it holds, is not as it should be.
@@ -52,10 +52,10 @@ pub(super) async fn acquire(
     voice: &Voice,
 ) -> Answer {
     let asking = async {
-        let request = client.lock(plan.key.as_str())?;
+        let request = client.request(plan.key.as_str())?;
         match plan.wait {
             Wait::No => request.try_acquire().await,
-            Wait::ByPolicy => request.acquire().await.map(TryAcquire::Acquired),
+            Wait::ByPolicy => request.acquire().await.map(TryAcquireOutcome::Acquired),
         }
     };
     let narrated = async {
@@ -68,8 +68,8 @@ pub(super) async fn acquire(
     let answer = or_signal(signals, voice, narrated).await;
     voice.wipe();
     match answer {
-        Ok(Ok(TryAcquire::Acquired(lease))) => Answer::Lease(lease),
-        Ok(Ok(TryAcquire::Held(held))) => Answer::Held(held),
+        Ok(Ok(TryAcquireOutcome::Acquired(lease))) => Answer::Lease(lease),
+        Ok(Ok(TryAcquireOutcome::Held(held))) => Answer::Held(held),
         Ok(Err(error)) if error.kind() == ErrorKind::WaitExpired => Answer::Expired(error),
         Ok(Err(error)) => Answer::Failed(error),
         Err(signal) => Answer::Interrupted(signal),
@@ -109,18 +109,18 @@ pub(super) async fn clean_up(
     voice: &Voice,
 ) {
     let drained = or_signal(signals, voice, client.shutdown(CLEAN_UP)).await;
-    if !drained.is_ok_and(|drained| drained.complete) {
+    if !drained.is_ok_and(|drained| drained) {
         voice.note(format_args!(
             "{} has not answered yet: a claim on `{}` may still land, and then ends by itself within {}",
             client.describe_store(),
             plan.key,
-            duration::show(plan.policy.lease()),
+            duration::show(plan.policy.lease_duration()),
         ));
     }
 }
 
 /// Why nothing was run, where we were not to wait.
-pub(super) fn busy(plan: &RunPlan, client: &LockClient, held: &Held) -> Failure {
+pub(super) fn busy(plan: &RunPlan, client: &LockClient, held: &HolderInfo) -> Failure {
     let since = held
         .since()
         .map_or_else(String::new, |since| format!(" for {}", times::age(since)));
@@ -147,7 +147,7 @@ async fn tell(plan: &RunPlan, client: &LockClient, voice: &Voice) -> Infallible 
     }
     let started = SystemClock.elapsed();
     SystemClock.sleep_until(started.plus(WORTH_A_LINE)).await;
-    let mut known: Option<Held> = None;
+    let mut known: Option<HolderInfo> = None;
     let mut ask_at = SystemClock.elapsed();
     loop {
         let now = SystemClock.elapsed();

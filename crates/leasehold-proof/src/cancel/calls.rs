@@ -9,7 +9,8 @@ use leasehold::clock::Clock;
 use leasehold::protocol::record::{Native, Record};
 use leasehold::protocol::time::ServiceTime;
 use leasehold::{
-    CheckDelay, Error, FencingToken, Lease, LeaseId, LockClient, Policy, ReleaseOutcome, TryAcquire,
+    CheckDelay, Error, FencingToken, Lease, LeaseId, LockClient, Policy, ReleaseOutcome,
+    TryAcquireOutcome,
 };
 
 use super::call::{CALL_TIMEOUT, Call, IMPATIENT, KEY, LEASE, POLL, SHORT_LEASE};
@@ -53,7 +54,7 @@ pub(super) struct Cast {
 /// The policy of both clients.
 pub(super) fn policy() -> Result<Policy, Error> {
     Policy::builder()
-        .lease(LEASE)
+        .lease_duration(LEASE)
         .call_timeout(CALL_TIMEOUT)
         .check_delay(CheckDelay::Fixed(POLL))
         .wait(LEASE * 3)
@@ -114,18 +115,23 @@ impl Cast {
             | Call::LostBehind
             | Call::Detach => cast.lease = Some(cast.ours.acquire(KEY).await?),
             Call::LostRenewing => {
-                let request = cast.ours.lock(KEY)?.lease(SHORT_LEASE);
+                let request = cast.ours.request(KEY)?.lease_duration(SHORT_LEASE);
                 cast.lease = Some(request.acquire().await?);
             }
             Call::RenewReleased => {
-                let lease = cast.ours.lock(KEY)?.manual_renewal(true).acquire().await?;
+                let lease = cast
+                    .ours
+                    .request(KEY)?
+                    .manual_renewal(true)
+                    .acquire()
+                    .await?;
                 // Its outcome is that of any release by identity.
                 let _ = cast.rival.release(lease.id()).await?;
                 cast.lease = Some(lease);
                 cast.theirs = Some(cast.rival.acquire(KEY).await?);
             }
             Call::Lost | Call::RenewLate | Call::RenewStopped => {
-                let request = cast.ours.lock(KEY)?.manual_renewal(true);
+                let request = cast.ours.request(KEY)?.manual_renewal(true);
                 cast.lease = Some(request.acquire().await?);
                 if call != Call::Lost {
                     cast.sleep(LATE).await;
@@ -183,8 +189,8 @@ impl Cast {
             Call::TryAcquireFree | Call::TryAcquireHeld | Call::TryAcquireDead => {
                 Box::pin(async move {
                     match ours.try_acquire(KEY).await {
-                        Ok(TryAcquire::Acquired(lease)) => Gave::Lease(lease),
-                        Ok(TryAcquire::Held(_)) => Gave::Held,
+                        Ok(TryAcquireOutcome::Acquired(lease)) => Gave::Lease(lease),
+                        Ok(TryAcquireOutcome::Held(_)) => Gave::Held,
                         Err(error) => Gave::Failed(error),
                     }
                 })
@@ -193,12 +199,12 @@ impl Cast {
                 Box::pin(async move { leased(ours.acquire(KEY).await) })
             }
             Call::AcquireHeld | Call::AcquireHeldByWriting => Box::pin(async move {
-                let mut request = match ours.lock(KEY) {
+                let mut request = match ours.request(KEY) {
                     Ok(request) => request,
                     Err(error) => return Gave::Failed(error),
                 };
                 if call == Call::AcquireHeldByWriting {
-                    request = request.check_delay(CheckDelay::ByWriting(POLL));
+                    request = request.check_delay(CheckDelay::ByAcquire(POLL));
                 }
                 let holder = async {
                     pause(HELD_FOR).await;
@@ -226,7 +232,7 @@ impl Cast {
             }),
             Call::AcquireDeadStrict => Box::pin(async move {
                 match (
-                    ours.lock(KEY),
+                    ours.request(KEY),
                     ours.policy().to_builder().strict(true).build(),
                 ) {
                     (Ok(request), Ok(strict)) => leased(request.policy(strict).acquire().await),
@@ -234,7 +240,7 @@ impl Cast {
                 }
             }),
             Call::AcquireInVain => Box::pin(async move {
-                match ours.lock(KEY) {
+                match ours.request(KEY) {
                     Ok(request) => leased(request.wait(Duration::from_secs(2)).acquire().await),
                     Err(error) => Gave::Failed(error),
                 }
@@ -249,7 +255,7 @@ impl Cast {
             }),
             Call::RunImpatient => Box::pin(async move {
                 let policy = ours.policy().to_builder().request_timeout(IMPATIENT);
-                match (ours.lock(KEY), policy.build()) {
+                match (ours.request(KEY), policy.build()) {
                     (Ok(request), Ok(policy)) => {
                         nothing(request.policy(policy).run(async |_| ()).await)
                     }

@@ -198,7 +198,7 @@ async fn judge_answer(
             if !expected {
                 wrong.push(format!("lost after {took:?}"));
             }
-            let lead = cast.ours.policy().lost_lead();
+            let lead = cast.ours.policy().safety_margin();
             if call == Call::Lost && took > LEASE - lead + GRAIN {
                 wrong.push(format!("S6: lost only after {took:?}"));
             }
@@ -269,7 +269,7 @@ async fn judge_aftermath(call: Call, cast: &mut Cast, wrong: &mut Vec<String>) {
         cast.sleep(SETTLED).await;
     }
     let waited = cast.clock.elapsed();
-    let got = match cast.rival.lock(KEY) {
+    let got = match cast.rival.request(KEY) {
         Ok(request) => request.wait(LEASE * 4).acquire().await,
         Err(error) => Err(error),
     };
@@ -299,7 +299,7 @@ async fn judge_aftermath(call: Call, cast: &mut Cast, wrong: &mut Vec<String>) {
         Err(error) => wrong.push(format!("the key never came free: {error}")),
     }
     cast.clock.sleep_until(since.plus(DRAINED)).await;
-    if !cast.ours.shutdown(Duration::ZERO).await.complete {
+    if !cast.ours.shutdown(Duration::ZERO).await {
         wrong.push(format!("tasks are left after {DRAINED:?}"));
     }
     for owner in cast.stage.owners() {

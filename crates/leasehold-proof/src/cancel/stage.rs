@@ -438,10 +438,10 @@ impl Store for Seat {
 
     fn hints(&self) -> Hints {
         let mut hints = Hints::default();
-        hints.pad = Duration::ZERO;
+        hints.expiry_padding = Duration::ZERO;
         hints.check_delay = Duration::from_millis(100);
         hints.check_delay_max = Duration::from_millis(400);
-        hints.looks_per_second = 100;
+        hints.max_polls_per_second = 100;
         hints
     }
 

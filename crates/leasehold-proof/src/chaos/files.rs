@@ -20,7 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use leasehold::clock::{Clock, SystemClock};
 use leasehold::store::sqlite::SqliteStore;
-use leasehold::{LockClient, Policy, TryAcquire};
+use leasehold::{LockClient, Policy, TryAcquireOutcome};
 
 use super::wall::pause;
 
@@ -218,7 +218,7 @@ async fn run(path: &Path, seconds: u64, comers: u64) -> Result<String> {
 
 fn client(path: &Path) -> Result<LockClient> {
     // As short as in the case that this is for: what is lost shows within a run.
-    let policy = Policy::builder().lease(Duration::from_secs(6));
+    let policy = Policy::builder().lease_duration(Duration::from_secs(6));
     let policy = policy.wait(Duration::from_secs(60)).build()?;
     let builder = LockClient::builder(SqliteStore::open(path).map_err(leasehold::Error::from)?);
     Ok(builder.policy(policy).build())
@@ -324,8 +324,8 @@ pub(super) fn comer(arguments: &[String]) -> Result<()> {
         for index in 0..holders {
             let key = format!("held-{index}");
             match client.try_acquire(&key).await? {
-                TryAcquire::Held(_) => {}
-                TryAcquire::Acquired(_) => bail!("a second holder of {key}"),
+                TryAcquireOutcome::Held(_) => {}
+                TryAcquireOutcome::Acquired(_) => bail!("a second holder of {key}"),
             }
         }
         turn(&client, &path).await

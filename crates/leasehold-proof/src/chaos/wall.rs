@@ -30,7 +30,7 @@ const PLACES: [&str; 4] = [
     "/usr/lib64/faketime/libfaketimeMT.so.1",
 ];
 
-/// How far wall clocks are off, in seconds: not at all, by less than the pad, by more than a lease, by
+/// How far wall clocks are off, in seconds: not at all, by less than the expiry padding, by more than a lease, by
 /// more than a signature's 15 minutes, by years.
 const OFFSETS: [i64; 9] = [0, 1, -1, 4, -4, 5_400, -5_400, 86_400 * 400, -86_400 * 400];
 

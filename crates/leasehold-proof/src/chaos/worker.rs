@@ -89,7 +89,7 @@ async fn work(job: Job) -> Result<()> {
     }
     .tell()?;
     let policy = Policy::builder()
-        .lease(LEASE)
+        .lease_duration(LEASE)
         .margin(MARGIN)
         .call_timeout(Duration::from_secs(3))
         .wait(Duration::from_secs(8))
@@ -153,7 +153,7 @@ async fn hold(
 ) -> Result<()> {
     let key = key.to_owned();
     let token = lease.token().get();
-    let lead = locks.policy().lost_lead();
+    let lead = locks.policy().safety_margin();
     // Believed in until then at least; nothing, once it is lost.
     let until = |from: At| {
         let left = lease.remaining();
@@ -208,7 +208,7 @@ fn how(outcome: Result<ReleaseOutcome, leasehold::Error>) -> String {
     match outcome {
         Ok(ReleaseOutcome::Released) => "released".to_owned(),
         Ok(ReleaseOutcome::ReleasedLate) => "released-late".to_owned(),
-        Ok(ReleaseOutcome::HandedOn) => "handed-on".to_owned(),
+        Ok(ReleaseOutcome::HandedOff) => "handed-on".to_owned(),
         Ok(ReleaseOutcome::Superseded) => "superseded".to_owned(),
         Ok(ReleaseOutcome::AlreadyReleased) => "already-released".to_owned(),
         Ok(ReleaseOutcome::TakenOver(_)) => "taken-over".to_owned(),

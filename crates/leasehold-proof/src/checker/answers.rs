@@ -263,7 +263,7 @@ impl Client {
             && let Purpose::Acquire { published, .. } = waiting.purpose
         {
             let mut terms = shape.terms;
-            terms.pad = Duration::ZERO;
+            terms.expiry_padding = Duration::ZERO;
             let sent = Sent {
                 at: waiting.sent,
                 expires_at: published,
@@ -318,7 +318,7 @@ impl Client {
             return Output::NOTHING;
         }
         let deadline = kept.deadline();
-        let worthless = deadline.at.since(deadline.effective_now(now)) <= shape.terms.margin;
+        let worthless = deadline.at.since(deadline.effective_now(now)) <= shape.terms.safety_margin;
         self.phase = Phase::Holding {
             attempt,
             kept,

@@ -26,7 +26,7 @@ pub(super) enum Broken {
     WallClockJudges,
     /// A sample's lower bound counts from the request, its upper one from the answer.
     SampleFromWrongEnd,
-    /// The holder believes in the pad.
+    /// The holder believes in the expiry padding.
     HolderTrustsPad,
     /// A take-over takes whatever is there.
     TakeOverBlind,
@@ -44,6 +44,6 @@ pub(super) enum Broken {
     SeedUnchecked,
     /// TTL is rounded down.
     TtlRoundedDown,
-    /// A number of a configuration is wrong: its pad, its retention, its bounds.
+    /// A number of a configuration is wrong: its expiry padding, its retention, its bounds.
     Numbers,
 }

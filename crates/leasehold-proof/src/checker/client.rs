@@ -589,7 +589,7 @@ impl Client {
         };
         let now = self.reading(shape, time);
         let left = kept.deadline().at.since(kept.deadline().effective_now(now));
-        (left <= shape.terms.margin).then_some(Breach {
+        (left <= shape.terms.safety_margin).then_some(Breach {
             property: Property::S6,
             how: "less than the margin is left, and the holder was not told",
         })

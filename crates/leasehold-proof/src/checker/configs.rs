@@ -275,11 +275,11 @@ fn beside_fsharp(size: Size) -> Shape {
     let clients = vec![ours(1, 3), fsharp(1, 3)];
     let mut shape = Shape::new(
         "beside F#",
-        "an F# client beside ours, its wall clock within the pad",
+        "an F# client beside ours, its wall clock within the expiry_padding",
         clients,
         size.of(4, 3),
     );
-    shape.pad(500);
+    shape.expiry_padding(500);
     shape.s2 = false;
     shape
 }
@@ -287,7 +287,7 @@ fn beside_fsharp(size: Size) -> Shape {
 fn two_beside_fsharp() -> Shape {
     let clients = vec![ours(1, 2), ours(1, 2), fsharp(1, 2)];
     let mut shape = Shape::new("two beside F#", "two of ours and an F# client", clients, 2);
-    shape.pad(500);
+    shape.expiry_padding(500);
     shape.s2 = false;
     shape
 }

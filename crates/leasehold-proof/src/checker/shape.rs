@@ -140,14 +140,14 @@ impl Shape {
             stamps: Stamps::Exact,
             terms: Terms {
                 lease: Duration::from_millis(750),
-                pad: Duration::ZERO,
+                expiry_padding: Duration::ZERO,
                 retention: Duration::from_secs(86_400),
-                margin: Duration::from_millis(100),
+                safety_margin: Duration::from_millis(100),
                 bounds,
             },
             rules: Rules {
                 strict: false,
-                pad: Duration::ZERO,
+                expiry_padding: Duration::ZERO,
                 bounds,
             },
             open: 2,
@@ -175,10 +175,10 @@ impl Shape {
         self.rules.bounds = bounds;
     }
 
-    /// Sets the pad, for holders and contenders.
-    pub(super) fn pad(&mut self, pad_ms: u64) {
-        self.terms.pad = Duration::from_millis(pad_ms);
-        self.rules.pad = self.terms.pad;
+    /// Sets the expiry padding, for holders and contenders.
+    pub(super) fn expiry_padding(&mut self, pad_ms: u64) {
+        self.terms.expiry_padding = Duration::from_millis(pad_ms);
+        self.rules.expiry_padding = self.terms.expiry_padding;
     }
 
     pub(super) fn has_fsharp(&self) -> bool {

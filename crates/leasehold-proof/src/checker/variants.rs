@@ -183,30 +183,30 @@ fn identity() -> Vec<Variant> {
 fn fsharp_and_holders() -> Vec<Variant> {
     let beside = |shape: &mut Shape| {
         shape.clients = vec![ours(1, 2), fsharp(1, 2)];
-        shape.pad(500);
+        shape.expiry_padding(500);
         shape.s2 = false;
     };
     vec![
         variant(
-            "no pad for records of F# clients",
+            "no expiry_padding for records of F# clients",
             Property::S1,
             Broken::Numbers,
             |shape| {
                 beside(shape);
-                shape.rules.pad = Duration::ZERO;
+                shape.rules.expiry_padding = Duration::ZERO;
             },
         ),
         variant(
-            "no pad in what is published to F# clients",
+            "no expiry_padding in what is published to F# clients",
             Property::S1,
             Broken::Numbers,
             |shape| {
                 beside(shape);
-                shape.terms.pad = Duration::ZERO;
+                shape.terms.expiry_padding = Duration::ZERO;
             },
         ),
         variant(
-            "a holder believes in the pad",
+            "a holder believes in the expiry_padding",
             Property::S1,
             Broken::HolderTrustsPad,
             |shape| {

@@ -10,7 +10,7 @@ use leasehold::clock::{Clock, ManualClock};
 use leasehold::protocol::time::Elapsed;
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::{Consistency, Store};
-use leasehold::{DropPolicy, LockClient, LostSignal, Policy};
+use leasehold::{DropPolicy, LeaseWatch, LockClient, Policy};
 use tokio::task::AbortHandle;
 
 use super::wire::Wire;
@@ -71,7 +71,7 @@ impl Shown {
 /// What the programs of a schedule tell.
 #[derive(Debug, Default)]
 struct Book {
-    guards: Mutex<Vec<LostSignal>>,
+    guards: Mutex<Vec<LeaseWatch>>,
     acquisitions: AtomicU64,
     hand_offs: AtomicU64,
     across: AtomicU64,
@@ -144,7 +144,7 @@ impl Schedule {
         let memory = MemoryStore::with_clock(Arc::new(clock.clone()));
         let wire = Arc::new(Wire::new(memory, clock.clone(), Rng::new(seed, 2)));
         let policy = Policy::builder()
-            .lease(LEASE)
+            .lease_duration(LEASE)
             .margin(MS * 200)
             .call_timeout(Duration::from_secs(5))
             .wait_forever()
@@ -476,7 +476,7 @@ impl Program {
     }
 
     async fn round(&self) {
-        let Ok(mut request) = self.locks.lock(KEY) else {
+        let Ok(mut request) = self.locks.request(KEY) else {
             return;
         };
         if self.other {
@@ -488,7 +488,7 @@ impl Program {
         let Ok(lease) = request.acquire().await else {
             return;
         };
-        self.note(&lease.signal());
+        self.note(&lease.watch());
         self.holds.store(true, Ordering::Relaxed);
         if !self.hold.is_zero() {
             let until = self.clock.elapsed().plus(self.hold);
@@ -506,7 +506,7 @@ impl Program {
         self.holds.store(false, Ordering::Relaxed);
     }
 
-    fn note(&self, signal: &LostSignal) {
+    fn note(&self, signal: &LeaseWatch) {
         let book = &self.book;
         let mut guards = book.guards.lock().unwrap_or_else(PoisonError::into_inner);
         guards.push(signal.clone());

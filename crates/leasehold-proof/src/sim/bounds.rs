@@ -32,7 +32,7 @@ impl World {
         self.judge_bounds(process);
     }
 
-    /// What a grant or a renewal publishes: a lease and the pad after the service's clock, at least. Before a first
+    /// What a grant or a renewal publishes: a lease and the expiry padding after the service's clock, at least. Before a first
     /// answer it is the wall clock's guess, and after a machine pause the last answer's.
     pub(super) fn judge_expiry(&mut self, process: usize, write: &Write) {
         let (expires_at, lease) = match write {
@@ -53,7 +53,7 @@ impl World {
             _ => return,
         };
         let time = ServiceTime(self.service.time_ms(self.now));
-        let least = time.plus(lease).plus(self.shape.pad);
+        let least = time.plus(lease).plus(self.shape.expiry_padding);
         // What is known is looked at last: it takes longest, and hardly ever decides.
         let known = || {
             let clock = &self.processes[process].service_clock;

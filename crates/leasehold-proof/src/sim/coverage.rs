@@ -95,7 +95,7 @@ pub(super) enum Phase {
     /// A guard of the process holds a key, and others of it stand in line. Beside any of the above.
     Line,
     /// A guard that was handed on holds a key. Beside any of the above.
-    HandedOn,
+    HandedOff,
 }
 
 /// Every phase, in the order of the table.
@@ -113,7 +113,7 @@ pub(super) const PHASES: [Phase; 14] = [
     Phase::Hold,
     Phase::Rest,
     Phase::Line,
-    Phase::HandedOn,
+    Phase::HandedOff,
 ];
 
 /// Phases in which a request is on its way.
@@ -122,7 +122,7 @@ pub(super) const IN_FLIGHT: usize = 10;
 impl Fault {
     /// Whether it can happen in a phase.
     pub(super) fn applies(self, phase: Phase) -> bool {
-        if matches!(phase, Phase::Line | Phase::HandedOn) {
+        if matches!(phase, Phase::Line | Phase::HandedOff) {
             // Whatever else the process has on its way; its looks are those of the head.
             return !matches!(self, Fault::Stale | Fault::Deleted);
         }

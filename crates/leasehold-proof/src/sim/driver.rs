@@ -10,7 +10,7 @@ use std::time::Duration;
 use leasehold::clock::Clock;
 use leasehold::protocol::attempt::AttemptId;
 use leasehold::protocol::record::Record;
-use leasehold::{LockClient, LostSignal};
+use leasehold::{LeaseWatch, LockClient};
 
 use super::clock::ProcessClock;
 use super::coverage::Coverage;
@@ -57,7 +57,7 @@ enum Kind {
         attempt: AttemptId,
         token: u64,
         place: usize,
-        signal: LostSignal,
+        signal: LeaseWatch,
     },
     Foreign {
         owner: u64,
@@ -337,7 +337,7 @@ impl Driver {
         }
     }
 
-    /// What S1 rests on: nobody believes in a grant past its expiry less the pad, at which others may
+    /// What S1 rests on: nobody believes in a grant past its expiry less the expiry padding, at which others may
     /// act.
     fn judge_belief(&mut self) {
         for believer in &self.believers {
@@ -352,11 +352,15 @@ impl Driver {
                 }
                 let grant = &world.service.slots[believer.index].grants[*place];
                 let time_ms = world.service.time_ms(world.now);
-                (grant.expires_ms, time_ms, millis(world.shape.pad))
+                (
+                    grant.expires_ms,
+                    time_ms,
+                    millis(world.shape.expiry_padding),
+                )
             };
             if time_ms > end_ms - pad_ms && self.believes(believer) {
                 let text = format!(
-                    "{} believes at {time_ms} in an expiry of {end_ms}, pad {pad_ms} ms",
+                    "{} believes at {time_ms} in an expiry of {end_ms}, expiry_padding {pad_ms} ms",
                     describe(believer)
                 );
                 self.violations.push(("S1", text));
@@ -479,7 +483,7 @@ impl Driver {
             let (world, clock, locks) = (self.world.clone(), clock.clone(), locks.clone());
             host.spawn(async move {
                 let started = clock.elapsed();
-                let call = locks.lock(&key).map(|request| request.wait(bound));
+                let call = locks.request(&key).map(|request| request.wait(bound));
                 let answer = match call {
                     Ok(request) => request.acquire().await,
                     Err(error) => Err(error),
@@ -598,10 +602,10 @@ fn longest_wait(shape: &Shape, record: Option<&Record>, time_ms: i64) -> Option<
     };
     match record.native {
         // By observation at the latest: the stored expiry may be far ahead.
-        Some(native) => Some(native.lease + shape.pad + Duration::from_secs(1) + poll),
+        Some(native) => Some(native.lease + shape.expiry_padding + Duration::from_secs(1) + poll),
         None if shape.strict => None,
         None => {
-            let left = record.expires_at.0 + millis(shape.pad) - time_ms;
+            let left = record.expires_at.0 + millis(shape.expiry_padding) - time_ms;
             let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
             Some(left + Duration::from_millis(1_500) + poll)
         }

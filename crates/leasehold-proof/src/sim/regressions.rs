@@ -10,7 +10,7 @@ pub(super) const SEEDS: &[(u64, &str)] = &[
         24,
         "S1: after a machine pause the client's upper bound of service time lags; its renewals publish too early an expiry",
     ),
-    (44, "S1: the same, with a pad of 1 s"),
+    (44, "S1: the same, with a expiry_padding of 1 s"),
     (
         13,
         "S2: a dropped acquire gives back a record with an impossible seed by a release, which keeps the token (9 days behind)",
@@ -25,7 +25,7 @@ pub(super) const SEEDS: &[(u64, &str)] = &[
     ),
     (
         10_204,
-        "S1 with F#: a first grant by a wall clock behind is believed in until P, an F# client may act at P less the pad",
+        "S1 with F#: a first grant by a wall clock behind is believed in until P, an F# client may act at P less the expiry_padding",
     ),
     (22_647, "S1 with F#: the same"),
     (

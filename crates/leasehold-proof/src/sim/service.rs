@@ -314,7 +314,7 @@ impl Service {
         let time_s = self.time_ms(now).div_euclid(1_000);
         let due = self.slots[index].record.as_ref().is_some_and(|record| {
             // The F# library's own TTL leaves no room for its clients' clocks; that is between them
-            // and the service. Here it is late by the pad and the rounding.
+            // and the service. Here it is late by the expiry padding and the rounding.
             let room = if record.native.is_none() { 3 } else { 0 };
             record
                 .ttl_seconds

@@ -86,7 +86,7 @@ pub(super) struct Shape {
     /// The longest that the store waits for an answer.
     pub(super) request_bound: Nanos,
     pub(super) lease: Duration,
-    pub(super) pad: Duration,
+    pub(super) expiry_padding: Duration,
     pub(super) strict: bool,
     pub(super) retention: Duration,
 }
@@ -147,7 +147,7 @@ impl Shape {
             staleness: rng.pick(&[0, 100, 1_000, 4_000]) * MILLI,
             request_bound: rng.pick(&[3, 10, 25]) * SECOND,
             lease: Duration::from_millis(lease_ms),
-            pad: Duration::from_millis(pad_ms),
+            expiry_padding: Duration::from_millis(pad_ms),
             strict,
             retention: Duration::from_secs(retention_s),
         };
@@ -188,7 +188,7 @@ impl Shape {
         }
         let mut rng = Rng::new(seed, 13);
         for process in &mut self.processes {
-            let delay = CheckDelay::ByWriting(Duration::from_millis(rng.pick(&[200, 400, 1_200])));
+            let delay = CheckDelay::ByAcquire(Duration::from_millis(rng.pick(&[200, 400, 1_200])));
             process.policy = process.policy.to_builder().check_delay(delay).build()?;
         }
         Ok(())
@@ -243,9 +243,9 @@ impl Shape {
         };
         let max = rng.pick(&[400, 800, 1_200]);
         let policy = Policy::builder()
-            .lease(lease)
+            .lease_duration(lease)
             .margin(Duration::from_millis(margin))
-            .pad(self.pad)
+            .expiry_padding(self.expiry_padding)
             .call_timeout(CALL_TIMEOUT)
             .retention(self.retention)
             .check_delay(if rng.chance(20) {
@@ -288,11 +288,11 @@ impl Shape {
     /// In plain words, for people.
     pub(super) fn describe(&self) -> String {
         let mut words = format!(
-            "{} processes, {} keys, lease {:?}, pad {:?}, latency {} ms",
+            "{} processes, {} keys, lease {:?}, expiry_padding {:?}, latency {} ms",
             self.processes.len(),
             self.keys,
             self.lease,
-            self.pad,
+            self.expiry_padding,
             self.latency / MILLI
         );
         for (on, word) in [
@@ -314,8 +314,8 @@ impl Shape {
                 if p.foreign { " (F#)" } else { "" },
                 p.skew_ms,
                 p.drift_ppm,
-                p.policy.lease(),
-                p.policy.lost_lead()
+                p.policy.lease_duration(),
+                p.policy.safety_margin()
             ));
         }
         words

@@ -53,7 +53,7 @@ impl World {
         }
         if let Some(fault) = fault {
             self.coverage.met(fault, phase);
-            for beside in [Phase::Line, Phase::HandedOn] {
+            for beside in [Phase::Line, Phase::HandedOff] {
                 if fault.applies(beside) && self.phases(process).any(|phase| phase == beside) {
                     self.coverage.met(fault, beside);
                 }
@@ -424,10 +424,10 @@ impl Store for Wire {
 
     fn hints(&self) -> Hints {
         let mut hints = Hints::default();
-        hints.pad = Duration::from_secs(1);
+        hints.expiry_padding = Duration::from_secs(1);
         hints.check_delay = Duration::from_millis(100);
         hints.check_delay_max = CHECK_DELAY_MAX;
-        hints.looks_per_second = 100;
+        hints.max_polls_per_second = 100;
         hints
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use leasehold::clock::Clock;
 use leasehold::store::Reply;
-use leasehold::{DropPolicy, Lease, LeaseId, LockClient, Loss, LostSignal};
+use leasehold::{DropPolicy, EndReason, Lease, LeaseId, LeaseWatch, LockClient};
 
 use super::clock::ProcessClock;
 use super::coverage::Fault;
@@ -91,7 +91,7 @@ impl Script {
     }
 
     fn lease_ms(&self) -> u64 {
-        millis(self.locks.policy().lease()).unsigned_abs()
+        millis(self.locks.policy().lease_duration()).unsigned_abs()
     }
 
     /// Runs a call and checks that it ends within its bound.
@@ -151,9 +151,9 @@ impl Script {
         let locks = self.locks.clone();
         let call = self.timed("try_acquire", CALL_TIMEOUT, locks.try_acquire(key));
         if let Some(Ok(answer)) = self.perhaps(patience, call).await
-            && let Some(lease) = answer.acquired()
+            && let Some(lease) = answer.into_lease()
         {
-            self.granted(&lease.signal(), called);
+            self.granted(&lease.watch(), called);
             self.hold(lease).await;
         }
     }
@@ -162,14 +162,14 @@ impl Script {
         let (called, patience) = (self.now(), self.patience());
         let wait = Duration::from_millis(self.rng.within(200, 15_000));
         let locks = self.locks.clone();
-        let Ok(mut request) = locks.lock(key) else {
+        let Ok(mut request) = locks.request(key) else {
             return;
         };
         if self.crowd {
             // Some want another grant than the one before them has.
             match self.rng.below(12) {
                 0 => request = request.data("x"),
-                1 => request = request.lease(locks.policy().lease() * 2),
+                1 => request = request.lease_duration(locks.policy().lease_duration() * 2),
                 2 => request = request.drop_policy(DropPolicy::LeaveToExpire),
                 _ => {}
             }
@@ -179,7 +179,7 @@ impl Script {
         let answer = self.perhaps(patience, call).await;
         self.waits(false);
         if let Some(Ok(lease)) = answer {
-            self.granted(&lease.signal(), called);
+            self.granted(&lease.watch(), called);
             self.hold(lease).await;
         }
     }
@@ -191,10 +191,12 @@ impl Script {
         let delay = self.rng.below(3_000) * MILLI;
         let wait = Duration::from_secs(4);
         let locks = self.locks.clone();
-        let Ok(request) = locks.lock(key) else { return };
+        let Ok(request) = locks.request(key) else {
+            return;
+        };
         let this = &*self;
         let call = request.wait(wait).run(|scope| {
-            let signal = scope.signal();
+            let signal = scope.watch();
             this.granted(&signal, called);
             async move {
                 this.sleep(work / 2).await;
@@ -225,7 +227,7 @@ impl Script {
         self.world.lock().service.adopted.insert(attempt);
         let call = self.timed("adopt", (CALL_TIMEOUT + REQUEST) * 2, locks.adopt(&id));
         if let Some(Ok(lease)) = self.perhaps(patience, call).await {
-            self.granted(&lease.signal(), called);
+            self.granted(&lease.watch(), called);
             self.hold(lease).await;
         }
     }
@@ -274,14 +276,14 @@ impl Script {
                 _ = lease.lost() => {
                     // Some writers do not look; the register does.
                     let delay = self.rng.below(4_000) * MILLI;
-                    self.write_register(&lease.signal(), delay);
+                    self.write_register(&lease.watch(), delay);
                     return;
                 }
                 () = self.sleep(step) => {}
             }
             if lease.is_held() || self.rng.chance(20) {
                 let delay = self.rng.below(1 + self.lease_ms()) * MILLI;
-                self.write_register(&lease.signal(), delay);
+                self.write_register(&lease.watch(), delay);
             }
             if self.rng.chance(25) {
                 let (patience, bound) = (self.patience(), self.lease_bound());
@@ -293,7 +295,7 @@ impl Script {
 
     /// `renew` ends within the lease; an adopted lease may be longer than ours.
     fn lease_bound(&self) -> Duration {
-        self.locks.policy().lease() * 2
+        self.locks.policy().lease_duration() * 2
     }
 
     fn holds(&self, more: bool, handed_on: bool) {
@@ -312,7 +314,7 @@ impl Script {
         self.world.lock().now
     }
 
-    fn write_register(&self, signal: &LostSignal, delay: Nanos) {
+    fn write_register(&self, signal: &LeaseWatch, delay: Nanos) {
         let id = signal.id();
         let token = id.token().stored();
         let mut world = self.world.lock();
@@ -340,7 +342,7 @@ impl Script {
         clippy::disallowed_methods,
         reason = "a task of the simulated process, which ends with it"
     )]
-    fn granted(&self, signal: &LostSignal, called: Nanos) {
+    fn granted(&self, signal: &LeaseWatch, called: Nanos) {
         let id = signal.id().clone();
         let token = id.token().get();
         let left = signal.remaining();
@@ -368,10 +370,10 @@ impl Script {
             });
         }
         let (world, process, signal) = (self.world.clone(), self.process, signal.clone());
-        let lead_ms = millis(self.locks.policy().lost_lead());
+        let lead_ms = millis(self.locks.policy().safety_margin());
         drop(tokio::spawn(async move {
-            let loss = signal.lost().await;
-            let expired = matches!(loss, Loss::Expired { .. });
+            let loss = signal.ended().await;
+            let expired = matches!(loss, EndReason::Expired { .. });
             let mut world = world.lock();
             let now = world.now;
             world.hand_offs_lost += u64::from(expired && signal.id().token().pass() > 0);

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use leasehold::LostSignal;
+use leasehold::LeaseWatch;
 use leasehold::protocol::attempt::AttemptId;
 use leasehold::protocol::time::{ClockBounds, Elapsed, ServiceClock};
 
@@ -109,7 +109,7 @@ pub(super) enum Notice {
         grant: Option<Granted>,
         called: Nanos,
         left: Duration,
-        signal: LostSignal,
+        signal: LeaseWatch,
     },
     /// `lost` has fired.
     Lost {
@@ -431,7 +431,7 @@ impl World {
             Phase::Hold => holds > 0 && !busy,
             Phase::Rest => holds == 0 && !busy,
             Phase::Line => in_line,
-            Phase::HandedOn => handed_on,
+            Phase::HandedOff => handed_on,
             other => in_flight[*other as usize] > 0,
         })
     }

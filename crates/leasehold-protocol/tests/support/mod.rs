@@ -20,9 +20,9 @@ pub const WALL: i64 = 1_800_000_000_000;
 pub fn terms() -> Terms {
     Terms {
         lease: LEASE,
-        pad: Duration::from_secs(1),
+        expiry_padding: Duration::from_secs(1),
         retention: Duration::from_secs(7 * 86_400),
-        margin: Duration::from_secs(1),
+        safety_margin: Duration::from_secs(1),
         bounds: ClockBounds::default(),
     }
 }
@@ -30,7 +30,7 @@ pub fn terms() -> Terms {
 pub fn rules() -> Rules {
     Rules {
         strict: false,
-        pad: terms().pad,
+        expiry_padding: terms().expiry_padding,
         bounds: terms().bounds,
     }
 }

@@ -15,10 +15,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::debug;
 
 use super::order::{
-    Order, Patience, TryAcquire, shut_down_while_waiting, store_failed, wait_expired,
+    Order, Patience, TryAcquireOutcome, shut_down_while_waiting, store_failed, wait_expired,
 };
 use crate::error::{Effect, Error, ErrorKind};
-use crate::held::Held;
+use crate::holder::HolderInfo;
 use crate::lease::guard::Undelivered;
 use crate::meter::Meter;
 use crate::queue::{Leading, Stop};
@@ -50,7 +50,7 @@ pub(crate) struct UnderWay {
 #[derive(Debug)]
 enum Won {
     Lease(Undelivered),
-    Held(Held),
+    Held(HolderInfo),
     /// Nothing: it does not lead the queue any more, or a guard of this client has the key.
     BackToQueue,
 }
@@ -71,10 +71,10 @@ impl UnderWay {
     }
 
     /// Its answer; `None` where its caller is to go on waiting in the queue.
-    pub(crate) async fn done(&mut self) -> Result<Option<TryAcquire>, Error> {
+    pub(crate) async fn done(&mut self) -> Result<Option<TryAcquireOutcome>, Error> {
         Ok(match (&mut self.acquisition).await? {
-            Won::Lease(lease) => Some(TryAcquire::Acquired(lease.deliver())),
-            Won::Held(held) => Some(TryAcquire::Held(held)),
+            Won::Lease(lease) => Some(TryAcquireOutcome::Acquired(lease.deliver())),
+            Won::Held(held) => Some(TryAcquireOutcome::Held(held)),
             Won::BackToQueue => None,
         })
     }
@@ -117,7 +117,7 @@ pub(super) struct Acquisition {
     pub(super) failing_since: Option<Elapsed>,
     pub(super) failures: u32,
     pub(super) last_failure: Option<StoreError>,
-    pub(super) last_held: Option<Held>,
+    pub(super) last_held: Option<HolderInfo>,
 }
 
 impl Acquisition {
@@ -221,7 +221,7 @@ impl Acquisition {
             self.withdraw().await?;
         }
         Err(End::Failed(Error::new(
-            ErrorKind::Service,
+            ErrorKind::Unexpected,
             format!(
                 "{}: tokens start more than 15 minutes away from the service's own time",
                 self.core.store.describe()
@@ -313,7 +313,7 @@ impl Acquisition {
 
     pub(super) fn odd_answer(&self) -> End {
         End::Failed(Error::new(
-            ErrorKind::Service,
+            ErrorKind::Unexpected,
             format!(
                 "{}: the write was applied but the answer carries no record",
                 self.core.store.describe()

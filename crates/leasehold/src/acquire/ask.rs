@@ -6,8 +6,8 @@
 use super::acquisition::{Acquisition, End, IN_FLIGHT, stopped};
 use super::order::{Adoption, Patience};
 use crate::error::Effect;
-use crate::held::Held;
-use crate::lease::loss::seen_in;
+use crate::holder::HolderInfo;
+use crate::lease::end::seen_in;
 use crate::meter::Bill;
 use crate::policy::CheckDelay;
 use crate::queue::{Leading, Looks, Start, Stop};
@@ -25,7 +25,7 @@ use leasehold_protocol::write::Operation;
 const EARLIEST_WALL_MS: i64 = 1_793_491_200_000;
 impl Acquisition {
     /// Sends requests until one is granted, or, without patience, until the key is seen held.
-    pub(super) async fn win(&mut self) -> Result<Result<Granted, Held>, End> {
+    pub(super) async fn win(&mut self) -> Result<Result<Granted, HolderInfo>, End> {
         self.look_at_the_time().await?;
         let mut take_over = match self.begin().await? {
             Turn::Ours(granted) => return Ok(Ok(granted)),
@@ -261,7 +261,7 @@ impl Acquisition {
             && record.owner.is_some()
             && !self.attempt.id().owns(record)
         {
-            let held = Held::of(record);
+            let held = HolderInfo::of(record);
             if let Some(leading) = &self.leading {
                 leading.saw(&held);
             }
@@ -295,7 +295,7 @@ impl Acquisition {
             let place = self.core.budget.take(self.core.clocks.elapsed());
             self.expect(place);
             self.or_stop(self.core.clocks.sleep_until(place)).await?;
-            if self.order.policy.is_checking_by_writing() {
+            if self.order.policy.polls_by_acquire() {
                 // Whether it is free is for the store to say.
                 return Ok(Turn::Free);
             }
@@ -337,7 +337,7 @@ impl Acquisition {
     /// When to look again: after a random delay, or when the grant that was seen can end.
     pub(super) fn next_look(&self, looks: &Looks) -> Elapsed {
         let delay = match self.order.policy.check_delay(&self.core.hints) {
-            CheckDelay::Fixed(delay) | CheckDelay::ByWriting(delay) => delay,
+            CheckDelay::Fixed(delay) | CheckDelay::ByAcquire(delay) => delay,
             CheckDelay::Backoff { first, max } => {
                 // Never at once: a small part of the bound is certain.
                 first.min(max) / 8 + self.core.backoff(looks.round, first, max)

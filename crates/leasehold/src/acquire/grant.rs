@@ -40,13 +40,13 @@ impl Acquisition {
         let left = self.core.remaining(&kept);
         if left.is_zero() {
             // Whoever is told of this error has no lock: settling releases it.
-            let lead = self.order.policy.lost_lead();
+            let lead = self.order.policy.safety_margin();
             return Err(End::Failed(
                 Error::new(
                     ErrorKind::TooLate,
                     format!(
                         "acquired `{key}`, but the answer came too late: of the lease of {:?} less than the margin of {lead:?} was left",
-                        self.order.policy.lease()
+                        self.order.policy.lease_duration()
                     ),
                 )
                 .with_hint("set a longer `lease`, or look at the latency to the store"),

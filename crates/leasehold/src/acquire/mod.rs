@@ -23,7 +23,7 @@ use self::within::{asked_within, is_within};
 use crate::error::Error;
 use crate::shared::Core;
 
-pub use self::order::TryAcquire;
+pub use self::order::TryAcquireOutcome;
 pub(crate) use self::order::{Adoption, Order, Patience, shut_down};
 pub(crate) use self::within::Within;
 
@@ -32,7 +32,7 @@ pub(crate) use self::within::Within;
 pub(crate) fn acquire(
     core: &Arc<Core>,
     order: Order,
-) -> Result<impl Future<Output = Result<TryAcquire, Error>>, Error> {
+) -> Result<impl Future<Output = Result<TryAcquireOutcome, Error>>, Error> {
     if core.shut.is_cancelled() {
         return Err(shut_down(order.key.as_str()));
     }
@@ -47,7 +47,7 @@ pub(crate) fn acquire(
         && let Some(held) = core.queues.holder(order.key.as_str())
     {
         // A guard of this client has it, as far as that knows: the store need not be asked.
-        let held = TryAcquire::Held(held.describe());
+        let held = TryAcquireOutcome::Held(held.describe());
         return Ok(Either::Left(ready(Ok(held))));
     }
     let started = core.clocks.elapsed();

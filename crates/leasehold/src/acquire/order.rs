@@ -7,7 +7,7 @@ use leasehold_protocol::record::Seen;
 use leasehold_protocol::time::Elapsed;
 
 use crate::error::{Error, ErrorKind};
-use crate::held::Held;
+use crate::holder::HolderInfo;
 use crate::key::Key;
 use crate::lease::guard::Lease;
 use crate::lease_id::LeaseId;
@@ -58,19 +58,19 @@ impl Patience {
 /// The answer to a try. There is no third one, so a `match` needs none.
 #[derive(Debug)]
 #[must_use]
-pub enum TryAcquire {
+pub enum TryAcquireOutcome {
     /// We hold it.
     Acquired(Lease),
     /// Another does.
-    Held(Held),
+    Held(HolderInfo),
 }
 
-impl TryAcquire {
+impl TryAcquireOutcome {
     /// The lease, if we hold it.
-    pub fn acquired(self) -> Option<Lease> {
+    pub fn into_lease(self) -> Option<Lease> {
         match self {
-            TryAcquire::Acquired(lease) => Some(lease),
-            TryAcquire::Held(_) => None,
+            TryAcquireOutcome::Acquired(lease) => Some(lease),
+            TryAcquireOutcome::Held(_) => None,
         }
     }
 }
@@ -98,7 +98,12 @@ pub(crate) fn store_failed(error: Error, policy: &Policy) -> Error {
     ))
 }
 
-pub(crate) fn wait_expired(core: &Core, key: &Key, waited: Duration, held: Option<&Held>) -> Error {
+pub(crate) fn wait_expired(
+    core: &Core,
+    key: &Key,
+    waited: Duration,
+    held: Option<&HolderInfo>,
+) -> Error {
     let store = core.store.describe();
     match held {
         Some(held) => Error::new(

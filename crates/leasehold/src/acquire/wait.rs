@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::acquisition::UnderWay;
-use super::order::{Order, TryAcquire, shut_down_while_waiting, store_failed, wait_expired};
+use super::order::{Order, TryAcquireOutcome, shut_down_while_waiting, store_failed, wait_expired};
 use crate::error::{Effect, Error};
 use crate::meter::Bill;
 use crate::queue::{Next, Place, Stop};
@@ -20,7 +20,7 @@ pub(crate) fn wait_in_queue(
     core: &Arc<Core>,
     order: Order,
     started: Elapsed,
-) -> impl Future<Output = Result<TryAcquire, Error>> {
+) -> impl Future<Output = Result<TryAcquireOutcome, Error>> {
     let queue = core.queues.of(&order.key.shared());
     let place = Place::join(&queue, &order.policy, order.data.as_ref(), started);
     // Not an `async fn`: that would keep its arguments twice.
@@ -69,7 +69,7 @@ pub(crate) fn wait_in_queue(
                     if let Some(lease) = lease.deliver_if_held() {
                         let passed = core.clocks.elapsed().since(started);
                         core.meter.wait(passed, &lease.bill());
-                        return Ok(TryAcquire::Acquired(lease));
+                        return Ok(TryAcquireOutcome::Acquired(lease));
                     }
                 }
                 Next::Over(stop) => return Err(gave_up(core, &order, &place, started, stop)),
@@ -98,7 +98,7 @@ fn gave_up(core: &Core, order: &Order, place: &Place, started: Elapsed, stop: St
 }
 
 /// The answer of the acquisition that is under way, if one is.
-async fn done(under_way: &mut Option<Box<UnderWay>>) -> Result<Option<TryAcquire>, Error> {
+async fn done(under_way: &mut Option<Box<UnderWay>>) -> Result<Option<TryAcquireOutcome>, Error> {
     match under_way {
         Some(under_way) => under_way.done().await,
         None => std::future::pending().await,

@@ -50,5 +50,5 @@ pub(crate) fn asked_within(key: &str) -> Error {
         format!("the work that `run` does under the lock `{key}` asks for `{key}` again, and would wait for itself"),
     )
     .with_key(key)
-    .with_hint("use the lock that the work has (its `Scope`), or another key: locks are not re-entrant")
+    .with_hint("use the lock that the work has (its `LockScope`), or another key: locks are not re-entrant")
 }

@@ -16,7 +16,7 @@ pub struct LockClientBuilder {
     pub(super) policy: Policy,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
-    pub(super) looks_per_second: Option<u32>,
+    pub(super) max_polls_per_second: Option<u32>,
 }
 
 impl LockClientBuilder {
@@ -43,20 +43,20 @@ impl LockClientBuilder {
 
     /// How many looks a second all waits of this client may send together, after a burst of a second's
     /// worth. Default 100 on DynamoDB, which costs at most $0.55 a day ($5.40 with
-    /// [`CheckDelay::ByWriting`](crate::CheckDelay::ByWriting)), and 2000 on SQLite and in memory, where nobody bills them. Only waits for keys that another
+    /// [`CheckDelay::ByAcquire`](crate::CheckDelay::ByAcquire)), and 2000 on SQLite and in memory, where nobody bills them. Only waits for keys that another
     /// process holds look, one for each key, however many tasks wait for it. Too small: keys stay free
     /// between two looks; too large: a process that waits for thousands of keys uses up the table's
     /// capacity. At least 1.
     #[must_use]
-    pub fn looks_per_second(mut self, looks: u32) -> Self {
-        self.looks_per_second = Some(looks);
+    pub fn max_polls_per_second(mut self, looks: u32) -> Self {
+        self.max_polls_per_second = Some(looks);
         self
     }
 
     /// The client.
     pub fn build(self) -> LockClient {
-        let hinted = self.store.hints().looks_per_second;
-        let budget = Budget::new(self.looks_per_second.unwrap_or(hinted));
+        let hinted = self.store.hints().max_polls_per_second;
+        let budget = Budget::new(self.max_polls_per_second.unwrap_or(hinted));
         LockClient {
             core: Arc::new(Core::new(
                 self.store,

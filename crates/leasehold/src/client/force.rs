@@ -3,11 +3,11 @@
 use tracing::warn;
 
 use super::LockClient;
-use crate::acquire::{Adoption, Order, Patience, TryAcquire, acquire};
+use crate::acquire::{Adoption, Order, Patience, TryAcquireOutcome, acquire};
 use crate::error::{Error, ErrorKind};
-use crate::held::Held;
+use crate::holder::HolderInfo;
 use crate::key::Key;
-use crate::lease::loss::{ReleaseOutcome, seen_in};
+use crate::lease::end::{ReleaseOutcome, seen_in};
 use crate::lease_id::LeaseId;
 use crate::policy::DropPolicy;
 use crate::store::Consistency;
@@ -19,7 +19,7 @@ const LONGEST_REASON: usize = 256;
 
 impl LockClient {
     /// Ends the grant of `key` that has `token`, whoever holds it, without asking the holder: for an operator who knows
-    /// that the holder is stuck. `token` is that of [`Held::token`](crate::Held::token), as [`inspect`](LockClient::inspect) shows
+    /// that the holder is stuck. `token` is that of [`HolderInfo::token`](crate::HolderInfo::token), as [`inspect`](LockClient::inspect) shows
     /// it, or any that was handed on under the same grant. One read and two writes: a take-over of the very grant, under a label with
     /// `reason`, and its release. The key is free then, and its next token is larger.
     ///
@@ -101,7 +101,7 @@ impl LockClient {
             };
             let id = identity(key, token, &record)?;
             let Ok(seen) = seen_in(Some(&record), &id) else {
-                return Ok(ReleaseOutcome::TakenOver(Held::of(&record)));
+                return Ok(ReleaseOutcome::TakenOver(HolderInfo::of(&record)));
             };
             let order = Order {
                 key: key.clone(),
@@ -111,14 +111,14 @@ impl LockClient {
                 adopts: Some(Box::new(Adoption { id, seen })),
             };
             match acquire(&self.core, order)?.await {
-                Ok(TryAcquire::Acquired(lease)) => {
+                Ok(TryAcquireOutcome::Acquired(lease)) => {
                     warn!(%key, ended = %token, token = %lease.token(), reason, "a lock is released by force");
                     return Ok(match lease.release().await? {
                         ReleaseOutcome::ReleasedLate => ReleaseOutcome::Released,
                         other => other,
                     });
                 }
-                Ok(TryAcquire::Held(held)) => return Ok(ReleaseOutcome::TakenOver(held)),
+                Ok(TryAcquireOutcome::Held(held)) => return Ok(ReleaseOutcome::TakenOver(held)),
                 Err(error) if error.kind() == ErrorKind::Lost => lost = Some(error),
                 Err(error) => return Err(error),
             }

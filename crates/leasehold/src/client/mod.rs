@@ -11,19 +11,19 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::acquire::{Adoption, Order, Patience, TryAcquire, acquire, shut_down};
+use crate::acquire::{Adoption, Order, Patience, TryAcquireOutcome, acquire, shut_down};
 use crate::clock::{OsRandom, SystemClock};
 use crate::error::Error;
 use crate::inspect::{Lister, LockStatus};
 use crate::key::Key;
+use crate::lease::end::ReleaseOutcome;
+use crate::lease::end::seen_in;
 use crate::lease::guard::Lease;
-use crate::lease::loss::ReleaseOutcome;
-use crate::lease::loss::seen_in;
 use crate::lease_id::LeaseId;
 use crate::meter::Bill;
 use crate::policy::Policy;
 use crate::renewal::release::{LettingGo, release};
-use crate::run::Scope;
+use crate::run::LockScope;
 use crate::shared::Core;
 use crate::store::{Consistency, Store};
 use crate::usage::Usage;
@@ -46,15 +46,6 @@ pub struct LockClient {
     prefix: Option<Arc<str>>,
 }
 
-/// What a shutdown left.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct Drained {
-    /// Whether everything in the background had ended in time. If not, leases that are still held
-    /// end by themselves.
-    pub complete: bool,
-}
-
 impl LockClient {
     /// A client with the default policy and this host's clocks.
     pub fn new(store: impl Store) -> Self {
@@ -68,7 +59,7 @@ impl LockClient {
             policy: Policy::default(),
             clock: Arc::new(SystemClock),
             random: Arc::new(OsRandom),
-            looks_per_second: None,
+            max_polls_per_second: None,
         }
     }
 
@@ -77,7 +68,7 @@ impl LockClient {
     /// # Errors
     ///
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the key is empty or too long.
-    pub fn lock(&self, key: &str) -> Result<LockRequest, Error> {
+    pub fn request(&self, key: &str) -> Result<LockRequest, Error> {
         Ok(LockRequest::new(&self.core, self.key(key)?))
     }
 
@@ -121,13 +112,13 @@ impl LockClient {
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), leasehold::Error> {
-    /// use leasehold::{LockClient, TryAcquire, store::memory::MemoryStore};
+    /// use leasehold::{LockClient, TryAcquireOutcome, store::memory::MemoryStore};
     ///
     /// let locks = LockClient::new(MemoryStore::new());
-    /// let lease = locks.try_acquire("customer/42").await?.acquired().expect("nobody holds it");
+    /// let lease = locks.try_acquire("customer/42").await?.into_lease().expect("nobody holds it");
     /// match locks.try_acquire("customer/42").await? {
-    ///     TryAcquire::Acquired(_) => unreachable!("we hold it"),
-    ///     TryAcquire::Held(held) => println!("{held} until {:?}", held.until()),
+    ///     TryAcquireOutcome::Acquired(_) => unreachable!("we hold it"),
+    ///     TryAcquireOutcome::Held(held) => println!("{held} until {:?}", held.until()),
     /// }
     /// assert!(lease.release().await?.is_released());
     /// # Ok(())
@@ -136,8 +127,8 @@ impl LockClient {
     pub fn try_acquire(
         &self,
         key: &str,
-    ) -> impl Future<Output = Result<TryAcquire, Error>> + Send + use<> {
-        let request = self.lock(key);
+    ) -> impl Future<Output = Result<TryAcquireOutcome, Error>> + Send + use<> {
+        let request = self.request(key);
         async move { request?.try_acquire().await }
     }
 
@@ -171,7 +162,7 @@ impl LockClient {
     /// # }
     /// ```
     pub fn acquire(&self, key: &str) -> impl Future<Output = Result<Lease, Error>> + Send + use<> {
-        let request = self.lock(key);
+        let request = self.request(key);
         async move { request?.acquire().await }
     }
 
@@ -219,10 +210,10 @@ impl LockClient {
         work: F,
     ) -> impl Future<Output = Result<T, Error>> + use<T, F, Fut>
     where
-        F: FnOnce(Scope) -> Fut,
+        F: FnOnce(LockScope) -> Fut,
         Fut: Future<Output = T>,
     {
-        let request = self.lock(key);
+        let request = self.request(key);
         async move { request?.run(work).await }
     }
 
@@ -296,12 +287,12 @@ impl LockClient {
         let seen = seen_in(record.as_ref(), id).map_err(|loss| id.lost_error(&loss.to_string()))?;
         // Observers time a grant by the lease length in its record, and its holder has planned with it.
         let lease = record.as_ref().and_then(|record| record.native);
-        let lease = lease.map_or(self.core.policy.lease(), |native| native.lease);
+        let lease = lease.map_or(self.core.policy.lease_duration(), |native| native.lease);
         // The guard that gave its identity away may still believe: our death must not free the key before it knows.
         let policy = self.core.policy.to_builder().bound_to_process(false);
         let order = Order {
             key: id.key().clone(),
-            policy: policy.lease(lease).build()?,
+            policy: policy.lease_duration(lease).build()?,
             data: record.and_then(|record| record.data).map(Arc::from),
             patience: Patience::None,
             adopts: Some(Box::new(Adoption {
@@ -310,8 +301,8 @@ impl LockClient {
             })),
         };
         match acquire(&self.core, order)?.await? {
-            TryAcquire::Acquired(lease) => Ok(lease),
-            TryAcquire::Held(held) => Err(id.lost_error(&held.to_string())),
+            TryAcquireOutcome::Acquired(lease) => Ok(lease),
+            TryAcquireOutcome::Held(held) => Err(id.lost_error(&held.to_string())),
         }
     }
 
@@ -357,26 +348,26 @@ impl LockClient {
     /// acquisitions, and leases that are still held by guards, which go on being renewed until
     /// those let go. Returns after `within` at the latest, and at once where no tokio runtime has timers.
     ///
+    /// `true`: all of it has ended. `false`: leases that are still held end by themselves.
+    ///
     /// Await it before the runtime ends: what has not been released by then is not released at all.
     ///
     /// # Cancel safety
     ///
     /// The client stays shut when this future is dropped; it can be called again.
-    pub async fn shutdown(&self, within: Duration) -> Drained {
+    pub async fn shutdown(&self, within: Duration) -> bool {
         self.core.shut.cancel();
         self.core.tasks.close();
         if self.core.clocks.check().is_err() {
             // Here nothing can be waited for.
-            let complete = self.core.tasks.is_empty();
-            return Drained { complete };
+            return self.core.tasks.is_empty();
         }
         let limit = self.core.clocks.elapsed().plus(within);
-        let complete = tokio::select! {
+        tokio::select! {
             biased;
             () = self.core.tasks.wait() => true,
             () = self.core.clocks.sleep_until(limit) => false,
-        };
-        Drained { complete }
+        }
     }
 
     fn check_open(&self, key: &Key) -> Result<(), Error> {

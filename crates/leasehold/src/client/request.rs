@@ -4,15 +4,15 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::acquire::{Order, Patience, TryAcquire, acquire};
+use crate::acquire::{Order, Patience, TryAcquireOutcome, acquire};
 use crate::error::{Error, ErrorKind};
 use crate::key::Key;
 use crate::lease::guard::Lease;
 use crate::policy::{CheckDelay, DropPolicy, Policy};
-use crate::run::{self, Scope};
+use crate::run::{self, LockScope};
 use crate::shared::Core;
 
-/// A request for one key, on its way. Made by [`LockClient::lock`](crate::LockClient::lock).
+/// A request for one key, on its way. Made by [`LockClient::request`](crate::LockClient::request).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -22,8 +22,8 @@ use crate::shared::Core;
 ///
 /// let locks = LockClient::new(MemoryStore::new());
 /// let lease = locks
-///     .lock("customer/42")?
-///     .lease(Duration::from_secs(60))
+///     .request("customer/42")?
+///     .lease_duration(Duration::from_secs(60))
 ///     .wait(Duration::from_secs(5))
 ///     .data("import of 2026-11")
 ///     .acquire()
@@ -51,16 +51,16 @@ impl LockRequest {
         }
     }
 
-    /// Other settings for this request; see [`Policy::to_builder`]. Clock bounds, pad and store
+    /// Other settings for this request; see [`Policy::to_builder`]. Clock bounds, expiry padding and store
     /// stay the client's own in what is shared by all requests.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// As [`PolicyBuilder::lease`](crate::PolicyBuilder::lease). Checked when the request is sent.
-    pub fn lease(self, lease: Duration) -> Self {
-        self.set(|policy| policy.lease(lease))
+    /// As [`PolicyBuilder::lease_duration`](crate::PolicyBuilder::lease_duration). Checked when the request is sent.
+    pub fn lease_duration(self, lease: Duration) -> Self {
+        self.set(|policy| policy.lease_duration(lease))
     }
 
     /// As [`PolicyBuilder::wait`](crate::PolicyBuilder::wait).
@@ -124,7 +124,7 @@ impl LockRequest {
     /// # Cancel safety
     ///
     /// As [`LockClient::try_acquire`](crate::LockClient::try_acquire).
-    pub async fn try_acquire(self) -> Result<TryAcquire, Error> {
+    pub async fn try_acquire(self) -> Result<TryAcquireOutcome, Error> {
         let core = self.core.clone();
         let acquisition = self
             .order(|_| Patience::None)
@@ -159,10 +159,12 @@ impl LockRequest {
             Err(error) => Err(error),
         };
         core.meter.counted(match answer {
-            Ok(TryAcquire::Acquired(lease)) => Ok(lease),
-            Ok(TryAcquire::Held(held)) => Err(Error::new(ErrorKind::WaitExpired, held.to_string())
-                .with_key(held.key())
-                .with_held(Some(held))),
+            Ok(TryAcquireOutcome::Acquired(lease)) => Ok(lease),
+            Ok(TryAcquireOutcome::Held(held)) => {
+                Err(Error::new(ErrorKind::WaitExpired, held.to_string())
+                    .with_key(held.key())
+                    .with_held(Some(held)))
+            }
             Err(error) => Err(error),
         })
     }
@@ -182,7 +184,7 @@ impl LockRequest {
     /// As [`LockClient::run`](crate::LockClient::run).
     pub async fn run<T, F, Fut>(self, work: F) -> Result<T, Error>
     where
-        F: FnOnce(Scope) -> Fut,
+        F: FnOnce(LockScope) -> Fut,
         Fut: Future<Output = T>,
     {
         let lease = self.acquire().await?;

@@ -9,9 +9,9 @@ use std::time::Duration;
 use leasehold_protocol::token::FencingToken;
 use tokio::sync::oneshot;
 
-use super::loss::{Loss, ReleaseOutcome};
-use super::signal::LostSignal;
+use super::end::{EndReason, ReleaseOutcome};
 use super::state::{LeaseContext, Watched};
+use super::watch::LeaseWatch;
 use crate::error::{Effect, Error};
 use crate::key::Key;
 use crate::lease_id::LeaseId;
@@ -87,7 +87,7 @@ impl Lease {
 
     /// What this lease has cost so far: its acquisition and its renewals. One that was handed on
     /// inside the process begins at nothing.
-    pub fn cost(&self) -> Usage {
+    pub fn usage(&self) -> Usage {
         self.watched.bill().usage()
     }
 
@@ -105,13 +105,13 @@ impl Lease {
     /// # Cancel safety
     ///
     /// Cancel safe: it only waits.
-    pub async fn lost(&self) -> Loss {
-        self.signal().lost().await
+    pub async fn lost(&self) -> EndReason {
+        self.watch().ended().await
     }
 
     /// A handle that tells others when this lease ends.
-    pub fn signal(&self) -> LostSignal {
-        LostSignal::new(self.watched.clone())
+    pub fn watch(&self) -> LeaseWatch {
+        LeaseWatch::new(self.watched.clone())
     }
 
     /// Renews now, and returns when a renewal has been acknowledged. Failures are retried until
@@ -129,7 +129,7 @@ impl Lease {
         let (tell, told) = oneshot::channel();
         let asked = self.watched.ask(tell).is_ok();
         let renewed = told.await.unwrap_or_else(|_| {
-            let why = self.watched.loss().unwrap_or(Loss::KeeperGone);
+            let why = self.watched.loss().unwrap_or(EndReason::TaskEnded);
             let lost = self.watched.id.lost_error(&why.to_string());
             // A renewal may have been under way when the lease was lost.
             Err(match asked {
@@ -182,7 +182,7 @@ impl Lease {
         // A keeper that is gone drops what it was sent, and `told` ends.
         drop(sent);
         let ended = told.await.unwrap_or_else(|_| {
-            let why = self.watched.loss().unwrap_or(Loss::KeeperGone);
+            let why = self.watched.loss().unwrap_or(EndReason::TaskEnded);
             Err(self.watched.id.lost_error(&why.to_string()))
         });
         self.context().meter.counted(ended)

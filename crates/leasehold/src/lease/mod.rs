@@ -1,6 +1,6 @@
 //! A held lease: its state, its guard, and why it is over. Who renews and releases it is not known here.
 
+pub(crate) mod end;
 pub(crate) mod guard;
-pub(crate) mod loss;
-pub(crate) mod signal;
 pub(crate) mod state;
+pub(crate) mod watch;

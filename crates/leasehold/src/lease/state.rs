@@ -14,9 +14,9 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::loss::Loss;
+use super::end::EndReason;
 use crate::error::Error;
-use crate::held::Held;
+use crate::holder::HolderInfo;
 use crate::lease_id::LeaseId;
 use crate::meter::Meter;
 use crate::policy::Policy;
@@ -63,7 +63,7 @@ pub(crate) struct Watched {
 pub(crate) struct Truth {
     pub(crate) deadline: Deadline,
     pub(crate) expires_at: ServiceTime,
-    loss: Option<Loss>,
+    loss: Option<EndReason>,
     /// The last failure of a renewal since the last that succeeded.
     pub(crate) failure: Option<Arc<str>>,
     /// Who asks for a renewal, and how to wake the keeper. As many as callers wait for one.
@@ -112,14 +112,14 @@ impl Watched {
     }
 
     /// What waiters of this client are told of it.
-    pub(crate) fn describe(&self) -> Held {
+    pub(crate) fn describe(&self) -> HolderInfo {
         let label = self.policy.label();
         let label = label.as_ref().unwrap_or(&self.context.label);
         let (until, lease) = (
             self.with_truth(|truth| truth.expires_at),
-            self.policy.lease(),
+            self.policy.lease_duration(),
         );
-        Held::here(
+        HolderInfo::here(
             self.id.key().as_str(),
             self.id.token(),
             label,
@@ -149,14 +149,14 @@ impl Watched {
             }
             let held = self.hold_until.since(now.elapsed);
             if held.is_zero() {
-                return (Duration::ZERO, Some(Loss::HeldTooLong));
+                return (Duration::ZERO, Some(EndReason::HeldTooLong));
             }
-            let margin = self.policy.lost_lead();
+            let margin = self.policy.safety_margin();
             let left = self
                 .context
                 .clocks
                 .with_service(|service| truth.deadline.remaining(now, margin, service));
-            let loss = left.is_zero().then(|| Loss::Expired {
+            let loss = left.is_zero().then(|| EndReason::Expired {
                 cause: truth.failure.clone(),
             });
             (left.min(held), loss)
@@ -174,7 +174,7 @@ impl Watched {
             return now.elapsed.plus(self.remaining_at(now));
         }
         self.with_truth(|truth| match truth.loss {
-            Some(Loss::Released) => {
+            Some(EndReason::Released) => {
                 let left = self
                     .context
                     .clocks
@@ -185,7 +185,7 @@ impl Watched {
         })
     }
 
-    pub(crate) fn loss(&self) -> Option<Loss> {
+    pub(crate) fn loss(&self) -> Option<EndReason> {
         self.with_truth(|truth| truth.loss.clone())
     }
 
@@ -233,7 +233,7 @@ impl Watched {
     }
 
     /// The first loss stays.
-    pub(crate) fn lose(&self, loss: Loss) {
+    pub(crate) fn lose(&self, loss: EndReason) {
         // Dropped after the lock: it wakes those who wait for a renewal that will not come.
         let (first, _asked) = self.with_truth(|truth| {
             let first = truth.loss.is_none();
@@ -243,7 +243,7 @@ impl Watched {
         if first {
             self.context.meter.held(false);
         }
-        if first && loss != Loss::Released {
+        if first && loss != EndReason::Released {
             self.context.meter.loss();
             let cost = self.bill.usage();
             warn!(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::registry::Queue;
 use super::state::Start;
-use crate::held::Held;
+use crate::holder::HolderInfo;
 use crate::store::StoreError;
 use leasehold_protocol::time::{Elapsed, Reading};
 
@@ -77,7 +77,7 @@ impl Leading {
     }
 
     /// The record shows another's grant.
-    pub(crate) fn saw(&self, held: &Held) {
+    pub(crate) fn saw(&self, held: &HolderInfo) {
         let token = held.token().map(|token| token.stored());
         let held = Box::new(held.clone());
         let _old = self.queue.with(|state, _| {
@@ -92,7 +92,7 @@ impl Leading {
     }
 
     /// Who holds the key, as far as the queue knows.
-    pub(crate) fn held(&self) -> Option<Held> {
+    pub(crate) fn held(&self) -> Option<HolderInfo> {
         self.queue.held()
     }
 

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::leading::Leading;
 use super::registry::Queue;
 use super::state::{Step, Waiter};
-use crate::held::Held;
+use crate::holder::HolderInfo;
 use crate::lease::guard::Undelivered;
 use crate::policy::Policy;
 use crate::runtime::clocks::Clocks;
@@ -171,7 +171,7 @@ impl Place {
     }
 
     /// Who holds the key, as far as the queue knows.
-    pub(crate) fn held(&self) -> Option<Held> {
+    pub(crate) fn held(&self) -> Option<HolderInfo> {
         self.queue.held()
     }
 

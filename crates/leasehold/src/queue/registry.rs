@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Waker;
 
 use super::state::State;
-use crate::held::Held;
+use crate::holder::HolderInfo;
 use crate::lease::state::Watched;
 use crate::lease_id::LeaseId;
 use crate::runtime::clocks::Clocks;
@@ -135,7 +135,7 @@ impl Queue {
         value
     }
 
-    pub(super) fn held(&self) -> Option<Held> {
+    pub(super) fn held(&self) -> Option<HolderInfo> {
         match self.holders().last() {
             Some(here) => Some(here.describe()),
             None => self.with(|state, _| state.held.as_deref().cloned()),

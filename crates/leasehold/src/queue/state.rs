@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use crate::held::Held;
+use crate::holder::HolderInfo;
 use crate::lease::guard::Undelivered;
 use crate::lease::state::Watched;
 use crate::policy::Policy;
@@ -81,7 +81,7 @@ pub(super) struct State {
     /// For how many turns the key is left to other processes after each: one of them has had it lately.
     pub(super) courtesy: u8,
     /// Who else holds the key.
-    pub(super) held: Option<Box<Held>>,
+    pub(super) held: Option<Box<HolderInfo>>,
     /// Since when the store has been failing, and how.
     pub(super) trouble: Option<(Elapsed, Box<StoreError>)>,
     pub(super) requests: u32,

@@ -9,9 +9,9 @@ use tokio::runtime::Handle;
 use tracing::debug;
 
 use super::task::{IN_FLIGHT, Keeper, LastWord};
+use crate::lease::end::{EndReason, ReleaseOutcome};
 use crate::lease::guard::Undelivered;
 use crate::lease::guard::{Finish, Finished, guard};
-use crate::lease::loss::{Loss, ReleaseOutcome};
 use crate::lease::state::{Terms, Watched};
 use crate::policy::DropPolicy;
 use crate::queue::{PATIENCE, Turns};
@@ -43,7 +43,7 @@ impl Keeper {
             return Err(finish);
         }
         // Over, before the next one begins.
-        self.watched.lose(Loss::Released);
+        self.watched.lose(EndReason::Released);
         let next = Watched::new(
             self.core.leases.clone(),
             self.watched.id.next_pass(),
@@ -83,7 +83,7 @@ impl Keeper {
         self.core.meter.hand_off(&Some(next.bill.clone()));
         debug!(key = %next.id.key(), token = %next.id.token(), "handed on");
         if let Finish::Release(tell) = finish {
-            drop(tell.send(Ok(ReleaseOutcome::HandedOn)));
+            drop(tell.send(Ok(ReleaseOutcome::HandedOff)));
         }
         Ok((runtime, finished))
     }
@@ -116,7 +116,7 @@ impl Keeper {
     /// How this process shares the key with others.
     pub(super) fn turns(&self) -> Turns {
         let (shortest, longest) = self.policy.check_delays(&self.core.hints);
-        let tenure = (self.policy.lease() / 2).min(longest.saturating_mul(TENURE));
+        let tenure = (self.policy.lease_duration() / 2).min(longest.saturating_mul(TENURE));
         Turns {
             tenure,
             pause: longest.min(tenure / PAUSE),
@@ -138,7 +138,7 @@ impl Keeper {
             let whole = terms
                 .bounds
                 .at_least(terms.lease)
-                .saturating_sub(terms.margin);
+                .saturating_sub(terms.safety_margin);
             let now = core.clocks.reading();
             self.watch_the_deadline(now);
             if self.watched.loss().is_some() {

@@ -10,9 +10,9 @@ use tracing::{debug, warn};
 use super::once::{NotRenewed, renew_once};
 use super::task::Keeper;
 use crate::error::{Effect, Error};
-use crate::held::Held;
+use crate::holder::HolderInfo;
+use crate::lease::end::{EndReason, ReleaseOutcome};
 use crate::lease::guard::Finish;
-use crate::lease::loss::{Loss, ReleaseOutcome};
 use crate::lease_id::LeaseId;
 use crate::meter::Bill;
 use crate::policy::{DropPolicy, Policy};
@@ -31,18 +31,18 @@ impl Keeper {
         self.settle_renewals().await;
         let loss = self.watched.loss();
         // Whoever still holds a signal learns that the lease is over.
-        self.watched.lose(Loss::Released);
+        self.watched.lose(EndReason::Released);
         match finish {
             Finish::Release(tell) => {
                 let outcome = match loss {
                     // Nothing of ours is left to release.
-                    Some(Loss::TakenOver(held)) => Ok(ReleaseOutcome::TakenOver(*held)),
+                    Some(EndReason::TakenOver(held)) => Ok(ReleaseOutcome::TakenOver(*held)),
                     _ => self.release(loss.is_none(), started).await,
                 };
                 drop(tell.send(outcome));
             }
             Finish::Dropped(DropPolicy::Release) => {
-                if !matches!(loss, Some(Loss::TakenOver(_)))
+                if !matches!(loss, Some(EndReason::TakenOver(_)))
                     && let Err(error) = self.release(loss.is_none(), started).await
                 {
                     warn!(key = %self.watched.id.key(), %error, "a dropped lease could not be released, it ends by itself");
@@ -121,7 +121,7 @@ impl Keeper {
     }
 
     /// Leaves the grant to itself; where the store ties it to this process, that is undone first.
-    pub(super) async fn detach(&mut self, loss: Option<Loss>) -> Result<LeaseId, Error> {
+    pub(super) async fn detach(&mut self, loss: Option<EndReason>) -> Result<LeaseId, Error> {
         if let Some(loss) = loss {
             return Err(self.watched.id.lost_error(&loss.to_string()));
         }
@@ -133,7 +133,7 @@ impl Keeper {
             match renew_once(&core, &mut self.kept, false, timeout, &bill).await {
                 Ok(()) => return Ok(self.watched.id.clone()),
                 Err(NotRenewed::Ended(ended)) => {
-                    let why = Loss::from(ended).to_string();
+                    let why = EndReason::from(ended).to_string();
                     return Err(self.watched.id.lost_error(&why));
                 }
                 Err(NotRenewed::Failed(error)) => {
@@ -208,7 +208,7 @@ pub(crate) async fn release(
                 }
                 return Ok(match kept.ended(record.as_ref()) {
                     Ended::Released => ReleaseOutcome::AlreadyReleased,
-                    Ended::TakenOver(record) => ReleaseOutcome::TakenOver(Held::of(&record)),
+                    Ended::TakenOver(record) => ReleaseOutcome::TakenOver(HolderInfo::of(&record)),
                     Ended::Superseded => ReleaseOutcome::Superseded,
                     Ended::NoRecord => ReleaseOutcome::NoRecord,
                 });

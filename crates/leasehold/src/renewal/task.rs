@@ -21,8 +21,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::debug;
 
 use crate::error::{Effect, Error};
+use crate::lease::end::EndReason;
 use crate::lease::guard::{Finish, Finished, Lease, guard};
-use crate::lease::loss::Loss;
 use crate::lease::state::{Asked, Terms, Watched};
 use crate::lease_id::LeaseId;
 use crate::policy::{DropPolicy, Policy};
@@ -87,7 +87,7 @@ pub(super) struct LastWord(pub(super) Arc<Watched>);
 impl Drop for LastWord {
     fn drop(&mut self) {
         if self.0.loss().is_none() {
-            self.0.lose(Loss::KeeperGone);
+            self.0.lose(EndReason::TaskEnded);
         }
         self.0.forget_keeper();
     }
@@ -179,7 +179,10 @@ impl Keeper {
     }
 
     pub(super) fn lost_at(&self) -> Elapsed {
-        self.kept.deadline().at.minus(self.kept.terms().margin)
+        self.kept
+            .deadline()
+            .at
+            .minus(self.kept.terms().safety_margin)
     }
 
     pub(super) fn watch_the_deadline(&mut self, now: Reading) {
@@ -189,7 +192,7 @@ impl Keeper {
         }
     }
 
-    fn lose(&mut self, loss: Loss) {
+    fn lose(&mut self, loss: EndReason) {
         self.watched.lose(loss);
         // Who holds it now is for the next in line to find out.
         self.holding.gone(Start::Look(Looks::default()));

@@ -30,9 +30,9 @@ struct State {
 }
 
 impl Budget {
-    pub(crate) fn new(looks_per_second: u32) -> Self {
+    pub(crate) fn new(max_polls_per_second: u32) -> Self {
         Budget {
-            interval: Duration::from_secs(1) / looks_per_second.max(1),
+            interval: Duration::from_secs(1) / max_polls_per_second.max(1),
             state: Mutex::new(State {
                 due: Elapsed::default(),
                 slowness: 1.0,

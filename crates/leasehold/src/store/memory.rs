@@ -17,7 +17,7 @@
 //!
 //! ```
 //! # async fn nightly(locks: &leasehold::LockClient) -> Result<bool, leasehold::Error> {
-//! #     Ok(locks.try_acquire("nightly").await?.acquired().is_some())
+//! #     Ok(locks.try_acquire("nightly").await?.into_lease().is_some())
 //! # }
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), leasehold::Error> {
@@ -187,10 +187,10 @@ impl Store for MemoryStore {
 
     fn hints(&self) -> Hints {
         Hints {
-            pad: Duration::ZERO,
+            expiry_padding: Duration::ZERO,
             check_delay: Duration::from_millis(2),
             check_delay_max: Duration::from_millis(50),
-            looks_per_second: 2_000,
+            max_polls_per_second: 2_000,
         }
     }
 

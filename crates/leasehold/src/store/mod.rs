@@ -109,22 +109,22 @@ behind!(Box);
 #[non_exhaustive]
 pub struct Hints {
     /// S: what is added to a published expiry for clients that compare it with their wall clock.
-    pub pad: Duration,
+    pub expiry_padding: Duration,
     /// The first delay between two looks at a held key.
     pub check_delay: Duration,
     /// The longest delay between two looks at a held key.
     pub check_delay_max: Duration,
     /// How many looks a second all waits of one client may send together.
-    pub looks_per_second: u32,
+    pub max_polls_per_second: u32,
 }
 
 impl Default for Hints {
     fn default() -> Self {
         Hints {
-            pad: Duration::from_secs(1),
+            expiry_padding: Duration::from_secs(1),
             check_delay: Duration::from_millis(50),
             check_delay_max: Duration::from_secs(1),
-            looks_per_second: 100,
+            max_polls_per_second: 100,
         }
     }
 }
@@ -341,7 +341,7 @@ impl From<StoreErrorKind> for ErrorKind {
             StoreErrorKind::Credentials => ErrorKind::Credentials,
             StoreErrorKind::Malformed => ErrorKind::Malformed,
             StoreErrorKind::InvalidInput => ErrorKind::InvalidInput,
-            StoreErrorKind::Other => ErrorKind::Service,
+            StoreErrorKind::Other => ErrorKind::Unexpected,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use leasehold::clock::Clock;
-use leasehold::{DropPolicy, Policy, TryAcquire};
+use leasehold::{DropPolicy, Policy, TryAcquireOutcome};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -141,7 +141,7 @@ async fn minutely(cron: Cron, minutes: u32) -> Result<(u32, Tally)> {
                 } else {
                     "job".to_owned()
                 };
-                let TryAcquire::Acquired(lease) = locks.try_acquire(&key).await? else {
+                let TryAcquireOutcome::Acquired(lease) = locks.try_acquire(&key).await? else {
                     return Ok::<_, leasehold::Error>(false);
                 };
                 stage.pause(cron.job.max(cron.hold)).await;
@@ -222,7 +222,7 @@ async fn elections(exit: Exit, lease: Duration, times: usize) -> Result<(Times, 
     let mut candidates = JoinSet::new();
     for number in 0..CANDIDATES {
         let policy = Policy::builder()
-            .lease(lease)
+            .lease_duration(lease)
             .wait_forever()
             .drop_policy(DropPolicy::LeaveToExpire);
         let dice = Dice::new(dice.roll());

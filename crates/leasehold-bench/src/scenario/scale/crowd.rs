@@ -229,7 +229,7 @@ async fn member(stage: Stage, locks: LockClient, load: Load, dice: Dice) {
         match locks.acquire(&key).await {
             Ok(lease) => {
                 let waited = stage.clock.elapsed().since(asked);
-                let at_once = lease.cost().requests == 1;
+                let at_once = lease.usage().requests == 1;
                 stage.note(|findings| {
                     findings.waits.add(waited);
                     findings.at_once += u64::from(at_once);

@@ -111,7 +111,7 @@ pub(super) fn run() -> Result<()> {
             rests * 0.5 * READ_DOLLARS * MONTH,
         ),
         (
-            "one process at its bound of `looks_per_second`",
+            "one process at its bound of `max_polls_per_second`",
             "100 x 0.5 x $0.125/M",
             format!(
                 "{} a month",

@@ -301,10 +301,10 @@ impl Store for Service {
     fn hints(&self) -> Hints {
         // Those of the DynamoDB store.
         let mut hints = Hints::default();
-        hints.pad = Duration::from_secs(1);
+        hints.expiry_padding = Duration::from_secs(1);
         hints.check_delay = Duration::from_millis(50);
         hints.check_delay_max = Duration::from_secs(1);
-        hints.looks_per_second = 100;
+        hints.max_polls_per_second = 100;
         hints
     }
 
@@ -353,7 +353,7 @@ impl Store for Service {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use leasehold::{LockClient, TryAcquire};
+    use leasehold::{LockClient, TryAcquireOutcome};
 
     fn table(partitions: usize) -> (TokioClock, Service) {
         let clock = TokioClock::new(1_800_000_000_000);
@@ -424,7 +424,7 @@ mod tests {
         let lease = one.acquire("k").await.expect("free");
         assert!(matches!(
             two.try_acquire("k").await,
-            Ok(TryAcquire::Held(_))
+            Ok(TryAcquireOutcome::Held(_))
         ));
         assert!(lease.release().await.expect("released").is_released());
         let tally = service.tally();

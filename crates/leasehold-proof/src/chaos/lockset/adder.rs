@@ -81,7 +81,7 @@ async fn add(protection: Protection, table: &str, endpoint: &str, who: &str) -> 
     }
     .tell()?;
     let policy = Policy::builder()
-        .lease(LEASE)
+        .lease_duration(LEASE)
         .margin(Duration::from_millis(200))
         .wait(Duration::from_secs(30))
         .check_delay(CheckDelay::Backoff {

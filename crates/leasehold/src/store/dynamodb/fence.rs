@@ -78,7 +78,7 @@ impl DynamoDbStore {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .build()
             .map_err(|error| {
-                Error::new(ErrorKind::Service, "the SDK refused a complete check")
+                Error::new(ErrorKind::Unexpected, "the SDK refused a complete check")
                     .with_source(error)
             })?;
         Ok(TransactWriteItem::builder().condition_check(check).build())

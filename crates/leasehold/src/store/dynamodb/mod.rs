@@ -256,10 +256,10 @@ impl Store for DynamoDbStore {
 
     fn hints(&self) -> Hints {
         Hints {
-            pad: Duration::from_secs(1),
+            expiry_padding: Duration::from_secs(1),
             check_delay: Duration::from_millis(50),
             check_delay_max: Duration::from_secs(1),
-            looks_per_second: 100,
+            max_polls_per_second: 100,
         }
     }
 

@@ -51,7 +51,7 @@ use self::worker::{Answer, Desk, Job, PATIENCE};
 use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind};
 use crate::clock::{Clock, SystemClock};
 use crate::error::Effect;
-use crate::key::MAX_KEY_BYTES;
+use crate::key::Key;
 use async_trait::async_trait;
 use leasehold_protocol::record::Record;
 use leasehold_protocol::write::Write;
@@ -126,13 +126,13 @@ impl Store for SqliteStore {
     fn hints(&self) -> Hints {
         Hints {
             // No F# client looks at a file, and all of us share one clock.
-            pad: Duration::ZERO,
+            expiry_padding: Duration::ZERO,
             // A look costs some 20 microseconds and nobody bills it: 1 ms notices a release at
             // about the price of a cycle, 20 ms keeps a hundred waiters below 5000 looks a second.
             check_delay: Duration::from_millis(1),
             check_delay_max: Duration::from_millis(20),
             // One wait for a key that moves looks 1400 times a second, some 3 % of a core.
-            looks_per_second: 2_000,
+            max_polls_per_second: 2_000,
         }
     }
 
@@ -162,11 +162,12 @@ impl Store for SqliteStore {
 }
 
 fn check_key(key: &str) -> Result<(), StoreError> {
-    if (1..=MAX_KEY_BYTES).contains(&key.len()) {
+    if (1..=Key::MAX_BYTES).contains(&key.len()) {
         return Ok(());
     }
     let message = format!(
-        "a key has 1 to {MAX_KEY_BYTES} bytes, this one has {}",
+        "a key has 1 to {} bytes, this one has {}",
+        Key::MAX_BYTES,
         key.len()
     );
     Err(StoreError::new(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use leasehold_protocol::record::{Record, Seen, State};
 use leasehold_protocol::renewal::Ended;
 
-use crate::held::Held;
+use crate::holder::HolderInfo;
 use crate::lease_id::LeaseId;
 
 const SUPERSEDED: &str = "another took it over, and has released it since";
@@ -14,7 +14,7 @@ const SUPERSEDED: &str = "another took it over, and has released it since";
 /// Why a lease is over.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-pub enum Loss {
+pub enum EndReason {
     /// No renewal was acknowledged in time; the cause is that of the last failure, if there was
     /// one. Without a cause this process was paused, or nobody renewed.
     Expired {
@@ -22,7 +22,7 @@ pub enum Loss {
         cause: Option<Arc<str>>,
     },
     /// Another took it over.
-    TakenOver(Box<Held>),
+    TakenOver(Box<HolderInfo>),
     /// Another took it over, and has released the key since.
     Superseded,
     /// Somebody released it by its identity.
@@ -33,27 +33,27 @@ pub enum Loss {
     /// The record is gone.
     NoRecord,
     /// The background task of this lease ended: its runtime shut down, or it panicked.
-    KeeperGone,
+    TaskEnded,
     /// Its guard was released or dropped; only clones of its signal see this.
     Released,
 }
 
-impl fmt::Display for Loss {
+impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Loss::Expired { cause: Some(cause) } => {
+            EndReason::Expired { cause: Some(cause) } => {
                 write!(f, "it could not be renewed in time ({cause})")
             }
-            Loss::Expired { cause: None } => {
+            EndReason::Expired { cause: None } => {
                 f.write_str("its time ran out without a renewal (was this process paused or busy?)")
             }
-            Loss::TakenOver(held) => write!(f, "{held}"),
-            Loss::Superseded => f.write_str(SUPERSEDED),
-            Loss::ReleasedElsewhere => f.write_str("it was released by its identity"),
-            Loss::HeldTooLong => f.write_str("it was held for longer than `max_hold` allows"),
-            Loss::NoRecord => f.write_str("its record was deleted"),
-            Loss::KeeperGone => f.write_str("its background task ended"),
-            Loss::Released => f.write_str("it was released"),
+            EndReason::TakenOver(held) => write!(f, "{held}"),
+            EndReason::Superseded => f.write_str(SUPERSEDED),
+            EndReason::ReleasedElsewhere => f.write_str("it was released by its identity"),
+            EndReason::HeldTooLong => f.write_str("it was held for longer than `max_hold` allows"),
+            EndReason::NoRecord => f.write_str("its record was deleted"),
+            EndReason::TaskEnded => f.write_str("its background task ended"),
+            EndReason::Released => f.write_str("it was released"),
         }
     }
 }
@@ -69,14 +69,14 @@ pub enum ReleaseOutcome {
     /// The grant had been released before.
     AlreadyReleased,
     /// The lease had run out and another holds the key. Nothing was changed.
-    TakenOver(Held),
+    TakenOver(HolderInfo),
     /// The lease had run out, another took the key over, and has released it since. Nothing was changed.
     Superseded,
     /// There is no record: the grant ended and its record was deleted, or it never was.
     NoRecord,
     /// The grant was ours until now, and goes on under the next waiter of this client, with a larger
     /// token ([`hand_off`](crate::PolicyBuilder::hand_off)). Nothing was written.
-    HandedOn,
+    HandedOff,
 }
 
 impl ReleaseOutcome {
@@ -84,7 +84,7 @@ impl ReleaseOutcome {
     pub fn is_released(&self) -> bool {
         matches!(
             self,
-            ReleaseOutcome::Released | ReleaseOutcome::ReleasedLate | ReleaseOutcome::HandedOn
+            ReleaseOutcome::Released | ReleaseOutcome::ReleasedLate | ReleaseOutcome::HandedOff
         )
     }
 }
@@ -98,33 +98,33 @@ impl fmt::Display for ReleaseOutcome {
             ReleaseOutcome::TakenOver(held) => write!(f, "taken over: {held}"),
             ReleaseOutcome::Superseded => f.write_str(SUPERSEDED),
             ReleaseOutcome::NoRecord => f.write_str("no record to release"),
-            ReleaseOutcome::HandedOn => f.write_str("handed on to the next waiter of this client"),
+            ReleaseOutcome::HandedOff => f.write_str("handed on to the next waiter of this client"),
         }
     }
 }
 
-impl From<Ended> for Loss {
+impl From<Ended> for EndReason {
     fn from(ended: Ended) -> Self {
         match ended {
-            Ended::Released => Loss::ReleasedElsewhere,
-            Ended::TakenOver(record) => Loss::TakenOver(Box::new(Held::of(&record))),
-            Ended::Superseded => Loss::Superseded,
-            Ended::NoRecord => Loss::NoRecord,
+            Ended::Released => EndReason::ReleasedElsewhere,
+            Ended::TakenOver(record) => EndReason::TakenOver(Box::new(HolderInfo::of(&record))),
+            Ended::Superseded => EndReason::Superseded,
+            Ended::NoRecord => EndReason::NoRecord,
         }
     }
 }
 
 /// The grant of `id` as a record shows it, or why it is over.
-pub(crate) fn seen_in(record: Option<&Record>, id: &LeaseId) -> Result<Seen, Loss> {
+pub(crate) fn seen_in(record: Option<&Record>, id: &LeaseId) -> Result<Seen, EndReason> {
     let Some(record) = record else {
-        return Err(Loss::NoRecord);
+        return Err(EndReason::NoRecord);
     };
     let ours = id.attempt().owns(record);
     let token = record.token();
     match record.state() {
         State::Granted(seen) if ours && token == Some(id.token().stored()) => Ok(seen),
-        State::Granted(_) => Err(Loss::TakenOver(Box::new(Held::of(record)))),
-        State::Released if token == Some(id.token().stored()) => Err(Loss::ReleasedElsewhere),
-        State::Released => Err(Loss::Superseded),
+        State::Granted(_) => Err(EndReason::TakenOver(Box::new(HolderInfo::of(record)))),
+        State::Released if token == Some(id.token().stored()) => Err(EndReason::ReleasedElsewhere),
+        State::Released => Err(EndReason::Superseded),
     }
 }

@@ -10,10 +10,10 @@ use leasehold_protocol::token::FencingToken;
 
 /// The grant that stands in the way, as its record describes it.
 ///
-/// It is what the holder *published*: the label is for people, and a grant whose [`until`](Held::until)
+/// It is what the holder *published*: the label is for people, and a grant whose [`until`](HolderInfo::until)
 /// has passed may have died without a release.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Held {
+pub struct HolderInfo {
     key: String,
     holder: Option<String>,
     since: Option<ServiceTime>,
@@ -24,9 +24,9 @@ pub struct Held {
     ours: bool,
 }
 
-impl Held {
-    pub(crate) fn of(record: &Record) -> Held {
-        Held {
+impl HolderInfo {
+    pub(crate) fn of(record: &Record) -> HolderInfo {
+        HolderInfo {
             key: record.key.clone(),
             holder: record.holder.clone().or_else(|| record.owner.clone()),
             since: record.acquired_at,
@@ -47,8 +47,8 @@ impl Held {
         until: ServiceTime,
         lease: Duration,
         data: Option<&[u8]>,
-    ) -> Held {
-        Held {
+    ) -> HolderInfo {
+        HolderInfo {
             key: key.to_owned(),
             holder: Some(holder.to_owned()),
             since: Some(since),
@@ -66,7 +66,7 @@ impl Held {
     }
 
     /// The holder's label, or its client id where it wrote none (F# clients).
-    pub fn holder(&self) -> &str {
+    pub fn label(&self) -> &str {
         self.holder.as_deref().unwrap_or("unknown")
     }
 
@@ -86,7 +86,7 @@ impl Held {
     }
 
     /// The length of its lease. F# clients do not say.
-    pub fn lease(&self) -> Option<Duration> {
+    pub fn lease_duration(&self) -> Option<Duration> {
         self.lease
     }
 
@@ -101,14 +101,14 @@ impl Held {
     }
 }
 
-impl fmt::Display for Held {
+impl fmt::Display for HolderInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let itself = if self.ours {
             "this client itself, "
         } else {
             ""
         };
-        let held = format!("`{}` is held by {itself}{}", self.key, self.holder());
+        let held = format!("`{}` is held by {itself}{}", self.key, self.label());
         f.write_str(&one_line(held))
     }
 }

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::loss::Loss;
+use super::end::EndReason;
 use super::state::Watched;
 use crate::lease_id::LeaseId;
 
 /// Tells when a lease ends. Clones watch the same lease.
 #[derive(Clone, Debug)]
-pub struct LostSignal {
+pub struct LeaseWatch {
     watched: Arc<Watched>,
 }
 
-impl LostSignal {
+impl LeaseWatch {
     pub(super) fn new(watched: Arc<Watched>) -> Self {
-        LostSignal { watched }
+        LeaseWatch { watched }
     }
 
     /// Waits until the lease is lost or released.
@@ -23,7 +23,7 @@ impl LostSignal {
     /// # Cancel safety
     ///
     /// Cancel safe: it only waits.
-    pub async fn lost(&self) -> Loss {
+    pub async fn ended(&self) -> EndReason {
         loop {
             // By the clocks, too: the task that keeps the lease may be on a runtime that stands still.
             let left = self.watched.remaining();
