@@ -27,13 +27,13 @@ pub struct LeaseId {
     mark: Arc<Mark>,
 }
 
-/// One of: none, pinned, handed on. It changes once, so that a hand-off and whatever reaches for the
+/// One of: none, pinned, handed off. It changes once, so that a hand-off and whatever reaches for the
 /// record by the guard's identity exclude each other.
 #[derive(Debug, Default)]
 struct Mark(AtomicU8);
 
 const PINNED: u8 = 1;
-const HANDED_ON: u8 = 2;
+const HANDED_OFF: u8 = 2;
 
 impl Mark {
     fn set(&self, mark: u8) -> bool {
@@ -82,14 +82,14 @@ impl LeaseId {
     }
 
     /// Somebody reaches for the record by this identity (a condition check, a release): from now on
-    /// the grant is not handed on. False where it has been.
+    /// the grant is not handed off. False where it has been.
     pub(crate) fn pin(&self) -> bool {
         self.mark.set(PINNED)
     }
 
     /// The grant goes on under another guard. False where it is pinned.
-    pub(crate) fn mark_handed_on(&self) -> bool {
-        self.mark.set(HANDED_ON)
+    pub(crate) fn mark_handed_off(&self) -> bool {
+        self.mark.set(HANDED_OFF)
     }
 
     /// Whether `other` is a guard of the same grant.
@@ -180,8 +180,8 @@ mod tests {
         };
         let (fenced, passed) = (id(), id());
         assert!(fenced.clone().pin());
-        assert!(!fenced.mark_handed_on() && fenced.pin());
-        assert!(passed.clone().mark_handed_on());
+        assert!(!fenced.mark_handed_off() && fenced.pin());
+        assert!(passed.clone().mark_handed_off());
         assert!(!passed.pin());
         let next = passed.next_pass();
         assert!(next.pin() && next.same_grant(&passed));

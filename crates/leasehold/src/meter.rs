@@ -1,6 +1,6 @@
 //! What a client costs: requests, units, dollars; and what it got for them.
 //!
-//! One [`Meter`] counts for the client; every call and every lease has a second one, its [`Bill`],
+//! One [`Meter`] counts for the client; every call and every lease has a second one, its [`CallUsage`],
 //! that everything done on its behalf is put on as well. Relaxed counters: they are read for reports,
 //! nothing is decided by them. With the feature `metrics` the client's counts also go to that [`Facade`].
 
@@ -25,12 +25,12 @@ pub(crate) struct Meter {
     hand_offs: AtomicU64,
     waits: AtomicU64,
     waited_ms: AtomicU64,
-    /// Where a client counts as well; what is put on a bill is the client's, too.
+    /// Where a client counts as well; what is put on a call_usage is the client's, too.
     facade: Facade,
 }
 
 /// The meter of a call, beside the client's; `None` where nobody asks for it.
-pub(crate) type Bill = Option<Arc<Meter>>;
+pub(crate) type CallUsage = Option<Arc<Meter>>;
 
 impl Meter {
     /// That of a client.
@@ -41,8 +41,8 @@ impl Meter {
         }
     }
 
-    pub(crate) fn request(&self, operation: Operation, bill: &Bill) {
-        self.on(bill, |meter| {
+    pub(crate) fn request(&self, operation: Operation, call_usage: &CallUsage) {
+        self.on(call_usage, |meter| {
             add(&meter.requests, 1);
             if operation == Operation::Renew {
                 add(&meter.renewals, 1);
@@ -51,9 +51,9 @@ impl Meter {
         self.facade.request(operation);
     }
 
-    pub(crate) fn units(&self, units: Units, bill: &Bill) {
+    pub(crate) fn units(&self, units: Units, call_usage: &CallUsage) {
         let (write, read) = (halves(units.write), halves(units.read));
-        self.on(bill, |meter| {
+        self.on(call_usage, |meter| {
             add(&meter.write_half_units, write);
             add(&meter.read_half_units, read);
         });
@@ -61,21 +61,21 @@ impl Meter {
     }
 
     /// A key was acquired from the store.
-    pub(crate) fn grant(&self, bill: &Bill) {
-        self.on(bill, |meter| add(&meter.grants, 1));
+    pub(crate) fn grant(&self, call_usage: &CallUsage) {
+        self.on(call_usage, |meter| add(&meter.grants, 1));
         self.facade.grant();
     }
 
-    /// A grant was handed on.
-    pub(crate) fn hand_off(&self, bill: &Bill) {
-        self.on(bill, |meter| add(&meter.hand_offs, 1));
+    /// A grant was handed off.
+    pub(crate) fn hand_off(&self, call_usage: &CallUsage) {
+        self.on(call_usage, |meter| add(&meter.hand_offs, 1));
         self.facade.hand_off();
     }
 
     /// A call that had to wait has ended, in one way or another.
-    pub(crate) fn wait(&self, waited: Duration, bill: &Bill) {
+    pub(crate) fn wait(&self, waited: Duration, call_usage: &CallUsage) {
         let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-        self.on(bill, |meter| {
+        self.on(call_usage, |meter| {
             add(&meter.waits, 1);
             add(&meter.waited_ms, waited_ms);
         });
@@ -111,10 +111,10 @@ impl Meter {
         }
     }
 
-    fn on(&self, bill: &Bill, count: impl Fn(&Meter)) {
+    fn on(&self, call_usage: &CallUsage, count: impl Fn(&Meter)) {
         count(self);
-        if let Some(bill) = bill {
-            count(bill);
+        if let Some(call_usage) = call_usage {
+            count(call_usage);
         }
     }
 }
@@ -143,20 +143,20 @@ mod tests {
 
     #[test]
     fn halves_add_up_on_both_meters() {
-        let (meter, bill) = (Meter::default(), Some(Arc::<Meter>::default()));
+        let (meter, call_usage) = (Meter::default(), Some(Arc::<Meter>::default()));
         meter.request(Operation::Read, &None);
-        meter.request(Operation::Renew, &bill);
+        meter.request(Operation::Renew, &call_usage);
         for _ in 0..3 {
             let units = Units {
                 write: 1.0,
                 read: 0.5,
             };
-            meter.units(units, &bill);
+            meter.units(units, &call_usage);
         }
         let usage = meter.usage();
         assert_eq!((usage.requests, usage.renewals), (2, 1));
         assert_eq!((usage.write_units, usage.read_units), (3.0, 1.5));
-        let usage = bill.expect("given").usage();
+        let usage = call_usage.expect("given").usage();
         assert_eq!((usage.requests, usage.renewals), (1, 1));
         assert_eq!((usage.write_units, usage.read_units), (3.0, 1.5));
     }

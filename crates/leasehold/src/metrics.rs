@@ -1,7 +1,7 @@
 //! What goes to the `metrics` facade, with the feature of that name. Without it, nothing happens here.
 //!
 //! The names and what they mean are one table, which also makes the help texts. Everything has the label `store`. Counters
-//! that somebody alarms on are there from the start, at 0: a rate over a series that begins with its first event misses that event.
+//! that somebody timers on are there from the start, at 0: a rate over a series that begins with its first event misses that event.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,7 +88,7 @@ mod with_metrics {
                 (names::GRANTS, "Leases acquired from the store"),
                 (
                     names::HAND_OFFS,
-                    "Leases handed on inside the process, without a request",
+                    "Leases handed off inside the process, without a request",
                 ),
                 (names::LOSSES, "Leases lost before they were released"),
                 (names::ERRORS, "Calls that failed, by the kind of the error"),

@@ -21,7 +21,7 @@ const LEAST_RETENTION: Duration = Duration::from_secs(86_400);
 /// How often a lease is renewed within its length.
 const RENEWALS_PER_LEASE: u32 = 3;
 
-/// How often a waiting acquisition looks at a held key.
+/// How often a waiting acquisition polls at a held key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum CheckDelay {
@@ -178,7 +178,7 @@ impl PolicyBuilder {
         self
     }
 
-    /// How often a waiting `acquire` looks at the key. Default: backoff with the store's bounds
+    /// How often a waiting `acquire` polls at the key. Default: backoff with the store's bounds
     /// (50 ms to 1 s on DynamoDB). Each look costs half a read unit, a refused request of [`CheckDelay::ByAcquire`] a write unit.
     #[must_use]
     pub fn check_delay(mut self, check_delay: CheckDelay) -> Self {
@@ -243,7 +243,7 @@ impl PolicyBuilder {
         self
     }
 
-    /// Whether a guard that is released is handed on, without a request, to the next waiter of this
+    /// Whether a guard that is released is handed off, without a request, to the next waiter of this
     /// client for the key (`acquire`, `run`) that wants the same grant: the same settings but for
     /// how to wait, and the same data. Default on. The token grows with every hand-off; the record
     /// does not change, so observers see one long grant. Off: every waiter acquires for itself, two
@@ -397,7 +397,7 @@ impl Policy {
         self.settings.hand_off
     }
 
-    /// Whether an order with `other` asks for the same grant and the same keeper: everything but
+    /// Whether an order with `other` asks for the same grant and the same renewal task: everything but
     /// how to wait.
     pub(crate) fn grants_like(&self, other: &Policy) -> bool {
         if Arc::ptr_eq(&self.settings, &other.settings) {

@@ -54,7 +54,7 @@ pub struct Usage {
     pub read_units: f64,
     /// Leases that were acquired from the store.
     pub grants: u64,
-    /// Leases that were handed on inside the process, without a request.
+    /// Leases that were handed off inside the process, without a request.
     pub hand_offs: u64,
     /// Calls that had to wait for a holder, whether or not they got the lease, and that have ended.
     pub waits: u64,

@@ -21,9 +21,9 @@ use crate::error::{Effect, Error, ErrorKind};
 use crate::holder::HolderInfo;
 use crate::lease::guard::Undelivered;
 use crate::meter::Meter;
-use crate::queue::{Leading, Stop};
-use crate::runtime::detached::Enduring;
-use crate::runtime::request::Inbox;
+use crate::queue::{LeaderRole, Stop};
+use crate::runtime::detached::Detached;
+use crate::runtime::request::Mailbox;
 use crate::runtime::retry::{RETRY_FIRST, RETRY_MAX};
 use crate::shared::Core;
 use crate::store::{Outcome, StoreError, StoreErrorKind};
@@ -42,7 +42,7 @@ const A_MOMENT: Duration = Duration::from_nanos(1);
 /// An acquisition under way. When this is dropped, the acquisition goes on in the background, and is told
 /// that its caller has left.
 pub(crate) struct UnderWay {
-    acquisition: Enduring<Result<Won, Error>>,
+    acquisition: Detached<Result<Won, Error>>,
     _caller: DropGuard,
 }
 
@@ -60,12 +60,12 @@ impl UnderWay {
         core: &Arc<Core>,
         order: Order,
         started: Elapsed,
-        leading: Option<Leading>,
+        leader: Option<LeaderRole>,
     ) -> UnderWay {
         let gone = CancellationToken::new();
-        let acquisition = Acquisition::new(core.clone(), order, started, leading, gone.clone());
+        let acquisition = Acquisition::new(core.clone(), order, started, leader, gone.clone());
         UnderWay {
-            acquisition: Enduring::new(&core.tasks, acquisition.run()),
+            acquisition: Detached::new(&core.tasks, acquisition.run()),
             _caller: gone.drop_guard(),
         }
     }
@@ -98,14 +98,14 @@ pub(super) struct Acquisition {
     pub(super) order: Order,
     pub(super) attempt: Attempt,
     /// Its view of the queue of the key, if the call waits in it.
-    pub(super) leading: Option<Leading>,
+    pub(super) leader: Option<LeaderRole>,
     /// What is done for this call, and whether it had to wait for a holder.
-    pub(super) bill: Arc<Meter>,
+    pub(super) call_usage: Arc<Meter>,
     pub(super) waited: bool,
     pub(super) gone: CancellationToken,
     pub(super) started: Elapsed,
     pub(super) limit: Elapsed,
-    pub(super) inbox: Inbox<Request, Outcome>,
+    pub(super) mailbox: Mailbox<Request, Outcome>,
     /// Requests without an answer.
     pub(super) unanswered: usize,
     /// Whether some request may have landed without our knowing, or has, and is to be given back.
@@ -125,12 +125,12 @@ impl Acquisition {
         core: Arc<Core>,
         order: Order,
         started: Elapsed,
-        leading: Option<Leading>,
+        leader: Option<LeaderRole>,
         gone: CancellationToken,
     ) -> Self {
         let limit = order.patience.limit(&order.policy, started);
         // A store that fails is put up with once, not once for everyone who waits.
-        let failing_since = leading.as_ref().and_then(Leading::failing_since);
+        let failing_since = leader.as_ref().and_then(LeaderRole::failing_since);
         let wish = Wish {
             key: order.key.shared(),
             holder: order
@@ -154,13 +154,13 @@ impl Acquisition {
             core,
             order,
             attempt,
-            bill: Arc::default(),
-            waited: leading.as_ref().is_some_and(Leading::has_waited),
-            leading,
+            call_usage: Arc::default(),
+            waited: leader.as_ref().is_some_and(LeaderRole::has_waited),
+            leader,
             gone,
             started,
             limit,
-            inbox: Inbox::new(IN_FLIGHT),
+            mailbox: Mailbox::new(IN_FLIGHT),
             unanswered: 0,
             uncertain: false,
             spoiled: None,
@@ -185,20 +185,20 @@ impl Acquisition {
             .remember(&self.order.key.shared(), self.attempt.observation());
         let passed = self.core.clocks.elapsed().since(self.started);
         if self.waited && !matches!(answer, Ok(Won::BackToQueue)) {
-            self.core.meter.wait(passed, &self.bill());
+            self.core.meter.wait(passed, &self.call_usage());
         }
         let answer = answer.map_err(|error| self.finish_error(error));
         let tasks = self.core.tasks.clone();
-        let place = self.core.unsettled.clone().try_acquire_owned().ok();
+        let place = self.core.cleaning_up.clone().try_acquire_owned().ok();
         match &answer {
             Ok(Won::Lease(lease)) => {
                 let token = lease.token().stored();
                 if self.unanswered > 0 {
-                    tasks.spawn(with(place, self.settle_beside(token)));
+                    tasks.spawn(with(place, self.clean_up_beside(token)));
                 }
             }
             _ if self.uncertain || self.unanswered > 0 => {
-                tasks.spawn(with(place, self.settle()));
+                tasks.spawn(with(place, self.clean_up()));
             }
             _ => {}
         }
@@ -240,12 +240,12 @@ impl Acquisition {
         self.failures += 1;
         let now = self.core.clocks.elapsed();
         let since = *self.failing_since.get_or_insert(now);
-        if let Some(leading) = &self.leading {
-            leading.trouble(Some((since, &error)));
+        if let Some(leader) = &self.leader {
+            leader.trouble(Some((since, &error)));
         }
         if now.since(since) >= self.order.policy.call_timeout() {
-            if let Some(leading) = &self.leading {
-                leading.give_up(now, since, &error);
+            if let Some(leader) = &self.leader {
+                leader.give_up(now, since, &error);
             }
             let waits = self.order.patience != Patience::None;
             return Err(match self.fatal(operation, error) {
@@ -256,9 +256,9 @@ impl Acquisition {
         let mut delay = self.core.backoff(self.failures, RETRY_FIRST, RETRY_MAX);
         let may_wait = self.order.patience != Patience::None;
         if may_wait && operation == Operation::Acquire && error.kind == StoreErrorKind::Throttled {
-            // As with looks: whoever may wait makes room for the holder's release.
-            self.core.budget.asked(true);
-            delay = self.core.budget.stretch(delay);
+            // As with polls: whoever may wait makes room for the holder's release.
+            self.core.poll_limit.asked(true);
+            delay = self.core.poll_limit.stretch(delay);
         }
         // The last try is made when the store has been failing for as long as we put up with it.
         let last = since.plus(self.order.policy.call_timeout());
@@ -275,24 +275,24 @@ impl Acquisition {
 
     /// The others who wait hear of this one again by then.
     pub(super) fn expect(&self, by: Elapsed) {
-        if let Some(leading) = &self.leading {
-            leading.expect(by);
+        if let Some(leader) = &self.leader {
+            leader.expect(by);
         }
     }
 
     /// Whether to go on: another waiter may have become the leader, or a guard of this client have the key.
     pub(super) fn check_queue(&self) -> Result<(), End> {
-        match &self.leading {
-            Some(leading) if !leading.goes_on(self.core.clocks.reading()) => Err(End::BackToQueue),
+        match &self.leader {
+            Some(leader) if !leader.goes_on(self.core.clocks.reading()) => Err(End::BackToQueue),
             _ => Ok(()),
         }
     }
 
     pub(super) fn calm_down(&mut self) {
-        if let Some(leading) = &self.leading
+        if let Some(leader) = &self.leader
             && self.failing_since.is_some()
         {
-            leading.trouble(None);
+            leader.trouble(None);
         }
         self.failing_since = None;
         self.failures = 0;
@@ -331,10 +331,10 @@ impl Acquisition {
         // Its turn to look may have come too late for a look of its own, or for an answer to it: then it
         // was the holder that the time went by with, otherwise the store.
         let silent = now.since(self.last_sent);
-        if let (None, Some(leading)) = (&self.last_held, &self.leading)
+        if let (None, Some(leader)) = (&self.last_held, &self.leader)
             && (self.sent == 0 || silent < waited / 2)
         {
-            self.last_held = leading.held();
+            self.last_held = leader.held();
         }
         wait_expired(&self.core, &self.order.key, waited, self.last_held.as_ref())
     }
@@ -346,13 +346,13 @@ impl Acquisition {
             error.effect()
         };
         let passed = self.core.clocks.elapsed().since(self.started);
-        let sent = self.leading.as_ref().map_or(self.sent, Leading::requests);
+        let sent = self.leader.as_ref().map_or(self.sent, LeaderRole::requests);
         error
             .with_key(self.order.key.as_str())
             .with_effect(effect)
             .with_held(self.last_held.clone())
             .with_effort(sent, passed)
-            .with_cost(self.bill.usage())
+            .with_cost(self.call_usage.usage())
     }
 }
 
@@ -383,7 +383,7 @@ fn over(core: &Arc<Core>, limit: Elapsed) -> impl Future<Output = Stop> {
                 std::future::pending::<()>().await;
             }
             while core.clocks.elapsed() < limit {
-                core.clocks.nap(limit).await;
+                core.clocks.sleep_shared(limit).await;
             }
         };
         tokio::select! {

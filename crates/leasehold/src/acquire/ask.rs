@@ -1,4 +1,4 @@
-//! Asking for a key: requests, looks, and the wait between them.
+//! Asking for a key: requests, polls, and the wait between them.
 //!
 //! Invariants: the clocks are read before a request is made; one that has no answer in time goes on
 //! beside the next; a wait is over at the call's bound, whatever the store does.
@@ -8,9 +8,9 @@ use super::order::{Adoption, Patience};
 use crate::error::Effect;
 use crate::holder::HolderInfo;
 use crate::lease::end::seen_in;
-use crate::meter::Bill;
+use crate::meter::CallUsage;
 use crate::policy::CheckDelay;
-use crate::queue::{Leading, Looks, Start, Stop};
+use crate::queue::{LeaderRole, Polls, Start, Stop};
 use crate::runtime::request::Answer;
 use crate::runtime::retry::{RETRY_FIRST, RETRY_MAX};
 use crate::shared::no_answer_within;
@@ -26,7 +26,7 @@ const EARLIEST_WALL_MS: i64 = 1_793_491_200_000;
 impl Acquisition {
     /// Sends requests until one is granted, or, without patience, until the key is seen held.
     pub(super) async fn win(&mut self) -> Result<Result<Granted, HolderInfo>, End> {
-        self.look_at_the_time().await?;
+        self.learn_the_time().await?;
         let mut take_over = match self.begin().await? {
             Turn::Ours(granted) => return Ok(Ok(granted)),
             Turn::Free => self.order.adopts.as_ref().map(|adopts| adopts.seen.clone()),
@@ -50,7 +50,7 @@ impl Acquisition {
                 continue;
             };
             if answer.result.is_ok() && self.order.patience != Patience::None {
-                self.core.budget.asked(false);
+                self.core.poll_limit.asked(false);
             }
             let record = match answer.result {
                 Ok(Outcome::Applied(record)) => {
@@ -87,11 +87,11 @@ impl Acquisition {
                     if let (Patience::None, Some(held)) = (self.order.patience, &self.last_held) {
                         return Ok(Err(held.clone()));
                     }
-                    let looks = Looks {
+                    let polls = Polls {
                         ends,
-                        ..Looks::default()
+                        ..Polls::default()
                     };
-                    match self.wait_for_turn(looks).await? {
+                    match self.wait_for_turn(polls).await? {
                         Turn::Ours(granted) => return Ok(Ok(granted)),
                         Turn::Free => None,
                         Turn::TakeOver(seen) => Some(seen),
@@ -128,10 +128,10 @@ impl Acquisition {
 
     /// Goes on where the queue is: asks at once, later, or polls first.
     pub(super) async fn begin(&mut self) -> Result<Turn, End> {
-        match self.leading.as_ref().map(Leading::start) {
-            Some(Start::Look(looks)) => self.wait_for_turn(looks).await,
-            Some(Start::Ask { not_before }) => {
-                self.sit_out(not_before).await?;
+        match self.leader.as_ref().map(LeaderRole::start) {
+            Some(Start::Poll(polls)) => self.wait_for_turn(polls).await,
+            Some(Start::Request { not_before }) => {
+                self.cool_down(not_before).await?;
                 Ok(Turn::Free)
             }
             None => Ok(Turn::Free),
@@ -139,7 +139,7 @@ impl Acquisition {
     }
 
     /// Leaves the key to others until then, but never for more than half of what is left of the wait.
-    async fn sit_out(&self, until: Elapsed) -> Result<(), Stop> {
+    async fn cool_down(&self, until: Elapsed) -> Result<(), Stop> {
         let now = self.core.clocks.elapsed();
         let until = until.min(now.plus(self.limit.since(now) / 2));
         self.expect(until);
@@ -148,19 +148,19 @@ impl Acquisition {
 
     /// A host whose wall clock is certainly wrong asks for the time before it publishes anything by
     /// it: any answer carries it.
-    pub(super) async fn look_at_the_time(&self) -> Result<(), Stop> {
+    pub(super) async fn learn_the_time(&self) -> Result<(), Stop> {
         let now = self.core.clocks.reading();
         let sampled = self
             .core
             .clocks
             .with_service(|service| service.latest(now).is_some());
         if !sampled && now.wall_ms < EARLIEST_WALL_MS {
-            let bill = self.bill();
+            let call_usage = self.call_usage();
             let look = self.core.read(
                 self.order.key.shared(),
                 Consistency::Eventual,
                 self.order.policy.request_timeout(),
-                &bill,
+                &call_usage,
             );
             // Without an answer the seed is still checked, and withdrawn if it is impossible.
             self.or_stop(look).await?;
@@ -186,7 +186,7 @@ impl Acquisition {
                 .core
                 .clocks
                 .with_service(|service| self.attempt.request(take_over, service, now));
-            let mut flight = self.core.launch(write, now, &self.bill());
+            let mut flight = self.core.launch(write, now, &self.call_usage());
             self.unanswered += 1;
             self.sends();
             limit = now.elapsed.plus(self.order.policy.request_timeout());
@@ -198,8 +198,8 @@ impl Acquisition {
                 }
                 answered = self.answer_by(limit) => answered,
             };
-            // It goes on beside us; its answer will be in the inbox.
-            flight.post(request, &mut self.inbox);
+            // It goes on beside us; its answer will be in the mailbox.
+            flight.post(request, &mut self.mailbox);
             return answered;
         }
         self.answer_by(limit).await
@@ -213,7 +213,7 @@ impl Acquisition {
         let clock = self.core.clocks.clone();
         let answer = tokio::select! {
             biased;
-            answer = self.inbox.next() => Some(answer),
+            answer = self.mailbox.next() => Some(answer),
             () = clock.sleep_until(limit) => None,
             stop = stopped(&self.core, &self.gone, self.limit) => return Err(stop),
         };
@@ -262,8 +262,8 @@ impl Acquisition {
             && !self.attempt.id().owns(record)
         {
             let held = HolderInfo::of(record);
-            if let Some(leading) = &self.leading {
-                leading.saw(&held);
+            if let Some(leader) = &self.leader {
+                leader.saw(&held);
             }
             self.last_held = Some(held);
         } else {
@@ -277,22 +277,22 @@ impl Acquisition {
     }
 
     /// Waits until the key may be taken, or asked for again: polls with reads, or does not look.
-    pub(super) async fn wait_for_turn(&mut self, mut looks: Looks) -> Result<Turn, End> {
+    pub(super) async fn wait_for_turn(&mut self, mut polls: Polls) -> Result<Turn, End> {
         self.waited = true;
         loop {
-            let until = looks.at.unwrap_or_else(|| self.next_look(&looks));
-            looks.at = Some(until);
-            if let Some(leading) = &self.leading {
-                leading.plan(Start::Look(looks));
-                leading.expect(until);
+            let until = polls.at.unwrap_or_else(|| self.next_poll(&polls));
+            polls.at = Some(until);
+            if let Some(leader) = &self.leader {
+                leader.plan(Start::Poll(polls));
+                leader.expect(until);
             }
             if let Some(granted) = self.sleep_until(until).await? {
                 return Ok(Turn::Ours(granted));
             }
             self.check_queue()?;
-            looks.round += 1;
-            looks.at = None;
-            let place = self.core.budget.take(self.core.clocks.elapsed());
+            polls.round += 1;
+            polls.at = None;
+            let place = self.core.poll_limit.take(self.core.clocks.elapsed());
             self.expect(place);
             self.or_stop(self.core.clocks.sleep_until(place)).await?;
             if self.order.policy.polls_by_acquire() {
@@ -300,18 +300,18 @@ impl Acquisition {
                 return Ok(Turn::Free);
             }
             self.sends();
-            let bill = self.bill();
+            let call_usage = self.call_usage();
             let look = self.core.read(
                 self.order.key.shared(),
                 Consistency::Eventual,
                 self.order.policy.request_timeout(),
-                &bill,
+                &call_usage,
             );
             let answer = self.or_stop(look).await?;
             let throttled =
                 matches!(&answer.result, Err(error) if error.kind == StoreErrorKind::Throttled);
             if throttled || answer.result.is_ok() {
-                self.core.budget.asked(throttled);
+                self.core.poll_limit.asked(throttled);
             }
             let record = match answer.result {
                 Ok(record) => record,
@@ -326,41 +326,41 @@ impl Acquisition {
                 Refusal::Ours(granted) => return Ok(Turn::Ours(granted)),
                 Refusal::Others(Verdict::Free) => return Ok(Turn::Free),
                 Refusal::Others(Verdict::TakeOver(seen)) => return Ok(Turn::TakeOver(seen)),
-                Refusal::Others(Verdict::Wait { ends }) => looks.ends = ends,
+                Refusal::Others(Verdict::Wait { ends }) => polls.ends = ends,
             }
             if let Some(token) = record.as_ref().and_then(Record::token) {
-                looks.saw(token);
+                polls.saw(token);
             }
         }
     }
 
     /// When to look again: after a random delay, or when the grant that was seen can end.
-    pub(super) fn next_look(&self, looks: &Looks) -> Elapsed {
+    pub(super) fn next_poll(&self, polls: &Polls) -> Elapsed {
         let delay = match self.order.policy.check_delay(&self.core.hints) {
             CheckDelay::Fixed(delay) | CheckDelay::ByAcquire(delay) => delay,
             CheckDelay::Backoff { first, max } => {
                 // Never at once: a small part of the bound is certain.
-                first.min(max) / 8 + self.core.backoff(looks.round, first, max)
+                first.min(max) / 8 + self.core.backoff(polls.round, first, max)
             }
         };
-        let delay = self.core.budget.stretch(delay);
+        let delay = self.core.poll_limit.stretch(delay);
         let now = self.core.clocks.elapsed();
         let until = now.plus(delay);
-        match looks.ends {
+        match polls.ends {
             Some(ends) if ends > now => until.min(ends),
             _ => until,
         }
     }
 
-    pub(super) fn bill(&self) -> Bill {
-        Some(self.bill.clone())
+    pub(super) fn call_usage(&self) -> CallUsage {
+        Some(self.call_usage.clone())
     }
 
     pub(super) fn sends(&mut self) {
         self.sent += 1;
         self.last_sent = self.core.clocks.elapsed();
-        if let Some(leading) = &self.leading {
-            leading.sends(self.last_sent.plus(self.order.policy.request_timeout()));
+        if let Some(leader) = &self.leader {
+            leader.sends(self.last_sent.plus(self.order.policy.request_timeout()));
         }
     }
 }

@@ -30,16 +30,16 @@ impl Acquisition {
                 self.order.policy.is_bound_to_process(),
                 self.order.policy.request_timeout(),
             );
-            let bill = self.bill();
+            let call_usage = self.call_usage();
             self.expect(self.core.clocks.elapsed().plus(timeout));
-            let renewal = renew_once(&self.core, &mut kept, bound, timeout, &bill);
+            let renewal = renew_once(&self.core, &mut kept, bound, timeout, &call_usage);
             if let Err(ended) = self.or_stop(renewal).await? {
                 debug!(%key, ?ended, "the grant is over already");
             }
         }
         let left = self.core.remaining(&kept);
         if left.is_zero() {
-            // Whoever is told of this error has no lock: settling releases it.
+            // Whoever is told of this error has no lock: cleaning up releases it.
             let lead = self.order.policy.safety_margin();
             return Err(End::Failed(
                 Error::new(
@@ -52,17 +52,17 @@ impl Acquisition {
                 .with_hint("set a longer `lease`, or look at the latency to the store"),
             ));
         }
-        let queue = match &self.leading {
-            Some(leading) => leading.queue().clone(),
+        let queue = match &self.leader {
+            Some(leader) => leader.queue().clone(),
             None => self.core.queues.of(&key.shared()),
         };
         let terms = Terms {
             policy: self.order.policy.clone(),
             data: self.order.data.clone(),
-            bill: self.bill.clone(),
+            call_usage: self.call_usage.clone(),
         };
-        self.core.meter.grant(&self.bill());
-        let cost = self.bill.usage();
+        self.core.meter.grant(&self.call_usage());
+        let cost = self.call_usage.usage();
         debug!(
             %key,
             token = %id.token(),
@@ -102,10 +102,10 @@ impl Acquisition {
             |granted| self.attempt.withdraw(granted),
         );
         let timeout = self.order.policy.request_timeout();
-        let bill = self.bill();
+        let call_usage = self.call_usage();
         async move {
             let now = core.clocks.reading();
-            core.write_detached(write, now, timeout, &bill).await
+            core.write_detached(write, now, timeout, &call_usage).await
         }
     }
 }

@@ -1,13 +1,13 @@
 //! From a call to a lease: the dispatch of a call that tries, and of one that waits.
 //!
 //! `wait` waits in the queue, `acquisition` is one acquisition, `ask` sends its requests until one is granted, `grant`
-//! makes a lease of it, `settle` gives back what nobody receives.
+//! makes a lease of it, `clean_up` gives back what nobody receives.
 
 mod acquisition;
 mod ask;
+mod cleanup;
 mod grant;
 mod order;
-mod settle;
 mod wait;
 mod within;
 
@@ -37,7 +37,7 @@ pub(crate) fn acquire(
         return Err(shut_down(order.key.as_str()));
     }
     core.check_clock(Some(order.key.as_str()))?;
-    core.check_unsettled(order.key.as_str())?;
+    core.check_cleaning_up(order.key.as_str())?;
     if is_within(core, order.key.as_str()) {
         return Err(asked_within(order.key.as_str()));
     }

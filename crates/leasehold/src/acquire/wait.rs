@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::acquisition::UnderWay;
 use super::order::{Order, TryAcquireOutcome, shut_down_while_waiting, store_failed, wait_expired};
 use crate::error::{Effect, Error};
-use crate::meter::Bill;
-use crate::queue::{Next, Place, Stop};
+use crate::meter::CallUsage;
+use crate::queue::{Next, Stop, Waiter};
 use crate::shared::Core;
 use leasehold_protocol::time::Elapsed;
 use leasehold_protocol::write::Operation;
@@ -22,7 +22,7 @@ pub(crate) fn wait_in_queue(
     started: Elapsed,
 ) -> impl Future<Output = Result<TryAcquireOutcome, Error>> {
     let queue = core.queues.of(&order.key.shared());
-    let place = Place::join(&queue, &order.policy, order.data.as_ref(), started);
+    let place = Waiter::join(&queue, &order.policy, order.data.as_ref(), started);
     // Not an `async fn`: that would keep its arguments twice.
     async move {
         // Boxed, since nearly all who wait have none.
@@ -45,18 +45,18 @@ pub(crate) fn wait_in_queue(
                 },
             };
             match next {
-                Next::Lead(leading) => {
+                Next::Lead(leader) => {
                     // Nothing new begins after a shutdown has.
                     if core.shut.is_cancelled() {
                         return Err(gave_up(core, &order, &place, started, Stop::CallerGone));
                     }
-                    let begun = UnderWay::begin(core, order.clone(), started, Some(leading));
+                    let begun = UnderWay::begin(core, order.clone(), started, Some(leader));
                     under_way = Some(Box::new(begun));
                 }
                 Next::Failed(error) => {
                     let error = error.into_error(Operation::Acquire, Some(order.key.as_str()));
                     let passed = core.clocks.elapsed().since(started);
-                    core.meter.wait(passed, &Bill::default());
+                    core.meter.wait(passed, &CallUsage::default());
                     return Err(store_failed(error, &order.policy)
                         .with_effect(Effect::NotApplied)
                         .with_held(place.held())
@@ -68,7 +68,7 @@ pub(crate) fn wait_in_queue(
                     // Without time left (this task did not run for a while) it goes back, and the wait on.
                     if let Some(lease) = lease.deliver_if_held() {
                         let passed = core.clocks.elapsed().since(started);
-                        core.meter.wait(passed, &lease.bill());
+                        core.meter.wait(passed, &lease.call_usage());
                         return Ok(TryAcquireOutcome::Acquired(lease));
                     }
                 }
@@ -79,9 +79,9 @@ pub(crate) fn wait_in_queue(
 }
 
 /// The end of a wait in the queue, without any request of its own under way.
-fn gave_up(core: &Core, order: &Order, place: &Place, started: Elapsed, stop: Stop) -> Error {
+fn gave_up(core: &Core, order: &Order, place: &Waiter, started: Elapsed, stop: Stop) -> Error {
     let passed = core.clocks.elapsed().since(started);
-    core.meter.wait(passed, &Bill::default());
+    core.meter.wait(passed, &CallUsage::default());
     let held = place.held();
     let error = match stop {
         Stop::CallerGone => shut_down_while_waiting(),

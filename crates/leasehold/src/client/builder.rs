@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::LockClient;
 use crate::clock::{Clock, Random};
 use crate::policy::Policy;
-use crate::runtime::poll_limit::Budget;
+use crate::runtime::poll_limit::PollLimit;
 use crate::shared::Core;
 use crate::store::Store;
 
@@ -41,29 +41,29 @@ impl LockClientBuilder {
         self
     }
 
-    /// How many looks a second all waits of this client may send together, after a burst of a second's
+    /// How many polls a second all waits of this client may send together, after a burst of a second's
     /// worth. Default 100 on DynamoDB, which costs at most $0.55 a day ($5.40 with
-    /// [`CheckDelay::ByAcquire`](crate::CheckDelay::ByAcquire)), and 2000 on SQLite and in memory, where nobody bills them. Only waits for keys that another
+    /// [`CheckDelay::ByAcquire`](crate::CheckDelay::ByAcquire)), and 2000 on SQLite and in memory, where nobody charges for them. Only waits for keys that another
     /// process holds look, one for each key, however many tasks wait for it. Too small: keys stay free
-    /// between two looks; too large: a process that waits for thousands of keys uses up the table's
+    /// between two polls; too large: a process that waits for thousands of keys uses up the table's
     /// capacity. At least 1.
     #[must_use]
-    pub fn max_polls_per_second(mut self, looks: u32) -> Self {
-        self.max_polls_per_second = Some(looks);
+    pub fn max_polls_per_second(mut self, polls: u32) -> Self {
+        self.max_polls_per_second = Some(polls);
         self
     }
 
     /// The client.
     pub fn build(self) -> LockClient {
         let hinted = self.store.hints().max_polls_per_second;
-        let budget = Budget::new(self.max_polls_per_second.unwrap_or(hinted));
+        let poll_limit = PollLimit::new(self.max_polls_per_second.unwrap_or(hinted));
         LockClient {
             core: Arc::new(Core::new(
                 self.store,
                 self.clock,
                 self.random,
                 self.policy,
-                budget,
+                poll_limit,
             )),
             prefix: None,
         }

@@ -20,7 +20,7 @@ const LONGEST_REASON: usize = 256;
 impl LockClient {
     /// Ends the grant of `key` that has `token`, whoever holds it, without asking the holder: for an operator who knows
     /// that the holder is stuck. `token` is that of [`HolderInfo::token`](crate::HolderInfo::token), as [`inspect`](LockClient::inspect) shows
-    /// it, or any that was handed on under the same grant. One read and two writes: a take-over of the very grant, under a label with
+    /// it, or any that was handed off under the same grant. One read and two writes: a take-over of the very grant, under a label with
     /// `reason`, and its release. The key is free then, and its next token is larger.
     ///
     /// **The holder does not know yet.** It learns of it at its next renewal, up to a third of its lease later
@@ -132,7 +132,7 @@ fn identity(key: &Key, token: FencingToken, record: &Record) -> Result<LeaseId, 
     let owner = record.owner.as_deref().unwrap_or_default();
     match owner.parse() {
         Ok(attempt) if record.native.is_some() => {
-            // Its guards may have been handed on since: that is still the same grant.
+            // Its guards may have been handed off since: that is still the same grant.
             let token = FencingToken::new(token.stored(), 0, false);
             Ok(LeaseId::new(key.clone(), attempt, token))
         }

@@ -20,9 +20,9 @@ use crate::lease::end::ReleaseOutcome;
 use crate::lease::end::seen_in;
 use crate::lease::guard::Lease;
 use crate::lease_id::LeaseId;
-use crate::meter::Bill;
+use crate::meter::CallUsage;
 use crate::policy::Policy;
-use crate::renewal::release::{LettingGo, release};
+use crate::renewal::release::{Releasing, release};
 use crate::run::LockScope;
 use crate::shared::Core;
 use crate::store::{Consistency, Store};
@@ -247,10 +247,10 @@ impl LockClient {
         }
         let outcome = {
             let started = self.core.clocks.elapsed();
-            let how = LettingGo {
+            let how = Releasing {
                 held: false,
                 started,
-                bill: Bill::default(),
+                call_usage: CallUsage::default(),
             };
             release(&self.core, policy, id, &kept, how, || {}).await?
         };
@@ -281,7 +281,7 @@ impl LockClient {
     async fn take_over_by_id(&self, id: &LeaseId) -> Result<Lease, Error> {
         self.check_open(id.key())?;
         if !self.core.queues.pin(id) {
-            return Err(id.lost_error("it was released, and handed on"));
+            return Err(id.lost_error("it was released, and handed off"));
         }
         let record = self.read(id.key(), Consistency::Strong).await?;
         let seen = seen_in(record.as_ref(), id).map_err(|loss| id.lost_error(&loss.to_string()))?;

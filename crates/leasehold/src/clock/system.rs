@@ -78,17 +78,17 @@ impl SystemClock {
     /// How many sleeps it takes.
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     async fn naps_until(self, at: Elapsed) -> u32 {
-        let (mut naps, mut early) = (0, 0);
+        let (mut sleeps, mut early) = (0, 0);
         loop {
             let now = self.elapsed();
             let left = at.since(now);
             if left.is_zero() {
-                return naps;
+                return sleeps;
             }
-            let nap = left.min(LONGEST_NAP);
-            tokio::time::sleep(nap).await;
-            naps += 1;
-            if self.elapsed().since(now) >= nap / 2 {
+            let sleep = left.min(LONGEST_NAP);
+            tokio::time::sleep(sleep).await;
+            sleeps += 1;
+            if self.elapsed().since(now) >= sleep / 2 {
                 early = 0;
                 continue;
             }
@@ -210,10 +210,10 @@ mod tests {
     async fn u8_the_systems_clock_does_not_spin_in_paused_time() {
         let clock = SystemClock;
         let wait = Duration::from_millis(300);
-        let naps = clock.naps_until(clock.elapsed().plus(wait)).await;
-        // However slow this machine is: every nap but the first ones takes its real time.
+        let sleeps = clock.naps_until(clock.elapsed().plus(wait)).await;
+        // However slow this machine is: every sleep but the first ones takes its real time.
         let most = wait.as_millis() / REAL_NAP.as_millis() + u128::from(EARLY) + 1;
-        assert!(u128::from(naps) <= most, "{naps} sleeps");
+        assert!(u128::from(sleeps) <= most, "{sleeps} sleeps");
     }
 
     #[tokio::test(start_paused = true)]

@@ -98,7 +98,9 @@ impl fmt::Display for ReleaseOutcome {
             ReleaseOutcome::TakenOver(held) => write!(f, "taken over: {held}"),
             ReleaseOutcome::Superseded => f.write_str(SUPERSEDED),
             ReleaseOutcome::NoRecord => f.write_str("no record to release"),
-            ReleaseOutcome::HandedOff => f.write_str("handed on to the next waiter of this client"),
+            ReleaseOutcome::HandedOff => {
+                f.write_str("handed off to the next waiter of this client")
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The guard of a held lease, and what is known when it is lost.
 //!
-//! A guard only reads the truth that its keeper owns. It is tied to no thread and to no task;
+//! A guard only reads the truth that its renewal task owns. It is tied to no thread and to no task;
 //! dropping it ends the lease as the drop policy says, in the background.
 
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use leasehold_protocol::token::FencingToken;
 use tokio::sync::oneshot;
 
 use super::end::{EndReason, ReleaseOutcome};
-use super::state::{LeaseContext, Watched};
+use super::state::{LeaseContext, LeaseState};
 use super::watch::LeaseWatch;
 use crate::error::{Effect, Error};
 use crate::key::Key;
 use crate::lease_id::LeaseId;
-use crate::meter::Bill;
+use crate::meter::CallUsage;
 use crate::policy::DropPolicy;
 use crate::usage::Usage;
 
@@ -40,19 +40,19 @@ pub(crate) enum Finish {
 #[derive(Debug)]
 #[must_use = "a lease that is dropped is released"]
 pub struct Lease {
-    watched: Arc<Watched>,
+    lease_state: Arc<LeaseState>,
     finish: Option<oneshot::Sender<Finish>>,
     drop_policy: DropPolicy,
 }
 
 impl Lease {
     pub(crate) fn new(
-        watched: Arc<Watched>,
+        lease_state: Arc<LeaseState>,
         finish: oneshot::Sender<Finish>,
         drop_policy: DropPolicy,
     ) -> Self {
         Lease {
-            watched,
+            lease_state,
             finish: Some(finish),
             drop_policy,
         }
@@ -60,24 +60,24 @@ impl Lease {
 
     /// The key.
     pub fn key(&self) -> &Key {
-        self.watched.id.key()
+        self.lease_state.id.key()
     }
 
     /// The fencing token: larger than that of every earlier grant of this key. Have the protected
     /// resource refuse smaller tokens than the largest it has seen.
     pub fn token(&self) -> FencingToken {
-        self.watched.id.token()
+        self.lease_state.id.token()
     }
 
     /// The identity of this grant.
     pub fn id(&self) -> &LeaseId {
-        &self.watched.id
+        &self.lease_state.id
     }
 
     /// How long the work can go on before [`lost`](Lease::lost) fires, if no renewal succeeds.
     /// Zero once the lease is lost. Reads the clocks, also after a suspend or a pause.
     pub fn remaining(&self) -> Duration {
-        self.watched.remaining()
+        self.lease_state.remaining()
     }
 
     /// Whether the lease is held, with time left.
@@ -85,18 +85,18 @@ impl Lease {
         !self.remaining().is_zero()
     }
 
-    /// What this lease has cost so far: its acquisition and its renewals. One that was handed on
+    /// What this lease has cost so far: its acquisition and its renewals. One that was handed off
     /// inside the process begins at nothing.
     pub fn usage(&self) -> Usage {
-        self.watched.bill().usage()
+        self.lease_state.call_usage().usage()
     }
 
     pub(crate) fn context(&self) -> &Arc<LeaseContext> {
-        &self.watched.context
+        &self.lease_state.context
     }
 
-    pub(crate) fn bill(&self) -> Bill {
-        Some(self.watched.bill().clone())
+    pub(crate) fn call_usage(&self) -> CallUsage {
+        Some(self.lease_state.call_usage().clone())
     }
 
     /// Waits until the lease is lost: at once when another took it over, otherwise when margin and
@@ -111,7 +111,7 @@ impl Lease {
 
     /// A handle that tells others when this lease ends.
     pub fn watch(&self) -> LeaseWatch {
-        LeaseWatch::new(self.watched.clone())
+        LeaseWatch::new(self.lease_state.clone())
     }
 
     /// Renews now, and returns when a renewal has been acknowledged. Failures are retried until
@@ -127,10 +127,10 @@ impl Lease {
     /// The renewal goes on when this future is dropped.
     pub async fn renew(&self) -> Result<(), Error> {
         let (tell, told) = oneshot::channel();
-        let asked = self.watched.ask(tell).is_ok();
+        let asked = self.lease_state.ask(tell).is_ok();
         let renewed = told.await.unwrap_or_else(|_| {
-            let why = self.watched.loss().unwrap_or(EndReason::TaskEnded);
-            let lost = self.watched.id.lost_error(&why.to_string());
+            let why = self.lease_state.loss().unwrap_or(EndReason::TaskEnded);
+            let lost = self.lease_state.id.lost_error(&why.to_string());
             // A renewal may have been under way when the lease was lost.
             Err(match asked {
                 true => lost.with_effect(Effect::Unknown),
@@ -179,11 +179,11 @@ impl Lease {
         let (tell, told) = oneshot::channel();
         // From here on it will happen, whether or not anyone waits for it.
         let sent = self.finish.take().map(|finish| finish.send(how(tell)));
-        // A keeper that is gone drops what it was sent, and `told` ends.
+        // A renewal task that is gone drops what it was sent, and `told` ends.
         drop(sent);
         let ended = told.await.unwrap_or_else(|_| {
-            let why = self.watched.loss().unwrap_or(EndReason::TaskEnded);
-            Err(self.watched.id.lost_error(&why.to_string()))
+            let why = self.lease_state.loss().unwrap_or(EndReason::TaskEnded);
+            Err(self.lease_state.id.lost_error(&why.to_string()))
         });
         self.context().meter.counted(ended)
     }
@@ -192,7 +192,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(finish) = self.finish.take() {
-            // The keeper has gone only with its runtime; then the lease ends by itself.
+            // The renewal task has gone only with its runtime; then the lease ends by itself.
             drop(finish.send(Finish::Dropped(self.drop_policy)));
         }
     }
@@ -231,13 +231,13 @@ impl Undelivered {
     }
 }
 
-/// Where a keeper hears that its guard lets go.
+/// Where a renewal task hears that its guard lets go.
 pub(crate) type Finished = oneshot::Receiver<Finish>;
 
 /// A guard, and where it is heard.
-pub(crate) fn guard(watched: &Arc<Watched>) -> (Lease, Finished) {
+pub(crate) fn guard(lease_state: &Arc<LeaseState>) -> (Lease, Finished) {
     let (finish, finished) = oneshot::channel();
-    let drop_policy = watched.policy.drop_policy();
-    let lease = Lease::new(watched.clone(), finish, drop_policy);
+    let drop_policy = lease_state.policy.drop_policy();
+    let lease = Lease::new(lease_state.clone(), finish, drop_policy);
     (lease, finished)
 }

@@ -1,4 +1,4 @@
-//! The truth about a held lease: written by its keeper, read by its guard and by whoever watches its
+//! The truth about a held lease: written by its renewal task, read by its guard and by whoever watches its
 //! signal. Invariant: the first loss stays (S6).
 
 use std::fmt;
@@ -31,7 +31,7 @@ pub(crate) struct Terms {
     pub(crate) policy: Policy,
     pub(crate) data: Option<Arc<[u8]>>,
     /// What its acquisition has cost; its renewals come on top.
-    pub(crate) bill: Arc<Meter>,
+    pub(crate) call_usage: Arc<Meter>,
 }
 
 /// What the leases of a client share.
@@ -45,14 +45,14 @@ pub(crate) struct LeaseContext {
     pub(crate) store: Arc<str>,
 }
 
-/// What the guard and the keeper of a lease share.
-pub(crate) struct Watched {
+/// What the guard and the renewal task of a lease share.
+pub(crate) struct LeaseState {
     pub(crate) context: Arc<LeaseContext>,
     pub(crate) id: LeaseId,
     pub(crate) lost: CancellationToken,
     pub(crate) policy: Policy,
     pub(crate) data: Option<Arc<[u8]>>,
-    pub(crate) bill: Arc<Meter>,
+    pub(crate) call_usage: Arc<Meter>,
     since: ServiceTime,
     /// The end of the time for which a guard may hold the key at all.
     hold_until: Elapsed,
@@ -66,12 +66,12 @@ pub(crate) struct Truth {
     loss: Option<EndReason>,
     /// The last failure of a renewal since the last that succeeded.
     pub(crate) failure: Option<Arc<str>>,
-    /// Who asks for a renewal, and how to wake the keeper. As many as callers wait for one.
+    /// Who asks for a renewal, and how to wake the task. As many as callers wait for one.
     asked: Vec<Asked>,
-    keeper: Option<Waker>,
+    task: Option<Waker>,
 }
 
-impl fmt::Debug for Watched {
+impl fmt::Debug for LeaseState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} in {}", self.id, self.context.store)?;
         match self.loss() {
@@ -81,12 +81,16 @@ impl fmt::Debug for Watched {
     }
 }
 
-impl Watched {
+impl LeaseState {
     pub(crate) fn new(context: Arc<LeaseContext>, id: LeaseId, kept: &Kept, terms: Terms) -> Self {
-        let Terms { policy, data, bill } = terms;
+        let Terms {
+            policy,
+            data,
+            call_usage,
+        } = terms;
         let now = context.clocks.reading();
         context.meter.held(true);
-        Watched {
+        LeaseState {
             since: context
                 .clocks
                 .with_service(|service| service_now(service, now)),
@@ -99,14 +103,14 @@ impl Watched {
             lost: CancellationToken::new(),
             policy,
             data,
-            bill,
+            call_usage,
             truth: Mutex::new(Truth {
                 deadline: kept.deadline(),
                 expires_at: kept.expires_at(),
                 loss: None,
                 failure: None,
                 asked: Vec::new(),
-                keeper: None,
+                task: None,
             }),
         }
     }
@@ -131,8 +135,8 @@ impl Watched {
     }
 
     /// What the acquisition and the keeping of it have cost.
-    pub(crate) fn bill(&self) -> &Arc<Meter> {
-        &self.bill
+    pub(crate) fn call_usage(&self) -> &Arc<Meter> {
+        &self.call_usage
     }
 
     /// How long the work may go on for certain. What is over stays over: where no time is left, the
@@ -189,7 +193,7 @@ impl Watched {
         self.with_truth(|truth| truth.loss.clone())
     }
 
-    /// Asks the keeper for a renewal. Given back where the lease is lost; dropped without an answer where
+    /// Asks the renewal task for a renewal. Given back where the lease is lost; dropped without an answer where
     /// it gets lost.
     pub(crate) fn ask(&self, ask: Asked) -> Result<(), Asked> {
         // Whoever does not wait any more is dropped after the lock: with it goes a waker.
@@ -201,17 +205,17 @@ impl Watched {
             let (closed, open) = all.into_iter().partition(Asked::is_closed);
             truth.asked = open;
             truth.asked.push(ask);
-            (Ok(truth.keeper.take()), closed)
+            (Ok(truth.task.take()), closed)
         });
-        if let Some(keeper) = result? {
-            keeper.wake();
+        if let Some(task) = result? {
+            task.wake();
         }
         Ok(())
     }
 
     /// Nobody keeps it any more.
     pub(crate) fn forget_keeper(&self) {
-        let _keeper = self.with_truth(|truth| truth.keeper.take());
+        let _keeper = self.with_truth(|truth| truth.task.take());
     }
 
     /// The next who asks for a renewal.
@@ -219,7 +223,7 @@ impl Watched {
         poll_fn(|context| {
             let (next, _old) = self.with_truth(|truth| {
                 if truth.asked.is_empty() {
-                    return (None, truth.keeper.replace(context.waker().clone()));
+                    return (None, truth.task.replace(context.waker().clone()));
                 }
                 (Some(truth.asked.remove(0)), None)
             });
@@ -245,7 +249,7 @@ impl Watched {
         }
         if first && loss != EndReason::Released {
             self.context.meter.loss();
-            let cost = self.bill.usage();
+            let cost = self.call_usage.usage();
             warn!(
                 key = %self.id.key(),
                 token = %self.id.token(),

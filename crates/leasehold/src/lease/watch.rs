@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::end::EndReason;
-use super::state::Watched;
+use super::state::LeaseState;
 use crate::lease_id::LeaseId;
 
 /// Tells when a lease ends. Clones watch the same lease.
 #[derive(Clone, Debug)]
 pub struct LeaseWatch {
-    watched: Arc<Watched>,
+    lease_state: Arc<LeaseState>,
 }
 
 impl LeaseWatch {
-    pub(super) fn new(watched: Arc<Watched>) -> Self {
-        LeaseWatch { watched }
+    pub(super) fn new(lease_state: Arc<LeaseState>) -> Self {
+        LeaseWatch { lease_state }
     }
 
     /// Waits until the lease is lost or released.
@@ -26,27 +26,27 @@ impl LeaseWatch {
     pub async fn ended(&self) -> EndReason {
         loop {
             // By the clocks, too: the task that keeps the lease may be on a runtime that stands still.
-            let left = self.watched.remaining();
-            if let Some(loss) = self.watched.loss() {
+            let left = self.lease_state.remaining();
+            if let Some(loss) = self.lease_state.loss() {
                 return loss;
             }
-            let clocks = &self.watched.context.clocks;
+            let clocks = &self.lease_state.context.clocks;
             let until = clocks.elapsed().plus(left);
             tokio::select! {
                 biased;
-                () = self.watched.lost.cancelled() => {}
-                () = clocks.nap(until) => {}
+                () = self.lease_state.lost.cancelled() => {}
+                () = clocks.sleep_shared(until) => {}
             }
         }
     }
 
     /// As [`Lease::remaining`](crate::Lease::remaining).
     pub fn remaining(&self) -> Duration {
-        self.watched.remaining()
+        self.lease_state.remaining()
     }
 
     /// The identity of the grant.
     pub fn id(&self) -> &LeaseId {
-        &self.watched.id
+        &self.lease_state.id
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::registry::Queue;
-use super::state::{Looks, Start};
+use super::state::{Polls, Start};
 use crate::lease::guard::Undelivered;
-use crate::lease::state::Watched;
+use crate::lease::state::LeaseState;
 use crate::policy::Policy;
 use leasehold_protocol::time::Elapsed;
 use leasehold_protocol::token::FencingToken;
@@ -18,9 +18,9 @@ use leasehold_protocol::token::FencingToken;
 pub(crate) struct Turns {
     /// How long it may keep the key while others may wait for it.
     pub(crate) tenure: Duration,
-    /// How long its queue sits out then.
+    /// How long its queue pauses then.
     pub(crate) pause: Duration,
-    /// How long it sits out after every turn, where others are known to want the key.
+    /// How long it pauses after every turn, where others are known to want the key.
     pub(crate) short_pause: Duration,
 }
 
@@ -34,9 +34,13 @@ pub(crate) struct Holding {
 
 impl Holding {
     /// A guard of this client holds the key from `now` on.
-    pub(crate) fn begin(queue: &Arc<Queue>, watched: &Arc<Watched>, now: Elapsed) -> Holding {
-        let held = Arc::downgrade(watched);
-        let token = watched.id.token().stored();
+    pub(crate) fn begin(
+        queue: &Arc<Queue>,
+        lease_state: &Arc<LeaseState>,
+        now: Elapsed,
+    ) -> Holding {
+        let held = Arc::downgrade(lease_state);
+        let token = lease_state.id.token().stored();
         let number = queue.with(|state, _| {
             state.own = state.own.max(Some(token));
             let number = state.next_number();
@@ -76,18 +80,18 @@ impl Holding {
     pub(crate) fn give(
         &self,
         lease: Undelivered,
-        watched: &Arc<Watched>,
+        lease_state: &Arc<LeaseState>,
         policy: &Policy,
         data: Option<&Arc<[u8]>>,
     ) -> Result<Handle, Undelivered> {
         let now = self.queue.clock.elapsed();
-        let watched = Arc::downgrade(watched);
+        let lease_state = Arc::downgrade(lease_state);
         let (result, _old) = self.queue.with(|state, wake| {
             let old = state
                 .holders
                 .iter_mut()
                 .find(|(number, _)| *number == self.number)
-                .map(|(_, held)| std::mem::replace(held, watched));
+                .map(|(_, held)| std::mem::replace(held, lease_state));
             (state.give(lease, policy, data, now, wake), old)
         });
         result
@@ -100,7 +104,7 @@ impl Holding {
             .with(|state, wake| state.take_back(token, now, wake))
     }
 
-    /// The key is free. Where the process has kept it for `tenure`, whoever of it asks next sits out, so
+    /// The key is free. Where the process has kept it for `tenure`, whoever of it asks next pauses, so
     /// that other processes get their turn; where others are known to want it, after every turn that
     /// leaves nobody waiting.
     pub(crate) fn released(&mut self, now: Elapsed, turns: &Turns) {
@@ -128,7 +132,7 @@ impl Holding {
             queues.remember(&self.queue, now.plus(turns.short_pause));
         }
         let not_before = now.plus(pause);
-        self.gone(Start::Ask { not_before });
+        self.gone(Start::Request { not_before });
     }
 
     /// The guard does not hold the key any more, or nobody knows.
@@ -155,6 +159,6 @@ impl Holding {
 
 impl Drop for Holding {
     fn drop(&mut self) {
-        self.gone(Start::Look(Looks::default()));
+        self.gone(Start::Poll(Polls::default()));
     }
 }

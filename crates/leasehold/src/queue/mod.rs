@@ -1,6 +1,6 @@
 //! The wait queue of one key, among the tasks of one client.
 //!
-//! It decides nothing about leases. A [`Place`] is a waiter's place in the queue, a [`Leading`] the
+//! It decides nothing about leases. A [`Waiter`] is a waiter's place in the queue, a [`LeaderRole`] the
 //! view of the one waiter that talks to the store, a [`Holding`] says that a guard of this client
 //! holds the key.
 //!
@@ -19,13 +19,13 @@
 //! 6. The lock is never held across an await, and no waker, guard or error is woken or dropped under it.
 
 mod holding;
-mod leading;
-mod place;
+mod leader;
 mod registry;
 mod state;
+mod waiter;
 
 pub(crate) use self::holding::{Holding, Turns};
-pub(crate) use self::leading::Leading;
-pub(crate) use self::place::{Next, Place, Stop};
+pub(crate) use self::leader::LeaderRole;
 pub(crate) use self::registry::{Queue, Queues};
-pub(crate) use self::state::{Looks, PATIENCE, Start};
+pub(crate) use self::state::{PATIENCE, Polls, Start};
+pub(crate) use self::waiter::{Next, Stop, Waiter};

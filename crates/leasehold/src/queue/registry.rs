@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use super::state::State;
 use crate::holder::HolderInfo;
-use crate::lease::state::Watched;
+use crate::lease::state::LeaseState;
 use crate::lease_id::LeaseId;
 use crate::runtime::clocks::Clocks;
 use leasehold_protocol::time::{Elapsed, Reading};
@@ -84,7 +84,7 @@ impl Queues {
     }
 
     /// The guard of this client that holds the key, if one does.
-    pub(crate) fn holder(&self, key: &str) -> Option<Arc<Watched>> {
+    pub(crate) fn holder(&self, key: &str) -> Option<Arc<LeaseState>> {
         let queue = {
             let queues = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
             queues.get(key).and_then(Weak::upgrade)?
@@ -142,7 +142,7 @@ impl Queue {
         }
     }
 
-    pub(super) fn holders(&self) -> Vec<Arc<Watched>> {
+    pub(super) fn holders(&self) -> Vec<Arc<LeaseState>> {
         self.with(|state, _| {
             let held = state.holders.iter();
             held.filter_map(|(_, held)| held.upgrade()).collect()

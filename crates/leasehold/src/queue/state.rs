@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use crate::holder::HolderInfo;
 use crate::lease::guard::Undelivered;
-use crate::lease::state::Watched;
+use crate::lease::state::LeaseState;
 use crate::policy::Policy;
 use crate::store::StoreError;
 use leasehold_protocol::time::Elapsed;
@@ -28,14 +28,14 @@ const WATCHING: u64 = 16;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Start {
     /// The key may be free: ask for it, from then on.
-    Ask { not_before: Elapsed },
+    Request { not_before: Elapsed },
     /// It is held: poll.
-    Look(Looks),
+    Poll(Polls),
 }
 
 impl Default for Start {
     fn default() -> Self {
-        Start::Ask {
+        Start::Request {
             not_before: Elapsed::default(),
         }
     }
@@ -43,7 +43,7 @@ impl Default for Start {
 
 /// Where the polls of a leader are.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Looks {
+pub(crate) struct Polls {
     /// How often it has polled in vain.
     pub(crate) round: u32,
     /// When the next poll is due, if that is decided.
@@ -54,7 +54,7 @@ pub(crate) struct Looks {
     pub(crate) newest: Option<u64>,
 }
 
-impl Looks {
+impl Polls {
     /// A poll has shown another's grant with this token. Where grants are short, waiting begins anew
     /// with each: the delays grow only while nothing moves.
     pub(crate) fn saw(&mut self, token: u64) {
@@ -69,9 +69,9 @@ impl Looks {
 #[derive(Debug, Default)]
 pub(super) struct State {
     last_number: u64,
-    pub(super) waiters: BTreeMap<u64, Waiter>,
+    pub(super) waiters: BTreeMap<u64, Entry>,
     leader: Option<Leader>,
-    pub(super) holders: Vec<(u64, Weak<Watched>)>,
+    pub(super) holders: Vec<(u64, Weak<LeaseState>)>,
     pub(super) start: Start,
     /// Since when no other process has had the key, as far as we know.
     pub(super) tenure: Option<Elapsed>,
@@ -97,7 +97,7 @@ struct Leader {
 
 /// What a waiter asks for, and what it has been given.
 #[derive(Debug)]
-pub(super) struct Waiter {
+pub(super) struct Entry {
     pub(super) policy: Policy,
     pub(super) data: Option<Arc<[u8]>>,
     pub(super) joined: Elapsed,
@@ -128,14 +128,14 @@ pub(super) enum Step {
     Wait(Elapsed),
 }
 
-impl Waiter {
+impl Entry {
     pub(super) fn new(
         policy: Policy,
         data: Option<Arc<[u8]>>,
         joined: Elapsed,
         runtime: Handle,
     ) -> Self {
-        Waiter {
+        Entry {
             policy,
             data,
             joined,
@@ -181,7 +181,7 @@ impl State {
     /// Invariant 1: the end of every change.
     pub(super) fn restore(&mut self, now: Elapsed, wake: &mut Vec<Waker>) {
         if let Some(leader) = self.leader
-            && self.waiters.get(&leader.number).is_some_and(Waiter::waits)
+            && self.waiters.get(&leader.number).is_some_and(Entry::waits)
         {
             return;
         }
@@ -206,7 +206,7 @@ impl State {
         wake.extend(leader.and_then(|leader| leader.waker.take()));
     }
 
-    pub(super) fn join(&mut self, waiter: Waiter, now: Elapsed, wake: &mut Vec<Waker>) -> u64 {
+    pub(super) fn join(&mut self, waiter: Entry, now: Elapsed, wake: &mut Vec<Waker>) -> u64 {
         let number = self.next_number();
         self.waiters.insert(number, waiter);
         self.restore(now, wake);
@@ -219,7 +219,7 @@ impl State {
         number: u64,
         now: Elapsed,
         wake: &mut Vec<Waker>,
-    ) -> Option<Waiter> {
+    ) -> Option<Entry> {
         let left = self.waiters.remove(&number);
         self.restore(now, wake);
         left
@@ -318,7 +318,7 @@ impl State {
         now: Elapsed,
         wake: &mut Vec<Waker>,
     ) -> Option<Undelivered> {
-        let lies = |waiter: &&mut Waiter| matches!(&waiter.gift, Some(Gift::Lease(lease)) if lease.token() == token);
+        let lies = |waiter: &&mut Entry| matches!(&waiter.gift, Some(Gift::Lease(lease)) if lease.token() == token);
         let waiter = self.waiters.values_mut().find(lies)?;
         let gift = waiter.gift.take();
         waiter.silent = true;

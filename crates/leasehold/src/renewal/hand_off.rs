@@ -8,16 +8,16 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tracing::debug;
 
-use super::task::{IN_FLIGHT, Keeper, LastWord};
+use super::task::{EndOnDrop, IN_FLIGHT, RenewalTask};
 use crate::lease::end::{EndReason, ReleaseOutcome};
 use crate::lease::guard::Undelivered;
 use crate::lease::guard::{Finish, Finished, guard};
-use crate::lease::state::{Terms, Watched};
+use crate::lease::state::{LeaseState, Terms};
 use crate::policy::DropPolicy;
 use crate::queue::{PATIENCE, Turns};
-use crate::runtime::request::Inbox;
+use crate::runtime::request::Mailbox;
 
-/// How often a grant is handed on at most, where no other process is known to want the key: with 5 ms to the table
+/// How often a grant is handed off at most, where no other process is known to want the key: with 5 ms to the table
 /// and holds of no length it makes twice as many turns as with 64. Below the 1023 for which the token has room.
 const PASSES_ALONE: u16 = 256;
 /// The same, where another process has had the key lately.
@@ -28,10 +28,10 @@ const TENURE: u32 = 10;
 /// but for no more than this part of the time that it kept it: nobody may be waiting.
 const PAUSE: u32 = 8;
 
-impl Keeper {
+impl RenewalTask {
     /// Hands the grant on to the next who waits, if that wants just this grant: where the next guard is, and
     /// where it is heard. Otherwise gives back what is to be done with the grant.
-    pub(super) async fn hand_on(&mut self, finish: Finish) -> Result<(Handle, Finished), Finish> {
+    pub(super) async fn hand_off(&mut self, finish: Finish) -> Result<(Handle, Finished), Finish> {
         let released = matches!(
             finish,
             Finish::Release(_) | Finish::Dropped(DropPolicy::Release)
@@ -39,30 +39,30 @@ impl Keeper {
         // Looked at again after a wait: the next in line may have left.
         let ready = released && self.has_next() && self.has_enough_left().await && self.has_next();
         // From the mark on no condition check can be made for the old guard, and none was made before.
-        if !ready || !self.watched.id.mark_handed_on() {
+        if !ready || !self.lease_state.id.mark_handed_off() {
             return Err(finish);
         }
         // Over, before the next one begins.
-        self.watched.lose(EndReason::Released);
-        let next = Watched::new(
+        self.lease_state.lose(EndReason::Released);
+        let next = LeaseState::new(
             self.core.leases.clone(),
-            self.watched.id.next_pass(),
+            self.lease_state.id.next_pass(),
             &self.kept,
             Terms {
                 policy: self.policy.clone(),
-                data: self.watched.data.clone(),
-                bill: Arc::default(),
+                data: self.lease_state.data.clone(),
+                call_usage: Arc::default(),
             },
         );
-        self.watched = Arc::new(next);
-        self.last_word = LastWord(self.watched.clone());
+        self.lease_state = Arc::new(next);
+        self.end_on_drop = EndOnDrop(self.lease_state.clone());
         self.waiting = None;
-        let (lease, finished) = guard(&self.watched);
-        let data = self.watched.data.clone();
+        let (lease, finished) = guard(&self.lease_state);
+        let data = self.lease_state.data.clone();
         let lease = Undelivered::new(lease);
         let given = self
             .holding
-            .give(lease, &self.watched, &self.policy, data.as_ref());
+            .give(lease, &self.lease_state, &self.policy, data.as_ref());
         let runtime = match given {
             Ok(runtime) => runtime,
             Err(lease) => {
@@ -73,33 +73,33 @@ impl Keeper {
         };
         if runtime.id() != Handle::current().id() {
             // Answers to requests of this runtime may never come, if it ends: nobody waits for them.
-            self.inbox = Inbox::new(IN_FLIGHT);
+            self.mailbox = Mailbox::new(IN_FLIGHT);
             self.unanswered = 0;
             self.schedule();
         }
         self.place = None;
         self.deliver_by = Some(self.core.clocks.elapsed().plus(PATIENCE));
-        let next = &self.watched;
-        self.core.meter.hand_off(&Some(next.bill.clone()));
-        debug!(key = %next.id.key(), token = %next.id.token(), "handed on");
+        let next = &self.lease_state;
+        self.core.meter.hand_off(&Some(next.call_usage.clone()));
+        debug!(key = %next.id.key(), token = %next.id.token(), "handed off");
         if let Finish::Release(tell) = finish {
             drop(tell.send(Ok(ReleaseOutcome::HandedOff)));
         }
         Ok((runtime, finished))
     }
 
-    /// Whether this grant may be handed on, and somebody wants it.
+    /// Whether this grant may be handed off, and somebody wants it.
     pub(super) fn has_next(&mut self) -> bool {
         let core = self.core.clone();
         let now = core.clocks.reading();
         self.watch_the_deadline(now);
         self.policy.is_handing_off()
             && !core.shut.is_cancelled()
-            && self.watched.id.token().pass() < self.most_passes()
-            && self.watched.loss().is_none()
+            && self.lease_state.id.token().pass() < self.most_passes()
+            && self.lease_state.loss().is_none()
             && self.holding.has_next(
                 &self.policy,
-                self.watched.data.as_ref(),
+                self.lease_state.data.as_ref(),
                 now.elapsed,
                 self.turns().tenure,
             )
@@ -141,10 +141,10 @@ impl Keeper {
                 .saturating_sub(terms.safety_margin);
             let now = core.clocks.reading();
             self.watch_the_deadline(now);
-            if self.watched.loss().is_some() {
+            if self.lease_state.loss().is_some() {
                 return false;
             }
-            if self.watched.remaining_at(now) >= whole / 2 {
+            if self.lease_state.remaining_at(now) >= whole / 2 {
                 return true;
             }
             if !sent && self.unanswered < IN_FLIGHT {
@@ -153,7 +153,7 @@ impl Keeper {
             }
             tokio::select! {
                 biased;
-                answer = self.inbox.next() => self.take_answer(answer),
+                answer = self.mailbox.next() => self.take_answer(answer),
                 () = core.clocks.sleep_until(limit) => return false,
             }
         }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use leasehold_protocol::renewal::{Ended, Kept, RenewalRefused};
 
-use crate::meter::Bill;
+use crate::meter::CallUsage;
 use crate::shared::Core;
 use crate::store::{Outcome, StoreError};
 
-/// Why a renewal outside of the keeper's loop was not acknowledged.
+/// Why a renewal outside of the renewal task's loop was not acknowledged.
 #[derive(Debug)]
 pub(crate) enum NotRenewed {
     /// The grant is over.
@@ -18,19 +18,19 @@ pub(crate) enum NotRenewed {
     Failed(StoreError),
 }
 
-/// Renews a grant once, outside of its keeper's loop.
+/// Renews a grant once, outside of its renewal task's loop.
 pub(crate) async fn renew_once(
     core: &Arc<Core>,
     kept: &mut Kept,
     bound_to_process: bool,
     timeout: Duration,
-    bill: &Bill,
+    call_usage: &CallUsage,
 ) -> Result<(), NotRenewed> {
     let now = core.clocks.reading();
     let (sent, write) = core
         .clocks
         .with_service(|service| kept.renew(service, now, bound_to_process));
-    let answer = core.write_detached(write, now, timeout, bill).await;
+    let answer = core.write_detached(write, now, timeout, call_usage).await;
     let now = core.clocks.reading();
     match answer.result {
         Ok(Outcome::Applied(_)) => {

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use tracing::{debug, warn};
 
 use super::once::{NotRenewed, renew_once};
-use super::task::Keeper;
+use super::task::RenewalTask;
 use crate::error::{Effect, Error};
 use crate::holder::HolderInfo;
 use crate::lease::end::{EndReason, ReleaseOutcome};
 use crate::lease::guard::Finish;
 use crate::lease_id::LeaseId;
-use crate::meter::Bill;
+use crate::meter::CallUsage;
 use crate::policy::{DropPolicy, Policy};
-use crate::queue::{Looks, Start};
+use crate::queue::{Polls, Start};
 use crate::shared::Core;
 use crate::store::Outcome;
 use leasehold_protocol::renewal::{Ended, Kept};
@@ -25,13 +25,13 @@ use leasehold_protocol::write::Operation;
 
 /// How often a renewal outside of the loop is tried.
 const TRIES: u32 = 3;
-impl Keeper {
+impl RenewalTask {
     pub(super) async fn finish(&mut self, finish: Finish) {
         let started = self.core.clocks.elapsed();
-        self.settle_renewals().await;
-        let loss = self.watched.loss();
+        self.await_renewals().await;
+        let loss = self.lease_state.loss();
         // Whoever still holds a signal learns that the lease is over.
-        self.watched.lose(EndReason::Released);
+        self.lease_state.lose(EndReason::Released);
         match finish {
             Finish::Release(tell) => {
                 let outcome = match loss {
@@ -45,7 +45,7 @@ impl Keeper {
                 if !matches!(loss, Some(EndReason::TakenOver(_)))
                     && let Err(error) = self.release(loss.is_none(), started).await
                 {
-                    warn!(key = %self.watched.id.key(), %error, "a dropped lease could not be released, it ends by itself");
+                    warn!(key = %self.lease_state.id.key(), %error, "a dropped lease could not be released, it ends by itself");
                 }
             }
             Finish::Dropped(DropPolicy::LeaveToExpire) => {}
@@ -57,21 +57,21 @@ impl Keeper {
 
     /// Waits for renewals in flight, at most for one request time-out. One that lands after the
     /// release finds no owner in the record and changes nothing.
-    pub(super) async fn settle_renewals(&mut self) {
+    pub(super) async fn await_renewals(&mut self) {
         let core = self.core.clone();
         let limit = core.clocks.elapsed().plus(self.policy.request_timeout());
         while self.unanswered > 0 && core.clocks.elapsed() < limit {
             // Whoever still watches a signal is told in time, here as well.
             let now = core.clocks.reading();
             self.watch_the_deadline(now);
-            let until = match self.watched.loss() {
+            let until = match self.lease_state.loss() {
                 Some(_) => limit,
-                None => limit.min(now.elapsed.plus(self.watched.remaining_at(now))),
+                None => limit.min(now.elapsed.plus(self.lease_state.remaining_at(now))),
             };
             tokio::select! {
                 biased;
-                answer = self.inbox.next() => self.take_answer(answer),
-                () = core.clocks.nap(until) => {}
+                answer = self.mailbox.next() => self.take_answer(answer),
+                () = core.clocks.sleep_shared(until) => {}
             }
         }
     }
@@ -82,27 +82,27 @@ impl Keeper {
         started: Elapsed,
     ) -> Result<ReleaseOutcome, Error> {
         let turns = self.turns();
-        let (core, watched, holding) = (&self.core, &self.watched, &mut self.holding);
-        let how = LettingGo {
+        let (core, lease_state, holding) = (&self.core, &self.lease_state, &mut self.holding);
+        let how = Releasing {
             held,
             started,
-            bill: Some(watched.bill.clone()),
+            call_usage: Some(lease_state.call_usage.clone()),
         };
         let outcome = release(
             core,
             &self.policy,
-            &watched.id,
+            &lease_state.id,
             &self.kept,
             how,
-            // Whether it landed is not known yet: the next in line looks for itself.
-            || holding.gone(Start::Look(Looks::default())),
+            // Whether it landed is not known yet: the next in line polls for itself.
+            || holding.gone(Start::Poll(Polls::default())),
         )
         .await;
         if let Ok(outcome) = &outcome {
-            let cost = watched.bill.usage();
+            let cost = lease_state.call_usage.usage();
             debug!(
-                key = %watched.id.key(),
-                token = %watched.id.token(),
+                key = %lease_state.id.key(),
+                token = %lease_state.id.token(),
                 %outcome,
                 requests = cost.requests,
                 renewals = cost.renewals,
@@ -113,7 +113,7 @@ impl Keeper {
         }
         match &outcome {
             Ok(ReleaseOutcome::TakenOver(_)) | Err(_) => {
-                holding.gone(Start::Look(Looks::default()));
+                holding.gone(Start::Poll(Polls::default()));
             }
             Ok(_) => holding.released(core.clocks.elapsed(), &turns),
         }
@@ -123,18 +123,18 @@ impl Keeper {
     /// Leaves the grant to itself; where the store ties it to this process, that is undone first.
     pub(super) async fn detach(&mut self, loss: Option<EndReason>) -> Result<LeaseId, Error> {
         if let Some(loss) = loss {
-            return Err(self.watched.id.lost_error(&loss.to_string()));
+            return Err(self.lease_state.id.lost_error(&loss.to_string()));
         }
         let core = self.core.clone();
         let timeout = self.policy.request_timeout();
-        let bill = Some(self.watched.bill.clone());
+        let call_usage = Some(self.lease_state.call_usage.clone());
         let mut tries = 0;
         loop {
-            match renew_once(&core, &mut self.kept, false, timeout, &bill).await {
-                Ok(()) => return Ok(self.watched.id.clone()),
+            match renew_once(&core, &mut self.kept, false, timeout, &call_usage).await {
+                Ok(()) => return Ok(self.lease_state.id.clone()),
                 Err(NotRenewed::Ended(ended)) => {
                     let why = EndReason::from(ended).to_string();
-                    return Err(self.watched.id.lost_error(&why));
+                    return Err(self.lease_state.id.lost_error(&why));
                 }
                 Err(NotRenewed::Failed(error)) => {
                     tries += 1;
@@ -142,7 +142,7 @@ impl Keeper {
                     let next = again.then(|| core.again(tries, self.lost_at())).flatten();
                     let Some(next) = next else {
                         // The lease ends by itself.
-                        let key = self.watched.id.key().as_str();
+                        let key = self.lease_state.id.key().as_str();
                         return Err(error.into_error(Operation::Renew, Some(key)));
                     };
                     core.clocks.sleep_until(next).await;
@@ -154,13 +154,13 @@ impl Keeper {
 
 /// How a grant is let go.
 #[derive(Debug)]
-pub(crate) struct LettingGo {
+pub(crate) struct Releasing {
     /// Its guard believed in it until now, so that nobody but this very release can have ended it
     /// before its deadline: the service may apply our request twice and answer the second one.
     pub(crate) held: bool,
     /// The call time-out counts from here.
     pub(crate) started: Elapsed,
-    pub(crate) bill: Bill,
+    pub(crate) call_usage: CallUsage,
 }
 
 /// Ends a grant: conditional on our id and token, retried within the call time-out. `in_doubt` is
@@ -170,13 +170,13 @@ pub(crate) async fn release(
     policy: &Policy,
     id: &LeaseId,
     kept: &Kept,
-    how: LettingGo,
+    how: Releasing,
     mut in_doubt: impl FnMut() + Send,
 ) -> Result<ReleaseOutcome, Error> {
-    let LettingGo {
+    let Releasing {
         held,
         started,
-        bill,
+        call_usage,
     } = how;
     let limit = started.plus(policy.call_timeout());
     let mut uncertain = false;
@@ -187,7 +187,7 @@ pub(crate) async fn release(
             .clocks
             .with_service(|service| kept.release(service, now));
         let timeout = policy.request_timeout().min(limit.since(now.elapsed));
-        let answer = core.write_detached(write, now, timeout, &bill).await;
+        let answer = core.write_detached(write, now, timeout, &call_usage).await;
         tries += 1;
         // Judged anew for every answer: it may have come after the deadline.
         let answered = core.clocks.reading();

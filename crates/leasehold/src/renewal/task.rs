@@ -1,11 +1,11 @@
-//! The keeper of a held lease: renewals, the deadline, loss, release.
+//! The renewal task of a held lease: renewals, the deadline, loss, release.
 //!
 //! One task per guard owns the truth about its lease, on the runtime of that guard. Invariants: `lost` fires
 //! at the deadline less margin and grace at the latest, from a timer that no request can block
 //! (requests run in tasks of their own), and never un-fires (S6, holder rule 4); a failed renewal
 //! is retried until then, only a refusal that does not carry our id and token means lost at once
 //! (rule 3); a release waits for renewals in flight (rule 5); when this task ends in any way that
-//! is not a release, the lease is lost. When a guard lets go, the grant is handed on to the next in
+//! is not a release, the lease is lost. When a guard lets go, the grant is handed off to the next in
 //! line (`PROTOCOL.md` section 9) or released: the old guard is over before the new one exists.
 //!
 //! `hand_off` is the step to the next in line, `release` every other end.
@@ -23,11 +23,11 @@ use tracing::debug;
 use crate::error::{Effect, Error};
 use crate::lease::end::EndReason;
 use crate::lease::guard::{Finish, Finished, Lease, guard};
-use crate::lease::state::{Asked, Terms, Watched};
+use crate::lease::state::{Asked, LeaseState, Terms};
 use crate::lease_id::LeaseId;
 use crate::policy::{DropPolicy, Policy};
-use crate::queue::{Holding, Looks, Queue, Start};
-use crate::runtime::request::{Answer, Inbox};
+use crate::queue::{Holding, Polls, Queue, Start};
+use crate::runtime::request::{Answer, Mailbox};
 use crate::runtime::retry::{RETRY_FIRST, RETRY_MAX};
 use crate::shared::{Core, no_answer_within};
 use crate::store::Outcome;
@@ -40,7 +40,7 @@ pub(super) const IN_FLIGHT: usize = 8;
 const COUNTED: Duration = Duration::from_millis(250);
 /// When to look for a place again, at the latest.
 const NO_PLACE: Duration = Duration::from_millis(50);
-/// Starts the keeper of a grant and gives its guard.
+/// Starts the renewal task of a grant and gives its guard.
 pub(crate) fn keep(
     core: &Arc<Core>,
     queue: &Arc<Queue>,
@@ -49,42 +49,42 @@ pub(crate) fn keep(
     kept: Kept,
 ) -> Lease {
     let policy = terms.policy.clone();
-    let watched = Arc::new(Watched::new(core.leases.clone(), id, &kept, terms));
-    let mut keeper = Keeper {
+    let lease_state = Arc::new(LeaseState::new(core.leases.clone(), id, &kept, terms));
+    let mut task = RenewalTask {
         core: core.clone(),
-        last_word: LastWord(watched.clone()),
-        holding: Holding::begin(queue, &watched, core.clocks.elapsed()),
-        watched: watched.clone(),
+        end_on_drop: EndOnDrop(lease_state.clone()),
+        holding: Holding::begin(queue, &lease_state, core.clocks.elapsed()),
+        lease_state: lease_state.clone(),
         bound_to_process: policy.is_bound_to_process(),
         policy,
         next_renewal: Elapsed::NEVER,
         kept,
-        inbox: Inbox::new(IN_FLIGHT),
+        mailbox: Mailbox::new(IN_FLIGHT),
         unanswered: 0,
         place: None,
         failures: 0,
         waiting: None,
         deliver_by: None,
     };
-    keeper.schedule();
-    let (lease, finished) = guard(&watched);
-    start(keeper, finished, &Handle::current());
+    task.schedule();
+    let (lease, finished) = guard(&lease_state);
+    start(task, finished, &Handle::current());
     lease
 }
 
 /// Starts the task of a guard, on the runtime of whoever has the guard. Where that has ended, the lease is
 /// lost at once.
-fn start(keeper: Keeper, finished: Finished, runtime: &Handle) {
-    let tasks = keeper.core.tasks.clone();
-    tasks.spawn_on(keeper.run(finished), runtime);
+fn start(task: RenewalTask, finished: Finished, runtime: &Handle) {
+    let tasks = task.core.tasks.clone();
+    tasks.spawn_on(task.run(finished), runtime);
 }
 
-/// Marks the lease lost when the keeper ends without having been told to: a panic, or the end of
+/// Marks the lease lost when the renewal task ends without having been told to: a panic, or the end of
 /// its runtime.
 #[derive(Debug)]
-pub(super) struct LastWord(pub(super) Arc<Watched>);
+pub(super) struct EndOnDrop(pub(super) Arc<LeaseState>);
 
-impl Drop for LastWord {
+impl Drop for EndOnDrop {
     fn drop(&mut self) {
         if self.0.loss().is_none() {
             self.0.lose(EndReason::TaskEnded);
@@ -93,34 +93,34 @@ impl Drop for LastWord {
     }
 }
 
-pub(super) struct Keeper {
+pub(super) struct RenewalTask {
     pub(super) core: Arc<Core>,
-    pub(super) watched: Arc<Watched>,
-    pub(super) last_word: LastWord,
+    pub(super) lease_state: Arc<LeaseState>,
+    pub(super) end_on_drop: EndOnDrop,
     pub(super) holding: Holding,
     pub(super) policy: Policy,
     pub(super) bound_to_process: bool,
     pub(super) kept: Kept,
     pub(super) next_renewal: Elapsed,
-    pub(super) inbox: Inbox<Sent, Outcome>,
+    pub(super) mailbox: Mailbox<Sent, Outcome>,
     pub(super) unanswered: usize,
     /// The place of the last renewal, until it is answered or that time has come.
     pub(super) place: Option<(Elapsed, OwnedSemaphorePermit)>,
     pub(super) failures: u32,
     /// Who waits for a renewal, and since when: only one sent after that counts.
     pub(super) waiting: Option<(Asked, Elapsed)>,
-    /// The guard was handed on, and lies where its waiter may take it until then.
+    /// The guard was handed off, and lies where its waiter may take it until then.
     pub(super) deliver_by: Option<Elapsed>,
 }
 
-impl Keeper {
+impl RenewalTask {
     /// Not an `async fn`, whose future has room for its arguments twice; and the end, which is the
     /// largest part of it, has none before it comes.
     #[expect(clippy::manual_async_fn, reason = "see above")]
     fn run(mut self, mut finished: Finished) -> impl Future<Output = ()> + Send {
         async move {
             let finish = self.serve(&mut finished).await;
-            match self.hand_on(finish).await {
+            match self.hand_off(finish).await {
                 // The next guard may be on another runtime: its own task goes on there.
                 Ok((runtime, finished)) => start(self, finished, &runtime),
                 Err(finish) => Box::pin(self.finish(finish)).await,
@@ -134,11 +134,11 @@ impl Keeper {
         let finish = loop {
             let now = core.clocks.reading();
             self.watch_the_deadline(now);
-            let lost = self.watched.loss().is_some();
+            let lost = self.lease_state.loss().is_some();
             let may_send = !lost && self.unanswered < IN_FLIGHT;
             self.place.take_if(|(until, _)| *until <= now.elapsed);
-            // By both clocks; the alarm wakes us when they have come to differ.
-            let over = now.elapsed.plus(self.watched.remaining_at(now));
+            // By both clocks; the timer wakes us when they have come to differ.
+            let over = now.elapsed.plus(self.lease_state.remaining_at(now));
             let until = if may_send {
                 over.min(self.next_renewal)
             } else {
@@ -152,7 +152,7 @@ impl Keeper {
                 && now.elapsed >= by
             {
                 self.deliver_by = None;
-                if let Some(lease) = self.holding.take_back(self.watched.id.token()) {
+                if let Some(lease) = self.holding.take_back(self.lease_state.id.token()) {
                     lease.unmake();
                     return Finish::Dropped(DropPolicy::Release);
                 }
@@ -161,13 +161,13 @@ impl Keeper {
             tokio::select! {
                 biased;
                 finish = &mut *finished => break finish,
-                answer = self.inbox.next() => self.take_answer(answer),
-                () = core.clocks.nap(until), if !lost => {
+                answer = self.mailbox.next() => self.take_answer(answer),
+                () = core.clocks.sleep_shared(until), if !lost => {
                     if may_send && core.clocks.elapsed() >= self.next_renewal && self.has_place() {
                         self.send_renewal();
                     }
                 }
-                ask = self.watched.next_ask(), if self.waiting.is_none() => {
+                ask = self.lease_state.next_ask(), if self.waiting.is_none() => {
                     let asked = core.clocks.elapsed();
                     self.waiting = Some((ask, asked));
                     self.next_renewal = asked;
@@ -186,24 +186,24 @@ impl Keeper {
     }
 
     pub(super) fn watch_the_deadline(&mut self, now: Reading) {
-        self.watched.remaining_at(now);
-        if let Some(loss) = self.watched.loss() {
+        self.lease_state.remaining_at(now);
+        if let Some(loss) = self.lease_state.loss() {
             self.lose(loss);
         }
     }
 
     fn lose(&mut self, loss: EndReason) {
-        self.watched.lose(loss);
+        self.lease_state.lose(loss);
         // Who holds it now is for the next in line to find out.
-        self.holding.gone(Start::Look(Looks::default()));
+        self.holding.gone(Start::Poll(Polls::default()));
         if let Some((ask, _)) = self.waiting.take() {
             drop(ask.send(Err(self.lost_error())));
         }
     }
 
     fn lost_error(&self) -> Error {
-        let why = self.watched.loss().map(|l| l.to_string());
-        let error = self.watched.id.lost_error(&why.unwrap_or_default());
+        let why = self.lease_state.loss().map(|l| l.to_string());
+        let error = self.lease_state.id.lost_error(&why.unwrap_or_default());
         if self.unanswered > 0 {
             return error.with_effect(Effect::Unknown);
         }
@@ -235,8 +235,9 @@ impl Keeper {
         let (sent, write) = core
             .clocks
             .with_service(|service| self.kept.renew(service, now, self.bound_to_process));
-        let bill = Some(self.watched.bill.clone());
-        core.launch(write, now, &bill).post(sent, &mut self.inbox);
+        let call_usage = Some(self.lease_state.call_usage.clone());
+        core.launch(write, now, &call_usage)
+            .post(sent, &mut self.mailbox);
         self.unanswered += 1;
         // Without an answer by then, another one is sent; the last of them just before the end.
         let left = self.lost_at().since(now.elapsed);
@@ -260,7 +261,7 @@ impl Keeper {
     pub(super) fn take_answer(&mut self, (sent, answer): (Sent, Answer<Outcome>)) {
         self.unanswered -= 1;
         if self.unanswered == 0 {
-            self.inbox.close();
+            self.mailbox.close();
         }
         self.place = None;
         let core = self.core.clone();
@@ -283,7 +284,7 @@ impl Keeper {
                 }
             }
             Err(error) => {
-                debug!(key = %self.watched.id.key(), %error, "renewal failed, trying again");
+                debug!(key = %self.lease_state.id.key(), %error, "renewal failed, trying again");
                 self.failures += 1;
                 self.failed(error.to_string());
                 let max = RETRY_MAX.min(self.kept.terms().lease / 20);
@@ -296,14 +297,14 @@ impl Keeper {
     /// Why the lease is lost if nothing better comes.
     fn failed(&self, failure: String) {
         let failure = Some(failure.into());
-        self.watched.with_truth(|truth| truth.failure = failure);
+        self.lease_state.with_truth(|truth| truth.failure = failure);
     }
 
     fn renewed(&mut self, sent: Elapsed) {
         self.failures = 0;
         let (deadline, expires_at) = (self.kept.deadline(), self.kept.expires_at());
         // The guard sees the new deadline; a lease that is lost stays lost.
-        self.watched.with_truth(|truth| {
+        self.lease_state.with_truth(|truth| {
             truth.failure = None;
             truth.deadline = deadline;
             truth.expires_at = expires_at;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use leasehold_protocol::time::{ClockBounds, Elapsed, Reading, ServiceClock, Stamp};
 use tracing::warn;
 
-use super::timer::{Alarms, Nap, nap};
+use super::timer::{Sleep, Timers, sleep};
 use crate::clock::{Clock, ClockTrouble};
 
 /// A wall clock that is certainly off by more than this is worth a warning.
@@ -16,7 +16,7 @@ const WORTH_A_WARNING_MS: u64 = 1_000;
 #[derive(Debug)]
 pub(crate) struct Clocks {
     own: Arc<dyn Clock>,
-    alarms: Arc<Alarms>,
+    timers: Arc<Timers>,
     service: Mutex<ServiceClock>,
     warned: AtomicBool,
 }
@@ -24,7 +24,7 @@ pub(crate) struct Clocks {
 impl Clocks {
     pub(crate) fn new(own: Arc<dyn Clock>, bounds: ClockBounds) -> Self {
         Clocks {
-            alarms: Alarms::new(own.clone()),
+            timers: Timers::new(own.clone()),
             service: Mutex::new(ServiceClock::new(bounds)),
             own,
             warned: AtomicBool::new(false),
@@ -50,8 +50,8 @@ impl Clocks {
     }
 
     /// Waits until then or shorter, by the timer that all who wait on this runtime share.
-    pub(crate) fn nap(&self, at: Elapsed) -> Nap<'_> {
-        nap(&self.alarms, at)
+    pub(crate) fn sleep_shared(&self, at: Elapsed) -> Sleep<'_> {
+        sleep(&self.timers, at)
     }
 
     pub(crate) fn with_service<T>(&self, f: impl FnOnce(&ServiceClock) -> T) -> T {
@@ -72,7 +72,7 @@ impl Clocks {
         };
         if contradicted {
             // Every lease of this client is judged again, not only the one that was answered.
-            self.alarms.wake_all();
+            self.timers.wake_all();
         }
         let Some(deviation) = deviation else { return };
         if deviation.unsigned_abs() > WORTH_A_WARNING_MS

@@ -11,7 +11,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// A future that is never cancelled: polled by its owner, and in a task of its own when that drops
 /// it.
-pub(crate) struct Enduring<T: Send + 'static> {
+pub(crate) struct Detached<T: Send + 'static> {
     tasks: TaskTracker,
     work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
     /// The runtime that it was begun on: its owner may drop it elsewhere.
@@ -20,9 +20,9 @@ pub(crate) struct Enduring<T: Send + 'static> {
     tracked: TaskTrackerToken,
 }
 
-impl<T: Send + 'static> Enduring<T> {
+impl<T: Send + 'static> Detached<T> {
     pub(crate) fn new(tasks: &TaskTracker, work: impl Future<Output = T> + Send + 'static) -> Self {
-        Enduring {
+        Detached {
             tasks: tasks.clone(),
             work: Some(Box::pin(work)),
             runtime: Handle::current(),
@@ -39,7 +39,7 @@ impl<T: Send + 'static> Enduring<T> {
     }
 }
 
-impl<T: Send + 'static> Future for Enduring<T> {
+impl<T: Send + 'static> Future for Detached<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
@@ -55,7 +55,7 @@ impl<T: Send + 'static> Future for Enduring<T> {
     }
 }
 
-impl<T: Send + 'static> Drop for Enduring<T> {
+impl<T: Send + 'static> Drop for Detached<T> {
     fn drop(&mut self) {
         if let Some(work) = self.work.take() {
             // Whatever comes out is dropped: a lease that nobody receives is released by its guard.
@@ -65,9 +65,9 @@ impl<T: Send + 'static> Drop for Enduring<T> {
     }
 }
 
-impl<T: Send + 'static> Debug for Enduring<T> {
+impl<T: Send + 'static> Debug for Detached<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Enduring")
+        f.debug_struct("Detached")
             .field("done", &self.work.is_none())
             .field("tracked", &self.tracked)
             .finish_non_exhaustive()

@@ -1,8 +1,8 @@
-//! What a client may spend on waiting: a bound on its looks, and how it makes room for others.
+//! What a client may spend on waiting: a bound on its polls, and how it makes room for others.
 //!
-//! Two invariants. All waits of one client together send at most `rate` looks a second, after a burst
+//! Two invariants. All waits of one client together send at most `rate` polls a second, after a burst
 //! of one second's worth: many keys waited for in one process stay cheap. When the table throttles
-//! looks or the requests of calls that may wait, every wait of the client slows down, twice with each
+//! polls or the requests of calls that may wait, every wait of the client slows down, twice with each
 //! throttled one up to [`SLOWEST`] times, and speeds up again slowly: many processes that wait for one key
 //! find the rate that the table serves. Neither touches a holder: it renews and releases at once.
 
@@ -17,7 +17,7 @@ const SLOWEST: f64 = 32.0;
 const RECOVERY: f64 = 0.95;
 
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(crate) struct PollLimit {
     interval: Duration,
     state: Mutex<State>,
 }
@@ -29,9 +29,9 @@ struct State {
     slowness: f64,
 }
 
-impl Budget {
+impl PollLimit {
     pub(crate) fn new(max_polls_per_second: u32) -> Self {
-        Budget {
+        PollLimit {
             interval: Duration::from_secs(1) / max_polls_per_second.max(1),
             state: Mutex::new(State {
                 due: Elapsed::default(),
@@ -54,7 +54,7 @@ impl Budget {
         })
     }
 
-    /// A delay between looks, as long as the table wants it.
+    /// A delay between polls, as long as the table wants it.
     pub(crate) fn stretch(&self, delay: Duration) -> Duration {
         delay.mul_f64(self.with(|state| state.slowness))
     }
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_burst_and_then_an_even_flow() {
-        let budget = Budget::new(10);
+        let budget = PollLimit::new(10);
         let sent: Vec<_> = (0..15).map(|_| budget.take(at(5_000))).collect();
         assert!(sent[..10].iter().all(|t| *t == at(5_000)), "{sent:?}");
         assert_eq!(
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn throttles_slow_down_and_answers_speed_up_again() {
-        let budget = Budget::new(1);
+        let budget = PollLimit::new(1);
         let delay = Duration::from_millis(100);
         assert_eq!(budget.stretch(delay), delay);
         (0..3).for_each(|_| budget.asked(true));

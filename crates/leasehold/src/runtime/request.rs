@@ -15,7 +15,7 @@ use leasehold_protocol::time::Elapsed;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::detached::Enduring;
+use super::detached::Detached;
 use crate::store::StoreError;
 
 /// An answer to a request, or its failure.
@@ -26,26 +26,29 @@ pub(crate) struct Answer<T> {
     pub(crate) received: Elapsed,
 }
 
-/// What arrives in an inbox. Boxed: a channel keeps room for 32 at once.
-type Letter<Tag, T> = Box<(Tag, Answer<T>)>;
+/// What arrives in an mailbox. Boxed: a channel keeps room for 32 at once.
+type Message<Tag, T> = Box<(Tag, Answer<T>)>;
 
-type Channel<Tag, T> = (mpsc::Sender<Letter<Tag, T>>, mpsc::Receiver<Letter<Tag, T>>);
+type Channel<Tag, T> = (
+    mpsc::Sender<Message<Tag, T>>,
+    mpsc::Receiver<Message<Tag, T>>,
+);
 
 /// Where answers arrive. It takes memory only while one is awaited: ten thousand leases at rest have
 /// none.
 #[derive(Debug)]
-pub(crate) struct Inbox<Tag, T> {
+pub(crate) struct Mailbox<Tag, T> {
     room: usize,
     open: Option<Channel<Tag, T>>,
 }
 
-impl<Tag, T> Inbox<Tag, T> {
+impl<Tag, T> Mailbox<Tag, T> {
     /// With room for so many answers.
     pub(crate) fn new(room: usize) -> Self {
-        Inbox { room, open: None }
+        Mailbox { room, open: None }
     }
 
-    fn address(&mut self) -> mpsc::Sender<Letter<Tag, T>> {
+    fn address(&mut self) -> mpsc::Sender<Message<Tag, T>> {
         let room = self.room;
         let (address, _) = self.open.get_or_insert_with(|| mpsc::channel(room));
         address.clone()
@@ -55,8 +58,8 @@ impl<Tag, T> Inbox<Tag, T> {
     pub(crate) async fn next(&mut self) -> (Tag, Answer<T>) {
         match &mut self.open {
             // Not closed: an address of it is right here.
-            Some((_, letters)) => match letters.recv().await {
-                Some(letter) => *letter,
+            Some((_, messages)) => match messages.recv().await {
+                Some(message) => *message,
                 None => std::future::pending().await,
             },
             None => std::future::pending().await,
@@ -71,16 +74,16 @@ impl<Tag, T> Inbox<Tag, T> {
 
 /// A request on its way.
 #[derive(Debug)]
-pub(crate) struct Flight<T: Send + 'static>(Enduring<Answer<T>>);
+pub(crate) struct InFlight<T: Send + 'static>(Detached<Answer<T>>);
 
-impl<T: Send + 'static> Flight<T> {
+impl<T: Send + 'static> InFlight<T> {
     /// `no_answer`: what comes of it where the store panics instead of answering.
     pub(crate) fn new(
         tasks: &TaskTracker,
         work: impl Future<Output = Answer<T>> + Send + 'static,
         no_answer: impl Fn() -> Answer<T> + Send + 'static,
     ) -> Self {
-        Flight(Enduring::new(tasks, async move {
+        InFlight(Detached::new(tasks, async move {
             let mut work = pin!(work);
             poll_fn(move |context| {
                 // The store is not asked again by this request after a panic in it.
@@ -91,18 +94,18 @@ impl<T: Send + 'static> Flight<T> {
         }))
     }
 
-    /// Goes on in a task of its own; the answer arrives in `inbox` with `tag`.
+    /// Goes on in a task of its own; the answer arrives in `mailbox` with `tag`.
     ///
-    /// The inbox has room for every request that its owner may have in flight, so posting to it never
+    /// The mailbox has room for every request that its owner may have in flight, so posting to it never
     /// waits; when the owner has gone, nobody needs the answer.
-    pub(crate) fn post<Tag: Send + 'static>(self, tag: Tag, inbox: &mut Inbox<Tag, T>) {
-        let address = inbox.address();
+    pub(crate) fn post<Tag: Send + 'static>(self, tag: Tag, mailbox: &mut Mailbox<Tag, T>) {
+        let address = mailbox.address();
         self.0
             .detach(move |answer| drop(address.try_send(Box::new((tag, answer)))));
     }
 }
 
-impl<T: Send + 'static> Future for Flight<T> {
+impl<T: Send + 'static> Future for InFlight<T> {
     type Output = Answer<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer<T>> {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: all calls and all background work of one client together send at most [`BURST`] requests again, and
 //! [`RATE`] a second beyond that, however many callers there are: a store that is sick gets less, and not more.
-//! The first request of a call, of a release and of a settling is free, and so is every renewal, which its lease bounds.
+//! The first request of a call, of a release and of a cleaning up is free, and so is every renewal, which its lease bounds.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -1,11 +1,11 @@
-//! One alarm for all who wait for a time on a runtime: held leases and waiters of a client, however
+//! One timer for all who wait for a time on a runtime: held leases and waiters of a client, however
 //! many. Each runtime has its own, so that one that stands still silences nobody on another.
 //!
 //! Sleepers lie in one map; one task sleeps until the first of them is due, and for a second at the
 //! most. So a thousand leases at rest cost one wake-up a second and not a thousand. Once a second it
 //! also compares the clocks: where the wall clock has run ahead of the elapsed one (a paused virtual
-//! machine, holder rule 2), it wakes everybody to look for themselves. Invariants: a nap may end
-//! early, never late while the alarm's task runs; when that ends in any way, with its runtime or by a
+//! machine, holder rule 2), it wakes everybody to check for themselves. Invariants: a sleep may end
+//! early, never late while the timer's task runs; when that ends in any way, with its runtime or by a
 //! panic, every sleeper wakes, and the next one to lie down starts another task, a bounded number of times
 //! after panics. No waker is called or dropped under the lock.
 
@@ -22,24 +22,24 @@ use crate::clock::Clock;
 use leasehold_protocol::time::{Elapsed, Reading};
 
 /// How often the clocks are compared.
-const LOOK: Duration = Duration::from_secs(1);
-/// How much the wall clock may run ahead before everybody looks: much less than any margin, and more than
+const CHECK: Duration = Duration::from_secs(1);
+/// How much the wall clock may run ahead before everybody polls: much less than any margin, and more than
 /// a clock that is being adjusted gains in seconds.
 const AHEAD_MS: i64 = 10;
 /// How often the task is started again after a panic in the clock.
 const PANICS: u32 = 8;
 
-/// The alarms of a client, by runtime. One is kept while its task runs. The task holds nothing of the
+/// The timers of a client, by runtime. One is kept while its task runs. The task holds nothing of the
 /// client but its clock: a client and its store are gone with their last handle.
 #[derive(Debug)]
-pub(crate) struct Alarms {
+pub(crate) struct Timers {
     clock: Arc<dyn Clock>,
-    by_runtime: Mutex<HashMap<Id, Arc<Alarm>>>,
+    by_runtime: Mutex<HashMap<Id, Arc<Timer>>>,
 }
 
-impl Alarms {
+impl Timers {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Alarms {
+        Arc::new(Timers {
             clock,
             by_runtime: Mutex::default(),
         })
@@ -47,9 +47,9 @@ impl Alarms {
 
     /// Wakes everybody who waits for a time, on every runtime: what they know of the time has changed.
     pub(crate) fn wake_all(&self) {
-        let alarms: Vec<_> = self.with(|alarms| alarms.values().cloned().collect());
-        for alarm in alarms {
-            let sleepers = alarm.with(|inner| std::mem::take(&mut inner.sleepers));
+        let timers: Vec<_> = self.with(|timers| timers.values().cloned().collect());
+        for timer in timers {
+            let sleepers = timer.with(|inner| std::mem::take(&mut inner.sleepers));
             for waker in sleepers.into_values() {
                 waker.wake();
             }
@@ -57,17 +57,17 @@ impl Alarms {
     }
 
     /// That of the current runtime; `None` outside of one.
-    fn here(&self) -> Option<Arc<Alarm>> {
+    fn here(&self) -> Option<Arc<Timer>> {
         let here = Handle::try_current().ok()?.id();
-        Some(self.with(|alarms| alarms.entry(here).or_default().clone()))
+        Some(self.with(|timers| timers.entry(here).or_default().clone()))
     }
 
     /// Nobody sleeps there any more. One that lies down at this moment starts it again, unlisted.
-    fn forget(&self, alarm: &Arc<Alarm>) {
-        self.with(|alarms| alarms.retain(|_, listed| !Arc::ptr_eq(listed, alarm)));
+    fn forget(&self, timer: &Arc<Timer>) {
+        self.with(|timers| timers.retain(|_, listed| !Arc::ptr_eq(listed, timer)));
     }
 
-    fn with<T>(&self, f: impl FnOnce(&mut HashMap<Id, Arc<Alarm>>) -> T) -> T {
+    fn with<T>(&self, f: impl FnOnce(&mut HashMap<Id, Arc<Timer>>) -> T) -> T {
         f(&mut self
             .by_runtime
             .lock()
@@ -76,7 +76,7 @@ impl Alarms {
 }
 
 #[derive(Debug, Default)]
-struct Alarm(Mutex<Inner>);
+struct Timer(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -90,7 +90,7 @@ struct Inner {
     task: Option<Waker>,
 }
 
-impl Alarm {
+impl Timer {
     fn with<T>(&self, f: impl FnOnce(&mut Inner) -> T) -> T {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -101,31 +101,31 @@ impl Alarm {
 /// # Panics
 ///
 /// Where the client's clock has panicked on this runtime again and again.
-pub(crate) fn nap(alarms: &Arc<Alarms>, at: Elapsed) -> Nap<'_> {
-    Nap {
-        alarms,
+pub(crate) fn sleep(timers: &Arc<Timers>, at: Elapsed) -> Sleep<'_> {
+    Sleep {
+        timers,
         at,
-        bed: None,
+        entry: None,
     }
 }
 
-/// See [`nap`].
+/// See [`sleep`].
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
-pub(crate) struct Nap<'a> {
-    alarms: &'a Arc<Alarms>,
+pub(crate) struct Sleep<'a> {
+    timers: &'a Arc<Timers>,
     at: Elapsed,
     /// Where it lies, once it has been polled.
-    bed: Option<(Arc<Alarm>, u64)>,
+    entry: Option<(Arc<Timer>, u64)>,
 }
 
-impl Future for Nap<'_> {
+impl Future for Sleep<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let (alarms, at) = (self.alarms, self.at);
-        if let Some((alarm, number)) = &self.bed {
-            let (poll, _old) = alarm.with(|inner| match inner.sleepers.get_mut(&(at, *number)) {
+        let (timers, at) = (self.timers, self.at);
+        if let Some((timer, number)) = &self.entry {
+            let (poll, _old) = timer.with(|inner| match inner.sleepers.get_mut(&(at, *number)) {
                 None => (Poll::Ready(()), None),
                 Some(waker) if waker.will_wake(context.waker()) => (Poll::Pending, None),
                 Some(waker) => {
@@ -135,19 +135,19 @@ impl Future for Nap<'_> {
             });
             return poll;
         }
-        let now = alarms.clock.elapsed();
+        let now = timers.clock.elapsed();
         if now >= at {
             return Poll::Ready(());
         }
         // Outside of a runtime nobody waits for a time alone: another event ends the wait.
-        let Some(alarm) = alarms.here() else {
+        let Some(timer) = timers.here() else {
             return Poll::Pending;
         };
         assert!(
-            alarm.with(|inner| inner.panics) < PANICS,
+            timer.with(|inner| inner.panics) < PANICS,
             "the clock of this lock client panics whenever it is asked to sleep"
         );
-        let (number, start, early) = alarm.with(|inner| {
+        let (number, start, early) = timer.with(|inner| {
             inner.last_number += 1;
             let number = inner.last_number;
             inner.sleepers.insert((at, number), context.waker().clone());
@@ -161,19 +161,19 @@ impl Future for Nap<'_> {
             (number, start, early)
         });
         if start {
-            begin(alarms, &alarm);
+            begin(timers, &timer);
         } else if let Some(task) = early {
             task.wake();
         }
-        self.bed = Some((alarm, number));
+        self.entry = Some((timer, number));
         Poll::Pending
     }
 }
 
-impl Drop for Nap<'_> {
+impl Drop for Sleep<'_> {
     fn drop(&mut self) {
-        if let Some((alarm, number)) = self.bed.take() {
-            let _old = alarm.with(|inner| inner.sleepers.remove(&(self.at, number)));
+        if let Some((timer, number)) = self.entry.take() {
+            let _old = timer.with(|inner| inner.sleepers.remove(&(self.at, number)));
         }
     }
 }
@@ -182,10 +182,10 @@ impl Drop for Nap<'_> {
     clippy::disallowed_methods,
     reason = "nothing of the client's is left undone in it: `shutdown` need not wait for its last second"
 )]
-fn begin(alarms: &Arc<Alarms>, alarm: &Arc<Alarm>) {
+fn begin(timers: &Arc<Timers>, timer: &Arc<Timer>) {
     let running = Running {
-        alarms: alarms.clone(),
-        alarm: alarm.clone(),
+        timers: timers.clone(),
+        timer: timer.clone(),
         done: false,
     };
     drop(tokio::spawn(running.run()));
@@ -193,21 +193,21 @@ fn begin(alarms: &Arc<Alarms>, alarm: &Arc<Alarm>) {
 
 /// The task. Where it is dropped before it is done, everybody wakes.
 struct Running {
-    alarms: Arc<Alarms>,
-    alarm: Arc<Alarm>,
+    timers: Arc<Timers>,
+    timer: Arc<Timer>,
     done: bool,
 }
 
 impl Running {
     async fn run(mut self) {
-        let (clock, alarm) = (self.alarms.clock.clone(), self.alarm.clone());
+        let (clock, timer) = (self.timers.clock.clone(), self.timer.clone());
         let mut before = ahead_ms(clock.reading());
         loop {
             let now = clock.reading();
             let ahead = ahead_ms(now);
             let everybody = ahead > before.saturating_add(AHEAD_MS);
             before = if everybody { ahead } else { ahead.min(before) };
-            let (due, armed, _old) = alarm.with(|inner| {
+            let (due, armed, _old) = timer.with(|inner| {
                 let later = if everybody {
                     BTreeMap::new()
                 } else {
@@ -215,7 +215,7 @@ impl Running {
                 };
                 let due = std::mem::replace(&mut inner.sleepers, later);
                 let first = inner.sleepers.first_key_value().map(|((at, _), _)| *at);
-                inner.armed = now.elapsed.plus(LOOK).min(first.unwrap_or(Elapsed::NEVER));
+                inner.armed = now.elapsed.plus(CHECK).min(first.unwrap_or(Elapsed::NEVER));
                 // Those that are woken may lie down again at once: one more look then.
                 let done = due.is_empty() && inner.sleepers.is_empty();
                 inner.running = !done;
@@ -226,12 +226,12 @@ impl Running {
             }
             let Some(armed) = armed else {
                 self.done = true;
-                self.alarms.forget(&alarm);
+                self.timers.forget(&timer);
                 return;
             };
             tokio::select! {
                 biased;
-                () = woken(&*clock, &alarm, armed) => {}
+                () = woken(&*clock, &timer, armed) => {}
                 () = clock.sleep_until(armed) => {}
             }
         }
@@ -246,9 +246,9 @@ impl Drop for Running {
         }
         let panicked = std::thread::panicking();
         if !panicked {
-            self.alarms.forget(&self.alarm);
+            self.timers.forget(&self.timer);
         }
-        let (sleepers, _task) = self.alarm.with(|inner| {
+        let (sleepers, _task) = self.timer.with(|inner| {
             inner.running = false;
             inner.panics += u32::from(panicked);
             (std::mem::take(&mut inner.sleepers), inner.task.take())
@@ -266,10 +266,10 @@ fn ahead_ms(now: Reading) -> i64 {
 }
 
 /// Ends when somebody must be woken before `armed`, or that is over.
-async fn woken(clock: &dyn Clock, alarm: &Alarm, armed: Elapsed) {
+async fn woken(clock: &dyn Clock, timer: &Timer, armed: Elapsed) {
     poll_fn(|context| {
         let late = clock.elapsed() >= armed;
-        let (poll, _old) = alarm.with(|inner| {
+        let (poll, _old) = timer.with(|inner| {
             let first = inner.sleepers.first_key_value().map(|((at, _), _)| *at);
             if late || first.is_some_and(|first| first < armed) {
                 (Poll::Ready(()), None)

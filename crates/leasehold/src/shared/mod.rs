@@ -25,7 +25,7 @@ use crate::meter::Meter;
 use crate::policy::Policy;
 use crate::queue::Queues;
 use crate::runtime::clocks::Clocks;
-use crate::runtime::poll_limit::Budget;
+use crate::runtime::poll_limit::PollLimit;
 use crate::runtime::retry::{RETRY_FIRST, RETRY_MAX, RetryBudget};
 use crate::store::{Hints, Store};
 
@@ -36,7 +36,7 @@ const RENEWALS: usize = 128;
 
 /// Acquisitions of one client that have ended, and still wait for answers. Where there are as many, no other
 /// begins: a store that answers nobody is not asked by more and more.
-const UNSETTLED: usize = 1_024;
+const CLEANING_UP: usize = 1_024;
 
 /// What all parts of one client share.
 pub(crate) struct Core {
@@ -51,11 +51,11 @@ pub(crate) struct Core {
     pub(crate) meter: Arc<Meter>,
     pub(crate) leases: Arc<LeaseContext>,
     pub(crate) queues: Arc<Queues>,
-    pub(crate) budget: Budget,
+    pub(crate) poll_limit: PollLimit,
     pub(crate) retries: RetryBudget,
     /// Places for acquisitions that have ended, and still wait for answers.
-    pub(crate) unsettled: Arc<Semaphore>,
-    /// Places for renewals in flight; see the keeper.
+    pub(crate) cleaning_up: Arc<Semaphore>,
+    /// Places for renewals in flight; see the task.
     pub(crate) renewals: Arc<Semaphore>,
     observations: Mutex<Observations>,
     warned_stamp: AtomicBool,
@@ -63,7 +63,7 @@ pub(crate) struct Core {
 
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What is under it is large, and not what anybody looks for.
+        // What is under it is large, and not what anybody polls for.
         f.write_str(&self.store.describe())
     }
 }
@@ -74,7 +74,7 @@ impl Core {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         policy: Policy,
-        budget: Budget,
+        poll_limit: PollLimit,
     ) -> Self {
         let meter = Arc::new(Meter::new(&store.describe()));
         let clocks = Arc::new(Clocks::new(clock, policy.bounds()));
@@ -96,9 +96,9 @@ impl Core {
             policy,
             tasks: TaskTracker::new(),
             shut: CancellationToken::new(),
-            budget,
+            poll_limit,
             retries: RetryBudget::default(),
-            unsettled: Arc::new(Semaphore::new(UNSETTLED)),
+            cleaning_up: Arc::new(Semaphore::new(CLEANING_UP)),
             renewals: Arc::new(Semaphore::new(RENEWALS)),
             warned_stamp: AtomicBool::new(false),
         }
@@ -124,15 +124,15 @@ impl Core {
     }
 
     /// Refuses a call where too many before it still wait for the store.
-    pub(crate) fn check_unsettled(&self, key: &str) -> Result<(), Error> {
-        if self.unsettled.available_permits() > 0 {
+    pub(crate) fn check_cleaning_up(&self, key: &str) -> Result<(), Error> {
+        if self.cleaning_up.available_permits() > 0 {
             return Ok(());
         }
         let store = self.store.describe();
         Err(Error::new(
             ErrorKind::Unreachable,
             format!(
-                "cannot acquire `{key}`: {store} has not answered {UNSETTLED} calls of this client"
+                "cannot acquire `{key}`: {store} has not answered {CLEANING_UP} calls of this client"
             ),
         )
         .with_key(key)

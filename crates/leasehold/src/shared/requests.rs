@@ -2,7 +2,7 @@
 //!
 //! Invariants: the clocks are read *before* a request is made (the caller passes the reading in);
 //! every answer's stamp feeds the service clock; a request in flight is never cancelled, because it
-//! is a [`Flight`], which goes on in a task of its own when nobody waits for it any more; and every
+//! is a [`InFlight`], which goes on in a task of its own when nobody waits for it any more; and every
 //! request is metered.
 
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use tracing::warn;
 
 use super::Core;
 use crate::error::Effect;
-use crate::meter::Bill;
-use crate::runtime::request::{Answer, Flight};
+use crate::meter::CallUsage;
+use crate::runtime::request::{Answer, InFlight};
 use crate::store::{Consistency, Outcome, Page, Reply, StoreError, StoreErrorKind};
 use crate::usage::Units;
 
@@ -27,22 +27,22 @@ impl Core {
         self: &Arc<Self>,
         write: Write,
         sent: Reading,
-        bill: &Bill,
-    ) -> Flight<Outcome> {
-        let (core, bill) = (self.clone(), bill.clone());
-        self.fly(Effect::Unknown, async move {
-            core.write(write, sent, &bill).await
+        call_usage: &CallUsage,
+    ) -> InFlight<Outcome> {
+        let (core, call_usage) = (self.clone(), call_usage.clone());
+        self.in_flight(Effect::Unknown, async move {
+            core.write(write, sent, &call_usage).await
         })
     }
 
-    fn fly<T: Send + 'static>(
+    fn in_flight<T: Send + 'static>(
         self: &Arc<Self>,
         effect: Effect,
         work: impl Future<Output = Answer<T>> + Send + 'static,
-    ) -> Flight<T> {
+    ) -> InFlight<T> {
         let core = self.clone();
         let why = "the request ended without an answer";
-        Flight::new(&self.tasks, work, move || core.no_answer(effect, why))
+        InFlight::new(&self.tasks, work, move || core.no_answer(effect, why))
     }
 
     fn no_answer<T>(&self, effect: Effect, why: &str) -> Answer<T> {
@@ -63,9 +63,9 @@ impl Core {
         write: Write,
         sent: Reading,
         timeout: Duration,
-        bill: &Bill,
+        call_usage: &CallUsage,
     ) -> Answer<Outcome> {
-        let flight = self.launch(write, sent, bill);
+        let flight = self.launch(write, sent, call_usage);
         self.within(flight, sent, timeout, Effect::Unknown).await
     }
 
@@ -76,8 +76,8 @@ impl Core {
         consistency: Consistency,
     ) -> Result<Option<Record>, StoreError> {
         let longest = self.policy.request_timeout();
-        let bill = Bill::default();
-        self.retrying(|left| self.read(key.clone(), consistency, longest.min(left), &bill))
+        let call_usage = CallUsage::default();
+        self.retrying(|left| self.read(key.clone(), consistency, longest.min(left), &call_usage))
             .await
     }
 
@@ -90,11 +90,11 @@ impl Core {
         self.retrying(|left| {
             let (core, after) = (self.clone(), after.clone());
             let sent = self.clocks.reading();
-            let bill = Bill::default();
-            self.meter.request(Operation::List, &bill);
-            let flight = self.fly(Effect::NotApplied, async move {
+            let call_usage = CallUsage::default();
+            self.meter.request(Operation::List, &call_usage);
+            let flight = self.in_flight(Effect::NotApplied, async move {
                 let result = core.store.list(after).await;
-                core.answer(result, sent, &bill)
+                core.answer(result, sent, &call_usage)
             });
             self.within(flight, sent, left, Effect::NotApplied)
         })
@@ -128,7 +128,7 @@ impl Core {
     /// Waits for a request, at most for `timeout` from its send.
     async fn within<T: Send + 'static>(
         &self,
-        flight: Flight<T>,
+        flight: InFlight<T>,
         sent: Reading,
         timeout: Duration,
         effect: Effect,
@@ -143,9 +143,14 @@ impl Core {
     }
 
     /// Sends a write and waits for its answer.
-    async fn write(self: &Arc<Self>, write: Write, sent: Reading, bill: &Bill) -> Answer<Outcome> {
+    async fn write(
+        self: &Arc<Self>,
+        write: Write,
+        sent: Reading,
+        call_usage: &CallUsage,
+    ) -> Answer<Outcome> {
         let operation = write.operation();
-        self.meter.request(operation, bill);
+        self.meter.request(operation, call_usage);
         let result = self.store.write(write).await;
         if matches!(&result, Ok(reply) if matches!(reply.value, Outcome::Refused(_)) && reply.units.write == 0.0)
         {
@@ -154,9 +159,9 @@ impl Core {
                 write: 1.0,
                 read: 0.0,
             };
-            self.meter.units(refused, bill);
+            self.meter.units(refused, call_usage);
         }
-        self.answer(result, sent, bill)
+        self.answer(result, sent, call_usage)
     }
 
     /// Reads a record and waits for it, at most for `timeout`.
@@ -165,14 +170,14 @@ impl Core {
         key: Arc<str>,
         consistency: Consistency,
         timeout: Duration,
-        bill: &Bill,
+        call_usage: &CallUsage,
     ) -> Answer<Option<Record>> {
-        let (core, bill) = (self.clone(), bill.clone());
+        let (core, call_usage) = (self.clone(), call_usage.clone());
         let sent = self.clocks.reading();
-        self.meter.request(Operation::Read, &bill);
-        let flight = self.fly(Effect::NotApplied, async move {
+        self.meter.request(Operation::Read, &call_usage);
+        let flight = self.in_flight(Effect::NotApplied, async move {
             let result = core.store.read(&key, consistency).await;
-            core.answer(result, sent, &bill)
+            core.answer(result, sent, &call_usage)
         });
         self.within(flight, sent, timeout, Effect::NotApplied).await
     }
@@ -182,12 +187,12 @@ impl Core {
         &self,
         result: Result<Reply<T>, StoreError>,
         sent: Reading,
-        bill: &Bill,
+        call_usage: &CallUsage,
     ) -> Answer<T> {
         let received = self.clocks.reading();
         let stamp = match &result {
             Ok(reply) => {
-                self.meter.units(reply.units, bill);
+                self.meter.units(reply.units, call_usage);
                 reply.stamp
             }
             Err(error) => error.stamp,

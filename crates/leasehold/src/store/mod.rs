@@ -110,11 +110,11 @@ behind!(Box);
 pub struct Hints {
     /// S: what is added to a published expiry for clients that compare it with their wall clock.
     pub expiry_padding: Duration,
-    /// The first delay between two looks at a held key.
+    /// The first delay between two polls at a held key.
     pub check_delay: Duration,
-    /// The longest delay between two looks at a held key.
+    /// The longest delay between two polls at a held key.
     pub check_delay_max: Duration,
-    /// How many looks a second all waits of one client may send together.
+    /// How many polls a second all waits of one client may send together.
     pub max_polls_per_second: u32,
 }
 

@@ -4,7 +4,7 @@
 //! than the newest it has seen: the write costs what it costs anyway (1 write unit for a small
 //! item). A **condition check** on the lock item inside the caller's own transaction refuses the old
 //! holder from the very instant of the next grant, whether or not the next holder has written: 4
-//! write units for a small item. Neither looks at a clock (S3).
+//! write units for a small item. Neither polls at a clock (S3).
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -35,14 +35,14 @@ impl DynamoDbStore {
     ///
     /// Readers that must not see a half-done hand-over use `TransactGetItems`.
     ///
-    /// From this call on the grant is not handed on inside this process: the check sees only the
+    /// From this call on the grant is not handed off inside this process: the check sees only the
     /// record, which a hand-off does not change. That holds for clones of the identity, too, but not for
     /// one that was parsed from text: where such are fenced, turn
     /// [`hand_off`](crate::PolicyBuilder::hand_off) off.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Lost`] when the guard was handed on already;
+    /// [`ErrorKind::Lost`] when the guard was handed off already;
     /// [`ErrorKind::InvalidInput`] when the token is best effort: clients that do not know tokens
     /// share the key, so there is nothing to check.
     pub fn fence(&self, id: &LeaseId) -> Result<TransactWriteItem, Error> {
@@ -58,7 +58,7 @@ impl DynamoDbStore {
             .with_hint("fence once all clients of the key know tokens, and unset `shared_with_fsharp`"));
         }
         if !id.pin() {
-            return Err(id.lost_error("it was released, and handed on"));
+            return Err(id.lost_error("it was released, and handed off"));
         }
         let check = ConditionCheck::builder()
             .table_name(self.table())

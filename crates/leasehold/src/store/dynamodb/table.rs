@@ -22,7 +22,7 @@ use leasehold_protocol::record::attribute;
 const ACTIVE_WITHIN: Duration = Duration::from_secs(120);
 /// How long to wait for what another caller has begun to turn on.
 const TTL_WITHIN: Duration = Duration::from_secs(10);
-const LOOK: Duration = Duration::from_millis(200);
+const CHECK: Duration = Duration::from_millis(200);
 
 /// What `create_table` found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -215,7 +215,7 @@ impl DynamoDbStore {
 
     /// While it is being made, also by another; a description may come from a copy that does not know it yet.
     async fn wait_until_active(&self) -> Result<(), TableError> {
-        for _ in 0..(ACTIVE_WITHIN.as_millis() / LOOK.as_millis()) {
+        for _ in 0..(ACTIVE_WITHIN.as_millis() / CHECK.as_millis()) {
             if let Ok(table) = self.find_table().await?
                 && let Some(TableStatus::Active | TableStatus::Updating) = table.table_status()
             {
@@ -237,7 +237,7 @@ impl DynamoDbStore {
         if forbidden(&refused) {
             return Err(refused);
         }
-        for _ in 0..(TTL_WITHIN.as_millis() / LOOK.as_millis()) {
+        for _ in 0..(TTL_WITHIN.as_millis() / CHECK.as_millis()) {
             match self.check_table().await {
                 Err(TableError::TtlOff { .. }) => pause().await,
                 checked => return checked,
@@ -305,7 +305,7 @@ impl DynamoDbStore {
     reason = "waits for the control plane; nothing about leases is decided here"
 )]
 async fn pause() {
-    tokio::time::sleep(LOOK).await;
+    tokio::time::sleep(CHECK).await;
 }
 
 /// The table for tools that make it.

@@ -13,16 +13,16 @@ use leasehold_protocol::time::{Elapsed, Reading};
 const COURTEOUS_TURNS: u8 = 8;
 
 #[derive(Clone, Debug)]
-pub(crate) struct Leading {
+pub(crate) struct LeaderRole {
     queue: Arc<Queue>,
     number: u64,
     before: u32,
     waited: bool,
 }
 
-impl Leading {
+impl LeaderRole {
     pub(super) fn new(queue: Arc<Queue>, number: u64, before: u32, waited: bool) -> Self {
-        Leading {
+        LeaderRole {
             queue,
             number,
             before,

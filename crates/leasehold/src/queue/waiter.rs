@@ -7,9 +7,9 @@ use std::task::{Context, Poll};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::leading::Leading;
+use super::leader::LeaderRole;
 use super::registry::Queue;
-use super::state::{Step, Waiter};
+use super::state::{Entry, Step};
 use crate::holder::HolderInfo;
 use crate::lease::guard::Undelivered;
 use crate::policy::Policy;
@@ -28,7 +28,7 @@ pub(crate) enum Stop {
 
 /// A place in the queue. Dropped, it is left with everything that lies in it.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Waiter {
     queue: Arc<Queue>,
     number: u64,
     /// Requests of the queue before this waiter came.
@@ -41,7 +41,7 @@ pub(crate) struct Place {
 #[derive(Debug)]
 pub(crate) enum Next {
     /// Ask the store.
-    Lead(Leading),
+    Lead(LeaderRole),
     /// The key is yours.
     Given(Undelivered),
     /// The store has failed for as long as you put up with it.
@@ -50,15 +50,15 @@ pub(crate) enum Next {
     Over(Stop),
 }
 
-impl Place {
+impl Waiter {
     /// Joins the queue at its end. Called within a runtime.
     pub(crate) fn join(
         queue: &Arc<Queue>,
         policy: &Policy,
         data: Option<&Arc<[u8]>>,
         joined: Elapsed,
-    ) -> Place {
-        let waiter = Waiter::new(policy.clone(), data.cloned(), joined, Handle::current());
+    ) -> Waiter {
+        let waiter = Entry::new(policy.clone(), data.cloned(), joined, Handle::current());
         let (number, before, waits) = queue.with(|state, wake| {
             let number = state.join(waiter, joined, wake);
             (
@@ -67,7 +67,7 @@ impl Place {
                 !state.leads(number) || !state.holders.is_empty(),
             )
         });
-        Place {
+        Waiter {
             queue: queue.clone(),
             number,
             before,
@@ -76,7 +76,7 @@ impl Place {
     }
 
     /// Waits until there is something to do or to have. `limit`: the end of the wait; `None` while an
-    /// acquisition of this waiter is under way, which looks to that itself.
+    /// acquisition of this waiter is under way, which polls to that itself.
     ///
     /// # Cancel safety
     ///
@@ -96,7 +96,7 @@ impl Place {
                 Step::Failed(error) => return Next::Failed(*error),
                 Step::Lead => match self.queue.held_until(clocks.reading()) {
                     Some(end) if self.waits_for_holder(end) => end,
-                    _ => return Next::Lead(self.leading()),
+                    _ => return Next::Lead(self.leader()),
                 },
                 Step::Wait(until) => until,
             };
@@ -111,7 +111,7 @@ impl Place {
                 biased;
                 () = shut.cancelled() => return Next::Over(Stop::CallerGone),
                 () = self.woken() => {}
-                () = clocks.nap(until.min(limit)) => {}
+                () = clocks.sleep_shared(until.min(limit)) => {}
             }
         }
     }
@@ -160,8 +160,8 @@ impl Place {
         .await;
     }
 
-    fn leading(&self) -> Leading {
-        Leading::new(self.queue.clone(), self.number, self.before, self.waits)
+    fn leader(&self) -> LeaderRole {
+        LeaderRole::new(self.queue.clone(), self.number, self.before, self.waits)
     }
 
     /// How many requests were sent for this waiter, by itself or by those before it.
@@ -182,10 +182,10 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Waiter {
     fn drop(&mut self) {
         let now = self.queue.clock.elapsed();
-        // What lies there is dropped after the lock: a guard goes back to its keeper.
+        // What lies there is dropped after the lock: a guard goes back to its task.
         let _left = self
             .queue
             .with(|state, wake| state.leave(self.number, now, wake));

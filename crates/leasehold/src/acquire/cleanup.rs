@@ -1,7 +1,7 @@
 //! What an acquisition gives back when it has ended: grants that nobody receives, and requests that
 //! land after it.
 //!
-//! Runs in the background. Bounds of one settling: [`SETTLE`] for late answers; twice a search for what may have
+//! Runs in the background. Bounds of one cleaning up: [`LATE_ANSWERS`] for late answers; twice a search for what may have
 //! been granted, and one write for each late answer that shows a grant, each within [`GIVE_BACK`] and [`TRIES`]
 //! requests, of which all but the first take a place in the client's retry budget. An orphan that still escapes ends
 //! with its own lease.
@@ -20,7 +20,7 @@ use leasehold_protocol::write::Write;
 
 /// How long unanswered requests are waited for in the background; a store ends its requests
 /// sooner, see the contract of [`Store`](crate::store::Store).
-const SETTLE: Duration = Duration::from_secs(40);
+const LATE_ANSWERS: Duration = Duration::from_secs(40);
 /// How long one thing is tried to be given back.
 const GIVE_BACK: Duration = Duration::from_secs(10);
 /// How often.
@@ -29,7 +29,7 @@ const TRIES: u32 = 10;
 impl Acquisition {
     /// Takes back what may have been acquired after all: what is known at once, and what lands later when its answer
     /// comes.
-    pub(super) async fn settle(mut self) {
+    pub(super) async fn clean_up(mut self) {
         if self.uncertain {
             self.search().await;
         }
@@ -50,7 +50,7 @@ impl Acquisition {
     }
 
     /// The same beside a lease of this very attempt: only a grant with another token is released.
-    pub(super) async fn settle_beside(mut self, leased: u64) {
+    pub(super) async fn clean_up_beside(mut self, leased: u64) {
         while let Some((_, answer)) = self.late_answer().await {
             let Ok(Outcome::Applied(Some(record))) = answer.result else {
                 continue;
@@ -63,16 +63,16 @@ impl Acquisition {
         }
     }
 
-    /// The answer to a request that is still out, within the bound of settling.
+    /// The answer to a request that is still out, within the bound of cleaning up.
     async fn late_answer(&mut self) -> Option<(Request, Answer<Outcome>)> {
         if self.unanswered == 0 {
             return None;
         }
-        let limit = self.core.clocks.elapsed().plus(SETTLE);
+        let limit = self.core.clocks.elapsed().plus(LATE_ANSWERS);
         let clock = self.core.clocks.clone();
         let answer = tokio::select! {
             biased;
-            answer = self.inbox.next() => Some(answer),
+            answer = self.mailbox.next() => Some(answer),
             () = clock.sleep_until(limit) => None,
         }?;
         self.unanswered -= 1;
@@ -83,10 +83,10 @@ impl Acquisition {
     async fn search(&self) {
         let key = self.order.key.shared();
         let timeout = self.order.policy.request_timeout();
-        let bill = self.bill();
+        let call_usage = self.call_usage();
         let read = || {
             self.core
-                .read(key.clone(), Consistency::Strong, timeout, &bill)
+                .read(key.clone(), Consistency::Strong, timeout, &call_usage)
         };
         match self.insist(read).await {
             Ok(Some(record)) => self.give_back(&record).await,
@@ -145,15 +145,15 @@ impl Acquisition {
 
     async fn write(&self, write: impl Fn() -> Write + Send + Sync) -> Result<Outcome, StoreError> {
         let timeout = self.order.policy.request_timeout();
-        let bill = self.bill();
+        let call_usage = self.call_usage();
         self.insist(|| {
             let now = self.core.clocks.reading();
-            self.core.write_detached(write(), now, timeout, &bill)
+            self.core.write_detached(write(), now, timeout, &call_usage)
         })
         .await
     }
 
-    /// Sends a request until it is answered, within the bounds of settling.
+    /// Sends a request until it is answered, within the bounds of cleaning up.
     async fn insist<T, F>(&self, send: impl Fn() -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Answer<T>>,
