@@ -192,7 +192,7 @@ impl Counts {
 
     /// What they cost, on demand, in US dollars.
     pub(crate) fn dollars(&self) -> f64 {
-        (self.write_units * 0.625 + self.read_units * 0.125) / 1e6
+        crate::prices::dollars(self.write_units, self.read_units)
     }
 
     fn add(&mut self, request: &Message, answer: &Message) -> Result<()> {

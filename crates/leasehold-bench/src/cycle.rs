@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use leasehold::clock::{Clock, OsRandom, Random, SystemClock};
-use leasehold::protocol::attempt::AttemptId;
-use leasehold::protocol::time::ServiceTime;
-use leasehold::protocol::write::{Grant, Write};
 use leasehold::store::dynamodb::DynamoDbStore;
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::{Outcome, Store};
 use leasehold::{LockClient, TryAcquireOutcome};
+use leasehold_protocol::attempt::AttemptId;
+use leasehold_protocol::time::ServiceTime;
+use leasehold_protocol::write::{Grant, Write};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::floor::{Answers, Floor};

@@ -16,8 +16,8 @@ use aws_sdk_dynamodb::types::{
     AttributeValue, ReturnConsumedCapacity, ReturnValue, ReturnValuesOnConditionCheckFailure,
 };
 use leasehold::clock::{OsRandom, Random};
-use leasehold::protocol::attempt::AttemptId;
-use leasehold::protocol::record::attribute;
+use leasehold_protocol::attempt::AttemptId;
+use leasehold_protocol::record::attribute;
 
 use crate::dynamodb;
 

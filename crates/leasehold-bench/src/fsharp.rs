@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::AttributeValue;
 use leasehold::clock::{OsRandom, Random};
-use leasehold::protocol::attempt::AttemptId;
+use leasehold_protocol::attempt::AttemptId;
 
 #[derive(Clone, Debug)]
 pub(crate) struct FSharp {

@@ -28,6 +28,7 @@ mod lineup;
 mod peers;
 mod place;
 mod plot;
+mod prices;
 mod report;
 mod scenario;
 mod sqlite;

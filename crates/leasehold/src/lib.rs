@@ -60,7 +60,7 @@
 //! | `sqlite` | `SqliteStore`: a file, for the processes of one machine |
 //! | `metrics` | counts requests, units, grants, hand-offs, waits and losses with the `metrics` facade; the names are in `OPERATING.md` |
 //! | `serde` | [`FencingToken`] as a number |
-//! | `contract-tests` | `store::contract`: the suite for authors of stores |
+//! | `test-util` | `store::testing::contract`: the suite for authors of stores |
 //!
 //! [`MemoryStore`](store::memory::MemoryStore) is always there; [its page](store::memory#testing-code-that-uses-locks) shows how
 //! code that uses locks is tested.
@@ -101,8 +101,6 @@
 pub mod clock;
 pub mod store;
 
-pub use leasehold_protocol as protocol;
-
 mod acquire;
 mod client;
 mod error;
@@ -134,7 +132,7 @@ pub use self::lease::watch::LeaseWatch;
 pub use self::lease_id::LeaseId;
 pub use self::policy::{CheckDelay, DropPolicy, Policy, PolicyBuilder};
 pub use self::run::LockScope;
-pub use self::usage::{Price, Usage};
+pub use self::usage::Usage;
 pub use leasehold_protocol::token::FencingToken;
 
 /// The examples of the documents at the root, which therefore cannot rot.

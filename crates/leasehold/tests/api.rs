@@ -9,11 +9,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_core::Stream;
-use leasehold::protocol::write::Operation;
 use leasehold::store::Store;
 use leasehold::store::dynamodb::DynamoDbStore;
 use leasehold::store::memory::MemoryStore;
 use leasehold::{EndReason, ErrorKind, Key, LockClient, Policy, TryAcquireOutcome};
+use leasehold_protocol::write::Operation;
 use support::Lab;
 
 const fn ms(n: u64) -> Duration {
@@ -103,7 +103,7 @@ async fn f12_what_a_policy_is_made_of_can_be_read_and_set_for_one_call() {
     let lab = Lab::new();
     let locks = lab.client(policy);
     lab.faulty
-        .start_outage(leasehold::store::faulty::Fault::ServerError);
+        .start_outage(leasehold::store::testing::faulty::Fault::ServerError);
     let call = locks.request("k").expect("a key").call_timeout(ms(700));
     let error = call.try_acquire().await.map(drop).expect_err("an outage");
     assert_eq!(error.kind(), ErrorKind::Unreachable);
@@ -121,7 +121,7 @@ async fn keys_of(lister: leasehold::Lister) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn f12_a_listing_is_a_stream_and_a_vector() {
-    use leasehold::store::faulty::Fault;
+    use leasehold::store::testing::faulty::Fault;
 
     let lab = Lab::new();
     let locks = lab.client(Policy::default());
@@ -260,7 +260,7 @@ async fn f4_message_and_hint_are_what_a_newcomer_sees_first() {
 async fn f5_a_wait_for_ever_that_a_silent_store_ends_names_the_setting() {
     let lab = Lab::new();
     lab.faulty
-        .start_outage(leasehold::store::faulty::Fault::BlackHole);
+        .start_outage(leasehold::store::testing::faulty::Fault::BlackHole);
     let policy = Policy::builder().wait_forever().build().expect("adds up");
     let locks = lab.client(policy);
     // The leader of the queue, and one who waits behind it.
@@ -288,7 +288,7 @@ async fn f13_an_outage_lasts_until_it_is_ended() {
     let locks = lab.client(Policy::default());
     let lease = locks.acquire("held").await.expect("free");
     lab.faulty
-        .start_outage(leasehold::store::faulty::Fault::ServerError);
+        .start_outage(leasehold::store::testing::faulty::Fault::ServerError);
     for _ in 0..3 {
         let error = locks
             .try_acquire("k")

@@ -8,9 +8,9 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use leasehold::protocol::write::Operation;
-use leasehold::store::faulty::Fault;
+use leasehold::store::testing::faulty::Fault;
 use leasehold::{DropPolicy, Policy};
+use leasehold_protocol::write::Operation;
 use support::Lab;
 
 const fn ms(n: u64) -> Duration {

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use leasehold::clock::{Clock, ManualClock, TokioClock};
-use leasehold::protocol::record::Record;
-use leasehold::protocol::time::{Elapsed, ServiceTime, Stamp};
-use leasehold::protocol::write::Write;
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
 use leasehold::{DropPolicy, EndReason, LockClient, Policy, ReleaseOutcome, TryAcquireOutcome};
+use leasehold_protocol::record::Record;
+use leasehold_protocol::time::{Elapsed, ServiceTime, Stamp};
+use leasehold_protocol::write::Write;
 use support::VIRTUAL_START_MS;
 
 const fn ms(n: u64) -> Duration {
@@ -290,8 +290,8 @@ async fn lost_leads_the_deadline_and_never_unfires() {
 async fn a_grant_that_comes_too_late_is_given_back_and_says_why() {
     // S5: time is left, or there is no lease.
     use leasehold::ErrorKind;
-    use leasehold::protocol::write::Operation;
-    use leasehold::store::faulty::Fault;
+    use leasehold::store::testing::faulty::Fault;
+    use leasehold_protocol::write::Operation;
 
     let lab = support::Lab::new();
     let policy = Policy::builder()

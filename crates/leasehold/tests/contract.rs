@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use leasehold::protocol::attempt::AttemptId;
-use leasehold::protocol::record::{Record, Seen};
-use leasehold::protocol::time::ServiceTime;
-use leasehold::protocol::write::{Grant, Write};
-use leasehold::store::contract::{against_the_model, leaves_what_is_not_ours, run_all};
 use leasehold::store::dynamodb::DynamoDbStore;
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::sqlite::SqliteStore;
+use leasehold::store::testing::contract::{against_the_model, leaves_what_is_not_ours, run_all};
 use leasehold::store::{Outcome, Store};
+use leasehold_protocol::attempt::AttemptId;
+use leasehold_protocol::record::{Record, Seen};
+use leasehold_protocol::time::ServiceTime;
+use leasehold_protocol::write::{Grant, Write};
 
 fn grant(key: &str) -> Grant {
     let now = ServiceTime(1_800_000_000_000);

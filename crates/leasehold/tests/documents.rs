@@ -165,7 +165,7 @@ fn users_crate() -> PathBuf {
         of_sqlite
             .expect("a line for SQLite")
             // For one example, which is for authors of stores.
-            .replace("\"sqlite\"", "\"sqlite\", \"contract-tests\"")
+            .replace("\"sqlite\"", "\"sqlite\", \"test-util\"")
     );
     write_if_new(&home.join("Cargo.toml"), &manifest);
     write_if_new(&home.join("src/lib.rs"), "");

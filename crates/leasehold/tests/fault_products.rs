@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use leasehold::clock::ManualClock;
-use leasehold::protocol::record::Record;
-use leasehold::protocol::time::Stamp;
-use leasehold::protocol::write::{Operation, Write};
-use leasehold::store::faulty::Fault;
 use leasehold::store::memory::MemoryStore;
+use leasehold::store::testing::faulty::Fault;
 use leasehold::store::{
     Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind,
 };
 use leasehold::{Effect, ErrorKind, LockClient, LockState, Policy, TryAcquireOutcome};
+use leasehold_protocol::record::Record;
+use leasehold_protocol::time::Stamp;
+use leasehold_protocol::write::{Operation, Write};
 use support::{Lab, VIRTUAL_START_MS};
 
 const fn ms(n: u64) -> Duration {

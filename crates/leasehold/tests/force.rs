@@ -4,12 +4,12 @@ mod support;
 
 use std::time::Duration;
 
-use leasehold::protocol::write::Operation;
-use leasehold::store::faulty::Fault;
+use leasehold::store::testing::faulty::Fault;
 use leasehold::{
     EndReason, ErrorKind, FencingToken, LockState, Policy, PolicyBuilder, ReleaseOutcome,
     TryAcquireOutcome,
 };
+use leasehold_protocol::write::Operation;
 use support::Lab;
 
 const fn ms(n: u64) -> Duration {

@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use leasehold::clock::{Clock, ManualClock, SystemClock};
-use leasehold::protocol::record::Record;
-use leasehold::protocol::time::ServiceTime;
-use leasehold::protocol::write::{Operation, Write};
-use leasehold::store::counting::CountingStore;
-use leasehold::store::faulty::Fault;
 use leasehold::store::memory::MemoryStore;
+use leasehold::store::testing::counting::CountingStore;
+use leasehold::store::testing::faulty::Fault;
 use leasehold::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
 use leasehold::{LockClient, LockState, Policy, ReleaseOutcome};
+use leasehold_protocol::record::Record;
+use leasehold_protocol::time::ServiceTime;
+use leasehold_protocol::write::{Operation, Write};
 use support::{Lab, VIRTUAL_START_MS};
 
 const fn ms(n: u64) -> Duration {

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use leasehold::clock::TokioClock;
-use leasehold::protocol::record::Record;
-use leasehold::protocol::write::Write;
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
 use leasehold::{
     DropPolicy, EndReason, ErrorKind, LeaseId, LockClient, LockState, Policy, ReleaseOutcome,
 };
+use leasehold_protocol::record::Record;
+use leasehold_protocol::write::Write;
 use support::Lab;
 
 const fn ms(n: u64) -> Duration {

@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use leasehold::protocol::write::Operation;
-use leasehold::store::faulty::Fault;
+use leasehold::store::testing::faulty::Fault;
 use leasehold::{
     CheckDelay, DropPolicy, EndReason, Error, ErrorKind, Lease, LeaseWatch, LockClient, Policy,
     PolicyBuilder, ReleaseOutcome, TryAcquireOutcome,
 };
+use leasehold_protocol::write::Operation;
 use support::Lab;
 
 const fn ms(n: u64) -> Duration {

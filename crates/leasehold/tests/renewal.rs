@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use leasehold::clock::{Clock, TokioClock};
-use leasehold::protocol::record::Record;
-use leasehold::protocol::write::{Operation, Write};
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
 use leasehold::{Lease, LockClient, Policy};
+use leasehold_protocol::record::Record;
+use leasehold_protocol::write::{Operation, Write};
 use support::VIRTUAL_START_MS;
 
 const fn ms(n: u64) -> Duration {

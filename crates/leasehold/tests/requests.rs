@@ -5,9 +5,9 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leasehold::protocol::write::Operation;
-use leasehold::store::counting::CountingStore;
+use leasehold::store::testing::counting::CountingStore;
 use leasehold::{DropPolicy, LockClient, Policy, TryAcquireOutcome};
+use leasehold_protocol::write::Operation;
 use support::Lab;
 
 #[tokio::test]

@@ -9,9 +9,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use leasehold::clock::ManualClock;
-use leasehold::protocol::write::Operation;
-use leasehold::store::faulty::Fault;
+use leasehold::store::testing::faulty::Fault;
 use leasehold::{EndReason, ErrorKind, LockClient, Policy};
+use leasehold_protocol::write::Operation;
 use support::Lab;
 
 const fn ms(n: u64) -> Duration {

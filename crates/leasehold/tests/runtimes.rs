@@ -10,8 +10,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use leasehold::clock::{Clock, ManualClock};
-use leasehold::store::faulty::{Fault, FaultyStore};
 use leasehold::store::memory::MemoryStore;
+use leasehold::store::testing::faulty::{Fault, FaultyStore};
 use leasehold::{EndReason, Error, ErrorKind, Lease, LockClient, Policy, ReleaseOutcome};
 use tokio::runtime::Runtime;
 use tokio::task::{JoinHandle, yield_now};

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use leasehold::clock::Clock;
-use leasehold::protocol::record::Record;
-use leasehold::protocol::write::Write;
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
 use leasehold::{CheckDelay, LockClient, Policy, PolicyBuilder};
+use leasehold_protocol::record::Record;
+use leasehold_protocol::write::Write;
 use support::Lab;
 
 const fn s(n: u64) -> Duration {

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use leasehold::clock::{Clock, TokioClock};
-use leasehold::protocol::record::Record;
-use leasehold::protocol::write::Write;
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::{
     Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind,
 };
 use leasehold::{Effect, ErrorKind, LockClient, Policy};
+use leasehold_protocol::record::Record;
+use leasehold_protocol::write::Write;
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// The bound that a store has on every request.

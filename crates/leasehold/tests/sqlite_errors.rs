@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use leasehold::Effect;
 use leasehold::clock::{Clock, SystemClock};
-use leasehold::protocol::write::{Grant, Write};
 use leasehold::store::sqlite::SqliteStore;
 use leasehold::store::{Consistency, Outcome, Store, StoreError, StoreErrorKind};
+use leasehold_protocol::write::{Grant, Write};
 use rusqlite::Connection;
 use support::file::{acquire, place};
 

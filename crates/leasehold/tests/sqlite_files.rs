@@ -12,11 +12,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use leasehold::clock::{Clock, SystemClock};
-use leasehold::protocol::record::Record;
-use leasehold::protocol::time::ServiceTime;
-use leasehold::protocol::write::Write;
 use leasehold::store::sqlite::SqliteStore;
 use leasehold::store::{Outcome, Store, StoreError, StoreErrorKind};
+use leasehold_protocol::record::Record;
+use leasehold_protocol::time::ServiceTime;
+use leasehold_protocol::write::Write;
 use rusqlite::Connection;
 use support::file::{acquire, beside};
 

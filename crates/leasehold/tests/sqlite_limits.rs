@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use leasehold::clock::{Clock, SystemClock};
-use leasehold::protocol::time::Elapsed;
 use leasehold::store::sqlite::SqliteStore;
 use leasehold::store::{Consistency, Outcome, Store, StoreError, StoreErrorKind};
 use leasehold::{Effect, LockClient, Policy, ReleaseOutcome};
+use leasehold_protocol::time::Elapsed;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use support::file::{acquire, place};
 

@@ -13,13 +13,13 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use leasehold::clock::{Clock, OsRandom, Random, SystemClock};
-use leasehold::protocol::attempt::AttemptId;
-use leasehold::protocol::record::{Record, Seen, State};
-use leasehold::protocol::time::{ServiceTime, Stamp};
-use leasehold::protocol::write::{Grant, Write};
 use leasehold::store::sqlite::SqliteStore;
 use leasehold::store::{Consistency, Outcome, Store};
 use leasehold::{LockClient, ReleaseOutcome};
+use leasehold_protocol::attempt::AttemptId;
+use leasehold_protocol::record::{Record, Seen, State};
+use leasehold_protocol::time::{ServiceTime, Stamp};
+use leasehold_protocol::write::{Grant, Write};
 use rusqlite::Connection;
 use support::file::{attempt, grant, place};
 

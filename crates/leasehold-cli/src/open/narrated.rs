@@ -10,8 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use leasehold::Effect;
 use leasehold::clock::{Clock, SystemClock};
-use leasehold::protocol::record::Record;
-use leasehold::protocol::write::Write;
+use leasehold::store::protocol::{Record, Write};
 use leasehold::store::{
     Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind, Units,
 };

@@ -36,8 +36,8 @@ mod status;
 mod table;
 mod terminal;
 
+use leasehold::clock::Elapsed;
 use leasehold::clock::{Clock, SystemClock};
-use leasehold::protocol::time::Elapsed;
 
 pub(crate) use command::{Command, SpawnError};
 pub(crate) use group::{Change, Group, Options};

@@ -18,8 +18,8 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
+use leasehold::clock::Elapsed;
 use leasehold::clock::{Clock, SystemClock};
-use leasehold::protocol::time::Elapsed;
 use rustix::io::Errno;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, waitid, waitpgid, waitpid,

@@ -8,8 +8,8 @@ use std::future::pending;
 use std::pin::pin;
 use std::time::Duration;
 
+use leasehold::clock::Elapsed;
 use leasehold::clock::{Clock, SystemClock};
-use leasehold::protocol::time::Elapsed;
 use leasehold::{EndReason, Lease, LockClient};
 use rustix::process::Signal;
 

@@ -8,7 +8,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use leasehold::protocol::attempt::AttemptId;
+use leasehold::store::protocol::AttemptId;
 use leasehold::store::{Consistency, Store};
 
 use crate::failure::Failure;

@@ -7,8 +7,8 @@ use std::future::pending;
 use std::pin::pin;
 use std::time::Duration;
 
+use leasehold::clock::Elapsed;
 use leasehold::clock::{Clock, SystemClock};
-use leasehold::protocol::time::Elapsed;
 use leasehold::{Error, Lease, LockClient, ReleaseOutcome};
 use rustix::process::Signal;
 

@@ -26,6 +26,11 @@ use crate::plan::{LEASE, RunPlan};
 use crate::process::Status;
 use crate::times;
 
+/// US dollars for a million write units: on demand, us-east-1, as of November 2024.
+const WRITE_MILLION: f64 = 0.625;
+/// The same for read units.
+const READ_MILLION: f64 = 0.125;
+
 /// How long the report may take to be written, a pipe's reader to come included.
 const WRITE: Duration = Duration::from_secs(2);
 
@@ -220,7 +225,9 @@ impl Report {
         self.write_units = usage.write_units;
         self.read_units = usage.read_units;
         self.dollars = match plan.site.location {
-            Location::DynamoDb(_) => usage.dollars(),
+            Location::DynamoDb(_) => {
+                (usage.write_units * WRITE_MILLION + usage.read_units * READ_MILLION) / 1e6
+            }
             Location::Sqlite { .. } => 0.0,
         };
         self.grants = usage.grants;

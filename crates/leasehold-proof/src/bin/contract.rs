@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use leasehold::protocol::record::Record;
-use leasehold::protocol::time::ServiceTime;
 use leasehold::store::Store;
-use leasehold::store::contract::{against_the_model, leaves_what_is_not_ours, run_all};
 use leasehold::store::memory::MemoryStore;
+use leasehold::store::testing::contract::{against_the_model, leaves_what_is_not_ours, run_all};
+use leasehold_protocol::record::Record;
+use leasehold_protocol::time::ServiceTime;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {

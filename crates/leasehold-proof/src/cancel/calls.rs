@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use leasehold::clock::Clock;
-use leasehold::protocol::record::{Native, Record};
-use leasehold::protocol::time::ServiceTime;
 use leasehold::{
     CheckDelay, Error, FencingToken, Lease, LeaseId, LockClient, Policy, ReleaseOutcome,
     TryAcquireOutcome,
 };
+use leasehold_protocol::record::{Native, Record};
+use leasehold_protocol::time::ServiceTime;
 
 use super::call::{CALL_TIMEOUT, Call, IMPATIENT, KEY, LEASE, POLL, SHORT_LEASE};
 use super::stage::{Party, Seat, Stage};

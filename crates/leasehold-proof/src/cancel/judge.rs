@@ -6,9 +6,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use leasehold::clock::Clock;
-use leasehold::protocol::attempt::SEED_TOLERANCE;
-use leasehold::protocol::time::{ClockBounds, ServiceTime};
 use leasehold::{Effect, ErrorKind, Lease, ReleaseOutcome};
+use leasehold_protocol::attempt::SEED_TOLERANCE;
+use leasehold_protocol::time::{ClockBounds, ServiceTime};
 
 use super::call::{CALL_TIMEOUT, Call, KEY, LEASE, POLL};
 use super::calls::{Cast, Gave};

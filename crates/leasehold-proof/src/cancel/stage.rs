@@ -12,13 +12,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use leasehold::Effect;
 use leasehold::clock::{Clock, Random, TokioClock};
-use leasehold::protocol::attempt::AttemptId;
-use leasehold::protocol::record::Record;
-use leasehold::protocol::time::{Elapsed, ServiceTime, Stamp};
-use leasehold::protocol::write::{Grant, Operation, Write, apply};
 use leasehold::store::{
     Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind, Units,
 };
+use leasehold_protocol::attempt::AttemptId;
+use leasehold_protocol::record::Record;
+use leasehold_protocol::time::{Elapsed, ServiceTime, Stamp};
+use leasehold_protocol::write::{Grant, Operation, Write, apply};
 use tokio::sync::watch;
 
 use super::call::Call;

@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use leasehold::clock::{Clock, SystemClock};
-use leasehold::protocol::time::Elapsed;
+use leasehold_protocol::time::Elapsed;
 
 use super::dice::Dice;
 

@@ -7,10 +7,10 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use leasehold::clock::{Clock, ManualClock};
-use leasehold::protocol::time::Elapsed;
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::{Consistency, Store};
 use leasehold::{DropPolicy, LeaseWatch, LockClient, Policy};
+use leasehold_protocol::time::Elapsed;
 use tokio::task::AbortHandle;
 
 use super::wire::Wire;
@@ -438,7 +438,7 @@ impl Schedule {
 fn futures_block_on(
     read: impl Future<
         Output = Result<
-            leasehold::store::Reply<Option<leasehold::protocol::record::Record>>,
+            leasehold::store::Reply<Option<leasehold_protocol::record::Record>>,
             leasehold::store::StoreError,
         >,
     >,

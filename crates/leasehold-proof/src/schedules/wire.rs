@@ -7,12 +7,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use leasehold::Effect;
 use leasehold::clock::{Clock, ManualClock};
-use leasehold::protocol::record::Record;
-use leasehold::protocol::write::Write;
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::{
     Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind,
 };
+use leasehold_protocol::record::Record;
+use leasehold_protocol::write::Write;
 
 use crate::sim::random::Rng;
 

@@ -5,8 +5,8 @@
 //! and once a second. An error here need not end in an overlap: the widths on both sides of an expiry
 //! have to conspire for that, which random worlds seldom do.
 
-use leasehold::protocol::time::{Reading, ServiceTime, Stamp};
-use leasehold::protocol::write::Write;
+use leasehold_protocol::time::{Reading, ServiceTime, Stamp};
+use leasehold_protocol::write::Write;
 
 use super::world::{Still, World};
 

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use leasehold::clock::Clock;
-use leasehold::protocol::time::{Elapsed, Reading};
+use leasehold_protocol::time::{Elapsed, Reading};
 
 use super::world::Shared;
 

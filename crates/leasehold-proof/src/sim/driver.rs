@@ -8,9 +8,9 @@
 use std::time::Duration;
 
 use leasehold::clock::Clock;
-use leasehold::protocol::attempt::AttemptId;
-use leasehold::protocol::record::Record;
 use leasehold::{LeaseWatch, LockClient};
+use leasehold_protocol::attempt::AttemptId;
+use leasehold_protocol::record::Record;
 
 use super::clock::ProcessClock;
 use super::coverage::Coverage;

@@ -2,10 +2,10 @@
 
 use std::task::Waker;
 
-use leasehold::protocol::record::Record;
-use leasehold::protocol::time::Reading;
-use leasehold::protocol::write::Write;
 use leasehold::store::{Consistency, Outcome, Reply, StoreError};
+use leasehold_protocol::record::Record;
+use leasehold_protocol::time::Reading;
+use leasehold_protocol::write::Write;
 
 use super::coverage::{Fault, Phase};
 use super::service::ForeignWrite;

@@ -8,12 +8,12 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use leasehold::protocol::attempt::{AttemptId, SEED_TOLERANCE};
-use leasehold::protocol::record::{Native, Record, Seen, State};
-use leasehold::protocol::time::ServiceTime;
-use leasehold::protocol::token::FencingToken;
-use leasehold::protocol::write::{Write, apply};
 use leasehold::store::Outcome;
+use leasehold_protocol::attempt::{AttemptId, SEED_TOLERANCE};
+use leasehold_protocol::record::{Native, Record, Seen, State};
+use leasehold_protocol::time::ServiceTime;
+use leasehold_protocol::token::FencingToken;
+use leasehold_protocol::write::{Write, apply};
 
 use super::random::Rng;
 use super::shape::{MILLI, Nanos, SECOND, Shape};

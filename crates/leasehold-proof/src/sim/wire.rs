@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use leasehold::Effect;
-use leasehold::protocol::record::Record;
-use leasehold::protocol::time::Stamp;
-use leasehold::protocol::write::Write;
 use leasehold::store::{
     Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind,
 };
+use leasehold_protocol::record::Record;
+use leasehold_protocol::time::Stamp;
+use leasehold_protocol::write::Write;
 
 use super::coverage::{Fault, Phase};
 use super::request::{Answer, Body, Request, Value};

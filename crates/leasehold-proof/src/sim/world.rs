@@ -12,8 +12,8 @@ use std::task::Waker;
 use std::time::Duration;
 
 use leasehold::LeaseWatch;
-use leasehold::protocol::attempt::AttemptId;
-use leasehold::protocol::time::{ClockBounds, Elapsed, ServiceClock};
+use leasehold_protocol::attempt::AttemptId;
+use leasehold_protocol::time::{ClockBounds, Elapsed, ServiceClock};
 
 use super::coverage::{Coverage, Fault, IN_FLIGHT, PHASES, Phase};
 use super::random::Rng;

@@ -1,20 +1,33 @@
 //! Time and randomness, injected.
 //!
 //! The rest of the library reads clocks, sleeps and draws random bits only through [`Clock`] and
-//! [`Random`], so that tests run in virtual time and a simulation can give every process its own
+//! `Random`, so that tests run in virtual time and a simulation can give every process its own
 //! skew. Invariant: [`Clock::elapsed`] never goes back and counts through suspend.
 
 mod elapsed;
+#[cfg(any(test, feature = "test-util"))]
 mod manual;
+mod random;
 mod system;
+#[cfg(any(test, feature = "test-util"))]
+mod tokio;
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
+pub use leasehold_protocol::time::{Elapsed, Reading};
+
+#[cfg(any(test, feature = "test-util"))]
 pub use self::manual::ManualClock;
-pub use self::system::{OsRandom, SystemClock, TokioClock};
-use leasehold_protocol::time::{Elapsed, Reading};
+#[cfg(any(test, feature = "test-util"))]
+pub use self::random::{OsRandom, Random};
+#[cfg(not(any(test, feature = "test-util")))]
+pub(crate) use self::random::{OsRandom, Random};
+pub use self::system::SystemClock;
+#[cfg(any(test, feature = "test-util"))]
+pub use self::tokio::TokioClock;
 
 /// A host's clocks. `sleep_until` is async by `async_trait`, which an implementation uses, too.
 ///
@@ -62,6 +75,33 @@ pub trait Clock: Send + Sync + Debug + 'static {
     }
 }
 
+#[async_trait]
+impl<T: Clock + ?Sized> Clock for Arc<T> {
+    fn elapsed(&self) -> Elapsed {
+        (**self).elapsed()
+    }
+
+    fn wall_unix_ms(&self) -> i64 {
+        (**self).wall_unix_ms()
+    }
+
+    fn is_of_host(&self) -> bool {
+        (**self).is_of_host()
+    }
+
+    async fn sleep_until(&self, at: Elapsed) {
+        (**self).sleep_until(at).await;
+    }
+
+    fn check(&self) -> Result<(), ClockTrouble> {
+        (**self).check()
+    }
+
+    fn reading(&self) -> Reading {
+        (**self).reading()
+    }
+}
+
 /// Why a [`Clock`] cannot sleep where it was asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -77,18 +117,4 @@ impl ClockTrouble {
     pub const fn new(problem: &'static str, hint: &'static str) -> Self {
         ClockTrouble { problem, hint }
     }
-}
-
-/// Random bits.
-///
-/// # Contract
-///
-/// `attempt_bits` must never repeat, also not in a forked process or a restored snapshot of a
-/// virtual machine: two acquisitions with one id break exclusion.
-pub trait Random: Send + Sync + Debug + 'static {
-    /// 128 bits for the identity of one acquisition.
-    fn attempt_bits(&self) -> [u8; 16];
-
-    /// A number in `0.0..1.0`, for jitter.
-    fn fraction(&self) -> f64;
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tracing::warn;
 
 use super::elapsed::elapsed;
-use super::{Clock, ClockTrouble, Random};
+use super::{Clock, ClockTrouble};
 use leasehold_protocol::time::Elapsed;
 
 /// The longest single sleep. Timers stop while the host is suspended; waking up now and then to
@@ -30,7 +30,7 @@ pub struct SystemClock;
 
 /// Both clocks here sleep on tokio's timers.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
-fn check_runtime() -> Result<(), ClockTrouble> {
+pub(super) fn check_runtime() -> Result<(), ClockTrouble> {
     if tokio::runtime::Handle::try_current().is_err() {
         return Err(ClockTrouble::new(
             "it was called outside of a tokio runtime",
@@ -100,63 +100,11 @@ impl SystemClock {
             if !MET_PAUSED_TIME.swap(true, Ordering::Relaxed) {
                 warn!(
                     "tokio's time is paused, but a lock client follows the host's clock (`SystemClock`): \
-                     give it and its store a `TokioClock`, by `LockClientBuilder::clock` and `MemoryStore::with_clock`"
+                     give it and its store a `TokioClock` (feature `test-util`), by `LockClientBuilder::clock` and `MemoryStore::with_clock`"
                 );
             }
             // A blocking task keeps tokio's time from running ahead. Cut short by the end of the runtime, it was long enough.
             drop(tokio::task::spawn_blocking(|| std::thread::sleep(REAL_NAP)).await);
-        }
-    }
-}
-
-/// Tokio's clock: in a test with `#[tokio::test(start_paused = true)]` time then passes at once
-/// whenever every task waits. The wall clock starts at the given time.
-#[derive(Clone, Debug)]
-pub struct TokioClock {
-    origin: tokio::time::Instant,
-    wall_origin_ms: i64,
-}
-
-impl TokioClock {
-    /// A clock whose wall clock shows `wall_unix_ms` now.
-    /// Where tokio's time is not paused, it follows real time.
-    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
-    pub fn new(wall_unix_ms: i64) -> Self {
-        TokioClock {
-            origin: tokio::time::Instant::now(),
-            wall_origin_ms: wall_unix_ms,
-        }
-    }
-
-    /// The same elapsed clock beside a wall clock that is `by_ms` ahead (or behind, if negative).
-    #[must_use]
-    pub fn with_wall_ahead(&self, by_ms: i64) -> Self {
-        TokioClock {
-            origin: self.origin,
-            wall_origin_ms: self.wall_origin_ms.saturating_add(by_ms),
-        }
-    }
-}
-
-#[async_trait]
-impl Clock for TokioClock {
-    fn check(&self) -> Result<(), ClockTrouble> {
-        check_runtime()
-    }
-
-    fn elapsed(&self) -> Elapsed {
-        Elapsed(self.origin.elapsed())
-    }
-
-    fn wall_unix_ms(&self) -> i64 {
-        let passed = i64::try_from(self.origin.elapsed().as_millis()).unwrap_or(i64::MAX);
-        self.wall_origin_ms.saturating_add(passed)
-    }
-
-    async fn sleep_until(&self, at: Elapsed) {
-        // Tokio's timers have a grain of a millisecond and may fire within it.
-        while self.elapsed() < at {
-            tokio::time::sleep_until(self.origin + at.0.min(Duration::from_secs(1 << 32))).await;
         }
     }
 }
@@ -167,23 +115,6 @@ fn unix_ms(t: SystemTime) -> i64 {
         Err(before) => {
             i64::try_from(before.duration().as_millis()).map_or(i64::MIN, i64::saturating_neg)
         }
-    }
-}
-
-/// The operating system's randomness, read anew for every draw.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct OsRandom;
-
-impl Random for OsRandom {
-    #[expect(clippy::disallowed_methods, reason = "this is where ids are drawn")]
-    fn attempt_bits(&self) -> [u8; 16] {
-        uuid::Uuid::new_v4().into_bytes()
-    }
-
-    fn fraction(&self) -> f64 {
-        let bits = u128::from_le_bytes(self.attempt_bits());
-        // The lowest 32 bits of a version 4 UUID are all random.
-        f64::from((bits & 0xffff_ffff) as u32) / (f64::from(u32::MAX) + 1.0)
     }
 }
 
@@ -199,13 +130,6 @@ mod tests {
         assert!(clock.wall_unix_ms() > 1_700_000_000_000);
     }
 
-    #[test]
-    fn fractions_are_in_range_and_differ() {
-        let draws: Vec<f64> = (0..100).map(|_| OsRandom.fraction()).collect();
-        assert!(draws.iter().all(|f| (0.0..1.0).contains(f)));
-        assert!(draws.iter().any(|f| *f < 0.5) && draws.iter().any(|f| *f >= 0.5));
-    }
-
     #[tokio::test(start_paused = true)]
     async fn u8_the_systems_clock_does_not_spin_in_paused_time() {
         let clock = SystemClock;
@@ -214,14 +138,5 @@ mod tests {
         // However slow this machine is: every sleep but the first ones takes its real time.
         let most = wait.as_millis() / REAL_NAP.as_millis() + u128::from(EARLY) + 1;
         assert!(u128::from(sleeps) <= most, "{sleeps} sleeps");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn tokio_time_passes_at_once() {
-        let clock = TokioClock::new(1_000);
-        let ahead = clock.with_wall_ahead(500);
-        clock.sleep_until(Elapsed(Duration::from_secs(3_600))).await;
-        assert!(clock.elapsed() >= Elapsed(Duration::from_secs(3_600)));
-        assert_eq!(ahead.wall_unix_ms() - clock.wall_unix_ms(), 500);
     }
 }

@@ -167,13 +167,13 @@ impl MemoryStore {
     }
 
     /// Puts a record as it is, past every condition: for tests of odd records.
-    #[cfg(any(test, feature = "contract-tests"))]
+    #[cfg(any(test, feature = "test-util"))]
     pub fn plant(&self, record: Record) {
         self.with_records(|records| records.insert(record.key.clone(), record));
     }
 
     /// Deletes a record, as a table's TTL does: for tests.
-    #[cfg(any(test, feature = "contract-tests"))]
+    #[cfg(any(test, feature = "test-util"))]
     pub fn expunge(&self, key: &str) {
         self.with_records(|records| records.remove(key));
     }

@@ -3,7 +3,7 @@
 //! [`Store`] is the small face for implementors: one conditional write, one read, one listing.
 //! Users talk to [`LockClient`](crate::LockClient). Stores make no protocol decision; they carry
 //! out [`Write`]s exactly as [`apply`](leasehold_protocol::write::apply) defines them and say how
-//! certain an outcome is. The suite in `contract` (feature `contract-tests`) holds every store to
+//! certain an outcome is. The suite in `testing::contract` (feature `test-util`) holds every store to
 //! that.
 
 use std::error::Error as StdError;
@@ -19,15 +19,21 @@ use leasehold_protocol::record::{Malformed, Record};
 use leasehold_protocol::time::Stamp;
 use leasehold_protocol::write::{Operation, Write};
 
-#[cfg(feature = "contract-tests")]
-pub mod contract;
-pub mod counting;
 #[cfg(feature = "dynamodb")]
 pub mod dynamodb;
-pub mod faulty;
 pub mod memory;
 #[cfg(all(feature = "sqlite", unix))]
 pub mod sqlite;
+#[cfg(feature = "test-util")]
+pub mod testing;
+
+/// What a store is asked, and what it keeps: the part of the lock protocol that the author of a store needs.
+pub mod protocol {
+    pub use leasehold_protocol::id::AttemptId;
+    pub use leasehold_protocol::record::{Malformed, Native, Record, Seen, State, attribute};
+    pub use leasehold_protocol::time::{ServiceTime, Stamp};
+    pub use leasehold_protocol::write::{Grant, Operation, Write, apply};
+}
 
 /// A place for lock records.
 ///

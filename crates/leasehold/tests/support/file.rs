@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use leasehold::clock::{Clock, OsRandom, Random, SystemClock};
-use leasehold::protocol::attempt::AttemptId;
-use leasehold::protocol::time::ServiceTime;
-use leasehold::protocol::write::{Grant, Write};
+use leasehold_protocol::attempt::AttemptId;
+use leasehold_protocol::time::ServiceTime;
+use leasehold_protocol::write::{Grant, Write};
 
 pub fn attempt() -> AttemptId {
     AttemptId::from_random(OsRandom.attempt_bits())

@@ -18,11 +18,11 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use leasehold::clock::{Clock, SystemClock, TokioClock};
 use leasehold::store::Store;
-use leasehold::store::counting::CountingStore;
 use leasehold::store::dynamodb::DynamoDbStore;
-use leasehold::store::faulty::FaultyStore;
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::sqlite::SqliteStore;
+use leasehold::store::testing::counting::CountingStore;
+use leasehold::store::testing::faulty::FaultyStore;
 use leasehold::{LockClient, LockState, Policy};
 
 /// The wall clock at the start of tests in virtual time.
@@ -185,7 +185,7 @@ impl Lab {
             .await
             .expect("memory works");
         let mut record = reply.value.expect("there is a record");
-        record.expires_at = leasehold::protocol::time::ServiceTime(1);
+        record.expires_at = leasehold_protocol::time::ServiceTime(1);
         self.memory.plant(record);
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use leasehold::clock::{Clock, TokioClock};
-use leasehold::protocol::time::Elapsed;
 use leasehold::{CheckDelay, ErrorKind, Lease, LockClient, Policy, PolicyBuilder};
+use leasehold_protocol::time::Elapsed;
 use tokio::task::JoinSet;
 
 use super::service::{Dice, Service, Tally};

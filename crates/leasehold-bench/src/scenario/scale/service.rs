@@ -13,16 +13,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::prices::dollars;
 use async_trait::async_trait;
+use leasehold::Effect;
 use leasehold::clock::{Clock, Random, TokioClock};
-use leasehold::protocol::record::Record;
-use leasehold::protocol::time::{Elapsed, Stamp};
-use leasehold::protocol::write::{Operation, Write};
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::{
     Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind,
 };
-use leasehold::{Effect, Price};
+use leasehold_protocol::record::Record;
+use leasehold_protocol::time::{Elapsed, Stamp};
+use leasehold_protocol::write::{Operation, Write};
 
 /// Write units a second of one partition, and so of one item.
 pub(super) const WRITES: f64 = 1_000.0;
@@ -170,8 +171,7 @@ impl Tally {
     }
 
     pub(super) fn dollars(&self) -> f64 {
-        let price = Price::ON_DEMAND;
-        (self.write_units * price.write_million + self.read_units * price.read_million) / 1e6
+        dollars(self.write_units, self.read_units)
     }
 
     /// Dollars if it goes on like this for a month, when this is what passed `within`.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
+use crate::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
 use crate::usage::Units;
 use leasehold_protocol::record::Record;
 use leasehold_protocol::write::{Operation, Write};

@@ -1,7 +1,7 @@
 //! Ten processes that each hold one key for 20 ms: how long all of it takes, and what it costs.
 //!
 //! In virtual time, on the memory store behind a network of a given round trip, with DynamoDB's delays
-//! and prices: `cargo run --release -p leasehold --example waiting`. Ours against the requests of
+//! and prices: `cargo run --release -p leasehold-bench --example waiting`. Ours against the requests of
 //! FSharp.DynamoDbLock, which polls with a write every 20 ms.
 
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use leasehold::clock::{Clock, OsRandom, Random, TokioClock};
-use leasehold::protocol::record::Record;
-use leasehold::protocol::write::Write;
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
 use leasehold::{LockClient, TryAcquireOutcome, Usage};
+use leasehold_protocol::record::Record;
+use leasehold_protocol::write::Write;
 
 const PROCESSES: u32 = 10;
 const HOLD: Duration = Duration::from_millis(20);
@@ -129,6 +129,11 @@ async fn round(seed: u64, one_way: Duration, fsharp: bool) -> (Duration, Vec<Usa
     (clock.elapsed().since(started), usage)
 }
 
+/// On demand, in us-east-1.
+fn price(usage: &Usage) -> f64 {
+    (usage.write_units * 0.625 + usage.read_units * 0.125) / 1e6
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     tokio::time::pause();
@@ -145,7 +150,7 @@ async fn main() {
                 wall += took.as_secs_f64();
                 worst = worst.max(took.as_secs_f64());
                 requests += usage.iter().map(|u| u.requests).sum::<u64>();
-                dollars += usage.iter().map(Usage::dollars).sum::<f64>();
+                dollars += usage.iter().map(price).sum::<f64>();
             }
             let rounds = ROUNDS as f64;
             println!(

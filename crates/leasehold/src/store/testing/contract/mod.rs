@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use super::{Consistency, Outcome, Store};
+use crate::store::{Consistency, Outcome, Store};
 use leasehold_protocol::attempt::AttemptId;
 use leasehold_protocol::record::{Record, Seen, State};
 use leasehold_protocol::time::ServiceTime;

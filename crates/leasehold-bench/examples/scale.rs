@@ -1,6 +1,6 @@
 //! Ten thousand held leases and ten thousand waiters in one process: memory, processor time at rest.
 //!
-//! `cargo run --release -p leasehold --example scale` (Linux: it reads `/proc/self`). On the memory
+//! `cargo run --release -p leasehold-bench --example scale` (Linux: it reads `/proc/self`). On the memory
 //! store, in real time. Memory is the growth of the resident set divided by their number, tasks of the
 //! caller included.
 

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind};
 use crate::clock::Clock;
 use crate::error::Effect;
+use crate::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind};
 use leasehold_protocol::record::Record;
 use leasehold_protocol::write::{Operation, Write};
 

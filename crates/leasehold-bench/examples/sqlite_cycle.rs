@@ -1,14 +1,14 @@
-//! How long acquire and release take on a SQLite file: `cargo run --release --example sqlite_cycle`.
+//! How long acquire and release take on a SQLite file: `cargo run --release -p leasehold-bench --example sqlite_cycle`.
 //! Times are of the store alone, each write synced to the disk; pass a path to choose the disk.
 
 use std::time::Duration;
 
 use leasehold::clock::{Clock, OsRandom, Random, SystemClock};
-use leasehold::protocol::attempt::AttemptId;
-use leasehold::protocol::time::ServiceTime;
-use leasehold::protocol::write::{Grant, Write};
 use leasehold::store::sqlite::SqliteStore;
 use leasehold::store::{Consistency, Outcome, Store};
+use leasehold_protocol::attempt::AttemptId;
+use leasehold_protocol::time::ServiceTime;
+use leasehold_protocol::write::{Grant, Write};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

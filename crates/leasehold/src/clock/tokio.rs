@@ -1,0 +1,75 @@
+//! Tokio's time as a clock, for tests.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use leasehold_protocol::time::Elapsed;
+
+use super::system::check_runtime;
+use super::{Clock, ClockTrouble};
+
+/// Tokio's clock: in a test with `#[tokio::test(start_paused = true)]` time then passes at once
+/// whenever every task waits. The wall clock starts at the given time.
+#[derive(Clone, Debug)]
+pub struct TokioClock {
+    origin: tokio::time::Instant,
+    wall_origin_ms: i64,
+}
+
+impl TokioClock {
+    /// A clock whose wall clock shows `wall_unix_ms` now.
+    /// Where tokio's time is not paused, it follows real time.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
+    pub fn new(wall_unix_ms: i64) -> Self {
+        TokioClock {
+            origin: tokio::time::Instant::now(),
+            wall_origin_ms: wall_unix_ms,
+        }
+    }
+
+    /// The same elapsed clock beside a wall clock that is `by_ms` ahead (or behind, if negative).
+    #[must_use]
+    pub fn with_wall_ahead(&self, by_ms: i64) -> Self {
+        TokioClock {
+            origin: self.origin,
+            wall_origin_ms: self.wall_origin_ms.saturating_add(by_ms),
+        }
+    }
+}
+
+#[async_trait]
+impl Clock for TokioClock {
+    fn check(&self) -> Result<(), ClockTrouble> {
+        check_runtime()
+    }
+
+    fn elapsed(&self) -> Elapsed {
+        Elapsed(self.origin.elapsed())
+    }
+
+    fn wall_unix_ms(&self) -> i64 {
+        let passed = i64::try_from(self.origin.elapsed().as_millis()).unwrap_or(i64::MAX);
+        self.wall_origin_ms.saturating_add(passed)
+    }
+
+    async fn sleep_until(&self, at: Elapsed) {
+        // Tokio's timers have a grain of a millisecond and may fire within it.
+        while self.elapsed() < at {
+            tokio::time::sleep_until(self.origin + at.0.min(Duration::from_secs(1 << 32))).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn tokio_time_passes_at_once() {
+        let clock = TokioClock::new(1_000);
+        let ahead = clock.with_wall_ahead(500);
+        clock.sleep_until(Elapsed(Duration::from_secs(3_600))).await;
+        assert!(clock.elapsed() >= Elapsed(Duration::from_secs(3_600)));
+        assert_eq!(ahead.wall_unix_ms() - clock.wall_unix_ms(), 500);
+    }
+}
