@@ -68,6 +68,19 @@ const LINTS: &[Step] = &[
         env: &[],
     },
     Step {
+        name: "clippy on the command without DynamoDB",
+        args: &[
+            "clippy",
+            "--locked",
+            "-p",
+            "leasehold-cli",
+            "--no-default-features",
+            "--",
+            "-Dwarnings",
+        ],
+        env: &[],
+    },
+    Step {
         name: "docs",
         args: &[
             "doc",

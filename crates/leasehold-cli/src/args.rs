@@ -13,9 +13,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use rustix::process::Signal;
 
 use crate::failure::Failure;
-use crate::location::Location;
-use crate::voice::Volume;
-use crate::{duration, exit_codes, notes, process};
+use crate::messages::Verbosity;
+use crate::store::url::Location;
+use crate::text::duration;
+use crate::{exit_codes, help, process};
 
 /// Run a command under a distributed lock
 #[derive(Debug, Parser)]
@@ -36,16 +37,16 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Run a command under a lock
-    #[command(after_long_help = notes::RUN)]
+    #[command(after_long_help = help::RUN)]
     Run(Box<RunArgs>),
     /// List locks: who holds what, since when, until when
-    #[command(after_long_help = notes::LOOK)]
+    #[command(after_long_help = help::LOOK)]
     Ls(LsArgs),
     /// Show one lock
-    #[command(after_long_help = notes::LOOK)]
+    #[command(after_long_help = help::LOOK)]
     Show(ShowArgs),
     /// Create the place for the locks, or print the table's definition
-    #[command(after_long_help = notes::INIT)]
+    #[command(after_long_help = help::INIT)]
     Init(InitArgs),
 }
 
@@ -67,7 +68,7 @@ pub(crate) struct RunArgs {
     pub(crate) store: StoreArg,
 
     #[command(flatten)]
-    pub(crate) volume: VolumeArgs,
+    pub(crate) verbosity: VerbosityArgs,
 
     /// Write a JSON object about the run to this file at the end, acquired or not
     ///
@@ -182,7 +183,7 @@ pub(crate) struct LsArgs {
     pub(crate) store: StoreArg,
 
     #[command(flatten)]
-    pub(crate) volume: VolumeArgs,
+    pub(crate) verbosity: VerbosityArgs,
 }
 
 #[derive(Debug, Args)]
@@ -198,7 +199,7 @@ pub(crate) struct ShowArgs {
     pub(crate) store: StoreArg,
 
     #[command(flatten)]
-    pub(crate) volume: VolumeArgs,
+    pub(crate) verbosity: VerbosityArgs,
 }
 
 #[derive(Debug, Args)]
@@ -211,7 +212,7 @@ pub(crate) struct InitArgs {
     pub(crate) store: StoreArg,
 
     #[command(flatten)]
-    pub(crate) volume: VolumeArgs,
+    pub(crate) verbosity: VerbosityArgs,
 }
 
 /// What makes tables.
@@ -247,7 +248,7 @@ pub(crate) struct StoreArg {
 
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "Messages")]
-pub(crate) struct VolumeArgs {
+pub(crate) struct VerbosityArgs {
     /// Say nothing but errors
     #[arg(short = 'q', long, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
@@ -347,12 +348,12 @@ fn signal(name: &str) -> Result<Signal, String> {
     })
 }
 
-impl From<VolumeArgs> for Volume {
-    fn from(args: VolumeArgs) -> Self {
+impl From<VerbosityArgs> for Verbosity {
+    fn from(args: VerbosityArgs) -> Self {
         match args {
-            VolumeArgs { quiet: true, .. } => Volume::Quiet,
-            VolumeArgs { verbose: true, .. } => Volume::Verbose,
-            _ => Volume::Normal,
+            VerbosityArgs { quiet: true, .. } => Verbosity::Quiet,
+            VerbosityArgs { verbose: true, .. } => Verbosity::Verbose,
+            _ => Verbosity::Normal,
         }
     }
 }

@@ -5,12 +5,11 @@
 use std::error::Error as StdError;
 
 use leasehold::store::StoreError;
-use leasehold::store::dynamodb::TableError;
 use leasehold::{Error, ErrorKind};
 
 use crate::exit_codes;
-use crate::location::Location;
 use crate::process::SpawnError;
+use crate::store::url::Location;
 use crate::text::quoted;
 
 /// What goes to standard error, and how we end.
@@ -112,28 +111,6 @@ impl From<StoreError> for Failure {
             Some(hint) => failure.hint(hint),
             None => failure,
         }
-    }
-}
-
-/// A table that could not be made or has the wrong shape.
-impl From<TableError> for Failure {
-    fn from(error: TableError) -> Self {
-        let message = error.to_string();
-        let hint = match error {
-            TableError::Store(error) => return error.into(),
-            TableError::KeySchema { .. } => {
-                "name another table, and `leasehold init` creates it".to_owned()
-            }
-            TableError::Ttl { table, found } => format!(
-                "run `aws dynamodb update-time-to-live --table-name {table} --time-to-live-specification \
-                 Enabled=false,AttributeName={found}`, then `leasehold init` again"
-            ),
-            TableError::NotActive { table } => {
-                format!("run `aws dynamodb describe-table --table-name {table}`")
-            }
-            _ => "run `leasehold init` again".to_owned(),
-        };
-        Failure::new(exit_codes::CONFIG, message).hint(hint)
     }
 }
 

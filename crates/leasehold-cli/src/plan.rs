@@ -11,9 +11,9 @@ use rustix::process::Signal;
 use crate::args::{OnLost, RunArgs};
 use crate::exit_codes;
 use crate::failure::Failure;
-use crate::location::Location;
-use crate::open::Site;
 use crate::process::{Command, Options};
+use crate::store::Place;
+use crate::store::url::Location;
 
 /// The longest lease: a record is kept for 7 days, and must outlive it by some minutes.
 const LONGEST_LEASE_HOURS: u32 = 167;
@@ -31,7 +31,7 @@ pub(crate) struct RunPlan {
     /// The name of the lock.
     pub(crate) key: Key,
     /// Where it lives.
-    pub(crate) site: Site,
+    pub(crate) place: Place,
     /// How it is held.
     pub(crate) policy: Policy,
     /// How long it is waited for.
@@ -85,7 +85,7 @@ impl RunPlan {
     pub(crate) fn new(args: RunArgs) -> Result<RunPlan, Failure> {
         let key = Key::new(&args.name)
             .map_err(|error| Failure::from(error).hint("give the lock another name"))?;
-        let site = Site::resolve(args.store.store)?;
+        let place = Place::resolve(args.store.store)?;
         let command = command(args.what.line, args.what.command)?;
         let (lock, child) = (args.lock, args.child);
         let nonblock = lock.nonblock || lock.wait == Some(Duration::ZERO);
@@ -120,10 +120,10 @@ impl RunPlan {
             .hint("make --max-hold the longer one"));
         }
         let policy = fitting(policy, lock.lease, child.grace).map_err(|error| options(&error))?;
-        let dynamodb = matches!(site.location, Location::DynamoDb(_));
+        let dynamodb = matches!(place.location, Location::DynamoDb(_));
         Ok(RunPlan {
             key,
-            site,
+            place,
             grace: policy.grace(),
             policy,
             wait: if nonblock { Wait::No } else { Wait::ByPolicy },

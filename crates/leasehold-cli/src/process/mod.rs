@@ -1,4 +1,4 @@
-//! The room for processes: signals that arrive, and the command with everything it starts.
+//! The module for processes: signals that arrive, and the command with everything it starts.
 //!
 //! It knows nothing about locks. Its invariants, cited in the code by number:
 //!
@@ -22,6 +22,7 @@
 
 mod command;
 mod group;
+#[cfg(feature = "dynamodb")]
 mod helpers;
 mod inherited;
 mod living;
@@ -41,6 +42,7 @@ use leasehold::clock::{Clock, SystemClock};
 
 pub(crate) use command::{Command, SpawnError};
 pub(crate) use group::{Change, Group, Options};
+#[cfg(feature = "dynamodb")]
 pub(crate) use helpers::Helpers;
 pub(crate) use inherited::block_signals_here;
 pub(crate) use relay::separate;

@@ -2,7 +2,7 @@
 //!
 //! Both name the process that the sockets and the watchdog are meant for, and a program that finds another number than its own ignores
 //! them. systemd names us. The command's number is known only in the command itself, between fork and exec, where nothing may be
-//! allocated: so argument and environment are laid out before, with room for the number, and this exec takes the place of std's.
+//! allocated: so argument and environment are laid out before, with module for the number, and this exec takes the place of std's.
 
 use std::env;
 use std::ffi::{CString, OsStr, OsString, c_char};
@@ -98,12 +98,12 @@ impl Exec {
     )]
     pub(super) fn run(&mut self) -> io::Error {
         for (entry, place) in &self.numbers {
-            if let Some(room) = self
+            if let Some(module) = self
                 .environment
                 .get_mut(*entry)
                 .and_then(|e| e.get_mut(*place..))
             {
-                write_number(room, std::process::id());
+                write_number(module, std::process::id());
             }
         }
         // SAFETY: both lists end with null, and every other pointer in them leads to a text that ends with NUL and is owned by `self`:
@@ -119,8 +119,8 @@ impl Exec {
     }
 }
 
-/// The digits at the front of `room`; NUL follows.
-fn write_number(room: &mut [u8], mut number: u32) {
+/// The digits at the front of `module`; NUL follows.
+fn write_number(module: &mut [u8], mut number: u32) {
     let mut digits = [0; ROOM];
     let mut length = 0;
     for digit in &mut digits {
@@ -131,7 +131,7 @@ fn write_number(room: &mut [u8], mut number: u32) {
             break;
         }
     }
-    for (to, from) in room.iter_mut().zip(digits.iter().take(length).rev()) {
+    for (to, from) in module.iter_mut().zip(digits.iter().take(length).rev()) {
         *to = *from;
     }
 }
@@ -143,9 +143,12 @@ mod tests {
     #[test]
     fn numbers_have_no_zeros_in_front() {
         for (number, text) in [(1, "1"), (4_194_304, "4194304"), (u32::MAX, "4294967295")] {
-            let mut room = [0; ROOM];
-            write_number(&mut room, number);
-            assert_eq!(room.split(|byte| *byte == 0).next(), Some(text.as_bytes()));
+            let mut module = [0; ROOM];
+            write_number(&mut module, number);
+            assert_eq!(
+                module.split(|byte| *byte == 0).next(),
+                Some(text.as_bytes())
+            );
         }
     }
 }

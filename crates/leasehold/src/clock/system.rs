@@ -23,7 +23,7 @@ const REAL_NAP: Duration = Duration::from_millis(20);
 /// (on Linux and Android `CLOCK_MONOTONIC_RAW` and the time slept, on Apple systems `CLOCK_MONOTONIC`).
 ///
 /// It sleeps on tokio's timers, which do not wait in a test with paused time (`start_paused`), and knows only real time. It notices, warns
-/// once, and goes on slowly: give such a test's client and store a [`TokioClock`]
+/// once, and goes on slowly: give such a test's client and store a [`TokioClock`](super::TokioClock)
 /// ([how](crate::store::memory#testing-code-that-uses-locks)).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;

@@ -38,7 +38,7 @@
 //! # }
 //! ```
 //!
-//! **A store that stops answering in mid-work.** [`FaultyStore`](super::faulty::FaultyStore) breaks requests; in paused time the loss of
+//! **A store that stops answering in mid-work.** [`FaultyStore`](super::testing::faulty::FaultyStore) breaks requests; in paused time the loss of
 //! a lease of 20 s takes no time:
 //!
 //! ```
@@ -64,8 +64,8 @@
 //! # }
 //! ```
 //!
-//! Single requests are broken by [`plan`](super::faulty::FaultyStore::plan): a lost answer, a delay, a throttle. Check
-//! [`unused`](super::faulty::FaultyStore::unused) at the end, so that the test does not pass without its fault.
+//! Single requests are broken by [`plan`](super::testing::faulty::FaultyStore::plan): a lost answer, a delay, a throttle. Check
+//! [`unused`](super::testing::faulty::FaultyStore::unused) at the end, so that the test does not pass without its fault.
 //!
 //! **A lease that ends at a chosen moment.** With a `ManualClock` nothing passes but what the test lets pass:
 //!

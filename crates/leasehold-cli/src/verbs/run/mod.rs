@@ -26,23 +26,23 @@ use self::waiting::Answer;
 use crate::args::{OnLost, RunArgs};
 use crate::exit_codes;
 use crate::failure::Failure;
-use crate::open::own_failure;
+use crate::messages::Messages;
 use crate::plan::RunPlan;
 use crate::process::{Group, Signals};
-use crate::voice::Voice;
+use crate::store::own_failure;
 
 /// Carries it out; the exit code.
-pub(crate) fn run(args: RunArgs, voice: &Arc<Voice>) -> u8 {
+pub(crate) fn run(args: RunArgs, messages: &Arc<Messages>) -> u8 {
     let (name, path) = (args.name.clone(), args.report.clone());
     let mut report = Report::new(&args);
     let trouble = path.as_deref().and_then(report::trouble);
     if let Some(trouble) = &trouble {
-        voice.note(trouble);
+        messages.note(trouble);
     }
-    let ended = RunPlan::new(args).and_then(|plan| carry_out(&plan, voice, &mut report));
+    let ended = RunPlan::new(args).and_then(|plan| carry_out(&plan, messages, &mut report));
     let code = ended.unwrap_or_else(|failure| {
         let failure = failure.about(&name);
-        voice.failure(&failure);
+        messages.failure(&failure);
         report.failed(&failure);
         failure.code
     });
@@ -52,7 +52,7 @@ pub(crate) fn run(args: RunArgs, voice: &Arc<Voice>) -> u8 {
         && let Err(error) = report.write(&path)
         && trouble.is_none()
     {
-        voice.note(format_args!(
+        messages.note(format_args!(
             "could not write the report to `{}`: {error}",
             path.display()
         ));
@@ -60,20 +60,20 @@ pub(crate) fn run(args: RunArgs, voice: &Arc<Voice>) -> u8 {
     code
 }
 
-fn carry_out(plan: &RunPlan, voice: &Arc<Voice>, report: &mut Report) -> Result<u8, Failure> {
+fn carry_out(plan: &RunPlan, messages: &Arc<Messages>, report: &mut Report) -> Result<u8, Failure> {
     report.leased(plan);
     plan.command
         .check()
         .map_err(|error| Failure::from(&error))?;
     enough_descriptors()?;
-    if !voice.is_free() {
+    if !messages.is_free() {
         let refused = io::Error::from(io::ErrorKind::WouldBlock);
         return Err(own_failure("cannot start a thread", &refused));
     }
     let mut signals =
         Signals::install().map_err(|error| own_failure("cannot listen to signals", &error))?;
-    let runtime = plan.site.runtime()?;
-    let code = runtime.block_on(under_lock(plan, voice, &mut signals, report));
+    let runtime = plan.place.runtime()?;
+    let code = runtime.block_on(under_lock(plan, messages, &mut signals, report));
     // Not dropped: a name that is still being looked up would be waited for.
     runtime.shutdown_background();
     code
@@ -91,12 +91,12 @@ fn enough_descriptors() -> Result<(), Failure> {
 
 async fn under_lock(
     plan: &RunPlan,
-    voice: &Arc<Voice>,
+    messages: &Arc<Messages>,
     signals: &mut Signals,
     report: &mut Report,
 ) -> Result<u8, Failure> {
     let opened = async {
-        let store = plan.site.store(voice).await?;
+        let store = plan.place.store(messages).await?;
         match nested::refused(plan, &*store).await {
             Some(refused) => Err(refused),
             None => Ok(LockClient::builder(store)
@@ -104,32 +104,32 @@ async fn under_lock(
                 .build()),
         }
     };
-    let client = match waiting::or_signal(signals, voice, opened).await {
+    let client = match waiting::or_signal(signals, messages, opened).await {
         Ok(client) => client?,
         Err(signal) => return Ok(report.interrupted(signal)),
     };
     let asked = SystemClock.elapsed();
-    let answer = waiting::acquire(plan, &client, signals, voice).await;
+    let answer = waiting::acquire(plan, &client, signals, messages).await;
     report.waited(SystemClock.elapsed().since(asked));
     let code = match answer {
-        Answer::Lease(lease) => with_lease(plan, voice, signals, report, &client, lease).await,
+        Answer::Lease(lease) => with_lease(plan, messages, signals, report, &client, lease).await,
         Answer::Held(held) => {
             report.not_acquired(&held);
-            voice.note_failure(&waiting::busy(plan, &client, &held));
+            messages.note_failure(&waiting::busy(plan, &client, &held));
             Ok(plan.conflict_code)
         }
         Answer::Expired(error) => {
             if let Some(held) = error.held() {
                 report.not_acquired(held);
             }
-            voice.note_failure(&waiting::expired(plan, &error));
+            messages.note_failure(&waiting::expired(plan, &error));
             Ok(plan.conflict_code)
         }
-        Answer::Failed(error) => Err(plan.site.told(error.into())),
+        Answer::Failed(error) => Err(plan.place.explain(error.into())),
         Answer::Interrupted(signal) => Ok(report.interrupted(signal)),
     };
     if report.token.is_none() {
-        waiting::clean_up(plan, &client, signals, voice).await;
+        waiting::clean_up(plan, &client, signals, messages).await;
     }
     report.usage(plan, client.usage());
     code
@@ -137,7 +137,7 @@ async fn under_lock(
 
 async fn with_lease(
     plan: &RunPlan,
-    voice: &Arc<Voice>,
+    messages: &Arc<Messages>,
     signals: &mut Signals,
     report: &mut Report,
     client: &LockClient,
@@ -145,19 +145,19 @@ async fn with_lease(
 ) -> Result<u8, Failure> {
     let acquired = SystemClock.elapsed();
     report.acquired(&lease);
-    voice.detail(format_args!(
+    messages.detail(format_args!(
         "acquired `{}` with token {} ({})",
         plan.key,
         lease.token(),
         client.describe_store()
     ));
     let command = environment::with_lock(plan, &lease);
-    voice.pause();
+    messages.pause();
     let mut group = match Group::spawn(&command, plan.options, signals) {
         Ok(group) => group,
         Err(error) => {
             // It did not run, so there is nothing to keep the lock for.
-            let let_go = release::release(plan, voice, signals, client, lease).await;
+            let let_go = release::release(plan, messages, signals, client, lease).await;
             report.released(&let_go);
             report.held(SystemClock.elapsed().since(acquired));
             return Err((&error).into());
@@ -165,7 +165,7 @@ async fn with_lease(
     };
     let watch = holding::Watch {
         plan,
-        voice,
+        messages,
         client,
         lease: &lease,
         acquired,
@@ -179,14 +179,14 @@ async fn with_lease(
     };
     // What even KILL did not end still works under the lock, so it must run out by itself.
     let let_go = if end.has_survivors() {
-        release::leave(voice, lease).await
+        release::leave(messages, lease).await
     } else {
         drop(group);
         let keep_until = acquired.plus(plan.hold_at_least);
-        if release::keep(plan, voice, signals, &lease, keep_until).await {
-            release::release(plan, voice, signals, client, lease).await
+        if release::keep(plan, messages, signals, &lease, keep_until).await {
+            release::release(plan, messages, signals, client, lease).await
         } else {
-            release::leave(voice, lease).await
+            release::leave(messages, lease).await
         }
     };
     report.held(SystemClock.elapsed().since(acquired));

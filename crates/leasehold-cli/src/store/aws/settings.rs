@@ -12,7 +12,7 @@ use aws_types::service_config::ServiceConfigKey;
 
 use crate::exit_codes;
 use crate::failure::Failure;
-use crate::location::{Location, Table};
+use crate::store::url::{Location, Table};
 use crate::text::quoted;
 
 /// The profile that is used where none is named.

@@ -8,7 +8,7 @@ use leasehold::store::sqlite::SqliteStore;
 
 use crate::exit_codes;
 use crate::failure::Failure;
-use crate::location::is_missing;
+use crate::store::url::is_missing;
 
 /// Opens it, and says whether it is new. Only the user's own directory is made: one that was named and is missing is a typing
 /// mistake more often than not.

@@ -1,5 +1,8 @@
 //! Text for terminals and shells.
 
+pub(crate) mod duration;
+pub(crate) mod times;
+
 /// Control characters as escapes, line breaks as they are.
 pub(crate) fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());

@@ -24,7 +24,7 @@ use crate::text::quoted;
 /// How long getting them may take. A `credential_process` may ask a server, and a person; one that hangs is ended after this.
 pub(super) const WITHIN: Duration = Duration::from_secs(30);
 
-/// What a message has room for.
+/// What a message has module for.
 const LONGEST_REASON: usize = 400;
 
 /// A provider whose first credentials are there already.

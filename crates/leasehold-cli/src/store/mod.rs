@@ -1,62 +1,63 @@
 //! Opening the place where the locks live, and the client of it.
 //!
-//! The only room that knows AWS. Invariant: what a verb does not need is not built: no HTTP client and no TLS for a SQLite file, no
+//! The only module that knows AWS. Invariant: what a verb does not need is not built: no HTTP client and no TLS for a SQLite file, no
 //! I/O driver for it either, and nothing at all for help.
 
-mod credentials;
-mod dynamodb;
-mod http;
-mod narrated;
-mod settings;
+#[cfg(feature = "dynamodb")]
+pub(crate) mod aws;
+#[cfg(not(feature = "dynamodb"))]
+#[path = "without_aws.rs"]
+pub(crate) mod aws;
+mod logging;
 mod sqlite;
+pub(crate) mod url;
 
 use std::io;
 use std::sync::{Arc, OnceLock};
 
 use leasehold::store::Store;
-use leasehold::store::dynamodb::{Created, DynamoDbStore};
 use leasehold::{LockClient, Policy};
 use tokio::runtime::{Builder, Runtime};
 
-use self::narrated::Narrated;
+use self::logging::Logging;
 use crate::exit_codes;
 use crate::failure::Failure;
-use crate::location::{Location, Table};
+use crate::messages::Messages;
 use crate::panics;
+use crate::store::url::{Location, Table};
 use crate::text::quoted;
-use crate::voice::Voice;
 
 /// Where the locks live, with what was left to us decided.
 #[derive(Clone, Debug)]
-pub(crate) struct Site {
+pub(crate) struct Place {
     /// The place.
     pub(crate) location: Location,
     /// Nobody named it: it is the user's own, and we look after its directory.
     of_user: bool,
     /// How a table is reached, once that is known; for messages.
-    way: OnceLock<String>,
+    endpoint: OnceLock<String>,
 }
 
-impl Site {
+impl Place {
     /// The place that was named, or the user's own.
     ///
     /// # Errors
     ///
     /// When none was named and the user has no home.
-    pub(crate) fn resolve(named: Option<Location>) -> Result<Site, Failure> {
+    pub(crate) fn resolve(named: Option<Location>) -> Result<Place, Failure> {
         match named {
-            Some(location) => Ok(Site {
+            Some(location) => Ok(Place {
                 location,
                 of_user: false,
-                way: OnceLock::new(),
+                endpoint: OnceLock::new(),
             }),
-            None => Ok(Site {
+            None => Ok(Place {
                 location: Location::of_user().map_err(|message| {
                     Failure::new(exit_codes::CONFIG, message)
                         .hint("name one with `--store sqlite:PATH` or LEASEHOLD_STORE")
                 })?,
                 of_user: true,
-                way: OnceLock::new(),
+                endpoint: OnceLock::new(),
             }),
         }
     }
@@ -82,7 +83,7 @@ impl Site {
     /// # Errors
     ///
     /// When the file cannot be opened, or nobody says in which region the table is. Nothing is sent to a table yet.
-    pub(crate) async fn store(&self, voice: &Arc<Voice>) -> Result<Arc<dyn Store>, Failure> {
+    pub(crate) async fn store(&self, messages: &Arc<Messages>) -> Result<Arc<dyn Store>, Failure> {
         let store: Arc<dyn Store> = match &self.location {
             Location::Sqlite { path } => {
                 let (path, of_user) = (path.clone(), self.of_user);
@@ -92,22 +93,22 @@ impl Site {
                 })?;
                 Arc::new(opened?.0)
             }
-            Location::DynamoDb(table) => Arc::new(self.table(table).await?),
+            Location::DynamoDb(table) => self.table(table).await?.store,
         };
-        Ok(Arc::new(Narrated::new(store, voice.clone())))
+        Ok(Arc::new(Logging::new(store, messages.clone())))
     }
 
     /// A client with this policy.
     ///
     /// # Errors
     ///
-    /// Those of [`Site::store`].
+    /// Those of [`Place::store`].
     pub(crate) async fn client(
         &self,
         policy: Policy,
-        voice: &Arc<Voice>,
+        messages: &Arc<Messages>,
     ) -> Result<LockClient, Failure> {
-        let store = self.store(voice).await?;
+        let store = self.store(messages).await?;
         Ok(LockClient::builder(store).policy(policy).build())
     }
 
@@ -120,22 +121,21 @@ impl Site {
         match &self.location {
             Location::Sqlite { path } => Ok(sqlite::open(path, self.of_user)?.1),
             Location::DynamoDb(table) => {
-                let store = self.table(table).await?;
-                let created = panics::caught(store.create_table()).await;
+                let opened = self.table(table).await?;
+                let created = panics::caught(aws::create(&opened)).await;
                 let created = created.map_err(|said| {
                     own_failure("cannot create the table", &io::Error::other(said))
                 })?;
-                let created = created.map_err(|error| self.told(error.into()))?;
-                Ok(created == Created::New)
+                created.map_err(|failure| self.explain(failure))
             }
         }
     }
 
-    async fn table(&self, table: &Table) -> Result<DynamoDbStore, Failure> {
-        let opened = dynamodb::open(table).await?;
+    async fn table(&self, table: &Table) -> Result<aws::Opened, Failure> {
+        let opened = aws::open(table).await?;
         // The same table is reached the same way each time.
-        let _first = self.way.set(opened.way);
-        Ok(opened.store)
+        let _first = self.endpoint.set(opened.endpoint.clone());
+        Ok(opened)
     }
 
     /// ` --store URL` for a command in a hint, where it would not find the place by itself.
@@ -150,17 +150,17 @@ impl Site {
     }
 
     /// A failure of the store with what only we know: the whole URL, and the endpoint or region.
-    pub(crate) fn told(&self, failure: Failure) -> Failure {
+    pub(crate) fn explain(&self, failure: Failure) -> Failure {
         let mut failure = failure.at(&self.location);
-        let about_the_way = [
+        let about_the_endpoint = [
             exit_codes::UNAVAILABLE,
             exit_codes::NO_PERMISSION,
             exit_codes::CONFIG,
         ];
-        if let Some(way) = self.way.get()
-            && about_the_way.contains(&failure.code)
+        if let Some(endpoint) = self.endpoint.get()
+            && about_the_endpoint.contains(&failure.code)
         {
-            failure = failure.on(way);
+            failure = failure.on(endpoint);
         }
         failure
     }

@@ -1,7 +1,7 @@
 //! Where the locks live: what `--store` and `LEASEHOLD_STORE` say.
 //!
 //! `sqlite:PATH`, `dynamodb://TABLE[?region=…&endpoint=…&profile=…]`, or nothing for the file in the user's state directory. This
-//! room only reads and writes the text; [`open`](crate::open) does what it says. Invariant: what [`Location::url`] gives is
+//! module only reads and writes the text; [`open`](crate::open) does what it says. Invariant: what [`Location::url`] gives is
 //! read back as the same place, from any directory, so that it can be handed to the command in its environment.
 
 use std::env;

@@ -12,10 +12,10 @@ use leasehold::clock::{Clock, SystemClock};
 use leasehold::{Error, Lease, LockClient, ReleaseOutcome};
 use rustix::process::Signal;
 
-use crate::duration;
+use crate::messages::Messages;
 use crate::plan::RunPlan;
 use crate::process::{Signals, suspend_ourselves};
-use crate::voice::Voice;
+use crate::text::duration;
 
 /// How long a release may still take once a signal has come.
 const AFTER_A_SIGNAL: Duration = Duration::from_secs(3);
@@ -57,7 +57,7 @@ impl fmt::Display for LetGo {
 /// Keeps the lock until `until` (`--hold-at-least`); false when a signal came before.
 pub(super) async fn keep(
     plan: &RunPlan,
-    voice: &Voice,
+    messages: &Messages,
     signals: &mut Signals,
     lease: &Lease,
     until: Elapsed,
@@ -66,7 +66,7 @@ pub(super) async fn keep(
     if left.is_zero() || !lease.is_held() {
         return true;
     }
-    voice.detail(format_args!(
+    messages.detail(format_args!(
         "the command has ended, keeping `{}` for another {}",
         plan.key,
         duration::show(left)
@@ -76,7 +76,7 @@ pub(super) async fn keep(
         let received = tokio::select! {
             biased;
             loss = lease.lost() => {
-                voice.note(format_args!("lost the lock `{}` after the command had ended: {loss}", plan.key));
+                messages.note(format_args!("lost the lock `{}` after the command had ended: {loss}", plan.key));
                 return true;
             }
             () = SystemClock.sleep_until(until) => return true,
@@ -84,14 +84,14 @@ pub(super) async fn keep(
         };
         match received.signal {
             _ if received.suspends() => {
-                voice.pause();
+                messages.pause();
                 suspend_ourselves();
             }
             Signal::CONT | Signal::WINCH => {}
             // The key press that ended the command, and that only reaches us now.
             _ if received.from_terminal && !pressed => pressed = true,
             _ => {
-                voice.note(format_args!(
+                messages.note(format_args!(
                     "interrupted before `--hold-at-least` was over: `{}` is left to run out within {}",
                     plan.key,
                     duration::show(plan.policy.lease_duration())
@@ -105,12 +105,12 @@ pub(super) async fn keep(
 /// Releases it, and warns of everything but a clean release.
 pub(super) async fn release(
     plan: &RunPlan,
-    voice: &Voice,
+    messages: &Messages,
     signals: &mut Signals,
     client: &LockClient,
     lease: Lease,
 ) -> LetGo {
-    let let_go = match patiently(signals, voice, lease.release()).await {
+    let let_go = match patiently(signals, messages, lease.release()).await {
         Some(Ok(outcome)) => LetGo::Answered(outcome),
         Some(Err(error)) => LetGo::Failed(error),
         None => LetGo::Unknown,
@@ -122,17 +122,17 @@ pub(super) async fn release(
     );
     match &let_go {
         LetGo::Answered(ReleaseOutcome::Released | ReleaseOutcome::HandedOff) => {
-            voice.detail(format_args!("released `{name}`"))
+            messages.detail(format_args!("released `{name}`"))
         }
-        LetGo::Answered(outcome) => voice.note(format_args!(
+        LetGo::Answered(outcome) => messages.note(format_args!(
             "the lock `{name}` ({store}) had ended before its release: {outcome}"
         )),
         LetGo::Failed(error) => {
-            voice.note(format_args!(
+            messages.note(format_args!(
                 "could not release `{name}`, {by_itself}: {error}"
             ));
         }
-        LetGo::Unknown | LetGo::Left => voice.note(format_args!(
+        LetGo::Unknown | LetGo::Left => messages.note(format_args!(
             "{store} has not confirmed the release of `{name}`: {by_itself}"
         )),
     }
@@ -143,7 +143,7 @@ pub(super) async fn release(
 /// signal bounds the wait, only a second one ends it.
 async fn patiently<T>(
     signals: &mut Signals,
-    voice: &Voice,
+    messages: &Messages,
     release: impl Future<Output = T>,
 ) -> Option<T> {
     let mut release = pin!(release);
@@ -163,8 +163,8 @@ async fn patiently<T>(
         };
         match received.signal {
             _ if received.suspends() => {
-                voice.wipe();
-                voice.pause();
+                messages.wipe();
+                messages.pause();
                 suspend_ourselves();
             }
             Signal::CONT | Signal::WINCH => {}
@@ -175,9 +175,9 @@ async fn patiently<T>(
 }
 
 /// Leaves it to run out: somebody may still be working under it.
-pub(super) async fn leave(voice: &Voice, lease: Lease) -> LetGo {
+pub(super) async fn leave(messages: &Messages, lease: Lease) -> LetGo {
     if let Err(error) = lease.detach().await {
-        voice.detail(error);
+        messages.detail(error);
     }
     LetGo::Left
 }

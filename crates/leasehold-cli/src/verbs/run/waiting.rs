@@ -11,13 +11,13 @@ use leasehold::clock::{Clock, SystemClock};
 use leasehold::{Error, ErrorKind, HolderInfo, Lease, LockClient, LockState, TryAcquireOutcome};
 use rustix::process::Signal;
 
-use crate::duration;
 use crate::failure::Failure;
+use crate::messages::Messages;
 use crate::plan::{RunPlan, Wait};
 use crate::process::{Signals, suspend_ourselves};
+use crate::text::duration;
 use crate::text::quoted;
-use crate::times;
-use crate::voice::Voice;
+use crate::text::times;
 
 /// How long a claim whose answer is outstanding is waited for. Too short leaves the lock to run out; too long keeps whoever
 /// pressed Ctrl-C, who may press it again.
@@ -49,7 +49,7 @@ pub(super) async fn acquire(
     plan: &RunPlan,
     client: &LockClient,
     signals: &mut Signals,
-    voice: &Voice,
+    messages: &Messages,
 ) -> Answer {
     let asking = async {
         let request = client.request(plan.key.as_str())?;
@@ -62,11 +62,11 @@ pub(super) async fn acquire(
         tokio::select! {
             biased;
             answer = asking => answer,
-            never = tell(plan, client, voice) => match never {},
+            never = tell(plan, client, messages) => match never {},
         }
     };
-    let answer = or_signal(signals, voice, narrated).await;
-    voice.wipe();
+    let answer = or_signal(signals, messages, narrated).await;
+    messages.wipe();
     match answer {
         Ok(Ok(TryAcquireOutcome::Acquired(lease))) => Answer::Lease(lease),
         Ok(Ok(TryAcquireOutcome::Held(held))) => Answer::Held(held),
@@ -79,7 +79,7 @@ pub(super) async fn acquire(
 /// Does `work`, unless a signal comes that would have ended us: then `work` is dropped. Ctrl-Z stops us as usual.
 pub(super) async fn or_signal<T>(
     signals: &mut Signals,
-    voice: &Voice,
+    messages: &Messages,
     work: impl Future<Output = T>,
 ) -> Result<T, Signal> {
     let mut work = pin!(work);
@@ -91,8 +91,8 @@ pub(super) async fn or_signal<T>(
         };
         match received.signal {
             _ if received.suspends() => {
-                voice.wipe();
-                voice.pause();
+                messages.wipe();
+                messages.pause();
                 suspend_ourselves();
             }
             Signal::CONT | Signal::WINCH => {}
@@ -106,11 +106,11 @@ pub(super) async fn clean_up(
     plan: &RunPlan,
     client: &LockClient,
     signals: &mut Signals,
-    voice: &Voice,
+    messages: &Messages,
 ) {
-    let drained = or_signal(signals, voice, client.shutdown(CLEAN_UP)).await;
+    let drained = or_signal(signals, messages, client.shutdown(CLEAN_UP)).await;
     if !drained.is_ok_and(|drained| drained) {
-        voice.note(format_args!(
+        messages.note(format_args!(
             "{} has not answered yet: a claim on `{}` may still land, and then ends by itself within {}",
             client.describe_store(),
             plan.key,
@@ -134,15 +134,15 @@ pub(super) fn expired(plan: &RunPlan, error: &Error) -> Failure {
     let mut failure = Failure::from(error).hint(format!(
         "wait longer with `-w`, or look at the holder: `leasehold show {}{}`",
         quoted(plan.key.as_str()),
-        plan.site.option()
+        plan.place.option()
     ));
     failure.code = plan.conflict_code;
     failure
 }
 
 /// Says who is waited for, in a line that passes, on a terminal. Without one the requests say it, with `-v`.
-async fn tell(plan: &RunPlan, client: &LockClient, voice: &Voice) -> Infallible {
-    if plan.wait == Wait::No || !voice.has_line() {
+async fn tell(plan: &RunPlan, client: &LockClient, messages: &Messages) -> Infallible {
+    if plan.wait == Wait::No || !messages.has_line() {
         return std::future::pending().await;
     }
     let started = SystemClock.elapsed();
@@ -167,7 +167,7 @@ async fn tell(plan: &RunPlan, client: &LockClient, voice: &Voice) -> Infallible 
                 .since()
                 .map_or_else(String::new, |since| format!(" for {}", times::age(since)));
             let waited = SystemClock.elapsed().since(started);
-            voice.line(&format!(
+            messages.line(&format!(
                 "waiting {}: {held}{since}",
                 duration::show(waited)
             ));

@@ -12,13 +12,13 @@ use leasehold::{ErrorKind, HolderInfo, Key, LockClient, LockState, LockStatus, P
 use serde::Serialize;
 
 use crate::args::{LsArgs, ShowArgs};
-use crate::duration;
 use crate::failure::Failure;
-use crate::location::{Location, is_missing};
-use crate::open::{Site, own_failure};
+use crate::messages::Messages;
+use crate::store::url::{Location, is_missing};
+use crate::store::{Place, own_failure};
+use crate::text::duration;
 use crate::text::one_line;
-use crate::times;
-use crate::voice::Voice;
+use crate::text::times;
 
 /// A name to ask for, whether or not there is such a lock.
 const ANY: &str = "leasehold";
@@ -81,14 +81,14 @@ impl Entry {
 /// # Errors
 ///
 /// When the store cannot be read.
-pub(crate) fn ls(args: LsArgs, voice: &Arc<Voice>) -> Result<(), Failure> {
-    let site = Site::resolve(args.store.store)?;
-    let found = client(&site, voice)?;
+pub(crate) fn ls(args: LsArgs, messages: &Arc<Messages>) -> Result<(), Failure> {
+    let place = Place::resolve(args.store.store)?;
+    let found = client(&place, messages)?;
     let there = found.is_some();
     let mut entries = match found {
         Some((runtime, client)) => runtime
             .block_on(list(&client, args.all))
-            .map_err(|failure| site.told(failure))?,
+            .map_err(|failure| place.explain(failure))?,
         None => Vec::new(),
     };
     entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -97,7 +97,7 @@ pub(crate) fn ls(args: LsArgs, voice: &Arc<Voice>) -> Result<(), Failure> {
     }
     if entries.is_empty() {
         if there {
-            voice.note(format_args!("no locks in {}", site.location));
+            messages.note(format_args!("no locks in {}", place.location));
         }
         return Ok(());
     }
@@ -109,14 +109,14 @@ pub(crate) fn ls(args: LsArgs, voice: &Arc<Voice>) -> Result<(), Failure> {
 /// # Errors
 ///
 /// When the store or the record cannot be read, or the name is none.
-pub(crate) fn show(args: ShowArgs, voice: &Arc<Voice>) -> Result<(), Failure> {
+pub(crate) fn show(args: ShowArgs, messages: &Arc<Messages>) -> Result<(), Failure> {
     let key = Key::new(&args.name)?;
-    let site = Site::resolve(args.store.store)?;
-    let entry = match client(&site, voice)? {
+    let place = Place::resolve(args.store.store)?;
+    let entry = match client(&place, messages)? {
         Some((runtime, client)) => {
             let status = runtime
                 .block_on(client.inspect(key.as_str()))
-                .map_err(|error| site.told(error.into()))?;
+                .map_err(|error| place.explain(error.into()))?;
             Entry::of(&status)
         }
         None => Entry::free(key.as_str()),
@@ -124,25 +124,25 @@ pub(crate) fn show(args: ShowArgs, voice: &Arc<Voice>) -> Result<(), Failure> {
     if args.json {
         return print(&json_lines(&[entry])?);
     }
-    print(&details(&entry, &site.location))
+    print(&details(&entry, &place.location))
 }
 
 /// `None` for a file that does not exist yet, which may be a typing mistake.
 fn client(
-    site: &Site,
-    voice: &Arc<Voice>,
+    place: &Place,
+    messages: &Arc<Messages>,
 ) -> Result<Option<(tokio::runtime::Runtime, LockClient)>, Failure> {
-    if let Location::Sqlite { path } = &site.location
+    if let Location::Sqlite { path } = &place.location
         && is_missing(path)
     {
-        voice.note(format_args!(
+        messages.note(format_args!(
             "no locks: the lock file `{}` does not exist yet",
             path.display()
         ));
         return Ok(None);
     }
-    let runtime = site.runtime()?;
-    let client = runtime.block_on(site.client(Policy::default(), voice))?;
+    let runtime = place.runtime()?;
+    let client = runtime.block_on(place.client(Policy::default(), messages))?;
     Ok(Some((runtime, client)))
 }
 

@@ -14,12 +14,12 @@ use leasehold::{EndReason, Lease, LockClient};
 use rustix::process::Signal;
 
 use crate::args::OnLost;
-use crate::duration;
 use crate::exit_codes;
 use crate::failure::Failure;
+use crate::messages::Messages;
 use crate::plan::RunPlan;
 use crate::process::{Change, Group, Remaining, Signals, Status, Stopped};
-use crate::voice::Voice;
+use crate::text::duration;
 
 /// How the command came to its end.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ fn stopped_late(status: Status) -> End {
 #[derive(Debug)]
 pub(super) struct Watch<'a> {
     pub(super) plan: &'a RunPlan,
-    pub(super) voice: &'a Voice,
+    pub(super) messages: &'a Messages,
     pub(super) client: &'a LockClient,
     pub(super) lease: &'a Lease,
     pub(super) acquired: Elapsed,
@@ -159,7 +159,7 @@ impl Watch<'_> {
             match received.signal {
                 _ if received.suspends() => {
                     // Its CONT comes next, and is dealt with below.
-                    self.voice.pause();
+                    self.messages.pause();
                     group.suspend(&received).await;
                 }
                 Signal::CONT => {
@@ -227,7 +227,7 @@ impl Watch<'_> {
         then: &str,
     ) -> Stopped {
         // Into a queue: the stop waits for nobody who reads.
-        self.voice.failure(failure);
+        self.messages.failure(failure);
         let stopped = group
             .stop(self.plan.signal, self.plan.grace, kill_wait)
             .await;
@@ -236,7 +236,7 @@ impl Watch<'_> {
                 "KILL did not end all processes of the command, {then}: {}",
                 stopped.survivors
             );
-            self.voice.failure(&Failure::new(failure.code, message).hint(
+            self.messages.failure(&Failure::new(failure.code, message).hint(
                 "they hang in the system, or are another user's, as under sudo: end them as that user",
             ));
         }
@@ -248,7 +248,7 @@ impl Watch<'_> {
             "the command under `{}` is stopped: it wants the terminal, and was started in its background",
             self.plan.key
         );
-        self.voice.note_failure(&Failure::new(exit_codes::OWN_FAILURE, message).hint(
+        self.messages.note_failure(&Failure::new(exit_codes::OWN_FAILURE, message).hint(
             "start it in the foreground, or give it another standard input; the lock is kept meanwhile",
         ));
     }
@@ -260,14 +260,14 @@ impl Watch<'_> {
             self.plan.key,
             group.remaining()
         );
-        self.voice
+        self.messages
             .note_failure(&Failure::new(exit_codes::OWN_FAILURE, message).hint(
                 "end them with TERM to leasehold or Ctrl-C; `--detach-ok` does not wait for them",
             ));
     }
 
     fn warn_of(&self, loss: &EndReason) {
-        self.voice.note(format_args!(
+        self.messages.note(format_args!(
             "lost the lock `{}` ({}), the command runs on without it: {loss}",
             self.plan.key,
             self.client.describe_store()

@@ -9,9 +9,9 @@ use std::ffi::OsString;
 use leasehold::Lease;
 
 use super::nested;
-use crate::duration::millis;
 use crate::plan::RunPlan;
 use crate::process::Command;
+use crate::text::duration::millis;
 
 const NAMES: [&str; 4] = ["NAME", "TOKEN", "LEASE_MS", "STORE"];
 
@@ -31,7 +31,7 @@ pub(super) fn with_lock(plan: &RunPlan, lease: &Lease) -> Command {
         plan.key.as_str().into(),
         lease.token().to_string().into(),
         millis(plan.policy.lease_duration()).to_string().into(),
-        plan.site.location.url(),
+        plan.place.location.url(),
     ];
     for (name, value) in NAMES.into_iter().zip(ours) {
         command.set(format!("LEASEHOLD_{name}"), value);

@@ -27,7 +27,7 @@ const BEFORE_COMMAND: Duration = Duration::from_millis(250);
 
 /// How much is said.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Volume {
+pub(crate) enum Verbosity {
     /// Errors.
     Quiet,
     /// Errors, warnings, and why nothing was run.
@@ -38,17 +38,17 @@ pub(crate) enum Volume {
 
 /// The one who speaks.
 #[derive(Debug)]
-pub(crate) struct Voice {
-    volume: Volume,
+pub(crate) struct Messages {
+    verbosity: Verbosity,
     terminal: bool,
     outlet: Outlet,
 }
 
-impl Voice {
-    /// A voice of this volume.
-    pub(crate) fn new(volume: Volume) -> Self {
+impl Messages {
+    /// A messages of this verbosity.
+    pub(crate) fn new(verbosity: Verbosity) -> Self {
         Self {
-            volume,
+            verbosity,
             terminal: io::stderr().is_terminal(),
             outlet: Outlet::new(),
         }
@@ -56,13 +56,13 @@ impl Voice {
 
     /// Whether the passing line is seen by anyone.
     pub(crate) fn has_line(&self) -> bool {
-        self.terminal && self.volume > Volume::Quiet
+        self.terminal && self.verbosity > Verbosity::Quiet
     }
 
     /// An error; nothing silences it.
     pub(crate) fn failure(&self, failure: &Failure) {
         let mut text = format!("leasehold: {}\n", one_line(&failure.message));
-        if self.volume == Volume::Verbose {
+        if self.verbosity == Verbosity::Verbose {
             // The message itself often ends with its cause.
             for cause in failure
                 .causes
@@ -85,22 +85,22 @@ impl Voice {
 
     /// Something that went wrong without stopping us, or a result that nobody should be mailed about with `-q`.
     pub(crate) fn note(&self, message: impl Display) {
-        if self.volume > Volume::Quiet {
+        if self.verbosity > Verbosity::Quiet {
             let message = one_line(&message.to_string());
             self.say(&format!("leasehold: {message}\n"), false);
         }
     }
 
-    /// As [`Voice::note`], with what to do.
+    /// As [`Messages::note`], with what to do.
     pub(crate) fn note_failure(&self, failure: &Failure) {
-        if self.volume > Volume::Quiet {
+        if self.verbosity > Verbosity::Quiet {
             self.failure(failure);
         }
     }
 
     /// A detail, for `-v`.
     pub(crate) fn detail(&self, message: impl Display) {
-        if self.volume == Volume::Verbose {
+        if self.verbosity == Verbosity::Verbose {
             let message = one_line(&message.to_string());
             self.say(&format!("leasehold: {message}\n"), false);
         }
@@ -139,7 +139,7 @@ impl Voice {
         self.outlet.flush(AT_END);
     }
 
-    /// As [`Voice::end`], with a shorter bound: before the command starts, or we stop.
+    /// As [`Messages::end`], with a shorter bound: before the command starts, or we stop.
     pub(crate) fn pause(&self) {
         self.outlet.flush(BEFORE_COMMAND);
     }
@@ -151,22 +151,22 @@ impl Voice {
 
 /// Passes the library's own warnings on: lost renewals, a wrong clock, answers without a date. Nothing of other crates.
 #[derive(Debug)]
-pub(crate) struct Warnings(pub(crate) std::sync::Arc<Voice>);
+pub(crate) struct Warnings(pub(crate) std::sync::Arc<Messages>);
 
 impl Subscriber for Warnings {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let loudest = match self.0.volume {
-            Volume::Verbose => LevelFilter::DEBUG,
+        let loudest = match self.0.verbosity {
+            Verbosity::Verbose => LevelFilter::DEBUG,
             _ => LevelFilter::WARN,
         };
         *metadata.level() <= loudest && metadata.target().starts_with("leasehold")
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(match self.0.volume {
-            Volume::Quiet => LevelFilter::OFF,
-            Volume::Normal => LevelFilter::WARN,
-            Volume::Verbose => LevelFilter::DEBUG,
+        Some(match self.0.verbosity {
+            Verbosity::Quiet => LevelFilter::OFF,
+            Verbosity::Normal => LevelFilter::WARN,
+            Verbosity::Verbose => LevelFilter::DEBUG,
         })
     }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use leasehold::clock::{Clock, SystemClock};
 
-use crate::duration;
+use crate::text::duration;
 
 /// For programs: RFC 3339, UTC.
 pub(crate) fn utc(time: SystemTime) -> String {

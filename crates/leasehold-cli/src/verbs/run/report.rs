@@ -18,13 +18,13 @@ use serde::Serialize;
 use super::holding::End;
 use super::release::LetGo;
 use crate::args::RunArgs;
-use crate::duration::{self, millis};
 use crate::exit_codes;
 use crate::failure::Failure;
-use crate::location::Location;
 use crate::plan::{LEASE, RunPlan};
 use crate::process::Status;
-use crate::times;
+use crate::store::url::Location;
+use crate::text::duration::{self, millis};
+use crate::text::times;
 
 /// US dollars for a million write units: on demand, us-east-1, as of November 2024.
 const WRITE_MILLION: f64 = 0.625;
@@ -224,7 +224,7 @@ impl Report {
         self.renewals = usage.renewals;
         self.write_units = usage.write_units;
         self.read_units = usage.read_units;
-        self.dollars = match plan.site.location {
+        self.dollars = match plan.place.location {
             Location::DynamoDb(_) => {
                 (usage.write_units * WRITE_MILLION + usage.read_units * READ_MILLION) / 1e6
             }

@@ -2,33 +2,31 @@
 
 use std::sync::Arc;
 
-use leasehold::store::dynamodb::definition;
-
 use crate::args::{InitArgs, Tool};
 use crate::exit_codes;
 use crate::failure::Failure;
-use crate::location::Location;
-use crate::look::print;
-use crate::open::Site;
-use crate::voice::Voice;
+use crate::messages::Messages;
+use crate::store::url::Location;
+use crate::store::{Place, aws};
+use crate::verbs::list::print;
 
 /// Creates the file or table, or prints the table's definition.
 ///
 /// # Errors
 ///
 /// When it cannot be made, has the wrong shape, or there is nothing to print.
-pub(crate) fn init(args: InitArgs, voice: &Arc<Voice>) -> Result<(), Failure> {
+pub(crate) fn init(args: InitArgs, messages: &Arc<Messages>) -> Result<(), Failure> {
     if let Some(tool) = args.print {
         return print_definition(tool, args.store.store.as_ref());
     }
-    let site = Site::resolve(args.store.store)?;
-    let new = site.runtime()?.block_on(site.create())?;
+    let place = Place::resolve(args.store.store)?;
+    let new = place.runtime()?.block_on(place.create())?;
     let done = if new {
         "created"
     } else {
         "is there already, and fine:"
     };
-    voice.note(format_args!("{done} {}", site.location));
+    messages.note(format_args!("{done} {}", place.location));
     Ok(())
 }
 
@@ -40,11 +38,5 @@ fn print_definition(tool: Tool, store: Option<&Location>) -> Result<(), Failure>
         )
         .hint("name it with `--store dynamodb://TABLE`"));
     };
-    let definition = definition(&table.name);
-    let text = match tool {
-        Tool::Cloudformation => definition.cloud_formation().to_string(),
-        Tool::Terraform => definition.terraform().to_string(),
-        Tool::Cdk => definition.cdk().to_string(),
-    };
-    print(&text)
+    print(&aws::definition_for(tool, &table.name)?)
 }

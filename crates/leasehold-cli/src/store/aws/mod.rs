@@ -5,6 +5,11 @@
 //! the URL's and AWS_REGION, as everywhere in AWS. Where there is no instance metadata service, asking it
 //! for a region or for credentials ends after about a second each.
 
+mod credentials;
+mod http;
+mod settings;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::imds::region::ImdsRegionProvider;
@@ -17,15 +22,17 @@ use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{
     Builder as ConfigBuilder, IdentityCache, SharedCredentialsProvider,
 };
-use leasehold::store::dynamodb::DynamoDbStore;
+use leasehold::store::Store;
+use leasehold::store::dynamodb::{Created, DynamoDbStore, TableError, definition};
 
-use super::credentials::{self, Ready};
-use super::http::Http;
-use super::settings::Settings;
+use self::credentials::Ready;
+use self::http::Http;
+use self::settings::Settings;
+use crate::args::Tool;
 use crate::exit_codes;
 use crate::failure::Failure;
-use crate::location::Table;
 use crate::panics;
+use crate::store::url::Table;
 
 /// For the control plane and for credentials; lock requests have shorter ones of the library.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -35,9 +42,10 @@ const OPERATION: Duration = Duration::from_secs(20);
 /// A table that can be asked.
 #[derive(Debug)]
 pub(super) struct Opened {
-    pub(super) store: DynamoDbStore,
+    pub(super) store: Arc<dyn Store>,
     /// Where requests go, for messages: the endpoint, or the region.
-    pub(super) way: String,
+    pub(super) endpoint: String,
+    table: DynamoDbStore,
 }
 
 /// A client for the table. Sends nothing to it.
@@ -128,5 +136,55 @@ async fn with_settings(table: &Table) -> Result<Opened, Failure> {
             .credentials_provider(ready.map_err(|failure| failure.on(&way))?);
     }
     let store = DynamoDbStore::new(Client::from_conf(config.build()), table.name.as_str());
-    Ok(Opened { store, way })
+    Ok(Opened {
+        store: Arc::new(store.clone()),
+        endpoint: way,
+        table: store,
+    })
+}
+
+/// Creates the table where it is missing, and says whether it is new.
+///
+/// # Errors
+///
+/// When it cannot be made, or has the wrong shape.
+pub(super) async fn create(opened: &Opened) -> Result<bool, Failure> {
+    Ok(opened.table.create_table().await? == Created::New)
+}
+
+/// What makes the table.
+///
+/// # Errors
+///
+/// Never, where DynamoDB is built in.
+pub(crate) fn definition_for(tool: Tool, table: &str) -> Result<String, Failure> {
+    let definition = definition(table);
+    let text = match tool {
+        Tool::Cloudformation => definition.cloud_formation().to_string(),
+        Tool::Terraform => definition.terraform().to_string(),
+        Tool::Cdk => definition.cdk().to_string(),
+    };
+    Ok(text)
+}
+
+/// A table that could not be made or has the wrong shape.
+impl From<TableError> for Failure {
+    fn from(error: TableError) -> Self {
+        let message = error.to_string();
+        let hint = match error {
+            TableError::Store(error) => return error.into(),
+            TableError::KeySchema { .. } => {
+                "name another table, and `leasehold init` creates it".to_owned()
+            }
+            TableError::Ttl { table, found } => format!(
+                "run `aws dynamodb update-time-to-live --table-name {table} --time-to-live-specification \
+                 Enabled=false,AttributeName={found}`, then `leasehold init` again"
+            ),
+            TableError::NotActive { table } => {
+                format!("run `aws dynamodb describe-table --table-name {table}`")
+            }
+            _ => "run `leasehold init` again".to_owned(),
+        };
+        Failure::new(exit_codes::CONFIG, message).hint(hint)
+    }
 }

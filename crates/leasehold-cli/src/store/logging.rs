@@ -15,15 +15,15 @@ use leasehold::store::{
     Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind, Units,
 };
 
+use crate::messages::Messages;
 use crate::panics;
 use crate::text::one_line;
-use crate::voice::Voice;
 
 /// Wraps a store.
 #[derive(Debug)]
-pub(super) struct Narrated {
+pub(super) struct Logging {
     store: Arc<dyn Store>,
-    voice: Arc<Voice>,
+    messages: Arc<Messages>,
     seen: Mutex<Seen>,
 }
 
@@ -35,12 +35,12 @@ struct Seen {
     again: u64,
 }
 
-impl Narrated {
+impl Logging {
     /// Tells of what `store` is asked.
-    pub(super) fn new(store: Arc<dyn Store>, voice: Arc<Voice>) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>, messages: Arc<Messages>) -> Self {
         Self {
             store,
-            voice,
+            messages,
             seen: Mutex::default(),
         }
     }
@@ -107,14 +107,14 @@ impl Narrated {
         } else {
             String::new()
         };
-        self.voice.detail(format_args!(
+        self.messages.detail(format_args!(
             "request: {what}: {outcome} ({took:.1?}{cost})"
         ));
     }
 }
 
 #[async_trait]
-impl Store for Narrated {
+impl Store for Logging {
     fn describe(&self) -> String {
         self.store.describe()
     }

@@ -1,0 +1,37 @@
+//! This program was built without DynamoDB.
+
+use std::sync::Arc;
+
+use leasehold::store::Store;
+
+use crate::args::Tool;
+use crate::exit_codes;
+use crate::failure::Failure;
+use crate::store::url::Table;
+
+/// A table that can be asked: there is none.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) endpoint: String,
+}
+
+pub(super) async fn open(table: &Table) -> Result<Opened, Failure> {
+    Err(missing(&table.name))
+}
+
+pub(super) async fn create(_: &Opened) -> Result<bool, Failure> {
+    Ok(false)
+}
+
+pub(crate) fn definition_for(_: Tool, table: &str) -> Result<String, Failure> {
+    Err(missing(table))
+}
+
+fn missing(table: &str) -> Failure {
+    let message = format!(
+        "cannot reach dynamodb table `{table}`: this `leasehold` was built without DynamoDB"
+    );
+    Failure::new(exit_codes::CONFIG, message)
+        .hint("build it with DynamoDB: `cargo install --path crates/leasehold-cli`")
+}

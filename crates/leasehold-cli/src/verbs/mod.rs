@@ -1,0 +1,5 @@
+//! The verbs.
+
+pub(crate) mod init;
+pub(crate) mod list;
+pub(crate) mod run;
