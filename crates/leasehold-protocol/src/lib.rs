@@ -19,6 +19,7 @@
 //! | [`token`] | fencing tokens |
 //!
 //! The rules are numbered as in `PROTOCOL.md`; `S1` to `S6` are its safety properties.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod attempt;
 pub mod deadline;

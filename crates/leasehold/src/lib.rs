@@ -97,6 +97,7 @@
 //! **The end of a runtime ends its leases without a release.** A guard that is dropped as the last thing in its runtime, at the end of `main` or
 //! of a `#[tokio::test]`, is not released: the key stays held until its lease has run out. Await [`Lease::release`], or
 //! [`LockClient::shutdown`], which waits for the releases of all dropped guards.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod clock;
 pub mod store;

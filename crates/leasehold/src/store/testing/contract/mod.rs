@@ -14,7 +14,7 @@
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
 //! use std::sync::Arc;
-//! use leasehold::store::{contract, memory::MemoryStore};
+//! use leasehold::store::{memory::MemoryStore, testing::contract};
 //!
 //! contract::run_all(Arc::new(MemoryStore::new()), "doc/").await;
 //! # }
