@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, bail};
+use clap::ValueEnum;
 
 use crate::dynamodb::{self, Server};
 use crate::guard::{self, Guarded};
@@ -17,7 +18,11 @@ const TARGET_VARIABLE: &str = "LEASEHOLD_BENCH_TARGET";
 
 /// `cargo xtask bench`: these benchmarks, or all of them.
 pub(crate) fn run(names: &[Bench], quick: bool) -> Result<()> {
-    let names = if names.is_empty() { &Bench::ALL } else { names };
+    let names = if names.is_empty() {
+        Bench::value_variants()
+    } else {
+        names
+    };
     if names.iter().any(|name| name.needs_command()) {
         // By itself: built together with others it would have their features of shared crates.
         build("leasehold-cli")?;

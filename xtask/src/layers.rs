@@ -31,7 +31,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("shared", &["shared"]),
     ("renewal", &["renewal"]),
     ("acquire", &["acquire"]),
-    ("client", &["client", "inspect", "run"]),
+    ("client", &["blocking", "client", "inspect", "run"]),
 ];
 
 #[derive(Default)]

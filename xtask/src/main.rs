@@ -1,15 +1,16 @@
-//! The one door to the project's chores: `cargo xtask test | lint | prove | mutants | patches | ci | bench |
-//! dynamodb`.
+//! The project's chores: `cargo xtask help` lists them.
 //!
 //! Each verb does its own set-up, so that a clean checkout with a Rust tool chain is enough. What a verb starts runs
 //! under a [`guard`], so nothing outlives xtask, however xtask ends. Unix only, like the command `leasehold`.
 
+mod api;
 mod bench;
 mod dynamodb;
 mod guard;
 mod host;
 mod layers;
 mod mutants;
+mod package;
 mod part;
 mod patches;
 mod paths;
@@ -20,32 +21,23 @@ mod wait;
 
 use std::process::ExitCode;
 
-use verb::Verb;
+use clap::Parser;
+
+use verb::{Cli, Verb};
 
 fn main() -> ExitCode {
-    let verb = match Verb::parse(std::env::args_os().skip(1)) {
-        Ok(verb) => verb,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            return ExitCode::from(2);
-        }
-    };
-    let outcome = match verb {
+    let outcome = match Cli::parse().verb {
         Verb::Test { args } => steps::test(&args),
         Verb::Lint => steps::lint(),
         Verb::Prove { parts, soak } => prove::run(&parts, soak),
-        Verb::Ci => steps::lint()
-            .and_then(|()| prove::run(&[], None))
-            .and_then(|()| steps::test(&[])),
+        Verb::Ci => ci(),
         Verb::Mutants { args } => mutants::run(&args),
         Verb::Patches { only } => patches::run(only.as_deref()),
+        Verb::Api { bless } => api::run(bless),
+        Verb::Package => package::run(),
         Verb::Bench { names, quick } => bench::run(&names, quick),
         Verb::Dynamodb { port } => dynamodb::foreground(port),
         Verb::Guard { program, args } => return guard::serve(&program, &args),
-        Verb::Help => {
-            print!("{}", verb::USAGE);
-            Ok(())
-        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -54,4 +46,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn ci() -> anyhow::Result<()> {
+    steps::lint()?;
+    api::run(false)?;
+    package::run()?;
+    prove::run(&[], None)?;
+    steps::test(&[])
 }

@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use clap::ValueEnum;
 
 use crate::dynamodb::{self, Server};
 use crate::guard::{self, Guarded};
@@ -105,7 +106,11 @@ pub(crate) fn run(parts: &[Part], soak: Option<Duration>) -> Result<()> {
     let whole = Stopwatch::start();
     let groups: Vec<Vec<Part>> = match soak {
         Some(_) => vec![vec![Part::Sim, Part::Chaos]],
-        None => groups(if parts.is_empty() { &Part::ALL } else { parts }),
+        None => groups(if parts.is_empty() {
+            Part::value_variants()
+        } else {
+            parts
+        }),
     };
     for group in groups {
         let mut running = Vec::new();
@@ -124,7 +129,7 @@ pub(crate) fn run(parts: &[Part], soak: Option<Duration>) -> Result<()> {
             }
             drop(programs.remove(index));
             let (part, watch) = running.remove(index - 1);
-            judge(part.name(), status)?;
+            judge(&part.name(), status)?;
             took.push((part.name(), watch.seconds()));
         }
     }
@@ -182,11 +187,14 @@ mod tests {
 
     #[test]
     fn parts_that_wait_run_beside_the_last_that_computes() {
-        let all = groups(&Part::ALL);
+        let all = groups(Part::value_variants());
         assert_eq!(all[0], [Part::Checker]);
         let last = [Part::Patches, Part::Lockset, Part::Chaos, Part::Files];
         assert_eq!(all.last().map(Vec::as_slice), Some(&last[..]));
-        assert_eq!(all.iter().map(Vec::len).sum::<usize>(), Part::ALL.len());
+        assert_eq!(
+            all.iter().map(Vec::len).sum::<usize>(),
+            Part::value_variants().len()
+        );
         assert_eq!(
             groups(&[Part::Chaos, Part::Lockset]),
             [vec![Part::Chaos], vec![Part::Lockset]]

@@ -35,13 +35,25 @@ impl fmt::Debug for AttemptId {
 }
 
 impl FromStr for AttemptId {
-    type Err = uuid::Error;
+    type Err = NotAnId;
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        s.parse::<uuid::Uuid>()
-            .map(|uuid| AttemptId(uuid.as_u128()))
+        let uuid = s.parse::<uuid::Uuid>().map_err(|_| NotAnId)?;
+        Ok(AttemptId(uuid.as_u128()))
     }
 }
+
+/// A text that is not the identity of an acquisition, which is a UUID.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotAnId;
+
+impl fmt::Display for NotAnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a UUID")
+    }
+}
+
+impl std::error::Error for NotAnId {}
 
 #[cfg(test)]
 mod tests {

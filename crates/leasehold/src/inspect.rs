@@ -22,7 +22,6 @@ use leasehold_protocol::write::Operation;
 pub struct LockStatus {
     key: String,
     state: LockState,
-    last_token: Option<u64>,
 }
 
 /// The state of a key.
@@ -53,7 +52,6 @@ impl LockStatus {
         LockStatus {
             key: key.to_owned(),
             state,
-            last_token: record.and_then(Record::token),
         }
     }
 
@@ -73,11 +71,6 @@ impl LockStatus {
             LockState::Free => None,
             LockState::Held(held) | LockState::Expired(held) => Some(held),
         }
-    }
-
-    /// The stored token of the last grant. The next one's is larger.
-    pub fn last_stored_token(&self) -> Option<u64> {
-        self.last_token
     }
 }
 

@@ -99,6 +99,8 @@
 //! [`LockClient::shutdown`], which waits for the releases of all dropped guards.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "blocking")]
+pub mod blocking;
 pub mod clock;
 pub mod store;
 

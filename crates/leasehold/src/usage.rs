@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Request units, as the store reports them.
+/// Request units, as the store reports them. A store bills by these two, so the struct can be written out.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Units {
     /// Write units. A refused condition costs one although DynamoDB does not report it.

@@ -29,7 +29,7 @@ pub mod testing;
 
 /// What a store is asked, and what it keeps: the part of the lock protocol that the author of a store needs.
 pub mod protocol {
-    pub use leasehold_protocol::id::AttemptId;
+    pub use leasehold_protocol::id::{AttemptId, NotAnId};
     pub use leasehold_protocol::record::{Malformed, Native, Record, Seen, State, attribute};
     pub use leasehold_protocol::time::{ServiceTime, Stamp};
     pub use leasehold_protocol::write::{Grant, Operation, Write, apply};
@@ -52,8 +52,10 @@ pub trait Store: Send + Sync + Debug + 'static {
     /// What this store is, for messages: "dynamodb table `locks`".
     fn describe(&self) -> String;
 
-    /// What settings suit it.
-    fn hints(&self) -> Hints;
+    /// What settings suit it. Default: [`Hints::default`].
+    fn hints(&self) -> Hints {
+        Hints::default()
+    }
 
     /// Carries out one conditional write.
     ///
@@ -70,8 +72,17 @@ pub trait Store: Send + Sync + Debug + 'static {
     ) -> Result<Reply<Option<Record>>, StoreError>;
 
     /// Reads one page of all records, starting after `after` ([`Page::next`] of the page before).
-    /// Not a snapshot: records that change meanwhile may be seen in either state.
-    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError>;
+    /// Not a snapshot: records that change meanwhile may be seen in either state. Default: an error, for a store that
+    /// cannot list.
+    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+        let _ = after;
+        let message = format!("{} cannot list its locks", self.describe());
+        Err(StoreError::new(
+            StoreErrorKind::Configuration,
+            Effect::NotApplied,
+            message,
+        ))
+    }
 }
 
 /// A store behind a pointer is that store.

@@ -1,0 +1,244 @@
+//! A client for code without async.
+//!
+//! It runs one thread of its own, which renews leases and releases dropped guards while the caller's threads work. Calls
+//! block the calling thread. A call from within an async runtime fails with
+//! [`Configuration`](ErrorKind::Configuration): use [`crate::LockClient`] there.
+//!
+//! ```
+//! use leasehold::blocking::LockClient;
+//! use leasehold::store::memory::MemoryStore;
+//!
+//! # fn main() -> Result<(), leasehold::Error> {
+//! let locks = LockClient::new(MemoryStore::new())?;
+//! let lease = locks.acquire("nightly-report")?;
+//! println!("write with token {}", lease.token());
+//! lease.release()?;
+//! # Ok(())
+//! # }
+//! ```
+
+use std::fmt;
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tracing::warn;
+
+use crate::error::{Error, ErrorKind};
+use crate::store::Store;
+use crate::{HolderInfo, LockStatus, Policy, ReleaseOutcome, TryAcquireOutcome};
+
+/// A blocking client of one store. Clones are cheap and share everything.
+///
+/// When the last clone and the last lease are dropped, the drop waits for releases that are under way, at most for the call
+/// time-out.
+#[derive(Clone, Debug)]
+pub struct LockClient {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    client: crate::LockClient,
+    /// Taken when it is dropped.
+    runtime: Option<Runtime>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.client.fmt(f)
+    }
+}
+
+impl Shared {
+    fn block_on<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        if Handle::try_current().is_ok() {
+            let message = "a blocking lock client is called within an async runtime";
+            return Err(Error::new(ErrorKind::Configuration, message)
+                .with_hint("use `leasehold::LockClient` there, or call from a thread of its own"));
+        }
+        match &self.runtime {
+            Some(runtime) => runtime.block_on(work),
+            None => unreachable!("it is taken in `drop` alone"),
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let Some(runtime) = self.runtime.take() else {
+            return;
+        };
+        if Handle::try_current().is_err() {
+            let within = self.client.policy().call_timeout();
+            runtime.block_on(self.client.shutdown(within));
+        }
+        runtime.shutdown_background();
+    }
+}
+
+impl LockClient {
+    /// A client with the default policy.
+    ///
+    /// # Errors
+    ///
+    /// [`Configuration`](ErrorKind::Configuration) when the system refuses a thread.
+    pub fn new(store: impl Store) -> Result<Self, Error> {
+        Self::from_client(crate::LockClient::new(store))
+    }
+
+    /// A client with this policy.
+    ///
+    /// # Errors
+    ///
+    /// As [`LockClient::new`].
+    pub fn with_policy(store: impl Store, policy: Policy) -> Result<Self, Error> {
+        Self::from_client(crate::LockClient::builder(store).policy(policy).build())
+    }
+
+    /// A client with the settings of this one. Both share everything.
+    ///
+    /// # Errors
+    ///
+    /// As [`LockClient::new`].
+    pub fn from_client(client: crate::LockClient) -> Result<Self, Error> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("leasehold")
+            .enable_all()
+            .build()
+            .map_err(|error| {
+                let message = format!("cannot start the thread of a blocking lock client: {error}");
+                Error::new(ErrorKind::Configuration, message)
+                    .with_hint("raise the limits of this process: `ulimit -u`, `ulimit -n`")
+            })?;
+        let runtime = Some(runtime);
+        let shared = Arc::new(Shared { client, runtime });
+        Ok(LockClient { shared })
+    }
+
+    /// Tries once. See [`crate::LockClient::try_acquire`].
+    ///
+    /// # Errors
+    ///
+    /// By [`ErrorKind`]. Being held by another is not an error.
+    pub fn try_acquire(&self, key: &str) -> Result<Tried, Error> {
+        let tried = self.shared.block_on(self.shared.client.try_acquire(key))?;
+        Ok(match tried {
+            TryAcquireOutcome::Acquired(lease) => Tried::Acquired(self.guard(lease)),
+            TryAcquireOutcome::Held(held) => Tried::Held(held),
+        })
+    }
+
+    /// Acquires the key, waiting for its holder as long as the policy says. See [`crate::LockClient::acquire`].
+    ///
+    /// # Errors
+    ///
+    /// [`WaitExpired`](ErrorKind::WaitExpired) when the wait ran out. Others by [`ErrorKind`].
+    pub fn acquire(&self, key: &str) -> Result<Lease, Error> {
+        let lease = self.shared.block_on(self.shared.client.acquire(key))?;
+        Ok(self.guard(lease))
+    }
+
+    /// Acquires the key, runs `work` on this thread, and releases the key, also when the work panics.
+    ///
+    /// Nobody can stop the work when the lease is lost. It asks [`Lease::is_held`] between its steps, and gives
+    /// [`Lease::token`] to what the lock protects.
+    ///
+    /// # Errors
+    ///
+    /// As [`LockClient::acquire`]. [`Lost`](ErrorKind::Lost) when the lease was lost before the work ended: its value is
+    /// dropped, and what it wrote may have landed.
+    ///
+    /// # Panics
+    ///
+    /// When the work does.
+    pub fn run<T>(&self, key: &str, work: impl FnOnce(&Lease) -> T) -> Result<T, Error> {
+        let lease = self.acquire(key)?;
+        let done = catch_unwind(AssertUnwindSafe(|| work(&lease)));
+        let (held, id) = (lease.is_held(), lease.id().clone());
+        match lease.release() {
+            Ok(_) => {}
+            Err(error) => warn!(%key, %error, "the lock could not be released, it ends by itself"),
+        }
+        match done {
+            Err(panic) => resume_unwind(panic),
+            Ok(value) if held => Ok(value),
+            Ok(_) => Err(id.lost_error("its time ran out before the work ended")),
+        }
+    }
+
+    /// What is known about a key.
+    ///
+    /// # Errors
+    ///
+    /// By [`ErrorKind`].
+    pub fn inspect(&self, key: &str) -> Result<LockStatus, Error> {
+        self.shared.block_on(self.shared.client.inspect(key))
+    }
+
+    fn guard(&self, lease: crate::Lease) -> Lease {
+        Lease {
+            lease,
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+/// The answer to a try.
+#[derive(Debug)]
+#[must_use]
+pub enum Tried {
+    /// We hold it.
+    Acquired(Lease),
+    /// Another does.
+    Held(HolderInfo),
+}
+
+impl Tried {
+    /// The lease, if we hold it.
+    pub fn into_lease(self) -> Option<Lease> {
+        match self {
+            Tried::Acquired(lease) => Some(lease),
+            Tried::Held(_) => None,
+        }
+    }
+}
+
+/// A held lock, renewed by the client's thread. Dereferences to [`crate::Lease`] for everything that does not wait.
+#[derive(Debug)]
+#[must_use = "a lease that is dropped is released"]
+pub struct Lease {
+    // Before the runtime that releases it.
+    lease: crate::Lease,
+    shared: Arc<Shared>,
+}
+
+impl Lease {
+    /// Ends the grant. See [`crate::Lease::release`].
+    ///
+    /// # Errors
+    ///
+    /// When the store did not answer or refused: the lease then ends by itself.
+    pub fn release(self) -> Result<ReleaseOutcome, Error> {
+        let Lease { lease, shared } = self;
+        shared.block_on(lease.release())
+    }
+
+    /// Renews now. See [`crate::Lease::renew`].
+    ///
+    /// # Errors
+    ///
+    /// [`Lost`](ErrorKind::Lost) when the lease is or gets lost.
+    pub fn renew(&self) -> Result<(), Error> {
+        self.shared.block_on(self.lease.renew())
+    }
+}
+
+impl Deref for Lease {
+    type Target = crate::Lease;
+
+    fn deref(&self) -> &crate::Lease {
+        &self.lease
+    }
+}

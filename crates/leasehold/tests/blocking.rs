@@ -1,0 +1,107 @@
+//! The blocking client, from plain threads.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use leasehold::blocking::{LockClient, Tried};
+use leasehold::store::memory::MemoryStore;
+use leasehold::store::sqlite::SqliteStore;
+use leasehold::{ErrorKind, Policy};
+
+#[test]
+fn threads_take_turns_and_lose_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("locks.db");
+    let inside = AtomicU32::new(0);
+    let mut total = 0;
+    let counter = std::sync::Mutex::new(&mut total);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            // Two clients: two processes, as far as the store knows.
+            let locks =
+                LockClient::new(SqliteStore::open(&path).expect("opens")).expect("a client");
+            for _ in 0..4 {
+                let (locks, inside, counter) = (locks.clone(), &inside, &counter);
+                scope.spawn(move || {
+                    for _ in 0..5 {
+                        let lease = locks.acquire("k").expect("acquired");
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "one at a time");
+                        **counter.lock().expect("no panic") += 1;
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        assert!(lease.release().expect("released").is_released());
+                    }
+                });
+            }
+        }
+    });
+    assert_eq!(total, 40);
+}
+
+#[test]
+fn a_try_says_who_holds_the_key_and_a_dropped_guard_frees_it() {
+    let store = MemoryStore::new();
+    let locks = LockClient::new(store.clone()).expect("a client");
+    let other = LockClient::new(store).expect("a client");
+    let lease = locks.acquire("k").expect("free");
+    lease.renew().expect("renewed");
+    assert!(lease.is_held() && locks.inspect("k").expect("read").holder().is_some());
+    match other.try_acquire("k").expect("an answer") {
+        Tried::Held(held) => assert_eq!(held.token(), Some(lease.token())),
+        Tried::Acquired(_) => panic!("it is held"),
+    }
+    drop(lease);
+    // The drop of the last handle waits for the release.
+    drop(locks);
+    assert!(
+        other
+            .try_acquire("k")
+            .expect("an answer")
+            .into_lease()
+            .is_some()
+    );
+}
+
+#[test]
+fn run_gives_the_value_and_releases_after_a_panic() {
+    let locks = LockClient::new(MemoryStore::new()).expect("a client");
+    assert!(locks.run("k", |lease| lease.token().get()).expect("ran") > 0);
+    let panicked = thread::scope(|scope| {
+        let work = || locks.run("k", |_| panic!("the work"));
+        scope.spawn(work).join().is_err()
+    });
+    assert!(panicked);
+    assert!(
+        locks
+            .try_acquire("k")
+            .expect("an answer")
+            .into_lease()
+            .is_some()
+    );
+}
+
+#[test]
+fn work_that_outlives_its_lease_is_told() {
+    let policy = Policy::builder()
+        .max_hold(Duration::from_millis(50))
+        .build();
+    let locks = LockClient::with_policy(MemoryStore::new(), policy.expect("adds up"));
+    let lost = locks.expect("a client").run("k", |lease| {
+        while lease.is_held() {
+            thread::yield_now();
+        }
+    });
+    assert_eq!(lost.expect_err("lost").kind(), ErrorKind::Lost);
+}
+
+#[tokio::test]
+async fn within_async_code_it_is_refused() {
+    let locks = LockClient::new(MemoryStore::new()).expect("a client");
+    let error = locks.acquire("k").expect_err("would block the runtime");
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    assert!(
+        error
+            .hint()
+            .is_some_and(|hint| hint.contains("leasehold::LockClient"))
+    );
+}

@@ -1,0 +1,59 @@
+//! The verb `api`: the public API of the library, as a listing that is kept and compared.
+
+use std::fmt::Write as _;
+use std::fs;
+
+use anyhow::{Context, Result, bail};
+
+use crate::guard::{self, Guarded};
+use crate::paths;
+use crate::steps::{guarded_cargo, judge};
+
+/// Beside the documents.
+const LISTING: &str = "docs/public-api.txt";
+
+/// `cargo xtask api`.
+pub(crate) fn run(bless: bool) -> Result<()> {
+    eprintln!("== api: compares the public API with {LISTING}");
+    let mut command = guarded_cargo()?;
+    command.args(["rustdoc", "--quiet", "--locked", "-p", "leasehold", "--lib"]);
+    command.args(["--all-features", "--", "-Zunstable-options"]);
+    command.args(["--output-format", "json", "--cap-lints", "allow"]);
+    // What rustdoc knows as JSON is not stable, and the installed tool chain is.
+    command.env("RUSTC_BOOTSTRAP", "1");
+    let (_, status) = guard::supervise(&mut vec![Guarded::spawn(command)?])?;
+    judge("api", status)?;
+    let json = paths::target().join("doc/leasehold.json");
+    let api = public_api::Builder::from_rustdoc_json(json)
+        .omit_blanket_impls(true)
+        .omit_auto_trait_impls(true)
+        .omit_auto_derived_impls(true)
+        .build()
+        .context("cannot read what rustdoc wrote")?;
+    let mut now = String::new();
+    for item in api.items() {
+        writeln!(now, "{item}")?;
+    }
+    let kept = paths::workspace().join(LISTING);
+    if bless {
+        return fs::write(&kept, now).with_context(|| format!("cannot write {LISTING}"));
+    }
+    let before = fs::read_to_string(&kept).with_context(|| format!("cannot read {LISTING}"))?;
+    let gone = before
+        .lines()
+        .filter(|line| !now.lines().any(|l| l == *line));
+    let new = now
+        .lines()
+        .filter(|line| !before.lines().any(|l| l == *line));
+    let changes: Vec<_> = gone
+        .map(|line| format!("- {line}"))
+        .chain(new.map(|line| format!("+ {line}")))
+        .collect();
+    if !changes.is_empty() {
+        bail!(
+            "the public API has changed:\n{}\nif that is wanted, write it down: `cargo xtask api --bless`",
+            changes.join("\n")
+        );
+    }
+    Ok(())
+}
