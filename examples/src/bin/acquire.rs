@@ -1,0 +1,18 @@
+//! A lock on one machine, in a SQLite file.
+//!
+//! `cargo run -p leasehold-examples --bin acquire -- /tmp/locks.db`
+
+use leasehold::LockClient;
+use leasehold::store::sqlite::SqliteStore;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let path = std::env::args().nth(1).unwrap_or_else(|| "locks.db".into());
+    let locks = LockClient::new(SqliteStore::open(path)?);
+
+    // Waits for at most 30 s. The lease is renewed in the background.
+    let lease = locks.acquire("nightly-report").await?;
+    println!("writing the report with token {}", lease.token());
+    lease.release().await?;
+    Ok(())
+}

@@ -1,0 +1,25 @@
+//! Metrics over OpenTelemetry: the feature `metrics` counts through the `metrics` facade, and a bridge exports it.
+//!
+//! `cargo run -p leasehold-examples --bin opentelemetry -- /tmp/locks.db`
+
+use leasehold::LockClient;
+use leasehold::store::sqlite::SqliteStore;
+use metrics_exporter_opentelemetry::Recorder;
+use opentelemetry_stdout::MetricExporter;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    // Before the first client: it describes its metrics when it is made.
+    let (provider, recorder) = Recorder::builder("locks")
+        .with_meter_provider(|provider| provider.with_periodic_exporter(MetricExporter::default()))
+        .build();
+    metrics::set_global_recorder(recorder)?;
+
+    let path = std::env::args().nth(1).unwrap_or_else(|| "locks.db".into());
+    let locks = LockClient::new(SqliteStore::open(path)?);
+    locks.acquire("nightly-report").await?.release().await?;
+
+    // Exports what has not been exported yet.
+    provider.shutdown()?;
+    Ok(())
+}
