@@ -1,4 +1,4 @@
-//! `PROOF.md` names tests; each of them must exist.
+//! `docs/proof.md` names tests; each of them must exist.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ fn has_test(file: &str, test: &str) -> bool {
 
 #[test]
 fn every_test_that_the_proof_names_exists() {
-    let text = fs::read_to_string(root().join("PROOF.md")).expect("PROOF.md");
+    let text = fs::read_to_string(root().join("docs/proof.md")).expect("docs/proof.md");
     let named = named(&text);
     assert!(named.len() >= 21, "only {} tests are named", named.len());
     let missing: Vec<_> = named.iter().filter(|(f, t)| !has_test(f, t)).collect();

@@ -3,7 +3,7 @@
 //! Invariants: an attempt id belongs to one acquire call and is never used again (one id per
 //! process breaks exclusion in 13 steps); a refusal that carries our own id is a success, whose
 //! deadline counts from the request that published the stored expiry, or from the first one
-//! (from the latest, exclusion breaks in 12 steps). `PROTOCOL.md` sections 4, 5 and 8.
+//! (from the latest, exclusion breaks in 12 steps). `docs/protocol.md` sections 4, 5 and 8.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

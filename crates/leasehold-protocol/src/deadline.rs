@@ -3,7 +3,7 @@
 //! Invariant (S1): the holder believes in its grant only while service time is at most the
 //! published expiry P, and a contender acts on P only once service time is past it. Nothing here
 //! depends on the host's wall clock being right: a wrong one costs a renewal or a wait, never
-//! exclusion (`PROTOCOL.md` section 3).
+//! exclusion (`docs/protocol.md` section 3).
 
 use std::time::Duration;
 

@@ -18,7 +18,7 @@
 //! | [`renewal`] | one grant that is being kept: renewals, loss, release |
 //! | [`token`] | fencing tokens |
 //!
-//! The rules are numbered as in `PROTOCOL.md`; `S1` to `S6` are its safety properties.
+//! The rules are numbered as in `docs/protocol.md`; `S1` to `S6` are its safety properties.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod attempt;

@@ -2,7 +2,7 @@
 //!
 //! Invariants: only acknowledged requests move the deadline, and only forward; a refusal that does
 //! not carry our id and token means lost, now; anything else is retried until the deadline
-//! (holder rules 3 to 5 of `PROTOCOL.md`).
+//! (holder rules 3 to 5 of `docs/protocol.md`).
 
 use std::sync::Arc;
 use std::time::Duration;

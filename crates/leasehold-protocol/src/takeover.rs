@@ -1,4 +1,4 @@
-//! When may a contender take a key? (`PROTOCOL.md` section 6)
+//! When may a contender take a key? (`docs/protocol.md` section 6)
 //!
 //! 1. **Free**: no record, or a released one.
 //! 2. **Service rule**: the service's clock is certainly past the published expiry (and, for

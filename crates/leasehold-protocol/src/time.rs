@@ -3,7 +3,7 @@
 //! Two kinds of time, never mixed: [`Elapsed`], a host's clock that only measures durations, and
 //! [`ServiceTime`], the clock of the store, which all clients share. [`ServiceClock`] turns the
 //! stamps of the store's answers into an interval that is certain to contain the service's clock
-//! (`PROTOCOL.md` section 3). Invariant: `earliest(e) <= service clock at e <= latest(e)`, given
+//! (`docs/protocol.md` section 3). Invariant: `earliest(e) <= service clock at e <= latest(e)`, given
 //! the bounds `delta` (hosts of the service disagree) and `rho` (rate error of an elapsed clock).
 
 use std::fmt;

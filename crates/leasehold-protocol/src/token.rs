@@ -9,7 +9,7 @@ use std::fmt;
 use std::num::ParseIntError;
 use std::str::FromStr;
 
-/// Bits of the visible token that count hand-offs inside one process (`PROTOCOL.md` section 9).
+/// Bits of the visible token that count hand-offs inside one process (`docs/protocol.md` section 9).
 pub const PASS_BITS: u32 = 10;
 
 /// A fencing token: `stored << 10 | pass`. It fits into 53 bits until the year 2248, so that it

@@ -39,7 +39,7 @@
 //! collector, a debugger, a hypervisor, a full disk. While it sleeps its lease ends and another
 //! begins; when it wakes up it acts, and no lock service can stop it. What can is the resource: it
 //! gets the [`FencingToken`] with every write and refuses older ones. This library makes three
-//! promises (the assumptions are in `PROTOCOL.md`, the evidence in `PROOF.md`):
+//! promises (the assumptions are in `docs/protocol.md`, the evidence in `docs/proof.md`):
 //!
 //! - the validity intervals of two leases of a key never overlap, given that the service's hosts
 //!   agree on the time within 200 ms and that elapsed clocks are off by at most 0.1 %. The hosts'
@@ -58,7 +58,7 @@
 //! |---|---|
 //! | `dynamodb` (default) | `DynamoDbStore`: a table of FSharp.DynamoDbLock's shape |
 //! | `sqlite` | `SqliteStore`: a file, for the processes of one machine |
-//! | `metrics` | counts requests, units, grants, hand-offs, waits and losses with the `metrics` facade; the names are in `OPERATING.md` |
+//! | `metrics` | counts requests, units, grants, hand-offs, waits and losses with the `metrics` facade; the names are in `docs/operating.md` |
 //! | `serde` | [`FencingToken`] as a number |
 //! | `test-util` | `store::testing::contract`: the suite for authors of stores |
 //!
@@ -143,8 +143,6 @@ pub use leasehold_protocol::token::FencingToken;
 mod documents {
     #[doc = include_str!("../../../README.md")]
     struct Readme;
-    #[doc = include_str!("../../../DESIGN.md")]
-    struct Design;
-    #[doc = include_str!("../../../OPERATING.md")]
+    #[doc = include_str!("../../../docs/operating.md")]
     struct Operating;
 }

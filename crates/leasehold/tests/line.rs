@@ -1,5 +1,5 @@
 //! The line: waiters of one key in one client stand behind one head, in order, and are handed what the
-//! one before them held (`PROTOCOL.md` section 9). In virtual time; requests are counted.
+//! one before them held (`docs/protocol.md` section 9). In virtual time; requests are counted.
 
 mod support;
 

@@ -249,7 +249,7 @@ async fn f14_what_is_alarmed_on_is_there_from_the_start_and_everything_has_help_
         assert!(labels.starts_with("memory store"), "{name} {labels}");
         assert!(seen.contains_key(&help_of(name)), "{name} has no help");
         // The table of the operators.
-        let documented = include_str!("../../../OPERATING.md").contains(&format!("`{name}`"));
-        assert!(documented, "{name} is not in OPERATING.md");
+        let documented = include_str!("../../../docs/operating.md").contains(&format!("`{name}`"));
+        assert!(documented, "{name} is not in docs/operating.md");
     }
 }

@@ -94,7 +94,7 @@ async fn in_use(policy: PolicyBuilder, tasks: usize) -> f64 {
 
 #[tokio::test(start_paused = true)]
 async fn b15_a_process_alone_with_a_key_wastes_a_fifth_of_it_at_most() {
-    // The defaults, and the documented policies of `OPERATING.md`, with the lease of its Lambda case, too.
+    // The defaults, and the documented policies of `docs/operating.md`, with the lease of its Lambda case, too.
     let rare = CheckDelay::Backoff {
         first: s(2),
         max: s(20),

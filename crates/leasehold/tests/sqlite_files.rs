@@ -260,7 +260,7 @@ fn root(program: &str, arguments: &[&str]) {
 fn c17_two_users_share_a_file_in_a_directory_of_their_group() {
     const GROUP: u32 = 54_001;
     let (_directory, here, _) = places();
-    // As OPERATING.md says.
+    // As docs/operating.md says.
     let place = here.to_str().expect("readable");
     root("chgrp", &[&GROUP.to_string(), place]);
     root("chmod", &["2775", place]);

@@ -1,4 +1,4 @@
-//! Hurts of other lock libraries that no other file here reproduces. `PROOF.md` has the whole track
+//! Hurts of other lock libraries that no other file here reproduces. `docs/proof.md` has the whole track
 //! record, a row for each of them.
 
 mod support;

@@ -1,5 +1,5 @@
 //! Processes that want one key leave it to each other, and make room where the table is slow
-//! (`PROTOCOL.md` section 10).
+//! (`docs/protocol.md` section 10).
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! What waiting may cost: a bound for all waits of a client, room for others when the table throttles,
-//! and quick looks where a key changes hands often (`PROTOCOL.md` section 10). In virtual time.
+//! and quick looks where a key changes hands often (`docs/protocol.md` section 10). In virtual time.
 
 mod support;
 

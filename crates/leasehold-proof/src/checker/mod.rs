@@ -2,7 +2,7 @@
 //!
 //! Two or three clients share one record. The checker explores breadth first every order in which
 //! requests, answers, clocks, faults and the clients' own choices can happen within the bounds of a
-//! configuration, to the end, and judges S1 to S6 of `PROTOCOL.md` in every state and on every step.
+//! configuration, to the end, and judges S1 to S6 of `docs/protocol.md` in every state and on every step.
 //! Then it removes one rule after the other and demands the counterexample.
 //!
 //! # What runs for real

@@ -17,7 +17,7 @@ const START_MS: i64 = 1_800_000_000_000;
 /// Clients of one configuration at most.
 pub(super) const CLIENTS: usize = 3;
 
-/// What is promised, by the numbers of `PROTOCOL.md` section 11.
+/// What is promised, by the numbers of `docs/protocol.md` section 11.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) enum Property {
     S1,

@@ -1,7 +1,7 @@
 //! What the library believes about the service's clock, held against the truth.
 //!
 //! Beside each process runs the library's own [`ServiceClock`], fed with the stamps that reach that
-//! process. Invariant of `PROTOCOL.md` section 3: `earliest <= service time <= latest`, at every answer
+//! process. Invariant of `docs/protocol.md` section 3: `earliest <= service time <= latest`, at every answer
 //! and once a second. An error here need not end in an overlap: the widths on both sides of an expiry
 //! have to conspire for that, which random worlds seldom do.
 

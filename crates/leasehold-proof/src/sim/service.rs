@@ -64,7 +64,7 @@ pub(super) struct Slot {
     /// No visible token may be smaller: the last of an earlier life of the record.
     floor: u64,
     /// A token that a host far ahead has started was counted on before that host, dead or without an
-    /// answer, could withdraw it: the one hole that is known (`DESIGN.md`, "What can still go wrong").
+    /// answer, could withdraw it: the one hole that is known (`docs/protocol.md`, section 13).
     ahead: bool,
     /// The newest grant that has written to the fenced register, and its token.
     register: Option<(usize, u64)>,

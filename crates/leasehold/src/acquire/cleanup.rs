@@ -13,6 +13,7 @@ use tracing::{debug, warn};
 use super::acquisition::Acquisition;
 use crate::error::Effect;
 use crate::runtime::request::Answer;
+use crate::shared::Retry;
 use crate::store::{Consistency, Outcome, StoreError};
 use leasehold_protocol::attempt::Request;
 use leasehold_protocol::record::Record;
@@ -158,21 +159,15 @@ impl Acquisition {
     where
         F: Future<Output = Answer<T>>,
     {
-        let core = &self.core;
-        let limit = core.clocks.elapsed().plus(GIVE_BACK);
-        let mut tries = 0;
+        let limit = self.core.clocks.elapsed().plus(GIVE_BACK);
+        let mut retry = Retry::until(limit).at_most(TRIES);
         loop {
             let error = match send().await.result {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            tries += 1;
-            if !error.kind.is_retryable() || tries == TRIES {
+            if !retry.again(&self.core, &error).await {
                 return Err(error);
-            }
-            match core.again(tries, limit) {
-                Some(at) => core.clocks.sleep_until(at).await,
-                None => return Err(error),
             }
         }
     }

@@ -1,5 +1,5 @@
 //! From a grant to a lease: only one that is still worth having is handed over (holder rule 6), and one
-//! whose token cannot be right is withdrawn before anyone sees it (`PROTOCOL.md` section 8).
+//! whose token cannot be right is withdrawn before anyone sees it (`docs/protocol.md` section 8).
 
 use tracing::debug;
 

@@ -1,4 +1,4 @@
-//! The step from one guard of a grant to the next (`PROTOCOL.md` section 9).
+//! The step from one guard of a grant to the next (`docs/protocol.md` section 9).
 //!
 //! Invariants: the old guard is over before the new one exists, both within the same deadline; never
 //! after a fence, a loss or a shutdown; bounded by count and by the time that the process keeps the key.

@@ -17,7 +17,7 @@ use crate::lease_id::LeaseId;
 use crate::meter::CallUsage;
 use crate::policy::{DropPolicy, Policy};
 use crate::queue::{Polls, Start};
-use crate::shared::Core;
+use crate::shared::{Core, Retry};
 use crate::store::Outcome;
 use leasehold_protocol::renewal::{Ended, Kept};
 use leasehold_protocol::time::Elapsed;
@@ -128,7 +128,7 @@ impl RenewalTask {
         let core = self.core.clone();
         let timeout = self.policy.request_timeout();
         let call_usage = Some(self.lease_state.call_usage.clone());
-        let mut tries = 0;
+        let mut retry = Retry::until(self.lost_at()).at_most(TRIES);
         loop {
             match renew_once(&core, &mut self.kept, false, timeout, &call_usage).await {
                 Ok(()) => return Ok(self.lease_state.id.clone()),
@@ -137,15 +137,11 @@ impl RenewalTask {
                     return Err(self.lease_state.id.lost_error(&why));
                 }
                 Err(NotRenewed::Failed(error)) => {
-                    tries += 1;
-                    let again = error.kind.is_retryable() && tries < TRIES;
-                    let next = again.then(|| core.again(tries, self.lost_at())).flatten();
-                    let Some(next) = next else {
+                    if !retry.again(&core, &error).await {
                         // The lease ends by itself.
                         let key = self.lease_state.id.key().as_str();
                         return Err(error.into_error(Operation::Renew, Some(key)));
-                    };
-                    core.clocks.sleep_until(next).await;
+                    }
                 }
             }
         }
@@ -179,8 +175,7 @@ pub(crate) async fn release(
         call_usage,
     } = how;
     let limit = started.plus(policy.call_timeout());
-    let mut uncertain = false;
-    let mut tries = 0;
+    let mut retry = Retry::until(limit);
     loop {
         let now = core.clocks.reading();
         let write = core
@@ -188,7 +183,6 @@ pub(crate) async fn release(
             .with_service(|service| kept.release(service, now));
         let timeout = policy.request_timeout().min(limit.since(now.elapsed));
         let answer = core.write_detached(write, now, timeout, &call_usage).await;
-        tries += 1;
         // Judged anew for every answer: it may have come after the deadline.
         let answered = core.clocks.reading();
         let in_time = held && kept.deadline().at > kept.deadline().effective_now(answered);
@@ -203,7 +197,7 @@ pub(crate) async fn release(
                 // An earlier try of ours landed: the record shows it, or someone has taken the
                 // free key since, which before our deadline they could not otherwise.
                 let shown = kept.shows_release(record.as_ref());
-                if (shown && (in_time || uncertain)) || (in_time && uncertain) {
+                if (shown && (in_time || retry.uncertain)) || (in_time && retry.uncertain) {
                     return Ok(ours);
                 }
                 return Ok(match kept.ended(record.as_ref()) {
@@ -216,12 +210,10 @@ pub(crate) async fn release(
             Err(error) => error,
         };
         in_doubt();
-        uncertain |= error.effect == Effect::Unknown;
-        let retryable = error.kind.is_retryable();
-        let next = retryable.then(|| core.again(tries, limit)).flatten();
-        let Some(next) = next else {
+        debug!(key = %id.key(), %error, "release failed");
+        if !retry.again(core, &error).await {
             let passed = core.clocks.elapsed().since(started);
-            let effect = if uncertain {
+            let effect = if retry.uncertain {
                 Effect::Unknown
             } else {
                 error.effect
@@ -229,9 +221,7 @@ pub(crate) async fn release(
             return Err(error
                 .into_error(Operation::Release, Some(id.key().as_str()))
                 .with_effect(effect)
-                .with_effort(tries, passed));
-        };
-        debug!(key = %id.key(), %error, "release failed, trying again");
-        core.clocks.sleep_until(next).await;
+                .with_effort(retry.failures, passed));
+        }
     }
 }

@@ -6,7 +6,7 @@
 //! is retried until then, only a refusal that does not carry our id and token means lost at once
 //! (rule 3); a release waits for renewals in flight (rule 5); when this task ends in any way that
 //! is not a release, the lease is lost. When a guard lets go, the grant is handed off to the next in
-//! line (`PROTOCOL.md` section 9) or released: the old guard is over before the new one exists.
+//! line (`docs/protocol.md` section 9) or released: the old guard is over before the new one exists.
 //!
 //! `hand_off` is the step to the next in line, `release` every other end.
 

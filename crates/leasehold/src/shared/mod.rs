@@ -3,6 +3,7 @@
 mod label;
 mod observations;
 mod requests;
+mod retry;
 
 use std::fmt;
 use std::sync::atomic::AtomicBool;
@@ -30,6 +31,7 @@ use crate::runtime::retry::{RETRY_FIRST, RETRY_MAX, RetryBudget};
 use crate::store::{Hints, Store};
 
 pub(crate) use self::requests::no_answer_within;
+pub(crate) use self::retry::Retry;
 
 /// Renewals of one client in flight at the same time, as far as they are young.
 const RENEWALS: usize = 128;
@@ -166,7 +168,7 @@ impl Core {
 
     /// When a request that has failed so often is sent again; `None`: not any more before `limit`, or the client
     /// sends too much again as it is.
-    pub(crate) fn again(&self, tries: u32, limit: Elapsed) -> Option<Elapsed> {
+    fn again(&self, tries: u32, limit: Elapsed) -> Option<Elapsed> {
         let delay = self.backoff(tries, RETRY_FIRST, RETRY_MAX);
         self.retries.take(self.clocks.elapsed().plus(delay), limit)
     }

@@ -15,6 +15,7 @@ use leasehold_protocol::write::{Operation, Write};
 use tracing::warn;
 
 use super::Core;
+use super::retry::Retry;
 use crate::error::Effect;
 use crate::meter::CallUsage;
 use crate::runtime::request::{Answer, InFlight};
@@ -107,20 +108,15 @@ impl Core {
         F: Future<Output = Answer<T>>,
     {
         let limit = self.clocks.elapsed().plus(self.policy.call_timeout());
-        let mut tries = 0;
+        let mut retry = Retry::until(limit);
         loop {
             let left = limit.since(self.clocks.elapsed());
             let error = match ask(left).await.result {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            tries += 1;
-            if !error.kind.is_retryable() {
+            if !retry.again(self, &error).await {
                 return Err(error);
-            }
-            match self.again(tries, limit) {
-                Some(next) => self.clocks.sleep_until(next).await,
-                None => return Err(error),
             }
         }
     }

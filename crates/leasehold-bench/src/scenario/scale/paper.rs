@@ -1,7 +1,7 @@
 //! The sums: what a waiting process asks, what one item bears, and so how many may wait for it.
 //!
 //! Nothing is measured here. The settings are the DynamoDB store's defaults and the budget's constants
-//! (`PROTOCOL.md` section 10); the tables after this one show what the library makes of them.
+//! (`docs/protocol.md` section 10); the tables after this one show what the library makes of them.
 
 use anyhow::Result;
 use serde_json::json;

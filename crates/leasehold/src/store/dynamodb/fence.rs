@@ -1,6 +1,6 @@
 //! Fencing: how a protected DynamoDB item refuses a holder whose lease is over.
 //!
-//! Two ways (`PROTOCOL.md` section 8). A **token column** on the protected item refuses writes older
+//! Two ways (`docs/protocol.md` section 8). A **token column** on the protected item refuses writes older
 //! than the newest it has seen: the write costs what it costs anyway (1 write unit for a small
 //! item). A **condition check** on the lock item inside the caller's own transaction refuses the old
 //! holder from the very instant of the next grant, whether or not the next holder has written: 4
