@@ -143,6 +143,8 @@ fn packages(home: &Path) -> [PathBuf; 2] {
     ["leasehold", "leasehold-protocol"].map(|name| {
         let name = format!("{name}-{}", env!("CARGO_PKG_VERSION"));
         let archive = packed.join(format!("package/{name}.crate"));
+        // Files of an earlier package would stay.
+        let _none = fs::remove_dir_all(home.join(&name));
         let mut tar = Command::new("tar");
         let tar = tar.arg("-xzf").arg(&archive).arg("-C").arg(home);
         succeeded("tar", &tar.output().expect("tar runs"));

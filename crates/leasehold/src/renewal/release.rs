@@ -108,7 +108,7 @@ impl RenewalTask {
                 renewals = cost.renewals,
                 write_units = cost.write_units,
                 read_units = cost.read_units,
-                "let go"
+                "released"
             );
         }
         match &outcome {
