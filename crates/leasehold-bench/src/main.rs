@@ -40,7 +40,8 @@ mod units;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use clap::Parser;
 
 use crate::scenario::{contend, hot, killed, local, many, price, scale, uncontended, waiter};
 
@@ -64,11 +65,24 @@ const ALL: [(&str, Bench); 13] = [
     ("scale", scale::run),
 ];
 
+/// The benchmarks.
+#[derive(Debug, Parser)]
+#[command(name = "leasehold-bench", disable_version_flag = true)]
+struct Cli {
+    /// All of them, if none is named
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(ALL.map(|(name, _)| name)))]
+    names: Vec<String>,
+    /// Small scenarios
+    #[arg(long)]
+    quick: bool,
+}
+
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match args.split_first() {
+        // A process of a benchmark.
         Some((first, rest)) if first == "drive" => drive::run(rest),
-        _ => run(&args),
+        _ => run(&Cli::parse()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -79,47 +93,31 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &[String]) -> Result<()> {
-    let quick = args.iter().any(|arg| arg == "--quick");
-    let names = args.iter().filter(|arg| *arg != "--quick");
-    let mut wanted = names.map(|name| find(name)).collect::<Result<Vec<_>>>()?;
-    if wanted.is_empty() {
-        wanted = ALL.to_vec();
-    }
+fn run(Cli { names, quick }: &Cli) -> Result<()> {
     report::begin()?;
-    for (name, bench) in wanted {
-        let size = if quick {
+    for (name, bench) in ALL {
+        if !names.is_empty() && !names.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        let size = if *quick {
             " Quick: too small to quote."
         } else {
             ""
         };
         println!("\n## {name}\n\n{}{size}\n", place::machine());
         let stopwatch = stopwatch::Stopwatch::start();
-        bench(quick)?;
+        bench(*quick)?;
         eprintln!("== {name}: {:.0} s", stopwatch.elapsed().as_secs_f64());
     }
     Ok(())
 }
 
-fn find(name: &str) -> Result<(&'static str, Bench)> {
-    match ALL.into_iter().find(|(known, _)| *known == name) {
-        Some(bench) => Ok(bench),
-        None => {
-            let known = ALL.map(|(known, _)| known).join(", ");
-            bail!("no benchmark `{name}`: there are {known}")
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     #[test]
-    fn an_unknown_name_is_told_the_known_ones() {
-        let error = super::find("fast").expect_err("there is none");
-        assert!(
-            error
-                .to_string()
-                .contains("cycle, sqlite, units, command, uncontended")
-        );
+    fn the_definitions_are_sound() {
+        super::Cli::command().debug_assert();
     }
 }

@@ -2,6 +2,6 @@
 
 #[test]
 fn b13_nobody_waits_on_a_free_key_in_random_schedules() {
-    let arguments = ["--seeds", "400", "--threads", "2"].map(str::to_owned);
-    leasehold_proof::schedules::main(&arguments).expect("no promise is broken");
+    let arguments = ["schedules", "--seeds", "400", "--threads", "2"].map(str::to_owned);
+    leasehold_proof::schedules::main(arguments).expect("no promise is broken");
 }

@@ -24,7 +24,8 @@ mod stage;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
+use clap::Parser;
 use leasehold::clock::{Clock, SystemClock};
 
 use self::call::{CALLS, Call};
@@ -44,24 +45,32 @@ struct Count {
     wrong: Vec<String>,
 }
 
-/// Entry: `leasehold-cancellation [--depth N] [--only CALL] [--failures N]`.
+/// Public futures dropped at every await.
+#[derive(Debug, Parser)]
+#[command(name = "leasehold-cancellation", disable_version_flag = true)]
+struct Order {
+    /// How many requests of a case meet an outcome
+    #[arg(long, default_value_t = DEPTH)]
+    depth: usize,
+    /// This call alone
+    #[arg(long, value_name = "CALL")]
+    only: Option<String>,
+    /// Stop after so many
+    #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
+    failures: usize,
+}
+
+/// Entry.
 ///
 /// # Errors
 ///
 /// When a case shows something wrong, or there are fewer cases than there were.
-pub fn main(arguments: &[String]) -> anyhow::Result<()> {
-    let (mut depth, mut only, mut failures) = (DEPTH, None, usize::MAX);
-    for pair in arguments.chunks(2) {
-        let [name, value] = pair else {
-            bail!("{} what?", pair[0])
-        };
-        match name.as_str() {
-            "--depth" => depth = value.parse().context("--depth N")?,
-            "--failures" => failures = value.parse().context("--failures N")?,
-            "--only" => only = Some(value.clone()),
-            _ => bail!("no such setting: {name}; there are --depth, --only, --failures"),
-        }
-    }
+pub fn main() -> anyhow::Result<()> {
+    let Order {
+        depth,
+        only,
+        failures,
+    } = Order::parse();
     let started = SystemClock.elapsed();
     watch_panics();
     let calls: Vec<Call> = CALLS

@@ -24,7 +24,6 @@ use leasehold::{LockClient, Policy, TryAcquireOutcome};
 
 use super::wall::pause;
 
-const USAGE: &str = "usage: leasehold-chaos files [--seconds N] [--comers N]   (60 seconds, 200)";
 const HOLDERS: usize = 2;
 /// Comers and shells at the same time.
 const AT_ONCE: usize = 4;
@@ -107,18 +106,7 @@ fn sqlite3_version() -> Option<String> {
 }
 
 /// Both numbers must be reached.
-pub(super) fn main(arguments: &[String]) -> Result<()> {
-    let (mut seconds, mut comers) = (60, 200);
-    let mut words = arguments.iter();
-    while let Some(word) = words.next() {
-        let value = words.next().and_then(|value| value.parse().ok());
-        match (word.as_str(), value) {
-            ("--seconds", Some(value)) => seconds = value,
-            ("--comers", Some(value)) => comers = value,
-            _ => bail!("`{word}`\n{USAGE}"),
-        }
-    }
-    ensure!(comers > 0, "no comers would prove nothing");
+pub(super) fn main(seconds: u64, comers: u64) -> Result<()> {
     let directory = std::env::temp_dir().join(format!("leasehold-files-{}", std::process::id()));
     fs::create_dir(&directory)?;
     let outcome = tokio::runtime::Builder::new_current_thread()

@@ -51,11 +51,12 @@ mod worker;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use clap::Parser;
 use leasehold::store::dynamodb::DynamoDbStore;
 
 use self::fleet::Programs;
 use self::guardian::Guardian;
-use self::options::{Defaults, Options, USAGE};
+use self::options::{Cli, Options, Part, Server};
 use self::place::Place;
 
 /// The part that the first argument names.
@@ -64,36 +65,51 @@ use self::place::Place;
 ///
 /// When something could not be done at all. Violations are no error: they are printed, and are the exit
 /// code 1.
-pub fn main(arguments: &[String]) -> Result<ExitCode> {
-    let (part, rest) = arguments.split_first().context(USAGE)?;
-    match part.as_str() {
-        "run" => {
-            let defaults = Defaults {
-                seconds: 90,
-                seed: Some(1),
-            };
-            guarded(&Options::parse(rest, defaults)?, run)
-        }
-        "lockset" => {
-            let defaults = Defaults {
-                seconds: 30,
-                seed: None,
-            };
-            guarded(&Options::parse(rest, defaults)?, lockset::run)
-        }
-        "files" => files::main(rest).map(|()| ExitCode::SUCCESS),
-        // The rest are for this program itself.
-        "files-holder" => files::holder(rest).map(|()| ExitCode::SUCCESS),
-        "files-comer" => files::comer(rest).map(|()| ExitCode::SUCCESS),
-        "files-shell" => files::shell(rest).map(|()| ExitCode::SUCCESS),
-        "worker" => worker::main(rest).map(|()| ExitCode::SUCCESS),
-        "child" => child::main(rest).map(|()| ExitCode::SUCCESS),
-        "adder" => lockset::adder::main(rest).map(|()| ExitCode::SUCCESS),
+pub fn main() -> Result<ExitCode> {
+    match Cli::parse().part {
+        Part::Run {
+            server: Server { endpoint },
+            seconds,
+            seed,
+        } => guarded(
+            &Options {
+                endpoint,
+                seconds,
+                seed,
+            },
+            run,
+        ),
+        Part::Lockset {
+            server: Server { endpoint },
+            seconds,
+        } => guarded(
+            &Options {
+                endpoint,
+                seconds,
+                seed: 0,
+            },
+            lockset::run,
+        ),
+        Part::Files { seconds, comers } => files::main(seconds, comers).map(|()| ExitCode::SUCCESS),
+        Part::Process(words) => process(&words).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// A process of an experiment.
+fn process(words: &[String]) -> Result<()> {
+    let (name, rest) = words.split_first().context("a process needs a name")?;
+    match name.as_str() {
+        "files-holder" => files::holder(rest),
+        "files-comer" => files::comer(rest),
+        "files-shell" => files::shell(rest),
+        "worker" => worker::main(rest),
+        "child" => child::main(rest),
+        "adder" => lockset::adder::main(rest),
         "guardian" => {
             let directory = rest.first().context("a guardian needs a directory")?;
-            guardian::serve(directory.as_ref()).map(|()| ExitCode::SUCCESS)
+            guardian::serve(directory.as_ref())
         }
-        _ => bail!("no such part: `{part}`\n{USAGE}"),
+        _ => bail!("no such part: `{name}`; see `leasehold-chaos --help`"),
     }
 }
 

@@ -1,25 +1,57 @@
 //! The arguments that people and `cargo xtask prove` give.
 
-use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, Parser, Subcommand};
 
-/// What `leasehold-chaos` prints when it is asked for nothing it knows.
-pub(super) const USAGE: &str = "\
-usage: leasehold-chaos run     --endpoint URL [--seconds N] [--seed N]   (90 seconds, seed 1)
-       leasehold-chaos lockset --endpoint URL [--seconds N]              (30 seconds)
-       leasehold-chaos files   [--seconds N] [--comers N]                (60 seconds, 200)
-
-URL is a DynamoDB Local, `http://127.0.0.1:8000`; `cargo xtask dynamodb` starts one. `run` also needs the
-command `leasehold` beside this program: `cargo build -p leasehold-cli`.";
-
-/// What a part takes, and what it does without.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Defaults {
-    pub(super) seconds: u64,
-    /// `None`: nothing of it is left to chance.
-    pub(super) seed: Option<u64>,
+/// Real processes, a bad network, signals.
+#[derive(Debug, Parser)]
+#[command(name = "leasehold-chaos", disable_version_flag = true)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) part: Part,
 }
 
-/// Arguments of both parts.
+/// One experiment, or a process of one.
+#[derive(Debug, Subcommand)]
+pub(super) enum Part {
+    /// Processes under every fault. Needs the command `leasehold` beside this program: `cargo build -p leasehold-cli`
+    Run {
+        #[command(flatten)]
+        server: Server,
+        /// Seconds on each store
+        #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u64).range(1..))]
+        seconds: u64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Jepsen's lock-set, with and without a fence
+    Lockset {
+        #[command(flatten)]
+        server: Server,
+        /// Seconds for each fence
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+        seconds: u64,
+    },
+    /// A lock file that everybody reads; both numbers must be reached
+    Files {
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
+        comers: u64,
+    },
+    /// A process that this program starts itself
+    #[command(external_subcommand)]
+    Process(Vec<String>),
+}
+
+/// Where DynamoDB Local is.
+#[derive(Debug, Args)]
+pub(super) struct Server {
+    /// A DynamoDB Local, as `cargo xtask dynamodb` starts one
+    #[arg(long, value_name = "URL")]
+    pub(super) endpoint: String,
+}
+
+/// What an experiment on DynamoDB Local is given.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Options {
     pub(super) endpoint: String,
@@ -27,65 +59,25 @@ pub(super) struct Options {
     pub(super) seed: u64,
 }
 
-impl Options {
-    /// Reads them.
-    pub(super) fn parse(arguments: &[String], defaults: Defaults) -> Result<Options> {
-        let mut endpoint = None;
-        let mut options = Options {
-            endpoint: String::new(),
-            seconds: defaults.seconds,
-            seed: defaults.seed.unwrap_or_default(),
-        };
-        let mut arguments = arguments.iter();
-        while let Some(name) = arguments.next() {
-            let value = arguments
-                .next()
-                .with_context(|| format!("`{name}` needs a value\n{USAGE}"))?;
-            let number = || {
-                value
-                    .parse::<u64>()
-                    .with_context(|| format!("`{name} {value}`: not a number"))
-            };
-            match name.as_str() {
-                "--endpoint" => endpoint = Some(value.clone()),
-                "--seconds" => options.seconds = number()?,
-                "--seed" if defaults.seed.is_some() => options.seed = number()?,
-                _ => bail!("unknown argument `{name}`\n{USAGE}"),
-            }
-        }
-        ensure!(options.seconds > 0, "`--seconds 0` would prove nothing");
-        options.endpoint = endpoint.with_context(|| format!("`--endpoint` is missing\n{USAGE}"))?;
-        Ok(options)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
-    fn parse(words: &[&str]) -> Result<Options> {
-        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-        let defaults = Defaults {
-            seconds: 90,
-            seed: Some(1),
-        };
-        Options::parse(&words, defaults)
+    #[test]
+    fn the_definitions_are_sound() {
+        Cli::command().debug_assert();
     }
 
     #[test]
-    fn arguments_in_any_order() {
-        let options = parse(&["--seed", "7", "--endpoint", "http://x"]).expect("complete");
-        assert_eq!(options.seed, 7);
-        assert_eq!(options.seconds, 90);
-        assert_eq!(options.endpoint, "http://x");
+    fn a_run_of_no_time_or_without_a_server_is_refused() {
         for bad in [
-            &["--seed", "7"][..],
-            &["--endpoint"],
-            &["--endpoint", "x", "--seconds", "0"],
-            &["--endpoint", "x", "--seconds", "-1"],
-            &["--endpoint", "x", "--fast", "1"],
+            &["x", "run"][..],
+            &["x", "run", "--endpoint", "http://x", "--seconds", "0"],
+            &["x", "files", "--comers", "0"],
         ] {
-            parse(bad).expect_err("incomplete or unknown");
+            assert!(Cli::try_parse_from(bad).is_err(), "{bad:?}");
         }
     }
 }

@@ -5,69 +5,63 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use clap::Parser;
 
 use super::configs::{self, Size};
 use super::search::{Found, Trouble, explore};
 use super::shape::{Kind, Shape, Stamps};
 use super::variants::{self, Variant};
 
-/// What is asked for.
-#[derive(Clone, Debug)]
+/// Every state of small configurations.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "leasehold-checker", disable_version_flag = true)]
 struct Order {
-    size: Size,
+    /// Small configurations
+    #[arg(long)]
+    quick: bool,
+    /// This configuration alone
+    #[arg(long = "config", value_name = "NAME")]
     only: Option<String>,
+    /// Prints the names of the configurations
+    #[arg(long)]
+    list: bool,
+    /// Prints the counterexamples
+    #[arg(long)]
     traces: bool,
-    /// Only the configurations with a rule removed.
+    /// Only the configurations with a rule removed
+    #[arg(long = "broken")]
     broken_only: bool,
+    #[arg(long, default_value_t = 2, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64))]
     threads: usize,
+    /// The most states of a configuration
+    #[arg(long, default_value_t = 60_000_000)]
     limit: usize,
 }
 
-/// Entry: `leasehold-checker [--quick] [--config NAME] [--list] [--traces] [--threads N]`.
+impl Order {
+    fn size(&self) -> Size {
+        match self.quick {
+            true => Size::Quick,
+            false => Size::Full,
+        }
+    }
+}
+
+/// Entry.
 ///
 /// # Errors
 ///
-/// A promise broken, a broken rule without its counterexample, a configuration that was not explored
-/// to its end, or an argument that is not understood.
-pub fn main(arguments: &[String]) -> anyhow::Result<()> {
-    let mut order = Order {
-        size: Size::Full,
-        only: None,
-        traces: false,
-        broken_only: false,
-        threads: 2,
-        limit: 60_000_000,
-    };
-    let mut list = false;
-    let mut arguments = arguments.iter();
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--quick" => order.size = Size::Quick,
-            "--traces" => order.traces = true,
-            "--list" => list = true,
-            "--broken" => order.broken_only = true,
-            "--config" => order.only = arguments.next().cloned(),
-            "--limit" => {
-                order.limit = arguments
-                    .next()
-                    .and_then(|n| n.parse().ok())
-                    .unwrap_or(order.limit);
-            }
-            "--threads" => {
-                let number = arguments.next().and_then(|n| n.parse().ok());
-                order.threads = number.unwrap_or(0).clamp(1, 64);
-            }
-            other => bail!("no such argument: {other}"),
-        }
-    }
+/// A promise broken, a broken rule without its counterexample, or a configuration that was not explored to its end.
+pub fn main() -> anyhow::Result<()> {
+    let order = Order::parse();
     let wanted = |shape: &Shape| {
         !order.broken_only && order.only.as_deref().is_none_or(|name| name == shape.name)
     };
-    let shapes: Vec<Shape> = configs::all(order.size)
+    let shapes: Vec<Shape> = configs::all(order.size())
         .into_iter()
         .filter(wanted)
         .collect();
-    if list {
+    if order.list {
         for shape in &shapes {
             println!("{}: {}", shape.name, shape.about);
         }
@@ -107,7 +101,7 @@ pub fn main(arguments: &[String]) -> anyhow::Result<()> {
             }
         }
     }
-    if bad == 0 || order.size == Size::Full {
+    if bad == 0 || order.size() == Size::Full {
         bad += variants(&order);
     }
     println!(
@@ -122,7 +116,7 @@ pub fn main(arguments: &[String]) -> anyhow::Result<()> {
 
 /// Runs the configurations with a rule removed; how many kept their promises, or broke another.
 fn variants(order: &Order) -> usize {
-    let variants: Vec<Variant> = variants::all(order.size)
+    let variants: Vec<Variant> = variants::all(order.size())
         .into_iter()
         .filter(|variant| {
             order
@@ -189,7 +183,7 @@ fn run(
             let Some(shape) = shapes.get(at) else { return };
             let started = now();
             let result = explore(shape.clone(), order.limit);
-            if order.size == Size::Quick && bad(at, &result) {
+            if order.size() == Size::Quick && bad(at, &result) {
                 stop.store(true, Ordering::Relaxed);
             }
             let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);

@@ -15,7 +15,8 @@ mod wire;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
+use clap::Parser;
 use leasehold::clock::{Clock, SystemClock};
 
 use self::run::{Shown, run};
@@ -29,26 +30,39 @@ struct Totals {
     failed: Vec<(u64, String)>,
 }
 
-/// Entry: `leasehold-schedules [--seeds N] [--from K] [--threads N] [--seed X]`.
+/// One client on several runtimes.
+#[derive(Debug, Parser)]
+#[command(name = "leasehold-schedules", disable_version_flag = true)]
+struct Order {
+    /// So many schedules
+    #[arg(long, default_value_t = 200_000)]
+    seeds: u64,
+    /// From this seed on
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    #[arg(long, default_value_t = 2)]
+    threads: u64,
+    /// This schedule alone
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// Entry. The first argument is the program's name.
 ///
 /// # Errors
 ///
-/// A violation, something that never happened, or an argument that is not understood.
-pub fn main(arguments: &[String]) -> anyhow::Result<()> {
-    let (mut seeds, mut from, mut threads) = (200_000u64, 0u64, 2u64);
-    for pair in arguments.chunks(2) {
-        let [name, value] = pair else {
-            bail!("{} what?", pair[0])
-        };
-        let number = value.parse().with_context(|| format!("{name} N"))?;
-        match name.as_str() {
-            "--seeds" => seeds = number,
-            "--from" => from = number,
-            "--threads" => threads = number,
-            "--seed" => (from, seeds, threads) = (number, 1, 1),
-            _ => bail!("no such setting: {name}; there are --seeds, --from, --threads, --seed"),
-        }
-    }
+/// A violation, or something that never happened.
+pub fn main(arguments: impl IntoIterator<Item = String>) -> anyhow::Result<()> {
+    let Order {
+        seeds,
+        from,
+        threads,
+        seed,
+    } = Order::parse_from(arguments);
+    let (from, seeds, threads) = match seed {
+        Some(seed) => (seed, 1, 1),
+        None => (from, seeds, threads),
+    };
     let started = SystemClock.elapsed();
     let totals = all(from, seeds, threads.max(1))?;
     let took = SystemClock.elapsed().since(started).as_secs_f64();

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
+use clap::Parser;
 use leasehold::clock::{Clock, SystemClock};
 
 use super::coverage::{Coverage, FAULTS, PHASES};
@@ -18,18 +19,32 @@ const COVERAGE_FROM: u64 = 50_000;
 /// The last events of a failed seed.
 const LAST: usize = 60;
 
-/// What is asked for.
-#[derive(Debug)]
+/// The library in simulated worlds.
+#[derive(Debug, Parser)]
+#[command(name = "leasehold-sim", disable_version_flag = true)]
 struct Order {
+    /// So many worlds
+    #[arg(long, default_value_t = 2_000)]
     seeds: u64,
+    /// From this seed on
+    #[arg(long, default_value_t = 0)]
     from: u64,
+    /// The length of a world, in simulated seconds
+    #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Stop after so many seconds of real time.
+    /// Stop after so many seconds of real time
+    #[arg(long, default_value_t = 86_400)]
     within: u64,
-    /// Stop after so many violations.
+    /// Stop after so many violations
+    #[arg(long, default_value_t = 20)]
     failures: u64,
+    /// One world, in words
+    #[arg(long = "seed")]
     one: Option<u64>,
+    /// All of its words
+    #[arg(long)]
     verbose: bool,
+    #[arg(long, default_value_t = 2)]
     threads: u64,
 }
 
@@ -73,8 +88,8 @@ impl Totals {
 /// # Errors
 ///
 /// A violation, a fault that never met a phase, or an argument that is not understood.
-pub fn main(arguments: &[String]) -> anyhow::Result<()> {
-    let order = parse(arguments)?;
+pub fn main() -> anyhow::Result<()> {
+    let order = Order::parse();
     if let Some(seed) = order.one {
         return one(seed, &order);
     }
@@ -127,45 +142,6 @@ pub fn main(arguments: &[String]) -> anyhow::Result<()> {
     let took = SystemClock.elapsed().since(started).as_secs_f64();
     let totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
     say(&totals, took, &order)
-}
-
-fn parse(arguments: &[String]) -> anyhow::Result<Order> {
-    let mut order = Order {
-        seeds: 2_000,
-        from: 0,
-        seconds: 60,
-        within: 86_400,
-        failures: 20,
-        one: None,
-        verbose: false,
-        threads: std::thread::available_parallelism().map_or(2, |n| n.get() as u64),
-    };
-    let mut rest = arguments.iter();
-    while let Some(argument) = rest.next() {
-        if argument == "--verbose" {
-            order.verbose = true;
-            continue;
-        }
-        let value = rest
-            .next()
-            .with_context(|| format!("{argument} needs a number"))?;
-        let number = value
-            .parse()
-            .with_context(|| format!("{argument} {value}"))?;
-        match argument.as_str() {
-            "--seeds" => order.seeds = number,
-            "--from" => order.from = number,
-            "--seconds" => order.seconds = number,
-            "--within" => order.within = number,
-            "--failures" => order.failures = number,
-            "--threads" => order.threads = number,
-            "--seed" => order.one = Some(number),
-            other => bail!(
-                "no such setting: {other}; there are --seeds, --from, --seconds, --within, --failures, --threads, --seed, --verbose"
-            ),
-        }
-    }
-    Ok(order)
 }
 
 /// One seed, in words.
