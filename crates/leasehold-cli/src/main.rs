@@ -76,8 +76,7 @@ fn carry_out(verb: Verb, separate: io::Result<()>, messages: &Arc<Messages>) -> 
 /// The messages of this run, which also tells of the library's warnings and of panics.
 fn messages(verbosity: VerbosityArgs) -> Arc<Messages> {
     let messages = Arc::new(Messages::new(verbosity.into()));
-    // It can only have been set before, and nobody does that.
-    let _set = tracing::subscriber::set_global_default(Warnings(messages.clone()));
+    Warnings::start(messages.clone());
     let panicked = messages.clone();
     // The standard one writes to standard error itself, and may never come back from there.
     panic::set_hook(Box::new(move |panic| {

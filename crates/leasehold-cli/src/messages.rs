@@ -8,12 +8,14 @@
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal};
 use std::panic::PanicHookInfo;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use crate::failure::Failure;
 use crate::outlet::Outlet;
@@ -151,46 +153,32 @@ impl Messages {
 
 /// Passes the library's own warnings on: lost renewals, a wrong clock, answers without a date. Nothing of other crates.
 #[derive(Debug)]
-pub(crate) struct Warnings(pub(crate) std::sync::Arc<Messages>);
+pub(crate) struct Warnings(Arc<Messages>);
 
-impl Subscriber for Warnings {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let loudest = match self.0.verbosity {
-            Verbosity::Verbose => LevelFilter::DEBUG,
-            _ => LevelFilter::WARN,
-        };
-        *metadata.level() <= loudest && metadata.target().starts_with("leasehold")
+impl<S: Subscriber> Layer<S> for Warnings {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut text = Text::default();
+        event.record(&mut text);
+        self.0.note(format_args!("{}{}", text.message, text.fields));
     }
+}
 
-    fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(match self.0.verbosity {
+impl Warnings {
+    /// Starts to pass them on, as loud as the messages are. Whoever holds the lease tells of its loss, with what is done about it.
+    pub(crate) fn start(messages: Arc<Messages>) {
+        let level = match messages.verbosity {
             Verbosity::Quiet => LevelFilter::OFF,
             Verbosity::Normal => LevelFilter::WARN,
             Verbosity::Verbose => LevelFilter::DEBUG,
-        })
+        };
+        let targets = Targets::new()
+            .with_target("leasehold", level)
+            .with_target("leasehold::lost", LevelFilter::OFF);
+        let subscriber =
+            tracing_subscriber::registry().with(Warnings(messages).with_filter(targets));
+        // It can only have been set before, and nobody does that.
+        let _set = tracing::subscriber::set_global_default(subscriber);
     }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        // The library opens none.
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut text = Text::default();
-        event.record(&mut text);
-        // Whoever holds the lease tells of its loss, with what is done about it.
-        if !text.loss {
-            self.0.note(format_args!("{}{}", text.message, text.fields));
-        }
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
 }
 
 /// An event as a line.
@@ -198,17 +186,13 @@ impl Subscriber for Warnings {
 struct Text {
     message: String,
     fields: String,
-    loss: bool,
 }
 
 impl Visit for Text {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let _infallible = match field.name() {
             "message" => write!(self.message, "{value:?}"),
-            name => {
-                self.loss |= name == "loss";
-                write!(self.fields, "; {name}: {value:?}")
-            }
+            name => write!(self.fields, "; {name}: {value:?}"),
         };
     }
 

@@ -251,6 +251,7 @@ impl LeaseState {
             self.context.meter.loss();
             let cost = self.call_usage.usage();
             warn!(
+                target: "leasehold::lost",
                 key = %self.id.key(),
                 token = %self.id.token(),
                 %loss,
