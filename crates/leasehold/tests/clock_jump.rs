@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use leasehold::clock::{Clock, ManualClock, TokioClock};
 use leasehold::store::memory::MemoryStore;
+use leasehold::store::testing::wrap::{Wrap, Wrapped};
 use leasehold::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
 use leasehold::{DropPolicy, EndReason, LockClient, Policy, ReleaseOutcome, TryAcquireOutcome};
 use leasehold_protocol::record::Record;
@@ -41,10 +42,11 @@ impl Dated {
 }
 
 #[async_trait]
-impl Store for Dated {
-    fn describe(&self) -> String {
-        "memory store with whole seconds".into()
+impl Wrap for Dated {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
     }
+
     fn hints(&self) -> Hints {
         let mut hints = Hints::default();
         hints.expiry_padding = ms(1_000);
@@ -82,7 +84,7 @@ impl World {
     }
 
     fn client(&self, wall_ahead_ms: i64, policy: Policy) -> LockClient {
-        LockClient::builder(self.store.clone())
+        LockClient::builder(Wrapped(self.store.clone()))
             .clock(Arc::new(self.clock.with_wall_ahead(wall_ahead_ms)))
             .policy(policy)
             .build()

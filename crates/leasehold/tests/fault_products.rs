@@ -13,11 +13,9 @@ use async_trait::async_trait;
 use leasehold::clock::ManualClock;
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::testing::faulty::Fault;
-use leasehold::store::{
-    Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind,
-};
+use leasehold::store::testing::wrap::{Wrap, Wrapped};
+use leasehold::store::{Consistency, Outcome, Reply, Store, StoreError, StoreErrorKind};
 use leasehold::{Effect, ErrorKind, LockClient, LockState, Policy, TryAcquireOutcome};
-use leasehold_protocol::record::Record;
 use leasehold_protocol::time::Stamp;
 use leasehold_protocol::write::{Operation, Write};
 use support::{Lab, VIRTUAL_START_MS};
@@ -322,13 +320,11 @@ struct Proxied {
     ahead_s: i64,
 }
 #[async_trait]
-impl Store for Proxied {
-    fn describe(&self) -> String {
-        "proxied".into()
+impl Wrap for Proxied {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
     }
-    fn hints(&self) -> Hints {
-        self.inner.hints()
-    }
+
     async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
         if self.once.swap(false, Ordering::SeqCst) {
             let mut e = StoreError::new(
@@ -341,12 +337,6 @@ impl Store for Proxied {
         }
         self.inner.write(write).await
     }
-    async fn read(&self, key: &str, c: Consistency) -> Result<Reply<Option<Record>>, StoreError> {
-        self.inner.read(key, c).await
-    }
-    async fn list(&self, a: Option<String>) -> Result<Reply<Page>, StoreError> {
-        self.inner.list(a).await
-    }
 }
 #[tokio::test(start_paused = true)]
 async fn one_strange_date_on_an_error_does_not_break_exclusion() {
@@ -357,7 +347,9 @@ async fn one_strange_date_on_an_error_does_not_break_exclusion() {
         once: AtomicBool::new(true),
         ahead_s: 3_600,
     };
-    let locks = LockClient::builder(store).clock(lab.clock.clone()).build();
+    let locks = LockClient::builder(Wrapped(store))
+        .clock(lab.clock.clone())
+        .build();
     let b = locks.try_acquire("k").await.unwrap().into_lease();
     assert!(
         !(a.is_held() && b.as_ref().is_some_and(|b| b.is_held())),
@@ -376,13 +368,11 @@ async fn is_held_never_comes_back() {
     #[derive(Debug)]
     struct Late(MemoryStore, Arc<tokio::sync::Semaphore>);
     #[async_trait]
-    impl Store for Late {
-        fn describe(&self) -> String {
-            "late".into()
+    impl Wrap for Late {
+        fn inner(&self) -> &dyn Store {
+            &self.0
         }
-        fn hints(&self) -> Hints {
-            self.0.hints()
-        }
+
         async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
             let renew = write.operation() == Operation::Renew;
             let r = self.0.write(write).await;
@@ -391,18 +381,8 @@ async fn is_held_never_comes_back() {
             }
             r
         }
-        async fn read(
-            &self,
-            key: &str,
-            c: Consistency,
-        ) -> Result<Reply<Option<Record>>, StoreError> {
-            self.0.read(key, c).await
-        }
-        async fn list(&self, a: Option<String>) -> Result<Reply<Page>, StoreError> {
-            self.0.list(a).await
-        }
     }
-    let locks = LockClient::builder(Late(memory, gate.clone()))
+    let locks = LockClient::builder(Wrapped(Late(memory, gate.clone())))
         .clock(Arc::new(clock.clone()))
         .build();
     let lease = locks.acquire("k").await.unwrap();

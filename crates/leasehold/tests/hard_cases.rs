@@ -13,7 +13,8 @@ use leasehold::clock::{Clock, ManualClock, SystemClock};
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::testing::counting::CountingStore;
 use leasehold::store::testing::faulty::Fault;
-use leasehold::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
+use leasehold::store::testing::wrap::{Wrap, Wrapped};
+use leasehold::store::{Consistency, Outcome, Reply, Store, StoreError};
 use leasehold::{LockClient, LockState, Policy, ReleaseOutcome};
 use leasehold_protocol::record::Record;
 use leasehold_protocol::time::ServiceTime;
@@ -62,13 +63,11 @@ impl Gate {
 }
 
 #[async_trait]
-impl Store for Gate {
-    fn describe(&self) -> String {
-        "gate".into()
+impl Wrap for Gate {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
     }
-    fn hints(&self) -> Hints {
-        self.inner.hints()
-    }
+
     async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
         let n = self.writes.fetch_add(1, Ordering::SeqCst);
         if n > self.limit {
@@ -97,9 +96,6 @@ impl Store for Gate {
             std::future::pending::<()>().await;
         }
         self.inner.read(key, c).await
-    }
-    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
-        self.inner.list(after).await
     }
 }
 
@@ -183,7 +179,7 @@ async fn an_impossible_seed_of_a_process_that_died_is_withdrawn() {
     lab.memory.expunge("k"); // after R
     let gate = Gate::new(Arc::new(lab.memory.clone()));
     gate.dead_after_next.store(true, Ordering::SeqCst);
-    let wrong = with_wall(&lab, gate, -VIRTUAL_START_MS, Policy::default());
+    let wrong = with_wall(&lab, Wrapped(gate), -VIRTUAL_START_MS, Policy::default());
     let error = wrong.try_acquire("k").await.expect_err("dead");
     drop(error);
     lab.sleep(ms(60_000)).await;
@@ -332,7 +328,7 @@ async fn dead_holder_with_wall_a_day_ahead(lease: Duration) -> (Lab, Gate) {
         .lease_duration(lease)
         .build()
         .expect("adds up");
-    let ahead = with_wall(&lab, gate.clone(), DAY, policy);
+    let ahead = with_wall(&lab, Wrapped(gate.clone()), DAY, policy);
     std::mem::forget(ahead.acquire("k").await.expect("free"));
     lab.sleep(ms(60_000)).await;
     gate.set(Mode::Dead);
@@ -475,7 +471,7 @@ async fn adopt_of_an_extreme_expiry_ends() {
     record.expires_at = ServiceTime(i64::MAX);
     lab.memory.plant(record);
     let gate = Gate::new(Arc::new(lab.memory.clone()));
-    let locks = with_wall(&lab, gate.clone(), 0, Policy::default());
+    let locks = with_wall(&lab, Wrapped(gate.clone()), 0, Policy::default());
     let _ = locks.adopt(&id).await;
     let n = gate.writes.load(Ordering::SeqCst);
     assert!(n < 100, "{n} requests");
@@ -532,7 +528,7 @@ async fn a_store_that_refuses_blindly_is_not_hammered() {
     let gate = Gate::new(Arc::new(lab.memory.clone()));
     std::mem::forget(lab.bystander().acquire("k").await.expect("free"));
     gate.set(Mode::RefuseBlind);
-    let locks = with_wall(&lab, gate.clone(), 0, Policy::default());
+    let locks = with_wall(&lab, Wrapped(gate.clone()), 0, Policy::default());
     let _ = locks.acquire("k").await;
     let n = gate.writes.load(Ordering::SeqCst);
     assert!(n < 1_000, "{n} writes");
@@ -553,7 +549,7 @@ async fn a_record_without_owner_and_version_is_not_hammered() {
         holder_is_dead: false,
     });
     let gate = Gate::new(Arc::new(lab.memory.clone()));
-    let locks = with_wall(&lab, gate.clone(), 0, Policy::default());
+    let locks = with_wall(&lab, Wrapped(gate.clone()), 0, Policy::default());
     let _ = locks.acquire("k").await;
     let n = gate.writes.load(Ordering::SeqCst);
     assert!(n < 1_000, "{n} writes");
@@ -589,7 +585,7 @@ async fn a_release_that_came_too_late_does_not_say_released() {
 async fn panics_in_the_store_do_not_use_up_the_renewals() {
     let lab = Lab::new();
     let gate = Gate::new(Arc::new(lab.memory.clone()));
-    let locks = with_wall(&lab, gate.clone(), 0, Policy::default());
+    let locks = with_wall(&lab, Wrapped(gate.clone()), 0, Policy::default());
     let lease = locks.acquire("k").await.expect("free");
     gate.set(Mode::Panic);
     lab.sleep(ms(12_000)).await;
@@ -602,7 +598,7 @@ async fn panics_in_the_store_do_not_use_up_the_renewals() {
 async fn a_panic_in_the_store_does_not_hold_up_the_shutdown() {
     let lab = Lab::new();
     let gate = Gate::new(Arc::new(lab.memory.clone()));
-    let locks = with_wall(&lab, gate.clone(), 0, Policy::default());
+    let locks = with_wall(&lab, Wrapped(gate.clone()), 0, Policy::default());
     gate.set(Mode::Panic);
     let _ = locks.try_acquire("k").await.expect_err("panics");
     gate.set(Mode::Pass);
@@ -693,13 +689,11 @@ async fn an_applied_write_without_record_is_given_back() {
     #[derive(Debug)]
     struct NoRecord(MemoryStore);
     #[async_trait]
-    impl Store for NoRecord {
-        fn describe(&self) -> String {
-            "x".into()
+    impl Wrap for NoRecord {
+        fn inner(&self) -> &dyn Store {
+            &self.0
         }
-        fn hints(&self) -> Hints {
-            self.0.hints()
-        }
+
         async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
             let mut reply = self.0.write(write).await?;
             if let Outcome::Applied(_) = reply.value {
@@ -707,14 +701,13 @@ async fn an_applied_write_without_record_is_given_back() {
             }
             Ok(reply)
         }
-        async fn read(&self, k: &str, c: Consistency) -> Result<Reply<Option<Record>>, StoreError> {
-            self.0.read(k, c).await
-        }
-        async fn list(&self, a: Option<String>) -> Result<Reply<Page>, StoreError> {
-            self.0.list(a).await
-        }
     }
-    let locks = with_wall(&lab, NoRecord(lab.memory.clone()), 0, Policy::default());
+    let locks = with_wall(
+        &lab,
+        Wrapped(NoRecord(lab.memory.clone())),
+        0,
+        Policy::default(),
+    );
     let error = locks.try_acquire("k").await.expect_err("odd");
     lab.sleep(ms(1_000)).await;
     let state = lab.bystander().inspect("k").await.unwrap().state().clone();

@@ -8,11 +8,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use leasehold::clock::TokioClock;
 use leasehold::store::memory::MemoryStore;
-use leasehold::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
+use leasehold::store::testing::wrap::{Wrap, Wrapped};
+use leasehold::store::{Outcome, Reply, Store, StoreError};
 use leasehold::{
     DropPolicy, EndReason, ErrorKind, LeaseId, LockClient, LockState, Policy, ReleaseOutcome,
 };
-use leasehold_protocol::record::Record;
 use leasehold_protocol::write::Write;
 use support::Lab;
 
@@ -130,13 +130,9 @@ struct Bound {
 }
 
 #[async_trait]
-impl Store for Bound {
-    fn describe(&self) -> String {
-        self.memory.describe()
-    }
-
-    fn hints(&self) -> Hints {
-        self.memory.hints()
+impl Wrap for Bound {
+    fn inner(&self) -> &dyn Store {
+        &self.memory
     }
 
     async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
@@ -146,32 +142,20 @@ impl Store for Bound {
         }
         self.memory.write(write).await
     }
-
-    async fn read(
-        &self,
-        key: &str,
-        consistency: Consistency,
-    ) -> Result<Reply<Option<Record>>, StoreError> {
-        self.memory.read(key, consistency).await
-    }
-
-    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
-        self.memory.list(after).await
-    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn b6_an_adopted_grant_is_bound_to_no_process() {
     let clock = Arc::new(TokioClock::new(support::VIRTUAL_START_MS));
-    let store = Arc::new(Bound {
+    let store = Arc::new(Wrapped(Bound {
         memory: MemoryStore::with_clock(clock.clone()),
         bound: Mutex::default(),
-    });
+    }));
     let locks = LockClient::builder(store.clone()).clock(clock).build();
     let lease = locks.acquire("k").await.expect("free");
     // Its guard may still believe when the adopter dies.
     let adopted = locks.adopt(lease.id()).await.expect("held");
-    assert_eq!(*store.bound.lock().expect("no panics"), [true, false]);
+    assert_eq!(*store.0.bound.lock().expect("no panics"), [true, false]);
     drop((lease, adopted));
 }
 

@@ -10,9 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use leasehold::clock::{Clock, TokioClock};
 use leasehold::store::memory::MemoryStore;
-use leasehold::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
+use leasehold::store::testing::wrap::{Wrap, Wrapped};
+use leasehold::store::{Outcome, Reply, Store, StoreError};
 use leasehold::{Lease, LockClient, Policy};
-use leasehold_protocol::record::Record;
 use leasehold_protocol::write::{Operation, Write};
 use support::VIRTUAL_START_MS;
 
@@ -30,13 +30,11 @@ struct Slow {
 }
 
 #[async_trait]
-impl Store for Slow {
-    fn describe(&self) -> String {
-        "slow".into()
+impl Wrap for Slow {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
     }
-    fn hints(&self) -> Hints {
-        self.inner.hints()
-    }
+
     async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
         if write.operation() == Operation::Renew {
             if write.key().starts_with("hangs") {
@@ -50,12 +48,6 @@ impl Store for Slow {
             self.now.fetch_sub(1, Ordering::SeqCst);
         }
         self.inner.write(write).await
-    }
-    async fn read(&self, key: &str, how: Consistency) -> Result<Reply<Option<Record>>, StoreError> {
-        self.inner.read(key, how).await
-    }
-    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
-        self.inner.list(after).await
     }
 }
 
@@ -76,7 +68,7 @@ async fn thousands_of_leases_are_renewed_in_time_beside_keys_that_hang() {
         now: Arc::default(),
         most: Arc::default(),
     };
-    let locks = LockClient::builder(store.clone())
+    let locks = LockClient::builder(Wrapped(store.clone()))
         .clock(clock.clone())
         .policy(Policy::default())
         .build();

@@ -8,7 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use leasehold::clock::Clock;
 use leasehold::store::memory::MemoryStore;
-use leasehold::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
+use leasehold::store::testing::wrap::{Wrap, Wrapped};
+use leasehold::store::{Consistency, Hints, Outcome, Reply, Store, StoreError};
 use leasehold::{CheckDelay, LockClient, Policy, PolicyBuilder};
 use leasehold_protocol::record::Record;
 use leasehold_protocol::write::Write;
@@ -33,9 +34,9 @@ impl Table {
 }
 
 #[async_trait]
-impl Store for Table {
-    fn describe(&self) -> String {
-        "a table 5 ms away".into()
+impl Wrap for Table {
+    fn inner(&self) -> &dyn Store {
+        &self.memory
     }
 
     fn hints(&self) -> Hints {
@@ -55,10 +56,6 @@ impl Store for Table {
         self.travel().await;
         self.memory.read(key, consistency).await
     }
-
-    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
-        self.memory.list(after).await
-    }
 }
 
 /// The part of ten minutes in which `tasks` tasks of one process use a key, each for 100 ms a turn.
@@ -68,7 +65,7 @@ async fn in_use(policy: PolicyBuilder, tasks: usize) -> f64 {
         memory: lab.memory.clone(),
         clock: lab.clock.clone(),
     };
-    let locks = LockClient::builder(table)
+    let locks = LockClient::builder(Wrapped(table))
         .clock(lab.clock.clone())
         .policy(policy.wait_forever().build().expect("adds up"))
         .build();

@@ -9,9 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use leasehold::clock::{Clock, TokioClock};
 use leasehold::store::memory::MemoryStore;
-use leasehold::store::{
-    Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind,
-};
+use leasehold::store::testing::wrap::{Wrap, Wrapped};
+use leasehold::store::{Consistency, Outcome, Page, Reply, Store, StoreError, StoreErrorKind};
 use leasehold::{Effect, ErrorKind, LockClient, Policy};
 use leasehold_protocol::record::Record;
 use leasehold_protocol::write::Write;
@@ -33,8 +32,8 @@ struct Sick {
 }
 
 impl Sick {
-    fn new(clock: &Arc<TokioClock>, after: Duration) -> Arc<Self> {
-        Arc::new(Sick {
+    fn new(clock: &Arc<TokioClock>, after: Duration) -> Arc<Wrapped<Self>> {
+        Arc::new(Wrapped(Sick {
             memory: MemoryStore::with_clock(clock.clone()),
             clock: clock.clone(),
             after,
@@ -42,7 +41,7 @@ impl Sick {
             reads: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
             most_in_flight: AtomicUsize::new(0),
-        })
+        }))
     }
 
     async fn fail<T>(&self, effect: Effect) -> Result<T, StoreError> {
@@ -57,13 +56,9 @@ impl Sick {
 }
 
 #[async_trait]
-impl Store for Sick {
-    fn describe(&self) -> String {
-        "sick store".into()
-    }
-
-    fn hints(&self) -> Hints {
-        self.memory.hints()
+impl Wrap for Sick {
+    fn inner(&self) -> &dyn Store {
+        &self.memory
     }
 
     async fn write(&self, _: Write) -> Result<Reply<Outcome>, StoreError> {
@@ -123,13 +118,13 @@ async fn ten_sick_minutes(after: Duration, waits: bool, most_in_flight: usize) {
     let calls = callers(&locks, &clock, waits).await;
     // What is left in the background ends, too.
     assert!(locks.shutdown(MINUTE * 2).await);
-    let writes = store.writes.load(Ordering::Relaxed);
+    let writes = store.0.writes.load(Ordering::Relaxed);
     assert!(writes <= calls * 2, "{writes} writes for {calls} calls");
-    let most = store.most_in_flight.load(Ordering::Relaxed);
+    let most = store.0.most_in_flight.load(Ordering::Relaxed);
     assert!(most <= most_in_flight, "{most} in flight");
     println!(
         "{calls} calls, {writes} writes, {} reads, {most} in flight at the most",
-        store.reads.load(Ordering::Relaxed)
+        store.0.reads.load(Ordering::Relaxed)
     );
 }
 
@@ -161,16 +156,16 @@ async fn u2_one_call_settles_within_seconds() {
         (error.kind(), error.effect()),
         (ErrorKind::Unreachable, Effect::Unknown)
     );
-    let writes = store.writes.load(Ordering::Relaxed);
+    let writes = store.0.writes.load(Ordering::Relaxed);
     assert!(writes < 40, "{writes} within its own ten seconds");
     let ended = clock.elapsed();
     assert!(locks.shutdown(MINUTE * 10).await);
     let passed = clock.elapsed().since(ended);
     assert!(passed <= Duration::from_secs(11), "{passed:?}");
     assert_eq!(
-        store.writes.load(Ordering::Relaxed),
+        store.0.writes.load(Ordering::Relaxed),
         writes,
         "it only reads"
     );
-    assert!(store.reads.load(Ordering::Relaxed) <= 10);
+    assert!(store.0.reads.load(Ordering::Relaxed) <= 10);
 }

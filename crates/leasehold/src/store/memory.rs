@@ -46,7 +46,7 @@
 //! # async fn main() -> Result<(), leasehold::Error> {
 //! use std::sync::Arc;
 //! use leasehold::{ErrorKind, LockClient, clock::TokioClock};
-//! use leasehold::store::{faulty::{Fault, FaultyStore}, memory::MemoryStore};
+//! use leasehold::store::{testing::faulty::{Fault, FaultyStore}, memory::MemoryStore};
 //!
 //! let clock = Arc::new(TokioClock::new(1_800_000_000_000));
 //! let memory = MemoryStore::with_clock(clock.clone());

@@ -3,3 +3,4 @@
 pub mod contract;
 pub mod counting;
 pub mod faulty;
+pub mod wrap;
