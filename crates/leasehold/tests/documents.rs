@@ -133,6 +133,7 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
 
 /// Makes packages as they would be published, and unpacks them: the library's, and the protocol's.
 fn packages(home: &Path) -> [PathBuf; 2] {
+    fs::create_dir_all(home).expect("a folder");
     let packed = home.join("packed");
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let command = command.args(["package", "--no-verify", "--allow-dirty", "--quiet"]);
@@ -161,7 +162,7 @@ fn dependencies(library: &Path) -> (String, String) {
         .filter(|(info, _)| info == "toml")
         .map(|(_, lines)| lines.join("\n").replace(WRITTEN_PATH, &real))
         .collect();
-    let [dynamodb, sqlite] = tomls.try_into().expect("README has two blocks of toml");
+    let [sqlite, dynamodb] = tomls.try_into().expect("README has two blocks of toml");
     for lines in [&dynamodb, &sqlite] {
         assert!(lines.starts_with("[dependencies]\n") && lines.contains(&real));
     }
@@ -180,7 +181,8 @@ fn write_if_new(path: &Path, text: &str) {
 fn users_crate() -> PathBuf {
     let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("users-crate");
     fs::create_dir_all(&home).expect("a folder");
-    let [library, protocol] = packages(&home);
+    // Beside it: what lies in it would be a member of its workspace.
+    let [library, protocol] = packages(&home.with_file_name("packages"));
     let (dynamodb, sqlite) = dependencies(&library);
     let of_sqlite = sqlite.lines().find(|line| line.starts_with("leasehold"));
     let manifest = format!(
@@ -190,7 +192,7 @@ fn users_crate() -> PathBuf {
         of_sqlite
             .expect("a line for SQLite")
             // For one example, which is for authors of stores.
-            .replace("\"sqlite\"", "\"sqlite\", \"test-util\""),
+            .replace("\"sqlite\"", "\"sqlite\", \"blocking\", \"test-util\""),
         protocol.display()
     );
     write_if_new(&home.join("Cargo.toml"), &manifest);
@@ -215,6 +217,30 @@ fn users_crate() -> PathBuf {
         if !examples.contains_key(&name.expect("a name")) {
             fs::remove_file(path).expect("an example of the past");
         }
+    }
+    home
+}
+
+/// A crate that uses the packaged library with one feature alone.
+fn crate_with(users_crate: &Path, feature: &str) -> PathBuf {
+    let packages = users_crate.with_file_name("packages");
+    let package = |name: &str| {
+        let name = format!("{name}-{}", env!("CARGO_PKG_VERSION"));
+        packages.join(name).display().to_string()
+    };
+    let home = users_crate.with_file_name("one-feature");
+    let manifest = format!(
+        "[package]\nname = \"one-feature\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n\n[dependencies]\n\
+         leasehold = {{ path = \"{}\", features = [{feature}] }}\n\n\
+         [patch.crates-io]\nleasehold-protocol = {{ path = \"{}\" }}\n\n[profile.dev]\ndebug = 0\n",
+        package("leasehold"),
+        package("leasehold-protocol")
+    );
+    write_if_new(&home.join("Cargo.toml"), &manifest);
+    write_if_new(&home.join("src/lib.rs"), "");
+    let lock = home.join("Cargo.lock");
+    if !lock.exists() {
+        fs::copy(root().join("Cargo.lock"), &lock).expect("the project's lock file");
     }
     home
 }
@@ -265,11 +291,17 @@ fn f2_f6_the_examples_are_clean_in_a_users_crate_and_the_first_program_runs() {
     let clippy = ["clippy", "--examples", "--keep-going", "--", "-Dwarnings"];
     succeeded("clippy on the examples", &cargo(&home, &clippy, &[]));
 
-    // Each feature alone.
-    for feature in ["", "dynamodb", "sqlite", "metrics", "serde", "test-util"] {
-        let alone = ["clippy", "-p", "leasehold", "--no-default-features"];
-        let alone = [&alone[..], &["--features", feature, "--", "-Dwarnings"]].concat();
-        succeeded(feature, &cargo(&home, &alone, &[]));
+    for feature in [
+        "",
+        "\"blocking\"",
+        "\"dynamodb\"",
+        "\"sqlite\"",
+        "\"metrics\"",
+        "\"serde\"",
+        "\"test-util\"",
+    ] {
+        let alone = crate_with(&home, feature);
+        succeeded(feature, &cargo(&alone, &["check"], &[]));
     }
 
     // No second HTTP and TLS stack, as the project forbids itself.

@@ -3,11 +3,13 @@
 
 mod support;
 
+use leasehold::clock::SystemClock;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+use support::gate::ms;
 
 use leasehold::clock::{Clock, ManualClock};
 use leasehold::store::memory::MemoryStore;
@@ -365,4 +367,77 @@ fn u5_a_release_is_lost_with_the_runtime_unless_it_is_waited_for() {
     });
     drop(shut);
     assert!(is_free("shut"));
+}
+
+/// A client may be shared by runtimes, as the workers of a web server share it: one that stands still
+/// holds up nobody else's lease.
+#[test]
+fn a_runtime_that_stands_still_silences_no_lease_of_another() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime")
+    };
+    let policy = Policy::builder()
+        .lease_duration(ms(400))
+        .margin(ms(20))
+        .build()
+        .expect("adds up");
+    let locks = LockClient::builder(MemoryStore::new())
+        .policy(policy)
+        .build();
+    let (still, busy) = (runtime(), runtime());
+    // It has a lease to keep, and is not driven any more.
+    let _kept = still.block_on(async {
+        let lease = locks.acquire("a").await.expect("free");
+        tokio::task::yield_now().await;
+        lease
+    });
+    busy.block_on(async {
+        let lease = locks.acquire("b").await.expect("free");
+        let signal = lease.watch();
+        // Longer than a lease: only renewals keep it.
+        tokio::select! { biased;
+            loss = signal.ended() => panic!("{loss}"),
+            () = SystemClock.sleep_until(SystemClock.elapsed().plus(ms(1_500))) => {}
+        }
+        assert!(lease.is_held(), "nobody renewed it");
+        assert!(lease.release().await.expect("works").is_released());
+    });
+}
+
+// H: guards and runtimes.
+#[test]
+fn guards_outside_of_runtimes() {
+    let store = MemoryStore::new();
+    let rt = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let locks = LockClient::new(store.clone());
+    let a = rt.block_on(locks.acquire("a")).unwrap();
+    let b = rt.block_on(locks.acquire("b")).unwrap();
+    let c = rt.block_on(locks.acquire("c")).unwrap();
+    drop(a); // outside
+    // Released in the background: a waiting acquire gets it long before the lease is over.
+    let request = locks.request("a").unwrap().wait(ms(5_000));
+    drop(rt.block_on(request.acquire()).unwrap());
+    let signal = b.watch();
+    drop(rt);
+    assert!(!b.is_held());
+    let rt2 = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    assert_eq!(
+        rt2.block_on(signal.ended()),
+        leasehold::EndReason::TaskEnded
+    );
+    assert!(rt2.block_on(b.renew()).is_err());
+    assert!(rt2.block_on(b.release()).is_err());
+    drop(c);
+    let drained = rt2.block_on(locks.shutdown(ms(200)));
+    assert!(drained);
 }

@@ -14,7 +14,7 @@ const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// A process that looks every 5 ms.
+/// A process that polls every 5 ms.
 fn process(lab: &Lab) -> LockClient {
     let policy = Policy::builder().check_delay(CheckDelay::Fixed(ms(5)));
     lab.client(policy.build().expect("adds up"))
@@ -66,7 +66,7 @@ async fn the_courtesy_is_over_soon_after_the_others_are() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn alone_a_process_sits_out_for_a_moment_in_ten_check_delays() {
+async fn alone_a_process_pauses_for_a_moment_in_ten_check_delays() {
     let lab = Lab::new();
     let waits = turns(&lab, process(&lab), 60).await;
     assert!(waits[..25].iter().all(Duration::is_zero), "{waits:?}");
@@ -76,7 +76,7 @@ async fn alone_a_process_sits_out_for_a_moment_in_ten_check_delays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_with_pauses_of_its_own_never_sits_out() {
+async fn a_process_with_pauses_of_its_own_never_pauses() {
     let lab = Lab::new();
     let locks = process(&lab);
     for _ in 0..60 {
@@ -92,7 +92,7 @@ async fn what_is_long_ago_does_not_count() {
     let locks = process(&lab);
     assert_eq!(turns(&lab, locks.clone(), 1).await, [ms(0)]);
     lab.sleep(ms(1_000)).await;
-    // It has not kept the key since: the next turns are handed on.
+    // It has not kept the key since: the next turns are handed off.
     let (first, second) =
         tokio::join!(turns(&lab, locks.clone(), 1), turns(&lab, locks.clone(), 1));
     assert_eq!((first, second), (vec![ms(0)], vec![ms(2)]));
@@ -112,7 +112,7 @@ async fn a_grant_of_its_own_is_no_sign_of_others() {
     });
     assert!(released.is_err());
     assert!(waits[0] > ms(19_000), "{:?}", waits[0]);
-    // It has kept the key for 20 s, and sits out once for that.
+    // It has kept the key for 20 s, and pauses once for that.
     assert_eq!(waits[1], ms(6));
     assert!(waits[2..].iter().all(Duration::is_zero), "{waits:?}");
 }

@@ -1,5 +1,5 @@
 //! What waiting may cost: a bound for all waits of a client, room for others when the table throttles,
-//! and quick looks where a key changes hands often (`docs/protocol.md` section 10). In virtual time.
+//! and quick polls where a key changes hands often (`docs/protocol.md` section 10). In virtual time.
 
 mod support;
 
@@ -31,9 +31,9 @@ fn bounded_client(lab: &Lab, policy: Policy, max_polls_per_second: u32) -> LockC
         .build()
 }
 
-/// Waits for `keys` held keys for as long, and gives the looks that it took.
+/// Waits for `keys` held keys for as long, and gives the polls that it took.
 #[expect(clippy::disallowed_methods, reason = "tasks of a caller")]
-async fn looks(lab: &Lab, locks: &LockClient, keys: usize, wait: Duration) -> u64 {
+async fn polls(lab: &Lab, locks: &LockClient, keys: usize, wait: Duration) -> u64 {
     let (mut held, mut tasks) = (Vec::new(), Vec::new());
     for key in (0..keys).map(|n| format!("k{n}")) {
         held.push(lab.bystander().acquire(&key).await.expect("free"));
@@ -51,18 +51,18 @@ async fn looks(lab: &Lab, locks: &LockClient, keys: usize, wait: Duration) -> u6
 async fn all_waits_of_a_client_share_one_bound() {
     let lab = Lab::new();
     let locks = bounded_client(&lab, policy(20, 20), 10);
-    let bounded = looks(&lab, &locks, 50, ms(20_000)).await;
+    let bounded = polls(&lab, &locks, 50, ms(20_000)).await;
     // A second's worth at once, then the rate.
-    assert!((195..=211).contains(&bounded), "{bounded} looks");
+    assert!((195..=211).contains(&bounded), "{bounded} polls");
     // The same without a bound, as a check of the check: every 12 ms and a half in the mean.
     let lab = Lab::new();
     let locks = bounded_client(&lab, policy(20, 20), u32::MAX);
-    let unbounded = looks(&lab, &locks, 50, ms(2_000)).await;
-    assert!(unbounded > 5_000, "{unbounded} looks");
+    let unbounded = polls(&lab, &locks, 50, ms(2_000)).await;
+    assert!(unbounded > 5_000, "{unbounded} polls");
     // Unless it is set, the store's own, which is wide where nobody bills a look.
     let lab = Lab::new();
-    let default = looks(&lab, &lab.client(policy(20, 20)), 50, ms(2_000)).await;
-    assert!((5_900..=6_001).contains(&default), "{default} looks");
+    let default = polls(&lab, &lab.client(policy(20, 20)), 50, ms(2_000)).await;
+    assert!((5_900..=6_001).contains(&default), "{default} polls");
 }
 
 #[tokio::test(start_paused = true)]
@@ -86,10 +86,10 @@ async fn checks_by_writing_ask_and_never_look() {
     let wait = wait.request("k").expect("valid").wait(ms(60_000));
     let lease = wait.acquire().await.expect("taken over");
     assert_eq!(lease.usage().requests, 3);
-    // It is bounded as looks are.
+    // It is bounded as polls are.
     let lab = Lab::new();
     let locks = bounded_client(&lab, by_writing(20), 10);
-    assert_eq!(looks(&lab, &locks, 50, ms(20_000)).await, 0);
+    assert_eq!(polls(&lab, &locks, 50, ms(20_000)).await, 0);
     let asked = lab.counted.counts().of(Operation::Acquire);
     assert!((50 + 195..=50 + 211).contains(&asked), "{asked} requests");
 }
@@ -149,18 +149,18 @@ async fn a_grant_that_comes_late_is_seen_between_two_looks() {
 async fn throttled_looks_make_room() {
     let lab = Lab::new();
     let locks = lab.client(policy(20, 20));
-    let before = looks(&lab, &locks, 1, ms(5_000)).await;
+    let before = polls(&lab, &locks, 1, ms(5_000)).await;
     let lab = Lab::new();
     let locks = lab.client(policy(20, 20));
     lab.faulty.plan(Operation::Read, [Fault::Throttle; 5]);
-    let throttled = looks(&lab, &locks, 1, ms(5_000)).await;
+    let throttled = polls(&lab, &locks, 1, ms(5_000)).await;
     assert_eq!(lab.faulty.unused(), 0);
     // 32 times slower, and 5 % faster again with every answer.
-    assert!(throttled * 3 < before, "{throttled} and {before} looks");
+    assert!(throttled * 3 < before, "{throttled} and {before} polls");
     // Long after, as before.
     lab.sleep(ms(1)).await;
-    let lab_again = looks(&lab, &locks, 1, ms(20_000)).await - throttled;
-    assert!(lab_again > before * 2, "{lab_again} and {before} looks");
+    let lab_again = polls(&lab, &locks, 1, ms(20_000)).await - throttled;
+    assert!(lab_again > before * 2, "{lab_again} and {before} polls");
 }
 
 #[tokio::test(start_paused = true)]
@@ -181,7 +181,7 @@ async fn answered_requests_speed_waits_up_again_as_answered_looks_do() {
         }
         assert_eq!(lab.faulty.unused(), 0);
         // So long that jitter is 1 %; those who begin 32 times slower lose 8 s of it.
-        counts.push(looks(&lab, &locks, 1, ms(20_000)).await);
+        counts.push(polls(&lab, &locks, 1, ms(20_000)).await);
     }
     assert!(counts[1] * 10 > counts[0] * 9, "{counts:?}");
 }
@@ -202,7 +202,7 @@ async fn where_a_key_changes_hands_looks_stay_quick() {
                     lab.sleep(ms(100)).await;
                     if moving {
                         // In one instant, so that the waiter never sees it free; by another process, as
-                        // one that comes back sits out now and then.
+                        // one that comes back pauses now and then.
                         drop(holder.release().await);
                         holder = lab.bystander().acquire("k").await.expect("free");
                     }

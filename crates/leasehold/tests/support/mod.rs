@@ -9,6 +9,8 @@
 )]
 
 pub mod file;
+pub mod gate;
+pub mod waiters;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

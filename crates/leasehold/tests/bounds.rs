@@ -1,0 +1,288 @@
+//! Every call ends within its bound, and no store is hammered.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use leasehold::Policy;
+use leasehold::store::testing::faulty::Fault;
+use leasehold::store::testing::wrap::Wrapped;
+use leasehold::store::{Consistency, Store};
+use leasehold_protocol::record::Record;
+use leasehold_protocol::time::ServiceTime;
+use leasehold_protocol::write::Operation;
+use support::Lab;
+use support::gate::{DAY, Gate, Mode, ms, with_wall};
+
+// 6
+#[tokio::test(start_paused = true)]
+async fn wait_bounds_everything() {
+    let lab = Lab::new();
+    assert!(
+        lab.bystander()
+            .acquire("k")
+            .await
+            .expect("free")
+            .release()
+            .await
+            .expect("works")
+            .is_released()
+    );
+    let behind = with_wall(&lab, lab.faulty.clone(), -DAY, Policy::default());
+    lab.faulty.plan(Operation::Renew, [Fault::BlackHole]);
+    let start = lab.clock_now();
+    let _ = behind.request("k").unwrap().wait(ms(500)).acquire().await;
+    let passed = lab.clock_now() - start;
+    assert!(passed <= ms(510), "wait of 500 ms took {passed:?}");
+}
+
+// 7
+#[tokio::test(start_paused = true)]
+async fn adopt_does_not_hammer_a_throttled_store() {
+    let lab = Lab::new();
+    let id = lab
+        .bystander()
+        .acquire("k")
+        .await
+        .expect("free")
+        .detach()
+        .await
+        .expect("works");
+    let locks = lab.client(Policy::default());
+    lab.faulty
+        .plan(Operation::TakeOver, [Fault::Throttle; 5_000]);
+    let start = lab.clock_now();
+    let _ = locks.adopt(&id).await;
+    let sent = 5_000 - lab.faulty.unused();
+    let passed = lab.clock_now() - start;
+    assert!(sent < 100, "{sent} throttled requests within {passed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn adopt_reports_what_is_fatal() {
+    let lab = Lab::new();
+    let id = lab
+        .bystander()
+        .acquire("k")
+        .await
+        .expect("free")
+        .detach()
+        .await
+        .expect("works");
+    let locks = lab.client(Policy::default());
+    lab.faulty
+        .plan(Operation::TakeOver, [Fault::AccessDenied; 50]);
+    let answer = locks.adopt(&id).await;
+    assert_eq!(
+        answer.map(|_| ()).map_err(|e| e.kind()),
+        Err(leasehold::ErrorKind::AccessDenied)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn detach_reports_what_is_fatal() {
+    let lab = Lab::new();
+    let locks = lab.client(Policy::default());
+    let lease = locks.acquire("k").await.expect("free");
+    lab.faulty.plan(Operation::Renew, [Fault::AccessDenied; 50]);
+    let answer = lease.detach().await;
+    assert_eq!(
+        answer.map(|_| ()).map_err(|e| e.kind()),
+        Err(leasehold::ErrorKind::AccessDenied)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn adopt_of_an_extreme_expiry_ends() {
+    let lab = Lab::new();
+    let lease = lab.bystander().acquire("k").await.expect("free");
+    let id = lease.detach().await.expect("works");
+    let mut record = lab
+        .memory
+        .read("k", Consistency::Strong)
+        .await
+        .unwrap()
+        .value
+        .unwrap();
+    record.expires_at = ServiceTime(i64::MAX);
+    lab.memory.plant(record);
+    let gate = Gate::new(Arc::new(lab.memory.clone()));
+    let locks = with_wall(&lab, Wrapped(gate.clone()), 0, Policy::default());
+    let _ = locks.adopt(&id).await;
+    let n = gate.writes.load(Ordering::SeqCst);
+    assert!(n < 100, "{n} requests");
+}
+
+// 8
+#[tokio::test(start_paused = true)]
+async fn release_keeps_its_bound() {
+    let lab = Lab::new();
+    let locks = lab.client(Policy::default());
+    let lease = locks.acquire("k").await.expect("free");
+    lab.faulty.plan(Operation::Renew, [Fault::BlackHole; 3]);
+    lab.sleep(ms(7_000)).await;
+    lab.faulty.plan(Operation::Release, [Fault::BlackHole; 50]);
+    let start = lab.clock_now();
+    let _ = lease.release().await;
+    let passed = lab.clock_now() - start;
+    assert!(
+        passed <= ms(10_100),
+        "call_timeout is 10 s, it took {passed:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn inspect_list_and_adopt_keep_their_bound() {
+    let lab = Lab::new();
+    let locks = lab.client(Policy::default());
+    lab.faulty.plan(Operation::Read, [Fault::BlackHole; 50]);
+    lab.faulty.plan(
+        Operation::List,
+        [
+            Fault::Throttle,
+            Fault::Throttle,
+            Fault::BlackHole,
+            Fault::BlackHole,
+        ],
+    );
+    let start = lab.clock_now();
+    let _ = locks.inspect("k").await;
+    let inspect = lab.clock_now() - start;
+    let start = lab.clock_now();
+    let _ = locks.list().next_page().await;
+    let list = lab.clock_now() - start;
+    assert!(
+        inspect <= ms(10_100) && list <= ms(10_100),
+        "inspect {inspect:?}, list {list:?}"
+    );
+}
+
+// 9
+#[tokio::test(start_paused = true)]
+async fn a_store_that_refuses_blindly_is_not_hammered() {
+    let lab = Lab::new();
+    let gate = Gate::new(Arc::new(lab.memory.clone()));
+    std::mem::forget(lab.bystander().acquire("k").await.expect("free"));
+    gate.set(Mode::RefuseBlind);
+    let locks = with_wall(&lab, Wrapped(gate.clone()), 0, Policy::default());
+    let _ = locks.acquire("k").await;
+    let n = gate.writes.load(Ordering::SeqCst);
+    assert!(n < 1_000, "{n} writes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_without_owner_and_version_is_not_hammered() {
+    let lab = Lab::new();
+    lab.memory.plant(Record {
+        key: "k".into(),
+        owner: None,
+        expires_at: ServiceTime(0),
+        native: None,
+        ttl_seconds: None,
+        holder: None,
+        acquired_at: None,
+        data: None,
+        holder_is_dead: false,
+    });
+    let gate = Gate::new(Arc::new(lab.memory.clone()));
+    let locks = with_wall(&lab, Wrapped(gate.clone()), 0, Policy::default());
+    let _ = locks.acquire("k").await;
+    let n = gate.writes.load(Ordering::SeqCst);
+    assert!(n < 1_000, "{n} writes");
+}
+
+// 17
+#[tokio::test(start_paused = true)]
+async fn wait_of_zero_takes_a_free_key() {
+    let lab = Lab::new();
+    let answer = lab
+        .bystander()
+        .request("k")
+        .unwrap()
+        .wait(ms(0))
+        .acquire()
+        .await;
+    assert!(answer.is_ok(), "{answer:?}");
+}
+
+// 19
+#[tokio::test(start_paused = true)]
+async fn run_gives_its_result_within_the_call_bound() {
+    let lab = Lab::new();
+    let locks = lab.client(Policy::default());
+    lab.faulty.plan(Operation::Release, [Fault::BlackHole; 50]);
+    let start = lab.clock_now();
+    locks.run("k", |_| async { 1 }).await.expect("done");
+    let passed = lab.clock_now() - start;
+    assert!(passed <= ms(10_100), "{passed:?}");
+}
+
+// 5: a record exists already, so no seed is withdrawn; the holder renews for a minute, then dies.
+async fn dead_holder_with_wall_a_day_ahead(lease: Duration) -> (Lab, Gate) {
+    let lab = Lab::new();
+    assert!(
+        lab.bystander()
+            .acquire("k")
+            .await
+            .expect("free")
+            .release()
+            .await
+            .expect("works")
+            .is_released()
+    );
+    let gate = Gate::new(Arc::new(lab.memory.clone()));
+    let policy = Policy::builder()
+        .lease_duration(lease)
+        .build()
+        .expect("adds up");
+    let ahead = with_wall(&lab, Wrapped(gate.clone()), DAY, policy);
+    std::mem::forget(ahead.acquire("k").await.expect("free"));
+    lab.sleep(ms(60_000)).await;
+    gate.set(Mode::Dead);
+    lab.sleep(lease * 3).await;
+    (lab, gate)
+}
+
+#[tokio::test(start_paused = true)]
+async fn try_acquire_gets_the_lock_of_a_dead_holder_whose_clock_was_ahead() {
+    let (lab, _gate) = dead_holder_with_wall_a_day_ahead(ms(20_000)).await;
+    let locks = lab.bystander();
+    // A job that tries every minute, for an hour.
+    for minute in 0..60 {
+        if locks
+            .try_acquire("k")
+            .await
+            .expect("works")
+            .into_lease()
+            .is_some()
+        {
+            assert!(minute < 2);
+            return;
+        }
+        lab.sleep(ms(60_000)).await;
+    }
+    panic!(
+        "still held an hour after its holder died: {:?}",
+        locks
+            .inspect("k")
+            .await
+            .unwrap()
+            .holder()
+            .map(|h| h.until())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn acquire_gets_the_lock_of_a_dead_holder_whose_clock_was_ahead() {
+    let (lab, _gate) = dead_holder_with_wall_a_day_ahead(ms(60_000)).await;
+    let locks = lab.bystander();
+    for _ in 0..20 {
+        // wait: 30 s, the default
+        if locks.acquire("k").await.is_ok() {
+            return;
+        }
+    }
+    panic!("20 calls of 30 s each did not get it");
+}
