@@ -220,8 +220,7 @@ impl Error {
         self.0.request_id.as_deref()
     }
 
-    /// How many requests were sent for the call, by itself or by those of its client that stood before
-    /// it in line.
+    /// How many requests were sent for the call: its own, and those of earlier waiters of its client while it waited.
     pub fn requests(&self) -> u32 {
         self.0.attempts
     }
@@ -231,8 +230,7 @@ impl Error {
         self.0.elapsed
     }
 
-    /// What the call has cost: the requests that it sent itself. While others of its client stood
-    /// before it in line, they looked for it, too.
+    /// The usage of the requests that the call sent itself. Earlier waiters of its client may have polled for it, too.
     pub fn usage(&self) -> Usage {
         self.0.cost
     }

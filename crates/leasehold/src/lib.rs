@@ -41,15 +41,14 @@
 //! gets the [`FencingToken`] with every write and refuses older ones. This library makes three
 //! promises (the assumptions are in `docs/protocol.md`, the evidence in `docs/proof.md`):
 //!
-//! - the validity intervals of two leases of a key never overlap, given that the service's hosts
-//!   agree on the time within 200 ms and that elapsed clocks are off by at most 0.1 %. The hosts'
-//!   wall clocks may show anything;
+//! - the validity intervals of two leases of a key never overlap. Assumed: the service's hosts agree on the time within 200 ms,
+//!   and elapsed clocks are off by at most 0.1 %. Wall clocks may show anything;
 //! - tokens of successive grants strictly increase, under any clocks;
 //! - [`Lease::lost`] fires before the lease can have ended.
 //!
 //! # What it deliberately is not
 //!
-//! Not a queue between processes (the waiters of one client do stand in line), not a semaphore, not a leader's log, not a transaction. It is not for eventually
+//! Not a queue between processes (the waiters of one client do queue), not a semaphore, not a transaction. It is not for eventually
 //! consistent replicas: pin one Region of a global table, and do not go through DAX.
 //!
 //! # Features
@@ -94,8 +93,8 @@
 //! # }
 //! ```
 //!
-//! **The end of a runtime ends its leases without a release.** A guard that is dropped as the last thing in its runtime, at the end of `main` or
-//! of a `#[tokio::test]`, is not released: the key stays held until its lease has run out. Await [`Lease::release`], or
+//! **The end of a runtime ends its leases without a release.** At the end of `main` or of a `#[tokio::test]`, a guard that is dropped
+//! last is not released. The key stays held until its lease has run out. Await [`Lease::release`], or
 //! [`LockClient::shutdown`], which waits for the releases of all dropped guards.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -328,7 +328,7 @@ impl Acquisition {
         if let Some(error) = self.last_failure.take() {
             return error.into_error(Operation::Acquire, Some(self.order.key.as_str()));
         }
-        // Its turn to look may have come too late for a look of its own, or for an answer to it: then it
+        // Its turn to poll may have come too late for a poll of its own, or for an answer to it: then it
         // was the holder that the time went by with, otherwise the store.
         let silent = now.since(self.last_sent);
         if let (None, Some(leader)) = (&self.last_held, &self.leader)

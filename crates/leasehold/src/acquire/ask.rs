@@ -156,14 +156,14 @@ impl Acquisition {
             .with_service(|service| service.latest(now).is_some());
         if !sampled && now.wall_ms < EARLIEST_WALL_MS {
             let call_usage = self.call_usage();
-            let look = self.core.read(
+            let poll = self.core.read(
                 self.order.key.shared(),
                 Consistency::Eventual,
                 self.order.policy.request_timeout(),
                 &call_usage,
             );
             // Without an answer the seed is still checked, and withdrawn if it is impossible.
-            self.or_stop(look).await?;
+            self.or_stop(poll).await?;
         }
         Ok(())
     }
@@ -276,7 +276,7 @@ impl Acquisition {
             .with_service(|service| attempt.refused(record, received, now, service))
     }
 
-    /// Waits until the key may be taken, or asked for again: polls with reads, or does not look.
+    /// Waits until the key may be taken, or asked for again: polls with reads, or does not poll.
     pub(super) async fn wait_for_turn(&mut self, mut polls: Polls) -> Result<Turn, End> {
         self.waited = true;
         loop {
@@ -301,13 +301,13 @@ impl Acquisition {
             }
             self.sends();
             let call_usage = self.call_usage();
-            let look = self.core.read(
+            let poll = self.core.read(
                 self.order.key.shared(),
                 Consistency::Eventual,
                 self.order.policy.request_timeout(),
                 &call_usage,
             );
-            let answer = self.or_stop(look).await?;
+            let answer = self.or_stop(poll).await?;
             let throttled =
                 matches!(&answer.result, Err(error) if error.kind == StoreErrorKind::Throttled);
             if throttled || answer.result.is_ok() {
@@ -334,7 +334,7 @@ impl Acquisition {
         }
     }
 
-    /// When to look again: after a random delay, or when the grant that was seen can end.
+    /// When to poll again: after a random delay, or when the grant that was seen can end.
     pub(super) fn next_poll(&self, polls: &Polls) -> Elapsed {
         let delay = match self.order.policy.check_delay(&self.core.hints) {
             CheckDelay::Fixed(delay) | CheckDelay::ByAcquire(delay) => delay,

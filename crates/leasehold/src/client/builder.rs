@@ -45,7 +45,7 @@ impl LockClientBuilder {
     /// How many polls a second all waits of this client may send together, after a burst of a second's
     /// worth. Default 100 on DynamoDB, which costs at most $0.55 a day ($5.40 with
     /// [`CheckDelay::ByAcquire`](crate::CheckDelay::ByAcquire)), and 2000 on SQLite and in memory, where nobody charges for them. Only waits for keys that another
-    /// process holds look, one for each key, however many tasks wait for it. Too small: keys stay free
+    /// process holds poll, one for each key, however many tasks wait for it. Too small: keys stay free
     /// between two polls; too large: a process that waits for thousands of keys uses up the table's
     /// capacity. At least 1.
     #[must_use]

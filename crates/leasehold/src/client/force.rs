@@ -23,9 +23,9 @@ impl LockClient {
     /// it, or any that was handed off under the same grant. One read and two writes: a take-over of the very grant, under a label with
     /// `reason`, and its release. The key is free then, and its next token is larger.
     ///
-    /// **The holder does not know yet.** It learns of it at its next renewal, up to a third of its lease later
-    /// (6.7 s of 20 s), and works on until then, beside the next holder. A holder that is stopped learns of it when it runs
-    /// again. So stop the holder first where that is possible, and have the protected resource check the token.
+    /// **The holder does not know yet.** It learns of it at its next renewal, up to a third of its lease later (6.7 s of 20 s).
+    /// Until then it works on beside the next holder. A stopped holder learns of it when it runs again. Stop the holder first if you
+    /// can, and have the protected resource check the token.
     ///
     /// Where the key has moved on nothing is changed, and the outcome says so: [`TakenOver`](ReleaseOutcome::TakenOver) with
     /// who holds it now, [`AlreadyReleased`](ReleaseOutcome::AlreadyReleased), [`Superseded`](ReleaseOutcome::Superseded) or

@@ -264,8 +264,8 @@ impl LockClient {
     /// Takes a grant over by its identity, with the lease length that it was acquired with, its payload, and a
     /// larger token: one read and one write. Of several who adopt one grant, one gets it.
     ///
-    /// Adopt what was [detached](Lease::detach). A guard that still lives learns only at its next renewal,
-    /// up to a third of the lease later, that it has lost its grant, and works on beside the adopter until then.
+    /// Adopt what was [detached](Lease::detach). A live guard learns at its next renewal that it has lost its grant, up to a
+    /// third of the lease later. Until then it works on beside the adopter.
     ///
     /// # Errors
     ///
@@ -346,7 +346,7 @@ impl LockClient {
     /// Takes no new orders, ends waits with [`ShutDown`](crate::ErrorKind::ShutDown), and waits until
     /// everything in the background has ended: releases of dropped guards, requests of abandoned
     /// acquisitions, and leases that are still held by guards, which go on being renewed until
-    /// those let go. Returns after `within` at the latest, and at once where no tokio runtime has timers.
+    /// their guards end. Returns after `within` at the latest, and at once where no tokio runtime has timers.
     ///
     /// `true`: all of it has ended. `false`: leases that are still held end by themselves.
     ///

@@ -80,7 +80,7 @@ pub enum ReleaseOutcome {
 }
 
 impl ReleaseOutcome {
-    /// Whether this release is what freed the key, for others or for the next in line.
+    /// Whether this release is what freed the key, for others or for the next waiter.
     pub fn is_released(&self) -> bool {
         matches!(
             self,

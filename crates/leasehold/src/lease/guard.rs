@@ -19,7 +19,7 @@ use crate::meter::CallUsage;
 use crate::policy::DropPolicy;
 use crate::usage::Usage;
 
-/// How a guard lets go.
+/// How a guard ends.
 #[derive(Debug)]
 pub(crate) enum Finish {
     Release(oneshot::Sender<Result<ReleaseOutcome, Error>>),
@@ -126,9 +126,9 @@ impl Lease {
     ///
     /// The renewal goes on when this future is dropped.
     pub async fn renew(&self) -> Result<(), Error> {
-        let (tell, told) = oneshot::channel();
-        let asked = self.lease_state.ask(tell).is_ok();
-        let renewed = told.await.unwrap_or_else(|_| {
+        let (sender, answer) = oneshot::channel();
+        let asked = self.lease_state.ask(sender).is_ok();
+        let renewed = answer.await.unwrap_or_else(|_| {
             let why = self.lease_state.loss().unwrap_or(EndReason::TaskEnded);
             let lost = self.lease_state.id.lost_error(&why.to_string());
             // A renewal may have been under way when the lease was lost.
@@ -141,8 +141,8 @@ impl Lease {
     }
 
     /// Ends the grant. Waits for a renewal in flight first, retries within the call time-out, and
-    /// changes nothing but a record that is still ours. Where a waiter of this client stands in line
-    /// for the same grant, it gets it, and nothing is written
+    /// changes nothing but a record that is still ours. If a waiter of this client asks for
+    /// the same grant, it gets the grant, and nothing is written
     /// ([`hand_off`](crate::PolicyBuilder::hand_off)).
     ///
     /// # Errors
@@ -176,12 +176,12 @@ impl Lease {
         &mut self,
         how: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Finish,
     ) -> Result<T, Error> {
-        let (tell, told) = oneshot::channel();
+        let (sender, answer) = oneshot::channel();
         // From here on it will happen, whether or not anyone waits for it.
-        let sent = self.finish.take().map(|finish| finish.send(how(tell)));
-        // A renewal task that is gone drops what it was sent, and `told` ends.
+        let sent = self.finish.take().map(|finish| finish.send(how(sender)));
+        // A renewal task that is gone drops what it was sent, and `answer` ends.
         drop(sent);
-        let ended = told.await.unwrap_or_else(|_| {
+        let ended = answer.await.unwrap_or_else(|_| {
             let why = self.lease_state.loss().unwrap_or(EndReason::TaskEnded);
             Err(self.lease_state.id.lost_error(&why.to_string()))
         });
@@ -231,7 +231,7 @@ impl Undelivered {
     }
 }
 
-/// Where a renewal task hears that its guard lets go.
+/// Where a renewal task hears that its guard ends.
 pub(crate) type Finished = oneshot::Receiver<Finish>;
 
 /// A guard, and where it is heard.

@@ -11,9 +11,8 @@ use leasehold_protocol::time::ClockBounds;
 pub enum CheckDelay {
     /// Always after the same delay.
     Fixed(Duration),
-    /// Always after the same delay, and not with a look but by asking for the key, as FSharp.DynamoDbLock does: whoever comes
-    /// when it is free has it a round trip earlier. On DynamoDB a request that is refused costs ten times a look, and all
-    /// of them are writes of one item, which takes 1000 a second.
+    /// Always after the same delay, by an acquire request instead of a read, as FSharp.DynamoDbLock does. A free key is acquired
+    /// a round trip earlier. On DynamoDB a refused request costs ten times a read, and one item takes 1000 writes a second.
     ByAcquire(Duration),
     /// After a random delay below a bound that doubles from `first` to `max` ("full jitter").
     Backoff {
@@ -100,7 +99,7 @@ impl PolicyBuilder {
         self
     }
 
-    /// How long before the deadline, less the grace, a holder is told that it is losing the lock.
+    /// `lost` fires this long, plus the grace, before the lease ends.
     /// Default: the larger of 1 s and 5 % of the lease. Too small: the work is still winding down
     /// when the next holder begins.
     #[must_use]
@@ -127,9 +126,8 @@ impl PolicyBuilder {
         self
     }
 
-    /// How long a call may take in which nobody waits for a holder (`try_acquire`, `release`,
-    /// `inspect`), and how long a waiting `acquire` puts up with a store that fails or does not answer, also one that
-    /// [waits for ever](PolicyBuilder::wait_forever). Default 10 s. Too small: calls fail while the service fails over;
+    /// The bound of a call that waits for no holder (`try_acquire`, `release`, `inspect`). A waiting `acquire`, also one that
+    /// [waits for ever](PolicyBuilder::wait_forever), ends once the store has failed for as long. Default 10 s. Too small: calls fail while the service fails over;
     /// too large: `try_acquire` hangs with a dead network.
     #[must_use]
     pub fn call_timeout(mut self, call_timeout: Duration) -> Self {
@@ -155,7 +153,7 @@ impl PolicyBuilder {
     }
 
     /// How often a waiting `acquire` polls at the key. Default: backoff with the store's bounds
-    /// (50 ms to 1 s on DynamoDB). Each look costs half a read unit, a refused request of [`CheckDelay::ByAcquire`] a write unit.
+    /// (50 ms to 1 s on DynamoDB). Each poll costs half a read unit, a refused request of [`CheckDelay::ByAcquire`] a write unit.
     #[must_use]
     pub fn check_delay(mut self, check_delay: CheckDelay) -> Self {
         self.check_delay = Some(check_delay);
@@ -223,8 +221,8 @@ impl PolicyBuilder {
     /// client for the key (`acquire`, `run`) that wants the same grant: the same settings but for
     /// how to wait, and the same data. Default on. The token grows with every hand-off; the record
     /// does not change, so observers see one long grant. Off: every waiter acquires for itself, two
-    /// requests each. Turn it off where others release or adopt live guards by an identity that was
-    /// written down: the record's grant is what they end, whoever has it by then.
+    /// requests each. Turn it off if another process
+    /// may release or adopt leases by a saved `LeaseId`.
     #[must_use]
     pub fn hand_off(mut self, hand_off: bool) -> Self {
         self.hand_off = hand_off;

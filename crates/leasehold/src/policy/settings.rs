@@ -102,7 +102,7 @@ impl Policy {
         })
     }
 
-    /// More than the time to the first look of a waiter, and the longest between any two.
+    /// More than the time to the first poll of a waiter, and the longest between any two.
     pub(crate) fn check_delays(&self, hints: &Hints) -> (Duration, Duration) {
         match self.check_delay(hints) {
             CheckDelay::Fixed(delay) | CheckDelay::ByAcquire(delay) => (delay / 8 + delay, delay),

@@ -17,7 +17,7 @@ use leasehold_protocol::token::FencingToken;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Turns {
     /// How long it may keep the key while others may wait for it.
-    pub(crate) tenure: Duration,
+    pub(crate) hold_limit: Duration,
     /// How long its queue pauses then.
     pub(crate) pause: Duration,
     /// How long it pauses after every turn, where others are known to want the key.
@@ -45,7 +45,7 @@ impl Holding {
             state.own = state.own.max(Some(token));
             let number = state.next_number();
             state.holders.push((number, held));
-            state.tenure.get_or_insert(now);
+            state.hold_limit.get_or_insert(now);
             number
         });
         Holding {
@@ -56,23 +56,23 @@ impl Holding {
     }
 
     /// Whether the first who waits wants just this grant, and the process may still keep the key, which
-    /// it may for `tenure`.
+    /// it may for `hold_limit`.
     pub(crate) fn has_next(
         &self,
         policy: &Policy,
         data: Option<&Arc<[u8]>>,
         now: Elapsed,
-        tenure: Duration,
+        hold_limit: Duration,
     ) -> bool {
         self.queue.with(|state, _| {
-            let since = state.tenure.unwrap_or(now);
-            now.since(since) < tenure && state.is_wanted(policy, data)
+            let since = state.hold_limit.unwrap_or(now);
+            now.since(since) < hold_limit && state.is_wanted(policy, data)
         })
     }
 
     /// Whether another process is known to want the key, too.
     pub(crate) fn is_shared(&self) -> bool {
-        self.queue.with(|state, _| state.courtesy > 0)
+        self.queue.with(|state, _| state.shared_turns > 0)
     }
 
     /// Gives the first who waits a guard, and shows that guard to the others: the runtime that it waits on. Or
@@ -104,25 +104,25 @@ impl Holding {
             .with(|state, wake| state.take_back(token, now, wake))
     }
 
-    /// The key is free. Where the process has kept it for `tenure`, whoever of it asks next pauses, so
+    /// The key is free. Where the process has kept it for `hold_limit`, whoever of it asks next pauses, so
     /// that other processes get their turn; where others are known to want it, after every turn that
     /// leaves nobody waiting.
     pub(crate) fn released(&mut self, now: Elapsed, turns: &Turns) {
         let (pause, last) = self.queue.with(|state, _| {
             let long = state
-                .tenure
-                .is_some_and(|since| now.since(since) >= turns.tenure);
+                .hold_limit
+                .is_some_and(|since| now.since(since) >= turns.hold_limit);
             if long {
-                state.tenure = None;
+                state.hold_limit = None;
             }
             let last = state.waiters.is_empty();
-            let courteous = last && state.courtesy > 0;
+            let shared = last && state.shared_turns > 0;
             // A queue that is never empty forgets the others by the long times that it keeps the key.
-            state.courtesy = state.courtesy.saturating_sub(u8::from(last || long));
+            state.shared_turns = state.shared_turns.saturating_sub(u8::from(last || long));
             let pause = match (long, last) {
                 (true, false) => turns.pause,
                 (true, true) => turns.short_pause,
-                (false, _) if courteous => turns.short_pause,
+                (false, _) if shared => turns.short_pause,
                 (false, _) => Duration::ZERO,
             };
             (pause, last)

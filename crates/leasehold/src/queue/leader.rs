@@ -10,7 +10,7 @@ use crate::store::StoreError;
 use leasehold_protocol::time::{Elapsed, Reading};
 
 /// Turns after which a process still remembers that others want the key, too.
-const COURTEOUS_TURNS: u8 = 8;
+const SHARED_TURNS: u8 = 8;
 
 #[derive(Clone, Debug)]
 pub(crate) struct LeaderRole {
@@ -84,8 +84,8 @@ impl LeaderRole {
             let own = token.is_some() && token <= state.own;
             if state.holders.is_empty() && !own {
                 // Another process has its turn.
-                state.tenure = None;
-                state.courtesy = COURTEOUS_TURNS;
+                state.hold_limit = None;
+                state.shared_turns = SHARED_TURNS;
             }
             state.held.replace(held)
         });

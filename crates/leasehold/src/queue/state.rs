@@ -74,12 +74,12 @@ pub(super) struct State {
     pub(super) holders: Vec<(u64, Weak<LeaseState>)>,
     pub(super) start: Start,
     /// Since when no other process has had the key, as far as we know.
-    pub(super) tenure: Option<Elapsed>,
+    pub(super) hold_limit: Option<Elapsed>,
     /// The newest grant that a guard of this client has had: what shows it is no news of others (or of
-    /// whoever has adopted it since, to whom this client is less courteous).
+    /// whoever has adopted it since, whom this client does not count).
     pub(super) own: Option<u64>,
     /// For how many turns the key is left to other processes after each: one of them has had it lately.
-    pub(super) courtesy: u8,
+    pub(super) shared_turns: u8,
     /// Who else holds the key.
     pub(super) held: Option<Box<HolderInfo>>,
     /// Since when the store has been failing, and how.
@@ -189,7 +189,7 @@ impl State {
         let due = if self.holders.is_empty() {
             soon
         } else {
-            // There is nothing to do before the holder lets go, or its lease is over: the leader before
+            // There is nothing to do before the holder's guard ends, or its lease is over: the leader before
             // has said when that is.
             self.leader.map_or(soon, |before| before.due.max(soon))
         };

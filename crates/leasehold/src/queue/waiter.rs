@@ -132,7 +132,7 @@ impl Waiter {
         step
     }
 
-    /// As the leader: there is nothing to ask before `end`, unless the holder here lets go. False where it
+    /// As the leader: there is nothing to ask before `end`, unless the holder here ends. False where it
     /// has.
     fn waits_for_holder(&self, end: Elapsed) -> bool {
         self.queue.with(|state, _| {

@@ -22,10 +22,9 @@ use crate::runtime::request::Mailbox;
 const PASSES_ALONE: u16 = 256;
 /// The same, where another process has had the key lately.
 const PASSES_SHARED: u16 = 64;
-/// A process keeps a key for at most so many of its longest check delays (and half a lease) while
-/// others may wait, and then leaves it alone for one of them,
-const TENURE: u32 = 10;
-/// but for no more than this part of the time that it kept it: nobody may be waiting.
+/// A process keeps a key for at most so many of its longest check delays, and for half a lease, while others may wait.
+const HOLD_LIMIT: u32 = 10;
+/// Then it pauses for one check delay, but for no more than this part of the limit: nobody may be waiting.
 const PAUSE: u32 = 8;
 
 impl RenewalTask {
@@ -36,7 +35,7 @@ impl RenewalTask {
             finish,
             Finish::Release(_) | Finish::Dropped(DropPolicy::Release)
         );
-        // Looked at again after a wait: the next in line may have left.
+        // Looked at again after a wait: the next waiter may have left.
         let ready = released && self.has_next() && self.has_enough_left().await && self.has_next();
         // From the mark on no condition check can be made for the old guard, and none was made before.
         if !ready || !self.lease_state.id.mark_handed_off() {
@@ -82,8 +81,8 @@ impl RenewalTask {
         let next = &self.lease_state;
         self.core.meter.hand_off(&Some(next.call_usage.clone()));
         debug!(key = %next.id.key(), token = %next.id.token(), "handed off");
-        if let Finish::Release(tell) = finish {
-            drop(tell.send(Ok(ReleaseOutcome::HandedOff)));
+        if let Finish::Release(sender) = finish {
+            drop(sender.send(Ok(ReleaseOutcome::HandedOff)));
         }
         Ok((runtime, finished))
     }
@@ -101,7 +100,7 @@ impl RenewalTask {
                 &self.policy,
                 self.lease_state.data.as_ref(),
                 now.elapsed,
-                self.turns().tenure,
+                self.turns().hold_limit,
             )
     }
 
@@ -116,11 +115,11 @@ impl RenewalTask {
     /// How this process shares the key with others.
     pub(super) fn turns(&self) -> Turns {
         let (shortest, longest) = self.policy.check_delays(&self.core.hints);
-        let tenure = (self.policy.lease_duration() / 2).min(longest.saturating_mul(TENURE));
+        let hold_limit = (self.policy.lease_duration() / 2).min(longest.saturating_mul(HOLD_LIMIT));
         Turns {
-            tenure,
-            pause: longest.min(tenure / PAUSE),
-            short_pause: shortest.min(tenure / PAUSE),
+            hold_limit,
+            pause: longest.min(hold_limit / PAUSE),
+            short_pause: shortest.min(hold_limit / PAUSE),
         }
     }
 

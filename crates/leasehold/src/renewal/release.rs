@@ -33,13 +33,13 @@ impl RenewalTask {
         // Whoever still holds a signal learns that the lease is over.
         self.lease_state.lose(EndReason::Released);
         match finish {
-            Finish::Release(tell) => {
+            Finish::Release(sender) => {
                 let outcome = match loss {
                     // Nothing of ours is left to release.
                     Some(EndReason::TakenOver(held)) => Ok(ReleaseOutcome::TakenOver(*held)),
                     _ => self.release(loss.is_none(), started).await,
                 };
-                drop(tell.send(outcome));
+                drop(sender.send(outcome));
             }
             Finish::Dropped(DropPolicy::Release) => {
                 if !matches!(loss, Some(EndReason::TakenOver(_)))
@@ -49,8 +49,8 @@ impl RenewalTask {
                 }
             }
             Finish::Dropped(DropPolicy::LeaveToExpire) => {}
-            Finish::Detach(tell) => {
-                drop(tell.send(self.detach(loss).await));
+            Finish::Detach(sender) => {
+                drop(sender.send(self.detach(loss).await));
             }
         }
     }
@@ -94,7 +94,7 @@ impl RenewalTask {
             &lease_state.id,
             &self.kept,
             how,
-            // Whether it landed is not known yet: the next in line polls for itself.
+            // Whether it landed is not known yet: the next waiter polls for itself.
             || holding.gone(Start::Poll(Polls::default())),
         )
         .await;
@@ -148,7 +148,7 @@ impl RenewalTask {
     }
 }
 
-/// How a grant is let go.
+/// How a grant is released.
 #[derive(Debug)]
 pub(crate) struct Releasing {
     /// Its guard believed in it until now, so that nobody but this very release can have ended it

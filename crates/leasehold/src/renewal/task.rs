@@ -5,10 +5,10 @@
 //! (requests run in tasks of their own), and never un-fires (S6, holder rule 4); a failed renewal
 //! is retried until then, only a refusal that does not carry our id and token means lost at once
 //! (rule 3); a release waits for renewals in flight (rule 5); when this task ends in any way that
-//! is not a release, the lease is lost. When a guard lets go, the grant is handed off to the next in
+//! is not a release, the lease is lost. When a guard ends, the grant is handed off to the next
 //! line (`docs/protocol.md` section 9) or released: the old guard is over before the new one exists.
 //!
-//! `hand_off` is the step to the next in line, `release` every other end.
+//! `hand_off` is the step to the next waiter, `release` every other end.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,7 +128,7 @@ impl RenewalTask {
         }
     }
 
-    /// Keeps the lease until its guard lets go.
+    /// Keeps the lease until its guard ends.
     async fn serve(&mut self, finished: &mut Finished) -> Finish {
         let core = self.core.clone();
         let finish = loop {
@@ -174,7 +174,7 @@ impl RenewalTask {
                 }
             }
         };
-        // A guard always says how it lets go; without a word its drop was cut short.
+        // A guard always says how it ends; without a word its drop was cut short.
         finish.unwrap_or(Finish::Dropped(self.policy.drop_policy()))
     }
 
@@ -194,7 +194,7 @@ impl RenewalTask {
 
     fn lose(&mut self, loss: EndReason) {
         self.lease_state.lose(loss);
-        // Who holds it now is for the next in line to find out.
+        // Who holds it now is for the next waiter to find out.
         self.holding.gone(Start::Poll(Polls::default()));
         if let Some((ask, _)) = self.waiting.take() {
             drop(ask.send(Err(self.lost_error())));

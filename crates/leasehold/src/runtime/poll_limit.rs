@@ -24,7 +24,7 @@ pub(crate) struct PollLimit {
 
 #[derive(Debug)]
 struct State {
-    /// When the next look would be due if they came evenly.
+    /// When the next poll would be due if they came evenly.
     due: Elapsed,
     slowness: f64,
 }
@@ -40,7 +40,7 @@ impl PollLimit {
         }
     }
 
-    /// Takes a place for a look that is wanted now: when it may be sent.
+    /// Takes a place for a poll that is wanted now: when it may be sent.
     pub(crate) fn take(&self, now: Elapsed) -> Elapsed {
         self.with(|state| {
             // A second's worth may come at once; whatever is more, one interval after the other.
@@ -59,7 +59,7 @@ impl PollLimit {
         delay.mul_f64(self.with(|state| state.slowness))
     }
 
-    /// A look, or the request of a call that may wait, was throttled or answered.
+    /// A poll, or the request of a call that may wait, was throttled or answered.
     pub(crate) fn asked(&self, throttled: bool) {
         self.with(|state| {
             state.slowness = if throttled {

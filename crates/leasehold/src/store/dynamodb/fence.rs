@@ -3,8 +3,7 @@
 //! Two ways (`docs/protocol.md` section 8). A **token column** on the protected item refuses writes older
 //! than the newest it has seen: the write costs what it costs anyway (1 write unit for a small
 //! item). A **condition check** on the lock item inside the caller's own transaction refuses the old
-//! holder from the very instant of the next grant, whether or not the next holder has written: 4
-//! write units for a small item. Neither polls at a clock (S3).
+//! holder from the very instant of the next grant. It costs 4 write units for a small item. Neither reads a clock (S3).
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
