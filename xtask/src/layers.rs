@@ -355,3 +355,56 @@ fn upward(edges: &BTreeMap<PathBuf, BTreeSet<PathBuf>>, problems: &mut String) -
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The circles of a crate with these files, by their names.
+    fn found(name: &str, files: &[(&str, &str)]) -> Vec<Vec<String>> {
+        let directory = std::env::temp_dir().join(format!("layers-{name}-{}", std::process::id()));
+        for (file, text) in files {
+            let path = directory.join(file);
+            fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+            fs::write(path, text).expect("written");
+        }
+        let edges = Crate::read(&directory.join("lib.rs"))
+            .expect("read")
+            .edges();
+        fs::remove_dir_all(&directory).expect("removed");
+        let mut found = Vec::new();
+        for circle in circles(&edges) {
+            found.push(circle.iter().map(|file| super::name(file)).collect());
+        }
+        found
+    }
+
+    #[test]
+    fn a_circle_is_found_and_its_end_seen() {
+        let root = ("lib.rs", "mod a; mod b;");
+        let a = ("a.rs", "use crate::b::B; pub struct A(B);");
+        let circle = found(
+            "circle",
+            &[root, a, ("b.rs", "pub struct B(Option<crate::a::A>);")],
+        );
+        assert_eq!(circle, [["a.rs", "b.rs"]]);
+        let line = found("line", &[root, a, ("b.rs", "pub struct B;")]);
+        assert!(line.is_empty(), "{line:?}");
+        let tests = "pub struct B; #[cfg(test)] mod tests { use crate::a::A; }";
+        assert!(found("tests", &[root, a, ("b.rs", tests)]).is_empty());
+    }
+
+    #[test]
+    fn a_re_export_leads_to_the_file_that_defines() {
+        let files = [
+            ("lib.rs", "mod a; mod folder;"),
+            ("folder/mod.rs", "mod inner; pub use self::inner::Inner;"),
+            ("folder/inner.rs", "use crate::a::A; pub struct Inner(A);"),
+            (
+                "a.rs",
+                "use crate::folder::Inner; pub struct A(Option<Box<Inner>>);",
+            ),
+        ];
+        assert_eq!(found("export", &files), [["a.rs", "folder/inner.rs"]]);
+    }
+}
