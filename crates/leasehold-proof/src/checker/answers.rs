@@ -10,8 +10,9 @@ use leasehold_protocol::takeover::Verdict;
 use leasehold_protocol::time::{Reading, ServiceClock, ServiceTime, Stamp};
 
 use super::broken::Broken;
-use super::client::{Client, Lost, Next, Note, Output, Phase, Purpose, Waiting};
+use super::client::Client;
 use super::message::{Answer, Outcome};
+use super::phase::{Lost, Next, Note, Output, Phase, Purpose, Waiting};
 use super::shape::{Breach, Property, Shape};
 
 impl Client {

@@ -4,8 +4,8 @@
 //! client id. `now` is its wall clock, and the expiry is fixed before the wait. It believes in its
 //! lock until its wall clock is past that expiry.
 
-use super::client::{Choice, Note, Output};
 use super::message::{Answer, Ask, Outcome};
+use super::phase::{Choice, Note, Output};
 use super::shape::Shape;
 
 /// Where it is.

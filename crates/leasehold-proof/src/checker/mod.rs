@@ -60,6 +60,7 @@ mod fsharp;
 mod ledger;
 mod message;
 mod moves;
+mod phase;
 mod report;
 mod search;
 mod service;

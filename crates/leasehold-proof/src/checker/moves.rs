@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use super::client::{Choice, Note, Output};
 use super::message::{Answer, Ask, Author, Message, Request};
+use super::phase::{Choice, Note, Output};
 use super::service::Served;
 use super::shape::Breach;
 use super::states::State;

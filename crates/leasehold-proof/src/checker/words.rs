@@ -4,8 +4,9 @@ use leasehold_protocol::record::Record;
 use leasehold_protocol::time::{ServiceTime, Stamp};
 use leasehold_protocol::write::Write;
 
-use super::client::{Choice, Client, Lost, Phase};
+use super::client::Client;
 use super::message::{Ask, Message, Outcome};
+use super::phase::{Choice, Lost, Phase};
 use super::shape::Shape;
 use super::states::State;
 use super::world::{Action, Process, World};

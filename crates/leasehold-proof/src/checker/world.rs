@@ -16,10 +16,11 @@
 
 use std::rc::Rc;
 
-use super::client::{Choice, Client, Note, Phase};
+use super::client::Client;
 use super::fsharp::Fsharp;
 use super::ledger::Ledger;
 use super::message::{Ask, Message};
+use super::phase::{Choice, Note, Phase};
 use super::service::Stored;
 use super::shape::{Breach, CLIENTS, Kind, Property, Shape};
 use super::states::{Interner, Map, State};

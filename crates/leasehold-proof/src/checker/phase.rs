@@ -1,0 +1,175 @@
+//! What a client may do, and where it stands.
+
+use leasehold_protocol::attempt::{Attempt, Granted, Request};
+use leasehold_protocol::deadline::Sent;
+use leasehold_protocol::record::Seen;
+use leasehold_protocol::renewal::Kept;
+use leasehold_protocol::time::{Reading, ServiceTime};
+
+use super::message::Ask;
+use super::shape::Breach;
+
+/// What a client does of its own accord.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub(super) enum Choice {
+    /// A new acquire call, and its first request.
+    Start,
+    /// The next request of the acquire call: acquire, take over, or withdraw.
+    Send,
+    /// A read, while another holds the key.
+    Poll,
+    /// The caller drops the call, or its bound is reached.
+    GiveUp,
+    /// Gives back what may have landed.
+    GiveBack,
+    Renew,
+    Release,
+    /// The work writes to the fenced register.
+    Work,
+    Crash,
+    WallForward,
+    WallBack,
+}
+
+impl Choice {
+    pub(super) const ALL: [Choice; 11] = [
+        Choice::Start,
+        Choice::Send,
+        Choice::Poll,
+        Choice::GiveUp,
+        Choice::GiveBack,
+        Choice::Renew,
+        Choice::Release,
+        Choice::Work,
+        Choice::Crash,
+        Choice::WallForward,
+        Choice::WallBack,
+    ];
+}
+
+/// What the ledger has to know of a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Note {
+    Nothing,
+    /// Attempts before this one are over.
+    Over {
+        attempt: u8,
+    },
+    /// A lease was given to the caller.
+    Shown {
+        attempt: u8,
+        token: u64,
+    },
+}
+
+/// What a step gives besides the client itself.
+#[derive(Debug)]
+pub(super) struct Output {
+    /// Its tag, the attempt that it belongs to, and what it asks for.
+    pub(super) ask: Option<(u8, u8, Ask)>,
+    pub(super) note: Note,
+    pub(super) breach: Option<Breach>,
+}
+
+impl Output {
+    pub(super) const NOTHING: Output = Output {
+        ask: None,
+        note: Note::Nothing,
+        breach: None,
+    };
+
+    pub(super) fn asks(tag: u8, attempt: u8, ask: Ask) -> Output {
+        Output {
+            ask: Some((tag, attempt, ask)),
+            ..Output::NOTHING
+        }
+    }
+}
+
+/// A request without an answer.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Waiting {
+    pub(super) tag: u8,
+    /// The true time of the send, which only the checker knows.
+    pub(super) tick: u8,
+    pub(super) sent: Reading,
+    pub(super) purpose: Purpose,
+}
+
+/// What it was for.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Purpose {
+    Acquire {
+        request: Request,
+        published: ServiceTime,
+    },
+    Read,
+    Renew(Sent),
+    Release,
+    GiveBack,
+    Withdraw,
+}
+
+/// What an acquisition does next.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Next {
+    Acquire,
+    /// With the version of the record that was seen.
+    TakeOver(Seen, u8),
+    Poll,
+}
+
+/// Why a lease is lost.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Lost {
+    No,
+    Expired,
+    Ended,
+}
+
+/// Where a client is.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Phase {
+    Idle,
+    Acquiring {
+        attempt: Attempt,
+        next: Next,
+    },
+    /// It was granted a token that cannot be right.
+    Withdrawing {
+        attempt: Attempt,
+        granted: Granted,
+    },
+    /// The grant was worthless already; it is renewed once before it is handed over.
+    HandingOver {
+        attempt: Attempt,
+        kept: Kept,
+        token: u64,
+    },
+    Holding {
+        attempt: Attempt,
+        kept: Kept,
+        token: u64,
+        lost: Lost,
+        worked: bool,
+        late: Option<u64>,
+    },
+    /// The guard has let go.
+    Releasing {
+        attempt: Attempt,
+        kept: Kept,
+        token: u64,
+        late: Option<u64>,
+    },
+    /// The call is over; what lands late is given back.
+    Over {
+        attempt: Attempt,
+        /// The token of the lease that the call had given.
+        leased: Option<u64>,
+        /// A grant with another token landed late.
+        late: Option<u64>,
+        spoiled: Option<Granted>,
+        uncertain: bool,
+    },
+}
