@@ -185,7 +185,7 @@ fn fitting(
 fn options(error: &Error) -> Failure {
     let failure = Failure::from(error);
     let option = match error.setting() {
-        Some("lease") => "--lease",
+        Some("lease_duration") => "--lease",
         Some("grace") => "--grace",
         Some("check_delay") => "--check-delay",
         // The retention has no option here.

@@ -15,3 +15,14 @@ pub(crate) fn one_line(text: String) -> String {
     }
     line
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_become_escapes_and_nothing_else_changes() {
+        assert_eq!(one_line("a `ä` 漢".into()), "a `ä` 漢");
+        assert_eq!(one_line("a\nb\x1b".into()), "a\\nb\\u{1b}");
+    }
+}

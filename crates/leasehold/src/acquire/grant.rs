@@ -49,7 +49,7 @@ impl Acquisition {
                         self.order.policy.lease_duration()
                     ),
                 )
-                .with_hint("set a longer `lease`, or look at the latency to the store"),
+                .with_hint("set a longer `lease_duration`, or check the latency to the store"),
             ));
         }
         let queue = match &self.leader {

@@ -41,7 +41,7 @@ impl Policy {
         };
         if s.lease < Duration::from_millis(1) {
             return refuse(
-                "lease",
+                "lease_duration",
                 "the lease is 0: a lock would end as it is taken".into(),
                 "set it to some seconds, 20 s if in doubt",
             );
@@ -65,7 +65,7 @@ impl Policy {
             }
         }
         let mut all = vec![
-            ("lease", s.lease),
+            ("lease_duration", s.lease),
             ("grace", s.grace),
             ("margin", self.margin()),
             ("expiry_padding", s.expiry_padding.unwrap_or_default()),
@@ -145,9 +145,9 @@ impl Policy {
         let needed = self.needed_lease();
         Err(Error::new(ErrorKind::Configuration, message)
             .with_hint(format!(
-                "set `lease` to {needed:?} or more, or make `grace` or `margin` smaller"
+                "set `lease_duration` to {needed:?} or more, or make `grace` or `margin` smaller"
             ))
-            .with_setting("lease", Some(needed)))
+            .with_setting("lease_duration", Some(needed)))
     }
 }
 
@@ -271,13 +271,15 @@ mod tests {
             let error = builder.clone().build().expect_err("too short");
             let hint = error.hint().expect("hint").to_owned();
             let number: String = hint
-                .split("`lease` to ")
+                .split("`lease_duration` to ")
                 .nth(1)
                 .expect("a number")
                 .chars()
                 .take_while(|c| c.is_ascii_digit() || *c == '.')
                 .collect();
             let needed = Duration::from_secs_f64(number.parse().expect("seconds"));
+            assert_eq!(error.setting(), Some("lease_duration"));
+            assert_eq!(error.needed(), Some(needed));
             assert!(builder.lease_duration(needed).build().is_ok(), "{hint}");
         }
     }

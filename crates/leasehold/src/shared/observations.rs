@@ -38,3 +38,63 @@ impl Observations {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use leasehold_protocol::record::{Native, Record};
+    use leasehold_protocol::takeover::Rules;
+    use leasehold_protocol::time::{ClockBounds, Elapsed, Reading, ServiceClock, ServiceTime};
+
+    use super::*;
+
+    /// What a contender has seen of a key that somebody holds.
+    fn seen() -> Observation {
+        let record = Record {
+            key: "k".into(),
+            owner: Some("11111111-1111-4111-8111-111111111111".into()),
+            expires_at: ServiceTime(1_000),
+            native: Some(Native {
+                token: 7,
+                lease: std::time::Duration::from_secs(20),
+                renew_count: 1,
+            }),
+            ttl_seconds: None,
+            holder: None,
+            acquired_at: None,
+            data: None,
+            holder_is_dead: false,
+        };
+        let rules = Rules {
+            strict: true,
+            expiry_padding: std::time::Duration::ZERO,
+            bounds: ClockBounds::default(),
+        };
+        let now = Reading {
+            elapsed: Elapsed::default(),
+            wall_ms: 0,
+        };
+        let clock = ServiceClock::new(ClockBounds::default());
+        let mut seen = Observation::default();
+        seen.judge(Some(&record), now.elapsed, now, &clock, &rules);
+        seen
+    }
+
+    #[test]
+    fn a_bounded_number_of_keys_is_remembered_and_the_oldest_goes_first() {
+        let mut all = Observations::default();
+        let key = |n: usize| Arc::<str>::from(format!("k{n}"));
+        for n in 0..=REMEMBERED_KEYS {
+            all.remember(&key(n), &seen());
+        }
+        assert!(all.of("k0").is_empty() && !all.of("k1").is_empty());
+        assert_eq!(
+            (all.seen.len(), all.order.len()),
+            (REMEMBERED_KEYS, REMEMBERED_KEYS)
+        );
+        // What is free is forgotten, and makes room.
+        all.remember(&key(1), &Observation::default());
+        assert!(all.of("k1").is_empty());
+        all.remember(&key(0), &seen());
+        assert!(!all.of("k0").is_empty() && !all.of("k2").is_empty());
+    }
+}
