@@ -7,17 +7,17 @@
 
 use std::time::Duration;
 
+use leasehold::LockClient;
 use leasehold::clock::Clock;
-use leasehold::{LeaseWatch, LockClient};
-use leasehold_protocol::attempt::AttemptId;
 use leasehold_protocol::record::Record;
 
+use super::believer::{Believer, Kind};
 use super::clock::ProcessClock;
 use super::coverage::Coverage;
 use super::host::Host;
 use super::random::{ProcessRandom, Rng};
 use super::service::millis;
-use super::shape::{CHECK_DELAY_MAX, MILLI, Nanos, SECOND, Shape};
+use super::shape::{CHECK_DELAY_MAX, Nanos, SECOND, Shape};
 use super::wire;
 use super::workload::{ForeignScript, Script};
 use super::world::{Notice, Shared, Step, Still, World};
@@ -40,38 +40,13 @@ pub(super) struct Report {
     pub(super) lines: Vec<String>,
 }
 
-/// Whoever believes in a grant.
-struct Believer {
-    process: usize,
-    incarnation: u32,
-    index: usize,
-    kind: Kind,
-    /// Looks at which its time was over and `lost` had not fired.
-    late: u32,
-    /// Looks in a row at which its time was over.
-    over: u32,
-}
-
-enum Kind {
-    Ours {
-        attempt: AttemptId,
-        token: u64,
-        place: usize,
-        signal: LeaseWatch,
-    },
-    Foreign {
-        owner: u64,
-        until_ms: i64,
-    },
-}
-
-struct Driver {
-    seed: u64,
-    world: Shared,
-    hosts: Vec<Option<Host>>,
-    believers: Vec<Believer>,
-    violations: Vec<(&'static str, String)>,
-    lawless_overlaps: u64,
+pub(super) struct Driver {
+    pub(super) seed: u64,
+    pub(super) world: Shared,
+    pub(super) hosts: Vec<Option<Host>>,
+    pub(super) believers: Vec<Believer>,
+    pub(super) violations: Vec<(&'static str, String)>,
+    pub(super) lawless_overlaps: u64,
 }
 
 /// Runs a seed.
@@ -280,148 +255,6 @@ impl Driver {
         }
     }
 
-    /// S6: where `lost` fires because time runs out, it leads the stored expiry by its lead.
-    fn lost(&mut self, attempt: AttemptId, token: u64, process: usize, lead_ms: Option<i64>) {
-        let found = self.believers.iter().position(|b| {
-            b.process == process
-                && matches!(&b.kind, Kind::Ours { attempt: a, token: t, .. } if *a == attempt && *t == token)
-        });
-        let Some(found) = found else { return };
-        let believer = self.believers.swap_remove(found);
-        let (Some(lead_ms), Kind::Ours { place, .. }) = (lead_ms, &believer.kind) else {
-            return;
-        };
-        let world = self.world.lock();
-        let grant = &world.service.slots[believer.index].grants[*place];
-        // Without a `Date` the published expiry is a wall clock's; the lease bounds the belief.
-        let expires_ms = if world.shape.dateless {
-            grant.ends_ms
-        } else {
-            grant.ends_ms.min(grant.expires_ms)
-        };
-        let leads = world.service.time_ms(world.now) + lead_ms * 998 / 1_000 - 3 <= expires_ms;
-        let promised = world.shape.promises().exclusion && !world.shape.machine_pauses;
-        if !leads && promised && undisturbed(&world, process) {
-            let text = format!(
-                "p{process}: lost fired at {}, its grant's expiry is {expires_ms}, its lead {lead_ms} ms",
-                world.service.time_ms(world.now)
-            );
-            drop(world);
-            self.violations.push(("S6", text));
-        }
-    }
-
-    /// S6 once a second: no live lease is over without its signal.
-    fn look(&mut self) {
-        for believer in &mut self.believers {
-            let Kind::Ours { signal, .. } = &believer.kind else {
-                continue;
-            };
-            // Rule 4: what is over stays over. One look may fall between two steps of a wall clock.
-            let none_left = signal.remaining().is_zero();
-            if believer.over > 1 && !none_left {
-                let text = format!("p{}: {} is held again", believer.process, signal.id());
-                self.violations.push(("rule 4", text));
-            }
-            believer.over = if none_left { believer.over + 1 } else { 0 };
-            let over = none_left && undisturbed(&self.world.lock(), believer.process);
-            believer.late = if over { believer.late + 1 } else { 0 };
-            if believer.late == 4 {
-                let text = format!(
-                    "p{}: {} is over, and no signal",
-                    believer.process,
-                    signal.id()
-                );
-                self.violations.push(("S6", text));
-            }
-        }
-    }
-
-    /// What S1 rests on: nobody believes in a grant past its expiry less the expiry padding, at which others may
-    /// act.
-    fn judge_belief(&mut self) {
-        for believer in &self.believers {
-            let Kind::Ours { place, .. } = &believer.kind else {
-                continue;
-            };
-            let (end_ms, time_ms, pad_ms) = {
-                let world = self.world.lock();
-                // Without a `Date` the lease bounds the belief, not the expiry.
-                if !world.shape.promises().exclusion || world.shape.dateless {
-                    return;
-                }
-                let grant = &world.service.slots[believer.index].grants[*place];
-                let time_ms = world.service.time_ms(world.now);
-                (
-                    grant.expires_ms,
-                    time_ms,
-                    millis(world.shape.expiry_padding),
-                )
-            };
-            if time_ms > end_ms - pad_ms && self.believes(believer) {
-                let text = format!(
-                    "{} believes at {time_ms} in an expiry of {end_ms}, expiry_padding {pad_ms} ms",
-                    describe(believer)
-                );
-                self.violations.push(("S1", text));
-                return;
-            }
-        }
-    }
-
-    /// S1: of each key, at most one grant is believed in.
-    fn judge_exclusion(&mut self) {
-        if self.believers.len() < 2 {
-            return;
-        }
-        for first in 0..self.believers.len() {
-            for second in first + 1..self.believers.len() {
-                let (a, b) = (&self.believers[first], &self.believers[second]);
-                if a.index != b.index || same_grant(a, b) || !self.believes(a) || !self.believes(b)
-                {
-                    continue;
-                }
-                let (promised, now) = {
-                    let world = self.world.lock();
-                    (world.shape.promises().exclusion, world.now)
-                };
-                if !promised {
-                    self.lawless_overlaps += 1;
-                    return;
-                }
-                // Not under the lock: describing a grant reads its clocks.
-                let text = format!(
-                    "k{} at {} ms: both {} and {} believe in it",
-                    a.index,
-                    now / MILLI,
-                    describe(a),
-                    describe(b)
-                );
-                self.violations.push(("S1", text));
-                return;
-            }
-        }
-    }
-
-    fn believes(&self, believer: &Believer) -> bool {
-        let world = self.world.lock();
-        let process = &world.processes[believer.process];
-        let steps = !matches!(process.still, Still::Dead | Still::MachinePaused { .. });
-        if !steps || process.incarnation != believer.incarnation {
-            return false;
-        }
-        match &believer.kind {
-            Kind::Foreign { owner, until_ms } => {
-                !world.service.deposed.contains(owner)
-                    && world.wall_ms(believer.process) <= *until_ms
-            }
-            Kind::Ours { signal, .. } => {
-                drop(world);
-                !signal.remaining().is_zero()
-            }
-        }
-    }
-
     /// Faults stop, everybody is dead: a newcomer gets every key in time (L1, L2).
     fn finale(&mut self, end: Nanos) -> anyhow::Result<()> {
         self.believers.clear();
@@ -546,43 +379,6 @@ impl Driver {
             simulated: world.now,
             coverage: std::mem::take(&mut world.coverage),
             lines,
-        }
-    }
-}
-
-/// Nothing has kept a process from running lately.
-fn undisturbed(world: &World, process: usize) -> bool {
-    let p = &world.processes[process];
-    p.still == Still::Running && (p.disturbances == 0 || p.disturbed_at + 4 * SECOND < world.now)
-}
-
-fn same_grant(a: &Believer, b: &Believer) -> bool {
-    match (&a.kind, &b.kind) {
-        // A detached grant and whoever took it up; not two guards of a grant that was handed on.
-        (
-            Kind::Ours {
-                place: a, token: s, ..
-            },
-            Kind::Ours {
-                place: b, token: t, ..
-            },
-        ) => a == b && s == t,
-        // Between two of them it is what their library gives.
-        (Kind::Foreign { .. }, Kind::Foreign { .. }) => true,
-        _ => false,
-    }
-}
-
-fn describe(believer: &Believer) -> String {
-    match &believer.kind {
-        Kind::Ours { place, signal, .. } => format!(
-            "p{} (grant {place} pass {}, {:?} left)",
-            believer.process,
-            signal.id().token().pass(),
-            signal.remaining()
-        ),
-        Kind::Foreign { until_ms, .. } => {
-            format!("p{} (F#, until {until_ms})", believer.process)
         }
     }
 }

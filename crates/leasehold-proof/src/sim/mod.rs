@@ -26,11 +26,13 @@
 //! many pages, credentials, panics in the work of `run`, and `shutdown`. Wall clocks that go back
 //! within a machine pause: nothing is promised then.
 
+mod believer;
 mod bounds;
 mod clock;
 mod coverage;
 mod driver;
 pub(crate) mod host;
+mod judge;
 pub(crate) mod random;
 mod regressions;
 mod report;
