@@ -1,7 +1,6 @@
 //! A proxy on loopback, between any DynamoDB client and DynamoDB Local.
 //!
-//! It speaks plain HTTP/1.1 with `Content-Length`, as the SDKs do with DynamoDB. It knows no locks and
-//! decides nothing: what happens to a request is up to its [`Rule`], which can pass it on, count it,
+//! It speaks plain HTTP/1.1, by hyper. It knows no locks and decides nothing: what happens to a request is up to its [`Rule`], which can pass it on, count it,
 //! delay it, lose it or its answer, or answer in the service's place.
 //!
 //! One connection of a client is one connection to the service, and on it requests and answers take
@@ -15,7 +14,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use async_trait::async_trait;
-use tokio::io::{AsyncWriteExt, BufReader};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::SendRequest;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -34,6 +38,7 @@ pub trait Rule: Debug + Send + Sync + 'static {
 
 /// What a client gets.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Reply {
     /// An answer.
     Answer(Message),
@@ -47,42 +52,70 @@ pub enum Reply {
 #[derive(Debug)]
 pub struct Service {
     address: SocketAddr,
-    stream: Option<BufReader<TcpStream>>,
+    connection: Option<Connection>,
+}
+
+/// A connection to the service. It ends when this is dropped.
+#[derive(Debug)]
+struct Connection {
+    requests: SendRequest<Full<Bytes>>,
+    _driver: JoinSet<()>,
+}
+
+impl Connection {
+    async fn open(address: SocketAddr) -> Result<Connection> {
+        let stream = TcpStream::connect(address).await;
+        let stream = stream.context("cannot connect to the service")?;
+        stream.set_nodelay(true)?;
+        let (requests, driver) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let mut driven = JoinSet::new();
+        driven.spawn(async move {
+            // Its end is what the next request meets.
+            let _ended = driver.await;
+        });
+        Ok(Connection {
+            requests,
+            _driver: driven,
+        })
+    }
 }
 
 impl Service {
+    fn new(address: SocketAddr) -> Self {
+        Service {
+            address,
+            connection: None,
+        }
+    }
+
     /// Asks the service; `None` when it closes the connection instead of answering. Connects, again
     /// if need be, but never asks twice.
     ///
     /// # Errors
     ///
-    /// When it cannot be reached, or answers with what this proxy does not understand.
+    /// When it cannot be reached, or answers with what is no HTTP.
     pub async fn ask(&mut self, request: &Message) -> Result<Option<Message>> {
         // A service ends connections that were idle; what is sent on one of those is lost.
-        let open = self.stream.take().filter(is_open);
-        let mut stream = match open {
-            Some(stream) => stream,
-            None => {
-                let stream = TcpStream::connect(self.address)
-                    .await
-                    .context("cannot connect to the service")?;
-                stream.set_nodelay(true)?;
-                BufReader::new(stream)
-            }
-        };
-        stream.get_mut().write_all(&request.bytes()).await?;
-        let answer = Message::read(&mut stream).await.context("bad answer")?;
-        if answer.is_some() {
-            self.stream = Some(stream);
+        let mut kept = self.connection.take();
+        if let Some(open) = &mut kept
+            && open.requests.ready().await.is_err()
+        {
+            kept = None;
         }
-        Ok(answer)
+        let mut connection = match kept {
+            Some(open) => open,
+            None => Connection::open(self.address).await?,
+        };
+        let answer = connection.requests.send_request(request.to_request()).await;
+        let answer = match answer {
+            Ok(answer) => Message::of_answer(answer).await?,
+            Err(error) if error.is_incomplete_message() || error.is_canceled() => return Ok(None),
+            Err(error) => return Err(error).context("bad answer"),
+        };
+        self.connection = Some(connection);
+        Ok(Some(answer))
     }
-}
-
-/// Whether the other side has not closed it, as far as is known here.
-fn is_open(stream: &BufReader<TcpStream>) -> bool {
-    let read = stream.get_ref().try_read(&mut [0]);
-    read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
 /// A running proxy; it stops when this value is dropped.
@@ -113,7 +146,7 @@ impl Proxy {
             while let Ok((client, _)) = listener.accept().await {
                 let (failure, rule) = (shared.clone(), rule.clone());
                 connections.spawn(async move {
-                    if let Err(error) = serve(client, upstream, rule.as_ref()).await {
+                    if let Err(error) = serve(client, upstream, rule).await {
                         lock(&failure).get_or_insert(format!("{error:#}"));
                     }
                 });
@@ -164,35 +197,93 @@ async fn address(url: &str) -> Result<SocketAddr> {
 }
 
 /// Serves one connection of a client until one side closes it.
-async fn serve(client: TcpStream, upstream: SocketAddr, rule: &dyn Rule) -> Result<()> {
+async fn serve(client: TcpStream, upstream: SocketAddr, rule: Arc<dyn Rule>) -> Result<()> {
     client.set_nodelay(true)?;
-    let mut service = Service {
-        address: upstream,
-        stream: None,
-    };
-    let mut client = BufReader::new(client);
-    while let Some(mut request) = Message::read(&mut client).await.context("bad request")? {
-        request.remove_header("accept-encoding");
-        match rule.carry(request, &mut service).await? {
-            Reply::Answer(answer) => {
-                // A client that has left needs no answer.
-                if client.get_mut().write_all(&answer.bytes()).await.is_err() {
-                    return Ok(());
-                }
+    // The same socket, to end it by a reset.
+    let client = client.into_std()?;
+    let socket = TcpStream::from_std(client.try_clone()?)?;
+    let client = TcpStream::from_std(client)?;
+    let service = Arc::new(tokio::sync::Mutex::new(Service::new(upstream)));
+    // Requests that are being carried, also after their client has left.
+    let carried = Mutex::new(JoinSet::new());
+    let failure = Mutex::new(None);
+    let answer = async |request: Request<Incoming>| -> Result<Response<Full<Bytes>>, Ended> {
+        let fail = |error| {
+            lock(&failure).get_or_insert(error);
+            Ended
+        };
+        let request = Message::of_request(request).await;
+        let mut request = request.context("bad request").map_err(fail)?;
+        request.remove_header(hyper::header::ACCEPT_ENCODING);
+        request.remove_header(hyper::header::CONNECTION);
+        let (sender, reply) = tokio::sync::oneshot::channel();
+        let (rule, service) = (rule.clone(), service.clone());
+        lock(&carried).spawn(async move {
+            let reply = rule.carry(request, &mut *service.lock().await).await;
+            // A client that has left needs no answer.
+            let _left = sender.send(reply);
+        });
+        match reply.await.map_err(|_| Ended)?.map_err(fail)? {
+            Reply::Answer(mut answer) => {
+                // Each connection ends on its own.
+                answer.remove_header(hyper::header::CONNECTION);
+                Ok(answer.into_answer())
             }
-            Reply::Close => return Ok(()),
+            Reply::Close => Err(Ended),
             Reply::Reset => {
-                client.get_ref().set_zero_linger()?;
-                return Ok(());
+                // Where it is closed already, there is nothing to reset.
+                let _closed = socket.set_zero_linger();
+                Err(Ended)
             }
         }
+    };
+    let served = hyper::server::conn::http1::Builder::new()
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(client), service_fn(answer))
+        .await;
+    let mut rest = std::mem::take(&mut *lock(&carried));
+    while let Some(done) = rest.join_next().await {
+        done.context("a rule panicked")?;
     }
-    Ok(())
+    if let Some(failure) = lock(&failure).take() {
+        return Err(failure);
+    }
+    match served {
+        // The end of a connection, on purpose or by its client.
+        Err(error) if !error.is_user() && !error.is_incomplete_message() && !is_reset(&error) => {
+            Err(error).context("bad request")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A connection is to end without an answer.
+#[derive(Clone, Copy, Debug)]
+struct Ended;
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ended on purpose")
+    }
+}
+
+impl std::error::Error for Ended {}
+
+/// A client that ends its process resets its connections.
+fn is_reset(error: &hyper::Error) -> bool {
+    let cause =
+        std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| {
+        matches!(
+            cause.kind(),
+            std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe
+        )
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
 
@@ -202,22 +293,23 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         tokio::runtime::Handle::current().spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let mut stream = BufReader::new(stream);
-                while let Ok(Some(request)) = Message::read(&mut stream).await {
+                let answer = async |request: Request<Incoming>| {
+                    let request = Message::of_request(request).await?;
                     if request.body == b"end" {
-                        break;
+                        bail!("the end");
                     }
                     let last = request.body == b"last";
-                    let answer = Message::answer(200, &[], request.body);
-                    stream
-                        .get_mut()
-                        .write_all(&answer.bytes())
-                        .await
-                        .expect("open");
-                    if last {
-                        break;
-                    }
-                }
+                    let headers: &[_] = if last {
+                        &[("Connection", "close")]
+                    } else {
+                        &[]
+                    };
+                    Ok(Message::answer(200, headers, request.body).into_answer())
+                };
+                let served = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service_fn(answer));
+                // By a request or by its client.
+                let _ended = served.await;
             }
         });
         url
@@ -236,11 +328,9 @@ mod tests {
                 b"pause" => {
                     // The service's end of the connection comes on its own time; one round trip on
                     // another connection is later.
-                    let mut other = Service {
-                        address: service.address,
-                        stream: None,
-                    };
-                    other.ask(&Message::answer(0, &[], vec![])).await?;
+                    Service::new(service.address)
+                        .ask(&Message::request(&[], vec![]))
+                        .await?;
                     Reply::Answer(Message::answer(200, &[], vec![]))
                 }
                 b"made up" => Reply::Answer(Message::answer(500, &[("X-A", "b")], vec![])),
@@ -276,7 +366,7 @@ mod tests {
         let ends: Vec<_> = got.split("HTTP/1.1 ").skip(1).collect();
         assert_eq!(ends.len(), 3, "{got}");
         assert!(ends[0].starts_with("200") && ends[0].ends_with("one"));
-        assert!(ends[1].starts_with("500") && ends[1].contains("X-A: b"));
+        assert!(ends[1].starts_with("500") && ends[1].contains("x-a: b"));
         assert!(ends[2].ends_with("two"));
         talk(&proxy, &["reset"]).await.expect_err("a reset");
         // The service went away under a request: its client's connection ends, and that is no failure.

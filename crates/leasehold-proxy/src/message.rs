@@ -1,97 +1,103 @@
-//! HTTP/1.1 messages with `Content-Length`, read whole.
+//! Requests and answers, read whole.
 
-use anyhow::{Context, Result, bail, ensure};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
+use anyhow::{Context, Result};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Body, Bytes};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 
 /// DynamoDB answers with at most 16 MB.
 const MAX_BODY_BYTES: usize = 32 << 20;
-const MAX_HEAD_BYTES: usize = 64 << 10;
 
 /// A request or an answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Message {
-    start_line: String,
-    headers: Vec<(String, String)>,
+    start: Start,
+    headers: HeaderMap,
     /// Its body, whole.
     pub body: Vec<u8>,
 }
 
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Start {
+    Request(Method, Uri),
+    Answer(StatusCode),
+}
+
 impl Message {
+    /// A request for `/`.
+    pub fn request(headers: &[(&str, &str)], body: Vec<u8>) -> Message {
+        Message {
+            start: Start::Request(Method::POST, Uri::from_static("/")),
+            headers: header_map(headers),
+            body,
+        }
+    }
+
     /// An answer that no service gave.
     pub fn answer(status: u16, headers: &[(&str, &str)], body: Vec<u8>) -> Message {
-        let mut message = Message {
-            start_line: format!("HTTP/1.1 {status} Made up"),
-            headers: headers
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
-            body: Vec::new(),
-        };
-        message.set_body(body);
-        message
-    }
-
-    /// Reads the next message; `None` when the connection ends before one begins.
-    pub async fn read(reader: &mut (impl AsyncBufRead + Unpin + Send)) -> Result<Option<Message>> {
-        let mut reader = reader.take(MAX_HEAD_BYTES as u64);
-        let mut lines = Vec::new();
-        loop {
-            let mut line = String::new();
-            if let Err(error) = reader.read_line(&mut line).await {
-                // A client that ends its process resets its idle connections.
-                let idle = lines.is_empty() && line.is_empty();
-                if idle && error.kind() == std::io::ErrorKind::ConnectionReset {
-                    return Ok(None);
-                }
-                return Err(error).context("cannot read the head");
-            }
-            if line.is_empty() && lines.is_empty() {
-                return Ok(None);
-            }
-            ensure!(
-                line.ends_with("\r\n"),
-                "the head is cut short or longer than {MAX_HEAD_BYTES} bytes"
-            );
-            line.truncate(line.len() - 2);
-            if line.is_empty() {
-                break;
-            }
-            lines.push(line);
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Message {
+            start: Start::Answer(status),
+            headers: header_map(headers),
+            body,
         }
-        let mut lines = lines.into_iter();
-        let start_line = lines.next().context("no start line")?;
-        let headers = lines
-            .map(|line| {
-                let (name, value) = line
-                    .split_once(':')
-                    .with_context(|| format!("not a header: {line:?}"))?;
-                Ok((name.to_owned(), value.trim().to_owned()))
-            })
-            .collect::<Result<_>>()?;
-        let mut message = Message {
-            start_line,
-            headers,
-            body: Vec::new(),
-        };
-        message.body = vec![0; message.content_length()?];
-        reader.into_inner().read_exact(&mut message.body).await?;
-        Ok(Some(message))
     }
 
-    fn content_length(&self) -> Result<usize> {
-        let length = match self.header("content-length") {
-            Some(length) => length
-                .parse()
-                .with_context(|| format!("bad Content-Length {length:?}"))?,
-            // A GET of a health check.
-            None if self.header("transfer-encoding").is_none() && self.status().is_none() => 0,
-            None => bail!(
-                "`{}` has no Content-Length: this proxy understands nothing else",
-                self.start_line
-            ),
-        };
-        ensure!(length <= MAX_BODY_BYTES, "a body of {length} bytes");
-        Ok(length)
+    pub(crate) async fn of_request<B>(request: Request<B>) -> Result<Message>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (parts, body) = request.into_parts();
+        Ok(Message {
+            start: Start::Request(parts.method, parts.uri),
+            headers: parts.headers,
+            body: whole(body).await?,
+        })
+    }
+
+    pub(crate) async fn of_answer<B>(answer: Response<B>) -> Result<Message>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (parts, body) = answer.into_parts();
+        Ok(Message {
+            start: Start::Answer(parts.status),
+            headers: parts.headers,
+            body: whole(body).await?,
+        })
+    }
+
+    /// As a request.
+    pub(crate) fn to_request(&self) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::from(self.body.clone()));
+        if let Start::Request(method, uri) = &self.start {
+            *request.method_mut() = method.clone();
+            *request.uri_mut() = uri.clone();
+        }
+        *request.headers_mut() = self.headers_for_wire();
+        request
+    }
+
+    /// As an answer.
+    pub(crate) fn into_answer(self) -> Response<Full<Bytes>> {
+        let headers = self.headers_for_wire();
+        let mut answer = Response::new(Full::from(self.body));
+        if let Start::Answer(status) = self.start {
+            *answer.status_mut() = status;
+        }
+        *answer.headers_mut() = headers;
+        answer
+    }
+
+    /// The body is whole, so its length is known anew.
+    fn headers_for_wire(&self) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        headers.remove(hyper::header::CONTENT_LENGTH);
+        headers.remove(hyper::header::TRANSFER_ENCODING);
+        headers
     }
 
     /// `UpdateItem` of `X-Amz-Target: DynamoDB_20120810.UpdateItem`; `None` for anything else.
@@ -101,91 +107,37 @@ impl Message {
 
     /// The value of the first header of this name.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(header, _)| header.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        self.headers.get(name)?.to_str().ok()
     }
 
     /// Removes all headers of this name.
-    pub fn remove_header(&mut self, name: &str) {
-        self.headers
-            .retain(|(header, _)| !header.eq_ignore_ascii_case(name));
+    pub(crate) fn remove_header(&mut self, name: HeaderName) {
+        self.headers.remove(name);
     }
 
     /// The status of an answer; `None` for requests.
     pub fn status(&self) -> Option<u16> {
-        self.start_line
-            .strip_prefix("HTTP/1.1 ")?
-            .split(' ')
-            .next()?
-            .parse()
-            .ok()
-    }
-
-    /// Sets the body and its length.
-    pub fn set_body(&mut self, body: Vec<u8>) {
-        self.remove_header("content-length");
-        let length = body.len().to_string();
-        self.headers.push(("Content-Length".to_owned(), length));
-        self.body = body;
-    }
-
-    /// As it goes over the wire.
-    pub fn bytes(&self) -> Vec<u8> {
-        let mut bytes = format!("{}\r\n", self.start_line).into_bytes();
-        for (name, value) in &self.headers {
-            bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        match &self.start {
+            Start::Answer(status) => Some(status.as_u16()),
+            Start::Request(..) => None,
         }
-        bytes.extend_from_slice(b"\r\n");
-        bytes.extend_from_slice(&self.body);
-        bytes
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn header_map(headers: &[(&str, &str)]) -> HeaderMap {
+    let parsed = headers.iter().filter_map(|(name, value)| {
+        let name = HeaderName::try_from(*name).ok()?;
+        Some((name, HeaderValue::try_from(*value).ok()?))
+    });
+    parsed.collect()
+}
 
-    async fn parse(text: &str) -> Result<Option<Message>> {
-        Message::read(&mut text.as_bytes()).await
-    }
-
-    #[tokio::test]
-    async fn messages_survive_a_round_trip() {
-        let text = "POST / HTTP/1.1\r\nX-Amz-Target: A.B\r\ncontent-length: 3\r\n\r\nabc";
-        let message = parse(text).await.expect("well-formed").expect("one");
-        assert_eq!(message.header("x-amz-target"), Some("A.B"));
-        assert_eq!(message.operation(), Some("B"));
-        assert_eq!(message.status(), None);
-        assert_eq!(String::from_utf8_lossy(&message.bytes()), text);
-        let answer = parse("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
-        assert_eq!(answer.expect("fine").expect("one").status(), Some(400));
-    }
-
-    #[tokio::test]
-    async fn two_messages_follow_each_other() {
-        let text = "A\r\nContent-Length: 1\r\n\r\nxB\r\nContent-Length: 2\r\n\r\nyz";
-        let mut reader = text.as_bytes();
-        for body in ["x", "yz"] {
-            let message = Message::read(&mut reader).await.expect("fine");
-            assert_eq!(message.expect("one").body, body.as_bytes());
-        }
-        assert_eq!(Message::read(&mut reader).await.expect("the end"), None);
-    }
-
-    #[tokio::test]
-    async fn anything_else_is_refused() {
-        for text in [
-            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
-            "HTTP/1.1 200 OK\r\n\r\n",
-            "POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
-            "POST / HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n",
-            "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nabc",
-            "POST / HTTP/1.1\r\nhalf",
-            "POST / HTTP/1.1\r\nno colon\r\n\r\n",
-        ] {
-            parse(text).await.expect_err(text);
-        }
-    }
+async fn whole<B>(body: B) -> Result<Vec<u8>>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let body = Limited::new(body, MAX_BODY_BYTES).collect().await;
+    let body = body.map_err(|error| anyhow::anyhow!(error));
+    Ok(body.context("cannot read the body")?.to_bytes().into())
 }
