@@ -1,7 +1,7 @@
 //! From a call to a lease: the dispatch of a call that tries, and of one that waits.
 //!
 //! `wait` waits in the queue, `acquisition` is one acquisition, `ask` sends its requests until one is granted, `grant`
-//! makes a lease of it, `clean_up` gives back what nobody receives.
+//! makes a lease of it, `cleanup` gives back what nobody receives.
 
 mod acquisition;
 mod ask;
@@ -27,7 +27,7 @@ pub use self::order::TryAcquireOutcome;
 pub(crate) use self::order::{Adoption, Order, Patience, shut_down};
 pub(crate) use self::within::Within;
 
-/// Carries out an order. Dropping this future ends the acquisition: see the module's docs. It is called
+/// Carries out an order. Dropping this future tells the acquisition that its caller has left. It is called
 /// as it is awaited; a future around the two would keep the order twice, and there may be many waiters.
 pub(crate) fn acquire(
     core: &Arc<Core>,
