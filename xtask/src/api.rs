@@ -12,27 +12,37 @@ use crate::steps::{guarded_cargo, judge};
 /// Beside the documents.
 const LISTING: &str = "docs/public-api.txt";
 
-/// `cargo xtask api`.
-pub(crate) fn run(bless: bool) -> Result<()> {
-    eprintln!("== api: compares the public API with {LISTING}");
+/// Adds the listing of a package.
+fn listing(package: &str, now: &mut String) -> Result<()> {
+    let json = paths::target().join(format!("doc/{}.json", package.replace('-', "_")));
+    // An old one must not be read in its place.
+    let _none = fs::remove_file(&json);
     let mut command = guarded_cargo()?;
-    command.args(["rustdoc", "--quiet", "--locked", "-p", "leasehold", "--lib"]);
+    command.args(["rustdoc", "--quiet", "--locked", "-p", package, "--lib"]);
+    command.arg("--target-dir").arg(paths::target());
     command.args(["--all-features", "--", "-Zunstable-options"]);
     command.args(["--output-format", "json", "--cap-lints", "allow"]);
     // What rustdoc knows as JSON is not stable, and the installed tool chain is.
     command.env("RUSTC_BOOTSTRAP", "1");
     let (_, status) = guard::supervise(&mut vec![Guarded::spawn(command)?])?;
     judge("api", status)?;
-    let json = paths::target().join("doc/leasehold.json");
     let api = public_api::Builder::from_rustdoc_json(json)
         .omit_blanket_impls(true)
-        .omit_auto_trait_impls(true)
-        .omit_auto_derived_impls(true)
         .build()
         .context("cannot read what rustdoc wrote")?;
-    let mut now = String::new();
     for item in api.items() {
         writeln!(now, "{item}")?;
+    }
+    Ok(())
+}
+
+/// `cargo xtask api`.
+pub(crate) fn run(bless: bool) -> Result<()> {
+    eprintln!("== api: compares the public API with {LISTING}");
+    let mut now = String::new();
+    for package in ["leasehold-protocol", "leasehold"] {
+        writeln!(now, "# {package}, all features")?;
+        listing(package, &mut now)?;
     }
     let kept = paths::workspace().join(LISTING);
     if bless {

@@ -41,6 +41,8 @@ struct Module {
     names: BTreeMap<String, Segments>,
     /// What it uses, by the path as written, with the names resolved.
     uses: Vec<Segments>,
+    /// What it exports again.
+    exports: Vec<Segments>,
 }
 
 /// One crate: its modules by path, the root being the empty path.
@@ -129,6 +131,7 @@ impl Crate {
         let mut written = Written::default();
         kept.iter().for_each(|item| written.visit_item(item));
         module.uses = written.paths;
+        module.exports = written.exports;
         for item in inner {
             let child = [path.as_slice(), &[item.ident.to_string()]].concat();
             self.module(item, file, child, dir)?;
@@ -145,7 +148,11 @@ impl Crate {
         }
         let flat = dir.join(format!("{name}.rs"));
         let nested = beside.join("mod.rs");
-        let file = if flat.is_file() { flat } else { nested };
+        let file = match named_path(item) {
+            Some(named) => dir.join(named),
+            None if flat.is_file() => flat,
+            None => nested,
+        };
         self.file(&file, path, &beside)
     }
 
@@ -200,8 +207,13 @@ impl Crate {
         let mut edges: BTreeMap<PathBuf, BTreeSet<PathBuf>> = BTreeMap::new();
         for (path, module) in &self.modules {
             let to = edges.entry(module.file.clone()).or_default();
-            for used in &module.uses {
-                if let Some(defined) = self.defines(path, used, 16) {
+            let below = |defined: &Segments| defined.starts_with(path);
+            let uses = module.uses.iter().map(|used| (used, false));
+            let exports = module.exports.iter().map(|used| (used, true));
+            for (used, export) in uses.chain(exports) {
+                if let Some(defined) = self.defines(path, used, 16)
+                    && !(export && below(defined))
+                {
                     let file = &self.modules[defined].file;
                     if *file != module.file {
                         to.insert(file.clone());
@@ -211,6 +223,22 @@ impl Crate {
         }
         edges
     }
+}
+
+/// What stands in `#[path = "…"]`.
+fn named_path(item: &ItemMod) -> Option<String> {
+    item.attrs
+        .iter()
+        .find_map(|attribute| match &attribute.meta {
+            Meta::NameValue(pair) if pair.path.is_ident("path") => match &pair.value {
+                syn::Expr::Lit(literal) => match &literal.lit {
+                    syn::Lit::Str(text) => Some(text.value()),
+                    _ => None,
+                },
+                _ => None,
+            },
+            _ => None,
+        })
 }
 
 fn is_test(item: &Item) -> bool {
@@ -228,12 +256,17 @@ fn is_test(item: &Item) -> bool {
     attributes.iter().any(test)
 }
 
+/// `test`, or `all(test, …)`.
 fn asks_for_test(condition: TokenStream) -> bool {
-    condition.into_iter().any(|token| match token {
-        TokenTree::Ident(word) => word == "test",
-        TokenTree::Group(group) => asks_for_test(group.stream()),
+    let tokens: Vec<_> = condition.into_iter().collect();
+    match tokens.as_slice() {
+        [TokenTree::Ident(word)] => word == "test",
+        [TokenTree::Ident(all), TokenTree::Group(group)] if all == "all" => {
+            let first = group.stream().into_iter().next();
+            matches!(first, Some(TokenTree::Ident(word)) if word == "test")
+        }
         _ => false,
-    })
+    }
 }
 
 /// Every name that a `use` brings, with the path that it stands for.
@@ -265,21 +298,35 @@ fn flatten(tree: &UseTree, before: &mut Segments, each: &mut impl FnMut(String, 
     before.truncate(length);
 }
 
-/// The paths in a file, but those in `mod` blocks, which are modules of their own, and in re-exports.
+/// The paths in a file, but those in `mod` blocks, which are modules of their own.
 #[derive(Default)]
 struct Written {
     paths: Vec<Segments>,
+    exports: Vec<Segments>,
+}
+
+fn is_ours(path: &[String]) -> bool {
+    matches!(path[0].as_str(), "crate" | "self" | "super")
 }
 
 impl<'ast> Visit<'ast> for Written {
     fn visit_item_mod(&mut self, _: &'ast ItemMod) {}
 
     fn visit_item_use(&mut self, item: &'ast ItemUse) {
-        if matches!(item.vis, Visibility::Inherited) {
-            flatten(&item.tree, &mut Vec::new(), &mut |_, path| {
-                self.paths.push(path.to_vec());
-            });
-        }
+        let private = matches!(item.vis, Visibility::Inherited);
+        let paths = match private {
+            true => &mut self.paths,
+            // A re-export of what lies below is the face of a folder; of anything else it is an import.
+            false => &mut self.exports,
+        };
+        flatten(&item.tree, &mut Vec::new(), &mut |name, path| {
+            assert!(
+                private || !name.ends_with("::*") || !is_ours(path),
+                "a re-export of everything in `{}` hides where things are defined",
+                path.join("::")
+            );
+            paths.push(path.to_vec());
+        });
     }
 
     fn visit_attribute(&mut self, _: &'ast Attribute) {}
@@ -392,6 +439,16 @@ mod tests {
         assert!(line.is_empty(), "{line:?}");
         let tests = "pub struct B; #[cfg(test)] mod tests { use crate::a::A; }";
         assert!(found("tests", &[root, a, ("b.rs", tests)]).is_empty());
+        for hidden in [
+            "pub(crate) use crate::a::A; pub struct B(Option<Box<A>>);",
+            "#[cfg(not(test))] use crate::a::A; pub struct B;",
+            "#[cfg(any(test, feature = \"x\"))] use crate::a::A; pub struct B;",
+        ] {
+            assert!(
+                !found("hidden", &[root, a, ("b.rs", hidden)]).is_empty(),
+                "{hidden}"
+            );
+        }
     }
 
     #[test]

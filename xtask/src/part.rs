@@ -28,6 +28,12 @@ pub(crate) enum Part {
 impl Part {
     /// What people type.
     pub(crate) fn name(self) -> String {
-        crate::verb::name(self)
+        name(self)
     }
+}
+
+/// A value as people type it.
+pub(crate) fn name(value: impl ValueEnum) -> String {
+    let value = value.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
 }

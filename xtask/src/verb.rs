@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::guard::GUARD;
-use crate::part::Part;
+use crate::part::{self, Part};
 
 /// The project's chores. Each sets up what it needs.
 #[derive(Debug, Parser)]
@@ -123,7 +123,7 @@ pub(crate) enum Bench {
 impl Bench {
     /// What people type, and `leasehold-bench` reads.
     pub(crate) fn name(self) -> String {
-        name(self)
+        part::name(self)
     }
 
     /// Whether it talks to DynamoDB Local.
@@ -138,12 +138,6 @@ impl Bench {
     pub(crate) fn needs_command(self) -> bool {
         matches!(self, Bench::Command | Bench::Local)
     }
-}
-
-/// A value as people type it.
-pub(crate) fn name(value: impl ValueEnum) -> String {
-    let value = value.to_possible_value();
-    value.map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 #[cfg(test)]

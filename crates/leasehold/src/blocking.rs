@@ -1,8 +1,10 @@
 //! A client for code without async.
 //!
 //! It runs one thread of its own, which renews leases and releases dropped guards while the caller's threads work. Calls
-//! block the calling thread. A call from within an async runtime fails with
+//! block the calling thread. A call from a thread of a tokio runtime, `spawn_blocking` included, fails with
 //! [`Configuration`](ErrorKind::Configuration): use [`crate::LockClient`] there.
+//!
+//! A guard that is forgotten (`std::mem::forget`) is renewed for as long as the process lives.
 //!
 //! ```
 //! use leasehold::blocking::LockClient;
@@ -20,19 +22,21 @@
 use std::fmt;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tracing::warn;
 
+use crate::acquire::Within;
 use crate::error::{Error, ErrorKind};
 use crate::store::Store;
-use crate::{HolderInfo, LockStatus, Policy, ReleaseOutcome, TryAcquireOutcome};
+use crate::{HolderInfo, LockClientBuilder, LockStatus, Policy, ReleaseOutcome, TryAcquireOutcome};
 
 /// A blocking client of one store. Clones are cheap and share everything.
 ///
 /// When the last clone and the last lease are dropped, the drop waits for releases that are under way, at most for the call
-/// time-out.
+/// time-out. On a thread of a tokio runtime it does not wait, and they go on in the background.
 #[derive(Clone, Debug)]
 pub struct LockClient {
     shared: Arc<Shared>,
@@ -53,9 +57,13 @@ impl fmt::Debug for Shared {
 impl Shared {
     fn block_on<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         if Handle::try_current().is_ok() {
-            let message = "a blocking lock client is called within an async runtime";
-            return Err(Error::new(ErrorKind::Configuration, message)
-                .with_hint("use `leasehold::LockClient` there, or call from a thread of its own"));
+            let message = "a blocking lock client is called on a thread of a tokio runtime";
+            return Err(
+                Error::new(ErrorKind::Configuration, message).with_hint(
+                    "use `leasehold::LockClient` there, or call from a thread of `std::thread::spawn`; a guard that was to be \
+                     released is released in the background",
+                ),
+            );
         }
         match &self.runtime {
             Some(runtime) => runtime.block_on(work),
@@ -69,12 +77,34 @@ impl Drop for Shared {
         let Some(runtime) = self.runtime.take() else {
             return;
         };
-        if Handle::try_current().is_err() {
-            let within = self.client.policy().call_timeout();
-            runtime.block_on(self.client.shutdown(within));
+        // On a thread of its own: this one may be a runtime's, or about to end.
+        let runtime = Arc::new(Mutex::new(Some(runtime)));
+        let (taken, client) = (runtime.clone(), self.client.clone());
+        let within = client.policy().call_timeout();
+        let end = thread::Builder::new().name("leasehold-end".into());
+        let end = end.spawn(move || {
+            if let Some(runtime) = take(&taken) {
+                runtime.block_on(client.shutdown(within));
+                runtime.shutdown_background();
+            }
+        });
+        match end {
+            Ok(end) if Handle::try_current().is_err() => drop(end.join()),
+            Ok(_) => {}
+            Err(_) => {
+                if let Some(runtime) = take(&runtime) {
+                    runtime.shutdown_background();
+                }
+            }
         }
-        runtime.shutdown_background();
     }
+}
+
+fn take(runtime: &Mutex<Option<Runtime>>) -> Option<Runtime> {
+    runtime
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take()
 }
 
 impl LockClient {
@@ -84,7 +114,7 @@ impl LockClient {
     ///
     /// [`Configuration`](ErrorKind::Configuration) when the system refuses a thread.
     pub fn new(store: impl Store) -> Result<Self, Error> {
-        Self::from_client(crate::LockClient::new(store))
+        Self::build(crate::LockClient::builder(store))
     }
 
     /// A client with this policy.
@@ -93,15 +123,15 @@ impl LockClient {
     ///
     /// As [`LockClient::new`].
     pub fn with_policy(store: impl Store, policy: Policy) -> Result<Self, Error> {
-        Self::from_client(crate::LockClient::builder(store).policy(policy).build())
+        Self::build(crate::LockClient::builder(store).policy(policy))
     }
 
-    /// A client with the settings of this one. Both share everything.
+    /// A client with these settings.
     ///
     /// # Errors
     ///
     /// As [`LockClient::new`].
-    pub fn from_client(client: crate::LockClient) -> Result<Self, Error> {
+    pub fn build(builder: LockClientBuilder) -> Result<Self, Error> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("leasehold")
@@ -112,9 +142,13 @@ impl LockClient {
                 Error::new(ErrorKind::Configuration, message)
                     .with_hint("raise the limits of this process: `ulimit -u`, `ulimit -n`")
             })?;
-        let runtime = Some(runtime);
-        let shared = Arc::new(Shared { client, runtime });
-        Ok(LockClient { shared })
+        let shared = Shared {
+            client: builder.build(),
+            runtime: Some(runtime),
+        };
+        Ok(LockClient {
+            shared: Arc::new(shared),
+        })
     }
 
     /// Tries once. See [`crate::LockClient::try_acquire`].
@@ -142,29 +176,45 @@ impl LockClient {
 
     /// Acquires the key, runs `work` on this thread, and releases the key, also when the work panics.
     ///
-    /// Nobody can stop the work when the lease is lost. It asks [`Lease::is_held`] between its steps, and gives
-    /// [`Lease::token`] to what the lock protects.
+    /// Nobody can stop the work when the lease is lost. It asks [`is_held`](crate::Lease::is_held) between its steps, and gives
+    /// [`token`](crate::Lease::token) to what the lock protects.
     ///
     /// # Errors
     ///
     /// As [`LockClient::acquire`]. [`Lost`](ErrorKind::Lost) when the lease was lost before the work ended: its value is
-    /// dropped, and what it wrote may have landed.
+    /// dropped, and what it wrote may have landed. [`InvalidInput`](ErrorKind::InvalidInput) when the work asks for its own key.
     ///
     /// # Panics
     ///
     /// When the work does.
     pub fn run<T>(&self, key: &str, work: impl FnOnce(&Lease) -> T) -> Result<T, Error> {
         let lease = self.acquire(key)?;
-        let done = catch_unwind(AssertUnwindSafe(|| work(&lease)));
-        let (held, id) = (lease.is_held(), lease.id().clone());
+        let within = Within {
+            client: Arc::as_ptr(lease.context()).addr(),
+            key: lease.key().shared(),
+        };
+        let done = {
+            let _entered = within.enter();
+            catch_unwind(AssertUnwindSafe(|| work(&lease)))
+        };
+        let lost = match lease.is_held() {
+            true => None,
+            // It is over, so this waits for nothing.
+            false => Some(self.shared.block_on(async { Ok(lease.lost().await) })?),
+        };
+        let (context, id) = (lease.context().clone(), lease.id().clone());
         match lease.release() {
-            Ok(_) => {}
+            Ok(outcome) if outcome.is_released() => {}
+            Ok(outcome) => warn!(%key, %outcome, "the lock had ended before its work"),
             Err(error) => warn!(%key, %error, "the lock could not be released, it ends by itself"),
         }
-        match done {
-            Err(panic) => resume_unwind(panic),
-            Ok(value) if held => Ok(value),
-            Ok(_) => Err(id.lost_error("its time ran out before the work ended")),
+        match (done, lost) {
+            (Err(panic), _) => resume_unwind(panic),
+            (Ok(value), None) => Ok(value),
+            (Ok(_), Some(why)) => {
+                let lost = Err(id.lost_error(&why.to_string()));
+                context.meter.counted(lost)
+            }
         }
     }
 
@@ -215,7 +265,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Ends the grant. See [`crate::Lease::release`].
+    /// Ends the grant. See [`crate::Lease::release`]. Where this is the last handle of its client, the client ends, too.
     ///
     /// # Errors
     ///

@@ -55,8 +55,9 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
-//! | `dynamodb` (default) | `DynamoDbStore`: a table of FSharp.DynamoDbLock's shape |
+//! | `dynamodb` | `DynamoDbStore`: a table of FSharp.DynamoDbLock's shape |
 //! | `sqlite` | `SqliteStore`: a file, for the processes of one machine |
+//! | `blocking` | `leasehold::blocking`: a client for code without async |
 //! | `metrics` | counts requests, units, grants, hand-offs, waits and losses with the `metrics` facade; the names are in `docs/operating.md` |
 //! | `serde` | [`FencingToken`] as a number |
 //! | `test-util` | `store::testing::contract`: the suite for authors of stores |
@@ -77,7 +78,7 @@
 //! | without timers (no `enable_time`), or no tokio runtime at all | no: each call fails with [`Configuration`](ErrorKind::Configuration) |
 //! | several, with one client | yes; each guard is kept by the runtime that its call ran on |
 //!
-//! Code without async keeps a multi-thread runtime for as long as it holds leases. One worker thread is enough:
+//! Code without async uses `leasehold::blocking` (feature `blocking`), or keeps a multi-thread runtime of its own. One worker thread is enough:
 //!
 //! ```
 //! use leasehold::{LockClient, store::memory::MemoryStore};

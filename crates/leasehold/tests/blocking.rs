@@ -105,3 +105,45 @@ async fn within_async_code_it_is_refused() {
             .is_some_and(|hint| hint.contains("leasehold::LockClient"))
     );
 }
+
+#[test]
+fn work_that_asks_for_its_own_lock_is_refused() {
+    let locks = LockClient::new(MemoryStore::new()).expect("a client");
+    let inner = locks.run("k", |_| locks.run("k", |_| ()));
+    let error = inner
+        .expect("the outer one ran")
+        .expect_err("would wait for itself");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn a_client_in_a_thread_local_ends_with_its_thread() {
+    thread_local! {
+        static LOCKS: std::cell::RefCell<Option<LockClient>> = const { std::cell::RefCell::new(None) };
+    }
+    let store = MemoryStore::new();
+    let other = LockClient::new(store.clone()).expect("a client");
+    let thread = thread::spawn(move || {
+        let locks = LockClient::new(store).expect("a client");
+        drop(locks.acquire("k").expect("free"));
+        LOCKS.set(Some(locks));
+    });
+    thread.join().expect("no panic");
+    assert!(other.acquire("k").is_ok());
+}
+
+#[tokio::test]
+async fn a_guard_that_is_dropped_in_async_code_is_released() {
+    let store = MemoryStore::new();
+    let there = store.clone();
+    let lease = thread::spawn(move || {
+        LockClient::new(there)
+            .expect("a client")
+            .acquire("k")
+            .expect("free")
+    });
+    // The last handle of its client.
+    drop(lease.join().expect("no panic"));
+    let locks = leasehold::LockClient::new(store);
+    assert!(locks.acquire("k").await.is_ok());
+}

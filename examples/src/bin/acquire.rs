@@ -10,9 +10,10 @@ async fn main() -> anyhow::Result<()> {
     let path = std::env::args().nth(1).unwrap_or_else(|| "locks.db".into());
     let locks = LockClient::new(SqliteStore::open(path)?);
 
-    // Waits for at most 30 s. The lease is renewed in the background.
-    let lease = locks.acquire("nightly-report").await?;
-    println!("writing the report with token {}", lease.token());
-    lease.release().await?;
-    Ok(())
+    // Waits for at most 30 s. The lease is renewed in the background, and released however the work ends.
+    let work = async |scope: leasehold::LockScope| {
+        println!("writing the report with token {}", scope.token());
+        anyhow::Ok(())
+    };
+    locks.run("nightly-report", work).await?
 }

@@ -4,14 +4,15 @@
 //! `AWS_REGION=eu-west-1 cargo run -p leasehold-examples --bin fencing`
 
 use aws_config::BehaviorVersion;
+use aws_sdk_dynamodb::client::Waiters;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, Put,
-    ScalarAttributeType, TransactWriteItem,
+    ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TransactWriteItem,
 };
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use leasehold::store::dynamodb::{DynamoDbStore, TokenColumn, is_fenced};
-use leasehold::{FencingToken, LeaseId, LockClient};
+use leasehold::{ErrorKind, FencingToken, LeaseId, LockClient};
 
 const TABLE: &str = "customers";
 
@@ -36,26 +37,29 @@ async fn main() -> anyhow::Result<()> {
 
     println!(
         "second holder, column: {}",
-        write_column(&aws, second.token()).await
+        write_column(&aws, second.token()).await?
     );
     println!(
         "first holder, column: {}",
-        write_column(&aws, old_token).await
+        write_column(&aws, old_token).await?
     );
     println!(
         "second holder, transaction: {}",
-        write_checked(&aws, &store, second.id()).await
+        write_checked(&aws, &store, second.id()).await?
     );
     println!(
         "first holder, transaction: {}",
-        write_checked(&aws, &store, &old_id).await
+        write_checked(&aws, &store, &old_id).await?
     );
     second.release().await?;
     Ok(())
 }
 
 /// Writes if no larger token has written before.
-async fn write_column(aws: &aws_sdk_dynamodb::Client, token: FencingToken) -> &'static str {
+async fn write_column(
+    aws: &aws_sdk_dynamodb::Client,
+    token: FencingToken,
+) -> anyhow::Result<&'static str> {
     let fence = TokenColumn::new("Token", token);
     let written = aws
         .update_item()
@@ -66,18 +70,14 @@ async fn write_column(aws: &aws_sdk_dynamodb::Client, token: FencingToken) -> &'
         .set_expression_attribute_names(Some(fence.names()))
         .set_expression_attribute_values(Some(fence.values()))
         .expression_attribute_values(":balance", AttributeValue::N("100".into()))
+        // So that `is_fenced` can tell the token from the rest of a condition.
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
         .send()
         .await;
     match written {
-        Ok(_) => "written",
-        Err(error)
-            if error
-                .as_service_error()
-                .is_some_and(|e| e.is_conditional_check_failed_exception()) =>
-        {
-            "refused"
-        }
-        Err(_) => "failed",
+        Ok(_) => Ok("written"),
+        Err(error) if fence.is_fenced(&error) => Ok("refused"),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -86,15 +86,15 @@ async fn write_checked(
     aws: &aws_sdk_dynamodb::Client,
     store: &DynamoDbStore,
     id: &LeaseId,
-) -> &'static str {
-    let Ok(check) = store.fence(id) else {
-        return "refused";
+) -> anyhow::Result<&'static str> {
+    let check = match store.fence(id) {
+        Err(error) if error.kind() == ErrorKind::Lost => return Ok("refused"),
+        check => check?,
     };
     let put = Put::builder()
         .table_name(TABLE)
         .item("Id", AttributeValue::S("43".into()))
-        .build();
-    let Ok(put) = put else { return "failed" };
+        .build()?;
     let written = aws
         .transact_write_items()
         // The check comes first: `is_fenced` looks there.
@@ -103,9 +103,9 @@ async fn write_checked(
         .send()
         .await;
     match written {
-        Ok(_) => "written",
-        Err(error) if is_fenced(&error) => "refused",
-        Err(_) => "failed",
+        Ok(_) => Ok("written"),
+        Err(error) if is_fenced(&error) => Ok("refused"),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -130,8 +130,11 @@ async fn create_table(aws: &aws_sdk_dynamodb::Client) -> anyhow::Result<()> {
                 .as_service_error()
                 .is_some_and(|e| e.is_resource_in_use_exception()) =>
         {
-            Err(error.into())
+            return Err(error.into());
         }
-        _ => Ok(()),
+        _ => {}
     }
+    let active = aws.wait_until_table_exists().table_name(TABLE);
+    active.wait(std::time::Duration::from_secs(60)).await?;
+    Ok(())
 }

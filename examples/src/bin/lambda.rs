@@ -1,7 +1,7 @@
 //! A Lambda function that serialises work per customer.
 //!
-//! The lease outlives no invocation: the lock is released before the function returns, since a frozen environment renews
-//! nothing. The wait ends before the invocation's own deadline.
+//! The lock is released before the function returns, since a frozen environment renews nothing. The wait and the release
+//! end before the invocation's own deadline.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,8 +13,10 @@ use leasehold::LockClient;
 use leasehold::store::dynamodb::DynamoDbStore;
 use serde_json::{Value, json};
 
-/// What the work and the release need at the end.
-const RESERVE: Duration = Duration::from_secs(2);
+/// What the work needs.
+const WORK: Duration = Duration::from_secs(1);
+/// What a release may take: a renewal in flight, and its own requests.
+const RELEASE: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
@@ -30,12 +32,14 @@ async fn main() -> Result<(), Error> {
 }
 
 async fn handle(locks: &LockClient, event: LambdaEvent<Value>) -> Result<Value, Error> {
-    let customer = event.payload["customer"].as_str().unwrap_or("none");
+    let customer = event.payload["customer"].as_str();
+    let customer = customer.ok_or("the event names no `customer`")?;
     let left = event.context.deadline().duration_since(SystemTime::now());
-    let wait = left.unwrap_or_default().saturating_sub(RESERVE);
+    let wait = left.unwrap_or_default().saturating_sub(WORK + RELEASE);
     let request = locks.request(&format!("customer/{customer}"))?;
     let token = request
         .wait(wait)
+        .call_timeout(RELEASE / 2)
         .run(|scope| async move { scope.token().get() })
         .await?;
     Ok(json!({ "token": token }))

@@ -21,11 +21,16 @@ async fn main() -> anyhow::Result<()> {
         // The future of the work is dropped when the lease is lost.
         match locks.run("scheduler/leader", lead).await {
             Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::Lost => eprintln!("{error}"),
-            Err(error) => {
-                eprintln!("{error}");
-                tokio::time::sleep(Duration::from_secs(5)).await;
-            }
+            Err(error) => match error.kind() {
+                // Another leads by now.
+                ErrorKind::Lost | ErrorKind::TooLate => eprintln!("{error}"),
+                ErrorKind::Unreachable | ErrorKind::Throttled => {
+                    eprintln!("{error}");
+                    tokio::time::sleep(Duration::from_secs(5)).await;
+                }
+                // Another try cannot help.
+                _ => return Err(error.into()),
+            },
         }
     }
     Ok(())

@@ -16,10 +16,12 @@ async fn main() -> anyhow::Result<()> {
     metrics::set_global_recorder(recorder)?;
 
     let path = std::env::args().nth(1).unwrap_or_else(|| "locks.db".into());
-    let locks = LockClient::new(SqliteStore::open(path)?);
-    locks.acquire("nightly-report").await?.release().await?;
-
-    // Exports what has not been exported yet.
+    let work = async {
+        let locks = LockClient::new(SqliteStore::open(path)?);
+        locks.run("nightly-report", async |_| ()).await
+    };
+    let done = work.await;
+    // Exports what has not been exported yet, also after a failure.
     provider.shutdown()?;
-    Ok(())
+    Ok(done?)
 }

@@ -9,7 +9,7 @@ use tracing::{debug, warn};
 
 use super::once::{NotRenewed, renew_once};
 use super::task::RenewalTask;
-use crate::error::{Effect, Error};
+use crate::error::Error;
 use crate::holder::HolderInfo;
 use crate::lease::end::{EndReason, ReleaseOutcome};
 use crate::lease::guard::Finish;
@@ -27,8 +27,9 @@ use leasehold_protocol::write::Operation;
 const TRIES: u32 = 3;
 impl RenewalTask {
     pub(super) async fn finish(&mut self, finish: Finish) {
-        let started = self.core.clocks.elapsed();
         self.await_renewals().await;
+        // The call time-out counts from here: the first write has all of it.
+        let started = self.core.clocks.elapsed();
         let loss = self.lease_state.loss();
         // Whoever still holds a signal learns that the lease is over.
         self.lease_state.lose(EndReason::Released);
@@ -128,8 +129,11 @@ impl RenewalTask {
         let core = self.core.clone();
         let timeout = self.policy.request_timeout();
         let call_usage = Some(self.lease_state.call_usage.clone());
-        let mut retry = Retry::until(self.lost_at()).at_most(TRIES);
+        let started = core.clocks.elapsed();
+        let limit = started.plus(self.policy.call_timeout()).min(self.lost_at());
+        let mut retry = Retry::until(limit).at_most(TRIES);
         loop {
+            let timeout = timeout.min(limit.since(core.clocks.elapsed()));
             match renew_once(&core, &mut self.kept, false, timeout, &call_usage).await {
                 Ok(()) => return Ok(self.lease_state.id.clone()),
                 Err(NotRenewed::Ended(ended)) => {
@@ -140,7 +144,8 @@ impl RenewalTask {
                     if !retry.again(&core, &error).await {
                         // The lease ends by itself.
                         let key = self.lease_state.id.key().as_str();
-                        return Err(error.into_error(Operation::Renew, Some(key)));
+                        let passed = core.clocks.elapsed().since(started);
+                        return Err(retry.into_error(error, Operation::Renew, key, passed));
                     }
                 }
             }
@@ -213,15 +218,7 @@ pub(crate) async fn release(
         debug!(key = %id.key(), %error, "release failed");
         if !retry.again(core, &error).await {
             let passed = core.clocks.elapsed().since(started);
-            let effect = if retry.uncertain {
-                Effect::Unknown
-            } else {
-                error.effect
-            };
-            return Err(error
-                .into_error(Operation::Release, Some(id.key().as_str()))
-                .with_effect(effect)
-                .with_effort(retry.failures, passed));
+            return Err(retry.into_error(error, Operation::Release, id.key().as_str(), passed));
         }
     }
 }

@@ -22,6 +22,9 @@ use crate::runtime::request::{Answer, InFlight};
 use crate::store::{Consistency, Outcome, Page, Reply, StoreError, StoreErrorKind};
 use crate::usage::Units;
 
+/// The time that a request is given at least.
+const LEAST: Duration = Duration::from_millis(10);
+
 impl Core {
     /// Sends a write. `sent` was read before it was made.
     pub(crate) fn launch(
@@ -110,7 +113,8 @@ impl Core {
         let limit = self.clocks.elapsed().plus(self.policy.call_timeout());
         let mut retry = Retry::until(limit);
         loop {
-            let left = limit.since(self.clocks.elapsed());
+            // Late out of a back-off, it is asked once more all the same, for a moment.
+            let left = limit.since(self.clocks.elapsed()).max(LEAST);
             let error = match ask(left).await.result {
                 Ok(value) => return Ok(value),
                 Err(error) => error,

@@ -4,10 +4,13 @@
 //! budget; the loop ends at its limit. Two kinds of requests have rules of their own: an acquire by its wait and by the
 //! queue (`acquire`), a renewal by its lease (`renewal`).
 
+use std::time::Duration;
+
 use leasehold_protocol::time::Elapsed;
+use leasehold_protocol::write::Operation;
 
 use super::Core;
-use crate::error::Effect;
+use crate::error::{Effect, Error};
 use crate::store::StoreError;
 
 /// The tries of one thing.
@@ -35,6 +38,24 @@ impl Retry {
     /// So many tries at most.
     pub(crate) fn at_most(self, most: u32) -> Self {
         Retry { most, ..self }
+    }
+
+    /// The error of the whole, when the last request has failed so.
+    pub(crate) fn into_error(
+        self,
+        error: StoreError,
+        operation: Operation,
+        key: &str,
+        took: Duration,
+    ) -> Error {
+        let effect = match self.uncertain {
+            true => Effect::Unknown,
+            false => error.effect,
+        };
+        error
+            .into_error(operation, Some(key))
+            .with_effect(effect)
+            .with_effort(self.failures, took)
     }
 
     /// A request has failed: waits until the next one may be sent. `false`: none is sent any more.
