@@ -91,6 +91,24 @@ const LINTS: &[Step] = &[
         ],
         env: &[("RUSTDOCFLAGS", "-Dwarnings")],
     },
+    Step {
+        name: "docs as docs.rs builds them",
+        args: &[
+            "doc",
+            "--locked",
+            "-p",
+            "leasehold",
+            "-p",
+            "leasehold-protocol",
+            "--no-deps",
+            "--all-features",
+        ],
+        // docs.rs has a nightly tool chain.
+        env: &[
+            ("RUSTDOCFLAGS", "--cfg docsrs -Dwarnings"),
+            ("RUSTC_BOOTSTRAP", "1"),
+        ],
+    },
 ];
 
 /// `cargo xtask lint`: stops at the first step that fails, and names it.

@@ -293,7 +293,7 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         tokio::runtime::Handle::current().spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let answer = async |request: Request<Incoming>| {
+                let answer = |request: Request<Incoming>| async move {
                     let request = Message::of_request(request).await?;
                     if request.body == b"end" {
                         bail!("the end");

@@ -75,7 +75,8 @@ impl Lease {
     }
 
     /// How long the work can go on before [`lost`](Lease::lost) fires, if no renewal succeeds.
-    /// Zero once the lease is lost. Reads the clocks, also after a suspend or a pause.
+    /// Zero once the lease is lost. Reads the clocks, also after a suspend or a pause. A lease that is seen to be over here stays
+    /// over.
     pub fn remaining(&self) -> Duration {
         self.lease_state.remaining()
     }

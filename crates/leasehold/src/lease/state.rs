@@ -142,11 +142,11 @@ impl LeaseState {
     /// How long the work may go on for certain. What is over stays over: where no time is left, the
     /// lease is lost from here on, also if a wall clock that was stepped ahead comes back (rule 4).
     pub(crate) fn remaining(&self) -> Duration {
-        self.remaining_at(self.context.clocks.reading())
+        self.observe(self.context.clocks.reading())
     }
 
     /// The same, by clocks that were just read. The only place that finds a lease to be over by time.
-    pub(crate) fn remaining_at(&self, now: Reading) -> Duration {
+    pub(crate) fn observe(&self, now: Reading) -> Duration {
         let (left, loss) = self.with_truth(|truth| {
             if truth.loss.is_some() {
                 return (Duration::ZERO, None);
@@ -175,7 +175,7 @@ impl LeaseState {
     /// is held, until it is lost; while it is being released, until it would have ended by itself.
     pub(crate) fn held_until(&self, now: Reading) -> Elapsed {
         if self.loss().is_none() {
-            return now.elapsed.plus(self.remaining_at(now));
+            return now.elapsed.plus(self.observe(now));
         }
         self.with_truth(|truth| match truth.loss {
             Some(EndReason::Released) => {

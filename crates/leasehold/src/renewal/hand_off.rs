@@ -143,7 +143,7 @@ impl RenewalTask {
             if self.lease_state.loss().is_some() {
                 return false;
             }
-            if self.lease_state.remaining_at(now) >= whole / 2 {
+            if self.lease_state.observe(now) >= whole / 2 {
                 return true;
             }
             if !sent && self.unanswered < IN_FLIGHT {

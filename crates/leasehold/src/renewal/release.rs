@@ -67,7 +67,7 @@ impl RenewalTask {
             self.watch_the_deadline(now);
             let until = match self.lease_state.loss() {
                 Some(_) => limit,
-                None => limit.min(now.elapsed.plus(self.lease_state.remaining_at(now))),
+                None => limit.min(now.elapsed.plus(self.lease_state.observe(now))),
             };
             tokio::select! {
                 biased;

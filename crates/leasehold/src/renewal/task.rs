@@ -138,7 +138,7 @@ impl RenewalTask {
             let may_send = !lost && self.unanswered < IN_FLIGHT;
             self.place.take_if(|(until, _)| *until <= now.elapsed);
             // By both clocks; the timer wakes us when they have come to differ.
-            let over = now.elapsed.plus(self.lease_state.remaining_at(now));
+            let over = now.elapsed.plus(self.lease_state.observe(now));
             let until = if may_send {
                 over.min(self.next_renewal)
             } else {
@@ -186,7 +186,7 @@ impl RenewalTask {
     }
 
     pub(super) fn watch_the_deadline(&mut self, now: Reading) {
-        self.lease_state.remaining_at(now);
+        self.lease_state.observe(now);
         if let Some(loss) = self.lease_state.loss() {
             self.lose(loss);
         }

@@ -3,7 +3,11 @@
 //! SQLite's own busy time-out sleeps longer and longer, so that with four processes one of them
 //! waited 2.8 s; short sleeps of random length, all alike, gave 0.26 s. Invariant: nobody waits
 //! past the limit that was set for the job at hand, and no job runs without one.
+//!
+//! A connection is used by one thread. The limit of its job is that thread's, since SQLite's handler is a plain function in
+//! the older versions of rusqlite that other libraries need.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,8 +17,21 @@ use rusqlite::Connection;
 use crate::clock::{Clock, Random, SystemClock};
 use leasehold_protocol::time::Elapsed;
 
-const SHORTEST_NAP_MICROS: u64 = 200;
-const LONGEST_NAP_MICROS: u64 = 1_000;
+const SHORTEST_PAUSE_MICROS: u64 = 200;
+const LONGEST_PAUSE_MICROS: u64 = 1_000;
+
+thread_local! {
+    /// The limit of this thread's job.
+    static CURRENT: RefCell<Option<(Limit, Jitter)>> = const { RefCell::new(None) };
+}
+
+/// SQLite waits for a lock on this thread.
+fn wait(_: i32) -> bool {
+    CURRENT.with_borrow_mut(|current| match current {
+        Some((limit, jitter)) => limit.pause(jitter),
+        None => false,
+    })
+}
 
 /// Until when a connection may wait for locks. Clones are the same limit.
 #[derive(Clone, Debug)]
@@ -31,21 +48,23 @@ impl Limit {
         }
     }
 
-    /// Sets it for the next job.
+    /// Sets it for the next job, on the thread of that job.
     pub(super) fn set(&self, until: Elapsed) {
         let micros = u64::try_from(until.0.as_micros()).unwrap_or(u64::MAX);
         self.until.store(micros, Ordering::Relaxed);
+        CURRENT.with_borrow_mut(|current| match current {
+            Some((limit, _)) if Arc::ptr_eq(&limit.until, &self.until) => {}
+            _ => *current = Some((self.clone(), Jitter::new())),
+        });
     }
 
     fn is_over(&self) -> bool {
         SystemClock.elapsed().0.as_micros() >= u128::from(self.until.load(Ordering::Relaxed))
     }
 
-    /// Makes a connection wait within this limit.
-    pub(super) fn attach(&self, connection: &mut Connection) -> rusqlite::Result<()> {
-        let limit = self.clone();
-        let mut jitter = Jitter::new();
-        connection.busy_handler(Some(move |_| limit.nap(&mut jitter)))
+    /// Makes a connection wait within the limit of its thread.
+    pub(super) fn attach(connection: &mut Connection) -> rusqlite::Result<()> {
+        connection.busy_handler(Some(wait))
     }
 
     /// Sleeps a moment; `false`, at once, when the limit is over.
@@ -53,7 +72,7 @@ impl Limit {
         clippy::disallowed_methods,
         reason = "the thread of the connection has nothing else to do, and SQLite asks from inside a call"
     )]
-    pub(super) fn nap(&self, jitter: &mut Jitter) -> bool {
+    pub(super) fn pause(&self, jitter: &mut Jitter) -> bool {
         if self.is_over() {
             return false;
         }
@@ -81,8 +100,8 @@ impl Jitter {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        let spread = LONGEST_NAP_MICROS - SHORTEST_NAP_MICROS;
-        Duration::from_micros(SHORTEST_NAP_MICROS + self.0 % (spread + 1))
+        let spread = LONGEST_PAUSE_MICROS - SHORTEST_PAUSE_MICROS;
+        Duration::from_micros(SHORTEST_PAUSE_MICROS + self.0 % (spread + 1))
     }
 }
 
@@ -91,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn naps_are_short_and_differ() {
+    fn pauses_are_short_and_differ() {
         let mut jitter = Jitter::new();
         let naps: Vec<_> = (0..200).map(|_| jitter.next().as_micros()).collect();
         assert!(naps.iter().all(|n| (200..=1_000).contains(n)));
@@ -101,8 +120,8 @@ mod tests {
     #[test]
     fn nobody_naps_past_the_limit() {
         let limit = Limit::new();
-        assert!(!limit.nap(&mut Jitter::new()));
+        assert!(!limit.pause(&mut Jitter::new()));
         limit.set(SystemClock.elapsed().plus(Duration::from_secs(60)));
-        assert!(limit.nap(&mut Jitter::new()));
+        assert!(limit.pause(&mut Jitter::new()));
     }
 }

@@ -66,7 +66,7 @@ impl Database {
                 Err(Problem::Sqlite(error)) => return Err(classify(path, error)),
                 Err(Problem::Busy(error)) => error,
             };
-            if !limit.nap(&mut jitter) {
+            if !limit.pause(&mut jitter) {
                 return Err(last);
             }
         }
@@ -74,8 +74,8 @@ impl Database {
 
     fn try_open(path: &Path, limit: &Limit, boot: Option<&Boot>) -> Result<Database, Problem> {
         // Held to the end: recovery and checkpoints rest on locks that this process may lose.
-        let (held, _gate) = files::enter(path, |real| prepare(path, real, limit, boot.is_some()))?;
-        let mut connection = connect(path, held.real(), limit)?;
+        let (held, _gate) = files::enter(path, |real| prepare(path, real, boot.is_some()))?;
+        let mut connection = connect(path, held.real())?;
         if schema::contents(&connection, path)? == Contents::Empty {
             // Made into something else between the two connections.
             return Err(Problem::Busy(locked(path)));
@@ -240,7 +240,7 @@ impl Database {
             if let Some(gate) = gate {
                 return Ok(gate);
             }
-            if !self.limit.nap(&mut jitter) {
+            if !self.limit.pause(&mut jitter) {
                 return Err(locked(&self.path));
             }
         }
@@ -295,10 +295,10 @@ fn explained(path: &Path, problem: Problem) -> StoreError {
     }
 }
 
-fn connect(path: &Path, real: &Path, limit: &Limit) -> Result<Connection, Problem> {
+fn connect(path: &Path, real: &Path) -> Result<Connection, Problem> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(real, flags)?;
-    limit.attach(&mut connection)?;
+    Limit::attach(&mut connection)?;
     // Where the file may only be read, SQLite opens it all the same.
     if connection.is_readonly("main")? {
         let message = format!("the lock file `{}` cannot be written", path.display());
@@ -313,8 +313,8 @@ fn connect(path: &Path, real: &Path, limit: &Limit) -> Result<Connection, Proble
 
 /// Makes a lock file with a write-ahead log out of an empty one, and leaves the database of another
 /// program alone. The connection's end copies what is in the log, so that the header has its marks.
-fn prepare(path: &Path, real: &Path, limit: &Limit, clock_is_known: bool) -> Result<(), Problem> {
-    let mut connection = connect(path, real, limit)?;
+fn prepare(path: &Path, real: &Path, clock_is_known: bool) -> Result<(), Problem> {
+    let mut connection = connect(path, real)?;
     if schema::contents(&connection, path)? == Contents::Empty {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         schema::create(&transaction, clock_is_known)?;
