@@ -64,5 +64,7 @@ mod tests {
         let id = AttemptId::from_random([7; 16]);
         assert_eq!(id.to_string().parse::<AttemptId>().expect("uuid"), id);
         assert_eq!(id.to_string().len(), 36);
+        let error = "somebody".parse::<AttemptId>().expect_err("no uuid");
+        assert_eq!(error.to_string(), "not a UUID");
     }
 }

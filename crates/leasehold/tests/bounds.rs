@@ -134,6 +134,19 @@ async fn release_keeps_its_bound() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_short_bound_leaves_time_for_the_release() {
+    let lab = Lab::new();
+    let short = Policy::builder().call_timeout(ms(1_000));
+    let locks = lab.client(short.build().expect("adds up"));
+    let lease = locks.acquire("k").await.expect("free");
+    lab.faulty.plan(Operation::Renew, [Fault::BlackHole; 3]);
+    lab.sleep(ms(7_000)).await;
+    let start = lab.clock_now();
+    assert!(lease.release().await.expect("in time").is_released());
+    assert!(lab.clock_now() - start <= ms(1_000));
+}
+
+#[tokio::test(start_paused = true)]
 async fn inspect_list_and_adopt_keep_their_bound() {
     let lab = Lab::new();
     let locks = lab.client(Policy::default());

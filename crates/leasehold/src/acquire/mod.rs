@@ -28,36 +28,39 @@ pub(crate) use self::order::{Adoption, Order, Patience, shut_down};
 pub(crate) use self::within::Within;
 
 /// Carries out an order. Dropping this future tells the acquisition that its caller has left. It is called
-/// as it is awaited; a future around the two would keep the order twice, and there may be many waiters.
+/// as it is awaited. It borrows the order, and is no `async fn`: there may be many waiters.
 pub(crate) fn acquire(
     core: &Arc<Core>,
-    order: Order,
-) -> Result<impl Future<Output = Result<TryAcquireOutcome, Error>>, Error> {
-    if core.shut.is_cancelled() {
-        return Err(shut_down(order.key.as_str()));
-    }
-    core.check_clock(Some(order.key.as_str()))?;
-    core.check_cleaning_up(order.key.as_str())?;
-    if is_within(core, order.key.as_str()) {
-        return Err(asked_within(order.key.as_str()));
-    }
-    let tries = order.patience == Patience::None;
-    if tries
-        && order.adopts.is_none()
-        && let Some(held) = core.queues.holder(order.key.as_str())
-    {
-        // A guard of this client has it, as far as that knows: the store need not be asked.
-        let held = TryAcquireOutcome::Held(held.describe());
-        return Ok(Either::Left(ready(Ok(held))));
+    order: &Order,
+) -> impl Future<Output = Result<TryAcquireOutcome, Error>> + Send {
+    if let Some(answer) = answer_at_once(core, order).transpose() {
+        return Either::Left(ready(answer));
     }
     let started = core.clocks.elapsed();
-    Ok(Either::Right(if tries {
-        let mut under_way = UnderWay::begin(core, order, started, None);
+    Either::Right(if order.patience == Patience::None {
+        let mut under_way = UnderWay::begin(core, order.clone(), started, None);
         Either::Left(async move {
             let acquired = under_way.done().await?;
             acquired.ok_or_else(shut_down_while_waiting)
         })
     } else {
         Either::Right(wait_in_queue(core, order, started))
-    }))
+    })
+}
+
+/// The answer that needs neither the store nor a wait, if there is one.
+fn answer_at_once(core: &Arc<Core>, order: &Order) -> Result<Option<TryAcquireOutcome>, Error> {
+    let key = order.key.as_str();
+    if core.shut.is_cancelled() {
+        return Err(shut_down(key));
+    }
+    core.check_clock(Some(key))?;
+    core.check_cleaning_up(key)?;
+    if is_within(core, key) {
+        return Err(asked_within(key));
+    }
+    // A guard of this client has it, as far as that knows.
+    let tries = order.patience == Patience::None && order.adopts.is_none();
+    let held = tries.then(|| core.queues.holder(key)).flatten();
+    Ok(held.map(|held| TryAcquireOutcome::Held(held.describe())))
 }

@@ -18,7 +18,7 @@ use leasehold_protocol::write::Operation;
 /// when this returns.
 pub(crate) fn wait_in_queue(
     core: &Arc<Core>,
-    order: Order,
+    order: &Order,
     started: Elapsed,
 ) -> impl Future<Output = Result<TryAcquireOutcome, Error>> {
     let queue = core.queues.of(&order.key.shared());
@@ -48,7 +48,7 @@ pub(crate) fn wait_in_queue(
                 Next::Lead(leader) => {
                     // Nothing new begins after a shutdown has.
                     if core.shut.is_cancelled() {
-                        return Err(gave_up(core, &order, &place, started, Stop::CallerGone));
+                        return Err(gave_up(core, order, &place, started, Stop::CallerGone));
                     }
                     let begun = UnderWay::begin(core, order.clone(), started, Some(leader));
                     under_way = Some(Box::new(begun));
@@ -72,7 +72,7 @@ pub(crate) fn wait_in_queue(
                         return Ok(TryAcquireOutcome::Acquired(lease));
                     }
                 }
-                Next::Over(stop) => return Err(gave_up(core, &order, &place, started, stop)),
+                Next::Over(stop) => return Err(gave_up(core, order, &place, started, stop)),
             }
         }
     }

@@ -110,7 +110,7 @@ impl LockClient {
                 patience: Patience::None,
                 adopts: Some(Box::new(Adoption { id, seen })),
             };
-            match acquire(&self.core, order)?.await {
+            match acquire(&self.core, &order).await {
                 Ok(TryAcquireOutcome::Acquired(lease)) => {
                     warn!(%key, ended = %token, token = %lease.token(), reason, "a lock is released by force");
                     return Ok(match lease.release().await? {

@@ -7,9 +7,11 @@ mod builder;
 mod force;
 mod request;
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio_util::either::Either;
 
 use crate::acquire::{Adoption, Order, Patience, TryAcquireOutcome, acquire, shut_down};
 use crate::clock::{OsRandom, SystemClock};
@@ -128,8 +130,10 @@ impl LockClient {
         &self,
         key: &str,
     ) -> impl Future<Output = Result<TryAcquireOutcome, Error>> + Send + use<> {
-        let request = self.request(key);
-        async move { request?.try_acquire().await }
+        match self.request(key) {
+            Ok(request) => Either::Right(request.try_acquire()),
+            Err(error) => Either::Left(ready(Err(error))),
+        }
     }
 
     /// Acquires the key, waiting for its holder at most as long as the policy says.
@@ -162,8 +166,10 @@ impl LockClient {
     /// # }
     /// ```
     pub fn acquire(&self, key: &str) -> impl Future<Output = Result<Lease, Error>> + Send + use<> {
-        let request = self.request(key);
-        async move { request?.acquire().await }
+        match self.request(key) {
+            Ok(request) => Either::Right(request.acquire()),
+            Err(error) => Either::Left(ready(Err(error))),
+        }
     }
 
     /// Acquires the key, runs `work` under it, and releases it: when the work returns a value or
@@ -300,7 +306,7 @@ impl LockClient {
                 seen,
             })),
         };
-        match acquire(&self.core, order)?.await? {
+        match acquire(&self.core, &order).await? {
             TryAcquireOutcome::Acquired(lease) => Ok(lease),
             TryAcquireOutcome::Held(held) => Err(id.lost_error(&held.to_string())),
         }

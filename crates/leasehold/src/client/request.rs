@@ -124,16 +124,17 @@ impl LockRequest {
     /// # Cancel safety
     ///
     /// As [`LockClient::try_acquire`](crate::LockClient::try_acquire).
-    pub async fn try_acquire(self) -> Result<TryAcquireOutcome, Error> {
+    pub fn try_acquire(
+        self,
+    ) -> impl Future<Output = Result<TryAcquireOutcome, Error>> + Send + use<> {
         let core = self.core.clone();
-        let acquisition = self
-            .order(|_| Patience::None)
-            .and_then(|order| acquire(&core, order));
-        let answer = match acquisition {
-            Ok(acquisition) => acquisition.await,
-            Err(error) => Err(error),
-        };
-        core.meter.counted(answer)
+        let order = self.order(|_| Patience::None);
+        async move {
+            core.meter.counted(match order {
+                Ok(ref order) => acquire(&core, order).await,
+                Err(error) => Err(error),
+            })
+        }
     }
 
     /// As [`LockClient::acquire`](crate::LockClient::acquire), with these settings.
@@ -145,7 +146,7 @@ impl LockRequest {
     /// # Cancel safety
     ///
     /// As [`LockClient::acquire`](crate::LockClient::acquire).
-    pub async fn acquire(self) -> Result<Lease, Error> {
+    pub fn acquire(self) -> impl Future<Output = Result<Lease, Error>> + Send + use<> {
         let patience = |policy: &Policy| match policy.wait() {
             None => Patience::Forever,
             // No wait is a try; its network time is bounded by the call time-out.
@@ -153,20 +154,22 @@ impl LockRequest {
             Some(wait) => Patience::For(wait),
         };
         let core = self.core.clone();
-        let acquisition = self.order(patience).and_then(|order| acquire(&core, order));
-        let answer = match acquisition {
-            Ok(acquisition) => acquisition.await,
-            Err(error) => Err(error),
-        };
-        core.meter.counted(match answer {
-            Ok(TryAcquireOutcome::Acquired(lease)) => Ok(lease),
-            Ok(TryAcquireOutcome::Held(held)) => {
-                Err(Error::new(ErrorKind::WaitExpired, held.to_string())
-                    .with_key(held.key())
-                    .with_held(Some(held)))
-            }
-            Err(error) => Err(error),
-        })
+        let order = self.order(patience);
+        async move {
+            let answer = match order {
+                Ok(ref order) => acquire(&core, order).await,
+                Err(error) => Err(error),
+            };
+            core.meter.counted(match answer {
+                Ok(TryAcquireOutcome::Acquired(lease)) => Ok(lease),
+                Ok(TryAcquireOutcome::Held(held)) => {
+                    Err(Error::new(ErrorKind::WaitExpired, held.to_string())
+                        .with_key(held.key())
+                        .with_held(Some(held)))
+                }
+                Err(error) => Err(error),
+            })
+        }
     }
 
     /// As [`LockClient::run`](crate::LockClient::run), with these settings.

@@ -221,6 +221,10 @@ impl State {
         wake: &mut Vec<Waker>,
     ) -> Option<Entry> {
         let left = self.waiters.remove(&number);
+        if self.waiters.is_empty() {
+            // An emptied map keeps room for eleven, and there may be many keys.
+            self.waiters = BTreeMap::new();
+        }
         self.restore(now, wake);
         left
     }

@@ -81,37 +81,43 @@ impl Waiter {
     /// # Cancel safety
     ///
     /// What it is given stays in the place until this returns it.
-    pub(crate) async fn next(
-        &self,
-        clocks: &Clocks,
-        shut: &CancellationToken,
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn keeps its arguments twice"
+    )]
+    pub(crate) fn next<'a>(
+        &'a self,
+        clocks: &'a Clocks,
+        shut: &'a CancellationToken,
         limit: Option<Elapsed>,
-    ) -> Next {
-        loop {
-            let now = clocks.elapsed();
-            let step =
-                poll_fn(|context| Poll::Ready(self.step(now, limit.is_none(), context))).await;
-            let until = match step {
-                Step::Given(lease) => return Next::Given(*lease),
-                Step::Failed(error) => return Next::Failed(*error),
-                Step::Lead => match self.queue.held_until(clocks.reading()) {
-                    Some(end) if self.waits_for_holder(end) => end,
-                    _ => return Next::Lead(self.leader()),
-                },
-                Step::Wait(until) => until,
-            };
-            let Some(limit) = limit else {
-                self.woken().await;
-                continue;
-            };
-            if now >= limit {
-                return Next::Over(Stop::Deadline);
-            }
-            tokio::select! {
-                biased;
-                () = shut.cancelled() => return Next::Over(Stop::CallerGone),
-                () = self.woken() => {}
-                () = clocks.sleep_shared(until.min(limit)) => {}
+    ) -> impl Future<Output = Next> + Send {
+        async move {
+            loop {
+                let now = clocks.elapsed();
+                let step =
+                    poll_fn(|context| Poll::Ready(self.step(now, limit.is_none(), context))).await;
+                let until = match step {
+                    Step::Given(lease) => return Next::Given(*lease),
+                    Step::Failed(error) => return Next::Failed(*error),
+                    Step::Lead => match self.queue.held_until(clocks.reading()) {
+                        Some(end) if self.waits_for_holder(end) => end,
+                        _ => return Next::Lead(self.leader()),
+                    },
+                    Step::Wait(until) => until,
+                };
+                let Some(limit) = limit else {
+                    self.woken().await;
+                    continue;
+                };
+                if now >= limit {
+                    return Next::Over(Stop::Deadline);
+                }
+                tokio::select! {
+                    biased;
+                    () = shut.cancelled() => return Next::Over(Stop::CallerGone),
+                    () = self.woken() => {}
+                    () = clocks.sleep_shared(until.min(limit)) => {}
+                }
             }
         }
     }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use leasehold_protocol::time::Elapsed;
 use tokio::runtime::Handle;
 use tracing::debug;
 
@@ -30,13 +31,18 @@ const PAUSE: u32 = 8;
 impl RenewalTask {
     /// Hands the grant on to the next who waits, if that wants just this grant: where the next guard is, and
     /// where it is heard. Otherwise gives back what is to be done with the grant.
-    pub(super) async fn hand_off(&mut self, finish: Finish) -> Result<(Handle, Finished), Finish> {
+    pub(super) async fn hand_off(
+        &mut self,
+        finish: Finish,
+        started: Elapsed,
+    ) -> Result<(Handle, Finished), Finish> {
         let released = matches!(
             finish,
             Finish::Release(_) | Finish::Dropped(DropPolicy::Release)
         );
         // Looked at again after a wait: the next waiter may have left.
-        let ready = released && self.has_next() && self.has_enough_left().await && self.has_next();
+        let ready =
+            released && self.has_next() && self.has_enough_left(started).await && self.has_next();
         // From the mark on no condition check can be made for the old guard, and none was made before.
         if !ready || !self.lease_state.id.mark_handed_off() {
             return Err(finish);
@@ -123,14 +129,10 @@ impl RenewalTask {
         }
     }
 
-    /// Whether enough of the lease is left for another; renews it first if not, within one request
-    /// time-out.
-    pub(super) async fn has_enough_left(&mut self) -> bool {
+    /// Whether enough of the lease is left for another; renews it first if not.
+    pub(super) async fn has_enough_left(&mut self, started: Elapsed) -> bool {
         let core = self.core.clone();
-        let started = core.clocks.elapsed();
-        let limit = started
-            .plus(self.policy.request_timeout())
-            .min(self.lost_at());
+        let limit = self.renewals_until(started).min(self.lost_at());
         let mut sent = false;
         loop {
             let terms = self.kept.terms();

@@ -1,6 +1,6 @@
 //! How a grant ends: released, left to itself, or handed to another process by its identity.
 //!
-//! Invariants: renewals in flight are waited for first, at most for one request time-out (holder rule
+//! Invariants: renewals in flight are waited for first, within bounds (holder rule
 //! 5); a write here is conditional on our id and token; every loop is bounded by the call time-out.
 
 use std::sync::Arc;
@@ -26,10 +26,9 @@ use leasehold_protocol::write::Operation;
 /// How often a renewal outside of the loop is tried.
 const TRIES: u32 = 3;
 impl RenewalTask {
-    pub(super) async fn finish(&mut self, finish: Finish) {
-        self.await_renewals().await;
-        // The call time-out counts from here: the first write has all of it.
-        let started = self.core.clocks.elapsed();
+    /// `started`: when the guard ended. The call time-out counts from there.
+    pub(super) async fn finish(&mut self, finish: Finish, started: Elapsed) {
+        self.await_renewals(started).await;
         let loss = self.lease_state.loss();
         // Whoever still holds a signal learns that the lease is over.
         self.lease_state.lose(EndReason::Released);
@@ -51,16 +50,23 @@ impl RenewalTask {
             }
             Finish::Dropped(DropPolicy::LeaveToExpire) => {}
             Finish::Detach(sender) => {
-                drop(sender.send(self.detach(loss).await));
+                drop(sender.send(self.detach(loss, started).await));
             }
         }
     }
 
-    /// Waits for renewals in flight, at most for one request time-out. One that lands after the
-    /// release finds no owner in the record and changes nothing.
-    pub(super) async fn await_renewals(&mut self) {
+    /// Until when the end of a guard waits for renewals: for one request time-out, and for half of the call's
+    /// bound, since the release needs time as well.
+    pub(super) fn renewals_until(&self, started: Elapsed) -> Elapsed {
+        let half = self.policy.call_timeout() / 2;
+        started.plus(self.policy.request_timeout().min(half))
+    }
+
+    /// Waits for renewals in flight. One that lands after the release finds no owner in the record and
+    /// changes nothing.
+    pub(super) async fn await_renewals(&mut self, started: Elapsed) {
         let core = self.core.clone();
-        let limit = core.clocks.elapsed().plus(self.policy.request_timeout());
+        let limit = self.renewals_until(started);
         while self.unanswered > 0 && core.clocks.elapsed() < limit {
             // Whoever still watches a signal is told in time, here as well.
             let now = core.clocks.reading();
@@ -122,14 +128,17 @@ impl RenewalTask {
     }
 
     /// Leaves the grant to itself; where the store ties it to this process, that is undone first.
-    pub(super) async fn detach(&mut self, loss: Option<EndReason>) -> Result<LeaseId, Error> {
+    pub(super) async fn detach(
+        &mut self,
+        loss: Option<EndReason>,
+        started: Elapsed,
+    ) -> Result<LeaseId, Error> {
         if let Some(loss) = loss {
             return Err(self.lease_state.id.lost_error(&loss.to_string()));
         }
         let core = self.core.clone();
         let timeout = self.policy.request_timeout();
         let call_usage = Some(self.lease_state.call_usage.clone());
-        let started = core.clocks.elapsed();
         let limit = started.plus(self.policy.call_timeout()).min(self.lost_at());
         let mut retry = Retry::until(limit).at_most(TRIES);
         loop {

@@ -120,10 +120,11 @@ impl RenewalTask {
     fn run(mut self, mut finished: Finished) -> impl Future<Output = ()> + Send {
         async move {
             let finish = self.serve(&mut finished).await;
-            match self.hand_off(finish).await {
+            let started = self.core.clocks.elapsed();
+            match self.hand_off(finish, started).await {
                 // The next guard may be on another runtime: its own task goes on there.
                 Ok((runtime, finished)) => start(self, finished, &runtime),
-                Err(finish) => Box::pin(self.finish(finish)).await,
+                Err(finish) => Box::pin(self.finish(finish, started)).await,
             }
         }
     }
