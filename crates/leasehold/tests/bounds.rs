@@ -42,14 +42,7 @@ async fn wait_bounds_everything() {
 #[tokio::test(start_paused = true)]
 async fn adopt_does_not_hammer_a_throttled_store() {
     let lab = Lab::new();
-    let id = lab
-        .bystander()
-        .acquire("k")
-        .await
-        .expect("free")
-        .detach()
-        .await
-        .expect("works");
+    let id = lab.detached("k").await;
     let locks = lab.client(Policy::default());
     lab.faulty
         .plan(Operation::TakeOver, [Fault::Throttle; 5_000]);
@@ -63,14 +56,7 @@ async fn adopt_does_not_hammer_a_throttled_store() {
 #[tokio::test(start_paused = true)]
 async fn adopt_reports_what_is_fatal() {
     let lab = Lab::new();
-    let id = lab
-        .bystander()
-        .acquire("k")
-        .await
-        .expect("free")
-        .detach()
-        .await
-        .expect("works");
+    let id = lab.detached("k").await;
     let locks = lab.client(Policy::default());
     lab.faulty
         .plan(Operation::TakeOver, [Fault::AccessDenied; 50]);

@@ -18,14 +18,7 @@ use support::gate::ms;
 async fn no_new_orders_after_shutdown() {
     let lab = Lab::new();
     let locks = lab.client(Policy::default());
-    let id = lab
-        .bystander()
-        .acquire("k")
-        .await
-        .expect("free")
-        .detach()
-        .await
-        .expect("works");
+    let id = lab.detached("k").await;
     assert!(locks.shutdown(ms(1_000)).await);
     let adopted = locks.adopt(&id).await;
     assert!(adopted.is_err(), "adopted after the shutdown");

@@ -102,13 +102,7 @@ async fn a_denied_withdrawal_is_not_called_not_applied_and_strands_nothing() {
     lab.faulty.plan(Operation::Withdraw, [Fault::AccessDenied]);
     let error = wrong.try_acquire("k").await.expect_err("denied");
     lab.sleep(ms(41_000)).await;
-    let state = lab
-        .bystander()
-        .inspect("k")
-        .await
-        .expect("works")
-        .state()
-        .clone();
+    let state = lab.state("k").await;
     assert_eq!(
         (format!("{:?}", error.effect()), state),
         ("Unknown".to_owned(), LockState::Free)
@@ -123,13 +117,7 @@ async fn throttled_withdrawals_strand_nothing() {
     lab.faulty.plan(Operation::Withdraw, [Fault::Throttle; 3]);
     let error = wrong.acquire("k").await.expect_err("throttled");
     lab.sleep(ms(41_000)).await;
-    let state = lab
-        .bystander()
-        .inspect("k")
-        .await
-        .expect("works")
-        .state()
-        .clone();
+    let state = lab.state("k").await;
     assert_eq!(
         (format!("{:?}", error.effect()), state),
         ("Unknown".to_owned(), LockState::Free),
@@ -149,13 +137,7 @@ async fn an_acquire_dropped_during_the_withdrawal_strands_nothing() {
         () = lab.sleep(ms(1_500)) => {}
     }
     lab.sleep(ms(41_000)).await;
-    let state = lab
-        .bystander()
-        .inspect("k")
-        .await
-        .expect("works")
-        .state()
-        .clone();
+    let state = lab.state("k").await;
     assert_eq!(state, LockState::Free);
 }
 
@@ -170,12 +152,6 @@ async fn an_acquire_dropped_during_its_first_withdrawal_strands_nothing() {
         () = lab.sleep(ms(1_500)) => {}
     }
     lab.sleep(ms(41_000)).await;
-    let state = lab
-        .bystander()
-        .inspect("k")
-        .await
-        .expect("works")
-        .state()
-        .clone();
+    let state = lab.state("k").await;
     assert_eq!(state, LockState::Free);
 }

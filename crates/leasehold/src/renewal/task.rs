@@ -55,7 +55,6 @@ pub(crate) fn keep(
         end_on_drop: EndOnDrop(lease_state.clone()),
         holding: Holding::begin(queue, &lease_state, core.clocks.elapsed()),
         lease_state: lease_state.clone(),
-        bound_to_process: policy.is_bound_to_process(),
         policy,
         next_renewal: Elapsed::NEVER,
         kept,
@@ -99,7 +98,6 @@ pub(super) struct RenewalTask {
     pub(super) end_on_drop: EndOnDrop,
     pub(super) holding: Holding,
     pub(super) policy: Policy,
-    pub(super) bound_to_process: bool,
     pub(super) kept: Kept,
     pub(super) next_renewal: Elapsed,
     pub(super) mailbox: Mailbox<Sent, Outcome>,
@@ -233,9 +231,10 @@ impl RenewalTask {
     pub(super) fn send_renewal(&mut self) {
         let core = &self.core;
         let now = core.clocks.reading();
+        let bound = self.policy.is_bound_to_process();
         let (sent, write) = core
             .clocks
-            .with_service(|service| self.kept.renew(service, now, self.bound_to_process));
+            .with_service(|service| self.kept.renew(service, now, bound));
         let call_usage = Some(self.lease_state.call_usage.clone());
         core.launch(write, now, &call_usage)
             .post(sent, &mut self.mailbox);

@@ -154,6 +154,18 @@ impl Lab {
             .build()
     }
 
+    /// The identity of a lease that a bystander has acquired and detached.
+    pub async fn detached(&self, key: &str) -> leasehold::LeaseId {
+        let lease = self.bystander().acquire(key).await.expect("free");
+        lease.detach().await.expect("works")
+    }
+
+    /// The state of a key, as a bystander sees it.
+    pub async fn state(&self, key: &str) -> leasehold::LockState {
+        let status = self.bystander().inspect(key).await.expect("works");
+        status.state().clone()
+    }
+
     pub async fn sleep(&self, by: Duration) {
         self.clock.sleep_until(self.clock.elapsed().plus(by)).await;
     }
