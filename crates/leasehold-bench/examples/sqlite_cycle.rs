@@ -40,6 +40,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             attempt: me,
             token: None,
             ttl_seconds: Some(4_000_000_000),
+            passed: Vec::new(),
         };
         store.write(release).await?;
         cycles.push(SystemClock.elapsed().since(begun).saturating_sub(refused));

@@ -245,6 +245,7 @@ pub(crate) async fn store_cycle(store: &dyn Store, key: &str) -> Result<()> {
         attempt,
         token: record.and_then(|record| record.native.map(|native| native.token)),
         ttl_seconds: Some(ttl_seconds),
+        passed: Vec::new(),
     };
     match store.write(release).await?.value {
         Outcome::Applied(_) => Ok(()),

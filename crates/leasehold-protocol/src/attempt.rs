@@ -12,6 +12,8 @@ use std::time::Duration;
 pub use super::id::AttemptId;
 
 use super::deadline::{Deadline, Sent, Terms, service_now};
+use super::ending::Ending;
+use super::queue::Place;
 use super::record::{Record, Seen};
 use super::takeover::{Observation, Rules, Verdict};
 use super::time::{Elapsed, Reading, ServiceClock, ServiceTime};
@@ -51,6 +53,58 @@ pub struct Granted {
     pub expires_at: ServiceTime,
     /// Whether the token's seed is impossible, so that the record must be withdrawn.
     pub impossible_seed: bool,
+    /// Who waits for the key behind it.
+    pub queue: Vec<Place>,
+    /// The TTL of the record.
+    pub ttl_seconds: Option<i64>,
+}
+
+/// How a record was shown: by a read, or by a refusal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shown {
+    /// Both clocks before the request was sent.
+    pub sent: Reading,
+    /// When its answer came.
+    pub received: Elapsed,
+    /// Whether it shows all writes before the request: a refusal and a strongly consistent read do.
+    pub consistent: bool,
+}
+
+/// What is known of our place in a queue.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Waiting {
+    place: Place,
+    /// Before the first request to join: the key was not handed to us before that.
+    since: Reading,
+    /// Consistent answers that did not show the key as ours: send and answer.
+    before: VecDeque<(Reading, Elapsed)>,
+}
+
+/// How many answers that did not show a grant are remembered: as many polls as are ever on their way, and one.
+const POLLS: usize = 8;
+
+impl Waiting {
+    /// The latest instant at which the key was certainly not ours yet, given the answer that shows it as ours. Only an answer that
+    /// came before that request was sent counts: another may show the time after our grant.
+    fn not_before(&self, shown: &Shown) -> Reading {
+        let earlier = |(_, received): &&(Reading, Elapsed)| *received <= shown.sent.elapsed;
+        let mut earlier = self
+            .before
+            .iter()
+            .filter(|_| shown.consistent)
+            .filter(earlier);
+        let latest = earlier.by_ref().max_by_key(|(sent, _)| sent.elapsed);
+        latest.map_or(self.since, |(sent, _)| *sent)
+    }
+
+    fn not_ours(&mut self, shown: &Shown) {
+        if shown.consistent {
+            if self.before.len() == POLLS {
+                self.before.pop_front();
+            }
+            self.before.push_back((shown.sent, shown.received));
+        }
+    }
 }
 
 /// What a refusal means.
@@ -84,6 +138,7 @@ pub struct Attempt {
     observation: Observation,
     /// The TTL of the record as the latest refusal showed it, where there is no service clock to do better.
     seen_ttl_seconds: Option<i64>,
+    waiting: Option<Waiting>,
 }
 
 impl Attempt {
@@ -105,6 +160,7 @@ impl Attempt {
             recent: VecDeque::new(),
             observation,
             seen_ttl_seconds: None,
+            waiting: None,
         }
     }
 
@@ -122,7 +178,7 @@ impl Attempt {
     /// before anything else was done for it.
     pub fn request(
         &mut self,
-        take_over: Option<Seen>,
+        take_over: Option<(Seen, Vec<Place>)>,
         clock: &ServiceClock,
         now: Reading,
     ) -> (Request, Write) {
@@ -139,7 +195,7 @@ impl Attempt {
             },
             seed,
             unsampled,
-            over_foreign: matches!(take_over, Some(Seen::Foreign { .. })),
+            over_foreign: matches!(take_over, Some((Seen::Foreign { .. }, _))),
         };
         self.first.get_or_insert(request);
         if self.recent.len() == REMEMBERED {
@@ -158,7 +214,7 @@ impl Attempt {
             lease: self.terms.lease,
             seed: match take_over {
                 // A wall clock starts a token, where there is no other, and raises none.
-                Some(Seen::Native { .. }) => sampled.unwrap_or(ServiceTime(0)),
+                Some((Seen::Native { .. }, _)) => sampled.unwrap_or(ServiceTime(0)),
                 _ => seed,
             },
             acquired_at: seed,
@@ -168,7 +224,7 @@ impl Attempt {
         };
         let write = match take_over {
             None => Write::Acquire(grant),
-            Some(seen) => Write::TakeOver(grant, seen),
+            Some((seen, places)) => Write::TakeOver(grant, seen, places),
         };
         (request, write)
     }
@@ -193,56 +249,101 @@ impl Attempt {
             ),
             deadline: Deadline::of(&request.sent, &self.terms, clock, now),
             expires_at: record.expires_at,
+            queue: record.queue.clone(),
+            ttl_seconds: record.ttl_seconds,
             impossible_seed: seeded && is_impossible(request.seed, clock, now),
         }
     }
 
-    /// The store refused a request, or a read showed `record`. `received` is when that answer
-    /// came, `now` the present.
+    /// Waits for the key: a place at the end of its queue, the same for every request of this attempt. `now` must
+    /// have been read before anything else was done for it; `until` is when the wait ends, in service time.
+    pub fn join(&mut self, claim: Duration, until: ServiceTime, now: Reading) -> Write {
+        let (id, lease) = (self.id, self.terms.lease);
+        let waiting = self.waiting.get_or_insert_with(|| Waiting {
+            place: Place::new(id, lease, claim.min(lease), until),
+            since: now,
+            before: VecDeque::new(),
+        });
+        Write::Join {
+            key: self.wish.key.clone(),
+            place: waiting.place,
+            bound_to_process: self.wish.bound_to_process,
+        }
+    }
+
+    /// Gives up its place in the queue; `None` where the record does not show it.
+    pub fn leave(&self, record: &Record) -> Option<Write> {
+        let index = record.place_of(self.id)?;
+        Some(Write::Leave {
+            key: self.wish.key.clone(),
+            place: record.queue[index],
+            index,
+        })
+    }
+
+    /// The store refused a request, or a read showed `record`. `now` is the present.
     pub fn refused(
         &mut self,
         record: Option<&Record>,
-        received: Elapsed,
+        shown: &Shown,
         now: Reading,
         clock: &ServiceClock,
     ) -> Refusal {
         if let Some(record) = record
             && self.id.owns(record)
-            && let Some(request) = self.origin_of(record)
+            && let Some(request) = self.origin_of(record, shown)
         {
             return Refusal::Ours(self.applied(&request, record, clock, now));
         }
+        if let Some(waiting) = &mut self.waiting {
+            waiting.not_ours(shown);
+        }
         let sampled = clock.latest_by_elapsed(now.elapsed).is_some();
         self.seen_ttl_seconds = record.and_then(|r| r.ttl_seconds).filter(|_| !sampled);
-        Refusal::Others(
-            self.observation
-                .judge(record, received, now, clock, &self.rules),
-        )
+        Refusal::Others(self.observation.judge(
+            Some(self.id),
+            record,
+            shown.received,
+            now,
+            clock,
+            &self.rules,
+        ))
     }
 
-    /// The request whose P is stored, or the first one with the stored P.
-    fn origin_of(&self, record: &Record) -> Option<Request> {
+    /// The request whose P is stored, or the first one with the stored P. A grant of one who waits may have been
+    /// handed over: it counts from before that, whatever its P.
+    fn origin_of(&self, record: &Record, shown: &Shown) -> Option<Request> {
         let same = |r: &&Request| r.sent.expires_at == record.expires_at;
-        self.recent.iter().find(same).copied().or_else(|| {
-            let first = self.first?;
-            Some(Request {
+        let request = self.recent.iter().find(same).or(self.first.as_ref());
+        let handed_over = self.waiting.as_ref().map(|waiting| Request {
+            sent: Sent {
+                at: waiting.not_before(shown),
+                expires_at: record.expires_at,
+            },
+            seed: ServiceTime(0),
+            unsampled: false,
+            over_foreign: false,
+        });
+        match (request, handed_over) {
+            (Some(request), Some(handed_over)) => Some(Request {
+                sent: handed_over.sent,
+                ..*request
+            }),
+            (Some(request), None) => Some(Request {
                 sent: Sent {
-                    at: first.sent.at,
+                    at: request.sent.at,
                     expires_at: record.expires_at,
                 },
-                ..first
-            })
-        })
+                ..*request
+            }),
+            (None, handed_over) => handed_over,
+        }
     }
 
-    /// Ends whatever this attempt may have been granted, seen or not.
+    /// Ends whatever this attempt may have been granted, seen or not. Where somebody waits for the key it is refused,
+    /// and its refusal shows what to [`give_back`](Self::give_back).
     pub fn abandon(&self, clock: &ServiceClock, now: Reading) -> Write {
-        Write::Release {
-            key: self.wish.key.clone(),
-            attempt: self.id,
-            token: None,
-            ttl_seconds: self.terms.released_ttl_seconds(clock, now),
-        }
+        self.end(None, &[], None, clock, now)
     }
 
     /// Ends what this attempt has been granted, as `record` shows it; `None` where that is not ours. A record that began
@@ -261,17 +362,32 @@ impl Attempt {
                 token: native.token,
             });
         }
-        Some(self.release_late(native.token, clock, now))
+        let (token, ttl_seconds) = (Some(native.token), record.ttl_seconds);
+        Some(self.end(token, &record.queue, ttl_seconds, clock, now))
     }
 
-    /// Ends a grant of this attempt by its token.
+    /// Ends a grant of this attempt by its token, like [`abandon`](Self::abandon).
     pub fn release_late(&self, token: u64, clock: &ServiceClock, now: Reading) -> Write {
-        Write::Release {
-            key: self.wish.key.clone(),
+        self.end(Some(token), &[], None, clock, now)
+    }
+
+    fn end(
+        &self,
+        token: Option<u64>,
+        queue: &[Place],
+        ttl_seconds: Option<i64>,
+        clock: &ServiceClock,
+        now: Reading,
+    ) -> Write {
+        let ending = Ending {
+            key: &self.wish.key,
             attempt: self.id,
-            token: Some(token),
-            ttl_seconds: self.terms.released_ttl_seconds(clock, now),
-        }
+            token,
+            terms: &self.terms,
+            queue,
+            ttl_seconds,
+        };
+        ending.write(clock, now)
     }
 
     /// Deletes the record that this attempt created with an impossible seed.
@@ -339,6 +455,14 @@ mod tests {
         }
     }
 
+    fn shown(now: Reading) -> Shown {
+        Shown {
+            sent: now,
+            received: now.elapsed,
+            consistent: true,
+        }
+    }
+
     fn unsampled() -> ServiceClock {
         ServiceClock::new(ClockBounds::default())
     }
@@ -353,13 +477,13 @@ mod tests {
         let stored = apply(None, &first).expect("free").expect("record");
         assert!(apply(Some(&stored), &second).is_err());
         let now = reading(5_010);
-        let Refusal::Ours(granted) = me.refused(Some(&stored), now.elapsed, now, &clock) else {
+        let Refusal::Ours(granted) = me.refused(Some(&stored), &shown(now), now, &clock) else {
             panic!("our own record");
         };
         assert_eq!(granted.deadline.at, Elapsed(Duration::from_millis(19_980)));
         // The second one landed instead.
         let stored = apply(None, &second).expect("free").expect("record");
-        let Refusal::Ours(granted) = me.refused(Some(&stored), now.elapsed, now, &clock) else {
+        let Refusal::Ours(granted) = me.refused(Some(&stored), &shown(now), now, &clock) else {
             panic!("our own record");
         };
         assert_eq!(granted.deadline.at, Elapsed(Duration::from_millis(24_980)));
@@ -374,7 +498,7 @@ mod tests {
         stored.expires_at = ServiceTime(stored.expires_at.0 + 5);
         me.request(None, &clock, reading(9_000));
         let now = reading(9_001);
-        let Refusal::Ours(granted) = me.refused(Some(&stored), now.elapsed, now, &clock) else {
+        let Refusal::Ours(granted) = me.refused(Some(&stored), &shown(now), now, &clock) else {
             panic!("our own record");
         };
         assert_eq!(granted.deadline.at, Elapsed(Duration::from_millis(19_980)));
@@ -440,7 +564,7 @@ mod tests {
         let (_, first) = me.request(None, &clock, now);
         assert!(apply(Some(&free), &first).is_err(), "would end its record");
         // Without a stamp in the answer either: it keeps what it has seen.
-        let refusal = me.refused(Some(&free), now.elapsed, now, &clock);
+        let refusal = me.refused(Some(&free), &shown(now), now, &clock);
         assert!(matches!(refusal, Refusal::Others(Verdict::Free)));
         let (_, second) = me.request(None, &clock, now);
         let taken = apply(Some(&free), &second).expect("free").expect("record");

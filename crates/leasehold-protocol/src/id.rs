@@ -16,6 +16,16 @@ impl AttemptId {
         AttemptId(uuid::Builder::from_random_bytes(bits).into_uuid().as_u128())
     }
 
+    /// Its 16 bytes, as a place in a queue stores them.
+    pub(super) fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
+    /// The id of a stored place.
+    pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
+        AttemptId(u128::from_be_bytes(bytes))
+    }
+
     /// Whether a record is held under this id.
     pub fn owns(&self, record: &Record) -> bool {
         record.owner.as_deref().and_then(|s| s.parse().ok()) == Some(*self)
@@ -64,6 +74,7 @@ mod tests {
         let id = AttemptId::from_random([7; 16]);
         assert_eq!(id.to_string().parse::<AttemptId>().expect("uuid"), id);
         assert_eq!(id.to_string().len(), 36);
+        assert_eq!(AttemptId::from_bytes(id.to_bytes()), id);
         let error = "somebody".parse::<AttemptId>().expect_err("no uuid");
         assert_eq!(error.to_string(), "not a UUID");
     }

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`time`] | bounds on the service's clock, from the stamps of its answers |
 //! | [`record`] | what a stored record means, and when it is malformed |
+//! | [`queue`] | the queue of a key, and who is next |
 //! | [`mod@write`] | the conditional writes, and their exact meaning ([`write::apply`]) |
 //! | [`deadline`] | which expiry to publish, and until when a holder may believe in its grant |
 //! | [`takeover`] | when a contender may take a key |
@@ -23,7 +24,9 @@
 
 pub mod attempt;
 pub mod deadline;
+mod ending;
 pub mod id;
+pub mod queue;
 pub mod record;
 pub mod renewal;
 pub mod takeover;

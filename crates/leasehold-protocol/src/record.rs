@@ -8,11 +8,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::queue::Place;
 use super::time::ServiceTime;
 use super::token::PASS_BITS;
 
 /// The version that this library writes. Records of the F# library carry none.
-pub const RECORD_VERSION: u64 = 2;
+pub const RECORD_VERSION: u64 = 3;
+
+/// What is wrong with a record of a newer version. Its rules are not known here, so that it is never taken.
+const NEWER: &str = "is of a newer leasehold: update this one";
 
 /// The attribute names of a record, those of FSharp.DynamoDbLock first.
 pub mod attribute {
@@ -38,6 +42,8 @@ pub mod attribute {
     pub const ACQUIRED_MS: &str = "AcquiredAtUnixMs";
     /// The holder's payload.
     pub const DATA: &str = "Data";
+    /// The queue: a list of places.
+    pub const QUEUE: &str = "Queue";
 }
 
 /// An attribute's value as far as a lock record is concerned.
@@ -49,6 +55,8 @@ pub enum Value {
     Number(String),
     /// Bytes.
     Binary(Vec<u8>),
+    /// A list.
+    List(Vec<Value>),
     /// Any other type.
     Other,
 }
@@ -72,11 +80,13 @@ pub struct Record {
     pub acquired_at: Option<ServiceTime>,
     /// The holder's payload.
     pub data: Option<Vec<u8>>,
+    /// Who waits for the key, in the order of joining.
+    pub queue: Vec<Place>,
     /// Set by a store that can see that the holding process is dead.
     pub holder_is_dead: bool,
 }
 
-/// The attributes that only version 2 records have.
+/// The attributes that only records of this library have.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Native {
     /// The stored fencing token.
@@ -160,7 +170,7 @@ impl Record {
             .number(attribute::EXPIRES_MS)?
             .ok_or_else(|| reader.malformed(attribute::EXPIRES_MS, "is missing"))?;
         let native = match reader.number(attribute::VERSION)? {
-            Some(version) if version >= RECORD_VERSION.cast_signed() => {
+            Some(version) if version == RECORD_VERSION.cast_signed() => {
                 let required = |name| {
                     let value = reader
                         .number(name)?
@@ -177,6 +187,9 @@ impl Record {
                     lease: Duration::from_millis(required(attribute::LEASE_MS)?),
                     renew_count: required(attribute::RENEW_COUNT)?,
                 })
+            }
+            Some(version) if version > RECORD_VERSION.cast_signed() => {
+                return Err(reader.malformed(attribute::VERSION, NEWER));
             }
             Some(_) => return Err(reader.malformed(attribute::VERSION, "is not a known version")),
             None if owner.is_none() => {
@@ -203,9 +216,31 @@ impl Record {
                 Some(Value::Text(text)) => Some(text.clone().into_bytes()),
                 _ => None,
             },
+            queue: reader.queue()?,
             key: reader.key,
             holder_is_dead: false,
         })
+    }
+
+    /// A record that says nothing but that its key is free.
+    #[cfg(test)]
+    pub(super) fn released(key: &str) -> Record {
+        Record {
+            key: key.to_owned(),
+            owner: None,
+            expires_at: ServiceTime(0),
+            native: Some(Native {
+                token: 1,
+                lease: Duration::from_secs(20),
+                renew_count: 1,
+            }),
+            ttl_seconds: None,
+            holder: None,
+            acquired_at: None,
+            data: None,
+            queue: Vec::new(),
+            holder_is_dead: false,
+        }
     }
 
     /// What the record says about its key.
@@ -252,6 +287,20 @@ impl Reader<'_> {
         }
     }
 
+    fn queue(&self) -> Result<Vec<Place>, Malformed> {
+        let odd = || self.malformed(attribute::QUEUE, "is not a list of places");
+        let places = match self.attributes.get(attribute::QUEUE) {
+            None => return Ok(Vec::new()),
+            Some(Value::List(places)) => places.iter(),
+            Some(_) => return Err(odd()),
+        };
+        let place = |value: &Value| match value {
+            Value::Binary(bytes) => Place::from_bytes(bytes),
+            _ => None,
+        };
+        places.map(|value| place(value).ok_or_else(odd)).collect()
+    }
+
     fn number(&self, name: &'static str) -> Result<Option<i64>, Malformed> {
         match self.attributes.get(name) {
             None => Ok(None),
@@ -266,6 +315,7 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::id::AttemptId;
     use super::*;
 
     fn attributes(entries: &[(&'static str, Value)]) -> BTreeMap<&'static str, Value> {
@@ -292,7 +342,7 @@ mod tests {
     fn native() -> BTreeMap<&'static str, Value> {
         let mut record = foreign();
         record.extend(attributes(&[
-            ("V", number(2)),
+            ("V", number(3)),
             ("FencingToken", number(7)),
             ("LeaseMs", number(20_000)),
             ("RenewCount", number(3)),
@@ -353,25 +403,43 @@ mod tests {
         let mut neither = foreign();
         neither.remove("ClientId");
         assert_eq!(problem(&neither), "V");
-        let mut odd = native();
-        odd.insert("V", number(1));
-        assert_eq!(problem(&odd), "V");
+        for version in [0, 2, 4] {
+            let mut odd = native();
+            odd.insert("V", number(version));
+            let error = Record::parse(&odd).expect_err("malformed");
+            assert_eq!(error.attribute, "V");
+            assert_eq!(error.problem.contains("update"), version == 4);
+        }
         let mut owner = native();
         owner.insert("ClientId", number(1));
         assert_eq!(problem(&owner), "ClientId");
     }
 
     #[test]
-    fn a_newer_version_with_the_same_attributes_is_still_readable() {
+    fn unknown_attributes_are_ignored() {
         let mut record = native();
-        record.insert("V", number(3));
         record.insert("SomethingNew", Value::Other);
-        assert!(
-            Record::parse(&record)
-                .expect("well formed")
-                .native
-                .is_some()
-        );
+        assert!(Record::parse(&record).is_ok());
+    }
+
+    #[test]
+    fn a_queue_reads_back_and_an_odd_one_is_malformed() {
+        let id = AttemptId::from_random([7; 16]);
+        let place = Place::new(id, Duration::from_secs(20), Duration::ZERO, ServiceTime(5));
+        let stored = |bytes: &[u8]| Value::List(vec![Value::Binary(bytes.to_vec())]);
+        let mut record = native();
+        record.insert("Queue", stored(&place.to_bytes()));
+        assert_eq!(Record::parse(&record).expect("well formed").queue, [place]);
+        record.insert("Queue", Value::List(Vec::new()));
+        assert_eq!(Record::parse(&record).expect("well formed").queue, []);
+        for odd in [
+            stored(&[1; 29]),
+            Value::List(vec![text("x")]),
+            Value::Binary(place.to_bytes().to_vec()),
+        ] {
+            record.insert("Queue", odd);
+            assert_eq!(problem(&record), "Queue");
+        }
     }
 
     #[test]

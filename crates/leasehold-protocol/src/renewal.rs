@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use super::attempt::{AttemptId, Granted};
 use super::deadline::{Deadline, Sent, Terms};
+use super::ending::Ending;
+use super::queue::Place;
 use super::record::{Record, State};
 use super::time::{Elapsed, Reading, ServiceClock, ServiceTime};
 use super::write::Write;
@@ -46,6 +48,8 @@ pub struct Kept {
     deadline: Deadline,
     last_expires_at: ServiceTime,
     unanswered: Vec<Sent>,
+    queue: Vec<Place>,
+    ttl_seconds: Option<i64>,
 }
 
 /// How many unanswered renewals are remembered; an older one that lands gives no deadline.
@@ -62,6 +66,8 @@ impl Kept {
             deadline: granted.deadline,
             last_expires_at: granted.expires_at,
             unanswered: Vec::new(),
+            queue: granted.queue.clone(),
+            ttl_seconds: granted.ttl_seconds,
         }
     }
 
@@ -82,6 +88,8 @@ impl Kept {
             deadline: Deadline::over(),
             last_expires_at: last_expires_at.unwrap_or(ServiceTime(0)),
             unanswered: Vec::new(),
+            queue: Vec::new(),
+            ttl_seconds: None,
         }
     }
 
@@ -93,6 +101,19 @@ impl Kept {
     /// The latest expiry that was published for it.
     pub fn expires_at(&self) -> ServiceTime {
         self.last_expires_at
+    }
+
+    /// Who waits for the key, as it was last seen.
+    pub fn queue(&self) -> &[Place] {
+        &self.queue
+    }
+
+    /// Takes note of what an answer shows besides the grant: who waits for the key.
+    pub fn saw(&mut self, record: &Record) {
+        if self.is_ours(record) {
+            self.queue.clone_from(&record.queue);
+            self.ttl_seconds = record.ttl_seconds;
+        }
     }
 
     /// The lengths it is made of.
@@ -174,14 +195,17 @@ impl Kept {
         self.deadline.sent_at().plus(interval).min(latest)
     }
 
-    /// Ends the grant.
+    /// Ends the grant. Where somebody is known to wait, the key is handed over by it.
     pub fn release(&self, clock: &ServiceClock, now: Reading) -> Write {
-        Write::Release {
-            key: self.key.clone(),
+        let ending = Ending {
+            key: &self.key,
             attempt: self.attempt,
             token: Some(self.token),
-            ttl_seconds: self.terms.released_ttl_seconds(clock, now),
-        }
+            terms: &self.terms,
+            queue: &self.queue,
+            ttl_seconds: self.ttl_seconds,
+        };
+        ending.write(clock, now)
     }
 
     /// What a record that is not ours says about the end of our grant.
@@ -196,13 +220,21 @@ impl Kept {
         }
     }
 
-    /// Whether a record shows this very grant as released. After a release whose answer was lost
-    /// this is our own doing.
+    /// Whether a record shows this very grant as released, or as handed over to one who waited. After a release
+    /// whose answer was lost this is our own doing.
     pub fn shows_release(&self, record: Option<&Record>) -> bool {
-        record.is_some_and(|r| r.state() == State::Released && r.token() == Some(self.token))
+        record.is_some_and(|record| match record.state() {
+            State::Released => record.token() == Some(self.token),
+            State::Granted(_) => {
+                let waited = |place: &Place| place.attempt().owns(record);
+                record.token() == Some(self.token.saturating_add(1))
+                    && self.queue.iter().any(waited)
+            }
+        })
     }
 
-    fn is_ours(&self, record: &Record) -> bool {
+    /// Whether a record shows the grant itself.
+    pub fn is_ours(&self, record: &Record) -> bool {
         self.attempt.owns(record) && record.token() == Some(self.token)
     }
 }
@@ -264,6 +296,8 @@ mod tests {
             deadline: Deadline::of(&sent, &terms, &clock(), reading(0)),
             expires_at,
             impossible_seed: false,
+            queue: Vec::new(),
+            ttl_seconds: None,
         };
         (Kept::new("k".into(), attempt, &granted, terms), record)
     }

@@ -8,10 +8,15 @@
 //!    lease on the local elapsed clock, timed from the *answer* that first showed it.
 //! 4. **Dead process**: the store can prove that the holding process is dead (SQLite only).
 //!
+//! A dead holder's key is for its queue first: each place has its claim to take the key, before those behind it and those
+//! without a place may.
+//!
 //! A verdict is only ever acted on by a compare-and-set on exactly what was seen.
 
 use std::time::Duration;
 
+use super::id::AttemptId;
+use super::queue::Place;
 use super::record::{Record, Seen, State};
 use super::time::{ClockBounds, Elapsed, Reading, ServiceClock};
 
@@ -20,8 +25,8 @@ use super::time::{ClockBounds, Elapsed, Reading, ServiceClock};
 pub enum Verdict {
     /// Nobody holds it: acquire.
     Free,
-    /// The grant that was seen has ended: take over exactly that.
-    TakeOver(Seen),
+    /// The grant that was seen has ended: take over exactly that, and these places of its queue with it.
+    TakeOver(Seen, Vec<Place>),
     /// Somebody holds it.
     Wait {
         /// When the grant seen can end at the latest, if nobody renews it; `None` if unknown.
@@ -54,6 +59,8 @@ struct First {
     at: Elapsed,
     /// L of the record; `None` on records of the F# library.
     lease: Option<Duration>,
+    /// When its holder was first seen dead.
+    dead: Option<Elapsed>,
 }
 
 impl First {
@@ -85,9 +92,11 @@ impl Observation {
         first.ends(bounds).filter(|end| is_older && now < *end)
     }
 
-    /// Judges a record that an answer received at `received` showed.
+    /// Judges a record that an answer received at `received` showed, for this attempt. `None` asks about the grant
+    /// alone: whether it has ended, and not whose turn it is.
     pub fn judge(
         &mut self,
+        me: Option<AttemptId>,
         record: Option<&Record>,
         received: Elapsed,
         present: Reading,
@@ -114,11 +123,23 @@ impl Observation {
             // From the answer, not from the request: the holder may have renewed in between.
             at: received,
             lease: record.native.map(|native| native.lease),
+            dead: None,
         };
-        let observed = match &self.first {
-            Some(before) if before.seen == seen => before.ends(&rules.bounds),
-            _ => self.first.insert(first).ends(&rules.bounds),
+        let first = match &mut self.first {
+            Some(before) if before.seen == seen => before,
+            other => other.insert(first),
         };
+        if record.holder_is_dead {
+            first.dead.get_or_insert(received);
+        }
+        let earliest = clock.earliest(now);
+        let (places, others) = me.map_or_else(Default::default, |me| record.before(me, earliest));
+        let others = rules.bounds.at_most(others);
+        let observed = [first.ends(&rules.bounds), first.dead]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|end| end.plus(others));
         // A grant of ours is not taken by dates alone: a proxy may have written them. It is watched for a lease, then. One of
         // the F# library cannot be watched.
         let dates_will_do = record.native.is_none() || clock.is_corroborated(present);
@@ -129,13 +150,14 @@ impl Observation {
                 Seen::Native { .. } => record.expires_at,
                 Seen::Foreign { .. } => record.expires_at.plus(rules.expiry_padding),
             };
-            if clock.earliest(now).is_some_and(|earliest| earliest > end) {
-                return Verdict::TakeOver(seen);
+            let end = end.plus(others);
+            if earliest.is_some_and(|earliest| earliest > end) {
+                return Verdict::TakeOver(seen, places.to_vec());
             }
             clock.past_from(end, now)
         };
-        if record.holder_is_dead || observed.is_some_and(|end| now >= end) {
-            return Verdict::TakeOver(seen);
+        if observed.is_some_and(|end| now >= end) {
+            return Verdict::TakeOver(seen, places.to_vec());
         }
         Verdict::Wait {
             ends: [observed, by_service].into_iter().flatten().min(),
@@ -162,6 +184,10 @@ mod tests {
         }
     }
 
+    fn me() -> Option<AttemptId> {
+        Some(AttemptId::from_random([1; 16]))
+    }
+
     fn held(expires_ms: i64, renew_count: u64) -> Record {
         Record {
             key: "k".into(),
@@ -176,6 +202,7 @@ mod tests {
             holder: None,
             acquired_at: None,
             data: None,
+            queue: Vec::new(),
             holder_is_dead: false,
         }
     }
@@ -204,6 +231,7 @@ mod tests {
         let clock = sampled(100_000);
         let judge = |seen: &mut Observation, p| {
             seen.judge(
+                me(),
                 Some(&held(p, 1)),
                 at(0),
                 present(at(0)),
@@ -212,7 +240,7 @@ mod tests {
             )
         };
         assert!(matches!(judge(&mut seen, 100_000), Verdict::Wait { .. }));
-        assert!(matches!(judge(&mut seen, 99_999), Verdict::TakeOver(_)));
+        assert!(matches!(judge(&mut seen, 99_999), Verdict::TakeOver(..)));
     }
 
     #[test]
@@ -221,7 +249,14 @@ mod tests {
         let clock = sampled(100_000);
         let mut judge = |ms, count| {
             let record = held(1, count);
-            seen.judge(Some(&record), at(ms), present(at(ms)), &clock, &rules(true))
+            seen.judge(
+                me(),
+                Some(&record),
+                at(ms),
+                present(at(ms)),
+                &clock,
+                &rules(true),
+            )
         };
         assert_eq!(
             judge(0, 1),
@@ -230,12 +265,12 @@ mod tests {
             }
         );
         assert!(matches!(judge(20_019, 1), Verdict::Wait { .. }));
-        assert!(matches!(judge(20_020, 1), Verdict::TakeOver(_)));
+        assert!(matches!(judge(20_020, 1), Verdict::TakeOver(..)));
         // A renewal starts the observation again, a read that goes backwards does not.
         assert!(matches!(judge(20_021, 2), Verdict::Wait { .. }));
         let ends = Some(at(40_041));
         assert_eq!(judge(30_000, 1), Verdict::Wait { ends });
-        assert!(matches!(judge(40_041, 2), Verdict::TakeOver(_)));
+        assert!(matches!(judge(40_041, 2), Verdict::TakeOver(..)));
     }
 
     #[test]
@@ -248,6 +283,7 @@ mod tests {
         }
         let mut judge = |record: &Record, ms, strict| {
             seen.judge(
+                me(),
                 Some(record),
                 at(ms),
                 present(at(ms)),
@@ -265,7 +301,7 @@ mod tests {
         assert_eq!(judge(&true_one, 20_020, true), Verdict::Wait { ends });
         assert!(matches!(
             judge(&true_one, 40_040, true),
-            Verdict::TakeOver(_)
+            Verdict::TakeOver(..)
         ));
     }
 
@@ -276,6 +312,7 @@ mod tests {
         let record = held(1, 1);
         let mut judge = |ms| {
             seen.judge(
+                me(),
                 Some(&record),
                 at(ms),
                 present(at(ms)),
@@ -284,7 +321,7 @@ mod tests {
             )
         };
         assert!(matches!(judge(0), Verdict::Wait { .. }));
-        assert!(matches!(judge(20_020), Verdict::TakeOver(_)));
+        assert!(matches!(judge(20_020), Verdict::TakeOver(..)));
     }
 
     #[test]
@@ -293,7 +330,14 @@ mod tests {
         let mut record = held(100_000, 1);
         record.native = None;
         let mut judge = |clock: &ServiceClock, now: Elapsed, strict| {
-            seen.judge(Some(&record), now, present(now), clock, &rules(strict))
+            seen.judge(
+                me(),
+                Some(&record),
+                now,
+                present(now),
+                clock,
+                &rules(strict),
+            )
         };
         assert!(matches!(
             judge(&sampled(101_000), at(0), false),
@@ -301,7 +345,7 @@ mod tests {
         ));
         assert!(matches!(
             judge(&sampled(101_001), at(0), false),
-            Verdict::TakeOver(Seen::Foreign { .. })
+            Verdict::TakeOver(Seen::Foreign { .. }, _)
         ));
         let unsampled = ServiceClock::new(ClockBounds::default());
         assert_eq!(
@@ -325,7 +369,7 @@ mod tests {
                 elapsed: at(ms),
                 wall_ms,
             };
-            seen.judge(Some(&record), at(ms), present, &clock, &rules(false))
+            seen.judge(me(), Some(&record), at(ms), present, &clock, &rules(false))
         };
         let mut seen = Observation::default();
         let ends = Some(at(20_020));
@@ -333,11 +377,14 @@ mod tests {
         // A dead holder is still taken over, by watching it.
         assert!(matches!(
             judge(&mut seen, 20_020, 115_020),
-            Verdict::TakeOver(_)
+            Verdict::TakeOver(..)
         ));
         // With a wall clock that agrees it is taken at once.
         let mut seen = Observation::default();
-        assert!(matches!(judge(&mut seen, 0, 125_500), Verdict::TakeOver(_)));
+        assert!(matches!(
+            judge(&mut seen, 0, 125_500),
+            Verdict::TakeOver(..)
+        ));
     }
 
     #[test]
@@ -346,7 +393,14 @@ mod tests {
         let mut record = held(i64::MAX, 1);
         record.holder_is_dead = true;
         let clock = ServiceClock::new(ClockBounds::default());
-        let verdict = seen.judge(Some(&record), at(0), present(at(0)), &clock, &rules(true));
-        assert!(matches!(verdict, Verdict::TakeOver(_)));
+        let verdict = seen.judge(
+            me(),
+            Some(&record),
+            at(0),
+            present(at(0)),
+            &clock,
+            &rules(true),
+        );
+        assert!(matches!(verdict, Verdict::TakeOver(..)));
     }
 }

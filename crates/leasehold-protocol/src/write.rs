@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::id::AttemptId;
+use super::queue::{PLACES, Place};
 use super::record::{Native, Record, Seen, State};
 use super::time::ServiceTime;
 
@@ -47,8 +48,9 @@ pub struct Grant {
 pub enum Write {
     /// Take a key that has no record, or a released one.
     Acquire(Grant),
-    /// Take a key whose grant has ended: compare-and-set on what was seen.
-    TakeOver(Grant, Seen),
+    /// Take a key whose grant has ended: compare-and-set on what was seen. The places at the front of the queue that
+    /// go with it: our own, and those that did not take the key in time.
+    TakeOver(Grant, Seen, Vec<Place>),
     /// Move the expiry of our grant forward.
     Renew {
         /// The key.
@@ -74,6 +76,45 @@ pub enum Write {
         token: Option<u64>,
         /// The new TTL: the time of the release and R. `None` leaves the one that it has.
         ttl_seconds: Option<i64>,
+        /// The whole queue: nobody in it waits any more.
+        passed: Vec<Place>,
+    },
+    /// End our grant, and give the key to a place in the queue.
+    HandOver {
+        /// The key.
+        key: Arc<str>,
+        /// Our attempt.
+        attempt: AttemptId,
+        /// As in [`Write::Release`].
+        token: Option<u64>,
+        /// Whose grant it is from now on.
+        next: Place,
+        /// The places before it: their contenders do not wait any more.
+        passed: Vec<Place>,
+        /// P of the new grant.
+        expires_at: ServiceTime,
+        /// The new TTL.
+        ttl_seconds: i64,
+        /// For people.
+        acquired_at: ServiceTime,
+    },
+    /// Wait for a held key: append our place to its queue.
+    Join {
+        /// The key.
+        key: Arc<str>,
+        /// Our place.
+        place: Place,
+        /// Whether the place ends when this process dies, on stores that can see that.
+        bound_to_process: bool,
+    },
+    /// Wait no more.
+    Leave {
+        /// The key.
+        key: Arc<str>,
+        /// Our place.
+        place: Place,
+        /// Where in the queue it was seen.
+        index: usize,
     },
     /// Delete a record that our own grant created with a token that cannot be right.
     Withdraw {
@@ -98,6 +139,12 @@ pub enum Operation {
     Renew,
     /// [`Write::Release`]
     Release,
+    /// [`Write::HandOver`]
+    HandOver,
+    /// [`Write::Join`]
+    Join,
+    /// [`Write::Leave`]
+    Leave,
     /// [`Write::Withdraw`]
     Withdraw,
     /// Reading one record.
@@ -113,6 +160,9 @@ impl std::fmt::Display for Operation {
             Operation::TakeOver => "take over",
             Operation::Renew => "renew",
             Operation::Release => "release",
+            Operation::HandOver => "hand over",
+            Operation::Join => "join",
+            Operation::Leave => "leave",
             Operation::Withdraw => "withdraw",
             Operation::Read => "read",
             Operation::List => "list",
@@ -124,10 +174,13 @@ impl Write {
     /// The key that it writes.
     pub fn key(&self) -> &str {
         match self {
-            Write::Acquire(grant) | Write::TakeOver(grant, _) => &grant.key,
-            Write::Renew { key, .. } | Write::Release { key, .. } | Write::Withdraw { key, .. } => {
-                key
-            }
+            Write::Acquire(grant) | Write::TakeOver(grant, ..) => &grant.key,
+            Write::Renew { key, .. }
+            | Write::Release { key, .. }
+            | Write::HandOver { key, .. }
+            | Write::Join { key, .. }
+            | Write::Leave { key, .. }
+            | Write::Withdraw { key, .. } => key,
         }
     }
 
@@ -138,6 +191,9 @@ impl Write {
             Write::TakeOver(..) => Operation::TakeOver,
             Write::Renew { .. } => Operation::Renew,
             Write::Release { .. } => Operation::Release,
+            Write::HandOver { .. } => Operation::HandOver,
+            Write::Join { .. } => Operation::Join,
+            Write::Leave { .. } => Operation::Leave,
             Write::Withdraw { .. } => Operation::Withdraw,
         }
     }
@@ -159,9 +215,10 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
             Some(record) if is_free_for(record, grant) => Ok(Some(granted(Some(record), grant))),
             Some(_) => Err(ConditionFailed),
         },
-        Write::TakeOver(grant, seen) => match current {
+        Write::TakeOver(grant, seen, places) => match current {
             Some(record) if record.state() == State::Granted(seen.clone()) => {
                 let mut taken = granted(Some(record), grant);
+                taken.queue = behind(record, places)?;
                 if let (Some(native), Some(token)) = (&mut taken.native, record.token()) {
                     native.token = taken_over(token, grant.seed);
                 }
@@ -195,10 +252,16 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
             attempt,
             token,
             ttl_seconds,
+            passed,
             ..
         } => {
             let (record, _) = owned(current, attempt, *token)?;
+            // Whoever waits is to get the key by the release, not to find it.
+            if record.queue != *passed {
+                return Err(ConditionFailed);
+            }
             Ok(Some(Record {
+                queue: Vec::new(),
                 // Were the owner kept, a delayed renewal would revive the record (7 steps).
                 owner: None,
                 expires_at: ServiceTime(0),
@@ -207,6 +270,57 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
                 data: None,
                 ..record.clone()
             }))
+        }
+        Write::HandOver {
+            attempt,
+            token,
+            next,
+            passed,
+            expires_at,
+            ttl_seconds,
+            acquired_at,
+            ..
+        } => {
+            let (record, native) = owned(current, attempt, *token)?;
+            let mut queue = behind(record, passed)?;
+            if queue.first() != Some(next) {
+                return Err(ConditionFailed);
+            }
+            queue.remove(0);
+            Ok(Some(Record {
+                owner: Some(next.attempt().to_string()),
+                expires_at: *expires_at,
+                native: Some(Native {
+                    token: native.token.saturating_add(1),
+                    lease: next.lease(),
+                    renew_count: native.renew_count.saturating_add(1),
+                }),
+                ttl_seconds: Some(*ttl_seconds),
+                holder: None,
+                acquired_at: Some(*acquired_at),
+                data: None,
+                queue,
+                ..record.clone()
+            }))
+        }
+        Write::Join { place, .. } => {
+            let record = current.ok_or(ConditionFailed)?;
+            let held = record.owner.is_some() && record.native.is_some();
+            if !held || record.queue.len() >= PLACES || record.queue.contains(place) {
+                return Err(ConditionFailed);
+            }
+            let mut record = record.clone();
+            record.queue.push(*place);
+            Ok(Some(record))
+        }
+        Write::Leave { place, index, .. } => {
+            let record = current.ok_or(ConditionFailed)?;
+            if record.queue.get(*index) != Some(place) {
+                return Err(ConditionFailed);
+            }
+            let mut record = record.clone();
+            record.queue.remove(*index);
+            Ok(Some(record))
         }
         Write::Withdraw { attempt, token, .. } => {
             owned(current, attempt, Some(*token))?;
@@ -229,6 +343,12 @@ pub fn taken_over(seen: u64, seed: ServiceTime) -> u64 {
     seen.max(seed).saturating_add(1)
 }
 
+/// The queue behind these places, which are its first ones.
+fn behind(record: &Record, places: &[Place]) -> Result<Vec<Place>, ConditionFailed> {
+    let rest = record.queue.strip_prefix(places).ok_or(ConditionFailed)?;
+    Ok(rest.to_vec())
+}
+
 fn owned<'a>(
     current: Option<&'a Record>,
     attempt: &AttemptId,
@@ -245,6 +365,7 @@ fn owned<'a>(
 }
 
 fn granted(before: Option<&Record>, grant: &Grant) -> Record {
+    let queue = before.map_or_else(Vec::new, |record| record.queue.clone());
     let before = before.and_then(|record| record.native);
     let seed = u64::try_from(grant.seed.0).unwrap_or(0);
     Record {
@@ -260,6 +381,7 @@ fn granted(before: Option<&Record>, grant: &Grant) -> Record {
         holder: Some(grant.holder.to_string()),
         acquired_at: Some(grant.acquired_at),
         data: grant.data.as_ref().map(|data| data.to_vec()),
+        queue,
         holder_is_dead: false,
     }
 }

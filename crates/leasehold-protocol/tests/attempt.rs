@@ -16,7 +16,7 @@ fn landed(write: &Write) -> Record {
 /// The deadline of a refusal that shows our own record, in ms.
 fn ours(me: &mut Attempt, record: &Record, clock: &ServiceClock, ms: u64) -> u128 {
     let now = reading(ms);
-    match me.refused(Some(record), now.elapsed, now, clock) {
+    match me.refused(Some(record), &shown(now), now, clock) {
         Refusal::Ours(granted) => granted.deadline.at.0.as_millis(),
         Refusal::Others(verdict) => panic!("ours, not {verdict:?}"),
     }
@@ -69,9 +69,9 @@ fn what_was_seen_is_there_to_be_remembered() {
     let mut me = attempt(1);
     assert!(me.observation().is_empty());
     let now = reading(5);
-    me.refused(Some(&held_by(2)), now.elapsed, now, &unsampled());
+    me.refused(Some(&held_by(2)), &shown(now), now, &unsampled());
     assert!(!me.observation().is_empty());
-    me.refused(None, now.elapsed, now, &unsampled());
+    me.refused(None, &shown(now), now, &unsampled());
     assert!(me.observation().is_empty());
 }
 
@@ -94,7 +94,7 @@ fn tokens_are_best_effort_where_fsharp_clients_share_the_key() {
         };
         let mut me = Attempt::new(id(1), wish, terms(), rules(), Observation::default());
         let before = over_foreign.then_some(&foreign);
-        let seen = over_foreign.then(|| seen.clone());
+        let seen = over_foreign.then(|| (seen.clone(), Vec::new()));
         let (request, write) = me.request(seen, &clock, reading(0));
         let record = apply(before, &write).expect("allowed").expect("a record");
         let token = me.applied(&request, &record, &clock, reading(0)).token;

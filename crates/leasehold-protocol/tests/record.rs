@@ -11,7 +11,7 @@ fn attributes(entries: &[(&'static str, Value)]) -> BTreeMap<&'static str, Value
         ("LockKey", Value::Text("k".into())),
         ("ClientId", Value::Text("c".into())),
         ("ExpireInUnixMs", number(1_500)),
-        ("V", number(2)),
+        ("V", number(3)),
         ("FencingToken", number(7)),
         ("LeaseMs", number(20_000)),
         ("RenewCount", number(3)),

@@ -23,6 +23,8 @@ fn granted(sent_ms: u64, expires_at: ServiceTime) -> Granted {
         deadline: Deadline::of(&sent, &terms(), &unsampled(), reading(sent_ms)),
         expires_at,
         impossible_seed: false,
+        queue: Vec::new(),
+        ttl_seconds: None,
     }
 }
 

@@ -22,7 +22,7 @@ fn done(before: Option<&Record>, write: &Write) -> Record {
 fn a_take_over_is_a_compare_and_set_on_exactly_what_was_seen() {
     let record = held_by(1);
     let clock = sampled(WALL);
-    let (_, write) = attempt(2).request(Some(seen(&record)), &clock, reading(0));
+    let (_, write) = attempt(2).request(Some((seen(&record), Vec::new())), &clock, reading(0));
     let taken = done(Some(&record), &write);
     assert_eq!(taken.owner, Some(id(2).to_string()));
     let native = taken.native.expect("ours");
@@ -48,7 +48,8 @@ fn a_take_over_is_a_compare_and_set_on_exactly_what_was_seen() {
 #[test]
 fn without_a_sample_a_take_over_counts_on_and_never_by_the_wall_clock() {
     let record = held_by(1);
-    let (_, write) = attempt(2).request(Some(seen(&record)), &unsampled(), reading(0));
+    let (_, write) =
+        attempt(2).request(Some((seen(&record), Vec::new())), &unsampled(), reading(0));
     assert_eq!(done(Some(&record), &write).token(), Some(8));
 }
 
@@ -94,6 +95,7 @@ fn a_release_leaves_the_token_and_takes_the_rest() {
         attempt: id(1),
         token,
         ttl_seconds,
+        passed: Vec::new(),
     };
     let expected = Record {
         owner: None,
@@ -133,7 +135,9 @@ fn a_withdrawal_deletes_exactly_its_own() {
 fn every_write_names_its_key_and_itself() {
     let (mut me, clock) = (attempt(1), sampled(WALL));
     let acquire = me.request(None, &clock, reading(0)).1;
-    let take_over = me.request(Some(seen(&held_by(2))), &clock, reading(0)).1;
+    let take_over = me
+        .request(Some((seen(&held_by(2)), Vec::new())), &clock, reading(0))
+        .1;
     for (write, name) in [(acquire, "acquire"), (take_over, "take over")] {
         assert_eq!(
             (write.key(), write.operation().to_string().as_str()),

@@ -42,11 +42,11 @@ impl LockStatus {
         let now = core.clocks.reading();
         let rules = core.policy.rules(&core.hints);
         let verdict = core.clocks.with_service(|service| {
-            Observation::default().judge(record, now.elapsed, now, service, &rules)
+            Observation::default().judge(None, record, now.elapsed, now, service, &rules)
         });
         let state = match (verdict, record) {
             (Verdict::Wait { .. }, Some(record)) => LockState::Held(HolderInfo::of(record)),
-            (Verdict::TakeOver(_), Some(record)) => LockState::Expired(HolderInfo::of(record)),
+            (Verdict::TakeOver(..), Some(record)) => LockState::Expired(HolderInfo::of(record)),
             _ => LockState::Free,
         };
         LockStatus {

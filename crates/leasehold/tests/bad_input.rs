@@ -179,7 +179,7 @@ async fn malformed_records_are_never_taken() {
             [
                 ("ClientId", text("c")),
                 ("ExpireInUnixMs", number(1)),
-                ("V", number(2)),
+                ("V", number(3)),
                 ("LeaseMs", number(1)),
                 ("RenewCount", number(1)),
             ]
@@ -413,7 +413,7 @@ async fn unreachable_within(bound: Duration, effect: Effect, call: impl AsyncFn(
 #[tokio::test]
 async fn a_refusal_without_an_item_is_read_up_on() {
     // Emulators and proxies may drop the item of a failed condition.
-    let item = r#"{"LockKey":{"S":"k"},"ClientId":{"S":"other"},"ExpireInUnixMs":{"N":"99999999999999"},"FencingToken":{"N":"5"},"LeaseMs":{"N":"20000"},"RenewCount":{"N":"1"},"V":{"N":"2"},"Holder":{"S":"somebody"}}"#;
+    let item = r#"{"LockKey":{"S":"k"},"ClientId":{"S":"other"},"ExpireInUnixMs":{"N":"99999999999999"},"FencingToken":{"N":"5"},"LeaseMs":{"N":"20000"},"RenewCount":{"N":"1"},"V":{"N":"3"},"Holder":{"S":"somebody"}}"#;
     let server = serve(move |operation| match operation {
         "GetItem" => Say::Answer(200, format!(r#"{{"Item":{item}}}"#)),
         _ => error(
@@ -437,7 +437,7 @@ async fn a_refusal_without_an_item_is_read_up_on() {
 
 #[tokio::test]
 async fn b7_without_a_date_that_can_be_believed_everything_but_the_service_rule_works() {
-    let expired = r#"{"LockKey":{"S":"k"},"ClientId":{"S":"other"},"ExpireInUnixMs":{"N":"1"},"FencingToken":{"N":"5"},"LeaseMs":{"N":"20000"},"RenewCount":{"N":"1"},"V":{"N":"2"}}"#;
+    let expired = r#"{"LockKey":{"S":"k"},"ClientId":{"S":"other"},"ExpireInUnixMs":{"N":"1"},"FencingToken":{"N":"5"},"LeaseMs":{"N":"20000"},"RenewCount":{"N":"1"},"V":{"N":"3"}}"#;
     let server = serve(move |_| {
         Say::Undated(
             400,

@@ -183,6 +183,7 @@ async fn a_record_without_owner_and_version_is_not_hammered() {
         holder: None,
         acquired_at: None,
         data: None,
+        queue: Vec::new(),
         holder_is_dead: false,
     });
     let gate = Gate::new(Arc::new(lab.memory.clone()));

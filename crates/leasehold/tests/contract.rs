@@ -52,6 +52,7 @@ async fn memory_leaves_what_is_not_ours() {
         holder: None,
         acquired_at: None,
         data: None,
+        queue: Vec::new(),
         holder_is_dead: false,
     };
     store.plant(strange);
@@ -138,7 +139,9 @@ async fn dynamodb_takes_over_exactly_the_fsharp_record_that_was_seen() {
             owner: owner.to_owned(),
             expires_at: ServiceTime(expires_ms),
         };
-        let answer = store.write(Write::TakeOver(grant("k"), seen)).await;
+        let answer = store
+            .write(Write::TakeOver(grant("k"), seen, Vec::new()))
+            .await;
         matches!(answer.expect("answered").value, Outcome::Applied(_))
     };
     assert!(!take_over("another", 1_000).await, "ClientId is compared");

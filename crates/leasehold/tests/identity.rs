@@ -136,7 +136,7 @@ impl Wrap for Bound {
     }
 
     async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
-        if let Write::Acquire(grant) | Write::TakeOver(grant, _) = &write {
+        if let Write::Acquire(grant) | Write::TakeOver(grant, ..) = &write {
             let mut bound = self.bound.lock().expect("no panics");
             bound.push(grant.bound_to_process);
         }

@@ -394,6 +394,7 @@ async fn a_release_whose_caller_has_gone_is_carried_out() {
         attempt,
         token: None,
         ttl_seconds: None,
+        passed: Vec::new(),
     });
     let mut context = Context::from_waker(Waker::noop());
     assert!(release.as_mut().poll(&mut context).is_pending());

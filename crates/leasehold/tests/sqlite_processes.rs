@@ -17,6 +17,7 @@ use leasehold::store::sqlite::SqliteStore;
 use leasehold::store::{Consistency, Outcome, Store};
 use leasehold::{LockClient, ReleaseOutcome};
 use leasehold_protocol::attempt::AttemptId;
+use leasehold_protocol::queue::Place;
 use leasehold_protocol::record::{Record, Seen, State};
 use leasehold_protocol::time::{ServiceTime, Stamp};
 use leasehold_protocol::write::{Grant, Write};
@@ -31,6 +32,7 @@ fn release(key: &str, attempt: AttemptId) -> Write {
         attempt,
         token: None,
         ttl_seconds: Some(4_000_000_000),
+        passed: Vec::new(),
     }
 }
 
@@ -128,6 +130,14 @@ fn worker() {
                 panic!("no stamp of this host: {:?}", reply.stamp)
             };
             say("time", now.0);
+            wait_for_a_line();
+        }
+        "wait" => {
+            let store = SqliteStore::open(path).expect("opened");
+            let reply = runtime.block_on(store.write(join(attempt(), true)));
+            let reply = reply.expect("a write");
+            assert!(matches!(reply.value, Outcome::Applied(_)));
+            say("waits", "");
             wait_for_a_line();
         }
         "adopt" => {
@@ -267,7 +277,7 @@ async fn a_killed_holder_is_dead_at_once() {
     assert!(matches!(seen, Seen::Native { .. }));
     let me = attempt();
     let done = store
-        .write(Write::TakeOver(grant("k", me, true), seen))
+        .write(Write::TakeOver(grant("k", me, true), seen, Vec::new()))
         .await;
     assert!(matches!(done.expect("a write").value, Outcome::Applied(Some(r)) if me.owns(&r)));
     assert!(!record(&store).await.holder_is_dead);
@@ -282,6 +292,65 @@ async fn a_grant_that_is_not_bound_outlives_its_process() {
     drop(holder);
     assert!(!in_the_way(&store).await.holder_is_dead);
     assert!(!record(&store).await.holder_is_dead);
+}
+
+fn join(attempt: AttemptId, bound_to_process: bool) -> Write {
+    let (lease, claim) = (Duration::from_secs(60), Duration::from_secs(3));
+    Write::Join {
+        key: "k".into(),
+        place: Place::new(attempt, lease, claim, ServiceTime(i64::MAX)),
+        bound_to_process,
+    }
+}
+
+/// A key that this process holds and another waits for, and that other process.
+async fn waited_for(path: &Path) -> (SqliteStore, AttemptId, Worker) {
+    let store = SqliteStore::open(path).expect("opened");
+    let me = attempt();
+    let write = Write::Acquire(grant("k", me, true));
+    store.write(write).await.expect("a write");
+    let mut waiter = Worker::start("wait", path);
+    waiter.says("waits");
+    (store, me, waiter)
+}
+
+#[tokio::test]
+async fn the_place_of_a_killed_process_is_gone() {
+    let (_directory, path) = place();
+    let (store, me, waiter) = waited_for(&path).await;
+    let ours = store.write(join(attempt(), true)).await.expect("a write");
+    assert!(matches!(ours.value, Outcome::Applied(Some(record)) if record.queue.len() == 2));
+    drop(waiter);
+    let left = record(&store).await.queue;
+    assert_eq!(left.len(), 1, "that of this process: {left:?}");
+    let page = store.list(None).await.expect("a page").value;
+    assert!(matches!(&page.records[..], [Ok(record)] if record.queue == left));
+    // A release that knows of nobody else is refused by the living one alone.
+    let refused = store.write(release("k", me)).await.expect("a write");
+    assert!(matches!(refused.value, Outcome::Refused(Some(record)) if record.queue == left));
+}
+
+#[tokio::test]
+async fn a_grant_that_is_handed_over_is_bound_to_the_process_that_waited() {
+    let (_directory, path) = place();
+    let (store, me, waiter) = waited_for(&path).await;
+    let held = record(&store).await;
+    let hand_over = Write::HandOver {
+        key: "k".into(),
+        attempt: me,
+        token: held.token(),
+        next: held.queue[0],
+        passed: Vec::new(),
+        expires_at: held.expires_at,
+        ttl_seconds: 4_000_000_000,
+        acquired_at: held.expires_at,
+    };
+    let reply = store.write(hand_over).await.expect("a write");
+    assert!(matches!(reply.value, Outcome::Applied(_)));
+    assert_eq!(bound_pid(&path), Some(waiter.child.id()));
+    assert!(!record(&store).await.holder_is_dead);
+    drop(waiter);
+    assert!(record(&store).await.holder_is_dead);
 }
 
 /// Renews what `before` shows.

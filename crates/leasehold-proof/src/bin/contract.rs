@@ -22,6 +22,7 @@ async fn main() {
         holder: None,
         acquired_at: None,
         data: None,
+        queue: Vec::new(),
         holder_is_dead: false,
     });
     let store: Arc<dyn Store> = Arc::new(memory);

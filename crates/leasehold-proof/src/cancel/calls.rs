@@ -165,6 +165,7 @@ impl Cast {
             holder: None,
             acquired_at: None,
             data: None,
+            queue: Vec::new(),
             holder_is_dead: false,
         });
     }

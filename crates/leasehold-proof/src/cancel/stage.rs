@@ -264,7 +264,7 @@ impl Stage {
         let Ok(after) = apply(current.as_ref(), write) else {
             return Outcome::Refused(current);
         };
-        if let Write::Acquire(grant) | Write::TakeOver(grant, _) = write {
+        if let Write::Acquire(grant) | Write::TakeOver(grant, ..) = write {
             match party {
                 Party::Rival => inner.rivals.push(grant.attempt.to_string()),
                 Party::Ours => inner.granted |= inner.armed,
@@ -279,7 +279,7 @@ impl Stage {
                 Grant {
                     bound_to_process, ..
                 },
-                _,
+                ..,
             )
             | Write::Renew {
                 bound_to_process, ..
@@ -381,6 +381,11 @@ impl Stage {
                 Some(number)
             }
             Write::Release {
+                attempt,
+                token: Some(_),
+                ..
+            }
+            | Write::HandOver {
                 attempt,
                 token: Some(_),
                 ..

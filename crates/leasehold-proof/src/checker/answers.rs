@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leasehold_protocol::attempt::{Attempt, Granted, Refusal, Request};
+use leasehold_protocol::attempt::{Attempt, Granted, Refusal, Request, Shown};
 use leasehold_protocol::deadline::{Deadline, Sent};
 use leasehold_protocol::record::Record;
 use leasehold_protocol::renewal::{Ended, Kept, RenewalRefused};
@@ -180,7 +180,7 @@ impl Client {
             Refusal::Others(verdict) => {
                 let next = match verdict {
                     Verdict::Free => Next::Acquire,
-                    Verdict::TakeOver(seen) => Next::TakeOver(seen, answer.version),
+                    Verdict::TakeOver(seen, _) => Next::TakeOver(seen, answer.version),
                     Verdict::Wait { .. } => Next::Poll,
                 };
                 self.phase = Phase::Acquiring { attempt, next };
@@ -197,27 +197,31 @@ impl Client {
         now: Reading,
         shape: &Shape,
     ) -> Refusal {
-        let mut received = now.elapsed;
+        let mut shown = Shown {
+            sent: waiting.sent,
+            received: now.elapsed,
+            consistent: matches!(waiting.purpose, Purpose::Acquire { .. }),
+        };
         if shape.lacks(Broken::ObservedFromSend) {
-            received = waiting.sent.elapsed;
+            shown.received = waiting.sent.elapsed;
         }
         if shape.lacks(Broken::RenewalsUnseen) {
             // The observation goes on over renewals; the take-over still names what is there.
             let mut blurred = record.cloned();
             let native = blurred.as_mut().and_then(|r| r.native.as_mut());
             let count = native.map(|n| std::mem::replace(&mut n.renew_count, 0));
-            let verdict = attempt.refused(blurred.as_ref(), received, now, &self.clock);
+            let verdict = attempt.refused(blurred.as_ref(), &shown, now, &self.clock);
             return match (verdict, record.map(Record::state)) {
                 (
-                    Refusal::Others(Verdict::TakeOver(_)),
+                    Refusal::Others(Verdict::TakeOver(_, places)),
                     Some(leasehold_protocol::record::State::Granted(seen)),
-                ) if count.is_some() => Refusal::Others(Verdict::TakeOver(seen)),
+                ) if count.is_some() => Refusal::Others(Verdict::TakeOver(seen, places)),
                 (verdict, _) => verdict,
             };
         }
         let believed = self.other_end(now, shape);
         let clock = believed.as_ref().unwrap_or(&self.clock);
-        attempt.refused(record, received, now, clock)
+        attempt.refused(record, &shown, now, clock)
     }
 
     /// The service clock that a broken contender judges by.

@@ -315,12 +315,12 @@ impl Client {
 
     fn ask_for_it(&mut self, mut attempt: Attempt, next: Next, now: (Reading, u8)) -> Output {
         let (take_over, seen) = match &next {
-            Next::TakeOver(what, version) => (Some(what.clone()), *version),
+            Next::TakeOver(what, version) => (Some((what.clone(), Vec::new())), *version),
             Next::Acquire | Next::Poll => (None, 0),
         };
         let (request, write) = attempt.request(take_over, &self.clock, now.0);
         let published = match &write {
-            Write::Acquire(grant) | Write::TakeOver(grant, _) => grant.expires_at,
+            Write::Acquire(grant) | Write::TakeOver(grant, ..) => grant.expires_at,
             _ => ServiceTime(0),
         };
         self.phase = Phase::Acquiring { attempt, next };

@@ -94,6 +94,10 @@ impl Stored {
             Write::Release { .. } | Write::Withdraw { .. } => {
                 (None, None, self.judge_owner(author))
             }
+            // No client of the checker waits in a queue.
+            Write::Join { .. } | Write::Leave { .. } | Write::HandOver { .. } => {
+                (self.owner, None, self.judge_owner(author))
+            }
         };
         let mut served = self.changed(record, owner, granted);
         served.breach = breach;
@@ -137,7 +141,7 @@ fn carry_out(
         (Broken::RenewalNotMonotone, Write::Renew { expires_at, .. }, Some(record)) => {
             record.expires_at = record.expires_at.min(ServiceTime(expires_at.0 - 1));
         }
-        (Broken::TakeOverBlind, Write::TakeOver(_, seen), Some(record)) => {
+        (Broken::TakeOverBlind, Write::TakeOver(_, seen, _), Some(record)) => {
             if let State::Granted(now) = record.state() {
                 *seen = now;
             }
@@ -150,7 +154,7 @@ fn carry_out(
         (
             Broken::TtlRoundedDown,
             Write::Acquire(Grant { ttl_seconds, .. })
-            | Write::TakeOver(Grant { ttl_seconds, .. }, _)
+            | Write::TakeOver(Grant { ttl_seconds, .. }, ..)
             | Write::Renew { ttl_seconds, .. }
             | Write::Release {
                 ttl_seconds: Some(ttl_seconds),
@@ -187,6 +191,7 @@ fn foreign_record(owner: &str, expires_ms: i64) -> Record {
         holder: None,
         acquired_at: None,
         data: None,
+        queue: Vec::new(),
         holder_is_dead: false,
     }
 }

@@ -114,13 +114,16 @@ fn asked(ask: &Ask, shape: &Shape) -> String {
         Ask::Register { token, .. } => format!("a write with token {token}"),
         Ask::Write { write, .. } => match write {
             Write::Acquire(grant) => format!("an acquire (P {})", clock(grant.expires_at, shape)),
-            Write::TakeOver(grant, _) => {
+            Write::TakeOver(grant, ..) => {
                 format!("a take-over (P {})", clock(grant.expires_at, shape))
             }
             Write::Renew { expires_at, .. } => {
                 format!("a renewal (P {})", clock(*expires_at, shape))
             }
             Write::Release { .. } => "a release".to_owned(),
+            Write::HandOver { .. } | Write::Join { .. } | Write::Leave { .. } => {
+                format!("a request to {}", write.operation())
+            }
             Write::Withdraw { .. } => "a withdrawal".to_owned(),
         },
     }

@@ -36,7 +36,7 @@ impl World {
     /// answer it is the wall clock's guess, and after a machine pause the last answer's.
     pub(super) fn judge_expiry(&mut self, process: usize, write: &Write) {
         let (expires_at, lease) = match write {
-            Write::Acquire(grant) | Write::TakeOver(grant, _) => (grant.expires_at, grant.lease),
+            Write::Acquire(grant) | Write::TakeOver(grant, ..) => (grant.expires_at, grant.lease),
             Write::Renew {
                 key,
                 attempt,

@@ -165,15 +165,18 @@ impl Service {
         let owner = before.and_then(|record| record.owner.as_deref());
         let legal = match (write, owner) {
             (Write::Acquire(_), owner) => owner.is_none(),
-            (Write::TakeOver(_, seen), Some(_)) => {
+            (Write::TakeOver(_, seen, _), Some(_)) => {
                 before.is_some_and(|record| record.state() == State::Granted(seen.clone()))
             }
             (
                 Write::Renew { attempt, .. }
                 | Write::Release { attempt, .. }
+                | Write::HandOver { attempt, .. }
                 | Write::Withdraw { attempt, .. },
                 Some(owner),
             ) => attempt.to_string() == owner,
+            // The queue is part of the record, not of a grant.
+            (Write::Join { .. } | Write::Leave { .. }, Some(_)) => true,
             (_, None) => false,
         };
         if !legal {
@@ -189,7 +192,7 @@ impl Service {
     fn judge_patience(&mut self, now: Nanos, index: usize, write: &Write) {
         let slot = &self.slots[index];
         let native = slot.record.as_ref().and_then(|record| record.native);
-        let (Write::TakeOver(_, seen), Some(native), true) = (write, native, self.strict) else {
+        let (Write::TakeOver(_, seen, _), Some(native), true) = (write, native, self.strict) else {
             return;
         };
         if matches!(seen, Seen::Native { owner, .. } if self.adopted.contains(owner)) {
@@ -225,7 +228,7 @@ impl Service {
             slot.ahead |= native.token > possible;
         }
         match write {
-            Write::Acquire(grant) | Write::TakeOver(grant, _) => slot.grants.push(Granted {
+            Write::Acquire(grant) | Write::TakeOver(grant, ..) => slot.grants.push(Granted {
                 attempt: Some(grant.attempt),
                 token: native.token,
                 at: now,
@@ -292,6 +295,7 @@ impl Service {
                     holder: None,
                     acquired_at: None,
                     data: None,
+                    queue: Vec::new(),
                     holder_is_dead: false,
                 };
                 self.replace(now, index, Some(record));
@@ -479,6 +483,7 @@ fn first_record(key: &str, shape: &Shape, rng: &mut Rng) -> Option<Record> {
         holder: None,
         acquired_at: None,
         data: None,
+        queue: Vec::new(),
         holder_is_dead: false,
     })
 }

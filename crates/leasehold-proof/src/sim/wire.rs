@@ -105,9 +105,14 @@ impl World {
             {
                 Phase::GiveBack
             }
-            Body::Write(Write::Release { .. }) | Body::Foreign(ForeignWrite::Delete { .. }) => {
-                Phase::Release
-            }
+            // Its simulated clients do not wait in a queue yet.
+            Body::Write(
+                Write::Release { .. }
+                | Write::HandOver { .. }
+                | Write::Join { .. }
+                | Write::Leave { .. },
+            )
+            | Body::Foreign(ForeignWrite::Delete { .. }) => Phase::Release,
             Body::Write(Write::Withdraw { .. }) => Phase::Withdraw,
             Body::Read(_, Consistency::Eventual) => Phase::Look,
             Body::Read(..) => Phase::Read,
@@ -308,7 +313,7 @@ fn words(body: &Body) -> String {
     match body {
         Body::Write(write) => {
             let more = match write {
-                Write::Acquire(g) | Write::TakeOver(g, _) => {
+                Write::Acquire(g) | Write::TakeOver(g, ..) => {
                     format!(
                         "by {} until {}",
                         short(&g.attempt.to_string()),

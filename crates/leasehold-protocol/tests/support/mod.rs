@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use leasehold_protocol::attempt::{Attempt, AttemptId, Wish};
+use leasehold_protocol::attempt::{Attempt, AttemptId, Shown, Wish};
 use leasehold_protocol::deadline::Terms;
 use leasehold_protocol::record::{Native, Record};
 use leasehold_protocol::takeover::{Observation, Rules};
@@ -65,6 +65,15 @@ pub fn reading(ms: u64) -> Reading {
     }
 }
 
+/// A consistent answer without delay.
+pub fn shown(now: Reading) -> Shown {
+    Shown {
+        sent: now,
+        received: now.elapsed,
+        consistent: true,
+    }
+}
+
 pub fn unsampled() -> ServiceClock {
     ServiceClock::new(ClockBounds::default())
 }
@@ -95,6 +104,7 @@ pub fn held_by(n: u8) -> Record {
         holder: Some("other".into()),
         acquired_at: Some(ServiceTime(WALL)),
         data: Some(vec![9]),
+        queue: Vec::new(),
         holder_is_dead: false,
     }
 }

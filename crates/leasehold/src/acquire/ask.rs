@@ -15,7 +15,8 @@ use crate::runtime::request::Answer;
 use crate::runtime::retry::{RETRY_FIRST, RETRY_MAX};
 use crate::shared::no_answer_within;
 use crate::store::{Consistency, Outcome, StoreError, StoreErrorKind};
-use leasehold_protocol::attempt::{Granted, Refusal, Request};
+use leasehold_protocol::attempt::{Granted, Refusal, Request, Shown};
+use leasehold_protocol::queue::Place;
 use leasehold_protocol::record::{Record, Seen};
 use leasehold_protocol::takeover::Verdict;
 use leasehold_protocol::time::Elapsed;
@@ -29,8 +30,11 @@ impl Acquisition {
         self.learn_the_time().await?;
         let mut take_over = match self.begin().await? {
             Turn::Ours(granted) => return Ok(Ok(granted)),
-            Turn::Free => self.order.adopts.as_ref().map(|adopts| adopts.seen.clone()),
-            Turn::TakeOver(seen) => Some(seen),
+            Turn::Free => {
+                let adopts = self.order.adopts.as_ref();
+                adopts.map(|adopts| (adopts.seen.clone(), Vec::new()))
+            }
+            Turn::TakeOver(seen, places) => Some((seen, places)),
         };
         let mut blind = 0;
         loop {
@@ -52,6 +56,7 @@ impl Acquisition {
             if answer.result.is_ok() && self.order.patience != Patience::None {
                 self.core.poll_limit.asked(false);
             }
+            let shown = answer.shown(true);
             let record = match answer.result {
                 Ok(Outcome::Applied(record)) => {
                     return self.applied(&request, record).map(Ok);
@@ -67,13 +72,13 @@ impl Acquisition {
                 }
             };
             self.calm_down();
-            take_over = match self.judge(record.as_ref(), answer.received) {
+            take_over = match self.judge(record.as_ref(), &shown) {
                 Refusal::Ours(granted) => return Ok(Ok(granted)),
                 Refusal::Others(_) if self.order.adopts.is_some() => {
                     // Renewed in between by a guard that was not detached: once more, as it is now.
                     blind += 1;
                     self.back_off(blind).await?;
-                    Some(self.still_adopts(record.as_ref())?)
+                    Some((self.still_adopts(record.as_ref())?, Vec::new()))
                 }
                 Refusal::Others(Verdict::Free) => {
                     // Refused although it is free: a race, and with a sound store a short one.
@@ -81,7 +86,7 @@ impl Acquisition {
                     self.back_off(blind).await?;
                     None
                 }
-                Refusal::Others(Verdict::TakeOver(seen)) => Some(seen),
+                Refusal::Others(Verdict::TakeOver(seen, places)) => Some((seen, places)),
                 Refusal::Others(Verdict::Wait { ends }) => {
                     blind = 0;
                     if let (Patience::None, Some(held)) = (self.order.patience, &self.last_held) {
@@ -94,7 +99,7 @@ impl Acquisition {
                     match self.wait_for_turn(polls).await? {
                         Turn::Ours(granted) => return Ok(Ok(granted)),
                         Turn::Free => None,
-                        Turn::TakeOver(seen) => Some(seen),
+                        Turn::TakeOver(seen, places) => Some((seen, places)),
                     }
                 }
             };
@@ -172,7 +177,7 @@ impl Acquisition {
     /// came within the request time-out.
     pub(super) async fn ask(
         &mut self,
-        take_over: Option<Seen>,
+        take_over: Option<(Seen, Vec<Place>)>,
     ) -> Result<Option<(Request, Answer<Outcome>)>, Stop> {
         let mut limit = self
             .core
@@ -240,11 +245,12 @@ impl Acquisition {
             let Some((request, answer)) = self.answer_by(until).await? else {
                 return Ok(None);
             };
+            let shown = answer.shown(true);
             match answer.result {
                 Ok(Outcome::Applied(record)) => return self.applied(&request, record).map(Some),
                 // What it shows is older than what is known, but for its being ours.
                 Ok(Outcome::Refused(record)) => {
-                    if let Refusal::Ours(granted) = self.judge(record.as_ref(), answer.received) {
+                    if let Refusal::Ours(granted) = self.judge(record.as_ref(), &shown) {
                         return Ok(Some(granted));
                     }
                 }
@@ -255,7 +261,7 @@ impl Acquisition {
         Ok(None)
     }
 
-    pub(super) fn judge(&mut self, record: Option<&Record>, received: Elapsed) -> Refusal {
+    pub(super) fn judge(&mut self, record: Option<&Record>, shown: &Shown) -> Refusal {
         let now = self.core.clocks.reading();
         if let Some(record) = record
             && record.owner.is_some()
@@ -273,7 +279,7 @@ impl Acquisition {
         let attempt = &mut self.attempt;
         self.core
             .clocks
-            .with_service(|service| attempt.refused(record, received, now, service))
+            .with_service(|service| attempt.refused(record, shown, now, service))
     }
 
     /// Waits until the key may be taken, or asked for again: polls with reads, or does not poll.
@@ -313,6 +319,7 @@ impl Acquisition {
             if throttled || answer.result.is_ok() {
                 self.core.poll_limit.asked(throttled);
             }
+            let shown = answer.shown(false);
             let record = match answer.result {
                 Ok(record) => record,
                 Err(error) if error.kind.is_retryable() => {
@@ -322,10 +329,12 @@ impl Acquisition {
                 Err(error) => return Err(self.fatal(Operation::Read, error)),
             };
             self.calm_down();
-            match self.judge(record.as_ref(), answer.received) {
+            match self.judge(record.as_ref(), &shown) {
                 Refusal::Ours(granted) => return Ok(Turn::Ours(granted)),
                 Refusal::Others(Verdict::Free) => return Ok(Turn::Free),
-                Refusal::Others(Verdict::TakeOver(seen)) => return Ok(Turn::TakeOver(seen)),
+                Refusal::Others(Verdict::TakeOver(seen, places)) => {
+                    return Ok(Turn::TakeOver(seen, places));
+                }
                 Refusal::Others(Verdict::Wait { ends }) => polls.ends = ends,
             }
             if let Some(token) = record.as_ref().and_then(Record::token) {
@@ -369,5 +378,5 @@ impl Acquisition {
 pub(super) enum Turn {
     Ours(Granted),
     Free,
-    TakeOver(Seen),
+    TakeOver(Seen, Vec<Place>),
 }

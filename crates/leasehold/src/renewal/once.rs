@@ -33,7 +33,8 @@ pub(crate) async fn renew_once(
     let answer = core.write_detached(write, now, timeout, call_usage).await;
     let now = core.clocks.reading();
     match answer.result {
-        Ok(Outcome::Applied(_)) => {
+        Ok(Outcome::Applied(record)) => {
+            record.iter().for_each(|record| kept.saw(record));
             core.clocks
                 .with_service(|service| kept.renewed(&sent, service, now));
             Ok(())

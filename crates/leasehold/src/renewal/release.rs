@@ -9,7 +9,7 @@ use tracing::{debug, warn};
 
 use super::once::{NotRenewed, renew_once};
 use super::task::RenewalTask;
-use crate::error::Error;
+use crate::error::{Effect, Error};
 use crate::holder::HolderInfo;
 use crate::lease::end::{EndReason, ReleaseOutcome};
 use crate::lease::guard::Finish;
@@ -18,13 +18,15 @@ use crate::meter::CallUsage;
 use crate::policy::{DropPolicy, Policy};
 use crate::queue::{Polls, Start};
 use crate::shared::{Core, Retry};
-use crate::store::Outcome;
+use crate::store::{Outcome, StoreError, StoreErrorKind};
 use leasehold_protocol::renewal::{Ended, Kept};
 use leasehold_protocol::time::Elapsed;
 use leasehold_protocol::write::Operation;
 
 /// How often a renewal outside of the loop is tried.
 const TRIES: u32 = 3;
+/// After so many refusals in a row by a queue that has changed, a release pauses as after a failure.
+const CHANGES: u32 = 8;
 impl RenewalTask {
     /// `started`: when the guard ended. The call time-out counts from there.
     pub(super) async fn finish(&mut self, finish: Finish, started: Elapsed) {
@@ -190,6 +192,7 @@ pub(crate) async fn release(
     } = how;
     let limit = started.plus(policy.call_timeout());
     let mut retry = Retry::until(limit);
+    let (mut kept, mut changes) = (kept.clone(), 0);
     loop {
         let now = core.clocks.reading();
         let write = core
@@ -207,6 +210,16 @@ pub(crate) async fn release(
         };
         let error = match answer.result {
             Ok(Outcome::Applied(_)) => return Ok(ours),
+            Ok(Outcome::Refused(Some(record))) if kept.is_ours(&record) => {
+                // Somebody has come to wait, or has left: once more, with the queue as it is now.
+                kept.saw(&record);
+                changes += 1;
+                if changes % CHANGES != 0 {
+                    continue;
+                }
+                let message = format!("{}: the queue has changed each time", core.store.describe());
+                StoreError::new(StoreErrorKind::Unavailable, Effect::NotApplied, message)
+            }
             Ok(Outcome::Refused(record)) => {
                 // An earlier try of ours landed: the record shows it, or someone has taken the
                 // free key since, which before our deadline they could not otherwise.

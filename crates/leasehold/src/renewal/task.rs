@@ -269,12 +269,14 @@ impl RenewalTask {
         // Before the answer is looked at: what is over stays over.
         self.watch_the_deadline(now);
         match answer.result {
-            Ok(Outcome::Applied(_)) => {
+            Ok(Outcome::Applied(record)) => {
+                record.iter().for_each(|record| self.kept.saw(record));
                 core.clocks
                     .with_service(|service| self.kept.renewed(&sent, service, now));
                 self.renewed(sent.at.elapsed);
             }
             Ok(Outcome::Refused(record)) => {
+                record.iter().for_each(|record| self.kept.saw(record));
                 let refused = core.clocks.with_service(|service| {
                     self.kept.renewal_refused(record.as_ref(), service, now)
                 });

@@ -11,7 +11,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use leasehold_protocol::time::Elapsed;
+use leasehold_protocol::attempt::Shown;
+use leasehold_protocol::time::{Elapsed, Reading};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
@@ -22,8 +23,21 @@ use crate::store::StoreError;
 #[derive(Debug)]
 pub(crate) struct Answer<T> {
     pub(crate) result: Result<T, StoreError>,
+    /// Both clocks before the request was made.
+    pub(crate) sent: Reading,
     /// The elapsed clock when it arrived.
     pub(crate) received: Elapsed,
+}
+
+impl<T> Answer<T> {
+    /// How it shows a record. A refusal and a strongly consistent read show all writes before them.
+    pub(crate) fn shown(&self, consistent: bool) -> Shown {
+        Shown {
+            sent: self.sent,
+            received: self.received,
+            consistent,
+        }
+    }
 }
 
 /// What arrives in an mailbox. Boxed: a channel keeps room for 32 at once.

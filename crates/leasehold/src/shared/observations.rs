@@ -62,6 +62,7 @@ mod tests {
             holder: None,
             acquired_at: None,
             data: None,
+            queue: Vec::new(),
             holder_is_dead: false,
         };
         let rules = Rules {
@@ -75,7 +76,7 @@ mod tests {
         };
         let clock = ServiceClock::new(ClockBounds::default());
         let mut seen = Observation::default();
-        seen.judge(Some(&record), now.elapsed, now, &clock, &rules);
+        seen.judge(None, Some(&record), now.elapsed, now, &clock, &rules);
         seen
     }
 

@@ -34,7 +34,7 @@ impl Core {
         call_usage: &CallUsage,
     ) -> InFlight<Outcome> {
         let (core, call_usage) = (self.clone(), call_usage.clone());
-        self.in_flight(Effect::Unknown, async move {
+        self.in_flight(Effect::Unknown, sent, async move {
             core.write(write, sent, &call_usage).await
         })
     }
@@ -42,20 +42,22 @@ impl Core {
     fn in_flight<T: Send + 'static>(
         self: &Arc<Self>,
         effect: Effect,
+        sent: Reading,
         work: impl Future<Output = Answer<T>> + Send + 'static,
     ) -> InFlight<T> {
         let core = self.clone();
         let why = "the request ended without an answer";
-        InFlight::new(&self.tasks, work, move || core.no_answer(effect, why))
+        InFlight::new(&self.tasks, work, move || core.no_answer(effect, sent, why))
     }
 
-    fn no_answer<T>(&self, effect: Effect, why: &str) -> Answer<T> {
+    fn no_answer<T>(&self, effect: Effect, sent: Reading, why: &str) -> Answer<T> {
         Answer {
             result: Err(StoreError::new(
                 StoreErrorKind::Unavailable,
                 effect,
                 format!("{}: {why}", self.store.describe()),
             )),
+            sent,
             received: self.clocks.elapsed(),
         }
     }
@@ -96,7 +98,7 @@ impl Core {
             let sent = self.clocks.reading();
             let call_usage = CallUsage::default();
             self.meter.request(Operation::List, &call_usage);
-            let flight = self.in_flight(Effect::NotApplied, async move {
+            let flight = self.in_flight(Effect::NotApplied, sent, async move {
                 let result = core.store.list(after).await;
                 core.answer(result, sent, &call_usage)
             });
@@ -137,7 +139,7 @@ impl Core {
             biased;
             answer = flight => answer,
             () = self.clocks.sleep_until(sent.elapsed.plus(timeout)) => {
-                self.no_answer(effect, &no_answer_within(timeout))
+                self.no_answer(effect, sent, &no_answer_within(timeout))
             }
         }
     }
@@ -175,7 +177,7 @@ impl Core {
         let (core, call_usage) = (self.clone(), call_usage.clone());
         let sent = self.clocks.reading();
         self.meter.request(Operation::Read, &call_usage);
-        let flight = self.in_flight(Effect::NotApplied, async move {
+        let flight = self.in_flight(Effect::NotApplied, sent, async move {
             let result = core.store.read(&key, consistency).await;
             core.answer(result, sent, &call_usage)
         });
@@ -208,6 +210,7 @@ impl Core {
         }
         Answer {
             result: result.map(|reply| reply.value),
+            sent,
             received: received.elapsed,
         }
     }

@@ -30,6 +30,7 @@ pub mod testing;
 /// What a store is asked, and what it keeps: the part of the lock protocol that the author of a store needs.
 pub mod protocol {
     pub use leasehold_protocol::id::{AttemptId, NotAnId};
+    pub use leasehold_protocol::queue::{PLACE_BYTES, PLACES, Place};
     pub use leasehold_protocol::record::{Malformed, Native, Record, Seen, State, attribute};
     pub use leasehold_protocol::time::{ServiceTime, Stamp};
     pub use leasehold_protocol::write::{Grant, Operation, Write, apply};

@@ -24,6 +24,7 @@ fn value(value: &AttributeValue) -> Value {
         AttributeValue::S(text) => Value::Text(text.clone()),
         AttributeValue::N(digits) => Value::Number(digits.clone()),
         AttributeValue::B(bytes) => Value::Binary(bytes.as_ref().to_vec()),
+        AttributeValue::L(values) => Value::List(values.iter().map(self::value).collect()),
         _ => Value::Other,
     }
 }

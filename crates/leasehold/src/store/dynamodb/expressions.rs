@@ -9,6 +9,7 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use leasehold_protocol::attempt::AttemptId;
+use leasehold_protocol::queue::{PLACES, Place};
 use leasehold_protocol::record::{RECORD_VERSION, Seen, attribute};
 use leasehold_protocol::write::{Grant, Write, taken_over};
 
@@ -31,6 +32,7 @@ const VERSION: (&str, &str) = ("#version", attribute::VERSION);
 const HOLDER: (&str, &str) = ("#holder", attribute::HOLDER);
 const ACQUIRED: (&str, &str) = ("#acquired", attribute::ACQUIRED_MS);
 const DATA: (&str, &str) = ("#data", attribute::DATA);
+const QUEUE: (&str, &str) = ("#queue", attribute::QUEUE);
 
 impl Expression {
     fn new(update: &str, condition: &str) -> Self {
@@ -64,6 +66,37 @@ impl Expression {
         self
     }
 
+    fn place(mut self, placeholder: &str, place: Place) -> Self {
+        self.values.insert(placeholder.to_owned(), binary(place));
+        self
+    }
+
+    /// That these are the first places of the queue.
+    fn begins_with(mut self, places: &[Place]) -> Self {
+        for (index, place) in places.iter().enumerate() {
+            self.condition
+                .push_str(&format!(" AND #queue[{index}] = :place{index}"));
+            self = self
+                .names(&[QUEUE])
+                .place(&format!(":place{index}"), *place);
+        }
+        self
+    }
+
+    /// Removes these attributes, and so many places from the front of the queue.
+    fn removes(mut self, attributes: &[&str], places: usize) -> Self {
+        let places = (0..places).map(|index| format!("#queue[{index}]"));
+        let all: Vec<String> = attributes
+            .iter()
+            .map(ToString::to_string)
+            .chain(places)
+            .collect();
+        if !all.is_empty() {
+            self.update.push_str(&format!(" REMOVE {}", all.join(", ")));
+        }
+        self
+    }
+
     /// Roughly the size of the item that it makes, as DynamoDB bills it.
     pub(super) fn item_bytes(&self, key: &str) -> usize {
         let values: usize = self
@@ -73,6 +106,7 @@ impl Expression {
                 AttributeValue::S(text) => text.len(),
                 AttributeValue::N(digits) => digits.len() / 2 + 2,
                 AttributeValue::B(bytes) => bytes.as_ref().len(),
+                AttributeValue::L(_) => 3,
                 _ => 0,
             })
             .sum();
@@ -91,21 +125,23 @@ pub(super) fn update(write: &Write) -> Expression {
                 false => "",
             };
             let condition = format!("attribute_not_exists(#key) OR ({free}{lasts})");
-            granted(grant, None, &condition).names(&[KEY])
+            granted(grant, None, &condition, &[]).names(&[KEY])
         }
-        Write::TakeOver(grant, Seen::Native { owner, token, renew_count }) => granted(
+        Write::TakeOver(grant, Seen::Native { owner, token, renew_count }, places) => granted(
             grant,
             // The condition fixes the token, so what it becomes is known here.
             Some(taken_over(*token, grant.seed)),
             "#client = :seen_client AND #token = :seen_token AND #count = :seen_count",
+            places,
         )
         .text(":seen_client", owner)
         .number(":seen_token", token)
         .number(":seen_count", renew_count),
-        Write::TakeOver(grant, Seen::Foreign { owner, expires_at }) => granted(
+        Write::TakeOver(grant, Seen::Foreign { owner, expires_at }, places) => granted(
             grant,
             None,
             "#client = :seen_client AND #expires = :seen_expires AND attribute_not_exists(#version)",
+            places,
         )
         .text(":seen_client", owner)
         .number(":seen_expires", expires_at.0),
@@ -119,19 +155,59 @@ pub(super) fn update(write: &Write) -> Expression {
         .number(":expires", expires_at.0)
         .number(":ttl", ttl_seconds)
         .number(":one", 1),
-        Write::Release { attempt, token, ttl_seconds, .. } => {
-            let (ttl, placeholders): (_, &[_]) = match ttl_seconds {
-                Some(_) => (", #ttl = :ttl", &[EXPIRES, HOLDER, DATA, TTL]),
-                None => ("", &[EXPIRES, HOLDER, DATA]),
+        Write::Release { attempt, token, ttl_seconds, passed, .. } => {
+            let update = match ttl_seconds {
+                Some(_) => "SET #expires = :zero, #ttl = :ttl",
+                None => "SET #expires = :zero",
             };
-            let update = format!("SET #expires = :zero{ttl} REMOVE #client, #holder, #data");
-            let mut expression = Expression::new(&update, "")
-                .names(placeholders)
+            let mut expression = owned(Expression::new(update, ""), attempt, *token)
+                .begins_with(passed)
+                .removes(&["#client", "#holder", "#data"], passed.len())
+                .names(&[EXPIRES, HOLDER, DATA, QUEUE])
                 .number(":zero", 0);
-            if let Some(ttl) = ttl_seconds {
-                expression = expression.number(":ttl", ttl);
+            let end = format!(" AND attribute_not_exists(#queue[{}])", passed.len());
+            expression.condition.push_str(&end);
+            match ttl_seconds {
+                Some(ttl) => expression.names(&[TTL]).number(":ttl", ttl),
+                None => expression,
             }
-            owned(expression, attempt, *token)
+        }
+        Write::HandOver { attempt, token, next, passed, expires_at, ttl_seconds, acquired_at, .. } => {
+            let places: Vec<Place> = passed.iter().chain([next]).copied().collect();
+            let update = "SET #client = :next, #expires = :expires, #ttl = :ttl, #lease = :lease, \
+                 #acquired = :acquired, #count = #count + :one, #token = #token + :one";
+            owned(Expression::new(update, ""), attempt, *token)
+                .begins_with(&places)
+                .removes(&["#holder", "#data"], places.len())
+                .names(&[EXPIRES, TTL, LEASE, ACQUIRED, COUNT, TOKEN, HOLDER, DATA])
+                .text(":next", next.attempt())
+                .number(":expires", expires_at.0)
+                .number(":ttl", ttl_seconds)
+                .number(":lease", next.lease().as_millis())
+                .number(":acquired", acquired_at.0)
+                .number(":one", 1)
+        }
+        Write::Join { place, .. } => {
+            let mut expression = Expression::new(
+                "SET #queue = list_append(if_not_exists(#queue, :empty), :places)",
+                "attribute_exists(#client) AND #version = :version \
+                 AND (attribute_not_exists(#queue) OR size(#queue) < :most) AND NOT contains(#queue, :place)",
+            )
+            .names(&[CLIENT, VERSION, QUEUE])
+            .number(":version", RECORD_VERSION)
+            .number(":most", PLACES)
+            .place(":place", *place);
+            let lists = [(":empty", Vec::new()), (":places", vec![binary(*place)])];
+            for (placeholder, list) in lists {
+                expression.values.insert(placeholder.to_owned(), AttributeValue::L(list));
+            }
+            expression
+        }
+        Write::Leave { place, index, .. } => {
+            let place_at = format!("#queue[{index}]");
+            Expression::new(&format!("REMOVE {place_at}"), &format!("{place_at} = :place"))
+                .names(&[QUEUE])
+                .place(":place", *place)
         }
         Write::Withdraw { .. } => delete(write),
     }
@@ -157,8 +233,12 @@ fn owned(mut expression: Expression, attempt: &AttemptId, token: Option<u64>) ->
     expression
 }
 
-/// A grant, with this token, or with the next one of the record.
-fn granted(grant: &Grant, token: Option<u64>, condition: &str) -> Expression {
+fn binary(place: Place) -> AttributeValue {
+    AttributeValue::B(Blob::new(place.to_bytes().to_vec()))
+}
+
+/// A grant, with this token, or with the next one of the record. These places go with it.
+fn granted(grant: &Grant, token: Option<u64>, condition: &str, places: &[Place]) -> Expression {
     let next = match token {
         Some(_) => ":next_token",
         None => "if_not_exists(#token, :seed) + :one",
@@ -185,13 +265,14 @@ fn granted(grant: &Grant, token: Option<u64>, condition: &str) -> Expression {
         Some(token) => expression.number(":next_token", token),
         None => expression.number(":seed", grant.seed.0.max(0)),
     };
-    match &grant.data {
-        Some(data) => {
-            expression.update.push_str(", #data = :data");
-            let blob = AttributeValue::B(Blob::new(data.to_vec()));
-            expression.values.insert(":data".to_owned(), blob);
-        }
-        None => expression.update.push_str(" REMOVE #data"),
+    let mut removed: &[&str] = &["#data"];
+    if let Some(data) = &grant.data {
+        expression.update.push_str(", #data = :data");
+        let blob = AttributeValue::B(Blob::new(data.to_vec()));
+        expression.values.insert(":data".to_owned(), blob);
+        removed = &[];
     }
     expression
+        .begins_with(places)
+        .removes(removed, places.len())
 }

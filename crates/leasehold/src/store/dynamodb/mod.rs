@@ -12,6 +12,8 @@ mod expressions;
 mod fence;
 mod sending;
 mod table;
+#[cfg(test)]
+mod vectors;
 
 use std::fmt;
 use std::sync::Arc;

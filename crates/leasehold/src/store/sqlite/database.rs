@@ -22,8 +22,10 @@ use super::process::Identity;
 use super::schema::{self, Contents, DELETE, Problem, SELECT_ONE, SELECT_PAGE, Stored, lease_ms};
 use super::sweep;
 use super::time::{Time, time_of};
+use super::waiting::Waiting;
 use crate::store::{Outcome, Page, Reply, StoreError};
 use crate::usage::Units;
+use leasehold_protocol::queue::Place;
 use leasehold_protocol::record::{Malformed, Record};
 use leasehold_protocol::time::{Elapsed, ServiceTime, Stamp};
 use leasehold_protocol::write::{Grant, Write, apply};
@@ -138,7 +140,11 @@ impl Database {
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|e| classify(&path, e))?;
-        let current = fetch(&transaction, write.key()).map_err(failed)?;
+        let living = Living {
+            boot: boot.as_deref(),
+            this,
+        };
+        let current = fetch(&transaction, write.key(), living).map_err(failed)?;
         if let (None, Write::Acquire(grant)) = (&current, &mut write) {
             raise_seed(&transaction, grant).map_err(|e| classify(&path, e))?;
             sweep::step(&transaction, now).map_err(|e| classify(&path, e))?;
@@ -152,13 +158,8 @@ impl Database {
             Ok(record) => {
                 let done = match (&record, &current) {
                     (Some(record), _) => {
-                        let bound = current.as_ref().and_then(|stored| stored.process);
-                        Stored {
-                            record: record.clone(),
-                            process: bound_to(&write, this, bound),
-                            boot: boot.filter(|_| record.owner.is_some()),
-                        }
-                        .write(&transaction)
+                        let bound = bindings(&write, record, current.as_ref(), living);
+                        bound.write(&transaction)
                     }
                     (None, Some(current)) => delete(&transaction, &current.record),
                     (None, None) => Ok(()),
@@ -193,7 +194,7 @@ impl Database {
     ) -> Result<Reply<Page>, StoreError> {
         self.limit.set(until);
         self.check_place(false)?;
-        let found = self.reading(|connection| Ok(page(connection, after)?))?;
+        let found = self.reading(|connection| Ok(page(connection, after, self.living())?))?;
         let more = found.len() > PAGE as usize;
         let records: Vec<_> = found
             .into_iter()
@@ -208,20 +209,23 @@ impl Database {
     }
 
     fn fetch(&self, key: &str) -> Result<Option<Stored>, StoreError> {
-        self.reading(|connection| fetch(connection, key))
+        self.reading(|connection| fetch(connection, key, self.living()))
+    }
+
+    /// Which processes may be alive.
+    fn living(&self) -> Living<'_> {
+        Living {
+            boot: self.time.as_ref().map(|time| time.boot.id()),
+            this: self.process,
+        }
     }
 
     /// The record, and whether its holder is certainly dead.
     fn judged(&self, stored: Stored) -> Record {
         let holder_is_dead = stored.record.owner.is_some()
-            && match (&stored.boot, &self.time) {
-                (Some(boot), Some(time)) if boot != time.boot.id() => true,
-                (Some(_), Some(_)) => match (&stored.process, &self.process) {
-                    (Some(holder), Some(this)) => holder.is_dead(this),
-                    _ => false,
-                },
-                _ => false,
-            };
+            && self
+                .living()
+                .is_dead(stored.boot.as_deref(), stored.process);
         Record {
             holder_is_dead,
             ..stored.record
@@ -273,18 +277,54 @@ impl Database {
     }
 }
 
-/// The process that a write binds the grant to. Only the process that acquires binds; a renewal keeps
-/// that or takes it away. A grant that is adopted by another process may have two guards, and the
-/// death of one says nothing of the other.
-fn bound_to(write: &Write, this: Option<Identity>, before: Option<Identity>) -> Option<Identity> {
-    match write {
-        Write::Acquire(grant) | Write::TakeOver(grant, _) => {
-            this.filter(|_| grant.bound_to_process)
+/// The record that a write makes, with the processes that its grant and its places are bound to. Only the process
+/// that acquires or joins binds; a renewal keeps that or takes it away. A grant that is adopted by another process
+/// may have two guards, and the death of one says nothing of the other.
+fn bindings(write: &Write, record: &Record, before: Option<&Stored>, now: Living<'_>) -> Stored {
+    let (this, boot) = (now.this, now.boot.map(ToOwned::to_owned));
+    let waited: &[Waiting] = before.map_or(&[], |stored| &stored.waiting);
+    let of = |place: &Place| waited.iter().find(|waiting| waiting.place == *place);
+    let process = before.and_then(|stored| stored.process);
+    let (process, granted_in) = match write {
+        Write::Acquire(grant) | Write::TakeOver(grant, ..) => {
+            (this.filter(|_| grant.bound_to_process), boot.clone())
         }
         Write::Renew {
             bound_to_process, ..
-        } => this.filter(|_| *bound_to_process && before == this),
-        Write::Release { .. } | Write::Withdraw { .. } => None,
+        } => (
+            this.filter(|_| *bound_to_process && process == this),
+            boot.clone(),
+        ),
+        Write::HandOver { next, .. } => {
+            (of(next).and_then(|waiting| waiting.process), boot.clone())
+        }
+        Write::Join { .. } | Write::Leave { .. } => {
+            (process, before.and_then(|stored| stored.boot.clone()))
+        }
+        Write::Release { .. } | Write::Withdraw { .. } => (None, None),
+    };
+    let joins = |place: &Place| {
+        let bound = matches!(
+            write,
+            Write::Join {
+                bound_to_process: true,
+                ..
+            }
+        );
+        Waiting {
+            place: *place,
+            boot: boot.clone(),
+            process: this.filter(|_| bound),
+        }
+    };
+    let places = record.queue.iter();
+    Stored {
+        record: record.clone(),
+        boot: granted_in,
+        process,
+        waiting: places
+            .map(|place| of(place).cloned().unwrap_or_else(|| joins(place)))
+            .collect(),
     }
 }
 
@@ -342,19 +382,56 @@ fn is_transient(error: &rusqlite::Error) -> bool {
     is_busy(error) || protocol
 }
 
-fn fetch(connection: &Connection, key: &str) -> Result<Option<Stored>, Problem> {
+/// What tells a dead process from one that may be alive.
+#[derive(Clone, Copy)]
+struct Living<'a> {
+    boot: Option<&'a str>,
+    this: Option<Identity>,
+}
+
+impl Living<'_> {
+    fn is_dead(&self, boot: Option<&str>, process: Option<Identity>) -> bool {
+        match (boot, self.boot) {
+            (Some(boot), Some(this)) if boot != this => true,
+            (Some(_), Some(_)) => match (process, self.this) {
+                (Some(process), Some(this)) => process.is_dead(&this),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// The record without the places of dead processes.
+    fn only(&self, mut stored: Stored) -> Stored {
+        if !stored.waiting.is_empty() {
+            let dead = |waiting: &Waiting| self.is_dead(waiting.boot.as_deref(), waiting.process);
+            stored.waiting.retain(|waiting| !dead(waiting));
+            let places = stored.waiting.iter().map(|waiting| waiting.place);
+            stored.record.queue = places.collect();
+        }
+        stored
+    }
+}
+
+fn fetch(
+    connection: &Connection,
+    key: &str,
+    living: Living<'_>,
+) -> Result<Option<Stored>, Problem> {
     let mut statement = connection.prepare_cached(SELECT_ONE)?;
     let stored = statement
         .query_row([key], |row| Ok(Stored::read(row)))
         .optional()?;
     stored
         .transpose()
+        .map(|stored| stored.map(|stored| living.only(stored)))
         .map_err(|malformed| Problem::Fatal(malformed.into()))
 }
 
 fn page(
     connection: &Connection,
     after: Option<&str>,
+    living: Living<'_>,
 ) -> rusqlite::Result<Vec<Result<Stored, Malformed>>> {
     let mut statement = connection.prepare_cached(SELECT_PAGE)?;
     let mut rows = statement.query((after.unwrap_or(""), PAGE + 1))?;
@@ -362,7 +439,7 @@ fn page(
     while let Some(row) = rows.next()? {
         // A key that is no string is nobody's key: no client can ask for it.
         if row.get_ref(0)?.as_str().is_ok() {
-            found.push(Stored::read(row));
+            found.push(Stored::read(row).map(|stored| living.only(stored)));
         }
     }
     Ok(found)
@@ -389,7 +466,7 @@ fn delete(connection: &Connection, record: &Record) -> Result<(), Problem> {
 
 /// The columns hold whole milliseconds; the answer shall be what is stored.
 fn in_whole_milliseconds(mut write: Write) -> Write {
-    if let Write::Acquire(grant) | Write::TakeOver(grant, _) = &mut write {
+    if let Write::Acquire(grant) | Write::TakeOver(grant, ..) = &mut write {
         grant.lease = std::time::Duration::from_millis(lease_ms(grant.lease));
     }
     write

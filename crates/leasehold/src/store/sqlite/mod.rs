@@ -40,6 +40,7 @@ mod process;
 mod schema;
 mod sweep;
 mod time;
+mod waiting;
 mod worker;
 
 use std::path::{Path, PathBuf};

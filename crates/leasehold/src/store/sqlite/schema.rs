@@ -8,7 +8,7 @@
 //!
 //! | table | row |
 //! |---|---|
-//! | `locks` | one key; the columns after `data` tell who holds it, as far as the machine knows |
+//! | `locks` | one key; the columns after `data` tell who holds it, as far as the machine knows; `queue` has who waits |
 //! | `clock` | one boot: what to add to its elapsed clock to get service time |
 //! | `meta`  | `clock`: whether service time is used at all; `token_floor`: no token seeded from here on is at or below it; `sweep`: the last key that was looked at for deletion |
 
@@ -20,13 +20,14 @@ use rusqlite::{CachedStatement, Connection, Row, params};
 
 use super::error::configuration;
 use super::process::Identity;
+use super::waiting::{self, Waiting};
 use crate::error::Effect;
 use crate::store::{StoreError, StoreErrorKind};
 use leasehold_protocol::record::{Malformed, Native, Record, attribute};
 use leasehold_protocol::time::ServiceTime;
 
 /// The version of the tables below.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// "leas" in ASCII.
 pub(super) const APPLICATION: i64 = 0x6c65_6173;
 
@@ -46,7 +47,8 @@ CREATE TABLE locks (
     pid INTEGER,
     pid_started INTEGER,
     pid_namespace INTEGER,
-    time_namespace INTEGER
+    time_namespace INTEGER,
+    queue BLOB
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE clock (
     boot_id TEXT NOT NULL PRIMARY KEY,
@@ -61,7 +63,7 @@ CREATE TABLE meta (
 macro_rules! columns {
     () => {
         "key, owner, expires_ms, token, lease_ms, renew_count, ttl_seconds, holder, acquired_ms, \
-         data, boot_id, pid, pid_started, pid_namespace, time_namespace"
+         data, boot_id, pid, pid_started, pid_namespace, time_namespace, queue"
     };
 }
 
@@ -75,7 +77,7 @@ pub(super) const DELETE: &str = "DELETE FROM locks WHERE key = ?1";
 const REPLACE: &str = concat!(
     "REPLACE INTO locks (",
     columns!(),
-    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
+    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
 );
 
 /// What a file is.
@@ -163,6 +165,8 @@ pub(super) struct Stored {
     pub(super) boot: Option<String>,
     /// The process it is bound to.
     pub(super) process: Option<Identity>,
+    /// Who waits for it, in the order of the record's queue.
+    pub(super) waiting: Vec<Waiting>,
 }
 
 impl Stored {
@@ -190,7 +194,13 @@ impl Stored {
             }
             _ => None,
         };
+        let waiting = match reader.get::<Option<Vec<u8>>>(15, attribute::QUEUE)? {
+            Some(bytes) => waiting::read(&bytes)
+                .ok_or_else(|| reader.malformed(attribute::QUEUE, "is not a list of places"))?,
+            None => Vec::new(),
+        };
         let record = Record {
+            queue: waiting.iter().map(|waiting| waiting.place).collect(),
             owner: reader.get(1, attribute::CLIENT_ID)?,
             expires_at: ServiceTime(reader.get(2, attribute::EXPIRES_MS)?),
             native: Some(Native {
@@ -211,6 +221,7 @@ impl Stored {
             record,
             boot: reader.get(10, "boot_id")?,
             process,
+            waiting,
         })
     }
 
@@ -238,6 +249,7 @@ impl Stored {
             self.process.map(|p| p.started),
             self.process.map(|p| p.pid_namespace),
             self.process.map(|p| p.time_namespace),
+            waiting::write(&self.waiting),
         ])?;
         Ok(())
     }
@@ -271,19 +283,21 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn get<T: FromSql>(&self, column: usize, name: &'static str) -> Result<T, Malformed> {
-        self.row.get(column).map_err(|_| Malformed {
+    fn malformed(&self, attribute: &'static str, problem: &'static str) -> Malformed {
+        Malformed {
             key: self.key.to_owned(),
-            attribute: name,
-            problem: "is missing or of the wrong type",
-        })
+            attribute,
+            problem,
+        }
+    }
+
+    fn get<T: FromSql>(&self, column: usize, name: &'static str) -> Result<T, Malformed> {
+        let odd = |_| self.malformed(name, "is missing or of the wrong type");
+        self.row.get(column).map_err(odd)
     }
 
     fn natural(&self, column: usize, name: &'static str) -> Result<u64, Malformed> {
-        u64::try_from(self.get::<i64>(column, name)?).map_err(|_| Malformed {
-            key: self.key.to_owned(),
-            attribute: name,
-            problem: "is negative",
-        })
+        let value = self.get::<i64>(column, name)?;
+        u64::try_from(value).map_err(|_| self.malformed(name, "is negative"))
     }
 }

@@ -271,5 +271,11 @@ impl Job {
 }
 
 fn gives_back(write: &Write) -> bool {
-    matches!(write, Write::Release { .. } | Write::Withdraw { .. })
+    matches!(
+        write,
+        Write::Release { .. }
+            | Write::HandOver { .. }
+            | Write::Leave { .. }
+            | Write::Withdraw { .. }
+    )
 }

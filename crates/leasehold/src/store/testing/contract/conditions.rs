@@ -117,7 +117,7 @@ pub(super) async fn take_over_of_what_was_seen(bench: &Bench) {
         ..bench.grant(me)
     };
     let after = bench
-        .applied(Write::TakeOver(grant.clone(), seen(&before)))
+        .applied(Write::TakeOver(grant.clone(), seen(&before), Vec::new()))
         .await;
     assert!(me.owns(&after));
     assert_eq!(token(&after), token(&before) + 1);
@@ -125,7 +125,11 @@ pub(super) async fn take_over_of_what_was_seen(bench: &Bench) {
     assert_eq!(after.expires_at, grant.expires_at);
     // The same take-over again is too late.
     bench
-        .refused(Write::TakeOver(bench.grant(attempt()), seen(&before)))
+        .refused(Write::TakeOver(
+            bench.grant(attempt()),
+            seen(&before),
+            Vec::new(),
+        ))
         .await;
 }
 
@@ -140,7 +144,9 @@ pub(super) async fn a_take_over_raises_the_token_to_its_seed_and_never_lowers_it
             seed: ServiceTime(seed.cast_signed()),
             ..bench.grant(attempt())
         };
-        let after = bench.applied(Write::TakeOver(grant, seen(&before))).await;
+        let after = bench
+            .applied(Write::TakeOver(grant, seen(&before), Vec::new()))
+            .await;
         assert_eq!(token(&after), expected, "seed {seed}");
         before = after;
     }
@@ -165,7 +171,7 @@ pub(super) async fn take_over_is_a_compare_and_set_on_each_part(bench: &Bench) {
             renew_count,
         };
         bench
-            .refused(Write::TakeOver(bench.grant(attempt()), seen))
+            .refused(Write::TakeOver(bench.grant(attempt()), seen, Vec::new()))
             .await;
     }
     // A record of ours is none of the F# library, even if owner and expiry agree.
@@ -174,13 +180,17 @@ pub(super) async fn take_over_is_a_compare_and_set_on_each_part(bench: &Bench) {
         expires_at: record.expires_at,
     };
     bench
-        .refused(Write::TakeOver(bench.grant(attempt()), foreign))
+        .refused(Write::TakeOver(bench.grant(attempt()), foreign, Vec::new()))
         .await;
     // A renewal in between saves the holder.
     let renewal = bench.renewal(holder, token, record.expires_at.plus(SECOND));
     bench.applied(renewal).await;
     bench
-        .refused(Write::TakeOver(bench.grant(attempt()), seen(&record)))
+        .refused(Write::TakeOver(
+            bench.grant(attempt()),
+            seen(&record),
+            Vec::new(),
+        ))
         .await;
 }
 
@@ -191,14 +201,18 @@ pub(super) async fn take_over_needs_a_grant(bench: &Bench) {
         renew_count: 1,
     };
     let nothing = bench
-        .refused(Write::TakeOver(bench.grant(attempt()), before))
+        .refused(Write::TakeOver(bench.grant(attempt()), before, Vec::new()))
         .await;
     assert_eq!(nothing, None);
     let me = attempt();
     let record = bench.acquired(me).await;
     bench.applied(bench.release(me, Some(token(&record)))).await;
     bench
-        .refused(Write::TakeOver(bench.grant(attempt()), seen(&record)))
+        .refused(Write::TakeOver(
+            bench.grant(attempt()),
+            seen(&record),
+            Vec::new(),
+        ))
         .await;
 }
 
@@ -266,7 +280,11 @@ pub(super) async fn renewal_after_a_take_over_changes_nothing(bench: &Bench) {
     let (first, second) = (attempt(), attempt());
     let record = bench.acquired(first).await;
     bench
-        .applied(Write::TakeOver(bench.grant(second), seen(&record)))
+        .applied(Write::TakeOver(
+            bench.grant(second),
+            seen(&record),
+            Vec::new(),
+        ))
         .await;
     let forward = later().plus(Duration::from_secs(60));
     bench
@@ -376,7 +394,7 @@ pub(super) async fn data_is_stored_replaced_and_cleared(bench: &Bench) {
         };
         let write = match last.take() {
             None => Write::Acquire(grant),
-            Some(record) => Write::TakeOver(grant, seen(&record)),
+            Some(record) => Write::TakeOver(grant, seen(&record), Vec::new()),
         };
         let record = bench.applied(write).await;
         assert!(record.data.as_ref() == data, "the payload was changed");
@@ -395,7 +413,7 @@ pub(super) async fn writing_twice_is_refused_with_our_own_record(bench: &Bench) 
     let renewed = bench.applied(renewal.clone()).await;
     assert_eq!(bench.refused(renewal).await, Some(renewed.clone()));
     let other = attempt();
-    let take_over = Write::TakeOver(bench.grant(other), seen(&renewed));
+    let take_over = Write::TakeOver(bench.grant(other), seen(&renewed), Vec::new());
     let taken = bench.applied(take_over.clone()).await;
     assert_eq!(bench.refused(take_over).await, Some(taken));
 }

@@ -23,6 +23,7 @@
 mod answers;
 mod conditions;
 mod model;
+mod queue;
 mod races;
 
 use std::sync::Arc;
@@ -72,6 +73,14 @@ pub async fn run_all(store: Arc<dyn Store>, scope: &str) {
         conditions::a_grant_after_a_withdrawal_has_a_greater_token,
         conditions::data_is_stored_replaced_and_cleared,
         conditions::writing_twice_is_refused_with_our_own_record,
+        queue::a_queue_is_joined_behind_a_holder_only,
+        queue::nobody_joins_twice,
+        queue::a_full_queue_takes_nobody,
+        queue::a_place_is_left_where_it_is,
+        queue::a_hand_over_gives_the_key_to_a_place,
+        queue::a_hand_over_needs_our_grant_and_that_queue,
+        queue::a_release_is_refused_while_others_wait,
+        queue::a_take_over_removes_the_first_places,
         answers::reads_show_what_was_written,
         answers::a_key_without_a_record_reads_as_none,
         answers::odd_keys,
@@ -180,6 +189,7 @@ impl Bench {
             attempt,
             token,
             ttl_seconds: Some(FAR + 2),
+            passed: Vec::new(),
         }
     }
 

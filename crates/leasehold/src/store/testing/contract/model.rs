@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{Bench, FAR, attempt, later, plain};
 use crate::store::{Outcome, Store};
 use leasehold_protocol::attempt::AttemptId;
+use leasehold_protocol::queue::Place;
 use leasehold_protocol::record::{Record, Seen, State};
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::{Grant, Write, apply};
@@ -78,7 +79,15 @@ fn random_write(
         _ => expires_at.plus(Duration::from_millis(dice.next() % 5_000)),
     };
     let ttl_seconds = FAR + i64::try_from(dice.below(1_000)).unwrap_or(0);
-    match dice.below(12) {
+    let queue = current.map_or(&[][..], |record| &record.queue);
+    // The first places, and now and then too few or too many.
+    let first = match dice.below(4) {
+        0 => dice.below(4).min(queue.len()),
+        1 => queue.len(),
+        _ => 0,
+    };
+    let passed = queue[..first].to_vec();
+    match dice.below(20) {
         0..=3 => Write::Acquire(random_grant(dice, bench, attempt)),
         4..=5 => {
             let seen = match current.map(Record::state) {
@@ -105,7 +114,7 @@ fn random_write(
                 },
                 foreign @ Seen::Foreign { .. } => foreign,
             };
-            Write::TakeOver(random_grant(dice, bench, attempt), seen)
+            Write::TakeOver(random_grant(dice, bench, attempt), seen, passed)
         }
         6..=8 => Write::Renew {
             key,
@@ -120,13 +129,48 @@ fn random_write(
             attempt,
             token: (!dice.one_in(3)).then_some(token),
             ttl_seconds: dice.one_in(2).then_some(ttl_seconds),
+            passed,
         },
+        11..=14 => Write::Join {
+            key,
+            place: random_place(dice, clients),
+            bound_to_process: dice.one_in(2),
+        },
+        15..=16 => {
+            let index = dice.below(queue.len() + 1);
+            let place = queue.get(index).copied();
+            Write::Leave {
+                key,
+                place: place.unwrap_or_else(|| random_place(dice, clients)),
+                index: index + usize::from(dice.one_in(6)),
+            }
+        }
+        17..=18 => {
+            let next = queue.get(first).copied();
+            Write::HandOver {
+                key,
+                attempt,
+                token: (!dice.one_in(3)).then_some(token),
+                next: next.unwrap_or_else(|| random_place(dice, clients)),
+                passed,
+                expires_at,
+                ttl_seconds,
+                acquired_at: later(),
+            }
+        }
         _ => Write::Withdraw {
             key,
             attempt,
             token,
         },
     }
+}
+
+/// One of few, so that some are asked for twice.
+fn random_place(dice: &mut Dice, clients: &[AttemptId]) -> Place {
+    let attempt = clients[dice.below(clients.len())];
+    let lease = Duration::from_secs(1 + dice.next() % 2);
+    Place::new(attempt, lease, lease / 2, ServiceTime(FAR * 1_000))
 }
 
 fn random_grant(dice: &mut Dice, bench: &Bench, attempt: AttemptId) -> Grant {

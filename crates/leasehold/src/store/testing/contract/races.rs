@@ -56,7 +56,7 @@ pub(super) async fn one_of_many_take_overs_wins(bench: &Bench) {
     let mut record = bench.acquired(attempt()).await;
     for round in 0..5 {
         let writes = (0..TASKS)
-            .map(|_| Write::TakeOver(bench.grant(attempt()), seen(&record)))
+            .map(|_| Write::TakeOver(bench.grant(attempt()), seen(&record), Vec::new()))
             .collect();
         assert_eq!(applied(bench, writes).await, 1, "round {round}");
         let next = bench.read().await.expect("a record");
@@ -113,7 +113,7 @@ pub(super) async fn one_of_renewal_and_take_over_wins(bench: &Bench) {
         let bench = bench.on(&format!("{}{round}", bench.scope));
         let record = bench.acquired(me).await;
         let renewal = bench.renewal(me, token(&record), later());
-        let take_over = Write::TakeOver(bench.grant(attempt()), seen(&record));
+        let take_over = Write::TakeOver(bench.grant(attempt()), seen(&record), Vec::new());
         assert_eq!(
             applied(&bench, vec![renewal, take_over]).await,
             1,

@@ -1,0 +1,59 @@
+//! How a grant of ours is ended: the key is given to the next in its queue, or released.
+
+use std::sync::Arc;
+
+use super::deadline::{Terms, service_now};
+use super::id::AttemptId;
+use super::queue::Place;
+use super::time::{Reading, ServiceClock};
+use super::write::Write;
+
+/// A grant that is to be ended, as far as it is known.
+#[derive(Debug)]
+pub(super) struct Ending<'a> {
+    pub(super) key: &'a Arc<str>,
+    pub(super) attempt: AttemptId,
+    /// `None` for an attempt whose answer was never seen.
+    pub(super) token: Option<u64>,
+    pub(super) terms: &'a Terms,
+    /// The queue as it was last seen. The write is refused where it is another, and the refusal shows it.
+    pub(super) queue: &'a [Place],
+    /// The TTL of the record, where it is known.
+    pub(super) ttl_seconds: Option<i64>,
+}
+
+impl Ending<'_> {
+    /// The write that ends it. A grant that is handed over ends after the claim of its place, if nobody renews it.
+    pub(super) fn write(&self, clock: &ServiceClock, now: Reading) -> Write {
+        let (key, attempt, token) = (self.key.clone(), self.attempt, self.token);
+        let earliest = clock.earliest(now.elapsed);
+        let waits = |place: &Place| !place.has_ended(earliest);
+        let Some(index) = self.queue.iter().position(waits) else {
+            return Write::Release {
+                key,
+                attempt,
+                token,
+                ttl_seconds: self.terms.released_ttl_seconds(clock, now),
+                passed: self.queue.to_vec(),
+            };
+        };
+        let next = self.queue[index];
+        let claimed = Terms {
+            lease: next.claim(),
+            ..*self.terms
+        };
+        let expires_at = claimed.publish(clock, now, None);
+        // A wall clock far behind must not shorten what the record has: its token would go with it.
+        let ttl_seconds = self.terms.ttl_seconds(expires_at, clock, now);
+        Write::HandOver {
+            key,
+            attempt,
+            token,
+            next,
+            passed: self.queue[..index].to_vec(),
+            expires_at,
+            ttl_seconds: ttl_seconds.max(self.ttl_seconds.unwrap_or(0)),
+            acquired_at: service_now(clock, now),
+        }
+    }
+}

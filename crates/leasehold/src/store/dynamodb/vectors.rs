@@ -1,0 +1,373 @@
+//! The vectors of every write, `docs/vectors.json`: item before, request, item after. A port of the protocol is checked
+//! against them. `LEASEHOLD_BLESS=1` writes the file; `tests/vectors.rs` sends them to DynamoDB.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use leasehold_protocol::attempt::AttemptId;
+use leasehold_protocol::queue::{PLACES, Place};
+use leasehold_protocol::record::{Native, RECORD_VERSION, Record, Seen, attribute};
+use leasehold_protocol::time::ServiceTime;
+use leasehold_protocol::write::{Grant, Write, apply};
+use serde_json::{Value, json};
+
+use super::expressions;
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/vectors.json");
+const NOW: i64 = 1_800_000_000_000;
+const TTL: i64 = 1_800_604_820;
+
+fn id(n: u8) -> AttemptId {
+    AttemptId::from_random([n; 16])
+}
+
+fn place(n: u8) -> Place {
+    let (lease, claim) = (Duration::from_secs(20), Duration::from_secs(3));
+    Place::new(id(n), lease, claim, ServiceTime(NOW + 60_000))
+}
+
+fn places(waiting: &[u8]) -> Vec<Place> {
+    waiting.iter().map(|n| place(*n)).collect()
+}
+
+/// A record that 1 holds, with these waiting.
+fn held(waiting: &[u8]) -> Record {
+    Record {
+        key: "customer/42".into(),
+        owner: Some(id(1).to_string()),
+        expires_at: ServiceTime(NOW + 21_000),
+        native: Some(Native {
+            token: 1_799_999_999_001,
+            lease: Duration::from_secs(20),
+            renew_count: 4,
+        }),
+        ttl_seconds: Some(TTL),
+        holder: Some("host-a/17".into()),
+        acquired_at: Some(ServiceTime(NOW)),
+        data: None,
+        queue: places(waiting),
+        holder_is_dead: false,
+    }
+}
+
+fn released() -> Record {
+    Record {
+        owner: None,
+        expires_at: ServiceTime(0),
+        holder: None,
+        ..held(&[])
+    }
+}
+
+/// As FSharp.DynamoDbLock writes it.
+fn foreign() -> Record {
+    Record {
+        native: None,
+        holder: None,
+        acquired_at: None,
+        ..held(&[])
+    }
+}
+
+fn grant(n: u8) -> Grant {
+    Grant {
+        key: "customer/42".into(),
+        attempt: id(n),
+        expires_at: ServiceTime(NOW + 30_000),
+        ttl_seconds: TTL + 9,
+        ttl_is_guess: false,
+        lease: Duration::from_secs(20),
+        seed: ServiceTime(NOW + 9_000),
+        acquired_at: ServiceTime(NOW + 9_000),
+        holder: "host-b/23".into(),
+        data: Some(b"payload"[..].into()),
+        bound_to_process: false,
+    }
+}
+
+fn release(token: Option<u64>, passed: &[u8]) -> Write {
+    Write::Release {
+        key: "customer/42".into(),
+        attempt: id(1),
+        token,
+        ttl_seconds: Some(TTL + 5),
+        passed: places(passed),
+    }
+}
+
+fn hand_over(passed: &[u8], next: u8) -> Write {
+    Write::HandOver {
+        key: "customer/42".into(),
+        attempt: id(1),
+        token: Some(1_799_999_999_001),
+        next: place(next),
+        passed: places(passed),
+        expires_at: ServiceTime(NOW + 9_000),
+        ttl_seconds: TTL + 5,
+        acquired_at: ServiceTime(NOW + 5_000),
+    }
+}
+
+fn join(n: u8) -> Write {
+    Write::Join {
+        key: "customer/42".into(),
+        place: place(n),
+        bound_to_process: false,
+    }
+}
+
+fn leave(n: u8, index: usize) -> Write {
+    Write::Leave {
+        key: "customer/42".into(),
+        place: place(n),
+        index,
+    }
+}
+
+fn renew(by_ms: i64) -> Write {
+    Write::Renew {
+        key: "customer/42".into(),
+        attempt: id(1),
+        token: 1_799_999_999_001,
+        expires_at: ServiceTime(NOW + 21_000 + by_ms),
+        ttl_seconds: TTL + 7,
+        bound_to_process: false,
+    }
+}
+
+fn seen(record: &Record) -> Seen {
+    match (record.native, &record.owner) {
+        (Some(native), Some(owner)) => Seen::Native {
+            owner: owner.clone(),
+            token: native.token,
+            renew_count: native.renew_count,
+        },
+        (_, owner) => Seen::Foreign {
+            owner: owner.clone().unwrap_or_default(),
+            expires_at: record.expires_at,
+        },
+    }
+}
+
+fn cases() -> Vec<(&'static str, Option<Record>, Write)> {
+    let full: Vec<u8> = (10..).take(PLACES).collect();
+    let guess = Grant {
+        ttl_is_guess: true,
+        ttl_seconds: TTL - 1,
+        data: None,
+        ..grant(2)
+    };
+    let take_over =
+        |from: &Record, n, removed: &[u8]| Write::TakeOver(grant(n), seen(from), places(removed));
+    let withdraw = Write::Withdraw {
+        key: "customer/42".into(),
+        attempt: id(1),
+        token: 1_799_999_999_001,
+    };
+    vec![
+        ("acquire: no record", None, Write::Acquire(grant(2))),
+        (
+            "acquire: a released record counts on",
+            Some(released()),
+            Write::Acquire(grant(2)),
+        ),
+        (
+            "acquire: refused, it is held",
+            Some(held(&[])),
+            Write::Acquire(grant(2)),
+        ),
+        (
+            "acquire: refused, a guessed TTL would shorten the record's",
+            Some(released()),
+            Write::Acquire(guess),
+        ),
+        (
+            "acquire: refused, a record of the F# library",
+            Some(foreign()),
+            Write::Acquire(grant(2)),
+        ),
+        (
+            "take over: exactly what was seen",
+            Some(held(&[])),
+            take_over(&held(&[]), 2, &[]),
+        ),
+        (
+            "take over: with the places that are passed",
+            Some(held(&[2, 3, 4])),
+            take_over(&held(&[]), 3, &[2, 3]),
+        ),
+        (
+            "take over: refused, another is first",
+            Some(held(&[4, 3])),
+            take_over(&held(&[]), 3, &[3]),
+        ),
+        (
+            "take over: a record of the F# library",
+            Some(foreign()),
+            take_over(&foreign(), 2, &[]),
+        ),
+        ("renew", Some(held(&[2])), renew(1_000)),
+        ("renew: refused, not forward", Some(held(&[])), renew(0)),
+        (
+            "release: nobody waits",
+            Some(held(&[])),
+            release(Some(1_799_999_999_001), &[]),
+        ),
+        (
+            "release: without the token",
+            Some(held(&[])),
+            release(None, &[]),
+        ),
+        (
+            "release: refused, somebody waits",
+            Some(held(&[2])),
+            release(Some(1_799_999_999_001), &[]),
+        ),
+        (
+            "release: all have ceased to wait",
+            Some(held(&[2, 3])),
+            release(Some(1_799_999_999_001), &[2, 3]),
+        ),
+        (
+            "hand over: to the first place",
+            Some(held(&[2, 3])),
+            hand_over(&[], 2),
+        ),
+        (
+            "hand over: past one that has ceased to wait",
+            Some(held(&[2, 3, 4])),
+            hand_over(&[2], 3),
+        ),
+        (
+            "hand over: refused, the queue has changed",
+            Some(held(&[3])),
+            hand_over(&[2], 3),
+        ),
+        ("join: the first place", Some(held(&[])), join(2)),
+        ("join: behind another", Some(held(&[2])), join(3)),
+        (
+            "join: refused, it has its place",
+            Some(held(&[2, 3])),
+            join(2),
+        ),
+        (
+            "join: refused, the queue is full",
+            Some(held(&full)),
+            join(2),
+        ),
+        ("join: refused, the key is free", Some(released()), join(2)),
+        ("leave", Some(held(&[2, 3])), leave(2, 0)),
+        (
+            "leave: refused, it is elsewhere",
+            Some(held(&[3, 2])),
+            leave(2, 0),
+        ),
+        ("withdraw", Some(held(&[])), withdraw),
+    ]
+}
+
+fn binary(bytes: &[u8]) -> Value {
+    json!({ "B": BASE64_STANDARD.encode(bytes) })
+}
+
+fn json_of(value: &AttributeValue) -> Value {
+    match value {
+        AttributeValue::S(text) => json!({ "S": text }),
+        AttributeValue::N(digits) => json!({ "N": digits }),
+        AttributeValue::B(bytes) => binary(bytes.as_ref()),
+        AttributeValue::L(values) => json!({ "L": values.iter().map(json_of).collect::<Vec<_>>() }),
+        other => panic!("no request has {other:?}"),
+    }
+}
+
+/// The item of a record. `emptied`: it has had a queue.
+fn item(record: &Record, emptied: bool) -> Value {
+    let number = |n: &dyn ToString| json!({ "N": n.to_string() });
+    let mut item = BTreeMap::new();
+    item.insert(attribute::KEY, json!({ "S": record.key }));
+    item.insert(attribute::EXPIRES_MS, number(&record.expires_at.0));
+    if let Some(owner) = &record.owner {
+        item.insert(attribute::CLIENT_ID, json!({ "S": owner }));
+    }
+    if let Some(native) = record.native {
+        item.insert(attribute::VERSION, number(&RECORD_VERSION));
+        item.insert(attribute::TOKEN, number(&native.token));
+        item.insert(attribute::LEASE_MS, number(&native.lease.as_millis()));
+        item.insert(attribute::RENEW_COUNT, number(&native.renew_count));
+    }
+    if let Some(ttl) = record.ttl_seconds {
+        item.insert(attribute::TTL_SECONDS, number(&ttl));
+    }
+    if let Some(holder) = &record.holder {
+        item.insert(attribute::HOLDER, json!({ "S": holder }));
+    }
+    if let Some(acquired_at) = record.acquired_at {
+        item.insert(attribute::ACQUIRED_MS, number(&acquired_at.0));
+    }
+    if let Some(data) = &record.data {
+        item.insert(attribute::DATA, binary(data));
+    }
+    if emptied || !record.queue.is_empty() {
+        let queue: Vec<Value> = record
+            .queue
+            .iter()
+            .map(|place| binary(&place.to_bytes()))
+            .collect();
+        item.insert(attribute::QUEUE, json!({ "L": queue }));
+    }
+    json!(item)
+}
+
+fn vector(name: &str, before: Option<&Record>, write: &Write) -> Value {
+    let deletes = matches!(write, Write::Withdraw { .. });
+    let expression = if deletes {
+        expressions::delete(write)
+    } else {
+        expressions::update(write)
+    };
+    let values: BTreeMap<_, _> = expression
+        .values
+        .iter()
+        .map(|(name, value)| (name, json_of(value)))
+        .collect();
+    let mut request = json!({
+        "api": if deletes { "DeleteItem" } else { "UpdateItem" },
+        "ConditionExpression": expression.condition,
+        "ExpressionAttributeNames": expression.names.iter().collect::<BTreeMap<_, _>>(),
+        "ExpressionAttributeValues": values,
+    });
+    if !deletes {
+        request["UpdateExpression"] = json!(expression.update);
+    }
+    let queued = before.is_some_and(|record| !record.queue.is_empty());
+    let mut vector = json!({
+        "name": name,
+        "before": before.map(|record| item(record, false)),
+        "request": request,
+    });
+    match apply(before, write) {
+        Ok(after) => vector["after"] = json!(after.map(|record| item(&record, queued))),
+        Err(_) => vector["refused"] = json!(true),
+    }
+    vector
+}
+
+#[test]
+fn the_vectors_of_every_write_are_those_of_the_file() {
+    let vectors: Vec<Value> = cases()
+        .iter()
+        .map(|(name, before, write)| vector(name, before.as_ref(), write))
+        .collect();
+    let text = serde_json::to_string_pretty(&vectors).expect("text") + "\n";
+    if std::env::var_os("LEASEHOLD_BLESS").is_some() {
+        std::fs::write(FILE, &text).expect("written");
+    }
+    let file = std::fs::read_to_string(FILE).expect("docs/vectors.json");
+    assert!(
+        file == text,
+        "the format has changed: if that is meant, run this test with LEASEHOLD_BLESS=1"
+    );
+}
