@@ -1,9 +1,12 @@
 //! One acquisition: its identity, its requests, and "did my write land?"
 //!
-//! Invariants: an attempt id belongs to one acquire call and is never used again (one id per
-//! process breaks exclusion in 13 steps); a refusal that carries our own id is a success, whose
-//! deadline counts from the request that published the stored expiry, or from the first one
-//! (from the latest, exclusion breaks in 12 steps). `docs/protocol.md` sections 4, 5 and 8.
+//! Invariants (`docs/protocol.md` sections 4, 5 and 8):
+//!
+//! - An attempt id belongs to one acquire call and is never used again. One id per process breaks
+//!   exclusion in 13 steps.
+//! - A refusal that carries our own id is a success. Its deadline counts from the request that
+//!   published the stored expiry, or from the first one. Counted from the latest, exclusion breaks
+//!   in 12 steps.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,21 +21,21 @@ use super::time::{Elapsed, Reading, ServiceClock, ServiceTime};
 use super::token::FencingToken;
 use super::write::{Grant, Write};
 
-/// A token's seed may be this far from service time: the service refuses signatures older than
-/// that, so with a sane service nothing further away can land.
+/// The largest credible distance between a token's seed and service time. The service refuses
+/// older signatures, so no correct request carries a seed that is further away.
 pub const SEED_TOLERANCE: Duration = Duration::from_secs(15 * 60);
 
-/// How many of an attempt's requests are remembered one by one.
+/// How many of an attempt's latest requests are remembered.
 const REMEMBERED: usize = 32;
 
-/// What an attempt writes besides times and identity.
+/// The fields that an attempt writes besides times and identity.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Wish {
     /// The key.
     pub key: Arc<str>,
     /// Label of the holder, for people.
     pub holder: Arc<str>,
-    /// Payload.
+    /// The holder's payload.
     pub data: Option<Arc<[u8]>>,
     /// As in [`Grant::bound_to_process`].
     pub bound_to_process: bool,
@@ -40,25 +43,26 @@ pub struct Wish {
     pub shared_with_fsharp: bool,
 }
 
-/// A grant that is ours, as far as the store's answer says.
+/// A grant of the caller, as the store's answer shows it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Granted {
     /// The token.
     pub token: FencingToken,
-    /// Until when we may believe in it.
+    /// Until when the holder may believe in it.
     pub deadline: Deadline,
     /// The stored P.
     pub expires_at: ServiceTime,
-    /// Whether the token's seed is impossible, so that the record must be withdrawn.
+    /// Whether the token's seed is further than [`SEED_TOLERANCE`] from service time. If so, the
+    /// record must be withdrawn.
     pub impossible_seed: bool,
 }
 
 /// What a refusal means.
 #[derive(Clone, Debug)]
 pub enum Refusal {
-    /// The record carries our id: an earlier request of ours landed.
+    /// The record carries the attempt's id: an earlier request of it landed.
     Ours(Granted),
-    /// It does not.
+    /// Another client has or had the key.
     Others(Verdict),
 }
 
@@ -67,7 +71,7 @@ pub enum Refusal {
 pub struct Request {
     sent: Sent,
     seed: ServiceTime,
-    /// The seed is the host's wall clock's.
+    /// The seed comes from the host's wall clock.
     unsampled: bool,
     over_foreign: bool,
 }
@@ -82,13 +86,12 @@ pub struct Attempt {
     first: Option<Request>,
     recent: VecDeque<Request>,
     observation: Observation,
-    /// The TTL of the record as the latest refusal showed it, where there is no service clock to do better.
+    /// The TTL in the latest refused record, kept only while there is no recent stamp.
     seen_ttl_seconds: Option<i64>,
 }
 
 impl Attempt {
-    /// An attempt that has sent nothing yet.
-    /// `observation` is what was seen of the key before.
+    /// An attempt that has sent nothing yet. `observation` holds earlier observations of the key.
     pub fn new(
         id: AttemptId,
         wish: Wish,
@@ -108,7 +111,7 @@ impl Attempt {
         }
     }
 
-    /// What was seen of the key.
+    /// The contender's observations of the key.
     pub fn observation(&self) -> &Observation {
         &self.observation
     }
@@ -118,8 +121,8 @@ impl Attempt {
         self.id
     }
 
-    /// The next request: an acquire, or a take-over of what was seen. `now` must have been read
-    /// before anything else was done for it.
+    /// The next request: an acquire, or a take-over of what was seen. `now` must be read before any
+    /// other step of the request.
     pub fn request(
         &mut self,
         take_over: Option<Seen>,
@@ -157,7 +160,7 @@ impl Attempt {
             ttl_is_guess: unsampled,
             lease: self.terms.lease,
             seed: match take_over {
-                // A wall clock starts a token, where there is no other, and raises none.
+                // Without a sample, a wall clock seeds a new token but raises no existing one.
                 Some(Seen::Native { .. }) => sampled.unwrap_or(ServiceTime(0)),
                 _ => seed,
             },
@@ -173,7 +176,7 @@ impl Attempt {
         (request, write)
     }
 
-    /// The store says that `request` was applied and made `record`.
+    /// The grant of a `request` that the store applied, which made `record`.
     pub fn applied(
         &self,
         request: &Request,
@@ -183,7 +186,7 @@ impl Attempt {
     ) -> Granted {
         let token = record.token().unwrap_or(0);
         let renew_count = record.native.map_or(0, |n| n.renew_count);
-        // Only a record without a token starts the count anew.
+        // Only a record without a token starts at renew count 1.
         let seeded = renew_count == 1 && token == u64_of(request.seed).saturating_add(1);
         Granted {
             token: FencingToken::new(
@@ -197,8 +200,8 @@ impl Attempt {
         }
     }
 
-    /// The store refused a request, or a read showed `record`. `received` is when that answer
-    /// came, `now` the present.
+    /// The meaning of a refusal, or of a read, that showed `record`. `received` is when the answer
+    /// came, `now` is the present.
     pub fn refused(
         &mut self,
         record: Option<&Record>,
@@ -220,7 +223,7 @@ impl Attempt {
         )
     }
 
-    /// The request whose P is stored, or the first one with the stored P.
+    /// The request that published the stored P, or else the first request with the stored P.
     fn origin_of(&self, record: &Record) -> Option<Request> {
         let same = |r: &&Request| r.sent.expires_at == record.expires_at;
         self.recent.iter().find(same).copied().or_else(|| {
@@ -235,7 +238,7 @@ impl Attempt {
         })
     }
 
-    /// Ends whatever this attempt may have been granted, seen or not.
+    /// The release of any grant of this attempt, even of one that no answer showed.
     pub fn abandon(&self, clock: &ServiceClock, now: Reading) -> Write {
         Write::Release {
             key: self.wish.key.clone(),
@@ -245,8 +248,8 @@ impl Attempt {
         }
     }
 
-    /// Ends what this attempt has been granted, as `record` shows it; `None` where that is not ours. A record that began
-    /// with a seed that nobody knows to be right is deleted, before anyone sees its token.
+    /// The write that ends the grant of this attempt in `record`; `None` if the record is not ours. A
+    /// record with an unverified or impossible seed is deleted, before another client sees its token.
     pub fn give_back(&self, record: &Record, clock: &ServiceClock, now: Reading) -> Option<Write> {
         let native = record.native.filter(|_| self.id.owns(record))?;
         let sampled = clock.earliest(now.elapsed).is_some();
@@ -264,7 +267,7 @@ impl Attempt {
         Some(self.release_late(native.token, clock, now))
     }
 
-    /// Ends a grant of this attempt by its token.
+    /// The release of a grant of this attempt by its token.
     pub fn release_late(&self, token: u64, clock: &ServiceClock, now: Reading) -> Write {
         Write::Release {
             key: self.wish.key.clone(),
@@ -274,7 +277,7 @@ impl Attempt {
         }
     }
 
-    /// Deletes the record that this attempt created with an impossible seed.
+    /// The deletion of the record that this attempt created with an impossible seed.
     pub fn withdraw(&self, granted: &Granted) -> Write {
         Write::Withdraw {
             key: self.wish.key.clone(),
@@ -431,7 +434,7 @@ mod tests {
             wall_ms: reading(0).wall_ms + seconds * 1_000,
             ..reading(0)
         };
-        // Released by somebody with a right clock, a month later than this host's shows.
+        // Released by a host with a right clock, a month ahead of this one.
         let (_, write) = attempt(2).request(None, &clock, later(30 * 86_400));
         let mut free = apply(None, &write).expect("free").expect("record");
         free.owner = None;
@@ -439,13 +442,13 @@ mod tests {
         let mut me = attempt(1);
         let (_, first) = me.request(None, &clock, now);
         assert!(apply(Some(&free), &first).is_err(), "would end its record");
-        // Without a stamp in the answer either: it keeps what it has seen.
+        // Still without a stamp: it keeps the TTL that it has seen.
         let refusal = me.refused(Some(&free), now.elapsed, now, &clock);
         assert!(matches!(refusal, Refusal::Others(Verdict::Free)));
         let (_, second) = me.request(None, &clock, now);
         let taken = apply(Some(&free), &second).expect("free").expect("record");
         assert_eq!(taken.ttl_seconds, free.ttl_seconds);
-        // With one: it knows better, also than a clock that was ahead.
+        // With a stamp it uses service time, also after a clock that was ahead.
         clock.learn(Stamp::WholeSeconds(1_000_000_000), now, now);
         let (_, third) = me.request(None, &clock, now);
         let taken = apply(Some(&free), &third).expect("free").expect("record");
