@@ -201,8 +201,8 @@ impl Core {
         } else if result.is_ok() && !self.warned_stamp.swap(true, Ordering::Relaxed) {
             warn!(
                 store = self.store.describe(),
-                "answers carry no service time: dead holders are only noticed by watching them for a \
-                 lease, and every client of this store must see the same"
+                "answers carry no service time: a key is taken from a dead holder only after watching it for a \
+                lease; every client of this store must see no service time, either"
             );
         }
         Answer {
