@@ -1,9 +1,12 @@
 //! One acquisition: its identity, its requests, and "did my write land?"
 //!
-//! Invariants: an attempt id belongs to one acquire call and is never used again (one id per
-//! process breaks exclusion in 13 steps); a refusal that carries our own id is a success, whose
-//! deadline counts from the request that published the stored expiry, or from the first one
-//! (from the latest, exclusion breaks in 12 steps). `docs/protocol.md` sections 4, 5 and 8.
+//! Invariants (`docs/protocol.md` sections 4, 5 and 8):
+//!
+//! - An attempt id belongs to one acquire call and is never used again. One id per process breaks
+//!   exclusion in 13 steps.
+//! - A refusal that carries our own id is a success. Its deadline counts from the request that
+//!   published the stored expiry, or from the first one. Counted from the latest, exclusion breaks
+//!   in 12 steps.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,21 +23,21 @@ use super::time::{Elapsed, Reading, ServiceClock, ServiceTime};
 use super::token::FencingToken;
 use super::write::{Grant, Write};
 
-/// A token's seed may be this far from service time: the service refuses signatures older than
-/// that, so with a sane service nothing further away can land.
+/// The largest credible distance between a token's seed and service time. The service refuses
+/// older signatures, so no correct request carries a seed that is further away.
 pub const SEED_TOLERANCE: Duration = Duration::from_secs(15 * 60);
 
-/// How many of an attempt's requests are remembered one by one.
+/// How many of an attempt's latest requests are remembered.
 const REMEMBERED: usize = 32;
 
-/// What an attempt writes besides times and identity.
+/// The fields that an attempt writes besides times and identity.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Wish {
     /// The key.
     pub key: Arc<str>,
     /// Label of the holder, for people.
     pub holder: Arc<str>,
-    /// Payload.
+    /// The holder's payload.
     pub data: Option<Arc<[u8]>>,
     /// As in [`Grant::bound_to_process`].
     pub bound_to_process: bool,
@@ -42,16 +45,17 @@ pub struct Wish {
     pub shared_with_fsharp: bool,
 }
 
-/// A grant that is ours, as far as the store's answer says.
+/// A grant of the caller, as the store's answer shows it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Granted {
     /// The token.
     pub token: FencingToken,
-    /// Until when we may believe in it.
+    /// Until when the holder may believe in it.
     pub deadline: Deadline,
     /// The stored P.
     pub expires_at: ServiceTime,
-    /// Whether the token's seed is impossible, so that the record must be withdrawn.
+    /// Whether the token's seed is further than [`SEED_TOLERANCE`] from service time. If so, the
+    /// record must be withdrawn.
     pub impossible_seed: bool,
     /// Who waits for the key behind it.
     pub queue: Vec<Place>,
@@ -110,9 +114,9 @@ impl Waiting {
 /// What a refusal means.
 #[derive(Clone, Debug)]
 pub enum Refusal {
-    /// The record carries our id: an earlier request of ours landed.
+    /// The record carries the attempt's id: an earlier request of it landed.
     Ours(Granted),
-    /// It does not.
+    /// Another client has or had the key.
     Others(Verdict),
 }
 
@@ -121,7 +125,7 @@ pub enum Refusal {
 pub struct Request {
     sent: Sent,
     seed: ServiceTime,
-    /// The seed is the host's wall clock's.
+    /// The seed comes from the host's wall clock.
     unsampled: bool,
     over_foreign: bool,
 }
@@ -136,14 +140,13 @@ pub struct Attempt {
     first: Option<Request>,
     recent: VecDeque<Request>,
     observation: Observation,
-    /// The TTL of the record as the latest refusal showed it, where there is no service clock to do better.
+    /// The TTL in the latest refused record, kept only while there is no recent stamp.
     seen_ttl_seconds: Option<i64>,
     waiting: Option<Waiting>,
 }
 
 impl Attempt {
-    /// An attempt that has sent nothing yet.
-    /// `observation` is what was seen of the key before.
+    /// An attempt that has sent nothing yet. `observation` holds earlier observations of the key.
     pub fn new(
         id: AttemptId,
         wish: Wish,
@@ -164,7 +167,7 @@ impl Attempt {
         }
     }
 
-    /// What was seen of the key.
+    /// The contender's observations of the key.
     pub fn observation(&self) -> &Observation {
         &self.observation
     }
@@ -174,8 +177,8 @@ impl Attempt {
         self.id
     }
 
-    /// The next request: an acquire, or a take-over of what was seen. `now` must have been read
-    /// before anything else was done for it.
+    /// The next request: an acquire, or a take-over of what was seen. `now` must be read before any
+    /// other step of the request.
     pub fn request(
         &mut self,
         take_over: Option<(Seen, Vec<Place>)>,
@@ -229,7 +232,7 @@ impl Attempt {
         (request, write)
     }
 
-    /// The store says that `request` was applied and made `record`.
+    /// The grant of a `request` that the store applied, which made `record`.
     pub fn applied(
         &self,
         request: &Request,
@@ -239,7 +242,7 @@ impl Attempt {
     ) -> Granted {
         let token = record.token().unwrap_or(0);
         let renew_count = record.native.map_or(0, |n| n.renew_count);
-        // Only a record without a token starts the count anew.
+        // Only a record without a token starts at renew count 1.
         let seeded = renew_count == 1 && token == u64_of(request.seed).saturating_add(1);
         Granted {
             token: FencingToken::new(
@@ -346,8 +349,8 @@ impl Attempt {
         self.end(None, &[], None, clock, now)
     }
 
-    /// Ends what this attempt has been granted, as `record` shows it; `None` where that is not ours. A record that began
-    /// with a seed that nobody knows to be right is deleted, before anyone sees its token.
+    /// The write that ends the grant of this attempt in `record`; `None` if the record is not ours. A
+    /// record with an unverified or impossible seed is deleted, before another client sees its token.
     pub fn give_back(&self, record: &Record, clock: &ServiceClock, now: Reading) -> Option<Write> {
         let native = record.native.filter(|_| self.id.owns(record))?;
         let sampled = clock.earliest(now.elapsed).is_some();
@@ -390,7 +393,7 @@ impl Attempt {
         ending.write(clock, now)
     }
 
-    /// Deletes the record that this attempt created with an impossible seed.
+    /// The deletion of the record that this attempt created with an impossible seed.
     pub fn withdraw(&self, granted: &Granted) -> Write {
         Write::Withdraw {
             key: self.wish.key.clone(),
@@ -555,7 +558,7 @@ mod tests {
             wall_ms: reading(0).wall_ms + seconds * 1_000,
             ..reading(0)
         };
-        // Released by somebody with a right clock, a month later than this host's shows.
+        // Released by a host with a right clock, a month ahead of this one.
         let (_, write) = attempt(2).request(None, &clock, later(30 * 86_400));
         let mut free = apply(None, &write).expect("free").expect("record");
         free.owner = None;
@@ -569,7 +572,7 @@ mod tests {
         let (_, second) = me.request(None, &clock, now);
         let taken = apply(Some(&free), &second).expect("free").expect("record");
         assert_eq!(taken.ttl_seconds, free.ttl_seconds);
-        // With one: it knows better, also than a clock that was ahead.
+        // With a stamp it uses service time, also after a clock that was ahead.
         clock.learn(Stamp::WholeSeconds(1_000_000_000), now, now);
         let (_, third) = me.request(None, &clock, now);
         let taken = apply(Some(&free), &third).expect("free").expect("record");

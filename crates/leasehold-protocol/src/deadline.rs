@@ -2,30 +2,30 @@
 //!
 //! Invariant (S1): the holder believes in its grant only while service time is at most the
 //! published expiry P, and a contender acts on P only once service time is past it. Nothing here
-//! depends on the host's wall clock being right: a wrong one costs a renewal or a wait, never
+//! depends on a correct wall clock of the host: a wrong one costs a renewal or a wait, never
 //! exclusion (`docs/protocol.md` section 3).
 
 use std::time::Duration;
 
 use super::time::{ClockBounds, Elapsed, Reading, ServiceClock, ServiceTime};
 
-/// The lengths that one grant is made of.
+/// The durations and clock bounds of one grant.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Terms {
     /// L: how long a grant lives without renewal.
     pub lease: Duration,
-    /// S: added to every published expiry for F# clients, which compare it with their wall clock.
+    /// S: added to every published expiry for F# clients, which compare P with their wall clock.
     pub expiry_padding: Duration,
     /// R: how long a released or expired record stays before TTL may delete it.
     pub retention: Duration,
-    /// sigma: how long before its deadline a holder is told that it is losing the lock.
+    /// sigma: how long before its deadline `lost` fires for a holder.
     pub safety_margin: Duration,
     /// What is assumed of clocks.
     pub bounds: ClockBounds,
 }
 
 impl Terms {
-    /// P for a request that is about to be sent: never less than what this grant already has.
+    /// P for a request that is about to be sent. It is greater than `last`, the P of this grant so far.
     pub fn publish(
         &self,
         clock: &ServiceClock,
@@ -40,21 +40,21 @@ impl Terms {
         }
     }
 
-    /// The TTL attribute for a record that is of use until `until`, and never before R from now on. "Now" is
-    /// the upper bound that includes the wall clock: a record that is deleted early takes its token
-    /// with it, one that is deleted late costs storage.
+    /// The TTL attribute of a record: R after the later of `until` and now, in Unix seconds. "Now" is
+    /// the upper bound that includes the wall clock: an early deletion loses the token, a late one
+    /// only costs storage.
     pub fn ttl_seconds(&self, until: ServiceTime, clock: &ServiceClock, now: Reading) -> i64 {
         self.retained(clock.latest(now).map_or(until, |latest| latest.max(until)))
     }
 
-    /// Rounded up: down would let the service delete the record before R has passed.
+    /// Rounded up: rounded down, the service could delete the record before R has passed.
     fn retained(&self, until: ServiceTime) -> i64 {
         let ms = until.plus(self.retention).0.max(0);
         ms.div_euclid(1_000) + i64::from(ms.rem_euclid(1_000) != 0)
     }
 
-    /// The TTL attribute for a record that is released now. Without a stamp of the service the one
-    /// that it has stays: a wall clock far behind would have it deleted at once, token and all.
+    /// The TTL attribute for a record that is released now. `None` without a recent stamp: the record
+    /// keeps its TTL, because a wall clock far behind would delete record and token at once.
     pub fn released_ttl_seconds(&self, clock: &ServiceClock, now: Reading) -> Option<i64> {
         clock.latest(now).map(|latest| self.retained(latest))
     }
@@ -75,7 +75,7 @@ fn millis(d: Duration) -> i64 {
 /// One request that published an expiry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Sent {
-    /// Both clocks before anything else was done for the request.
+    /// Both clocks, read before any other step of the request.
     pub at: Reading,
     /// The expiry that it published.
     pub expires_at: ServiceTime,
@@ -86,21 +86,21 @@ pub struct Sent {
 pub struct Deadline {
     /// On the elapsed clock.
     pub at: Elapsed,
-    /// The clocks at the send from which it counts. A paused virtual machine shows up only in the
-    /// advance of its wall clock since then (holder rule 2).
+    /// The clocks at the send from which it counts. Only the wall clock counts a pause of the virtual
+    /// machine (holder rule 2).
     anchor: Reading,
-    /// The service time until which it is believed in.
+    /// The service time until which the holder believes in its grant.
     believed: ServiceTime,
-    /// The service's clock is this host's elapsed clock: a pause that this one misses, all who might
-    /// take the grant over miss, too, and a step of the wall clock is nobody's pause.
+    /// The service's clock is this host's elapsed clock. All contenders miss the same pauses, so the
+    /// wall clock does not count.
     of_host: bool,
 }
 
 impl Deadline {
-    /// The deadline that an acknowledged request gives: the end of the lease counted from the
-    /// *send* (from the answer, exclusion breaks in 10 steps), or the moment at which service time
-    /// may reach P less the expiry padding, whichever is earlier. The expiry padding is what an F# client's clock may be
-    /// ahead: it may act that much before P.
+    /// The deadline that an acknowledged request gives: the earlier of two moments. The first is the
+    /// end of the lease, counted from the *send* (from the answer, exclusion breaks in 10 steps). The
+    /// second is when service time may reach P less the expiry padding: an F# client, whose clock may
+    /// be ahead by that much, acts that long before P.
     pub fn of(sent: &Sent, terms: &Terms, clock: &ServiceClock, now: Reading) -> Deadline {
         let by_lease = sent.at.elapsed.plus(clock.bounds().at_least(terms.lease));
         let expiry_padding = millis(terms.expiry_padding);
@@ -117,7 +117,7 @@ impl Deadline {
         }
     }
 
-    /// A grant that we may not believe in.
+    /// The deadline of a grant that its holder must not believe in.
     pub fn over() -> Deadline {
         Deadline {
             at: Elapsed::default(),
@@ -138,8 +138,8 @@ impl Deadline {
         if other.at > self.at { other } else { self }
     }
 
-    /// The elapsed clock, moved on where the wall clock has seen more time pass and the service's
-    /// clock may have.
+    /// The elapsed clock, or the advance of the wall clock since the send if that is more. With
+    /// [`Stamp::Host`](super::time::Stamp::Host) the wall clock does not count.
     pub fn effective_now(&self, now: Reading) -> Elapsed {
         if self.of_host {
             return now.elapsed;
@@ -149,9 +149,9 @@ impl Deadline {
         now.elapsed.max(self.anchor.elapsed.plus(wall))
     }
 
-    /// How much of the grant is left, down to the `safety margin` before its deadline. The service's clock is asked anew each
-    /// time: an answer to another request may have shown that time has passed which neither of our clocks
-    /// has seen.
+    /// The time that is left until `safety_margin` before the deadline. It uses the present state of
+    /// `clock`: an answer to another request may have shown time that neither clock of this host
+    /// counted.
     pub fn remaining(
         &self,
         now: Reading,
@@ -241,7 +241,7 @@ mod tests {
         let ttl = |clock: &ServiceClock, ms, now| t.ttl_seconds(ServiceTime(ms), clock, now);
         assert_eq!(ttl(&clock, 1_000, reading(0, 0)), 86_401);
         assert_eq!(ttl(&clock, 1_001, reading(0, 0)), 86_402);
-        // Two days pass that only the wall clock sees: what is published is that much too low, the TTL is not.
+        // Two days pass that only the wall clock counts: P is that much too low, the TTL is not.
         clock.learn(
             Stamp::Exact(ServiceTime(1_000)),
             reading(0, 0),
@@ -315,7 +315,7 @@ mod tests {
         let later = reading(1_000, 1_000);
         let safety_margin = terms().safety_margin;
         assert!(deadline.remaining(later, safety_margin, &clock) > Duration::from_secs(17));
-        // The service says that 15 s have passed in that second.
+        // By the service's clock, 15 s have passed in that second.
         assert!(clock.learn(Stamp::Exact(ServiceTime(15_000)), later, later));
         let left = deadline.remaining(later, safety_margin, &clock);
         assert!(
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn the_pad_is_for_others_not_for_the_holder() {
-        // A host 15 s behind publishes without a stamp; an F# client may act a expiry padding before P.
+        // A host 15 s behind publishes without a stamp; an F# client may act an expiry padding before P.
         let mut clock = ServiceClock::new(ClockBounds::default());
         let now = reading(0, 85_000);
         let sent = Sent {

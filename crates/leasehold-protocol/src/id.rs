@@ -10,8 +10,8 @@ use super::record::Record;
 pub struct AttemptId(u128);
 
 impl AttemptId {
-    /// An id from random bits. They must come from the operating system, for each acquisition
-    /// anew: user-space generators are duplicated by fork and by snapshots of virtual machines.
+    /// An id from random bits. Each acquisition needs fresh bits from the operating system: fork and
+    /// snapshots of virtual machines duplicate user-space generators.
     pub fn from_random(bits: [u8; 16]) -> Self {
         AttemptId(uuid::Builder::from_random_bytes(bits).into_uuid().as_u128())
     }
@@ -53,7 +53,7 @@ impl FromStr for AttemptId {
     }
 }
 
-/// A text that is not the identity of an acquisition, which is a UUID.
+/// The error of parsing an [`AttemptId`]: the text is not a UUID.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NotAnId;
 

@@ -1,11 +1,10 @@
 //! The lock protocol: pure decisions, no I/O, no async, no clock reads.
 //!
-//! Everything that decides *who may hold a lock* lives here and nowhere else. A caller hands in
-//! clock readings, records and answers; this room says what to publish, when a grant ends, whether
-//! a key may be taken and whether a refusal is in truth an earlier success of our own. Because
-//! nothing here waits or reads a clock, a model checker and a simulator can drive exactly the code
-//! that runs in production. It is a crate of its own, so that they rebuild in seconds; users reach
-//! it as `leasehold::protocol`.
+//! Every decision about *who may hold a lock* is made in this crate. The caller passes clock
+//! readings, records and answers of the store. The crate decides what to publish, when a grant
+//! ends, whether a key may be taken, and whether a refusal shows an earlier success of the caller.
+//! Nothing here waits or reads a clock, so a model checker and a simulator drive the code that runs
+//! in production. Users reach it as `leasehold::protocol`.
 //!
 //! | file | decides |
 //! |---|---|
@@ -16,7 +15,7 @@
 //! | [`deadline`] | which expiry to publish, and until when a holder may believe in its grant |
 //! | [`takeover`] | when a contender may take a key |
 //! | [`attempt`] | one acquisition: identity, "did my write land?", the token's seed |
-//! | [`renewal`] | one grant that is being kept: renewals, loss, release |
+//! | [`renewal`] | one held grant: renewals, loss, release |
 //! | [`token`] | fencing tokens |
 //!
 //! The rules are numbered as in `docs/protocol.md`; `S1` to `S6` are its safety properties.

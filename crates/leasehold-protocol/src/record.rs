@@ -1,8 +1,8 @@
 //! What a stored lock record means.
 //!
-//! [`Record`] is the typed form, [`Record::parse`] the only way from a table's attributes to it,
-//! and [`Record::state`] the only judge of what it says. A record that cannot be read for certain
-//! is [`Malformed`] and can never be taken: guessing could give a key to two holders.
+//! [`Record`] is the typed form, [`Record::parse`] makes it from a table's attributes, and
+//! [`Record::state`] interprets it. An unclear record is [`Malformed`] and is never taken:
+//! a guess could give a key to two holders.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,7 +22,7 @@ const NEWER: &str = "is of a newer leasehold: update this one";
 pub mod attribute {
     /// The key.
     pub const KEY: &str = "LockKey";
-    /// The attempt id of the current grant; absent when released.
+    /// Attempt id of the current grant; absent when released.
     pub const CLIENT_ID: &str = "ClientId";
     /// Published expiry; 0 when released.
     pub const EXPIRES_MS: &str = "ExpireInUnixMs";
@@ -36,7 +36,7 @@ pub mod attribute {
     pub const RENEW_COUNT: &str = "RenewCount";
     /// Record version.
     pub const VERSION: &str = "V";
-    /// Human label of the holder.
+    /// Label of the holder, for people.
     pub const HOLDER: &str = "Holder";
     /// When the grant began, for people.
     pub const ACQUIRED_MS: &str = "AcquiredAtUnixMs";
@@ -46,7 +46,7 @@ pub mod attribute {
     pub const QUEUE: &str = "Queue";
 }
 
-/// An attribute's value as far as a lock record is concerned.
+/// An attribute's value, by the types that a lock record uses.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Value {
     /// A string.
@@ -70,11 +70,11 @@ pub struct Record {
     pub owner: Option<String>,
     /// P: the published expiry, in service time; 0 when released.
     pub expires_at: ServiceTime,
-    /// What only our own records carry; `None` on records of the F# library.
+    /// The attributes of version 2; `None` on records of the F# library.
     pub native: Option<Native>,
     /// When the table's TTL may delete the record, Unix seconds.
     pub ttl_seconds: Option<i64>,
-    /// Human label of the holder.
+    /// Label of the holder, for people.
     pub holder: Option<String>,
     /// When the grant began, for people.
     pub acquired_at: Option<ServiceTime>,
@@ -91,31 +91,31 @@ pub struct Record {
 pub struct Native {
     /// The stored fencing token.
     pub token: u64,
-    /// L of the current grant.
+    /// L, the lease duration of the current grant.
     pub lease: Duration,
     /// Bumped by every acquire and every renewal.
     pub renew_count: u64,
 }
 
-/// What a record says about its key.
+/// The state of a key, as its record shows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum State {
-    /// Released by one of us: the next acquire may take it at once.
+    /// Released by a client of this library: the next acquire may take it at once.
     Released,
-    /// Granted to someone; whether that grant has ended is for [`super::takeover`] to judge.
+    /// Granted. [`super::takeover`] decides whether that grant has ended.
     Granted(Seen),
 }
 
-/// Exactly what a contender saw; a take-over is a compare-and-set on it.
+/// The grant that a contender saw; a take-over is a compare-and-set on it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Seen {
-    /// One of our records.
+    /// A record of version 2.
     Native {
         /// Attempt id.
         owner: String,
         /// Stored token.
         token: u64,
-        /// Renewals so far.
+        /// Renew count, as in [`Native::renew_count`].
         renew_count: u64,
     },
     /// A record of the F# library.
@@ -127,7 +127,7 @@ pub enum Seen {
     },
 }
 
-/// A record that is not a lock record, or not one that can be read for certain.
+/// The error of [`Record::parse`]: the record is no lock record, or its meaning is unclear.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Malformed {
     /// The key of the record.
@@ -151,7 +151,7 @@ impl fmt::Display for Malformed {
 impl std::error::Error for Malformed {}
 
 impl Record {
-    /// Reads a record from a table's attributes. Attributes it does not know are ignored.
+    /// Reads a record from a table's attributes. Unknown attributes are ignored.
     ///
     /// # Errors
     ///
@@ -179,7 +179,7 @@ impl Record {
                 };
                 let token = required(attribute::TOKEN)?;
                 if token >= 1 << (63 - PASS_BITS) {
-                    // No clock leads there, and visible tokens would stop growing.
+                    // No clock reaches it, and the visible tokens would overflow.
                     return Err(reader.malformed(attribute::TOKEN, "is too large"));
                 }
                 Some(Native {
@@ -193,7 +193,7 @@ impl Record {
             }
             Some(_) => return Err(reader.malformed(attribute::VERSION, "is not a known version")),
             None if owner.is_none() => {
-                // Nothing here was written by a lock client that we know: it is not ours to take.
+                // No known lock client wrote this record, so it is never taken.
                 return Err(
                     reader.malformed(attribute::VERSION, "is missing, and so is `ClientId`")
                 );
@@ -204,7 +204,7 @@ impl Record {
             owner,
             expires_at: ServiceTime(expires_at),
             native,
-            // Only the service and people use the rest; a wrong type there blocks nobody.
+            // Only the service and people use the rest, so a wrong type there is no error.
             ttl_seconds: reader.number(attribute::TTL_SECONDS).unwrap_or(None),
             holder: reader.text(attribute::HOLDER).unwrap_or(None),
             acquired_at: reader

@@ -1,8 +1,10 @@
-//! One grant that is being kept: when to renew, what an answer means, how it ends.
+//! One held grant: when to renew, what an answer means, how it ends.
 //!
-//! Invariants: only acknowledged requests move the deadline, and only forward; a refusal that does
-//! not carry our id and token means lost, now; anything else is retried until the deadline
-//! (holder rules 3 to 5 of `docs/protocol.md`).
+//! Invariants (holder rules 3 to 5 of `docs/protocol.md`):
+//!
+//! - Only acknowledged requests move the deadline, and only forward.
+//! - A refusal that does not carry our id and token means that the grant is lost now.
+//! - Any other failure is retried until `lost` fires.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,27 +20,26 @@ use super::write::Write;
 /// How a grant ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Ended {
-    /// The record says that it was released under our token.
+    /// The record shows a release under the grant's own token.
     Released,
-    /// Somebody else took the key over.
+    /// Another client took the key over.
     TakenOver(Box<Record>),
-    /// Somebody else took the key over, and has released it since: the record's token is a later one.
+    /// Another client took the key over and released it: the record has a later token.
     Superseded,
-    /// There is no record: never taken, or deleted.
+    /// There is no record: it never existed, or was deleted.
     NoRecord,
 }
 
 /// What a refused renewal means.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RenewalRefused {
-    /// The record is ours and its expiry is at least what we asked for: an earlier or duplicate
-    /// request landed.
+    /// The record carries the grant's id and token: an earlier or duplicate request landed.
     StillOurs,
     /// The grant is over.
     Lost(Ended),
 }
 
-/// A grant of ours.
+/// A held grant, as its holder tracks it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Kept {
     key: Arc<str>,
@@ -52,11 +53,11 @@ pub struct Kept {
     ttl_seconds: Option<i64>,
 }
 
-/// How many unanswered renewals are remembered; an older one that lands gives no deadline.
+/// How many unanswered renewals are remembered. An older one that lands gives no deadline.
 const REMEMBERED: usize = 8;
 
 impl Kept {
-    /// A grant just made.
+    /// A new grant.
     pub fn new(key: Arc<str>, attempt: AttemptId, granted: &Granted, terms: Terms) -> Self {
         Kept {
             key,
@@ -71,8 +72,8 @@ impl Kept {
         }
     }
 
-    /// A grant known only by its identity. We may not believe in it until a renewal of ours is
-    /// acknowledged; `last_expires_at` is the stored P, where it is known.
+    /// A grant known only by its identity. The holder must not believe in it until a renewal is
+    /// acknowledged. `last_expires_at` is the stored P, if known.
     pub fn adopted(
         key: Arc<str>,
         attempt: AttemptId,
@@ -93,7 +94,7 @@ impl Kept {
         }
     }
 
-    /// Until when we may believe in it.
+    /// Until when the holder may believe in it.
     pub fn deadline(&self) -> Deadline {
         self.deadline
     }
@@ -121,13 +122,13 @@ impl Kept {
         &self.terms
     }
 
-    /// How much is left, down to the safety margin.
+    /// The time that is left until the safety margin begins.
     pub fn remaining(&self, now: Reading, clock: &ServiceClock) -> Duration {
         self.deadline
             .remaining(now, self.terms.safety_margin, clock)
     }
 
-    /// The next renewal. `now` must have been read before anything else was done for it.
+    /// The next renewal. `now` must be read before any other step of the renewal.
     pub fn renew(
         &mut self,
         clock: &ServiceClock,
@@ -155,14 +156,14 @@ impl Kept {
         (sent, write)
     }
 
-    /// A renewal was applied.
+    /// Records that a renewal was applied.
     pub fn renewed(&mut self, sent: &Sent, clock: &ServiceClock, now: Reading) {
         let deadline = Deadline::of(sent, &self.terms, clock, now);
         self.deadline = self.deadline.later(deadline);
         self.unanswered.retain(|s| s.expires_at > sent.expires_at);
     }
 
-    /// A renewal was refused and the store showed `record`.
+    /// The meaning of a refused renewal, whose answer showed `record`.
     pub fn renewal_refused(
         &mut self,
         record: Option<&Record>,
@@ -182,10 +183,10 @@ impl Kept {
         RenewalRefused::Lost(self.ended(record))
     }
 
-    /// When the next renewal is due: a third of the lease after the send of the last one, less up to a
-    /// fifth of it (`jitter` in 0..=1) so that many holders spread out; or earlier, where the grant
-    /// ends before its lease does (its first expiry was published by a clock that is behind), so that
-    /// an answer within `request_timeout` still comes before the loss.
+    /// When the next renewal is due: a third of the lease after the send of the last acknowledged
+    /// request, less up to a fifth of that (`jitter` in 0..=1), which spreads many holders. It is
+    /// earlier where the grant ends before its lease, because a clock that is behind published its
+    /// expiry. An answer within `request_timeout` then still comes before the loss.
     pub fn renewal_due(&self, jitter: f64, request_timeout: Duration) -> Elapsed {
         let interval = (self.terms.lease / 3).mul_f64(1.0 - 0.2 * jitter.clamp(0.0, 1.0));
         let latest = self
@@ -208,7 +209,7 @@ impl Kept {
         ending.write(clock, now)
     }
 
-    /// What a record that is not ours says about the end of our grant.
+    /// How the grant ended, by a record that is not ours.
     pub fn ended(&self, record: Option<&Record>) -> Ended {
         match record {
             None => Ended::NoRecord,

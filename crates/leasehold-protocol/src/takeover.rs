@@ -1,9 +1,9 @@
-//! When may a contender take a key? (`docs/protocol.md` section 6)
+//! When a contender may take a key (`docs/protocol.md` section 6).
 //!
 //! 1. **Free**: no record, or a released one.
-//! 2. **Service rule**: the service's clock is certainly past the published expiry (and, for
-//!    records of the F# library, past the expiry padding as well: their expiry came from a host's wall clock). Where that
-//!    clock is known by dates alone, only while the host's wall clock does not contradict them.
+//! 2. **Service rule**: the service's clock is certainly past the published expiry. For records of
+//!    the F# library, it is also past the expiry padding, because a wall clock made their expiry.
+//!    For other records, where only dates show that clock, the host's wall clock must agree.
 //! 3. **Observation rule**: the same (owner, token, renew count) was seen for the record's own
 //!    lease on the local elapsed clock, timed from the *answer* that first showed it.
 //! 4. **Dead process**: the store can prove that the holding process is dead (SQLite only).
@@ -23,13 +23,13 @@ use super::time::{ClockBounds, Elapsed, Reading, ServiceClock};
 /// What a contender may do about a key now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// Nobody holds it: acquire.
+    /// The key is free: acquire.
     Free,
     /// The grant that was seen has ended: take over exactly that, and these places of its queue with it.
     TakeOver(Seen, Vec<Place>),
     /// Somebody holds it.
     Wait {
-        /// When the grant seen can end at the latest, if nobody renews it; `None` if unknown.
+        /// When the key can be taken at the latest, if nobody renews the grant; `None` if unknown.
         ends: Option<Elapsed>,
     },
 }
@@ -37,21 +37,21 @@ pub enum Verdict {
 /// Which rules a contender uses.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Rules {
-    /// Use rules 1, 3 and 4 only: trust no clock but the rate of the elapsed one.
+    /// Use rules 1, 3 and 4 only. They trust only the rate of the elapsed clock.
     pub strict: bool,
-    /// S: what is added for records of the F# library.
+    /// S: added to the expiry of F# records.
     pub expiry_padding: Duration,
     /// What is assumed of clocks.
     pub bounds: ClockBounds,
 }
 
-/// What one contender has seen of a key, for the observation rule.
+/// The grant of a key that one contender observes, for the observation rule.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Observation {
     first: Option<First>,
 }
 
-/// The first answer that showed what is being watched.
+/// The first answer that showed the watched grant.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct First {
     seen: Seen,
@@ -64,7 +64,7 @@ struct First {
 }
 
 impl First {
-    /// When the grant has ended by the observation rule, if nothing else is seen.
+    /// When the grant ends by the observation rule, if no other record is seen.
     fn ends(&self, bounds: &ClockBounds) -> Option<Elapsed> {
         let lease = self.lease?;
         Some(self.at.plus(bounds.at_most(lease)))
@@ -72,14 +72,13 @@ impl First {
 }
 
 impl Observation {
-    /// Whether nothing is being watched.
+    /// Whether no grant is watched.
     pub fn is_empty(&self) -> bool {
         self.first.is_none()
     }
 
-    /// Until when a record is passed over as an eventual read that went backwards: token and renew count of a
-    /// key only grow. But for a record whose token was withdrawn: so for no longer than the grant that was
-    /// seen can have lived. A larger token that is gone blocks nobody after that.
+    /// Until when a record with a smaller token or renew count counts as an old eventual read. Both
+    /// only grow, except after a withdrawn record. So the limit is the end of the grant that was seen.
     fn is_old_news(&self, seen: &Seen, now: Elapsed, bounds: &ClockBounds) -> Option<Elapsed> {
         let order = |seen: &Seen| match seen {
             Seen::Native {
@@ -120,7 +119,7 @@ impl Observation {
         }
         let first = First {
             seen: seen.clone(),
-            // From the answer, not from the request: the holder may have renewed in between.
+            // Timed from the answer: the holder may have renewed after the request.
             at: received,
             lease: record.native.map(|native| native.lease),
             dead: None,
@@ -296,7 +295,7 @@ mod tests {
         let true_one = held(i64::MAX, 7);
         let ends = Some(at(20_020));
         assert_eq!(judge(&true_one, 20_019, false), Verdict::Wait { ends });
-        // Watched for a lease of its own, which begins when it is believed.
+        // It is watched for a lease of its own, from the first answer that counts.
         let ends = Some(at(40_040));
         assert_eq!(judge(&true_one, 20_020, true), Verdict::Wait { ends });
         assert!(matches!(

@@ -1,19 +1,20 @@
 //! Clocks as the protocol sees them.
 //!
-//! Two kinds of time, never mixed: [`Elapsed`], a host's clock that only measures durations, and
-//! [`ServiceTime`], the clock of the store, which all clients share. [`ServiceClock`] turns the
-//! stamps of the store's answers into an interval that is certain to contain the service's clock
+//! There are two kinds of time. [`Elapsed`] is a host's clock that only measures durations.
+//! [`ServiceTime`] is the clock of the store, which all clients share. [`ServiceClock`] turns the
+//! stamps of the store's answers into an interval that contains the service's clock
 //! (`docs/protocol.md` section 3). Invariant: `earliest(e) <= service clock at e <= latest(e)`, given
 //! the bounds `delta` (hosts of the service disagree) and `rho` (rate error of an elapsed clock).
 
 use std::fmt;
 use std::time::Duration;
 
-/// How far a host's wall clock may be off for certain before the dates of answers are not believed on their own:
-/// less than what a holder leaves of its grant, so that dates that are wrong by less break nothing.
+/// The largest certain difference between a host's wall clock and the dates of answers at which
+/// the dates alone are trusted. A holder leaves more than this of its grant unused, so dates that
+/// are wrong by less break nothing.
 pub const CORROBORATION: Duration = Duration::from_secs(1);
 
-/// How long a sample of the service's clock is used at most. Samples live in two halves of this.
+/// How long a sample of the service's clock is used at most. There is one [`Window`] per half of it.
 const SAMPLE_LIFE: Duration = Duration::from_secs(600);
 
 /// A reading of an elapsed clock: it counts through suspend and has an arbitrary origin.
@@ -81,22 +82,22 @@ fn millis_ceil(d: Duration) -> i64 {
     i64::try_from(d.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
 }
 
-/// Both clocks of a host at one moment, read before anything else is done (holder rule 1).
+/// Both clocks of a host at one moment. They are read before any other step (holder rule 1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Reading {
     /// The elapsed clock.
     pub elapsed: Elapsed,
-    /// The host's wall clock, milliseconds since the Unix epoch. Never trusted: it seeds what must
-    /// be published before the first stamp, and can only *shorten* a grant.
+    /// The host's wall clock, milliseconds since the Unix epoch. It is not trusted: it seeds what is
+    /// published before the first stamp, and otherwise it can only *shorten* a grant.
     pub wall_ms: i64,
 }
 
-/// What the arithmetic takes for granted about clocks. Everything else is proved from these two.
+/// The two assumptions about clocks. Every other bound follows from them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ClockBounds {
-    /// `delta`: how far the service's own hosts may disagree about the time.
+    /// `delta`: how far the service's own hosts may disagree about the time. 200 ms by default.
     pub disagreement: Duration,
-    /// `rho` in parts per million: the rate error of an elapsed clock.
+    /// `rho` in parts per million: the rate error of an elapsed clock. 1,000 by default.
     pub drift_ppm: u32,
 }
 
@@ -126,21 +127,21 @@ fn scale(d: Duration, numerator: u64, denominator: u64) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
-/// What an answer of the store says about the service's clock.
+/// A reading of the service's clock in an answer of the store.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Stamp {
     /// A `Date` header: whole seconds, floored, from any host of the service.
     WholeSeconds(i64),
     /// The one clock of the store, exact at some moment between request and answer.
     Exact(ServiceTime),
-    /// The same, where that clock is the elapsed clock of the caller's own host and a constant. What
-    /// the one misses, such as a pause of the virtual machine, the other misses, too, and so do all
-    /// contenders: the wall clock has nothing to add.
+    /// Like `Exact`, for a store whose clock is the elapsed clock of the caller's own host plus a
+    /// constant. Both clocks miss the same pauses of the virtual machine, and so do all contenders.
+    /// So the wall clock is not used.
     Host(ServiceTime),
 }
 
 impl Stamp {
-    /// As a caller may take it whose elapsed clock is not the host's.
+    /// The stamp for a caller whose elapsed clock is not the host's: `Host` becomes `Exact`.
     #[must_use]
     pub fn of_another_clock(self) -> Stamp {
         match self {
@@ -157,21 +158,21 @@ struct Low {
     at: Elapsed,
 }
 
-/// The service's clock was at most `time` when the clocks showed `at`. It ages by whichever clock
-/// has seen more time pass: a paused virtual machine shows up in its wall clock only, and an upper
-/// bound that has missed a pause is too low (holder rule 2).
+/// The service's clock was at most `time` when the clocks showed `at`. The bound ages by the clock
+/// that counted more time: only the wall clock counts a pause of a virtual machine, and a bound
+/// without the pause is too low (holder rule 2).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct High {
     time: ServiceTime,
     at: Reading,
-    /// The service's clock is this host's: it has missed what the elapsed clock has missed.
+    /// The service's clock is this host's elapsed clock, and misses the same pauses.
     of_host: bool,
-    /// By the `Date` of an answer, which others than the service may have written.
+    /// The source is the `Date` of an answer, which a proxy may have written.
     dated: bool,
 }
 
 impl High {
-    /// The time since the sample that the wall clock has seen and the elapsed clock has not.
+    /// The time since the sample that the wall clock counted and the elapsed clock did not.
     fn missed(&self, now: Reading) -> Duration {
         if self.of_host {
             return Duration::ZERO;
@@ -215,9 +216,9 @@ impl ServiceClock {
 
     /// Learns from the stamp of an answer received at `received` to a request sent at `sent`.
     ///
-    /// A stamp that contradicts what is known (the service's clock was stepped, or time passed that
-    /// neither of our clocks has seen) replaces all of it. True where it does: whatever was judged by this clock is to
-    /// be judged again.
+    /// A stamp that contradicts the known interval replaces it, and the result is `true`: the caller
+    /// must repeat its decisions by this clock. The cause is a step of the service's clock, or time
+    /// that neither clock of this host counted.
     pub fn learn(&mut self, stamp: Stamp, sent: Reading, received: Reading) -> bool {
         let (lowest, highest) = match stamp {
             Stamp::Exact(t) | Stamp::Host(t) => (t, t),
@@ -230,8 +231,8 @@ impl ServiceClock {
                 )
             }
         };
-        // The stamp was made after `sent` and before `received`: the lower bound counts from the
-        // answer, the upper one from the request. The other way round either breaks S1.
+        // The stamp was made after `sent` and before `received`. So the lower bound counts from the
+        // answer, and the upper one from the request. Exchanging either breaks S1.
         let low = Low {
             time: lowest,
             at: received.elapsed,
@@ -274,7 +275,7 @@ impl ServiceClock {
         contradicted
     }
 
-    /// Whether the service's clock is the elapsed clock of this host, as the last stamp says.
+    /// Whether the last stamp was a [`Stamp::Host`].
     pub fn is_of_host(&self) -> bool {
         self.current.is_some_and(|window| window.high.of_host)
     }
@@ -298,9 +299,9 @@ impl ServiceClock {
             .min()
     }
 
-    /// The upper bound as far as the elapsed clock has seen time pass: what to publish by. Too low
-    /// after a pause, which costs a renewal; the bound that includes the wall clock would be too high
-    /// after a step of it, and what is published cannot be taken back.
+    /// The upper bound by the elapsed clock alone, the base of a published expiry. After a pause it is
+    /// too low, which costs a renewal. A bound that includes the wall clock would be too high after a
+    /// step of that clock, and a published expiry cannot be lowered.
     pub fn latest_by_elapsed(&self, now: Elapsed) -> Option<ServiceTime> {
         self.windows(now)
             .map(|w| {
@@ -329,7 +330,7 @@ impl ServiceClock {
                     // Already past at the sample: a moment before every possible reading.
                     Elapsed::default()
                 } else {
-                    // What our elapsed clock has missed since the sample is gone.
+                    // The time that our elapsed clock missed since the sample is subtracted.
                     w.high.at.elapsed.plus(divided).minus(w.high.missed(now))
                 }
             })
@@ -357,8 +358,8 @@ impl ServiceClock {
             .min()
     }
 
-    /// Whether another source agrees with the dates of answers: this host's wall clock, within [`CORROBORATION`]. A proxy may
-    /// put dates of its own on the service's answers. The one clock of a store needs no second source.
+    /// Whether this host's wall clock agrees with the dates of answers within [`CORROBORATION`]. A
+    /// proxy may have replaced the service's dates. Exact stamps need no second source: always `true`.
     pub fn is_corroborated(&self, now: Reading) -> bool {
         let dated = self.current.is_some_and(|window| window.high.dated);
         let deviation = self.wall_deviation_ms(now).filter(|_| dated);
@@ -366,8 +367,8 @@ impl ServiceClock {
         deviation.is_none_or(|deviation| deviation.unsigned_abs() <= most)
     }
 
-    /// How far a wall clock is certainly away from the service's clock, with its sign: positive
-    /// when the host is ahead. Zero when it may be right. For warnings only.
+    /// The certain difference between the wall clock and the service's clock, in milliseconds:
+    /// positive when the host is ahead, zero when it may be right. `None` without a recent stamp.
     pub fn wall_deviation_ms(&self, now: Reading) -> Option<i64> {
         let behind = now.wall_ms.saturating_sub(self.earliest(now.elapsed)?.0);
         let ahead = now.wall_ms.saturating_sub(self.latest(now)?.0);
@@ -499,7 +500,7 @@ mod tests {
         assert_eq!(clock.latest(stepped), clock.latest(at(10)));
         let until = |now| clock.not_past_until(ServiceTime(120_000), now);
         assert_eq!(until(stepped), until(at(10)));
-        // With an elapsed clock of its own a client must mind the wall clock.
+        // A client with another elapsed clock must use the wall clock.
         let taken = Stamp::Host(ServiceTime(100_000)).of_another_clock();
         assert_eq!(taken, Stamp::Exact(ServiceTime(100_000)));
         clock.learn(taken, at(20), at(20));
@@ -534,7 +535,7 @@ mod tests {
         for late in [1_000_000, 0] {
             let mut clock = ServiceClock::new(ClockBounds::default());
             clock.learn(Stamp::Exact(ServiceTime(100_000)), at(0), at(0));
-            // Time passed that no clock of ours has seen, or the service's clock was set back.
+            // Time passed that neither clock of ours counted, or the service's clock was set back.
             clock.learn(Stamp::Exact(ServiceTime(late)), at(10), at(10));
             assert_eq!(clock.earliest(ms(10)), Some(ServiceTime(late)));
             assert_eq!(clock.latest(at(10)), Some(ServiceTime(late + 1)));

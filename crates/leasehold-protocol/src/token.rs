@@ -1,9 +1,9 @@
 //! Fencing tokens: numbers that grow with every grant of a key (S2).
 //!
-//! A resource that remembers the largest token it has seen and refuses smaller ones is safe from a
-//! holder that was paused past its lease, whatever any clock says (S3). The stored counter starts
-//! at service time in milliseconds, so that a record deleted after its retention starts again
-//! above every earlier token; it grows by one a grant.
+//! A resource remembers the largest token that it has seen and refuses smaller ones. That protects
+//! it from a holder that was paused past its lease, whatever any clock shows (S3). The stored token
+//! starts at service time in milliseconds, and every grant adds at least one. So a record that was
+//! deleted after its retention starts again above every earlier token.
 
 use std::fmt;
 use std::num::ParseIntError;
@@ -12,8 +12,8 @@ use std::str::FromStr;
 /// Bits of the visible token that count hand-offs inside one process (`docs/protocol.md` section 9).
 pub const PASS_BITS: u32 = 10;
 
-/// A fencing token: `stored << 10 | pass`. It fits into 53 bits until the year 2248, so that it
-/// survives JSON and JavaScript.
+/// A fencing token: `stored << 10 | pass`. It fits into 53 bits until the year 2248, so JSON and
+/// JavaScript keep it exact.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct FencingToken {
     stored: u64,
@@ -41,13 +41,13 @@ impl FencingToken {
         self.stored
     }
 
-    /// How often the grant was handed on inside its process.
+    /// How often the grant was handed off inside its process.
     pub fn pass(self) -> u16 {
         self.pass
     }
 
-    /// Whether older clients that do not know tokens share the key. Their PutItem erases the
-    /// token and their DeleteItem the record, so S2 does not hold across them.
+    /// Whether clients that do not know tokens (F#) share the key. Their PutItem erases the token
+    /// and their DeleteItem erases the record, so S2 does not hold across them.
     pub fn is_best_effort(self) -> bool {
         self.best_effort
     }
@@ -60,8 +60,8 @@ impl fmt::Display for FencingToken {
     }
 }
 
-/// From the visible number, as [`get`](FencingToken::get) gave it: a child process or another service is given no more. That
-/// the token was best effort is not part of the number.
+/// From the visible number, as [`get`](FencingToken::get) returns it. The number does not carry
+/// [`is_best_effort`](FencingToken::is_best_effort): the result is `false`.
 impl From<u64> for FencingToken {
     fn from(visible: u64) -> Self {
         let pass = visible & ((1 << PASS_BITS) - 1);

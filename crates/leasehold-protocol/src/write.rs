@@ -1,10 +1,14 @@
 //! The conditional writes of the protocol, and their exact meaning.
 //!
-//! [`apply`] is the reference: stores that can run code under a transaction call it, the DynamoDB
-//! store says the same in condition expressions, and the contract suite holds them together.
-//! Invariants: no write is unconditional; no condition contains a clock reading, except that a
-//! renewal may only move the expiry forward, and a guessed TTL not shorten the record's; no write of
-//! one grant changes another's record, except a take-over of exactly what was seen (S4).
+//! [`apply`] is the reference. Stores that run code in a transaction call it. The DynamoDB store
+//! has the same conditions as expressions, and the contract suite compares them.
+//!
+//! Invariants:
+//!
+//! - No write is unconditional.
+//! - No condition contains a clock reading, with two exceptions. A renewal may only move the expiry
+//!   forward, and a guessed TTL may not shorten that of the record.
+//! - No write of one grant changes another's record, except a take-over of exactly what was seen (S4).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,21 +25,22 @@ pub struct Grant {
     pub key: Arc<str>,
     /// The identity of this acquisition.
     pub attempt: AttemptId,
-    /// P.
+    /// P, the published expiry.
     pub expires_at: ServiceTime,
     /// TTL, Unix seconds.
     pub ttl_seconds: i64,
-    /// Whether the TTL is a wall clock's guess. An acquire is then refused where it would shorten that of
-    /// the record: by a clock far behind it would have the record deleted at once, token and all (S2).
+    /// Whether the TTL comes from a wall clock. An acquire is then refused if it would shorten the TTL
+    /// of the record: a clock far behind would delete record and token at once (S2).
     pub ttl_is_guess: bool,
-    /// L.
+    /// L, the lease duration.
     pub lease: Duration,
-    /// Where the token starts if the record has none yet, and what a take-over raises it to: service
-    /// time. A take-over of one of our records without a service clock says 0, and raises nothing.
+    /// Service time: the start of the token if the record has none, and the lower bound of a token
+    /// after a take-over. It is 0, without effect, for a take-over of a version 2 record while service
+    /// time is unknown.
     pub seed: ServiceTime,
-    /// For people.
+    /// When the grant began, for people.
     pub acquired_at: ServiceTime,
-    /// For people. Never used for ownership.
+    /// Label of the holder, for people. It never decides ownership.
     pub holder: Arc<str>,
     /// The holder's payload.
     pub data: Option<Arc<[u8]>>,
@@ -46,7 +51,7 @@ pub struct Grant {
 /// One conditional write on one record.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Write {
-    /// Take a key that has no record, or a released one.
+    /// Take a key that has no record or a released one.
     Acquire(Grant),
     /// Take a key whose grant has ended: compare-and-set on what was seen. The places at the front of the queue that
     /// go with it: our own, and those that did not take the key in time.
@@ -66,7 +71,7 @@ pub enum Write {
         /// As in [`Grant::bound_to_process`].
         bound_to_process: bool,
     },
-    /// End our grant; the record and its token stay.
+    /// End the caller's grant; the record and its token stay.
     Release {
         /// The key.
         key: Arc<str>,
@@ -74,7 +79,7 @@ pub enum Write {
         attempt: AttemptId,
         /// Our stored token; `None` for an attempt whose answer was never seen.
         token: Option<u64>,
-        /// The new TTL: the time of the release and R. `None` leaves the one that it has.
+        /// The new TTL: the time of the release plus R. `None` keeps the TTL of the record.
         ttl_seconds: Option<i64>,
         /// The whole queue: nobody in it waits any more.
         passed: Vec<Place>,
@@ -116,7 +121,7 @@ pub enum Write {
         /// Where in the queue it was seen.
         index: usize,
     },
-    /// Delete a record that our own grant created with a token that cannot be right.
+    /// Delete a record that the caller's grant created with an impossible token.
     Withdraw {
         /// The key.
         key: Arc<str>,
@@ -127,7 +132,7 @@ pub enum Write {
     },
 }
 
-/// The name of a write, for messages, metering and faults.
+/// The name of a request, for messages, metering and fault injection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Operation {
@@ -184,7 +189,7 @@ impl Write {
         }
     }
 
-    /// Its name.
+    /// The name of the write.
     pub fn operation(&self) -> Operation {
         match self {
             Write::Acquire(_) => Operation::Acquire,
@@ -199,11 +204,11 @@ impl Write {
     }
 }
 
-/// The condition of a write was false; nothing was changed.
+/// The condition of a write was false, and nothing was changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ConditionFailed;
 
-/// What a write does to a record: the new record, or `None` where it deletes it.
+/// The record after a write, or `None` if the write deletes it.
 ///
 /// # Errors
 ///
@@ -234,7 +239,7 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
             ..
         } => {
             let (record, native) = owned(current, attempt, Some(*token))?;
-            // Without this a late renewal shortens a live lease (breaks in 15 steps).
+            // Without this, a late renewal shortens a live lease (breaks in 15 steps).
             if record.expires_at >= *expires_at {
                 return Err(ConditionFailed);
             }
@@ -329,15 +334,15 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
     }
 }
 
-/// Whether a record is a released one of ours, whose TTL the grant does not shorten by a guess.
+/// Whether the record is a released one of version 2 whose TTL the grant does not shorten by a guess.
 fn is_free_for(record: &Record, grant: &Grant) -> bool {
     let free = record.owner.is_none() && record.native.is_some();
     let shortens = record.ttl_seconds > Some(grant.ttl_seconds);
     free && !(grant.ttl_is_guess && shortens)
 }
 
-/// The token of a take-over. One more than the one that was seen, or than service time: a token that was
-/// started by a clock far behind, on a record whose former life was deleted, must not be counted on (S2).
+/// The token of a take-over: one more than the larger of the token seen and service time. A clock
+/// far behind may have seeded the token seen, below those of a deleted record (S2).
 pub fn taken_over(seen: u64, seed: ServiceTime) -> u64 {
     let seed = u64::try_from(seed.0).unwrap_or(0);
     seen.max(seed).saturating_add(1)

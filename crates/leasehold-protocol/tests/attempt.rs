@@ -1,4 +1,4 @@
-//! One acquisition: what its requests publish, what an answer means, what it gives back.
+//! One acquisition: its requests, the meaning of answers, the release or withdrawal of its grant.
 
 mod support;
 
@@ -46,7 +46,7 @@ fn only_so_many_are_found_again_and_the_others_count_from_the_first() {
     let writes: Vec<_> = (0..34u64)
         .map(|n| me.request(None, &clock, reading(n * 100)).1)
         .collect();
-    // Two have been forgotten: the first of them is known all the same, the second counts from it.
+    // Two requests are forgotten. The first one is kept apart, and the second counts from it.
     for (n, sent) in [(0, 0), (1, 0), (2, 200), (33, 3_300)] {
         let deadline = ours(&mut me, &landed(&writes[n]), &clock, 3_301);
         assert_eq!(deadline, 19_980 + sent, "request {n}");
@@ -58,7 +58,7 @@ fn an_unknown_expiry_of_ours_bounds_the_belief() {
     let (mut me, clock) = (attempt(1), sampled(WALL));
     let mut record = landed(&me.request(None, &clock, reading(0)).1);
     assert!(ours(&mut me, &record, &clock, 1) > 19_000);
-    // Ten seconds less than any request has published: believed in until then, less the expiry padding.
+    // P is 10 s before any published one: the deadline is that P less the expiry padding.
     record.expires_at = ServiceTime(record.expires_at.0 - 10_000);
     let deadline = ours(&mut me, &record, &clock, 1);
     assert!(deadline > 9_000 && deadline < 10_001, "{deadline}");
@@ -118,7 +118,7 @@ fn a_token_that_is_one_above_the_seed_by_chance_was_not_seeded() {
         !me.applied(&request, &record, &clock, reading(0))
             .impossible_seed
     );
-    // And one that a store has raised above its floor neither.
+    // A token that a store has raised above its floor is not seeded either.
     let mut raised = landed(&write);
     raised.native.as_mut().expect("ours").token += 5;
     assert!(
@@ -176,18 +176,18 @@ fn what_is_given_back_is_ours_and_how_depends_on_its_seed() {
             None => None,
             Some(other) => panic!("{other:?}"),
         };
-    // The wall clock seeded it: without service time, or against it, it goes before anyone sees it.
+    // The wall clock seeded it: without service time, or far from it, the record is withdrawn.
     assert_eq!(withdraws(&record, &unknown), Some(true));
     assert_eq!(withdraws(&record, &wrong), Some(true));
     assert_eq!(withdraws(&record, &right), Some(false));
-    // A record that did not begin with us stays.
+    // A record that another grant began stays.
     let mut older = record.clone();
     older.native.as_mut().expect("ours").renew_count = 2;
     assert_eq!(withdraws(&older, &unknown), Some(false));
     let mut other_token = record.clone();
     other_token.native.as_mut().expect("ours").token = token + 1;
     assert_eq!(withdraws(&other_token, &unknown), Some(false));
-    // Another's, a released one, one of the F# library.
+    // Another's record, a released one, an F# record.
     assert_eq!(withdraws(&held_by(2), &unknown), None);
     let mut free = record.clone();
     free.owner = None;
@@ -199,7 +199,7 @@ fn what_is_given_back_is_ours_and_how_depends_on_its_seed() {
 
 #[test]
 fn a_seed_by_service_time_needs_no_second_look_later() {
-    // Sampled when it was sent, and forgotten since.
+    // Sampled at the send; the sample is too old now.
     let mut me = attempt(1);
     let (_, write) = me.request(None, &sampled(WALL), reading(0));
     let given_back = me.give_back(&landed(&write), &unsampled(), reading(1));

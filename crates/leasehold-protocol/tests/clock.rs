@@ -51,7 +51,7 @@ fn a_stamp_at_the_very_bound_contradicts_nothing() {
         reading(0),
         reading(0)
     ));
-    // Downwards: what a stamp allows at the most is what is known at the least.
+    // A lower stamp: its greatest possible time is below the known earliest one.
     let mut clock = sampled(WALL);
     let allows_just = ServiceTime(WALL - 1);
     assert!(!clock.learn(Stamp::Exact(allows_just), reading(0), reading(0)));
@@ -75,7 +75,7 @@ fn a_later_sample_narrows_either_end_and_older_ones_stay() {
     dated(&mut clock, start + 1, 1_000, 1_001);
     let third = width(&clock, 1_001);
     assert!(third < second - 800, "{third} of {second}");
-    // And many that say less change nothing.
+    // Many worse stamps change nothing.
     for n in 0..20 {
         dated(&mut clock, start + 1, 1_002, 1_300 + n);
     }
@@ -88,7 +88,7 @@ fn a_sample_that_says_just_the_same_replaces_nothing() {
     let start = WALL / 1_000;
     dated(&mut clock, start, 0, 0);
     let before = clock.clone();
-    // The lower bound has aged to exactly what this one says; its upper bound is worse.
+    // This stamp equals the aged lower bound; its upper bound is worse.
     let received = Reading {
         elapsed: Elapsed(Duration::from_micros(1_001_002)),
         wall_ms: WALL + 1_001,
@@ -118,12 +118,12 @@ fn samples_live_in_two_halves() {
     assert!(clock.earliest(at(3 * HALF - 1)).is_some());
     assert_eq!(clock.earliest(at(3 * HALF)), None);
     assert_eq!(clock.latest(reading(3 * HALF)), None);
-    // One that comes before the half is over belongs to it, and dies with it.
+    // A stamp before the end of a half belongs to it, and expires with it.
     let mut clock = sampled(WALL);
     clock.learn(service(HALF - 1), reading(HALF - 1), reading(HALF - 1));
     assert!(clock.earliest(at(2 * HALF - 1)).is_some());
     assert_eq!(clock.earliest(at(2 * HALF)), None);
-    // One that comes long after it begins anew.
+    // A stamp long after it begins a new half.
     let mut clock = sampled(WALL);
     clock.learn(service(2 * HALF), reading(2 * HALF), reading(2 * HALF));
     assert!(clock.earliest(at(4 * HALF - 1)).is_some());

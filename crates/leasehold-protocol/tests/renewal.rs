@@ -1,4 +1,4 @@
-//! A grant that is kept: which answers move its deadline, and how it ends.
+//! A held grant: which answers move its deadline, and how it ends.
 
 mod support;
 
@@ -46,13 +46,13 @@ fn an_acknowledged_renewal_is_forgotten_with_those_before_it_and_later_ones_are_
     me.renewed(&renewals[1].0, &clock, reading(8_100));
     assert_eq!(me.deadline().at, at(7_000 + 19_980));
     assert_eq!(me.deadline().sent_at(), at(7_000));
-    // The third is found again, by a refusal that shows it.
+    // A refusal shows the third renewal, which is then acknowledged.
     let record = apply(Some(&held_by(1)), &renewals[2].1);
     let record = record.expect("ours").expect("a record");
     let refused = me.renewal_refused(Some(&record), &clock, reading(8_200));
     assert_eq!(refused, RenewalRefused::StillOurs);
     assert_eq!(me.deadline().at, at(8_000 + 19_980));
-    // And nothing is left to be found.
+    // No unanswered renewal is left.
     assert_eq!(me, kept(8_000, record.expires_at));
     assert_eq!(me.expires_at(), record.expires_at);
 }

@@ -1,7 +1,7 @@
 //! A client for code without async.
 //!
-//! It runs one thread of its own, which renews leases and releases dropped guards while the caller's threads work. Calls
-//! block the calling thread. A call from a thread of a tokio runtime, `spawn_blocking` included, fails with
+//! The client runs one thread, which renews leases and releases dropped guards. Calls block the
+//! calling thread. A call from a thread of a tokio runtime, `spawn_blocking` included, fails with
 //! [`Configuration`](ErrorKind::Configuration): use [`crate::LockClient`] there.
 //!
 //! A guard that is forgotten (`std::mem::forget`) is renewed for as long as the process lives.
@@ -35,8 +35,9 @@ use crate::{HolderInfo, LockClientBuilder, LockStatus, Policy, ReleaseOutcome, T
 
 /// A blocking client of one store. Clones are cheap and share everything.
 ///
-/// When the last clone and the last lease are dropped, the drop waits for releases that are under way, at most for the call
-/// time-out. On a thread of a tokio runtime it does not wait, and they go on in the background.
+/// The drop of the last clone and last lease waits for running releases, at most for the call
+/// time-out. On a thread of a tokio runtime it does not wait, and the releases go on in the
+/// background.
 #[derive(Clone, Debug)]
 pub struct LockClient {
     shared: Arc<Shared>,
@@ -44,7 +45,7 @@ pub struct LockClient {
 
 struct Shared {
     client: crate::LockClient,
-    /// Taken when it is dropped.
+    /// `None` only after `drop`.
     runtime: Option<Runtime>,
 }
 
@@ -60,8 +61,8 @@ impl Shared {
             let message = "a blocking lock client is called on a thread of a tokio runtime";
             return Err(
                 Error::new(ErrorKind::Configuration, message).with_hint(
-                    "use `leasehold::LockClient` there, or call from a thread of `std::thread::spawn`; a guard that was to be \
-                     released is released in the background",
+                    "use `leasehold::LockClient` there, or call from a thread of `std::thread::spawn`; a guard passed to `release` \
+                    is released in the background",
                 ),
             );
         }
@@ -77,7 +78,7 @@ impl Drop for Shared {
         let Some(runtime) = self.runtime.take() else {
             return;
         };
-        // On a thread of its own: this one may be a runtime's, or about to end.
+        // On a separate thread: this one may belong to a runtime, or be about to end.
         let runtime = Arc::new(Mutex::new(Some(runtime)));
         let (taken, client) = (runtime.clone(), self.client.clone());
         let within = client.policy().call_timeout();
@@ -112,7 +113,7 @@ impl LockClient {
     ///
     /// # Errors
     ///
-    /// [`Configuration`](ErrorKind::Configuration) when the system refuses a thread.
+    /// [`Configuration`](ErrorKind::Configuration) when the operating system refuses a thread.
     pub fn new(store: impl Store) -> Result<Self, Error> {
         Self::build(crate::LockClient::builder(store))
     }
@@ -155,7 +156,7 @@ impl LockClient {
     ///
     /// # Errors
     ///
-    /// By [`ErrorKind`]. Being held by another is not an error.
+    /// By [`ErrorKind`]. A key that is held by another is not an error.
     pub fn try_acquire(&self, key: &str) -> Result<Tried, Error> {
         let tried = self.shared.block_on(self.shared.client.try_acquire(key))?;
         Ok(match tried {
@@ -168,7 +169,7 @@ impl LockClient {
     ///
     /// # Errors
     ///
-    /// [`WaitExpired`](ErrorKind::WaitExpired) when the wait ran out. Others by [`ErrorKind`].
+    /// [`WaitExpired`](ErrorKind::WaitExpired) when the wait expired. Others by [`ErrorKind`].
     pub fn acquire(&self, key: &str) -> Result<Lease, Error> {
         let lease = self.shared.block_on(self.shared.client.acquire(key))?;
         Ok(self.guard(lease))
@@ -176,13 +177,15 @@ impl LockClient {
 
     /// Acquires the key, runs `work` on this thread, and releases the key, also when the work panics.
     ///
-    /// Nobody can stop the work when the lease is lost. It asks [`is_held`](crate::Lease::is_held) between its steps, and gives
-    /// [`token`](crate::Lease::token) to what the lock protects.
+    /// The client cannot stop the work when the lease is lost. The work must check
+    /// [`is_held`](crate::Lease::is_held) between its steps, and pass [`token`](crate::Lease::token) to
+    /// the protected resource.
     ///
     /// # Errors
     ///
-    /// As [`LockClient::acquire`]. [`Lost`](ErrorKind::Lost) when the lease was lost before the work ended: its value is
-    /// dropped, and what it wrote may have landed. [`InvalidInput`](ErrorKind::InvalidInput) when the work asks for its own key.
+    /// As [`LockClient::acquire`]. [`Lost`](ErrorKind::Lost) when the lease was lost before the work
+    /// ended: the value of the work is dropped, and its writes may have landed. A call of the work for
+    /// its own key fails with [`InvalidInput`](ErrorKind::InvalidInput).
     ///
     /// # Panics
     ///
@@ -199,14 +202,14 @@ impl LockClient {
         };
         let lost = match lease.is_held() {
             true => None,
-            // It is over, so this waits for nothing.
+            // The lease has ended, so this returns at once.
             false => Some(self.shared.block_on(async { Ok(lease.lost().await) })?),
         };
         let (context, id) = (lease.context().clone(), lease.id().clone());
         match lease.release() {
             Ok(outcome) if outcome.is_released() => {}
-            Ok(outcome) => warn!(%key, %outcome, "the lock had ended before its work"),
-            Err(error) => warn!(%key, %error, "the lock could not be released, it ends by itself"),
+            Ok(outcome) => warn!(%key, %outcome, "the lease had ended before its work"),
+            Err(error) => warn!(%key, %error, "the lock could not be released: its lease expires"),
         }
         match (done, lost) {
             (Err(panic), _) => resume_unwind(panic),
@@ -218,7 +221,7 @@ impl LockClient {
         }
     }
 
-    /// What is known about a key.
+    /// The status of a key. See [`crate::LockClient::inspect`].
     ///
     /// # Errors
     ///
@@ -239,14 +242,14 @@ impl LockClient {
 #[derive(Debug)]
 #[must_use]
 pub enum Tried {
-    /// We hold it.
+    /// The caller holds the key.
     Acquired(Lease),
-    /// Another does.
+    /// Another holder has the key.
     Held(HolderInfo),
 }
 
 impl Tried {
-    /// The lease, if we hold it.
+    /// The lease, if it was acquired.
     pub fn into_lease(self) -> Option<Lease> {
         match self {
             Tried::Acquired(lease) => Some(lease),
@@ -255,21 +258,23 @@ impl Tried {
     }
 }
 
-/// A held lock, renewed by the client's thread. Dereferences to [`crate::Lease`] for everything that does not wait.
+/// A held lock, renewed by the client's thread. It dereferences to [`crate::Lease`] for calls that
+/// do not wait.
 #[derive(Debug)]
 #[must_use = "a lease that is dropped is released"]
 pub struct Lease {
-    // Before the runtime that releases it.
+    // Dropped before the runtime, which releases it.
     lease: crate::Lease,
     shared: Arc<Shared>,
 }
 
 impl Lease {
-    /// Ends the grant. See [`crate::Lease::release`]. Where this is the last handle of its client, the client ends, too.
+    /// Ends the grant. See [`crate::Lease::release`]. If this is the last handle of its client, the
+    /// client ends, too.
     ///
     /// # Errors
     ///
-    /// When the store did not answer or refused: the lease then ends by itself.
+    /// When the store did not answer or refused: the lease then expires.
     pub fn release(self) -> Result<ReleaseOutcome, Error> {
         let Lease { lease, shared } = self;
         shared.block_on(lease.release())
@@ -279,7 +284,7 @@ impl Lease {
     ///
     /// # Errors
     ///
-    /// [`Lost`](ErrorKind::Lost) when the lease is or gets lost.
+    /// [`Lost`](ErrorKind::Lost) when the lease is lost, before the call or during it.
     pub fn renew(&self) -> Result<(), Error> {
         self.shared.block_on(self.lease.renew())
     }

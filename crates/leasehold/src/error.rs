@@ -1,8 +1,8 @@
 //! The one error type of the library.
 //!
-//! [`ErrorKind`] is documented by what the caller must do; [`Effect`] says whether a write may
-//! have landed. "Held by another" is a value ([`TryAcquireOutcome::Held`](crate::TryAcquireOutcome)), not an
-//! error, except where a wait for it ran out.
+//! [`ErrorKind`] is documented by what the caller must do. [`Effect`] shows whether a write may
+//! have landed. "Held by another" is a value ([`TryAcquireOutcome::Held`](crate::TryAcquireOutcome)),
+//! and an error only when a wait for the key expired.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -19,8 +19,8 @@ use leasehold_protocol::write::Operation;
 pub enum ErrorKind {
     /// Correct the argument: a key, a payload, an identity.
     InvalidInput,
-    /// Correct the settings: durations that do not add up, a table or file that is missing or of
-    /// another shape.
+    /// Correct the settings: durations that do not fit together, or a table or file that is missing
+    /// or has another schema.
     Configuration,
     /// Get the permission: the store refused the caller.
     AccessDenied,
@@ -30,37 +30,37 @@ pub enum ErrorKind {
     Unreachable,
     /// Try later, or raise the limits: the store throttled every try.
     Throttled,
-    /// Try later: the key was held by another until the wait ran out. [`Error::held`] says by
-    /// whom.
+    /// Try later: the key was held by another until the wait expired. [`Error::held`] is the
+    /// holder.
     WaitExpired,
-    /// Stop the work and do not trust what it wrote since: the lease was lost.
+    /// Stop the work, and do not trust its writes since the loss: the lease was lost.
     Lost,
-    /// Try again, with a longer lease if this is frequent: the lock was acquired, but too little
-    /// of its lease was left to be of use. It is released again in the background.
+    /// Try again, with a longer lease if this is frequent: the lock was acquired with too little
+    /// time left, and is released in the background.
     TooLate,
-    /// Have a person look at the record: it is not a lock record, or not readable for certain.
+    /// Inspect the record: it is not a lock record, or its meaning is unclear.
     Malformed,
     /// Nothing: the client was shut down.
     ShutDown,
-    /// Report it: the store answered with something unexpected.
+    /// Report a bug: the store gave an unexpected answer.
     Unexpected,
 }
 
-/// Whether the write of a failed call may have landed. There is no third answer, so a `match` needs none.
+/// Whether the write of a failed call may have landed. A `match` on it is exhaustive.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Effect {
-    /// Nothing was written, or what was written has been taken back.
+    /// Nothing was written, or the write was undone.
     NotApplied,
-    /// It may have been. A grant that nobody knows of ends with its lease; the client releases it
-    /// in the background as soon as it learns of it.
+    /// The write may have landed. A grant that it made ends with its lease at the latest: the
+    /// client releases it in the background as soon as an answer shows it.
     Unknown,
 }
 
 /// Why a call failed.
 ///
-/// `Display` is one line: what is wrong, with key and store ([`Error::message`]), and what to change
-/// ([`Error::hint`]). `Debug`, which is what a failed `main` prints, adds the facts and the causes, each on a line.
-/// The cause is in `source()`.
+/// `Display` is one line: the problem with key and store ([`Error::message`]), and what to change
+/// ([`Error::hint`]). `Debug`, which a failed `main` prints, adds the facts and each cause on a
+/// line. The cause is in `source()`.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -164,7 +164,7 @@ impl Error {
         self.0.kind
     }
 
-    /// What is wrong, without the hint.
+    /// The problem, without the hint.
     pub fn message(&self) -> &str {
         &self.0.message
     }
@@ -174,7 +174,7 @@ impl Error {
         self.0.effect
     }
 
-    /// Whether the same call may succeed later without any change.
+    /// Whether the same call may succeed later without a change.
     pub fn is_retryable(&self) -> bool {
         matches!(
             self.0.kind,
@@ -190,17 +190,17 @@ impl Error {
         self.0.key.as_deref()
     }
 
-    /// What to change, as a sentence for a person.
+    /// What to change, as text for a person.
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }
 
-    /// The setting of a [`Policy`](crate::Policy) that cannot work, by the name of its builder's method.
+    /// The invalid setting of a [`Policy`](crate::Policy), by the name of its builder's method.
     pub fn setting(&self) -> Option<&'static str> {
         self.0.setting
     }
 
-    /// The smallest value of [`Error::setting`] that works with the other settings, where it was too small.
+    /// The smallest value of [`Error::setting`] that fits the other settings, if it was too small.
     pub fn needed(&self) -> Option<Duration> {
         self.0.needed
     }
@@ -220,7 +220,8 @@ impl Error {
         self.0.request_id.as_deref()
     }
 
-    /// How many requests were sent for the call: its own, and those of earlier waiters of its client while it waited.
+    /// How many requests were sent for the call: its own, and during its wait those of earlier waiters
+    /// of its client.
     pub fn requests(&self) -> u32 {
         self.0.attempts
     }
@@ -230,12 +231,13 @@ impl Error {
         self.0.elapsed
     }
 
-    /// The usage of the requests that the call sent itself. Earlier waiters of its client may have polled for it, too.
+    /// The usage of the call's own requests. It does not include polls by earlier waiters of its
+    /// client.
     pub fn usage(&self) -> Usage {
         self.0.cost
     }
 
-    /// The last holder seen, where the key was held by another.
+    /// The last holder seen, if the key was held by another.
     pub fn held(&self) -> Option<&HolderInfo> {
         self.0.held.as_ref()
     }
@@ -268,7 +270,7 @@ impl fmt::Debug for Error {
         if let Some(id) = &inner.request_id {
             write!(f, ", request {id}")?;
         }
-        // A chain may say the same thing at every level.
+        // Several levels of a chain may have the same text.
         let (mut cause, mut said) = (self.source(), inner.message.clone());
         while let Some(error) = cause {
             let text = error.to_string();

@@ -1,4 +1,4 @@
-//! Who holds a key: what refused callers, waiters and observers are told.
+//! Who holds a key, as refused callers, waiters and observers see it.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,10 +8,10 @@ use leasehold_protocol::record::Record;
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::token::FencingToken;
 
-/// The grant that stands in the way, as its record describes it.
+/// The current grant of a key, as its record describes it.
 ///
-/// It is what the holder *published*: the label is for people, and a grant whose [`until`](HolderInfo::until)
-/// has passed may have died without a release.
+/// The holder *published* these values. The label is for people. If [`until`](HolderInfo::until)
+/// has passed, the holder may have died without a release.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HolderInfo {
     key: String,
@@ -38,7 +38,7 @@ impl HolderInfo {
         }
     }
 
-    /// A grant of this very client.
+    /// A grant of this client.
     pub(crate) fn here(
         key: &str,
         token: FencingToken,
@@ -65,12 +65,12 @@ impl HolderInfo {
         &self.key
     }
 
-    /// The holder's label, or its client id where it wrote none (F# clients).
+    /// The holder's label, or its client id if it wrote none (F# clients).
     pub fn label(&self) -> &str {
         self.holder.as_deref().unwrap_or("unknown")
     }
 
-    /// When the grant began. F# clients do not say.
+    /// When the grant began. `None` for F# clients.
     pub fn since(&self) -> Option<SystemTime> {
         self.since.map(system_time)
     }
@@ -80,17 +80,17 @@ impl HolderInfo {
         system_time(self.until)
     }
 
-    /// Its fencing token. F# clients have none.
+    /// The fencing token. `None` for F# clients.
     pub fn token(&self) -> Option<FencingToken> {
         self.token
     }
 
-    /// The length of its lease. F# clients do not say.
+    /// The lease duration. `None` for F# clients.
     pub fn lease_duration(&self) -> Option<Duration> {
         self.lease
     }
 
-    /// Whether a guard of the very client that was asked holds it.
+    /// Whether a guard of the asking client holds it.
     pub fn is_ours(&self) -> bool {
         self.ours
     }

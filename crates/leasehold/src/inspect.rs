@@ -1,4 +1,4 @@
-//! Looking at locks without touching them.
+//! Reads of locks that change nothing.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,7 +17,7 @@ use leasehold_protocol::record::Record;
 use leasehold_protocol::takeover::{Observation, Verdict};
 use leasehold_protocol::write::Operation;
 
-/// What is known about one key.
+/// The status of one key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LockStatus {
     key: String,
@@ -28,11 +28,11 @@ pub struct LockStatus {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum LockState {
-    /// Nobody holds it.
+    /// The key has no holder.
     Free,
-    /// Somebody holds it.
+    /// The key is held.
     Held(HolderInfo),
-    /// Its holder's lease has certainly ended without a release: the next who asks gets it.
+    /// The holder's lease has certainly ended without a release: the next acquire takes it over.
     Expired(HolderInfo),
 }
 
@@ -65,7 +65,7 @@ impl LockStatus {
         &self.state
     }
 
-    /// Who holds it, or held it last without releasing it.
+    /// The holder, or the last holder if its lease ended without a release.
     pub fn holder(&self) -> Option<&HolderInfo> {
         match &self.state {
             LockState::Free => None,
@@ -91,12 +91,14 @@ impl fmt::Display for LockStatus {
     }
 }
 
-/// Lists the locks of a store: page by page, all at once, or as a [`Stream`] of entries. Not a snapshot.
+/// Lists the locks of a store: page by page, all at once, or as a [`Stream`] of entries. It is not a
+/// snapshot.
 ///
-/// An entry is the status of a key, or the error of a record that is not readable
-/// ([`Malformed`](crate::ErrorKind::Malformed)). Released keys are listed as free for as long as their records are kept.
+/// An entry is the status of a key, or the error of an unclear record
+/// ([`Malformed`](crate::ErrorKind::Malformed)). A released key is listed as free while its record
+/// exists.
 ///
-/// As a stream it gives a failure of the store as an item, too, and reads the same page again when it is polled after it.
+/// The stream also yields a failure of the store as an item. The next poll reads the same page again.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -112,16 +114,16 @@ impl fmt::Display for LockStatus {
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "nothing is read until it is asked for a page"]
+#[must_use = "nothing is read until a page is requested"]
 pub struct Lister {
     core: Arc<Core>,
     prefix: Option<Arc<str>>,
     held: bool,
     after: Option<String>,
     done: bool,
-    /// The page that is being read. It is kept while nobody polls, so that nothing is read twice.
+    /// The read of a page in flight. It is kept between polls, so no page is read twice.
     reading: Option<Reading>,
-    /// What was read and not given yet.
+    /// Entries that were read and not returned yet.
     read: VecDeque<Entry>,
 }
 
@@ -152,7 +154,7 @@ impl Lister {
         }
     }
 
-    /// Only keys that begin with this, after the client's own prefix. The store is read whole all the same.
+    /// Only keys that begin with `prefix`, after the client's own prefix. The whole store is still read.
     pub fn prefix(mut self, prefix: impl AsRef<str>) -> Self {
         let before = self.prefix.as_deref().unwrap_or_default();
         self.prefix = Some([before, prefix.as_ref()].concat().into());
@@ -190,21 +192,22 @@ impl Lister {
         Ok(Some(std::mem::take(&mut self.read).into()))
     }
 
-    /// All that is left, in memory at once.
+    /// All remaining entries, in memory at once.
     ///
     /// # Errors
     ///
-    /// By [`ErrorKind`](crate::ErrorKind). The next call goes on with the page that failed, and gives what was read before, too.
+    /// By [`ErrorKind`](crate::ErrorKind). The next call goes on with the failed page, and its result
+    /// includes the entries read before.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: the next call goes on, and gives what was read before, too.
+    /// Cancel safe: the result of the next call includes the entries read before.
     pub async fn read_all(&mut self) -> Result<Vec<Result<LockStatus, Error>>, Error> {
         while poll_fn(|context| self.poll_page(context)).await? {}
         Ok(std::mem::take(&mut self.read).into())
     }
 
-    /// Adds the next page to what was read; `false` at the end.
+    /// Adds the next page to the entries read; `false` at the end.
     fn poll_page(&mut self, context: &mut Context<'_>) -> Poll<Result<bool, Error>> {
         if self.done {
             return Poll::Ready(Ok(false));

@@ -29,11 +29,11 @@ impl Key {
         if key.len() > Key::MAX_BYTES {
             let start: String = key.chars().take(40).collect();
             let message = format!(
-                "the key `{start}…` has {} bytes, the longest is {}: hash the long part of it",
+                "the key `{start}…` has {} bytes, the maximum is {}: hash the long part of it",
                 key.len(),
                 Key::MAX_BYTES
             );
-            // Not the whole of it: an error is small, whatever it is about.
+            // Only the start of the key, so that the error stays small.
             return Err(Error::new(ErrorKind::InvalidInput, message).with_key(&start));
         }
         Ok(Key(key.into()))
@@ -49,7 +49,7 @@ impl Key {
     }
 }
 
-/// So that `&key` is taken where a `&str` is.
+/// `&key` works where a `&str` is expected.
 impl Deref for Key {
     type Target = str;
 

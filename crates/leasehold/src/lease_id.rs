@@ -1,7 +1,7 @@
-//! The identity of a grant, for callers that release or go on elsewhere.
+//! The identity of a grant, for callers that release or adopt it elsewhere.
 //!
-//! What `LockId { LockKey; ClientId }` is in FSharp.DynamoDbLock: it can be written down, carried
-//! to another process, and turned into a guard again there. Whoever has it can end the grant.
+//! It corresponds to `LockId { LockKey; ClientId }` of FSharp.DynamoDbLock. Its text can be stored,
+//! sent to another process, and turned into a guard there. Anyone who has it can end the grant.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -16,19 +16,19 @@ use leasehold_protocol::token::FencingToken;
 
 /// The identity of one grant: key, attempt and token.
 ///
-/// As text (`Display`, `FromStr`): `1:ATTEMPT:STORED:PASS:KEY`, with `b` after the token's pass
-/// where it is best effort only.
+/// As text (`Display`, `FromStr`): `1:ATTEMPT:STORED:PASS:KEY`, with `b` after PASS if the token
+/// is best effort only.
 #[derive(Clone)]
 pub struct LeaseId {
     key: Key,
     attempt: AttemptId,
     token: FencingToken,
-    /// What became of the guard, shared by all clones. Not part of the identity.
+    /// The state of the guard, shared by all clones. Not part of the identity.
     mark: Arc<Mark>,
 }
 
-/// One of: none, pinned, handed off. It changes once, so that a hand-off and whatever reaches for the
-/// record by the guard's identity exclude each other.
+/// One of: none, pinned, handed off. It changes once, so a hand-off and a use of the guard's
+/// identity exclude each other.
 #[derive(Debug, Default)]
 struct Mark(AtomicU8);
 
@@ -81,13 +81,13 @@ impl LeaseId {
         LeaseId::new(self.key.clone(), self.attempt, token)
     }
 
-    /// Somebody reaches for the record by this identity (a condition check, a release): from now on
-    /// the grant is not handed off. False where it has been.
+    /// Excludes a hand-off from now on: a condition check or a release uses this identity. False if
+    /// the grant was handed off already.
     pub(crate) fn pin(&self) -> bool {
         self.mark.set(PINNED)
     }
 
-    /// The grant goes on under another guard. False where it is pinned.
+    /// Marks that the grant goes on under another guard. False if it is pinned.
     pub(crate) fn mark_handed_off(&self) -> bool {
         self.mark.set(HANDED_OFF)
     }
@@ -97,7 +97,7 @@ impl LeaseId {
         self.attempt == other.attempt && self.token.stored() == other.token.stored()
     }
 
-    /// The error of a call for a lease that is over.
+    /// The error of a call for a lease that has ended.
     pub(crate) fn lost_error(&self, why: &str) -> Error {
         let message = format!("the lease of `{}` is lost: {why}", self.key);
         Error::new(ErrorKind::Lost, message).with_key(self.key.as_str())
@@ -108,7 +108,7 @@ impl LeaseId {
         &self.key
     }
 
-    /// The attempt id, as it stands in the record's `ClientId`.
+    /// The attempt id, which is the record's `ClientId`.
     pub fn attempt(&self) -> AttemptId {
         self.attempt
     }
@@ -143,12 +143,12 @@ impl FromStr for LeaseId {
                 ErrorKind::InvalidInput,
                 format!("not the identity of a lease: `{s}`"),
             )
-            .with_hint("pass what `LeaseId::to_string` gave, unchanged"))
+            .with_hint("pass the text of `LeaseId::to_string` unchanged"))
         })
     }
 }
 
-/// `None` where the form is wrong, an error where only the key is.
+/// `None` if the form is wrong, an error if only the key is invalid.
 fn parse(s: &str) -> Option<Result<LeaseId, Error>> {
     // The key comes last because it may contain anything.
     let mut parts = s.splitn(5, ':');

@@ -3,8 +3,8 @@
 //!
 //! # A lease in thirty lines
 //!
-//! [`LockClient::try_acquire`] asks once; [`LockClient::acquire`] waits, within a bound;
-//! [`LockClient::run`] does work under a lock and releases it however the work ends. A [`Lease`]
+//! [`LockClient::try_acquire`] tries once. [`LockClient::acquire`] waits, within a bound.
+//! [`LockClient::run`] does work under a lock and always releases it afterwards. A [`Lease`]
 //! is renewed in the background until it is released or dropped.
 //!
 //! ```
@@ -15,7 +15,7 @@
 //! let locks = LockClient::new(MemoryStore::new());
 //!
 //! let lease = locks.acquire("customer/42").await?;
-//! // Whatever the lock protects gets the token, and refuses smaller ones than it has seen.
+//! // The protected resource gets the token, and refuses smaller tokens than it has seen.
 //! let token = lease.token().get();
 //! # assert!(token > 0);
 //! match locks.try_acquire("customer/42").await? {
@@ -25,7 +25,7 @@
 //! assert!(lease.release().await?.is_released());
 //!
 //! let sum = locks.run("customer/42", |scope| async move {
-//!     // This future is dropped if the lease is lost; the token still tells old from new.
+//!     // This future is dropped if the lease is lost. The token protects what it wrote.
 //!     scope.token().get() + 1
 //! }).await?;
 //! # assert!(sum > token);
@@ -35,21 +35,23 @@
 //!
 //! # What it does not protect from
 //!
-//! A process can always be paused between looking at its lease and acting on it: by a garbage
-//! collector, a debugger, a hypervisor, a full disk. While it sleeps its lease ends and another
-//! begins; when it wakes up it acts, and no lock service can stop it. What can is the resource: it
-//! gets the [`FencingToken`] with every write and refuses older ones. This library makes three
-//! promises (the assumptions are in `docs/protocol.md`, the evidence in `docs/proof.md`):
+//! A process can always be paused between the check of its lease and its next action: by a debugger,
+//! a hypervisor or a full disk. During the pause its lease ends and another begins. Afterwards the
+//! process acts, and no lock service can stop it. The resource can: it gets the [`FencingToken`]
+//! with every write and refuses older ones. This library makes three promises (the assumptions are
+//! in `docs/protocol.md`, the evidence in `docs/proof.md`):
 //!
-//! - the validity intervals of two leases of a key never overlap. Assumed: the service's hosts agree on the time within 200 ms,
-//!   and elapsed clocks are off by at most 0.1 %. Wall clocks may show anything;
-//! - tokens of successive grants strictly increase, under any clocks;
+//! - The validity intervals of two leases of a key never overlap. Assumed: the service's hosts agree
+//!   on the time within 200 ms, and elapsed clocks are off by at most 0.1 %. Wall clocks may show
+//!   anything.
+//! - Tokens of successive grants strictly increase, under any clocks.
 //! - [`Lease::lost`] fires before the lease can have ended.
 //!
-//! # What it deliberately is not
+//! # What it is not
 //!
-//! Not a queue between processes (the waiters of one client do queue), not a semaphore, not a transaction. It is not for eventually
-//! consistent replicas: pin one Region of a global table, and do not go through DAX.
+//! It is no queue between processes (the waiters of one client do queue), no semaphore and no
+//! transaction. It does not support eventually consistent replicas: pin one Region of a global
+//! table, and do not use DAX.
 //!
 //! # Features
 //!
@@ -62,13 +64,13 @@
 //! | `serde` | [`FencingToken`] as a number |
 //! | `test-util` | `store::testing::contract`: the suite for authors of stores |
 //!
-//! [`MemoryStore`](store::memory::MemoryStore) is always there; [its page](store::memory#testing-code-that-uses-locks) shows how
-//! code that uses locks is tested.
+//! [`MemoryStore`](store::memory::MemoryStore) needs no feature. [Its
+//! page](store::memory#testing-code-that-uses-locks) shows how to test code that uses locks.
 //!
 //! # Runtimes
 //!
-//! A lease is renewed, and a dropped guard released, by tasks of the tokio runtime that its call ran on. That runtime needs its
-//! timers, and must run for as long as the lease is held.
+//! Tasks on the tokio runtime of the acquiring call renew a lease and release a dropped guard. That
+//! runtime needs its timers, and must run for as long as the lease is held.
 //!
 //! | runtime | works |
 //! |---|---|
@@ -76,9 +78,10 @@
 //! | current-thread that always runs: `#[tokio::main(flavor = "current_thread")]`, `#[tokio::test]`, a thread in `block_on(pending())` | yes, while no task blocks it for long |
 //! | current-thread that runs only in a `block_on` for each call | no: nothing renews between the calls, and the lease is lost |
 //! | without timers (no `enable_time`), or no tokio runtime at all | no: each call fails with [`Configuration`](ErrorKind::Configuration) |
-//! | several, with one client | yes; each guard is kept by the runtime that its call ran on |
+//! | several, with one client | yes; the runtime of the acquiring call renews each guard |
 //!
-//! Code without async uses `leasehold::blocking` (feature `blocking`), or keeps a multi-thread runtime of its own. One worker thread is enough:
+//! Code without async uses `leasehold::blocking` (feature `blocking`), or its own multi-thread
+//! runtime. One worker thread is enough:
 //!
 //! ```
 //! use leasehold::{LockClient, store::memory::MemoryStore};
@@ -94,9 +97,10 @@
 //! # }
 //! ```
 //!
-//! **The end of a runtime ends its leases without a release.** At the end of `main` or of a `#[tokio::test]`, a guard that is dropped
-//! last is not released. The key stays held until its lease has run out. Await [`Lease::release`], or
-//! [`LockClient::shutdown`], which waits for the releases of all dropped guards.
+//! **The end of a runtime ends its leases without a release.** A guard that is dropped at the end of
+//! `main` or of a `#[tokio::test]` is not released, and the key stays held until its lease has run
+//! out. Await [`Lease::release`], or [`LockClient::shutdown`], which waits for the releases of all
+//! dropped guards.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "blocking")]
@@ -138,7 +142,7 @@ pub use self::run::LockScope;
 pub use self::usage::Usage;
 pub use leasehold_protocol::token::FencingToken;
 
-/// The examples of the documents at the root, which therefore cannot rot.
+/// Runs the examples of the documents as tests.
 #[cfg(all(doctest, feature = "dynamodb", feature = "sqlite"))]
 mod documents {
     #[doc = include_str!("../../../README.md")]

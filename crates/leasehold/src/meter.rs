@@ -1,8 +1,8 @@
-//! What a client costs: requests, units, dollars; and what it got for them.
+//! Counters of a client: requests, units, grants, waits.
 //!
-//! One [`Meter`] counts for the client; every call and every lease has a second one, its [`CallUsage`],
-//! that everything done on its behalf is put on as well. Relaxed counters: they are read for reports,
-//! nothing is decided by them. With the feature `metrics` the client's counts also go to that [`Facade`].
+//! One [`Meter`] counts for the client. Each call, with its lease, has a second one, its
+//! [`CallUsage`]. The counters are relaxed, since they are only reported. With the feature `metrics`
+//! the client's counts also go to the [`Facade`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,15 +25,15 @@ pub(crate) struct Meter {
     hand_offs: AtomicU64,
     waits: AtomicU64,
     waited_ms: AtomicU64,
-    /// Where a client counts as well; what is put on a call_usage is the client's, too.
+    /// The client's metrics. A meter of a call has none: the client's meter counts the same.
     facade: Facade,
 }
 
-/// The meter of a call, beside the client's; `None` where nobody asks for it.
+/// The meter of a call, beside the client's; `None` if nobody reads it.
 pub(crate) type CallUsage = Option<Arc<Meter>>;
 
 impl Meter {
-    /// That of a client.
+    /// The meter of a client.
     pub(crate) fn new(store: &str) -> Self {
         Meter {
             facade: Facade::new(store.into()),
@@ -72,7 +72,7 @@ impl Meter {
         self.facade.hand_off();
     }
 
-    /// A call that had to wait has ended, in one way or another.
+    /// A call that had to wait has ended, with or without a lease.
     pub(crate) fn wait(&self, waited: Duration, call_usage: &CallUsage) {
         let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
         self.on(call_usage, |meter| {
@@ -92,7 +92,7 @@ impl Meter {
         self.facade.loss();
     }
 
-    /// The result of a call, whose error is counted.
+    /// Counts the error of a call, and returns its result.
     pub(crate) fn counted<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
         result.inspect_err(|error| self.facade.error(error.kind()))
     }

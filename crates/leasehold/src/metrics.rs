@@ -1,7 +1,7 @@
-//! What goes to the `metrics` facade, with the feature of that name. Without it, nothing happens here.
+//! Metrics for the `metrics` facade, with the feature of that name. Without it, this does nothing.
 //!
-//! The names and what they mean are one table, which also makes the help texts. Everything has the label `store`. Counters
-//! that somebody timers on are there from the start, at 0: a rate over a series that begins with its first event misses that event.
+//! One table has the names and the help texts. Every series has the label `store`. Counters that
+//! alerts use start at 0: a rate over a series that begins with its first event misses that event.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::ErrorKind;
 use leasehold_protocol::write::Operation;
 
-/// Where a client counts.
+/// The metrics of a client.
 #[derive(Debug, Default)]
 pub(crate) struct Facade {
     #[cfg(feature = "metrics")]
@@ -56,7 +56,7 @@ mod with_metrics {
 
     use super::*;
 
-    /// All kinds of errors, so that each is there from the start.
+    /// All kinds of errors: each has a counter from the start.
     const KINDS: [ErrorKind; 12] = [
         ErrorKind::InvalidInput,
         ErrorKind::Configuration,
@@ -73,17 +73,17 @@ mod with_metrics {
     ];
 
     impl Facade {
-        /// Describes everything, and starts what is to be there from the start.
+        /// Describes all metrics, and starts the counters and the gauge at 0.
         pub(crate) fn new(store: Arc<str>) -> Self {
             let help = [
                 (names::REQUESTS, "Requests sent to the store, by operation"),
                 (
                     names::WRITE_HALF_UNITS,
-                    "Half write units that the store has charged, or will",
+                    "Half write units that the store reported, and one unit for each refused condition",
                 ),
                 (
                     names::READ_HALF_UNITS,
-                    "Half read units that the store has charged",
+                    "Half read units that the store reported",
                 ),
                 (names::GRANTS, "Leases acquired from the store"),
                 (
@@ -96,7 +96,7 @@ mod with_metrics {
             for (name, help) in help {
                 describe_counter!(name, Unit::Count, help);
             }
-            let help = "How long calls waited that had to, whether or not they got the lease";
+            let help = "Waits of ended calls, whether or not they got the lease";
             describe_histogram!(names::WAITS, Unit::Seconds, help);
             describe_gauge!(names::HELD, Unit::Count, "Leases held by this client now");
             let facade = Facade { store };

@@ -1,4 +1,4 @@
-//! `run`: work under a lock that is released however the work ends.
+//! `run`: work under a lock that is always released afterwards.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -17,14 +17,14 @@ use crate::lease::watch::LeaseWatch;
 use crate::lease_id::LeaseId;
 use leasehold_protocol::token::FencingToken;
 
-/// What the work under a lock gets to know about it.
+/// The lock, as the work under it sees it.
 #[derive(Clone, Debug)]
 pub struct LockScope {
     signal: LeaseWatch,
 }
 
 impl LockScope {
-    /// The fencing token, to be given to whatever the lock protects.
+    /// The fencing token. Pass it to the resource that the lock protects.
     pub fn token(&self) -> FencingToken {
         self.signal.id().token()
     }
@@ -34,13 +34,13 @@ impl LockScope {
         self.signal.id()
     }
 
-    /// How long the work can go on before it is ended, if no renewal succeeds.
+    /// How long until the work is stopped, if no renewal succeeds.
     pub fn remaining(&self) -> Duration {
         self.signal.remaining()
     }
 
-    /// As [`Lease::lost`](crate::Lease::lost): for work that has something to do before it is dropped, and for what
-    /// it polls beside.
+    /// As [`Lease::lost`](crate::Lease::lost). The work may be dropped before it can react: tasks that
+    /// it has spawned should use [`watch`](LockScope::watch).
     ///
     /// # Cancel safety
     ///
@@ -49,7 +49,7 @@ impl LockScope {
         self.signal.ended().await
     }
 
-    /// Tells tasks that the work has spawned when the lease ends.
+    /// A handle by which tasks that the work has spawned learn that the lease ended.
     pub fn watch(&self) -> LeaseWatch {
         self.signal.clone()
     }
@@ -69,9 +69,9 @@ where
     let released = lease.release().await;
     match &released {
         Ok(outcome) if outcome.is_released() => {}
-        Ok(outcome) => warn!(key = %id.key(), %outcome, "the lock had ended before its work"),
+        Ok(outcome) => warn!(key = %id.key(), %outcome, "the lease had ended before its work"),
         Err(error) => {
-            warn!(key = %id.key(), %error, "the lock could not be released, it ends by itself")
+            warn!(key = %id.key(), %error, "the lock could not be released: its lease expires")
         }
     }
     match end {
@@ -81,7 +81,7 @@ where
     }
 }
 
-/// The end of the work, which is dropped before the lock is released.
+/// Runs the work to its end, and drops it before the lock is released.
 async fn work_under<T, Fut>(lease: &Lease, work: impl FnOnce() -> Fut) -> End<T>
 where
     Fut: Future<Output = T>,
@@ -99,13 +99,13 @@ where
         key: lease.key().shared(),
     };
     let guarded = poll_fn(|context| {
-        // By both clocks, before each poll: this process may have been stopped since the last one, and the
-        // work must not take another step beside the next holder.
+        // By both clocks, before each poll: after a stop of this process, the work must not run
+        // beside the next holder.
         if !lease.is_held() {
             return Poll::Pending;
         }
         let _entered = within.enter();
-        // The work is not looked at again after a panic.
+        // The work is not polled again after a panic, so it is unwind safe.
         match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(value)) => Poll::Ready(End::Done(value)),
@@ -113,7 +113,7 @@ where
         }
     });
     tokio::select! {
-        // Work that is done in a step that began under the lease is done.
+        // A poll that began under the lease may finish the work.
         biased;
         end = guarded => end,
         loss = lease.lost() => End::Lost(loss.to_string()),

@@ -1,6 +1,7 @@
 //! Text for people.
 
-/// Keys and labels come from others: a line break in one must not look like another message.
+/// Escapes control characters: a line break in another client's key or label must not look like a
+/// second message.
 pub(crate) fn one_line(text: String) -> String {
     if !text.contains(char::is_control) {
         return text;

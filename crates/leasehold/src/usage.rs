@@ -1,18 +1,18 @@
-//! What requests cost: units, and the sum of them.
+//! The usage of requests: units, and their sums.
 
 use std::time::Duration;
 
-/// Request units, as the store reports them. A store bills by these two, so the struct can be written out.
+/// Request units, as the store reports them. The fields are complete, so a store can construct it.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Units {
-    /// Write units. A refused condition costs one although DynamoDB does not report it.
+    /// Write units. A refused condition costs one, although DynamoDB does not report it.
     pub write: f64,
     /// Read units.
     pub read: f64,
 }
 
-/// What a client, a call or a lease has used so far, and what it got. A price list is not part of the library: multiply the
-/// units by the prices of your Region.
+/// The requests, units and results of a client, a call or a lease so far. The library has no price
+/// list: multiply the units by the prices of your Region.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 #[non_exhaustive]
 pub struct Usage {
@@ -29,8 +29,8 @@ pub struct Usage {
     pub grants: u64,
     /// Leases that were handed off inside the process, without a request.
     pub hand_offs: u64,
-    /// Calls that had to wait for a holder, whether or not they got the lease, and that have ended.
+    /// Ended calls that had to wait for a holder, whether or not they got the lease.
     pub waits: u64,
-    /// How long those took, together.
+    /// The sum of the times that [`Usage::waits`] took.
     pub waited: Duration,
 }

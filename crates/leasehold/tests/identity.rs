@@ -175,7 +175,7 @@ async fn b11_taken_over_and_released_since_is_what_it_is_called() {
     assert_eq!(outcome, ReleaseOutcome::Superseded);
     let error = lab.bystander().adopt(&id).await.expect_err("over");
     assert!(
-        error.to_string().contains("has released it since"),
+        error.to_string().contains("took it over and released it"),
         "{error}"
     );
 }

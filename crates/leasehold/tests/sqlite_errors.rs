@@ -291,7 +291,7 @@ async fn a_file_deleted_under_us() {
     let error = store.write(acquire("k2")).await.expect_err("deleted");
     assert_eq!(error.kind, StoreErrorKind::Configuration);
     assert!(
-        error.message.contains("deleted while it was in use"),
+        error.message.contains("deleted while in use"),
         "{error}"
     );
     assert!(

@@ -23,7 +23,7 @@ use super::shape::{MILLI, Nanos, SECOND, Shape};
 use super::trace::Trace;
 
 /// How late a timer can be after its host has slept: the library's clock looks once a second.
-const LONGEST_NAP: Nanos = SECOND;
+const LONGEST_SLEEP: Nanos = SECOND;
 
 /// Something that will happen.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -540,7 +540,7 @@ impl World {
                 let timer = &self.timers[slot];
                 if timer.process == process && timer.waker.is_some() && !timer.fired {
                     let late = match was {
-                        Still::Suspended => self.rng.below(slept.min(LONGEST_NAP)),
+                        Still::Suspended => self.rng.below(slept.min(LONGEST_SLEEP)),
                         _ => 0,
                     };
                     let due = self.true_time_of(process, self.timers[slot].at);

@@ -1,4 +1,4 @@
-//! What the tests of the rules share.
+//! Helpers of the tests of the rules.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -14,7 +14,7 @@ use leasehold_protocol::takeover::{Observation, Rules};
 use leasehold_protocol::time::{ClockBounds, Elapsed, Reading, ServiceClock, ServiceTime, Stamp};
 
 pub const LEASE: Duration = Duration::from_secs(20);
-/// What hosts' wall clocks show at the elapsed time zero.
+/// The wall clock of a host at the elapsed time zero, in milliseconds since the Unix epoch.
 pub const WALL: i64 = 1_800_000_000_000;
 
 pub fn terms() -> Terms {
@@ -78,7 +78,7 @@ pub fn unsampled() -> ServiceClock {
     ServiceClock::new(ClockBounds::default())
 }
 
-/// A clock that knows that it is this time at the elapsed time zero.
+/// A clock with an exact stamp of this time at the elapsed time zero.
 pub fn sampled(service_ms: i64) -> ServiceClock {
     let mut clock = unsampled();
     clock.learn(

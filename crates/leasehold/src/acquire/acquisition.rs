@@ -1,11 +1,11 @@
 //! One acquisition, from the first request to the guard.
 //!
-//! Whoever waits joins the queue of its key first, and acquires only as its leader. An acquisition
-//! endures: a caller who drops the future or whose wait is over leaves at once, while requests in
-//! flight go on in the background; whatever they turn out to have acquired is released as soon as
-//! it is known. Invariants: `acquire` gives a lease only if the record carried
-//! our id during the call and time is left (S5); every loop here has a bound in time, every
-//! collection a bound in size.
+//! A call that waits joins the queue of its key first, and acquires only as its leader. When the
+//! caller drops the future, or its wait expires, the call ends at once. Requests in flight go on in
+//! the background, and a grant that they acquire is released.
+//!
+//! Invariants: `acquire` returns a lease only if the record carried our id during the call and time
+//! is left (S5). Every loop is bounded in time, and every collection in size.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,27 +31,26 @@ use leasehold_protocol::attempt::{Attempt, AttemptId, Granted, Request, Wish};
 use leasehold_protocol::time::Elapsed;
 use leasehold_protocol::write::Operation;
 
-/// Requests of one acquisition that may be unanswered at the same time.
+/// The most unanswered requests of one acquisition.
 pub(super) const IN_FLIGHT: usize = 4;
-/// How often a record with an impossible token is withdrawn before we give up.
+/// How often a record with an impossible token is withdrawn before the call fails.
 const WITHDRAWALS: u32 = 3;
 
-/// So that a limit is part of what it limits.
+/// Added to an exclusive limit to make it inclusive.
 const A_MOMENT: Duration = Duration::from_nanos(1);
 
-/// An acquisition under way. When this is dropped, the acquisition goes on in the background, and is told
-/// that its caller has left.
+/// A running acquisition. Its drop signals it that the caller has left; it goes on in the background.
 pub(crate) struct UnderWay {
     acquisition: Detached<Result<Won, Error>>,
     _caller: DropGuard,
 }
 
-/// What an acquisition gives its caller.
+/// The result of an acquisition.
 #[derive(Debug)]
 enum Won {
     Lease(Undelivered),
     Held(HolderInfo),
-    /// Nothing: it does not lead the queue any more, or a guard of this client has the key.
+    /// The call lost the leader's role, or a guard of this client has the key.
     BackToQueue,
 }
 
@@ -70,7 +69,7 @@ impl UnderWay {
         }
     }
 
-    /// Its answer; `None` where its caller is to go on waiting in the queue.
+    /// The answer of the acquisition; `None` if its caller must go on waiting in the queue.
     pub(crate) async fn done(&mut self) -> Result<Option<TryAcquireOutcome>, Error> {
         Ok(match (&mut self.acquisition).await? {
             Won::Lease(lease) => Some(TryAcquireOutcome::Acquired(lease.deliver())),
@@ -97,9 +96,9 @@ pub(super) struct Acquisition {
     pub(super) core: Arc<Core>,
     pub(super) order: Order,
     pub(super) attempt: Attempt,
-    /// Its view of the queue of the key, if the call waits in it.
+    /// The leader's role in the queue of the key, if the call waits in it.
     pub(super) leader: Option<LeaderRole>,
-    /// What is done for this call, and whether it had to wait for a holder.
+    /// The usage of this call.
     pub(super) call_usage: Arc<Meter>,
     pub(super) waited: bool,
     pub(super) gone: CancellationToken,
@@ -108,9 +107,9 @@ pub(super) struct Acquisition {
     pub(super) mailbox: Mailbox<Request, Outcome>,
     /// Requests without an answer.
     pub(super) unanswered: usize,
-    /// Whether some request may have landed without our knowing, or has, and is to be given back.
+    /// Whether a request has landed or may have landed, so that a grant may have to be released.
     pub(super) uncertain: bool,
-    /// A grant of ours whose token cannot be right: to be withdrawn, not released.
+    /// A grant with an impossible token: it must be withdrawn, not released.
     pub(super) spoiled: Option<Granted>,
     pub(super) sent: u32,
     pub(super) last_sent: Elapsed,
@@ -129,7 +128,7 @@ impl Acquisition {
         gone: CancellationToken,
     ) -> Self {
         let limit = order.patience.limit(&order.policy, started);
-        // A store that fails is put up with once, not once for everyone who waits.
+        // The time of a failing store counts once for the queue, not once for each waiter.
         let failing_since = leader.as_ref().and_then(LeaderRole::failing_since);
         let wish = Wish {
             key: order.key.shared(),
@@ -211,7 +210,7 @@ impl Acquisition {
                 Ok(granted) => granted,
                 Err(held) => return Ok(Won::Held(held)),
             };
-            // From here on there is something to give back, unless a lease is handed over.
+            // From here on the grant must be released, unless the caller gets it as a lease.
             self.uncertain = true;
             if !granted.impossible_seed {
                 let lease = self.hand_over(granted).await?;
@@ -223,7 +222,7 @@ impl Acquisition {
         Err(End::Failed(Error::new(
             ErrorKind::Unexpected,
             format!(
-                "{}: tokens start more than 15 minutes away from the service's own time",
+                "{}: the seeds of tokens are more than 15 minutes away from the service's own time",
                 self.core.store.describe()
             ),
         )))
@@ -235,7 +234,7 @@ impl Acquisition {
         operation: Operation,
         error: StoreError,
     ) -> Result<(), End> {
-        debug!(key = %self.order.key, %error, "request failed, trying again");
+        debug!(key = %self.order.key, %error, "request failed, retrying");
         self.uncertain |= error.effect == Effect::Unknown;
         self.failures += 1;
         let now = self.core.clocks.elapsed();
@@ -256,11 +255,11 @@ impl Acquisition {
         let mut delay = self.core.backoff(self.failures, RETRY_FIRST, RETRY_MAX);
         let may_wait = self.order.patience != Patience::None;
         if may_wait && operation == Operation::Acquire && error.kind == StoreErrorKind::Throttled {
-            // As with polls: whoever may wait makes room for the holder's release.
+            // As with polls: a call that may wait leaves capacity to the holder's release.
             self.core.poll_limit.asked(true);
             delay = self.core.poll_limit.stretch(delay);
         }
-        // The last try is made when the store has been failing for as long as we put up with it.
+        // The last try is made when the store has failed for the call time-out.
         let last = since.plus(self.order.policy.call_timeout());
         let wanted = now.plus(delay).min(last);
         let place = self.core.retries.take(wanted, last.plus(A_MOMENT));
@@ -273,14 +272,15 @@ impl Acquisition {
         self.check_queue()
     }
 
-    /// The others who wait hear of this one again by then.
+    /// Promises the queue a sign of life by `by`.
     pub(super) fn expect(&self, by: Elapsed) {
         if let Some(leader) = &self.leader {
             leader.expect(by);
         }
     }
 
-    /// Whether to go on: another waiter may have become the leader, or a guard of this client have the key.
+    /// Whether to go on. Another waiter may have become the leader, or a guard of this client may hold
+    /// the key.
     pub(super) fn check_queue(&self) -> Result<(), End> {
         match &self.leader {
             Some(leader) if !leader.goes_on(self.core.clocks.reading()) => Err(End::BackToQueue),
@@ -321,15 +321,15 @@ impl Acquisition {
         ))
     }
 
-    /// The bound of the call is reached: because of a holder, or because of the store?
+    /// The error of a call at its bound: the cause is a holder or the store.
     fn deadline_error(&mut self) -> Error {
         let now = self.core.clocks.elapsed();
         let waited = now.since(self.started);
         if let Some(error) = self.last_failure.take() {
             return error.into_error(Operation::Acquire, Some(self.order.key.as_str()));
         }
-        // Its turn to poll may have come too late for a poll of its own, or for an answer to it: then it
-        // was the holder that the time went by with, otherwise the store.
+        // This call may have led too late for a poll, or for the answer to one. The cause is then the
+        // holder, and otherwise the store.
         let silent = now.since(self.last_sent);
         if let (None, Some(leader)) = (&self.last_held, &self.leader)
             && (self.sent == 0 || silent < waited / 2)
@@ -356,7 +356,7 @@ impl Acquisition {
     }
 }
 
-/// Keeps the place until the work is done.
+/// Keeps the permit until the work is done.
 async fn with(place: Option<OwnedSemaphorePermit>, work: impl Future<Output = ()>) {
     work.await;
     drop(place);
@@ -371,10 +371,10 @@ pub(super) async fn stopped(core: &Arc<Core>, gone: &CancellationToken, limit: E
     }
 }
 
-/// Returns when a wait is over.
+/// Returns when a wait must end.
 #[expect(
     clippy::manual_async_fn,
-    reason = "an `async fn` keeps its arguments twice, and there may be many waiters"
+    reason = "an `async fn` stores its arguments twice, and there may be many waiters"
 )]
 fn over(core: &Arc<Core>, limit: Elapsed) -> impl Future<Output = Stop> {
     async move {

@@ -1,7 +1,7 @@
-//! Asking for a key: requests, polls, and the wait between them.
+//! Acquire requests, polls, and the wait between them.
 //!
-//! Invariants: the clocks are read before a request is made; one that has no answer in time goes on
-//! beside the next; a wait is over at the call's bound, whatever the store does.
+//! Invariants: the clocks are read before a request is made. A request without an answer in time
+//! goes on beside the next one. A wait ends at the call's bound, whatever the store does.
 
 use super::acquisition::{Acquisition, End, IN_FLIGHT, stopped};
 use super::order::{Adoption, Patience};
@@ -22,7 +22,7 @@ use leasehold_protocol::takeover::Verdict;
 use leasehold_protocol::time::Elapsed;
 use leasehold_protocol::write::Operation;
 
-/// No right wall clock shows less: this was written later (2026-11-01).
+/// 2026-11-01 in milliseconds: no right wall clock shows less, since this line is younger.
 const EARLIEST_WALL_MS: i64 = 1_793_491_200_000;
 impl Acquisition {
     /// Sends requests until one is granted, or, without patience, until the key is seen held.
@@ -75,13 +75,13 @@ impl Acquisition {
             take_over = match self.judge(record.as_ref(), &shown) {
                 Refusal::Ours(granted) => return Ok(Ok(granted)),
                 Refusal::Others(_) if self.order.adopts.is_some() => {
-                    // Renewed in between by a guard that was not detached: once more, as it is now.
+                    // A guard that was not detached has renewed it: try again with the present record.
                     blind += 1;
                     self.back_off(blind).await?;
                     Some((self.still_adopts(record.as_ref())?, Vec::new()))
                 }
                 Refusal::Others(Verdict::Free) => {
-                    // Refused although it is free: a race, and with a sound store a short one.
+                    // Refused although the key is free: a race, which is short with a correct store.
                     blind += 1;
                     self.back_off(blind).await?;
                     None
@@ -106,7 +106,7 @@ impl Acquisition {
         }
     }
 
-    /// After a refusal that another request may well not meet; the first of them needs no delay.
+    /// Waits after a refusal that the next request may not meet. The first one needs no delay.
     async fn back_off(&self, refusals: u32) -> Result<(), Stop> {
         if refusals < 2 {
             return Ok(());
@@ -117,7 +117,7 @@ impl Acquisition {
         self.or_stop(self.core.clocks.sleep_until(until)).await
     }
 
-    /// What to adopt, where the record still shows the grant whose identity the caller has.
+    /// The grant to adopt, if the record still shows it.
     fn still_adopts(&self, record: Option<&Record>) -> Result<Seen, End> {
         let Some(adoption) = &self.order.adopts else {
             return Err(self.odd_answer());
@@ -131,7 +131,7 @@ impl Acquisition {
         })
     }
 
-    /// Goes on where the queue is: asks at once, later, or polls first.
+    /// Begins as the queue's [`Start`] says: with a request now or later, or with a poll.
     pub(super) async fn begin(&mut self) -> Result<Turn, End> {
         match self.leader.as_ref().map(LeaderRole::start) {
             Some(Start::Poll(polls)) => self.wait_for_turn(polls).await,
@@ -143,7 +143,7 @@ impl Acquisition {
         }
     }
 
-    /// Leaves the key to others until then, but never for more than half of what is left of the wait.
+    /// Leaves the key to others until `until`, but for at most half of the rest of the wait.
     async fn cool_down(&self, until: Elapsed) -> Result<(), Stop> {
         let now = self.core.clocks.elapsed();
         let until = until.min(now.plus(self.limit.since(now) / 2));
@@ -151,8 +151,8 @@ impl Acquisition {
         self.or_stop(self.core.clocks.sleep_until(until)).await
     }
 
-    /// A host whose wall clock is certainly wrong asks for the time before it publishes anything by
-    /// it: any answer carries it.
+    /// Sends one read to learn the service's time, if the wall clock is certainly wrong and there is no
+    /// sample.
     pub(super) async fn learn_the_time(&self) -> Result<(), Stop> {
         let now = self.core.clocks.reading();
         let sampled = self
@@ -167,7 +167,7 @@ impl Acquisition {
                 self.order.policy.request_timeout(),
                 &call_usage,
             );
-            // Without an answer the seed is still checked, and withdrawn if it is impossible.
+            // Without an answer, an impossible seed is still found and withdrawn later.
             self.or_stop(poll).await?;
         }
         Ok(())
@@ -185,7 +185,7 @@ impl Acquisition {
             .elapsed()
             .plus(self.order.policy.request_timeout());
         if self.unanswered < IN_FLIGHT {
-            // The clocks first, then everything else, then the request.
+            // Holder rule 1: the clocks first, then everything else, then the request.
             let now = self.core.clocks.reading();
             let (request, write) = self
                 .core
@@ -203,7 +203,7 @@ impl Acquisition {
                 }
                 answered = self.answer_by(limit) => answered,
             };
-            // It goes on beside us; its answer will be in the mailbox.
+            // The request goes on in a task; its answer arrives in the mailbox.
             flight.post(request, &mut self.mailbox);
             return answered;
         }
@@ -230,7 +230,7 @@ impl Acquisition {
 
     fn applied(&mut self, request: &Request, record: Option<Record>) -> Result<Granted, End> {
         let now = self.core.clocks.reading();
-        // It landed; whatever comes now, it is to be given back.
+        // The request landed, so the grant must be released if the call fails.
         self.uncertain = true;
         let record = record.ok_or_else(|| self.odd_answer())?;
         Ok(self
@@ -239,7 +239,7 @@ impl Acquisition {
             .with_service(|service| self.attempt.applied(request, &record, service, now)))
     }
 
-    /// Sleeps, and reads the answers that were not waited for meanwhile: one of them may be the grant, whose time runs.
+    /// Sleeps, and meanwhile reads late answers: one of them may be the grant, whose time runs.
     async fn sleep_until(&mut self, until: Elapsed) -> Result<Option<Granted>, End> {
         while self.unanswered > 0 {
             let Some((request, answer)) = self.answer_by(until).await? else {
@@ -248,7 +248,7 @@ impl Acquisition {
             let shown = answer.shown(true);
             match answer.result {
                 Ok(Outcome::Applied(record)) => return self.applied(&request, record).map(Some),
-                // What it shows is older than what is known, but for its being ours.
+                // The record is older than the last one seen. It only matters if it is ours.
                 Ok(Outcome::Refused(record)) => {
                     if let Refusal::Ours(granted) = self.judge(record.as_ref(), &shown) {
                         return Ok(Some(granted));
@@ -273,7 +273,7 @@ impl Acquisition {
             }
             self.last_held = Some(held);
         } else {
-            // What comes of the call now is not that holder's doing.
+            // An earlier holder does not explain a later failure of this call.
             self.last_held = None;
         }
         let attempt = &mut self.attempt;
@@ -282,7 +282,7 @@ impl Acquisition {
             .with_service(|service| attempt.refused(record, shown, now, service))
     }
 
-    /// Waits until the key may be taken, or asked for again: polls with reads, or does not poll.
+    /// Waits until the key may be taken or requested again, with polls by reads or by acquire requests.
     pub(super) async fn wait_for_turn(&mut self, mut polls: Polls) -> Result<Turn, End> {
         self.waited = true;
         loop {
@@ -302,7 +302,7 @@ impl Acquisition {
             self.expect(place);
             self.or_stop(self.core.clocks.sleep_until(place)).await?;
             if self.order.policy.polls_by_acquire() {
-                // Whether it is free is for the store to say.
+                // The acquire request is the poll.
                 return Ok(Turn::Free);
             }
             self.sends();
@@ -348,7 +348,7 @@ impl Acquisition {
         let delay = match self.order.policy.check_delay(&self.core.hints) {
             CheckDelay::Fixed(delay) | CheckDelay::ByAcquire(delay) => delay,
             CheckDelay::Backoff { first, max } => {
-                // Never at once: a small part of the bound is certain.
+                // An eighth of the first bound is certain, so a poll is never sent at once.
                 first.min(max) / 8 + self.core.backoff(polls.round, first, max)
             }
         };

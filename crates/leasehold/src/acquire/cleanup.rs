@@ -1,10 +1,10 @@
-//! What an acquisition gives back when it has ended: grants that nobody receives, and requests that
-//! land after it.
+//! The clean-up of an acquisition that has ended: it releases grants that no caller receives, and
+//! grants of requests that land later.
 //!
-//! Runs in the background. Bounds of one cleaning up: [`LATE_ANSWERS`] for late answers; twice a search for what may have
-//! been granted, and one write for each late answer that shows a grant, each within [`GIVE_BACK`] and [`TRIES`]
-//! requests, of which all but the first take a place in the client's retry budget. An orphan that still escapes ends
-//! with its own lease.
+//! It runs in the background, within these bounds: [`LATE_ANSWERS`] for late answers, two searches
+//! for a grant, and one write for each late answer that shows a grant. Each search and write has
+//! [`GIVE_BACK`] and [`TRIES`] requests; all but the first count in the client's retry budget. A
+//! grant that is missed expires.
 
 use std::time::Duration;
 
@@ -19,17 +19,17 @@ use leasehold_protocol::attempt::Request;
 use leasehold_protocol::record::Record;
 use leasehold_protocol::write::Write;
 
-/// How long unanswered requests are waited for in the background; a store ends its requests
-/// sooner, see the contract of [`Store`](crate::store::Store).
+/// How long it waits for unanswered requests. A store ends its requests sooner: see the contract of
+/// [`Store`](crate::store::Store).
 const LATE_ANSWERS: Duration = Duration::from_secs(40);
-/// How long one thing is tried to be given back.
+/// How long one search or write is retried.
 const GIVE_BACK: Duration = Duration::from_secs(10);
-/// How often.
+/// The most requests of one search or write.
 const TRIES: u32 = 10;
 
 impl Acquisition {
-    /// Takes back what may have been acquired after all: what is known at once, and what lands later when its answer
-    /// comes.
+    /// Releases grants that the acquisition may have got: known ones at once, others when an answer
+    /// shows them.
     pub(super) async fn clean_up(mut self) {
         if self.uncertain {
             self.search().await;
@@ -50,7 +50,7 @@ impl Acquisition {
         }
     }
 
-    /// The same beside a lease of this very attempt: only a grant with another token is released.
+    /// The same beside a lease of this attempt: only grants with another token are released.
     pub(super) async fn clean_up_beside(mut self, leased: u64) {
         while let Some((_, answer)) = self.late_answer().await {
             let Ok(Outcome::Applied(Some(record))) = answer.result else {
@@ -59,12 +59,12 @@ impl Acquisition {
             let Some(token) = record.token().filter(|token| *token != leased) else {
                 continue;
             };
-            debug!(key = %self.order.key, token, "a late request landed after its lease was over");
+            debug!(key = %self.order.key, token, "a late request landed after the end of its lease");
             self.release_late(token).await;
         }
     }
 
-    /// The answer to a request that is still out, within the bound of cleaning up.
+    /// The answer to a request in flight, within the bound of the clean-up.
     async fn late_answer(&mut self) -> Option<(Request, Answer<Outcome>)> {
         if self.unanswered == 0 {
             return None;
@@ -80,7 +80,7 @@ impl Acquisition {
         Some(answer)
     }
 
-    /// Reads what became of requests whose effect is unknown, and gives back what is ours.
+    /// Reads the record after requests with an unknown effect, and releases a grant that is ours.
     async fn search(&self) {
         let key = self.order.key.shared();
         let timeout = self.order.policy.request_timeout();
@@ -93,9 +93,9 @@ impl Acquisition {
             Ok(Some(record)) => self.give_back(&record).await,
             Ok(None) => {}
             Err(error) if error.kind.is_retryable() => {
-                debug!(%key, %error, "what an acquisition may have got is left to end by itself");
+                debug!(%key, %error, "a possible grant of an ended call is not released: its lease expires");
             }
-            // Not allowed to read: blindly, then.
+            // Without permission to read, release without a read.
             Err(_) => {
                 let abandon = || {
                     let now = self.core.clocks.reading();
@@ -109,7 +109,7 @@ impl Acquisition {
         }
     }
 
-    /// Gives back what a record shows to be ours.
+    /// Releases or withdraws our grant in a record.
     async fn give_back(&self, record: &Record) {
         let write = || {
             let now = self.core.clocks.reading();
@@ -123,16 +123,16 @@ impl Acquisition {
         let Err(error) = self.write(|| write.clone()).await else {
             return;
         };
-        debug!(key = %self.order.key, %error, "cannot give back what was acquired");
+        debug!(key = %self.order.key, %error, "cannot release the grant of an ended call");
         if withdraws && !error.kind.is_retryable() {
-            // Not allowed to delete: a token that is off is better than a key that is stuck.
-            warn!(key = %self.order.key, "a record with a wrong token could not be withdrawn, it is released");
+            // Without permission to delete: a wrong token is better than a stuck key.
+            warn!(key = %self.order.key, "a record with a wrong token could not be deleted and is released");
             let token = record.token().unwrap_or(0);
             self.release_late(token).await;
         }
     }
 
-    /// Releases a grant of this attempt by its token; an orphan that escapes ends with its lease.
+    /// Releases a grant of this attempt by its token. A grant that is missed expires.
     async fn release_late(&self, token: u64) {
         let release = || {
             let now = self.core.clocks.reading();
@@ -154,7 +154,7 @@ impl Acquisition {
         .await
     }
 
-    /// Sends a request until it is answered, within the bounds of cleaning up.
+    /// Sends a request until it is answered, within the bounds of the clean-up.
     async fn insist<T, F>(&self, send: impl Fn() -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Answer<T>>,

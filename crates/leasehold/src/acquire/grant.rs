@@ -1,5 +1,5 @@
-//! From a grant to a lease: only one that is still worth having is handed over (holder rule 6), and one
-//! whose token cannot be right is withdrawn before anyone sees it (`docs/protocol.md` section 8).
+//! From a grant to a lease. A grant becomes a lease only if time is left (holder rule 6). A grant with
+//! an impossible token is withdrawn before its token is used (`docs/protocol.md` section 8).
 
 use tracing::debug;
 
@@ -17,15 +17,15 @@ use leasehold_protocol::renewal::Kept;
 use leasehold_protocol::write::Operation;
 
 impl Acquisition {
-    /// Turns a grant into a lease if it is still worth having (holder rule 6): renews once if it
-    /// is not, and if that does not help gives it back and says why.
+    /// Turns a grant into a lease if time is left (holder rule 6). Otherwise it renews the grant once. If
+    /// that fails, the grant is released and the error says why.
     pub(super) async fn hand_over(&mut self, granted: Granted) -> Result<Lease, End> {
         let terms = self.order.policy.terms(&self.core.hints);
         let key = self.order.key.clone();
         let id = LeaseId::new(key.clone(), self.attempt.id(), granted.token);
         let mut kept = Kept::new(key.shared(), self.attempt.id(), &granted, terms);
         if self.core.remaining(&kept).is_zero() {
-            debug!(%key, "the grant is worthless already, renewing it");
+            debug!(%key, "the grant has no time left, renewing it");
             let (bound, timeout) = (
                 self.order.policy.is_bound_to_process(),
                 self.order.policy.request_timeout(),
@@ -34,18 +34,18 @@ impl Acquisition {
             self.expect(self.core.clocks.elapsed().plus(timeout));
             let renewal = renew_once(&self.core, &mut kept, bound, timeout, &call_usage);
             if let Err(ended) = self.or_stop(renewal).await? {
-                debug!(%key, ?ended, "the grant is over already");
+                debug!(%key, ?ended, "the grant has ended already");
             }
         }
         let left = self.core.remaining(&kept);
         if left.is_zero() {
-            // Whoever is told of this error has no lock: cleaning up releases it.
+            // The caller gets an error, so the clean-up releases the grant.
             let lead = self.order.policy.safety_margin();
             return Err(End::Failed(
                 Error::new(
                     ErrorKind::TooLate,
                     format!(
-                        "acquired `{key}`, but the answer came too late: of the lease of {:?} less than the margin of {lead:?} was left",
+                        "acquired `{key}`, but the answer came too late: less than the margin of {lead:?} was left of the lease of {:?}",
                         self.order.policy.lease_duration()
                     ),
                 )
@@ -75,7 +75,7 @@ impl Acquisition {
         Ok(keep(&self.core, &queue, terms, id, kept))
     }
 
-    /// Deletes the record that we created with an impossible token, before anyone sees it.
+    /// Deletes the record that this call created with an impossible token, before the token is used.
     pub(super) async fn withdraw(&mut self) -> Result<(), End> {
         let limit = self.order.policy.request_timeout();
         self.expect(self.core.clocks.elapsed().plus(limit));

@@ -1,7 +1,7 @@
 //! From a call to a lease: the dispatch of a call that tries, and of one that waits.
 //!
-//! `wait` waits in the queue, `acquisition` is one acquisition, `ask` sends its requests until one is granted, `grant`
-//! makes a lease of it, `cleanup` gives back what nobody receives.
+//! `wait` waits in the queue. `acquisition` is one acquisition. `ask` sends its requests and polls.
+//! `grant` makes a lease of a grant. `cleanup` releases a grant that no caller receives.
 
 mod acquisition;
 mod ask;
@@ -27,8 +27,8 @@ pub use self::order::TryAcquireOutcome;
 pub(crate) use self::order::{Adoption, Order, Patience, shut_down};
 pub(crate) use self::within::Within;
 
-/// Carries out an order. Dropping this future tells the acquisition that its caller has left. It is called
-/// as it is awaited. It borrows the order, and is no `async fn`: there may be many waiters.
+/// Carries out an order. Dropping this future signals the acquisition that its caller has left. It
+/// is no `async fn` and borrows the order, to keep many waiters small. Await it at once.
 pub(crate) fn acquire(
     core: &Arc<Core>,
     order: &Order,
@@ -59,7 +59,7 @@ fn answer_at_once(core: &Arc<Core>, order: &Order) -> Result<Option<TryAcquireOu
     if is_within(core, key) {
         return Err(asked_within(key));
     }
-    // A guard of this client has it, as far as that knows.
+    // A guard of this client holds the key, as far as the client knows.
     let tries = order.patience == Patience::None && order.adopts.is_none();
     let held = tries.then(|| core.queues.holder(key)).flatten();
     Ok(held.map(|held| TryAcquireOutcome::Held(held.describe())))

@@ -1,4 +1,4 @@
-//! What an acquisition is asked for, its answer, and the errors of a call that ends without one.
+//! The input of an acquisition, its result, and the errors of a call that ends without a result.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,33 +14,33 @@ use crate::lease_id::LeaseId;
 use crate::policy::Policy;
 use crate::shared::Core;
 
-/// What an acquisition is asked for.
+/// The input of an acquisition.
 #[derive(Clone, Debug)]
 pub(crate) struct Order {
     pub(crate) key: Key,
     pub(crate) policy: Policy,
     pub(crate) data: Option<Arc<[u8]>>,
     pub(crate) patience: Patience,
-    /// Only from this grant, whose identity the caller has. Boxed: every waiter has room for it.
+    /// Take over this grant only. Boxed, because every waiter reserves space for it.
     pub(crate) adopts: Option<Box<Adoption>>,
 }
 
-/// A grant that is taken over from whoever has written its identity down.
+/// A grant that is taken over by its identity.
 #[derive(Clone, Debug)]
 pub(crate) struct Adoption {
     pub(crate) id: LeaseId,
-    /// As its record was seen.
+    /// The grant in the record that was read.
     pub(crate) seen: Seen,
 }
 
 /// What to do when the key is held by another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Patience {
-    /// Say so.
+    /// Return who holds it.
     None,
     /// Wait, at most this long.
     For(Duration),
-    /// Wait.
+    /// Wait without a limit.
     Forever,
 }
 
@@ -55,18 +55,18 @@ impl Patience {
     }
 }
 
-/// The answer to a try. There is no third one, so a `match` needs none.
+/// The answer to a try. A `match` on it is exhaustive.
 #[derive(Debug)]
 #[must_use]
 pub enum TryAcquireOutcome {
-    /// We hold it.
+    /// The caller holds the key.
     Acquired(Lease),
-    /// Another does.
+    /// Another holder has the key.
     Held(HolderInfo),
 }
 
 impl TryAcquireOutcome {
-    /// The lease, if we hold it.
+    /// The lease, if it was acquired.
     pub fn into_lease(self) -> Option<Lease> {
         match self {
             TryAcquireOutcome::Acquired(lease) => Some(lease),
@@ -86,7 +86,7 @@ pub(crate) fn shut_down_while_waiting() -> Error {
     )
 }
 
-/// The error of a wait that ends because the store has failed for as long as it puts up with that.
+/// The error of a wait that ends because the store has failed for the call time-out.
 pub(crate) fn store_failed(error: Error, policy: &Policy) -> Error {
     let most = policy.call_timeout();
     let hint = match error.hint() {
@@ -94,7 +94,7 @@ pub(crate) fn store_failed(error: Error, policy: &Policy) -> Error {
         None => "check the endpoint and the network".to_owned(),
     };
     error.with_hint(format!(
-        "{hint}; a wait ends once the store has failed for `call_timeout` ({most:?}): acquire again in a loop, or raise it"
+        "{hint}; a wait ends when the store has failed for `call_timeout` ({most:?}): acquire again in a loop, or raise it"
     ))
 }
 
@@ -111,14 +111,14 @@ pub(crate) fn wait_expired(
             format!("gave up after {waited:.1?}: {held} ({store})"),
         )
         .with_hint(if held.is_ours() {
-            "release the lease that this client has first, or wait longer where another task of it works under the lock"
+            "release the lease of this client first, or wait longer if another task of it works under the lock"
         } else {
-            "wait longer, or look at what the holder is doing"
+            "wait longer, or check what the holder does"
         }),
         None => Error::new(
             ErrorKind::Unreachable,
             format!("cannot acquire `{key}`: {store} did not answer within {waited:.1?}"),
         )
-        .with_hint("check the endpoint and the network, or allow for a longer wait"),
+        .with_hint("check the endpoint and the network, or allow a longer wait"),
     }
 }

@@ -1,7 +1,7 @@
-//! A wait in the queue of a key: as its leader by an acquisition, behind it by nothing at all.
+//! A wait in the queue of a key. The leader runs an acquisition; the other waiters only sleep.
 //!
-//! Invariants: the wait bound counts from the call, wherever in the queue it is spent; leaving, in any
-//! way, leaves the queue with everything in order ([`queue`](crate::queue)).
+//! Invariants: the wait bound counts from the call, for leader and waiters alike. A waiter may leave
+//! at any time, and the queue keeps its invariants ([`queue`](crate::queue)).
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use crate::shared::Core;
 use leasehold_protocol::time::Elapsed;
 use leasehold_protocol::write::Operation;
 
-/// Waits in the queue of the key; acquires it as its leader, or is given it by the one before. It has joined
-/// when this returns.
+/// Waits in the queue of the key. The call acquires the key as leader, or gets it by a hand-off. It has
+/// joined the queue when this returns.
 pub(crate) fn wait_in_queue(
     core: &Arc<Core>,
     order: &Order,
@@ -23,11 +23,11 @@ pub(crate) fn wait_in_queue(
 ) -> impl Future<Output = Result<TryAcquireOutcome, Error>> {
     let queue = core.queues.of(&order.key.shared());
     let place = Waiter::join(&queue, &order.policy, order.data.as_ref(), started);
-    // Not an `async fn`: that would keep its arguments twice.
+    // Not an `async fn`, which would store its arguments twice.
     async move {
-        // Boxed, since nearly all who wait have none.
+        // Boxed, since most waiters have none.
         let mut under_way: Option<Box<UnderWay>> = None;
-        // Every round but the last ends with a role or a guard that was given: bounded by what the others do.
+        // Every round but the last ends with the leader's role or a guard, which other waiters give up.
         loop {
             let limit = match &under_way {
                 None => Some(order.patience.limit(&order.policy, started)),
@@ -46,7 +46,7 @@ pub(crate) fn wait_in_queue(
             };
             match next {
                 Next::Lead(leader) => {
-                    // Nothing new begins after a shutdown has.
+                    // No acquisition begins after a shutdown has begun.
                     if core.shut.is_cancelled() {
                         return Err(gave_up(core, order, &place, started, Stop::CallerGone));
                     }
@@ -63,9 +63,9 @@ pub(crate) fn wait_in_queue(
                         .with_effort(place.requests(), passed));
                 }
                 Next::Given(lease) => {
-                    // What the acquisition under way turns out to get is given back.
+                    // A grant of the running acquisition is released.
                     under_way = None;
-                    // Without time left (this task did not run for a while) it goes back, and the wait on.
+                    // If no time is left (this task did not run), the guard is released and the wait goes on.
                     if let Some(lease) = lease.deliver_if_held() {
                         let passed = core.clocks.elapsed().since(started);
                         core.meter.wait(passed, &lease.call_usage());
@@ -78,7 +78,7 @@ pub(crate) fn wait_in_queue(
     }
 }
 
-/// The end of a wait in the queue, without any request of its own under way.
+/// The error of a wait that ends without a request in flight.
 fn gave_up(core: &Core, order: &Order, place: &Waiter, started: Elapsed, stop: Stop) -> Error {
     let passed = core.clocks.elapsed().since(started);
     core.meter.wait(passed, &CallUsage::default());
@@ -97,7 +97,7 @@ fn gave_up(core: &Core, order: &Order, place: &Waiter, started: Elapsed, stop: S
         .with_effort(place.requests(), passed)
 }
 
-/// The answer of the acquisition that is under way, if one is.
+/// The answer of the running acquisition, if there is one.
 async fn done(under_way: &mut Option<Box<UnderWay>>) -> Result<Option<TryAcquireOutcome>, Error> {
     match under_way {
         Some(under_way) => under_way.done().await,

@@ -1,4 +1,4 @@
-//! Calls by the very work that `run` does under the lock.
+//! Calls by the work that runs under the lock in `run`.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use crate::error::{Error, ErrorKind};
 use crate::shared::Core;
 
 thread_local! {
-    /// The locks under which work is being polled on this thread, innermost last.
+    /// The locks whose work this thread polls now, innermost last.
     static WITHIN: RefCell<Vec<Within>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Work under a lock of a client is being polled.
+/// A lock of a client whose work is polled.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Within {
     pub(crate) client: usize,
@@ -25,7 +25,7 @@ impl Within {
     }
 }
 
-/// Until this is dropped, the thread polls such work.
+/// The thread polls such work until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Entered;
 
@@ -35,7 +35,7 @@ impl Drop for Entered {
     }
 }
 
-/// Whether this very task works under the lock: it would wait for itself.
+/// Whether this task works under the lock already, and would wait for itself.
 pub(crate) fn is_within(core: &Arc<Core>, key: &str) -> bool {
     let client = Arc::as_ptr(&core.leases).addr();
     WITHIN.with_borrow(|all| {
@@ -47,8 +47,8 @@ pub(crate) fn is_within(core: &Arc<Core>, key: &str) -> bool {
 pub(crate) fn asked_within(key: &str) -> Error {
     Error::new(
         ErrorKind::InvalidInput,
-        format!("the work that `run` does under the lock `{key}` asks for `{key}` again, and would wait for itself"),
+        format!("the work under the lock `{key}` in `run` acquires `{key}` again, and would wait for itself"),
     )
     .with_key(key)
-    .with_hint("use the lock that the work has (its `LockScope`), or another key: locks are not re-entrant")
+    .with_hint("use the lock of the work (its `LockScope`), or another key: locks are not re-entrant")
 }

@@ -1,4 +1,4 @@
-//! Puts a client together.
+//! The builder of a client.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::runtime::poll_limit::PollLimit;
 use crate::shared::Core;
 use crate::store::Store;
 
-/// Puts a [`LockClient`] together.
+/// Builds a [`LockClient`].
 #[derive(Debug)]
 pub struct LockClientBuilder {
     pub(super) store: Arc<dyn Store>,
@@ -42,12 +42,12 @@ impl LockClientBuilder {
         self
     }
 
-    /// How many polls a second all waits of this client may send together, after a burst of a second's
-    /// worth. Default 100 on DynamoDB, which costs at most $0.55 a day ($5.40 with
-    /// [`CheckDelay::ByAcquire`](crate::CheckDelay::ByAcquire)), and 2000 on SQLite and in memory, where nobody charges for them. Only waits for keys that another
-    /// process holds poll, one for each key, however many tasks wait for it. Too small: keys stay free
-    /// between two polls; too large: a process that waits for thousands of keys uses up the table's
-    /// capacity. At least 1.
+    /// The most polls a second that all waits of this client send together, after a burst of one
+    /// second's worth. At least 1. Default: 100 on DynamoDB, which costs at most $0.55 a day ($5.40
+    /// with [`CheckDelay::ByAcquire`](crate::CheckDelay::ByAcquire)), and 2000 on SQLite and in memory.
+    /// One waiter polls for each key that another process holds, however many tasks wait for it.
+    /// Too small: keys stay free between two polls. Too large: a process that waits for thousands of
+    /// keys uses up the table's capacity.
     #[must_use]
     pub fn max_polls_per_second(mut self, polls: u32) -> Self {
         self.max_polls_per_second = Some(polls);

@@ -1,4 +1,4 @@
-//! Ending another's grant, for an operator.
+//! The end of another client's grant, by an operator.
 
 use tracing::warn;
 
@@ -14,32 +14,36 @@ use crate::store::Consistency;
 use leasehold_protocol::record::{Record, State};
 use leasehold_protocol::token::FencingToken;
 
-/// The reason becomes a part of the label, which is shown to people on one line.
+/// In bytes. The reason becomes a part of the label, which people see on one line.
 const LONGEST_REASON: usize = 256;
 
 impl LockClient {
-    /// Ends the grant of `key` that has `token`, whoever holds it, without asking the holder: for an operator who knows
-    /// that the holder is stuck. `token` is that of [`HolderInfo::token`](crate::HolderInfo::token), as [`inspect`](LockClient::inspect) shows
-    /// it, or any that was handed off under the same grant. One read and two writes: a take-over of the very grant, under a label with
-    /// `reason`, and its release. The key is free then, and its next token is larger.
+    /// Ends the grant of `key` that has `token`, without the consent of its holder. It is for an
+    /// operator who knows that the holder is stuck. [`inspect`](LockClient::inspect) shows `token` as
+    /// [`HolderInfo::token`](crate::HolderInfo::token); every token that was handed off under the same
+    /// grant works too. It costs one read and two writes: a take-over of exactly that grant, under a
+    /// label with `reason`, and its release. After that the key is free, and its next token is larger.
     ///
-    /// **The holder does not know yet.** It learns of it at its next renewal, up to a third of its lease later (6.7 s of 20 s).
-    /// Until then it works on beside the next holder. A stopped holder learns of it when it runs again. Stop the holder first if you
-    /// can, and have the protected resource check the token.
+    /// **The holder is not notified.** It learns of its loss at its next renewal, up to a third of its
+    /// lease later (6.7 s of 20 s). Until then it works beside the next holder. A stopped holder learns
+    /// of it when it runs again. Stop the holder first if you can, and have the protected resource
+    /// check the token.
     ///
-    /// Where the key has moved on nothing is changed, and the outcome says so: [`TakenOver`](ReleaseOutcome::TakenOver) with
-    /// who holds it now, [`AlreadyReleased`](ReleaseOutcome::AlreadyReleased), [`Superseded`](ReleaseOutcome::Superseded) or
-    /// [`NoRecord`](ReleaseOutcome::NoRecord).
+    /// If another grant of the key, or none, is current, nothing is changed. The outcome is then
+    /// [`TakenOver`](ReleaseOutcome::TakenOver) with the present holder,
+    /// [`AlreadyReleased`](ReleaseOutcome::AlreadyReleased), [`Superseded`](ReleaseOutcome::Superseded)
+    /// or [`NoRecord`](ReleaseOutcome::NoRecord).
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) when the reason is empty, longer than 256 bytes or not one line, and for a grant of an F#
-    /// client, which has no token. Others by [`ErrorKind`]. When the second write fails, the key is held by this client's label until a
-    /// lease is over.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) when the reason is empty, longer than 256 bytes or not
+    /// one line, and for a grant of an F# client, which has no token. Others by [`ErrorKind`]. When the
+    /// second write fails, the key stays held under this client's label for one lease.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up: a request in flight goes on, and what it takes over is released.
+    /// Dropping the future abandons the call: a request in flight goes on, and a grant that it takes
+    /// over is released.
     ///
     /// # Examples
     ///
@@ -79,14 +83,14 @@ impl LockClient {
         self.check_open(key)?;
         check_reason(key, reason)?;
         let label = self.core.leases.label.clone();
-        // A policy of its own: nobody who waits here is handed this grant.
+        // Without hand-off: no waiter of this client gets this grant.
         let policy = self.core.policy.to_builder().hand_off(false);
         let policy = policy
             .label(format!("{label} by force: {reason}"))
             .drop_policy(DropPolicy::Release)
             .build()?;
         let mut lost = None;
-        // Twice where the grant ends between the read and the write.
+        // A second time if the grant ends between the read and the write.
         for _ in 0..2 {
             let record = self.read(key, Consistency::Strong).await?;
             let record = match record {
@@ -127,12 +131,12 @@ impl LockClient {
     }
 }
 
-/// The identity of the grant with this token, where the record shows one that is held.
+/// The identity of the held grant in `record`, with this token.
 fn identity(key: &Key, token: FencingToken, record: &Record) -> Result<LeaseId, Error> {
     let owner = record.owner.as_deref().unwrap_or_default();
     match owner.parse() {
         Ok(attempt) if record.native.is_some() => {
-            // Its guards may have been handed off since: that is still the same grant.
+            // A hand-off changes the pass, but not the grant.
             let token = FencingToken::new(token.stored(), 0, false);
             Ok(LeaseId::new(key.clone(), attempt, token))
         }
@@ -158,5 +162,5 @@ fn check_reason(key: &Key, reason: &str) -> Result<(), Error> {
     let message = format!("cannot release `{key}` by force: the reason is {problem}");
     Err(Error::new(ErrorKind::InvalidInput, message)
         .with_key(key.as_str())
-        .with_hint("say in a few words why, and who you are: other clients are shown it"))
+        .with_hint("give your name and a short reason: other clients see it"))
 }

@@ -1,7 +1,7 @@
-//! The handle: one cheap cloneable value that holds store, clocks and policy.
+//! The client: one cheap cloneable handle to store, clocks and policy.
 //!
-//! It makes no protocol decision. What is asked for one key with its own settings is a
-//! [`LockRequest`]; the short forms on [`LockClient`] use the client's policy.
+//! It makes no protocol decision. A [`LockRequest`] has settings for one key. The short forms on
+//! [`LockClient`] use the client's policy.
 
 mod builder;
 mod force;
@@ -38,13 +38,13 @@ pub use self::request::LockRequest;
 
 /// A client of one store. Clones are cheap and share everything.
 ///
-/// Calls are made within a tokio runtime that has timers and goes on running: renewals and background releases run
-/// on it ([which runtimes work](crate#runtimes)). Elsewhere every call fails with
+/// Calls need a tokio runtime that has timers and keeps running: renewals and background releases
+/// run on it ([which runtimes work](crate#runtimes)). Without one, every call fails with
 /// [`Configuration`](crate::ErrorKind::Configuration), and none panics.
 #[derive(Clone, Debug)]
 pub struct LockClient {
     core: Arc<Core>,
-    /// What its keys begin with in the store.
+    /// The prefix of its keys in the store.
     prefix: Option<Arc<str>>,
 }
 
@@ -74,9 +74,9 @@ impl LockClient {
         Ok(LockRequest::new(&self.core, self.key(key)?))
     }
 
-    /// The same client, for keys that begin with `prefix`: it is put before every key, and
-    /// [`list`](LockClient::list) shows no others. Holders, errors and lease ids have the whole key. Prefixes add up.
-    /// They share everything else, [`shutdown`](LockClient::shutdown) included.
+    /// The same client with `prefix` before every key; [`list`](LockClient::list) shows only such keys.
+    /// Holders, errors and lease ids contain the whole key. Prefixes are concatenated. Everything else
+    /// is shared, [`shutdown`](LockClient::shutdown) included.
     #[must_use]
     pub fn with_prefix(&self, prefix: impl AsRef<str>) -> LockClient {
         LockClient {
@@ -91,23 +91,24 @@ impl LockClient {
 
     fn key(&self, key: &str) -> Result<Key, Error> {
         match &self.prefix {
-            // An empty key stays one.
+            // An empty key stays empty, which is an error.
             Some(prefix) if !key.is_empty() => Key::new(&[prefix, key].concat()),
             _ => Key::new(key),
         }
     }
 
-    /// Tries once and never waits for a holder: one request when the key is free or held, a second
-    /// only to take over a dead holder.
+    /// Tries once, without waiting for a holder. It sends one request when the key is free or held, and
+    /// a second one only to take over from a dead holder.
     ///
     /// # Errors
     ///
-    /// By [`ErrorKind`](crate::ErrorKind); bounded by [`call_timeout`](crate::PolicyBuilder::call_timeout). Being
-    /// held by another is not an error.
+    /// By [`ErrorKind`](crate::ErrorKind), within [`call_timeout`](crate::PolicyBuilder::call_timeout). A
+    /// key that is held by another is not an error.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up: requests in flight go on, and what they acquire is released.
+    /// Dropping the future abandons the call: requests in flight go on, and a grant that they acquire is
+    /// released.
     ///
     /// # Examples
     ///
@@ -138,18 +139,19 @@ impl LockClient {
 
     /// Acquires the key, waiting for its holder at most as long as the policy says.
     ///
-    /// When it returns a lease, the record carried our identity during the call and time is left.
+    /// When it returns a lease, the record carried the call's identity, and time is left.
     ///
     /// # Errors
     ///
-    /// [`WaitExpired`](crate::ErrorKind::WaitExpired) when the wait ran out; others by [`ErrorKind`](crate::ErrorKind). The
-    /// wait bounds everything, the network included.
+    /// [`WaitExpired`](crate::ErrorKind::WaitExpired) when the wait expired; others by
+    /// [`ErrorKind`](crate::ErrorKind). The wait bounds the whole call, the network included.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up: requests in flight go on, and what they acquire is released.
-    /// Calls of one client for one key wait in order, and one of them asks the store for all: poll such a
-    /// future until it is done, or drop it. A future that is kept without being polled is passed over after a second or two.
+    /// Dropping the future abandons the call: requests in flight go on, and a grant that they acquire is
+    /// released. Calls of one client for one key wait in order, and one of them polls the store for all.
+    /// So poll the future until it is done, or drop it. A future that is not polled for a second or two
+    /// loses its turn to later waiters.
     ///
     /// # Examples
     ///
@@ -172,22 +174,24 @@ impl LockClient {
         }
     }
 
-    /// Acquires the key, runs `work` under it, and releases it: when the work returns a value or
-    /// an error, when it panics (the panic goes on), and in the background when this future is
-    /// dropped. When the lease is lost, the work is dropped at its next await, and the call fails
-    /// with [`Lost`](crate::ErrorKind::Lost). The release may take up to the call time-out when the store does not answer.
+    /// Acquires the key, runs `work` under it, and releases it. The release follows when the work
+    /// returns or panics (the panic goes on), and in the background when this future is dropped. When
+    /// the lease is lost, the work is dropped at its next await, and the call fails with
+    /// [`Lost`](crate::ErrorKind::Lost). The release may take up to the call time-out when the store
+    /// does not answer.
     ///
-    /// The lease is looked at before each poll of the work, by both clocks: a process that was stopped takes no further step
-    /// of it. Work that ends in a step that began under the lease is done. Work that would have ended in the next
-    /// step is lost with its value, though everything that it wrote may have landed: the token must protect that.
+    /// Both clocks are checked before each poll of the work, so a process that was stopped polls it no
+    /// further. A poll that began under the lease may finish the work. Otherwise its value is lost,
+    /// although its writes may have landed: the token must protect them.
     ///
-    /// The work may not be `Send`; then the future is not either. A call for the same key by the work itself, in this
-    /// task, is refused at once with [`InvalidInput`](crate::ErrorKind::InvalidInput): it would wait for itself.
+    /// If the work is not `Send`, the future is not either. A call for the same key by the work itself,
+    /// in this task, fails at once with [`InvalidInput`](crate::ErrorKind::InvalidInput): it would wait
+    /// for itself.
     ///
     /// # Errors
     ///
-    /// As [`acquire`](LockClient::acquire), and [`Lost`](crate::ErrorKind::Lost). Whether the release
-    /// failed never changes the result; it is logged, and the lease ends by itself.
+    /// As [`acquire`](LockClient::acquire), and [`Lost`](crate::ErrorKind::Lost). A failed release does
+    /// not change the result: it is logged, and the lease expires.
     ///
     /// # Panics
     ///
@@ -223,11 +227,11 @@ impl LockClient {
         async move { request?.run(work).await }
     }
 
-    /// Ends a grant by its identity, whoever acquired it.
+    /// Ends a grant by its identity, which may come from another client.
     ///
     /// # Errors
     ///
-    /// When the store did not answer or refused. A grant that has ended is not an error: see
+    /// When the store did not answer or refused. A grant that has ended already is not an error: see
     /// [`ReleaseOutcome`].
     ///
     /// # Cancel safety
@@ -248,7 +252,7 @@ impl LockClient {
             policy.terms(&self.core.hints),
         );
         if !self.core.queues.pin(id) {
-            // Its guard was released, and the grant goes on under another.
+            // Its guard was released, and the grant goes on under another guard.
             return Ok(ReleaseOutcome::AlreadyReleased);
         }
         let outcome = {
@@ -261,17 +265,17 @@ impl LockClient {
             release(&self.core, policy, id, &kept, how, || {}).await?
         };
         Ok(match outcome {
-            // Whether it was late is not known here: nobody kept a deadline.
+            // A call by identity has no deadline, so it cannot tell whether it was late.
             ReleaseOutcome::ReleasedLate => ReleaseOutcome::Released,
             other => other,
         })
     }
 
-    /// Takes a grant over by its identity, with the lease length that it was acquired with, its payload, and a
-    /// larger token: one read and one write. Of several who adopt one grant, one gets it.
+    /// Takes a grant over by its identity, with one read and one write. The lease duration and the
+    /// payload stay, and the token grows. If several clients adopt one grant, one of them gets it.
     ///
-    /// Adopt what was [detached](Lease::detach). A live guard learns at its next renewal that it has lost its grant, up to a
-    /// third of the lease later. Until then it works on beside the adopter.
+    /// Adopt a [detached](Lease::detach) grant. A live guard learns of its loss at its next renewal, up
+    /// to a third of the lease later. Until then it works beside the adopter.
     ///
     /// # Errors
     ///
@@ -279,7 +283,8 @@ impl LockClient {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up: a request in flight goes on, and what it takes over is released.
+    /// Dropping the future abandons the call: a request in flight goes on, and a grant that it takes
+    /// over is released.
     pub async fn adopt(&self, id: &LeaseId) -> Result<Lease, Error> {
         self.core.meter.counted(self.take_over_by_id(id).await)
     }
@@ -287,14 +292,14 @@ impl LockClient {
     async fn take_over_by_id(&self, id: &LeaseId) -> Result<Lease, Error> {
         self.check_open(id.key())?;
         if !self.core.queues.pin(id) {
-            return Err(id.lost_error("it was released, and handed off"));
+            return Err(id.lost_error("it was released and handed off"));
         }
         let record = self.read(id.key(), Consistency::Strong).await?;
         let seen = seen_in(record.as_ref(), id).map_err(|loss| id.lost_error(&loss.to_string()))?;
-        // Observers time a grant by the lease length in its record, and its holder has planned with it.
+        // Observers time a grant by the lease duration in its record, and its holder relies on it.
         let lease = record.as_ref().and_then(|record| record.native);
         let lease = lease.map_or(self.core.policy.lease_duration(), |native| native.lease);
-        // The guard that gave its identity away may still believe: our death must not free the key before it knows.
+        // The former guard may still believe in the grant: the death of this process must not free the key.
         let policy = self.core.policy.to_builder().bound_to_process(false);
         let order = Order {
             key: id.key().clone(),
@@ -312,11 +317,11 @@ impl LockClient {
         }
     }
 
-    /// What is known about a key: a strongly consistent read.
+    /// The status of a key, by a strongly consistent read.
     ///
     /// # Errors
     ///
-    /// [`Malformed`](crate::ErrorKind::Malformed) when the record is not readable; others by
+    /// [`Malformed`](crate::ErrorKind::Malformed) when the record is unclear; others by
     /// [`ErrorKind`](crate::ErrorKind).
     ///
     /// # Cancel safety
@@ -334,12 +339,12 @@ impl LockClient {
         Lister::new(self.core.clone(), self.prefix.clone())
     }
 
-    /// What this client and its clones have cost so far.
+    /// The usage of this client and its clones so far.
     pub fn usage(&self) -> Usage {
         self.core.meter.usage()
     }
 
-    /// The store, for messages.
+    /// The name of the store, for messages.
     pub fn describe_store(&self) -> String {
         self.core.store.describe()
     }
@@ -349,23 +354,24 @@ impl LockClient {
         &self.core.policy
     }
 
-    /// Takes no new orders, ends waits with [`ShutDown`](crate::ErrorKind::ShutDown), and waits until
-    /// everything in the background has ended: releases of dropped guards, requests of abandoned
-    /// acquisitions, and leases that are still held by guards, which go on being renewed until
-    /// their guards end. Returns after `within` at the latest, and at once where no tokio runtime has timers.
+    /// Refuses new acquisitions, ends waits with [`ShutDown`](crate::ErrorKind::ShutDown), and waits for
+    /// the background work: releases of dropped guards, requests of abandoned acquisitions, and held
+    /// leases, which are renewed until their guards end. Returns after `within` at the latest, and at
+    /// once without a tokio runtime that has timers.
     ///
-    /// `true`: all of it has ended. `false`: leases that are still held end by themselves.
+    /// `true`: all background work has ended. `false`: some of it has not.
     ///
-    /// Await it before the runtime ends: what has not been released by then is not released at all.
+    /// Await it before the runtime ends: a lease that is not released by then stays held until it
+    /// expires.
     ///
     /// # Cancel safety
     ///
-    /// The client stays shut when this future is dropped; it can be called again.
+    /// The client stays shut down when this future is dropped. The call can be repeated.
     pub async fn shutdown(&self, within: Duration) -> bool {
         self.core.shut.cancel();
         self.core.tasks.close();
         if self.core.clocks.check().is_err() {
-            // Here nothing can be waited for.
+            // Without timers, no wait is possible.
             return self.core.tasks.is_empty();
         }
         let limit = self.core.clocks.elapsed().plus(within);
@@ -383,7 +389,7 @@ impl LockClient {
         Ok(())
     }
 
-    /// Reads a record, trying again within the call time-out.
+    /// Reads a record, and retries within the call time-out.
     async fn read(&self, key: &Key, consistency: Consistency) -> Result<Option<Record>, Error> {
         let core = &self.core;
         core.check_clock(Some(key.as_str()))?;

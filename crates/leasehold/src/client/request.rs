@@ -1,4 +1,4 @@
-//! What is asked for one key, with settings of its own.
+//! A request for one key, with its own settings.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use crate::policy::{CheckDelay, DropPolicy, Policy};
 use crate::run::{self, LockScope};
 use crate::shared::Core;
 
-/// A request for one key, on its way. Made by [`LockClient::request`](crate::LockClient::request).
+/// A request for one key, with its own settings. [`LockClient::request`](crate::LockClient::request)
+/// makes it.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -33,7 +34,7 @@ use crate::shared::Core;
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "nothing is requested until one of its verbs is called"]
+#[must_use = "nothing is sent before `acquire`, `try_acquire` or `run` is called"]
 pub struct LockRequest {
     core: Arc<Core>,
     key: Key,
@@ -51,8 +52,8 @@ impl LockRequest {
         }
     }
 
-    /// Other settings for this request; see [`Policy::to_builder`]. Clock bounds, expiry padding and store
-    /// stay the client's own in what is shared by all requests.
+    /// Other settings for this request; see [`Policy::to_builder`]. The service clock, which all
+    /// requests share, keeps the clock bounds of the client's policy.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
@@ -149,7 +150,7 @@ impl LockRequest {
     pub fn acquire(self) -> impl Future<Output = Result<Lease, Error>> + Send + use<> {
         let patience = |policy: &Policy| match policy.wait() {
             None => Patience::Forever,
-            // No wait is a try; its network time is bounded by the call time-out.
+            // A wait of zero is a try: only the call time-out bounds its requests.
             Some(Duration::ZERO) => Patience::None,
             Some(wait) => Patience::For(wait),
         };

@@ -1,12 +1,13 @@
 //! The host's elapsed clock: it counts through suspend, and nobody can set or slew it.
 //!
-//! On Linux no single clock does both. `CLOCK_BOOTTIME` counts through suspend, but NTP slews it: chrony by up to
-//! 83,333 ppm, which ends a lease of 20 s up to 1.7 s late by the holder's clock, or early by a contender's (S1).
-//! `CLOCK_MONOTONIC_RAW` is never slewed, but stops in suspend. The time that the host has slept is the difference of
-//! `CLOCK_BOOTTIME` and `CLOCK_MONOTONIC`, which are slewed alike. The sum of the two is what is wanted. It is the same for
-//! every process of the machine, up to the time that it takes to read three clocks.
+//! On Linux no single clock does both. `CLOCK_BOOTTIME` counts through suspend, but NTP slews it:
+//! chrony by up to 83,333 ppm. That ends a lease of 20 s up to 1.7 s late by the holder's clock, or
+//! early by a contender's (S1). `CLOCK_MONOTONIC_RAW` is never slewed, but stops in suspend. The
+//! difference of `CLOCK_BOOTTIME` and `CLOCK_MONOTONIC`, which are slewed alike, is the time in
+//! suspend. The elapsed clock is the sum of this difference and `CLOCK_MONOTONIC_RAW`. All processes
+//! of the machine agree on it, up to the time that the reads of three clocks take.
 //!
-//! Elsewhere `CLOCK_MONOTONIC` counts through suspend (Apple), or is all there is.
+//! Other systems use `CLOCK_MONOTONIC`, which counts through suspend on Apple systems.
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) use self::linux::elapsed;
@@ -22,16 +23,16 @@ mod linux {
 
     use leasehold_protocol::time::Elapsed;
 
-    /// How far apart the two readings of the monotonic clock may be that frame one of the boot clock.
+    /// The largest distance between the two readings of the monotonic clock around one of the boot clock.
     const CLOSE_NANOS: i64 = 20_000;
-    /// How often that is tried: this thread may be stopped between any two of them.
+    /// How often that is tried, since this thread may be stopped between two readings.
     const TRIES: u32 = 16;
 
-    /// How long the host has slept, at the least: each measurement is a lower bound, so the largest is the best.
+    /// The time in suspend. Each measurement is a lower bound, so the largest is the best.
     static SLEPT_NANOS: AtomicI64 = AtomicI64::new(i64::MIN);
 
     pub(in crate::clock) fn elapsed() -> Elapsed {
-        // First: a suspend after it is then in the second, and counted.
+        // Read first: a suspend between this and the next readings is then counted.
         let raw = nanos(ClockId::MonotonicRaw);
         let slept = SLEPT_NANOS.load(Ordering::Relaxed);
         let slept = slept.max(slept_at_least(slept));
@@ -40,7 +41,7 @@ mod linux {
         Elapsed(Duration::from_nanos(u64::try_from(sum).unwrap_or(0)))
     }
 
-    /// A lower bound of the time slept, as close as three readings of clocks get, or closer to `known` than that.
+    /// A lower bound of the time in suspend. It ends early if a measurement agrees with `known`.
     fn slept_at_least(known: i64) -> i64 {
         let mut best = i64::MIN;
         for _ in 0..TRIES {
@@ -56,7 +57,7 @@ mod linux {
         best
     }
 
-    /// The time slept, by a reading of the boot clock between two of the monotonic one.
+    /// Bounds of the time in suspend, by a reading of the boot clock between two of the monotonic one.
     fn bounds(before: i64, boot: i64, after: i64) -> (i64, i64) {
         (boot.saturating_sub(after), boot.saturating_sub(before))
     }

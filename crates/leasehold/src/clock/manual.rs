@@ -1,4 +1,4 @@
-//! A clock that a test moves by hand.
+//! A clock that only a test moves.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ impl ManualClock {
         }
     }
 
-    /// Moves both clocks forward and wakes whoever has waited long enough.
+    /// Moves both clocks forward, and wakes the sleeps that have ended.
     pub fn advance(&self, by: Duration) {
         let by_ms = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
         self.now.send_modify(|now| {
@@ -36,7 +36,7 @@ impl ManualClock {
         });
     }
 
-    /// Steps the wall clock alone, as an operator or NTP does.
+    /// Steps the wall clock alone by `by_ms` milliseconds, as an operator or NTP does.
     pub fn step_wall(&self, by_ms: i64) {
         self.now
             .send_modify(|now| now.wall_ms = now.wall_ms.saturating_add(by_ms));

@@ -29,14 +29,14 @@ pub use self::system::SystemClock;
 #[cfg(any(test, feature = "test-util"))]
 pub use self::tokio::TokioClock;
 
-/// A host's clocks. `sleep_until` is async by `async_trait`, which an implementation uses, too.
+/// A host's clocks. `sleep_until` is async by `async_trait`; implementations use it, too.
 ///
 /// # Contract
 ///
 /// `elapsed` is monotonic, also across suspend, with a rate error of at most
 /// [`drift`](crate::PolicyBuilder::clock_bounds). `wall_unix_ms` may be arbitrarily wrong.
-/// `sleep_until` returns at or after the given moment and is cancel safe; it may return early
-/// never, and late only as long as the host does not run.
+/// `sleep_until` returns at or after the given moment, and is cancel safe. It returns late only while
+/// the host does not run.
 #[async_trait]
 pub trait Clock: Send + Sync + Debug + 'static {
     /// The elapsed clock.
@@ -54,18 +54,17 @@ pub trait Clock: Send + Sync + Debug + 'static {
     /// Waits until the elapsed clock has reached `at`.
     async fn sleep_until(&self, at: Elapsed);
 
-    /// Whether this clock can sleep here, asked at the start of every call of a client. `Err`: what is wrong,
-    /// and what to change.
+    /// Whether this clock can sleep here. A client calls it at the start of every call.
     ///
     /// # Errors
     ///
-    /// Where a sleep would panic, or never end. Default: never.
+    /// When a sleep would panic or never end, with the problem and what to change. Default: never.
     fn check(&self) -> Result<(), ClockTrouble> {
         Ok(())
     }
 
-    /// Both clocks. The wall clock first: a virtual machine that is paused between the two is then
-    /// seen to have been paused (holder rule 2).
+    /// Both clocks. The wall clock is read first: a pause of the virtual machine between the two is
+    /// then seen (holder rule 2).
     fn reading(&self) -> Reading {
         let wall_ms = self.wall_unix_ms();
         Reading {
@@ -102,18 +101,18 @@ impl<T: Clock + ?Sized> Clock for Arc<T> {
     }
 }
 
-/// Why a [`Clock`] cannot sleep where it was asked.
+/// Why a [`Clock`] cannot sleep on this thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct ClockTrouble {
-    /// What is wrong.
+    /// The problem.
     pub problem: &'static str,
     /// What to change.
     pub hint: &'static str,
 }
 
 impl ClockTrouble {
-    /// With what is wrong, and what to change.
+    /// A problem, and what to change.
     pub const fn new(problem: &'static str, hint: &'static str) -> Self {
         ClockTrouble { problem, hint }
     }

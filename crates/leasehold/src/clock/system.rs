@@ -1,4 +1,4 @@
-//! The clocks of this host, tokio's clock for tests in paused time, and the system's randomness.
+//! The clocks of this host.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -10,25 +10,26 @@ use super::elapsed::elapsed;
 use super::{Clock, ClockTrouble};
 use leasehold_protocol::time::Elapsed;
 
-/// The longest single sleep. Timers stop while the host is suspended; waking up now and then to
-/// look at the elapsed clock bounds how late a suspended host learns that its lease has ended.
-const LONGEST_NAP: Duration = Duration::from_secs(1);
+/// The longest single sleep. Timers stop while the host is suspended. This bounds how late the host
+/// reads the elapsed clock after a suspend.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
-/// Tokio's time is paused where so many sleeps in a row return before half of their time has passed,
+/// Tokio's time counts as paused after this many sleeps in a row end before half of their time.
 const EARLY: u32 = 3;
-/// and then each is followed by a real one, so that it does not use up a core.
-const REAL_NAP: Duration = Duration::from_millis(20);
+/// In paused time, a real sleep of this length follows each early one, to keep the CPU idle.
+const REAL_SLEEP: Duration = Duration::from_millis(20);
 
-/// The host's own clocks: the wall clock, and an elapsed clock that counts through suspend and that NTP does not slew
-/// (on Linux and Android `CLOCK_MONOTONIC_RAW` and the time slept, on Apple systems `CLOCK_MONOTONIC`).
+/// The host's own clocks: the wall clock, and an elapsed clock that counts through suspend and that
+/// NTP does not slew. The elapsed clock is `CLOCK_MONOTONIC_RAW` plus the time in suspend on Linux and
+/// Android, and `CLOCK_MONOTONIC` on Apple systems.
 ///
-/// It sleeps on tokio's timers, which do not wait in a test with paused time (`start_paused`), and knows only real time. It notices, warns
-/// once, and goes on slowly: give such a test's client and store a [`TokioClock`](super::TokioClock)
-/// ([how](crate::store::memory#testing-code-that-uses-locks)).
+/// It follows real time, but sleeps on tokio's timers, which do not wait in a test with paused time
+/// (`start_paused`). In such a test it warns once and goes on slowly: give client and store a
+/// [`TokioClock`](super::TokioClock) instead ([how](crate::store::memory#testing-code-that-uses-locks)).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
-/// Both clocks here sleep on tokio's timers.
+/// Checks that tokio's timers work here. [`SystemClock`] and `TokioClock` sleep on them.
 #[expect(clippy::disallowed_methods, reason = "this is the clock")]
 pub(super) fn check_runtime() -> Result<(), ClockTrouble> {
     if tokio::runtime::Handle::try_current().is_err() {
@@ -37,7 +38,7 @@ pub(super) fn check_runtime() -> Result<(), ClockTrouble> {
             "call it within one, from `#[tokio::main]` or `Runtime::block_on`",
         ));
     }
-    // Nothing else tells whether the runtime has timers.
+    // Tokio has no other way to check for timers.
     let timer = std::panic::catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO)));
     timer.map_err(|_| {
         ClockTrouble::new(
@@ -67,17 +68,17 @@ impl Clock for SystemClock {
     }
 
     async fn sleep_until(&self, at: Elapsed) {
-        self.naps_until(at).await;
+        self.sleeps_until(at).await;
     }
 }
 
-/// Whether paused time was met in this process, and warned of.
+/// Whether this process has met paused time, and has warned of it.
 static MET_PAUSED_TIME: AtomicBool = AtomicBool::new(false);
 
 impl SystemClock {
-    /// How many sleeps it takes.
+    /// Sleeps until `at`, and returns the number of sleeps.
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
-    async fn naps_until(self, at: Elapsed) -> u32 {
+    async fn sleeps_until(self, at: Elapsed) -> u32 {
         let (mut sleeps, mut early) = (0, 0);
         loop {
             let now = self.elapsed();
@@ -85,7 +86,7 @@ impl SystemClock {
             if left.is_zero() {
                 return sleeps;
             }
-            let sleep = left.min(LONGEST_NAP);
+            let sleep = left.min(LONGEST_SLEEP);
             tokio::time::sleep(sleep).await;
             sleeps += 1;
             if self.elapsed().since(now) >= sleep / 2 {
@@ -103,8 +104,8 @@ impl SystemClock {
                      give it and its store a `TokioClock` (feature `test-util`), by `LockClientBuilder::clock` and `MemoryStore::with_clock`"
                 );
             }
-            // A blocking task keeps tokio's time from running ahead. Cut short by the end of the runtime, it was long enough.
-            drop(tokio::task::spawn_blocking(|| std::thread::sleep(REAL_NAP)).await);
+            // A blocking task stops the advance of paused time. An error means that the runtime ended.
+            drop(tokio::task::spawn_blocking(|| std::thread::sleep(REAL_SLEEP)).await);
         }
     }
 }
@@ -134,9 +135,9 @@ mod tests {
     async fn u8_the_systems_clock_does_not_spin_in_paused_time() {
         let clock = SystemClock;
         let wait = Duration::from_millis(300);
-        let sleeps = clock.naps_until(clock.elapsed().plus(wait)).await;
-        // However slow this machine is: every sleep but the first ones takes its real time.
-        let most = wait.as_millis() / REAL_NAP.as_millis() + u128::from(EARLY) + 1;
+        let sleeps = clock.sleeps_until(clock.elapsed().plus(wait)).await;
+        // On a machine of any speed: every sleep but the first ones takes its real time.
+        let most = wait.as_millis() / REAL_SLEEP.as_millis() + u128::from(EARLY) + 1;
         assert!(u128::from(sleeps) <= most, "{sleeps} sleeps");
     }
 }

@@ -8,8 +8,8 @@ use leasehold_protocol::time::Elapsed;
 use super::system::check_runtime;
 use super::{Clock, ClockTrouble};
 
-/// Tokio's clock: in a test with `#[tokio::test(start_paused = true)]` time then passes at once
-/// whenever every task waits. The wall clock starts at the given time.
+/// Tokio's clock. In a test with `#[tokio::test(start_paused = true)]`, time jumps ahead when all
+/// tasks wait. The wall clock starts at the given time.
 #[derive(Clone, Debug)]
 pub struct TokioClock {
     origin: tokio::time::Instant,
@@ -17,8 +17,8 @@ pub struct TokioClock {
 }
 
 impl TokioClock {
-    /// A clock whose wall clock shows `wall_unix_ms` now.
-    /// Where tokio's time is not paused, it follows real time.
+    /// A clock whose wall clock shows `wall_unix_ms` now. It follows real time if tokio's time is not
+    /// paused.
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn new(wall_unix_ms: i64) -> Self {
         TokioClock {
@@ -53,7 +53,7 @@ impl Clock for TokioClock {
     }
 
     async fn sleep_until(&self, at: Elapsed) {
-        // Tokio's timers have a grain of a millisecond and may fire within it.
+        // Tokio's timers have a resolution of 1 ms, and may fire early by that.
         while self.elapsed() < at {
             tokio::time::sleep_until(self.origin + at.0.min(Duration::from_secs(1 << 32))).await;
         }

@@ -1,4 +1,4 @@
-//! Why a lease is over, and what a release found.
+//! Why a lease ended, and the outcome of a release.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,32 +9,31 @@ use leasehold_protocol::renewal::Ended;
 use crate::holder::HolderInfo;
 use crate::lease_id::LeaseId;
 
-const SUPERSEDED: &str = "another took it over, and has released it since";
+const SUPERSEDED: &str = "another client took it over and released it";
 
-/// Why a lease is over.
+/// Why a lease ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum EndReason {
-    /// No renewal was acknowledged in time; the cause is that of the last failure, if there was
-    /// one. Without a cause this process was paused, or nobody renewed.
+    /// No renewal was acknowledged in time. Without a cause, this process was paused or busy, or
+    /// the lease was not renewed.
     Expired {
-        /// The last failure.
+        /// The last failed renewal.
         cause: Option<Arc<str>>,
     },
-    /// Another took it over.
+    /// Another client took it over.
     TakenOver(Box<HolderInfo>),
-    /// Another took it over, and has released the key since.
+    /// Another client took it over and released the key.
     Superseded,
-    /// Somebody released it by its identity.
+    /// It was released by its identity.
     ReleasedElsewhere,
-    /// It was held for as long as the policy allows at all
-    /// ([`max_hold`](crate::PolicyBuilder::max_hold)).
+    /// It was held for as long as [`max_hold`](crate::PolicyBuilder::max_hold) allows.
     HeldTooLong,
-    /// The record is gone.
+    /// The record does not exist any more.
     NoRecord,
     /// The background task of this lease ended: its runtime shut down, or it panicked.
     TaskEnded,
-    /// Its guard was released or dropped; only clones of its signal see this.
+    /// Its guard was released or dropped. Only a [`LeaseWatch`](crate::LeaseWatch) returns this.
     Released,
 }
 
@@ -58,29 +57,30 @@ impl fmt::Display for EndReason {
     }
 }
 
-/// What a release found.
+/// The outcome of a release.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum ReleaseOutcome {
-    /// The grant was ours until now; the key is free.
+    /// The grant lasted until now, and the key is free.
     Released,
-    /// The key is free now, but the lease had run out before. Nobody had taken it over.
+    /// The key is free now. The lease had run out before, but no other client had taken the key over.
     ReleasedLate,
     /// The grant had been released before.
     AlreadyReleased,
-    /// The lease had run out and another holds the key. Nothing was changed.
+    /// The lease had run out, and another client holds the key. Nothing was changed.
     TakenOver(HolderInfo),
-    /// The lease had run out, another took the key over, and has released it since. Nothing was changed.
+    /// The lease had run out, and another client took the key over and released it. Nothing was
+    /// changed.
     Superseded,
-    /// There is no record: the grant ended and its record was deleted, or it never was.
+    /// There is no record: it was deleted after the grant ended, or never existed.
     NoRecord,
-    /// The grant was ours until now, and goes on under the next waiter of this client, with a larger
-    /// token ([`hand_off`](crate::PolicyBuilder::hand_off)). Nothing was written.
+    /// The next waiter of this client has the grant now, with a larger token
+    /// ([`hand_off`](crate::PolicyBuilder::hand_off)). Nothing was written.
     HandedOff,
 }
 
 impl ReleaseOutcome {
-    /// Whether this release is what freed the key, for others or for the next waiter.
+    /// Whether this release freed the key, for other clients or for the next waiter.
     pub fn is_released(&self) -> bool {
         matches!(
             self,
@@ -116,7 +116,7 @@ impl From<Ended> for EndReason {
     }
 }
 
-/// The grant of `id` as a record shows it, or why it is over.
+/// The grant of `id` as a record shows it, or why it ended.
 pub(crate) fn seen_in(record: Option<&Record>, id: &LeaseId) -> Result<Seen, EndReason> {
     let Some(record) = record else {
         return Err(EndReason::NoRecord);

@@ -1,7 +1,7 @@
-//! The guard of a held lease, and what is known when it is lost.
+//! The guard of a held lease.
 //!
-//! A guard only reads the truth that its renewal task owns. It is tied to no thread and to no task;
-//! dropping it ends the lease as the drop policy says, in the background.
+//! A guard reads the state that its renewal task writes. It is bound to no thread and no task. Its
+//! drop ends the lease by the drop policy, in the background.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,13 +30,14 @@ pub(crate) enum Finish {
 /// A held lock. While it lives, its lease is renewed in the background (unless renewal is
 /// manual).
 ///
-/// A lease does **not** stop this process from running when it is paused past the lease's end:
-/// give [`token`](Lease::token) to whatever the lock protects, and stop when
-/// [`lost`](Lease::lost) fires.
+/// A lease does **not** stop a process that was paused past the lease's end. Pass
+/// [`token`](Lease::token) to the protected resource, and stop the work when [`lost`](Lease::lost)
+/// fires.
 ///
-/// Dropping a guard releases it in the background ([`DropPolicy`]), by a task of its runtime. **Where the runtime ends
-/// first, the release is lost** and the key stays held until its lease has run out: at the end of `main` or of a `#[tokio::test]`, await
-/// [`release`](Lease::release), or [`LockClient::shutdown`](crate::LockClient::shutdown) for all guards of a client.
+/// A task on the guard's runtime releases a dropped guard in the background ([`DropPolicy`]). **If
+/// the runtime ends first, the guard is not released**, and the key stays held until its lease has
+/// run out. At the end of `main` or of a `#[tokio::test]`, await [`release`](Lease::release), or
+/// [`LockClient::shutdown`](crate::LockClient::shutdown) for all guards of a client.
 #[derive(Debug)]
 #[must_use = "a lease that is dropped is released"]
 pub struct Lease {
@@ -63,8 +64,8 @@ impl Lease {
         self.lease_state.id.key()
     }
 
-    /// The fencing token: larger than that of every earlier grant of this key. Have the protected
-    /// resource refuse smaller tokens than the largest it has seen.
+    /// The fencing token: larger than that of every earlier grant of this key. The protected resource
+    /// must refuse smaller tokens than the largest that it has seen.
     pub fn token(&self) -> FencingToken {
         self.lease_state.id.token()
     }
@@ -74,9 +75,8 @@ impl Lease {
         &self.lease_state.id
     }
 
-    /// How long the work can go on before [`lost`](Lease::lost) fires, if no renewal succeeds.
-    /// Zero once the lease is lost. Reads the clocks, also after a suspend or a pause. A lease that is seen to be over here stays
-    /// over.
+    /// How long until [`lost`](Lease::lost) fires, if no renewal succeeds. Zero when the lease is lost.
+    /// It reads the clocks, so it counts a suspend or a pause. A lease that this finds lost stays lost.
     pub fn remaining(&self) -> Duration {
         self.lease_state.remaining()
     }
@@ -86,8 +86,8 @@ impl Lease {
         !self.remaining().is_zero()
     }
 
-    /// What this lease has cost so far: its acquisition and its renewals. One that was handed off
-    /// inside the process begins at nothing.
+    /// The usage of this lease so far: its acquisition and its renewals. A lease that was handed off
+    /// inside the process starts at zero.
     pub fn usage(&self) -> Usage {
         self.lease_state.call_usage().usage()
     }
@@ -100,8 +100,8 @@ impl Lease {
         Some(self.lease_state.call_usage().clone())
     }
 
-    /// Waits until the lease is lost: at once when another took it over, otherwise when margin and
-    /// grace are all that is left of it. Stop the work then. It never un-fires.
+    /// Waits until the lease is lost. It fires when a renewal shows that the grant has ended, and at
+    /// the latest when only margin and grace are left. Stop the work then. A lost lease stays lost.
     ///
     /// # Cancel safety
     ///
@@ -110,18 +110,19 @@ impl Lease {
         self.watch().ended().await
     }
 
-    /// A handle that tells others when this lease ends.
+    /// A handle by which other tasks learn that this lease ended.
     pub fn watch(&self) -> LeaseWatch {
         LeaseWatch::new(self.lease_state.clone())
     }
 
-    /// Renews now, and returns when a renewal has been acknowledged. Failures are retried until
-    /// the lease is lost, so this ends within the lease.
+    /// Renews now, and returns when a renewal has been acknowledged. It retries failures until the
+    /// lease is lost, so it ends within the lease.
     ///
     /// # Errors
     ///
-    /// [`Lost`](crate::ErrorKind::Lost) when the lease is or gets lost. Its [effect](crate::Error::effect) may be
-    /// [unknown](crate::Effect::Unknown) where it got lost meanwhile, with a renewal under way.
+    /// [`Lost`](crate::ErrorKind::Lost) when the lease is lost. If that happens during the call, a
+    /// renewal may be in flight, and the [effect](crate::Error::effect) is
+    /// [unknown](crate::Effect::Unknown).
     ///
     /// # Cancel safety
     ///
@@ -132,7 +133,7 @@ impl Lease {
         let renewed = answer.await.unwrap_or_else(|_| {
             let why = self.lease_state.loss().unwrap_or(EndReason::TaskEnded);
             let lost = self.lease_state.id.lost_error(&why.to_string());
-            // A renewal may have been under way when the lease was lost.
+            // A renewal may have been in flight when the lease was lost.
             Err(match asked {
                 true => lost.with_effect(Effect::Unknown),
                 false => lost,
@@ -141,46 +142,45 @@ impl Lease {
         self.context().meter.counted(renewed)
     }
 
-    /// Ends the grant. Waits for a renewal in flight first, retries within the call time-out, and
-    /// changes nothing but a record that is still ours. If a waiter of this client asks for
-    /// the same grant, it gets the grant, and nothing is written
-    /// ([`hand_off`](crate::PolicyBuilder::hand_off)).
+    /// Ends the grant. It waits for a renewal in flight first, and retries within the call time-out. It
+    /// changes only a record that still carries this grant. A waiter of this client that asks for the
+    /// same grant gets it, and nothing is written ([`hand_off`](crate::PolicyBuilder::hand_off)).
     ///
     /// # Errors
     ///
-    /// When the store did not answer or refused: the lease then ends by itself.
+    /// When the store did not answer or refused: the lease then expires.
     ///
     /// # Cancel safety
     ///
     /// The release goes on when this future is dropped.
     pub async fn release(mut self) -> Result<ReleaseOutcome, Error> {
-        self.let_go(Finish::Release).await
+        self.end_by(Finish::Release).await
     }
 
-    /// Stops keeping the lease and gives its identity: the lock stays held for about a lease, for
-    /// whoever [adopts](crate::LockClient::adopt) or [releases](crate::LockClient::release) it,
-    /// in this process or another.
+    /// Renews a last time, ends the renewals, and returns the identity. The lock stays held for about
+    /// one lease, until a client in this or another process [adopts](crate::LockClient::adopt) or
+    /// [releases](crate::LockClient::release) it.
     ///
     /// # Errors
     ///
-    /// [`Lost`](crate::ErrorKind::Lost) when it is lost already; or that of the renewal that starts
-    /// its last lease.
+    /// [`Lost`](crate::ErrorKind::Lost) when the lease is lost already, or the error of the last
+    /// renewal.
     ///
     /// # Cancel safety
     ///
-    /// When this future is dropped, the lease is left to itself all the same.
+    /// When this future is dropped, the lease is still detached.
     pub async fn detach(mut self) -> Result<LeaseId, Error> {
-        self.let_go(Finish::Detach).await
+        self.end_by(Finish::Detach).await
     }
 
-    async fn let_go<T>(
+    async fn end_by<T>(
         &mut self,
         how: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Finish,
     ) -> Result<T, Error> {
         let (sender, answer) = oneshot::channel();
-        // From here on it will happen, whether or not anyone waits for it.
+        // From here on the guard ends, even if this future is dropped.
         let sent = self.finish.take().map(|finish| finish.send(how(sender)));
-        // A renewal task that is gone drops what it was sent, and `answer` ends.
+        // A renewal task that has ended drops the sender, and `answer` ends.
         drop(sent);
         let ended = answer.await.unwrap_or_else(|_| {
             let why = self.lease_state.loss().unwrap_or(EndReason::TaskEnded);
@@ -193,14 +193,14 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(finish) = self.finish.take() {
-            // The renewal task has gone only with its runtime; then the lease ends by itself.
+            // Only the end of the runtime ends the renewal task earlier; the lease then expires.
             drop(finish.send(Finish::Dropped(self.drop_policy)));
         }
     }
 }
 
-/// A guard on its way to a caller. One that nobody receives is released, whatever its policy says of
-/// guards that are dropped: that is for work that was under way.
+/// A guard that its caller has not received yet. Its drop releases it under any drop policy: that
+/// policy is for guards that callers drop.
 #[derive(Debug)]
 pub(crate) struct Undelivered(Lease, DropPolicy);
 
@@ -217,12 +217,12 @@ impl Undelivered {
         lease
     }
 
-    /// The guard, if there is time left of it; otherwise it goes back.
+    /// The guard if time is left; otherwise it is released.
     pub(crate) fn deliver_if_held(self) -> Option<Lease> {
         self.0.is_held().then(|| self.deliver())
     }
 
-    /// Unmakes a guard that was never shown to anyone.
+    /// Discards a guard that no caller has seen, without a message to its task.
     pub(crate) fn unmake(mut self) {
         self.0.finish = None;
     }
@@ -232,10 +232,10 @@ impl Undelivered {
     }
 }
 
-/// Where a renewal task hears that its guard ends.
+/// The renewal task's receiver for the end of its guard.
 pub(crate) type Finished = oneshot::Receiver<Finish>;
 
-/// A guard, and where it is heard.
+/// A guard, and the receiver for its end.
 pub(crate) fn guard(lease_state: &Arc<LeaseState>) -> (Lease, Finished) {
     let (finish, finished) = oneshot::channel();
     let drop_policy = lease_state.policy.drop_policy();

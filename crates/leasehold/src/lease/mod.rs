@@ -1,4 +1,4 @@
-//! A held lease: its state, its guard, and why it is over. Who renews and releases it is not known here.
+//! A held lease: its state, its guard, and why it ended. Renewal and release are in a higher layer.
 
 pub(crate) mod end;
 pub(crate) mod guard;

@@ -1,5 +1,5 @@
-//! The truth about a held lease: written by its renewal task, read by its guard and by whoever watches its
-//! signal. Invariant: the first loss stays (S6).
+//! The state of a held lease: its renewal task writes it, its guard and its watches read it.
+//! Invariant: the first loss stays (S6).
 
 use std::fmt;
 use std::future::poll_fn;
@@ -22,30 +22,30 @@ use crate::meter::Meter;
 use crate::policy::Policy;
 use crate::runtime::clocks::Clocks;
 
-/// Somebody waits for a renewal.
+/// A caller that waits for a renewal.
 pub(crate) type Asked = oneshot::Sender<Result<(), Error>>;
 
-/// What a grant is kept with besides what the protocol says.
+/// The settings and data of a lease that are not part of the protocol.
 #[derive(Debug)]
 pub(crate) struct Terms {
     pub(crate) policy: Policy,
     pub(crate) data: Option<Arc<[u8]>>,
-    /// What its acquisition has cost; its renewals come on top.
+    /// The usage of its acquisition and of its renewals.
     pub(crate) call_usage: Arc<Meter>,
 }
 
-/// What the leases of a client share.
+/// The values that all leases of a client share.
 #[derive(Debug)]
 pub(crate) struct LeaseContext {
     pub(crate) clocks: Arc<Clocks>,
     pub(crate) meter: Arc<Meter>,
-    /// The holder, where the policy names none.
+    /// The default label of the holder.
     pub(crate) label: Arc<str>,
     /// The store, for messages.
     pub(crate) store: Arc<str>,
 }
 
-/// What the guard and the renewal task of a lease share.
+/// The state that the guard and the renewal task of a lease share.
 pub(crate) struct LeaseState {
     pub(crate) context: Arc<LeaseContext>,
     pub(crate) id: LeaseId,
@@ -54,7 +54,7 @@ pub(crate) struct LeaseState {
     pub(crate) data: Option<Arc<[u8]>>,
     pub(crate) call_usage: Arc<Meter>,
     since: ServiceTime,
-    /// The end of the time for which a guard may hold the key at all.
+    /// When `max_hold` ends.
     hold_until: Elapsed,
     pub(crate) truth: Mutex<Truth>,
 }
@@ -64,9 +64,9 @@ pub(crate) struct Truth {
     pub(crate) deadline: Deadline,
     pub(crate) expires_at: ServiceTime,
     loss: Option<EndReason>,
-    /// The last failure of a renewal since the last that succeeded.
+    /// The last failure since the last successful renewal.
     pub(crate) failure: Option<Arc<str>>,
-    /// Who asks for a renewal, and how to wake the task. As many as callers wait for one.
+    /// Callers that wait for a renewal.
     asked: Vec<Asked>,
     task: Option<Waker>,
 }
@@ -115,7 +115,7 @@ impl LeaseState {
         }
     }
 
-    /// What waiters of this client are told of it.
+    /// The lease, as other calls of this client see it.
     pub(crate) fn describe(&self) -> HolderInfo {
         let label = self.policy.label();
         let label = label.as_ref().unwrap_or(&self.context.label);
@@ -134,18 +134,18 @@ impl LeaseState {
         )
     }
 
-    /// What the acquisition and the keeping of it have cost.
+    /// The usage of its acquisition and of its renewals.
     pub(crate) fn call_usage(&self) -> &Arc<Meter> {
         &self.call_usage
     }
 
-    /// How long the work may go on for certain. What is over stays over: where no time is left, the
-    /// lease is lost from here on, also if a wall clock that was stepped ahead comes back (rule 4).
+    /// How long until the lease is lost. If no time is left, the lease is lost from here on, even if a
+    /// wall clock that was stepped ahead comes back (holder rule 4).
     pub(crate) fn remaining(&self) -> Duration {
         self.observe(self.context.clocks.reading())
     }
 
-    /// The same, by clocks that were just read. The only place that finds a lease to be over by time.
+    /// The same, by the clock reading `now`. Only this function ends a lease by time.
     pub(crate) fn observe(&self, now: Reading) -> Duration {
         let (left, loss) = self.with_truth(|truth| {
             if truth.loss.is_some() {
@@ -171,8 +171,8 @@ impl LeaseState {
         left
     }
 
-    /// Until when no other can have the key for certain, as waiters of this client see it: while the lease
-    /// is held, until it is lost; while it is being released, until it would have ended by itself.
+    /// Until when no other client can have the key. A held lease counts until it is lost, and a lease
+    /// that is being released until its deadline.
     pub(crate) fn held_until(&self, now: Reading) -> Elapsed {
         if self.loss().is_none() {
             return now.elapsed.plus(self.observe(now));
@@ -193,10 +193,10 @@ impl LeaseState {
         self.with_truth(|truth| truth.loss.clone())
     }
 
-    /// Asks the renewal task for a renewal. Given back where the lease is lost; dropped without an answer where
-    /// it gets lost.
+    /// Asks the renewal task for a renewal. Returns `ask` if the lease is lost. A later loss drops it
+    /// without an answer.
     pub(crate) fn ask(&self, ask: Asked) -> Result<(), Asked> {
-        // Whoever does not wait any more is dropped after the lock: with it goes a waker.
+        // Closed senders are dropped after the mutex is unlocked: their wakers may run code.
         let (result, _closed) = self.with_truth(|truth| {
             if truth.loss.is_some() {
                 return (Err(ask), Vec::new());
@@ -213,12 +213,12 @@ impl LeaseState {
         Ok(())
     }
 
-    /// Nobody keeps it any more.
-    pub(crate) fn forget_keeper(&self) {
-        let _keeper = self.with_truth(|truth| truth.task.take());
+    /// The renewal task has ended.
+    pub(crate) fn forget_task(&self) {
+        let _task = self.with_truth(|truth| truth.task.take());
     }
 
-    /// The next who asks for a renewal.
+    /// The next caller that asks for a renewal.
     pub(crate) async fn next_ask(&self) -> Asked {
         poll_fn(|context| {
             let (next, _old) = self.with_truth(|truth| {
@@ -236,9 +236,9 @@ impl LeaseState {
         f(&mut self.truth.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The first loss stays.
+    /// Ends the lease. Only the first loss counts.
     pub(crate) fn lose(&self, loss: EndReason) {
-        // Dropped after the lock: it wakes those who wait for a renewal that will not come.
+        // Dropped after the mutex is unlocked: this wakes callers that wait for a renewal.
         let (first, _asked) = self.with_truth(|truth| {
             let first = truth.loss.is_none();
             truth.loss.get_or_insert(loss.clone());

@@ -1,4 +1,4 @@
-//! A handle that tells when a lease ends.
+//! A handle to wait for the end of a lease.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::end::EndReason;
 use super::state::LeaseState;
 use crate::lease_id::LeaseId;
 
-/// Tells when a lease ends. Clones watch the same lease.
+/// A handle to wait for the end of a lease. Clones watch the same lease.
 #[derive(Clone, Debug)]
 pub struct LeaseWatch {
     lease_state: Arc<LeaseState>,
@@ -25,7 +25,7 @@ impl LeaseWatch {
     /// Cancel safe: it only waits.
     pub async fn ended(&self) -> EndReason {
         loop {
-            // By the clocks, too: the task that keeps the lease may be on a runtime that stands still.
+            // By the clocks, too: the renewal task may be on a runtime that does not run.
             let left = self.lease_state.remaining();
             if let Some(loss) = self.lease_state.loss() {
                 return loss;

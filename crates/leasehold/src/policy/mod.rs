@@ -1,7 +1,7 @@
 //! Validated durations and their relations.
 //!
-//! A [`Policy`] that exists adds up: renewal, retry, grace and margin fit into the lease, and a record outlives every request
-//! that could still land on it. A policy that does not is refused when it is built, with the sum in the message.
+//! In a valid [`Policy`], renewal, retry, grace and margin fit into the lease, and a record outlives
+//! every request that could still land on it. An invalid one is refused when it is built.
 
 mod builder;
 mod settings;

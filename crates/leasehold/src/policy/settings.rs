@@ -1,4 +1,4 @@
-//! The settings of a client, and what follows from them.
+//! The settings of a client, and the values derived from them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,21 +10,21 @@ use leasehold_protocol::time::ClockBounds;
 use super::builder::{CheckDelay, DropPolicy, PolicyBuilder};
 use crate::store::Hints;
 
-/// The settings of a client. Build one with [`Policy::builder`]; `Policy::default()` is the
-/// builder's default, which adds up.
+/// The settings of a client. [`Policy::builder`] makes one; `Policy::default()` has the builder's
+/// defaults, which are valid.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Policy {
-    // Shared: every waiter and every held lease has its policy at hand.
+    // Shared, since every waiter and every held lease has its policy.
     pub(super) settings: Arc<PolicyBuilder>,
 }
 
 impl Policy {
-    /// The defaults, to be changed.
+    /// A builder with the defaults.
     pub fn builder() -> PolicyBuilder {
         PolicyBuilder::default()
     }
 
-    /// These settings, to be changed.
+    /// A builder with these settings.
     pub fn to_builder(&self) -> PolicyBuilder {
         PolicyBuilder::clone(&self.settings)
     }
@@ -36,7 +36,7 @@ impl Policy {
         }
     }
 
-    /// L.
+    /// L, the lease duration.
     pub fn lease_duration(&self) -> Duration {
         self.settings.lease
     }
@@ -46,17 +46,17 @@ impl Policy {
         self.margin() + self.settings.grace
     }
 
-    /// The wait bound of `acquire`; `None`: for ever.
+    /// The wait bound of `acquire`; `None`: no bound.
     pub fn wait(&self) -> Option<Duration> {
         self.settings.wait
     }
 
-    /// The bound of calls that wait for nobody.
+    /// The bound of calls that wait for no holder.
     pub fn call_timeout(&self) -> Duration {
         self.settings.call_timeout
     }
 
-    /// The soft bound of one request.
+    /// How long one request may take before another one is sent.
     pub fn request_timeout(&self) -> Duration {
         self.settings
             .request_timeout
@@ -102,7 +102,7 @@ impl Policy {
         })
     }
 
-    /// More than the time to the first poll of a waiter, and the longest between any two.
+    /// An upper bound of the time to the first poll of a waiter, and one of the time between two polls.
     pub(crate) fn check_delays(&self, hints: &Hints) -> (Duration, Duration) {
         match self.check_delay(hints) {
             CheckDelay::Fixed(delay) | CheckDelay::ByAcquire(delay) => (delay / 8 + delay, delay),
@@ -117,7 +117,7 @@ impl Policy {
         matches!(self.settings.check_delay, Some(CheckDelay::ByAcquire(_)))
     }
 
-    /// The bound of a hold; `None`: there is none.
+    /// How long a guard may hold its key; `None`: no bound.
     pub fn max_hold(&self) -> Option<Duration> {
         self.settings.max_hold
     }
@@ -126,8 +126,8 @@ impl Policy {
         self.settings.hand_off
     }
 
-    /// Whether an order with `other` asks for the same grant and the same renewal task: everything but
-    /// how to wait.
+    /// Whether `other` gives the same grant and renewals: all settings are equal except for how to
+    /// wait.
     pub(crate) fn grants_like(&self, other: &Policy) -> bool {
         if Arc::ptr_eq(&self.settings, &other.settings) {
             return true;

@@ -1,4 +1,4 @@
-//! Whether settings add up: the sums, the retention, the shortest lease.
+//! Validation of settings: the sums, the retention, the shortest lease.
 
 use std::time::Duration;
 
@@ -6,27 +6,27 @@ use super::builder::{CheckDelay, PolicyBuilder};
 use super::settings::Policy;
 use crate::error::{Error, ErrorKind};
 
-/// No duration in a policy is longer: ten years, far from every overflow.
+/// The longest duration in a policy: ten years, far from every overflow.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
-/// The longest life of a signed request: one may land this late.
+/// The longest life of a signed request, which may land this late.
 const SIGNATURE_LIFE: Duration = Duration::from_secs(15 * 60);
 const LEAST_RETENTION: Duration = Duration::from_secs(86_400);
 /// How often a lease is renewed within its length.
 const RENEWALS_PER_LEASE: u32 = 3;
 
 impl PolicyBuilder {
-    /// Checks that everything adds up.
+    /// Validates the settings.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`] with the sum that does not, and the setting to change.
+    /// [`ErrorKind::Configuration`], with the invalid sum or value and the setting to change.
     pub fn build(self) -> Result<Policy, Error> {
         Policy::unchecked(self).checked()
     }
 }
 
 impl Policy {
-    /// The same, if it adds up.
+    /// The same policy, if it is valid.
     pub(crate) fn checked(self) -> Result<Policy, Error> {
         self.check()?;
         Ok(self)
@@ -42,7 +42,7 @@ impl Policy {
         if s.lease < Duration::from_millis(1) {
             return refuse(
                 "lease_duration",
-                "the lease is 0: a lock would end as it is taken".into(),
+                "the lease is 0: a lock would end at once".into(),
                 "set it to some seconds, 20 s if in doubt",
             );
         }
@@ -78,7 +78,7 @@ impl Policy {
             if value > LONGEST {
                 return refuse(
                     name,
-                    format!("`{name}` is {value:?}: times would overflow, the longest is 10 years"),
+                    format!("`{name}` is {value:?}: times would overflow, the maximum is 10 years"),
                     "set it to what you need, usually seconds",
                 );
             }
@@ -96,7 +96,7 @@ impl Policy {
         if s.max_hold.is_some_and(|most| most.is_zero()) {
             return refuse(
                 "max_hold",
-                "`max_hold` is 0: a lock would be lost as it is taken".into(),
+                "`max_hold` is 0: a lock would be lost at once".into(),
                 "set it to the longest time that the work may take, or leave it out",
             );
         }
@@ -128,8 +128,8 @@ impl Policy {
             .with_setting("retention", Some(least)))
     }
 
-    /// A renewal may start a third of the lease after the last one, may need a second try, and the
-    /// work must be over before the lease is.
+    /// A renewal may start a third of the lease after the last one and may need a second try. The work
+    /// must end before the lease.
     fn check_sum(&self) -> Result<(), Error> {
         let s = &self.settings;
         let (interval, sum, usable) = self.sum();
@@ -152,7 +152,8 @@ impl Policy {
 }
 
 impl Policy {
-    /// The longest time between renewals, what has to fit into the lease, and what the lease gives for certain.
+    /// The longest time between renewals, the sum that must fit into the lease, and the usable part of
+    /// the lease.
     fn sum(&self) -> (Duration, Duration, Duration) {
         let s = &self.settings;
         let interval = if s.manual_renewal {
@@ -166,8 +167,8 @@ impl Policy {
 
     /// The shortest lease for the other settings, in tenths of a second.
     fn needed_lease(&self) -> Duration {
-        // Renewal takes a third, the default time-out at most a sixth and the default margin at most
-        // a twentieth once the lease is long: what is fixed fits into the rest.
+        // In a long lease, renewal takes a third, the default time-out at most a sixth and the default
+        // margin at most a twentieth. The fixed parts fit into the rest.
         let s = &self.settings;
         let fixed = s.grace
             + s.request_timeout.unwrap_or_default()
@@ -176,9 +177,9 @@ impl Policy {
         if enough > s.retention {
             return enough;
         }
-        // What is longer adds up, too, for the parts of the sum grow slower than the lease.
+        // Every longer lease is valid, too, since the sum grows slower than the lease.
         let tenths = |n: u64| Duration::from_millis(n.saturating_mul(100));
-        let adds_up = |n| {
+        let is_valid = |n| {
             let (_, sum, usable) =
                 Policy::unchecked(self.to_builder().lease_duration(tenths(n))).sum();
             sum <= usable
@@ -187,7 +188,7 @@ impl Policy {
         let (mut short, mut long) = (0, most);
         while long - short > 1 {
             let middle = short.midpoint(long);
-            if adds_up(middle) {
+            if is_valid(middle) {
                 long = middle;
             } else {
                 short = middle;

@@ -1,4 +1,4 @@
-//! A guard of this client holds the key: what its renewal task says to the queue.
+//! The queue's record of a guard that holds the key, used by the guard's renewal task.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,18 +13,19 @@ use crate::policy::Policy;
 use leasehold_protocol::time::Elapsed;
 use leasehold_protocol::token::FencingToken;
 
-/// How a process shares a key with others.
+/// How a process shares a key with other processes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Turns {
-    /// How long it may keep the key while others may wait for it.
+    /// How long it may keep the key while other processes may wait for it.
     pub(crate) hold_limit: Duration,
-    /// How long its queue pauses then.
+    /// How long its queue pauses after that.
     pub(crate) pause: Duration,
-    /// How long it pauses after every turn, where others are known to want the key.
+    /// How long it pauses after every turn if another process is known to want the key.
     pub(crate) short_pause: Duration,
 }
 
-/// A guard of this client holds the key. Dropped without a word, nothing is known of the key.
+/// A guard of this client holds the key. Dropped without [`released`](Holding::released), the state of
+/// the key is unknown.
 #[derive(Debug)]
 pub(crate) struct Holding {
     queue: Arc<Queue>,
@@ -33,7 +34,7 @@ pub(crate) struct Holding {
 }
 
 impl Holding {
-    /// A guard of this client holds the key from `now` on.
+    /// Records that a guard of this client holds the key from `now` on.
     pub(crate) fn begin(
         queue: &Arc<Queue>,
         lease_state: &Arc<LeaseState>,
@@ -45,7 +46,7 @@ impl Holding {
             state.own = state.own.max(Some(token));
             let number = state.next_number();
             state.holders.push((number, held));
-            state.hold_limit.get_or_insert(now);
+            state.kept_since.get_or_insert(now);
             number
         });
         Holding {
@@ -55,8 +56,8 @@ impl Holding {
         }
     }
 
-    /// Whether the first who waits wants just this grant, and the process may still keep the key, which
-    /// it may for `hold_limit`.
+    /// Whether the first waiter asks for this grant, and the process has kept the key for less than
+    /// `hold_limit`.
     pub(crate) fn has_next(
         &self,
         policy: &Policy,
@@ -65,7 +66,7 @@ impl Holding {
         hold_limit: Duration,
     ) -> bool {
         self.queue.with(|state, _| {
-            let since = state.hold_limit.unwrap_or(now);
+            let since = state.kept_since.unwrap_or(now);
             now.since(since) < hold_limit && state.is_wanted(policy, data)
         })
     }
@@ -75,8 +76,8 @@ impl Holding {
         self.queue.with(|state, _| state.shared_turns > 0)
     }
 
-    /// Gives the first who waits a guard, and shows that guard to the others: the runtime that it waits on. Or
-    /// gives the guard back where that one has left.
+    /// Gives the first waiter a guard, and shows it to the other waiters. Returns the runtime of that
+    /// waiter, or the guard if no waiter asks for it.
     pub(crate) fn give(
         &self,
         lease: Undelivered,
@@ -97,27 +98,27 @@ impl Holding {
         result
     }
 
-    /// Takes a guard with this token back from a waiter that has not come for it. `None`: it has it.
+    /// Takes a guard with this token back from a waiter that has not taken it. `None`: it has.
     pub(crate) fn take_back(&self, token: FencingToken) -> Option<Undelivered> {
         let now = self.queue.clock.elapsed();
         self.queue
             .with(|state, wake| state.take_back(token, now, wake))
     }
 
-    /// The key is free. Where the process has kept it for `hold_limit`, whoever of it asks next pauses, so
-    /// that other processes get their turn; where others are known to want it, after every turn that
-    /// leaves nobody waiting.
+    /// Records that the key is free. The next request of this process pauses, so that other processes get
+    /// a turn: after `hold_limit`, and if they are known to want the key, after every turn without a next
+    /// waiter.
     pub(crate) fn released(&mut self, now: Elapsed, turns: &Turns) {
         let (pause, last) = self.queue.with(|state, _| {
             let long = state
-                .hold_limit
+                .kept_since
                 .is_some_and(|since| now.since(since) >= turns.hold_limit);
             if long {
-                state.hold_limit = None;
+                state.kept_since = None;
             }
             let last = state.waiters.is_empty();
             let shared = last && state.shared_turns > 0;
-            // A queue that is never empty forgets the others by the long times that it keeps the key.
+            // In a queue that is never empty, each long hold counts as a turn.
             state.shared_turns = state.shared_turns.saturating_sub(u8::from(last || long));
             let pause = match (long, last) {
                 (true, false) => turns.pause,
@@ -128,21 +129,21 @@ impl Holding {
             (pause, last)
         });
         if last && let Some(queues) = self.queue.queues() {
-            // Who comes back at once has not left the key to anybody.
+            // A call that comes back at once must find this queue and its pause.
             queues.remember(&self.queue, now.plus(turns.short_pause));
         }
         let not_before = now.plus(pause);
         self.gone(Start::Request { not_before });
     }
 
-    /// The guard does not hold the key any more, or nobody knows.
+    /// Records that the guard does not hold the key, or that this is unknown.
     pub(crate) fn gone(&mut self, start: Start) {
         if std::mem::replace(&mut self.gone, true) {
             return;
         }
         let number = self.number;
         let now = self.queue.clock.elapsed();
-        // Whoever gives up before the next poll is told of this one.
+        // The error of a waiter that gives up before the next poll names this holder.
         let waited_for = self.queue.with(|state, _| !state.waiters.is_empty());
         let last = self.queue.holders().pop().filter(|_| waited_for);
         let seen = last.map(|last| Box::new(last.describe()));
@@ -150,7 +151,7 @@ impl Holding {
             let place = state.holders.iter().position(|(n, _)| *n == number);
             let old = place.map(|place| state.holders.swap_remove(place));
             state.start = start;
-            // Where another guard holds it, the leader finds that by itself.
+            // If another guard holds the key, the leader finds that out itself.
             state.holder_gone(now, wake);
             (old, seen.and_then(|seen| state.held.replace(seen)))
         });

@@ -1,5 +1,5 @@
-//! What the leader of a queue says and hears. Not the role itself, which belongs to its place: whatever
-//! a waiter that is not the leader any more says here is passed over.
+//! The leader's handle to its queue. The role itself belongs to the waiter's place: calls by a former
+//! leader are ignored.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::holder::HolderInfo;
 use crate::store::StoreError;
 use leasehold_protocol::time::{Elapsed, Reading};
 
-/// Turns after which a process still remembers that others want the key, too.
+/// For how many turns a process remembers that others want the key.
 const SHARED_TURNS: u8 = 8;
 
 #[derive(Clone, Debug)]
@@ -34,17 +34,17 @@ impl LeaderRole {
         &self.queue
     }
 
-    /// Whether it has waited for others.
+    /// Whether it has waited for another holder.
     pub(crate) fn has_waited(&self) -> bool {
         self.waited
     }
 
-    /// Whether it still is the leader, and no guard of this client holds the key: whether it is to go on.
+    /// Whether it must go on: it is still the leader, and no guard of this client holds the key.
     pub(crate) fn goes_on(&self, now: Reading) -> bool {
         self.queue.with(|state, _| state.leads(self.number)) && self.queue.held_until(now).is_none()
     }
 
-    /// It will be heard of again by then.
+    /// Promises a sign of life by `by`.
     pub(crate) fn expect(&self, by: Elapsed) {
         self.queue.with(|state, _| state.expect(self.number, by));
     }
@@ -53,7 +53,7 @@ impl LeaderRole {
         self.queue.with(|state, _| state.start)
     }
 
-    /// What the next leader is to go on with.
+    /// Sets how the next leader begins.
     pub(crate) fn plan(&self, start: Start) {
         self.queue.with(|state, _| {
             if state.leads(self.number) {
@@ -62,7 +62,7 @@ impl LeaderRole {
         });
     }
 
-    /// A request is sent, whose answer is waited for until then.
+    /// Records a request, whose answer is due by `until`.
     pub(crate) fn sends(&self, until: Elapsed) {
         self.queue.with(|state, _| {
             state.requests += 1;
@@ -76,15 +76,15 @@ impl LeaderRole {
         sent.wrapping_sub(self.before)
     }
 
-    /// The record shows another's grant.
+    /// Records that another client holds the key.
     pub(crate) fn saw(&self, held: &HolderInfo) {
         let token = held.token().map(|token| token.stored());
         let held = Box::new(held.clone());
         let _old = self.queue.with(|state, _| {
             let own = token.is_some() && token <= state.own;
             if state.holders.is_empty() && !own {
-                // Another process has its turn.
-                state.hold_limit = None;
+                // Another process has a turn now.
+                state.kept_since = None;
                 state.shared_turns = SHARED_TURNS;
             }
             state.held.replace(held)
@@ -96,22 +96,22 @@ impl LeaderRole {
         self.queue.held()
     }
 
-    /// Since when the store has been failing.
+    /// Since when the store has failed.
     pub(crate) fn failing_since(&self) -> Option<Elapsed> {
         self.queue
             .with(|state, _| state.trouble.as_ref().map(|(since, _)| *since))
     }
 
-    /// The store answers, or has been failing since then.
+    /// Records that the store answers, or since when it has failed.
     pub(crate) fn trouble(&self, trouble: Option<(Elapsed, &StoreError)>) {
-        let trouble = trouble.map(|(since, error)| (since, Box::new(error.retold())));
+        let trouble = trouble.map(|(since, error)| (since, Box::new(error.without_source())));
         let _old = self
             .queue
             .with(|state, _| std::mem::replace(&mut state.trouble, trouble));
     }
 
-    /// The store has failed for too long: tells all who have waited for as long, so that none of them
-    /// waits for its own turn to find out.
+    /// Ends the waits of all waiters that have waited for their call time-out while the store failed. So
+    /// none of them must lead first to find that out.
     pub(crate) fn give_up(&self, now: Elapsed, since: Elapsed, error: &StoreError) {
         self.queue
             .with(|state, wake| state.give_up(self.number, now, since, error, wake));

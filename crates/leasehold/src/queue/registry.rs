@@ -11,12 +11,12 @@ use crate::lease_id::LeaseId;
 use crate::runtime::clocks::Clocks;
 use leasehold_protocol::time::{Elapsed, Reading};
 
-/// Queues in which nobody waits, but whose key was released a moment ago. Where there are more, the next to
-/// be over is forgotten.
+/// The most queues that are kept for a moment after a release. With more, the one that ends first is
+/// forgotten.
 const REMEMBERED: usize = 256;
 
-/// The queues of a client. One exists while somebody waits in it or holds its key; a few whose key was
-/// released also for a moment, and until the first call of [`Queues::of`] after it.
+/// The queues of a client. A queue exists while it has a waiter or a holder. After a release, some are
+/// kept for a moment, until the next call of [`Queues::of`].
 #[derive(Debug)]
 pub(crate) struct Queues {
     clock: Arc<Clocks>,
@@ -24,7 +24,7 @@ pub(crate) struct Queues {
     recent: Mutex<Recent>,
 }
 
-/// Queues that are kept for a moment, by its end and their key.
+/// Queues that are kept for a moment, by the end of that moment and their key.
 type Recent = BTreeMap<(Elapsed, Arc<str>), Arc<Queue>>;
 
 /// The queue of one key.
@@ -66,24 +66,24 @@ impl Queues {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let next = (recent.len() == REMEMBERED).then(|| recent.pop_first());
         let same = recent.insert((until, queue.key.clone()), queue.clone());
-        // The end of a queue comes back here.
+        // The drop of a queue locks this registry.
         drop(recent);
         drop((next, same));
     }
 
-    /// Lets go of the queues whose moment is over.
+    /// Forgets the queues whose moment has passed.
     fn forget(&self, now: Elapsed) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let mut over = Vec::new();
         while let Some(first) = recent.first_entry().filter(|first| first.key().0 <= now) {
             over.push(first.remove());
         }
-        // The end of a queue comes back here.
+        // The drop of a queue locks this registry.
         drop(recent);
         drop(over);
     }
 
-    /// The guard of this client that holds the key, if one does.
+    /// The lease of this client that holds the key, if there is one.
     pub(crate) fn holder(&self, key: &str) -> Option<Arc<LeaseState>> {
         let queue = {
             let queues = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,8 +94,8 @@ impl Queues {
         holders.pop()
     }
 
-    /// Pins the grant of an identity (see [`LeaseId::pin`]), also where a guard here has it under
-    /// another copy. False where that identity's guard has handed it on.
+    /// Pins the grant of an identity (see [`LeaseId::pin`]), also if a guard here has another copy of the
+    /// identity. False if the guard of that identity was handed off.
     pub(crate) fn pin(self: &Arc<Self>, id: &LeaseId) -> bool {
         let queue = self.of(&id.key().shared());
         let holders = queue.holders();
@@ -110,7 +110,7 @@ impl Drop for Queue {
             return;
         };
         let mut queues = queues.by_key.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another queue of the same key may have begun since.
+        // Another queue of the same key may exist by now.
         if queues.get(&self.key).is_some_and(|q| q.strong_count() == 0) {
             queues.remove(&self.key);
         }
@@ -122,7 +122,7 @@ impl Queue {
         self.queues.upgrade()
     }
 
-    /// Runs `f` under the lock, and wakes afterwards.
+    /// Runs `f` under the mutex, and calls the wakers afterwards.
     pub(super) fn with<T>(&self, f: impl FnOnce(&mut State, &mut Vec<Waker>) -> T) -> T {
         let mut wake = Vec::new();
         let value = f(
@@ -149,8 +149,8 @@ impl Queue {
         })
     }
 
-    /// Until when a guard of this client holds the key for certain, or is being released. Whether the task that
-    /// keeps it runs does not matter (invariant 4): a guard that is over is forgotten here.
+    /// Until when a guard of this client holds the key, or is being released. It does not depend on the
+    /// renewal task (invariant 4). A guard that has ended is forgotten here.
     pub(super) fn held_until(&self, now: Reading) -> Option<Elapsed> {
         let holders: Vec<_> = self.with(|state, _| {
             let held = state.holders.iter();

@@ -1,5 +1,5 @@
-//! The state of a queue: a pure state machine. It reads no clock and wakes nobody: it is told the time, and
-//! hands out the wakers to call.
+//! The state of a queue: a pure state machine. The caller passes the time, and calls the wakers that
+//! it returns.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -16,20 +16,20 @@ use crate::store::StoreError;
 use leasehold_protocol::time::Elapsed;
 use leasehold_protocol::token::FencingToken;
 
-/// How long a leader may be silent beyond the time at which it wanted to be heard of again, and how long a
-/// guard may lie in the place of a waiter that does not run.
+/// How long a leader may be overdue, and how long a guard may lie in the place of a waiter that does not
+/// run.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
-/// Waiters watch the leader one after the other, so long apart,
+/// Each waiter watches an overdue leader for this long more than the waiter before it.
 const WATCH_STEP: Duration = Duration::from_millis(50);
-/// so many of them; those behind all at once.
+/// For how many waiters that time grows. The waiters behind them act at the same time.
 const WATCHING: u64 = 16;
 
 /// How the next leader begins.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Start {
-    /// The key may be free: ask for it, from then on.
+    /// The key may be free: send an acquire request, not before the given time.
     Request { not_before: Elapsed },
-    /// It is held: poll.
+    /// The key is held: poll.
     Poll(Polls),
 }
 
@@ -41,12 +41,12 @@ impl Default for Start {
     }
 }
 
-/// Where the polls of a leader are.
+/// The state of a leader's polls.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Polls {
-    /// How often it has polled in vain.
+    /// How many polls found the key held.
     pub(crate) round: u32,
-    /// When the next poll is due, if that is decided.
+    /// When the next poll is due, if known.
     pub(crate) at: Option<Elapsed>,
     /// When the grant that was seen can end at the latest.
     pub(crate) ends: Option<Elapsed>,
@@ -55,8 +55,8 @@ pub(crate) struct Polls {
 }
 
 impl Polls {
-    /// A poll has shown another's grant with this token. Where grants are short, waiting begins anew
-    /// with each: the delays grow only while nothing moves.
+    /// Records the token that a poll has shown. The delays start again with every new grant, so that they
+    /// stay short while grants are short.
     pub(crate) fn saw(&mut self, token: u64) {
         if token > *self.newest.get_or_insert(token) {
             self.newest = Some(token);
@@ -65,7 +65,7 @@ impl Polls {
     }
 }
 
-/// Everything about one key that the waiters of a client share.
+/// The state of one key that the waiters of a client share.
 #[derive(Debug, Default)]
 pub(super) struct State {
     last_number: u64,
@@ -73,16 +73,16 @@ pub(super) struct State {
     leader: Option<Leader>,
     pub(super) holders: Vec<(u64, Weak<LeaseState>)>,
     pub(super) start: Start,
-    /// Since when no other process has had the key, as far as we know.
-    pub(super) hold_limit: Option<Elapsed>,
-    /// The newest grant that a guard of this client has had: what shows it is no news of others (or of
-    /// whoever has adopted it since, whom this client does not count).
+    /// Since when this process has kept the key, as far as it knows.
+    pub(super) kept_since: Option<Elapsed>,
+    /// The token of the newest grant of this client. A record with it does not show another holder, even
+    /// if another client has adopted the grant.
     pub(super) own: Option<u64>,
-    /// For how many turns the key is left to other processes after each: one of them has had it lately.
+    /// For how many more turns this process pauses after each: another process has had the key lately.
     pub(super) shared_turns: u8,
-    /// Who else holds the key.
+    /// The last holder seen.
     pub(super) held: Option<Box<HolderInfo>>,
-    /// Since when the store has been failing, and how.
+    /// Since when the store has failed, and its last error.
     pub(super) trouble: Option<(Elapsed, Box<StoreError>)>,
     pub(super) requests: u32,
 }
@@ -91,21 +91,21 @@ pub(super) struct State {
 #[derive(Clone, Copy, Debug)]
 struct Leader {
     number: u64,
-    /// By when it wanted to be heard of again.
+    /// When its sign of life is due.
     due: Elapsed,
 }
 
-/// What a waiter asks for, and what it has been given.
+/// One waiter: its request, and the guard or error that it was given.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) policy: Policy,
     pub(super) data: Option<Arc<[u8]>>,
     pub(super) joined: Elapsed,
-    /// The runtime that it was last polled on: a guard that it is given is kept there.
+    /// The runtime that it was last polled on, where a guard for it is renewed.
     pub(super) runtime: Handle,
-    /// Small, since nearly all who wait have been given nothing.
+    /// A guard or error that it has not taken yet. Small, since most waiters have none.
     gift: Option<Gift>,
-    /// It lost the leader's role or a guard by its silence, and has not run since: others come first.
+    /// It was overdue and has not run since, so that other waiters come first.
     silent: bool,
     /// Taken when it is woken.
     pub(super) waker: Option<Waker>,
@@ -117,14 +117,14 @@ enum Gift {
     Failed(Box<StoreError>),
 }
 
-/// What a waiter does next.
+/// The next step of a waiter.
 #[derive(Debug)]
 pub(super) enum Step {
     Given(Box<Undelivered>),
     Failed(Box<StoreError>),
     /// It is the leader.
     Lead,
-    /// Nothing, until it is woken, or until then.
+    /// Sleep until it is woken, or until then.
     Wait(Elapsed),
 }
 
@@ -165,7 +165,7 @@ impl State {
         self.leader.is_some_and(|leader| leader.number == number)
     }
 
-    /// The first who waits, of those that run if there is one.
+    /// The first waiter that runs, or else the first waiter.
     fn first(&self) -> Option<u64> {
         let mut waiting = self.waiters.iter().filter(|(_, waiter)| waiter.waits());
         let mut first = None;
@@ -178,7 +178,7 @@ impl State {
             .or(first)
     }
 
-    /// Invariant 1: the end of every change.
+    /// Chooses a leader if there is none (invariant 1). Every change ends with this.
     pub(super) fn restore(&mut self, now: Elapsed, wake: &mut Vec<Waker>) {
         if let Some(leader) = self.leader
             && self.waiters.get(&leader.number).is_some_and(Entry::waits)
@@ -189,8 +189,8 @@ impl State {
         let due = if self.holders.is_empty() {
             soon
         } else {
-            // There is nothing to do before the holder's guard ends, or its lease is over: the leader before
-            // has said when that is.
+            // The new leader has nothing to do before the holder's guard ends: the time of the former
+            // leader stays.
             self.leader.map_or(soon, |before| before.due.max(soon))
         };
         self.leader = self.first().map(|number| Leader { number, due });
@@ -213,7 +213,7 @@ impl State {
         number
     }
 
-    /// Takes a waiter out. What it was given comes with it.
+    /// Removes a waiter, and returns it with the guard or error in its place.
     pub(super) fn leave(
         &mut self,
         number: u64,
@@ -222,14 +222,14 @@ impl State {
     ) -> Option<Entry> {
         let left = self.waiters.remove(&number);
         if self.waiters.is_empty() {
-            // An emptied map keeps room for eleven, and there may be many keys.
+            // An emptied map keeps memory for eleven entries, and there may be many keys.
             self.waiters = BTreeMap::new();
         }
         self.restore(now, wake);
         left
     }
 
-    /// What the waiter does next. `acting`: its acquisition is under way, so being the leader is no news.
+    /// The next step of a waiter. `acting`: its acquisition already runs.
     pub(super) fn step(
         &mut self,
         number: u64,
@@ -241,7 +241,7 @@ impl State {
             return Step::Wait(Elapsed::NEVER);
         };
         if let Some(gift) = waiter.gift.take() {
-            // From here on it waits again, until it leaves: what it was given may be over by now.
+            // From here on it waits again until it leaves, since the guard may have ended by now.
             self.restore(now, wake);
             return match gift {
                 Gift::Lease(lease) => Step::Given(lease),
@@ -270,8 +270,8 @@ impl State {
         Step::Lead
     }
 
-    /// A waiter that does not run, as another has found. Where that is on another runtime, it is the runtime that
-    /// stands still, with all who wait there.
+    /// Marks a waiter as not running. If it is on another runtime than the waiter that found it, all
+    /// waiters of that runtime are marked.
     fn mark_silent(&mut self, silent: u64, found_by: u64) {
         let runtime = |number| self.waiters.get(&number).map(|w| w.runtime.id());
         let (there, here) = (runtime(silent), runtime(found_by));
@@ -281,20 +281,20 @@ impl State {
         }
     }
 
-    /// The leader will be heard of again by then.
+    /// The leader promises a sign of life by `by`.
     pub(super) fn expect(&mut self, number: u64, by: Elapsed) {
         if let Some(leader) = self.leader.as_mut().filter(|l| l.number == number) {
             leader.due = by.plus(PATIENCE);
         }
     }
 
-    /// Whether the first who waits wants just this grant.
+    /// Whether the first waiter asks for this grant.
     pub(super) fn is_wanted(&self, policy: &Policy, data: Option<&Arc<[u8]>>) -> bool {
         let first = self.first().and_then(|first| self.waiters.get(&first));
         first.is_some_and(|first| first.wants(policy, data))
     }
 
-    /// Gives the first who waits a guard, if it wants just this one: the runtime that it waits on.
+    /// Gives the first waiter a guard if it asks for this grant, and returns its runtime.
     pub(super) fn give(
         &mut self,
         lease: Undelivered,
@@ -315,7 +315,7 @@ impl State {
         Ok(runtime)
     }
 
-    /// Takes a guard back from a waiter that has not come for it.
+    /// Takes a guard back from a waiter that has not taken it.
     pub(super) fn take_back(
         &mut self,
         token: FencingToken,
@@ -333,7 +333,7 @@ impl State {
         }
     }
 
-    /// Tells those who have waited for as long as they put up with a store that fails, but for `leader`.
+    /// Gives `error` to all waiters but `leader` whose call time-out has passed while the store failed.
     pub(super) fn give_up(
         &mut self,
         leader: u64,
@@ -345,14 +345,14 @@ impl State {
         for (number, waiter) in &mut self.waiters {
             let until = since.max(waiter.joined).plus(waiter.policy.call_timeout());
             if *number != leader && waiter.waits() && now >= until {
-                waiter.gift = Some(Gift::Failed(Box::new(error.retold())));
+                waiter.gift = Some(Gift::Failed(Box::new(error.without_source())));
                 wake.extend(waiter.waker.take());
             }
         }
         self.restore(now, wake);
     }
 
-    /// Nobody here holds the key any more: the leader goes on, and the one behind it watches over that.
+    /// A guard of this client has ended: wakes the leader, and the waiter behind it to watch the leader.
     pub(super) fn holder_gone(&mut self, now: Elapsed, wake: &mut Vec<Waker>) {
         self.restore(now, wake);
         let Some(leader) = self.leader else { return };

@@ -22,36 +22,36 @@ use leasehold_protocol::time::Elapsed;
 pub(crate) enum Stop {
     /// The bound of the call is reached.
     Deadline,
-    /// Nobody waits for the answer any more, or the client is shutting down.
+    /// The caller has left, or the client is shutting down.
     CallerGone,
 }
 
-/// A place in the queue. Dropped, it is left with everything that lies in it.
+/// A place in the queue. Its drop leaves the queue, and releases a guard that lies in it.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     queue: Arc<Queue>,
     number: u64,
-    /// Requests of the queue before this waiter came.
+    /// Requests of the queue before this waiter joined.
     before: u32,
-    /// Whether there was something to wait for when it came.
+    /// Whether the key was held when it joined.
     waits: bool,
 }
 
-/// What a waiter does next.
+/// The next step of a waiter.
 #[derive(Debug)]
 pub(crate) enum Next {
-    /// Ask the store.
+    /// Lead the queue: talk to the store.
     Lead(LeaderRole),
-    /// The key is yours.
+    /// Take the guard.
     Given(Undelivered),
-    /// The store has failed for as long as you put up with it.
+    /// Fail: the store has failed for the call time-out.
     Failed(StoreError),
-    /// The wait is over.
+    /// End the wait.
     Over(Stop),
 }
 
 impl Waiter {
-    /// Joins the queue at its end. Called within a runtime.
+    /// Joins the queue at its end. It must be called within a runtime.
     pub(crate) fn join(
         queue: &Arc<Queue>,
         policy: &Policy,
@@ -75,15 +75,15 @@ impl Waiter {
         }
     }
 
-    /// Waits until there is something to do or to have. `limit`: the end of the wait; `None` while an
-    /// acquisition of this waiter is under way, which polls to that itself.
+    /// Waits for the next step. `limit`: the end of the wait; `None` while an acquisition of this waiter
+    /// runs, which watches the limit itself.
     ///
     /// # Cancel safety
     ///
-    /// What it is given stays in the place until this returns it.
+    /// Cancel safe: a guard or error stays in the place until this returns it.
     #[expect(
         clippy::manual_async_fn,
-        reason = "an async fn keeps its arguments twice"
+        reason = "an `async fn` stores its arguments twice"
     )]
     pub(crate) fn next<'a>(
         &'a self,
@@ -138,8 +138,8 @@ impl Waiter {
         step
     }
 
-    /// As the leader: there is nothing to ask before `end`, unless the holder here ends. False where it
-    /// has.
+    /// As the leader: sleeps until `end` unless the guard of this client ends before. False if it has
+    /// ended.
     fn waits_for_holder(&self, end: Elapsed) -> bool {
         self.queue.with(|state, _| {
             state.expect(self.number, end);
@@ -147,7 +147,7 @@ impl Waiter {
         })
     }
 
-    /// Until this waiter is woken: its waker is gone then.
+    /// Waits until this waiter is woken: its waker is then taken.
     async fn woken(&self) {
         poll_fn(|context| {
             let (poll, _old) = self.queue.with(|state, _| {
@@ -170,7 +170,7 @@ impl Waiter {
         LeaderRole::new(self.queue.clone(), self.number, self.before, self.waits)
     }
 
-    /// How many requests were sent for this waiter, by itself or by those before it.
+    /// How many requests were sent for this waiter, by itself or by earlier waiters.
     pub(crate) fn requests(&self) -> u32 {
         let sent = self.queue.with(|state, _| state.requests);
         sent.wrapping_sub(self.before)
@@ -181,17 +181,21 @@ impl Waiter {
         self.queue.held()
     }
 
-    /// How the store is failing.
+    /// The last error of a failing store.
     pub(crate) fn trouble(&self) -> Option<StoreError> {
-        self.queue
-            .with(|state, _| state.trouble.as_ref().map(|(_, error)| error.retold()))
+        self.queue.with(|state, _| {
+            state
+                .trouble
+                .as_ref()
+                .map(|(_, error)| error.without_source())
+        })
     }
 }
 
 impl Drop for Waiter {
     fn drop(&mut self) {
         let now = self.queue.clock.elapsed();
-        // What lies there is dropped after the lock: a guard goes back to its task.
+        // A guard in the place is dropped after the mutex is unlocked: its drop calls its task.
         let _left = self
             .queue
             .with(|state, wake| state.leave(self.number, now, wake));

@@ -1,7 +1,8 @@
 //! The step from one guard of a grant to the next (`docs/protocol.md` section 9).
 //!
-//! Invariants: the old guard is over before the new one exists, both within the same deadline; never
-//! after a fence, a loss or a shutdown; bounded by count and by the time that the process keeps the key.
+//! Invariants: the old guard ends before the new one exists, both within the same deadline. No hand-off
+//! follows a fence, a loss or a shutdown. Hand-offs are bounded by count and by the time that the
+//! process keeps the key.
 
 use std::sync::Arc;
 
@@ -18,19 +19,20 @@ use crate::policy::DropPolicy;
 use crate::queue::{PATIENCE, Turns};
 use crate::runtime::request::Mailbox;
 
-/// How often a grant is handed off at most, where no other process is known to want the key: with 5 ms to the table
-/// and holds of no length it makes twice as many turns as with 64. Below the 1023 for which the token has room.
+/// The most hand-offs of a grant, if no other process is known to want the key. With 5 ms to the table
+/// and empty holds, this gives twice the throughput of 64. The token has bits for 1023.
 const PASSES_ALONE: u16 = 256;
-/// The same, where another process has had the key lately.
+/// The same, if another process has had the key lately.
 const PASSES_SHARED: u16 = 64;
-/// A process keeps a key for at most so many of its longest check delays, and for half a lease, while others may wait.
+/// While others may wait, a process keeps a key for this many of its longest check delays, and at most
+/// for half a lease.
 const HOLD_LIMIT: u32 = 10;
-/// Then it pauses for one check delay, but for no more than this part of the limit: nobody may be waiting.
+/// After that it pauses for one check delay, but at most for the limit divided by this.
 const PAUSE: u32 = 8;
 
 impl RenewalTask {
-    /// Hands the grant on to the next who waits, if that wants just this grant: where the next guard is, and
-    /// where it is heard. Otherwise gives back what is to be done with the grant.
+    /// Hands the grant off to the next waiter, if that asks for the same grant. Returns the runtime of the
+    /// next guard and the receiver for its end, or else `finish`.
     pub(super) async fn hand_off(
         &mut self,
         finish: Finish,
@@ -40,14 +42,14 @@ impl RenewalTask {
             finish,
             Finish::Release(_) | Finish::Dropped(DropPolicy::Release)
         );
-        // Looked at again after a wait: the next waiter may have left.
+        // Checked again after the wait: the next waiter may have left.
         let ready =
             released && self.has_next() && self.has_enough_left(started).await && self.has_next();
-        // From the mark on no condition check can be made for the old guard, and none was made before.
+        // After the mark no condition check for the old guard is possible, and none was made before.
         if !ready || !self.lease_state.id.mark_handed_off() {
             return Err(finish);
         }
-        // Over, before the next one begins.
+        // The old guard ends before the next one begins.
         self.lease_state.lose(EndReason::Released);
         let next = LeaseState::new(
             self.core.leases.clone(),
@@ -71,13 +73,13 @@ impl RenewalTask {
         let runtime = match given {
             Ok(runtime) => runtime,
             Err(lease) => {
-                // It has left in this moment: nobody has seen the new guard, and its grant is released.
+                // The waiter has just left: no caller has seen the new guard, and the grant is released.
                 lease.unmake();
                 return Err(finish);
             }
         };
         if runtime.id() != Handle::current().id() {
-            // Answers to requests of this runtime may never come, if it ends: nobody waits for them.
+            // If this runtime ends, answers to its requests may never come, so they are not awaited.
             self.mailbox = Mailbox::new(IN_FLIGHT);
             self.unanswered = 0;
             self.schedule();
@@ -93,7 +95,7 @@ impl RenewalTask {
         Ok((runtime, finished))
     }
 
-    /// Whether this grant may be handed off, and somebody wants it.
+    /// Whether this grant may be handed off, and a waiter asks for it.
     pub(super) fn has_next(&mut self) -> bool {
         let core = self.core.clone();
         let now = core.clocks.reading();
@@ -118,7 +120,7 @@ impl RenewalTask {
         }
     }
 
-    /// How this process shares the key with others.
+    /// How this process shares the key with other processes.
     pub(super) fn turns(&self) -> Turns {
         let (shortest, longest) = self.policy.check_delays(&self.core.hints);
         let hold_limit = (self.policy.lease_duration() / 2).min(longest.saturating_mul(HOLD_LIMIT));
@@ -129,7 +131,7 @@ impl RenewalTask {
         }
     }
 
-    /// Whether enough of the lease is left for another; renews it first if not.
+    /// Whether half of the lease is left for the next guard. If not, it renews the lease first.
     pub(super) async fn has_enough_left(&mut self, started: Elapsed) -> bool {
         let core = self.core.clone();
         let limit = self.renewals_until(started).min(self.lost_at());

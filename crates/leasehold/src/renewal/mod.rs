@@ -1,4 +1,4 @@
-//! The task of a held lease: it renews, watches the deadline, hands the grant on, and releases it.
+//! The task of a held lease: it renews, watches the deadline, hands the grant off, and releases it.
 
 mod hand_off;
 pub(crate) mod once;

@@ -1,4 +1,4 @@
-//! One renewal, outside of the task of a lease.
+//! One renewal outside of the renewal task's loop.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use crate::meter::CallUsage;
 use crate::shared::Core;
 use crate::store::{Outcome, StoreError};
 
-/// Why a renewal outside of the renewal task's loop was not acknowledged.
+/// Why such a renewal was not acknowledged.
 #[derive(Debug)]
 pub(crate) enum NotRenewed {
-    /// The grant is over.
+    /// The grant has ended.
     Ended(Ended),
     /// The store failed.
     Failed(StoreError),

@@ -1,7 +1,7 @@
-//! How a grant ends: released, left to itself, or handed to another process by its identity.
+//! How a grant ends: released, left to expire, or detached for another process.
 //!
-//! Invariants: renewals in flight are waited for first, within bounds (holder rule
-//! 5); a write here is conditional on our id and token; every loop is bounded by the call time-out.
+//! Invariants: the end waits for renewals in flight, within bounds (holder rule 5). Every write here is
+//! conditional on our id and token. The call time-out bounds every loop.
 
 use std::sync::Arc;
 
@@ -23,21 +23,21 @@ use leasehold_protocol::renewal::{Ended, Kept};
 use leasehold_protocol::time::Elapsed;
 use leasehold_protocol::write::Operation;
 
-/// How often a renewal outside of the loop is tried.
+/// The most tries of the last renewal before a detach.
 const TRIES: u32 = 3;
 /// After so many refusals in a row by a queue that has changed, a release pauses as after a failure.
 const CHANGES: u32 = 8;
 impl RenewalTask {
-    /// `started`: when the guard ended. The call time-out counts from there.
+    /// Ends the grant. `started` is when the guard ended; the call time-out counts from there.
     pub(super) async fn finish(&mut self, finish: Finish, started: Elapsed) {
         self.await_renewals(started).await;
         let loss = self.lease_state.loss();
-        // Whoever still holds a signal learns that the lease is over.
+        // Watches of the lease learn that it has ended.
         self.lease_state.lose(EndReason::Released);
         match finish {
             Finish::Release(sender) => {
                 let outcome = match loss {
-                    // Nothing of ours is left to release.
+                    // Another client has the key.
                     Some(EndReason::TakenOver(held)) => Ok(ReleaseOutcome::TakenOver(*held)),
                     _ => self.release(loss.is_none(), started).await,
                 };
@@ -47,7 +47,7 @@ impl RenewalTask {
                 if !matches!(loss, Some(EndReason::TakenOver(_)))
                     && let Err(error) = self.release(loss.is_none(), started).await
                 {
-                    warn!(key = %self.lease_state.id.key(), %error, "a dropped lease could not be released, it ends by itself");
+                    warn!(key = %self.lease_state.id.key(), %error, "a dropped lease could not be released and expires");
                 }
             }
             Finish::Dropped(DropPolicy::LeaveToExpire) => {}
@@ -57,8 +57,8 @@ impl RenewalTask {
         }
     }
 
-    /// Until when the end of a guard waits for renewals: for one request time-out, and for half of the call's
-    /// bound, since the release needs time as well.
+    /// Until when the end of a guard waits for renewals: one request time-out, and at most half of the call
+    /// time-out, since the release needs time as well.
     pub(super) fn renewals_until(&self, started: Elapsed) -> Elapsed {
         let half = self.policy.call_timeout() / 2;
         started.plus(self.policy.request_timeout().min(half))
@@ -70,7 +70,7 @@ impl RenewalTask {
         let core = self.core.clone();
         let limit = self.renewals_until(started);
         while self.unanswered > 0 && core.clocks.elapsed() < limit {
-            // Whoever still watches a signal is told in time, here as well.
+            // Watches of the lease learn of a loss in time, here as well.
             let now = core.clocks.reading();
             self.watch_the_deadline(now);
             let until = match self.lease_state.loss() {
@@ -103,7 +103,7 @@ impl RenewalTask {
             &lease_state.id,
             &self.kept,
             how,
-            // Whether it landed is not known yet: the next waiter polls for itself.
+            // The effect is not known yet, so the next waiter polls.
             || holding.gone(Start::Poll(Polls::default())),
         )
         .await;
@@ -129,7 +129,7 @@ impl RenewalTask {
         outcome
     }
 
-    /// Leaves the grant to itself; where the store ties it to this process, that is undone first.
+    /// Renews the grant a last time, unbound from this process, and returns its identity.
     pub(super) async fn detach(
         &mut self,
         loss: Option<EndReason>,
@@ -153,7 +153,7 @@ impl RenewalTask {
                 }
                 Err(NotRenewed::Failed(error)) => {
                     if !retry.again(&core, &error).await {
-                        // The lease ends by itself.
+                        // The lease expires.
                         let key = self.lease_state.id.key().as_str();
                         let passed = core.clocks.elapsed().since(started);
                         return Err(retry.into_error(error, Operation::Renew, key, passed));
@@ -167,16 +167,16 @@ impl RenewalTask {
 /// How a grant is released.
 #[derive(Debug)]
 pub(crate) struct Releasing {
-    /// Its guard believed in it until now, so that nobody but this very release can have ended it
-    /// before its deadline: the service may apply our request twice and answer the second one.
+    /// The guard held it until now, so only this release can have ended it before its deadline: the
+    /// service may apply our request twice and answer the second one.
     pub(crate) held: bool,
     /// The call time-out counts from here.
     pub(crate) started: Elapsed,
     pub(crate) call_usage: CallUsage,
 }
 
-/// Ends a grant: conditional on our id and token, retried within the call time-out. `in_doubt` is
-/// called when a try has failed.
+/// Ends a grant, conditional on our id and token, with retries within the call time-out. It calls
+/// `in_doubt` after a failed try.
 pub(crate) async fn release(
     core: &Arc<Core>,
     policy: &Policy,
@@ -200,7 +200,7 @@ pub(crate) async fn release(
             .with_service(|service| kept.release(service, now));
         let timeout = policy.request_timeout().min(limit.since(now.elapsed));
         let answer = core.write_detached(write, now, timeout, &call_usage).await;
-        // Judged anew for every answer: it may have come after the deadline.
+        // Computed for every answer, which may have come after the deadline.
         let answered = core.clocks.reading();
         let in_time = held && kept.deadline().at > kept.deadline().effective_now(answered);
         let ours = if in_time {
@@ -221,8 +221,8 @@ pub(crate) async fn release(
                 StoreError::new(StoreErrorKind::Unavailable, Effect::NotApplied, message)
             }
             Ok(Outcome::Refused(record)) => {
-                // An earlier try of ours landed: the record shows it, or someone has taken the
-                // free key since, which before our deadline they could not otherwise.
+                // An earlier try of ours landed. The record shows it, or another client has taken the
+                // key, which before our deadline is possible only after our release.
                 let shown = kept.shows_release(record.as_ref());
                 if (shown && (in_time || retry.uncertain)) || (in_time && retry.uncertain) {
                     return Ok(ours);

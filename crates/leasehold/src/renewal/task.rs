@@ -1,14 +1,16 @@
 //! The renewal task of a held lease: renewals, the deadline, loss, release.
 //!
-//! One task per guard owns the truth about its lease, on the runtime of that guard. Invariants: `lost` fires
-//! at the deadline less margin and grace at the latest, from a timer that no request can block
-//! (requests run in tasks of their own), and never un-fires (S6, holder rule 4); a failed renewal
-//! is retried until then, only a refusal that does not carry our id and token means lost at once
-//! (rule 3); a release waits for renewals in flight (rule 5); when this task ends in any way that
-//! is not a release, the lease is lost. When a guard ends, the grant is handed off to the next
-//! line (`docs/protocol.md` section 9) or released: the old guard is over before the new one exists.
+//! One task per guard writes the state of its lease, on the runtime of that guard. `hand_off` is the
+//! step to the next waiter, `release` every other end. Invariants:
 //!
-//! `hand_off` is the step to the next waiter, `release` every other end.
+//! - `lost` fires at the deadline less margin and grace at the latest, from a timer that no request
+//!   can block. A lost lease stays lost (S6, holder rule 4).
+//! - A failed renewal is retried until then. Only a refusal that does not carry our id and token means
+//!   that the lease is lost at once (rule 3).
+//! - A release waits for renewals in flight (rule 5).
+//! - If this task ends without a release, the lease is lost.
+//! - When a guard ends, the grant is handed off to the next waiter (`docs/protocol.md` section 9) or
+//!   released. The old guard ends before the new one exists.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,15 +34,15 @@ use crate::runtime::retry::{RETRY_FIRST, RETRY_MAX};
 use crate::shared::{Core, no_answer_within};
 use crate::store::Outcome;
 
-/// Renewals of one lease that may be unanswered at the same time. They are spread over what is left
-/// of the lease, so that requests that hang do not use up all of them before its end.
+/// The most unanswered renewals of one lease. They are spread over the rest of the lease, so that
+/// requests that hang do not use up all of them before its end.
 pub(super) const IN_FLIGHT: usize = 8;
-/// How long a renewal without an answer keeps its place among those of the client: keys whose requests
-/// hang thus take little from the others.
+/// How long an unanswered renewal keeps its permit of the client, so that keys whose requests hang
+/// take little from the others.
 const COUNTED: Duration = Duration::from_millis(250);
-/// When to look for a place again, at the latest.
+/// The longest delay before the next try for a permit.
 const NO_PLACE: Duration = Duration::from_millis(50);
-/// Starts the renewal task of a grant and gives its guard.
+/// Starts the renewal task of a grant, and returns its guard.
 pub(crate) fn keep(
     core: &Arc<Core>,
     queue: &Arc<Queue>,
@@ -71,15 +73,13 @@ pub(crate) fn keep(
     lease
 }
 
-/// Starts the task of a guard, on the runtime of whoever has the guard. Where that has ended, the lease is
-/// lost at once.
+/// Starts the task of a guard on the guard's runtime. If that has ended, the lease is lost at once.
 fn start(task: RenewalTask, finished: Finished, runtime: &Handle) {
     let tasks = task.core.tasks.clone();
     tasks.spawn_on(task.run(finished), runtime);
 }
 
-/// Marks the lease lost when the renewal task ends without having been told to: a panic, or the end of
-/// its runtime.
+/// Marks the lease lost when the renewal task ends by a panic or with its runtime.
 #[derive(Debug)]
 pub(super) struct EndOnDrop(pub(super) Arc<LeaseState>);
 
@@ -88,7 +88,7 @@ impl Drop for EndOnDrop {
         if self.0.loss().is_none() {
             self.0.lose(EndReason::TaskEnded);
         }
-        self.0.forget_keeper();
+        self.0.forget_task();
     }
 }
 
@@ -102,32 +102,31 @@ pub(super) struct RenewalTask {
     pub(super) next_renewal: Elapsed,
     pub(super) mailbox: Mailbox<Sent, Outcome>,
     pub(super) unanswered: usize,
-    /// The place of the last renewal, until it is answered or that time has come.
+    /// The permit of the last renewal, until its answer or the given time.
     pub(super) place: Option<(Elapsed, OwnedSemaphorePermit)>,
     pub(super) failures: u32,
-    /// Who waits for a renewal, and since when: only one sent after that counts.
+    /// A caller that waits for a renewal, and since when: only a renewal sent after that counts.
     pub(super) waiting: Option<(Asked, Elapsed)>,
-    /// The guard was handed off, and lies where its waiter may take it until then.
+    /// The guard was handed off, and its waiter may take it until then.
     pub(super) deliver_by: Option<Elapsed>,
 }
 
 impl RenewalTask {
-    /// Not an `async fn`, whose future has room for its arguments twice; and the end, which is the
-    /// largest part of it, has none before it comes.
+    /// Not an `async fn`, which stores its arguments twice. The end, its largest future, is boxed.
     #[expect(clippy::manual_async_fn, reason = "see above")]
     fn run(mut self, mut finished: Finished) -> impl Future<Output = ()> + Send {
         async move {
             let finish = self.serve(&mut finished).await;
             let started = self.core.clocks.elapsed();
             match self.hand_off(finish, started).await {
-                // The next guard may be on another runtime: its own task goes on there.
+                // The next guard may be on another runtime, where its task runs.
                 Ok((runtime, finished)) => start(self, finished, &runtime),
                 Err(finish) => Box::pin(self.finish(finish, started)).await,
             }
         }
     }
 
-    /// Keeps the lease until its guard ends.
+    /// Renews the lease until its guard ends.
     async fn serve(&mut self, finished: &mut Finished) -> Finish {
         let core = self.core.clone();
         let finish = loop {
@@ -136,7 +135,7 @@ impl RenewalTask {
             let lost = self.lease_state.loss().is_some();
             let may_send = !lost && self.unanswered < IN_FLIGHT;
             self.place.take_if(|(until, _)| *until <= now.elapsed);
-            // By both clocks; the timer wakes us when they have come to differ.
+            // By both clocks; the timer also wakes this task when they differ.
             let over = now.elapsed.plus(self.lease_state.observe(now));
             let until = if may_send {
                 over.min(self.next_renewal)
@@ -173,7 +172,7 @@ impl RenewalTask {
                 }
             }
         };
-        // A guard always says how it ends; without a word its drop was cut short.
+        // A guard always sends how it ends. Without a message, the drop policy counts.
         finish.unwrap_or(Finish::Dropped(self.policy.drop_policy()))
     }
 
@@ -193,7 +192,7 @@ impl RenewalTask {
 
     fn lose(&mut self, loss: EndReason) {
         self.lease_state.lose(loss);
-        // Who holds it now is for the next waiter to find out.
+        // The next waiter polls for the present holder.
         self.holding.gone(Start::Poll(Polls::default()));
         if let Some((ask, _)) = self.waiting.take() {
             drop(ask.send(Err(self.lost_error())));
@@ -209,8 +208,8 @@ impl RenewalTask {
         error
     }
 
-    /// Takes a place for a renewal. Without one it is tried again soon; not so where the lease would
-    /// be in danger: then it is sent all the same.
+    /// Takes a permit for a renewal. Without a permit, the renewal is tried again soon, or sent anyway if
+    /// the lease is near its end.
     fn has_place(&mut self) -> bool {
         let core = &self.core;
         let now = core.clocks.elapsed();
@@ -239,7 +238,7 @@ impl RenewalTask {
         core.launch(write, now, &call_usage)
             .post(sent, &mut self.mailbox);
         self.unanswered += 1;
-        // Without an answer by then, another one is sent; the last of them just before the end.
+        // Without an answer by then, another one is sent, and the last one just before the end.
         let left = self.lost_at().since(now.elapsed);
         let places = u32::try_from(IN_FLIGHT - self.unanswered).unwrap_or(0) + 1;
         let patience = self.policy.request_timeout().max(left / places);
@@ -266,7 +265,7 @@ impl RenewalTask {
         self.place = None;
         let core = self.core.clone();
         let now = core.clocks.reading();
-        // Before the answer is looked at: what is over stays over.
+        // Before the answer counts: a lost lease stays lost.
         self.watch_the_deadline(now);
         match answer.result {
             Ok(Outcome::Applied(record)) => {
@@ -286,7 +285,7 @@ impl RenewalTask {
                 }
             }
             Err(error) => {
-                debug!(key = %self.lease_state.id.key(), %error, "renewal failed, trying again");
+                debug!(key = %self.lease_state.id.key(), %error, "renewal failed, retrying");
                 self.failures += 1;
                 self.failed(error.to_string());
                 let max = RETRY_MAX.min(self.kept.terms().lease / 20);
@@ -296,7 +295,7 @@ impl RenewalTask {
         }
     }
 
-    /// Why the lease is lost if nothing better comes.
+    /// Records the cause of a later loss.
     fn failed(&self, failure: String) {
         let failure = Some(failure.into());
         self.lease_state.with_truth(|truth| truth.failure = failure);
@@ -305,7 +304,7 @@ impl RenewalTask {
     fn renewed(&mut self, sent: Elapsed) {
         self.failures = 0;
         let (deadline, expires_at) = (self.kept.deadline(), self.kept.expires_at());
-        // The guard sees the new deadline; a lease that is lost stays lost.
+        // The guard sees the new deadline. A lost lease stays lost.
         self.lease_state.with_truth(|truth| {
             truth.failure = None;
             truth.deadline = deadline;
@@ -313,7 +312,7 @@ impl RenewalTask {
         });
         self.schedule();
         match self.waiting.take() {
-            // An answer to an older request: the one that was asked for is still to be sent.
+            // An answer to an older request: the requested renewal must still be sent.
             Some((ask, asked)) if sent < asked => {
                 self.next_renewal = asked;
                 self.waiting = Some((ask, asked));

@@ -1,4 +1,4 @@
-//! The clocks of a client, and what it has learned of its store's.
+//! The clocks of a client: its own, and the service clock that it has learned.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use tracing::warn;
 use super::timer::{Sleep, Timers, sleep};
 use crate::clock::{Clock, ClockTrouble};
 
-/// A wall clock that is certainly off by more than this is worth a warning.
+/// The certain error of a wall clock, in milliseconds, above which the client warns.
 const WORTH_A_WARNING_MS: u64 = 1_000;
 
 /// See the module.
@@ -39,23 +39,23 @@ impl Clocks {
         self.own.reading()
     }
 
-    /// Whether it can be waited here.
+    /// Whether the clock can sleep here.
     pub(crate) fn check(&self) -> Result<(), ClockTrouble> {
         self.own.check()
     }
 
-    /// Waits until then, by a timer of its own.
+    /// Waits until `at`, by its own timer.
     pub(crate) async fn sleep_until(&self, at: Elapsed) {
         self.own.sleep_until(at).await;
     }
 
-    /// Waits until then or shorter, by the timer that all who wait on this runtime share.
+    /// Waits until `at` or shorter, by the shared timer of this runtime.
     pub(crate) fn sleep_shared(&self, at: Elapsed) -> Sleep<'_> {
         sleep(&self.timers, at)
     }
 
     pub(crate) fn with_service<T>(&self, f: impl FnOnce(&ServiceClock) -> T) -> T {
-        // A panic inside leaves the clock as it was or with one more sample; both are sound.
+        // A panic inside leaves a valid clock, with or without the new sample.
         f(&self.service.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -71,7 +71,7 @@ impl Clocks {
             (contradicted, service.wall_deviation_ms(received))
         };
         if contradicted {
-            // Every lease of this client is judged again, not only the one that was answered.
+            // Every lease of this client checks its deadline again.
             self.timers.wake_all();
         }
         let Some(deviation) = deviation else { return };
@@ -81,9 +81,8 @@ impl Clocks {
             warn!(
                 deviation_ms = deviation,
                 store,
-                "the wall clock of this host and the dates of the store's answers contradict each other: one of them is wrong, \
-                 the clock, or a proxy that writes dates of its own; until they agree a dead holder is only taken over \
-                 after watching it for a lease"
+                "the wall clock of this host contradicts the dates of the store's answers: the clock is wrong, or a proxy \
+                replaces the dates; until they agree, a key is taken from a dead holder only after watching it for a lease"
             );
         }
     }

@@ -1,4 +1,4 @@
-//! A future that outlives whoever waits for it.
+//! A future that outlives its caller.
 
 use std::fmt::{self, Debug};
 use std::future::Future;
@@ -9,14 +9,14 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// A future that is never cancelled: polled by its owner, and in a task of its own when that drops
-/// it.
+/// A future that is never cancelled: its owner polls it, and a separate task does after the owner has
+/// dropped it.
 pub(crate) struct Detached<T: Send + 'static> {
     tasks: TaskTracker,
     work: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
-    /// The runtime that it was begun on: its owner may drop it elsewhere.
+    /// The runtime that it began on. Its owner may drop it elsewhere.
     runtime: Handle,
-    /// So that `shutdown` waits for it also while its owner polls it.
+    /// Makes `shutdown` wait for it, also while its owner polls it.
     tracked: TaskTrackerToken,
 }
 
@@ -30,7 +30,7 @@ impl<T: Send + 'static> Detached<T> {
         }
     }
 
-    /// Goes on in a task of its own, and hands over what comes out.
+    /// Moves it to a separate task, which passes its output to `then`.
     pub(super) fn detach(mut self, then: impl FnOnce(T) + Send + 'static) {
         if let Some(work) = self.work.take() {
             let task = async move { then(work.await) };
@@ -43,7 +43,7 @@ impl<T: Send + 'static> Future for Detached<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        // Taken out, so that work that panics is dropped and not polled again.
+        // Taken out, so that work that panics is not polled again.
         let Some(mut work) = self.work.take() else {
             return Poll::Pending;
         };
@@ -58,7 +58,7 @@ impl<T: Send + 'static> Future for Detached<T> {
 impl<T: Send + 'static> Drop for Detached<T> {
     fn drop(&mut self) {
         if let Some(work) = self.work.take() {
-            // Whatever comes out is dropped: a lease that nobody receives is released by its guard.
+            // The output is dropped: the drop of an undelivered lease releases it.
             let task = async move { drop(work.await) };
             self.tasks.spawn_on(task, &self.runtime);
         }

@@ -1,5 +1,5 @@
-//! What a client runs on: timers, futures and requests that outlive their caller, bounds on what is sent. It knows
-//! nothing of locks.
+//! The runtime layer of a client: timers, futures and requests that outlive their caller, and limits on
+//! requests. It knows nothing of locks.
 
 pub(crate) mod clocks;
 pub(crate) mod detached;

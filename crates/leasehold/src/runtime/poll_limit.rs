@@ -1,19 +1,22 @@
-//! What a client may spend on waiting: a bound on its polls, and how it makes room for others.
+//! The limit of a client's polls.
 //!
-//! Two invariants. All waits of one client together send at most `rate` polls a second, after a burst
-//! of one second's worth: many keys waited for in one process stay cheap. When the table throttles
-//! polls or the requests of calls that may wait, every wait of the client slows down, twice with each
-//! throttled one up to [`SLOWEST`] times, and speeds up again slowly: many processes that wait for one key
-//! find the rate that the table serves. Neither touches a holder: it renews and releases at once.
+//! Invariants:
+//!
+//! - All waits of one client together send at most `rate` polls a second, after a burst of one second's
+//!   worth.
+//! - When the table throttles a poll, or the request of a call that may wait, all delays of the client
+//!   double, up to [`SLOWEST`] times. Each answer shortens them a little, so that many processes find
+//!   the rate that the table serves.
+//! - Renewals and releases are never delayed.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use leasehold_protocol::time::Elapsed;
 
-/// How much longer delays become at most.
+/// The largest factor of delays.
 const SLOWEST: f64 = 32.0;
-/// What every answer takes off again.
+/// The factor by which every answer shortens delays.
 const RECOVERY: f64 = 0.95;
 
 #[derive(Debug)]
@@ -24,7 +27,7 @@ pub(crate) struct PollLimit {
 
 #[derive(Debug)]
 struct State {
-    /// When the next poll would be due if they came evenly.
+    /// When the next poll would be due at even intervals.
     due: Elapsed,
     slowness: f64,
 }
@@ -40,10 +43,10 @@ impl PollLimit {
         }
     }
 
-    /// Takes a place for a poll that is wanted now: when it may be sent.
+    /// Reserves a poll, and returns when it may be sent.
     pub(crate) fn take(&self, now: Elapsed) -> Elapsed {
         self.with(|state| {
-            // A second's worth may come at once; whatever is more, one interval after the other.
+            // One second's worth may come at once; the rest comes at even intervals.
             let at = now.max(
                 state
                     .due
@@ -54,12 +57,12 @@ impl PollLimit {
         })
     }
 
-    /// A delay between polls, as long as the table wants it.
+    /// A delay between polls, stretched by the present factor.
     pub(crate) fn stretch(&self, delay: Duration) -> Duration {
         delay.mul_f64(self.with(|state| state.slowness))
     }
 
-    /// A poll, or the request of a call that may wait, was throttled or answered.
+    /// Records that a poll, or the request of a call that may wait, was throttled or answered.
     pub(crate) fn asked(&self, throttled: bool) {
         self.with(|state| {
             state.slowness = if throttled {
@@ -71,7 +74,7 @@ impl PollLimit {
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
-        // Whatever a panic leaves is sound.
+        // A panic leaves a valid state.
         f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -93,7 +96,7 @@ mod tests {
             sent[10..],
             [100, 200, 300, 400, 500].map(|ms| at(5_000 + ms))
         );
-        // Over any longer time: the rate.
+        // Over a longer time: the rate.
         let mut now = at(10_000);
         for _ in 0..110 {
             now = budget.take(now);

@@ -1,9 +1,8 @@
-//! A request in flight: it outlives whoever waits for it.
+//! A request in flight, which outlives its caller.
 //!
-//! Invariant: once sent, a request is polled until it has its answer. Its waiter polls it, which
-//! costs no task and wakes no other thread; when the waiter leaves first, it moves to a task of its
-//! own. `shutdown` waits for it either way. An acquisition is the same kind of thing: what it was
-//! granted must be given back when its caller has left.
+//! Invariant: once sent, a request is polled until it has its answer. Its caller polls it, which needs
+//! no task and wakes no other thread. If the caller leaves first, the request moves to a separate task.
+//! `shutdown` waits for it either way.
 
 use std::fmt::Debug;
 use std::future::{Future, poll_fn};
@@ -19,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::detached::Detached;
 use crate::store::StoreError;
 
-/// An answer to a request, or its failure.
+/// The answer to a request, or its failure.
 #[derive(Debug)]
 pub(crate) struct Answer<T> {
     pub(crate) result: Result<T, StoreError>,
@@ -48,8 +47,7 @@ type Channel<Tag, T> = (
     mpsc::Receiver<Message<Tag, T>>,
 );
 
-/// Where answers arrive. It takes memory only while one is awaited: ten thousand leases at rest have
-/// none.
+/// Receives answers. It takes memory only while an answer is awaited.
 #[derive(Debug)]
 pub(crate) struct Mailbox<Tag, T> {
     room: usize,
@@ -57,7 +55,7 @@ pub(crate) struct Mailbox<Tag, T> {
 }
 
 impl<Tag, T> Mailbox<Tag, T> {
-    /// With room for so many answers.
+    /// A mailbox for `room` answers.
     pub(crate) fn new(room: usize) -> Self {
         Mailbox { room, open: None }
     }
@@ -68,10 +66,10 @@ impl<Tag, T> Mailbox<Tag, T> {
         address.clone()
     }
 
-    /// The next answer. Does not end where none is on its way.
+    /// The next answer. It never ends if no answer is due.
     pub(crate) async fn next(&mut self) -> (Tag, Answer<T>) {
         match &mut self.open {
-            // Not closed: an address of it is right here.
+            // Not closed: this mailbox has a sender.
             Some((_, messages)) => match messages.recv().await {
                 Some(message) => *message,
                 None => std::future::pending().await,
@@ -80,18 +78,18 @@ impl<Tag, T> Mailbox<Tag, T> {
         }
     }
 
-    /// No answer is on its way.
+    /// Frees the memory. No answer may be due.
     pub(crate) fn close(&mut self) {
         self.open = None;
     }
 }
 
-/// A request on its way.
+/// A request in flight.
 #[derive(Debug)]
 pub(crate) struct InFlight<T: Send + 'static>(Detached<Answer<T>>);
 
 impl<T: Send + 'static> InFlight<T> {
-    /// `no_answer`: what comes of it where the store panics instead of answering.
+    /// `no_answer` makes the result if the store panics.
     pub(crate) fn new(
         tasks: &TaskTracker,
         work: impl Future<Output = Answer<T>> + Send + 'static,
@@ -100,7 +98,7 @@ impl<T: Send + 'static> InFlight<T> {
         InFlight(Detached::new(tasks, async move {
             let mut work = pin!(work);
             poll_fn(move |context| {
-                // The store is not asked again by this request after a panic in it.
+                // The work is not polled again after a panic, so it is unwind safe.
                 catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)))
                     .unwrap_or_else(|_| Poll::Ready(no_answer()))
             })
@@ -108,10 +106,10 @@ impl<T: Send + 'static> InFlight<T> {
         }))
     }
 
-    /// Goes on in a task of its own; the answer arrives in `mailbox` with `tag`.
+    /// Moves the request to a separate task. Its answer arrives in `mailbox` with `tag`.
     ///
-    /// The mailbox has room for every request that its owner may have in flight, so posting to it never
-    /// waits; when the owner has gone, nobody needs the answer.
+    /// The mailbox has room for all requests of its owner, so a message never waits. If the owner has
+    /// gone, the answer is dropped.
     pub(crate) fn post<Tag: Send + 'static>(self, tag: Tag, mailbox: &mut Mailbox<Tag, T>) {
         let address = mailbox.address();
         self.0

@@ -1,8 +1,9 @@
-//! How often a client sends again what has failed.
+//! The retry budget of a client.
 //!
-//! Invariant: all calls and all background work of one client together send at most [`BURST`] requests again, and
-//! [`RATE`] a second beyond that, however many callers there are: a store that is sick gets less, and not more.
-//! The first request of a call, of a release and of a cleaning up is free, and so is every renewal, which its lease bounds.
+//! Invariant: all calls and all background work of one client together retry at most [`BURST`] requests
+//! at once, and [`RATE`] a second after that. So a failing store does not get more load. The first
+//! request of a call, of a release and of a clean-up is free. Renewals are free, since the lease bounds
+//! them.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -13,21 +14,21 @@ use leasehold_protocol::time::Elapsed;
 pub(crate) const RETRY_FIRST: Duration = Duration::from_millis(50);
 pub(crate) const RETRY_MAX: Duration = Duration::from_secs(1);
 
-/// So many requests may be sent again at once.
+/// The most retries at once.
 pub(crate) const BURST: u32 = 100;
-/// And so many a second after that.
+/// The most retries a second after that.
 pub(crate) const RATE: u32 = 10;
 
 /// A token bucket.
 #[derive(Debug, Default)]
 pub(crate) struct RetryBudget {
-    /// When the next retry would be due if they came evenly.
+    /// When the next retry would be due at even intervals.
     due: Mutex<Elapsed>,
 }
 
 impl RetryBudget {
-    /// Takes a place for a request that is to be sent again at `wanted`, and before `limit`: when it may be sent. `None`, and
-    /// nothing is taken, where there is no place before that.
+    /// Reserves a retry at `wanted` or later, and before `limit`, and returns its time. `None`: nothing
+    /// was reserved, because there is no free time before `limit`.
     pub(crate) fn take(&self, wanted: Elapsed, limit: Elapsed) -> Option<Elapsed> {
         let interval = Duration::from_secs(1) / RATE;
         let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
@@ -59,7 +60,7 @@ mod tests {
             Some(at(60_200)),
             "not taken"
         );
-        // Ten seconds without any fill it up again, and no further.
+        // Ten seconds without a retry fill the bucket again, up to its size.
         let later = at(200_000);
         for _ in 0..BURST {
             assert_eq!(budget.take(later, at(300_000)), Some(later));

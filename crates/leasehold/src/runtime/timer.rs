@@ -1,13 +1,16 @@
-//! One timer for all who wait for a time on a runtime: held leases and waiters of a client, however
-//! many. Each runtime has its own, so that one that stands still silences nobody on another.
+//! One timer per runtime for all held leases and waiters of a client. Each runtime has its own, so that
+//! a blocked runtime delays no other.
 //!
-//! Sleepers lie in one map; one task sleeps until the first of them is due, and for a second at the
-//! most. So a thousand leases at rest cost one wake-up a second and not a thousand. Once a second it
-//! also compares the clocks: where the wall clock has run ahead of the elapsed one (a paused virtual
-//! machine, holder rule 2), it wakes everybody to check for themselves. Invariants: a sleep may end
-//! early, never late while the timer's task runs; when that ends in any way, with its runtime or by a
-//! panic, every sleeper wakes, and the next one to lie down starts another task, a bounded number of times
-//! after panics. No waker is called or dropped under the lock.
+//! One task sleeps until the first sleeper is due, for at most a second. So a thousand idle leases cost
+//! one wake-up a second. Once a second the task also compares the clocks. If the wall clock has run
+//! ahead of the elapsed one (a paused virtual machine, holder rule 2), it wakes all sleepers.
+//!
+//! Invariants:
+//!
+//! - A sleep may end early, but not late while the timer's task runs.
+//! - When the task ends, with its runtime or by a panic, every sleeper wakes. The next sleeper starts
+//!   another task; after panics this is bounded.
+//! - No waker is called or dropped under the mutex.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::{Future, poll_fn};
@@ -23,14 +26,14 @@ use leasehold_protocol::time::{Elapsed, Reading};
 
 /// How often the clocks are compared.
 const CHECK: Duration = Duration::from_secs(1);
-/// How much the wall clock may run ahead before everybody polls: much less than any margin, and more than
-/// a clock that is being adjusted gains in seconds.
+/// How much the wall clock may run ahead, in milliseconds, before all sleepers wake. It is much less
+/// than any margin, and more than a slewed clock gains in seconds.
 const AHEAD_MS: i64 = 10;
 /// How often the task is started again after a panic in the clock.
 const PANICS: u32 = 8;
 
-/// The timers of a client, by runtime. One is kept while its task runs. The task holds nothing of the
-/// client but its clock: a client and its store are gone with their last handle.
+/// The timers of a client, by runtime. A timer exists while its task runs. The task holds only the
+/// client's clock, so it does not keep client and store alive.
 #[derive(Debug)]
 pub(crate) struct Timers {
     clock: Arc<dyn Clock>,
@@ -45,7 +48,7 @@ impl Timers {
         })
     }
 
-    /// Wakes everybody who waits for a time, on every runtime: what they know of the time has changed.
+    /// Wakes all sleepers on every runtime, because the known time has changed.
     pub(crate) fn wake_all(&self) {
         let timers: Vec<_> = self.with(|timers| timers.values().cloned().collect());
         for timer in timers {
@@ -56,13 +59,13 @@ impl Timers {
         }
     }
 
-    /// That of the current runtime; `None` outside of one.
+    /// The timer of the current runtime; `None` outside of a runtime.
     fn here(&self) -> Option<Arc<Timer>> {
         let here = Handle::try_current().ok()?.id();
         Some(self.with(|timers| timers.entry(here).or_default().clone()))
     }
 
-    /// Nobody sleeps there any more. One that lies down at this moment starts it again, unlisted.
+    /// Removes a timer without sleepers. A sleeper that comes at this moment starts it again, unlisted.
     fn forget(&self, timer: &Arc<Timer>) {
         self.with(|timers| timers.retain(|_, listed| !Arc::ptr_eq(listed, timer)));
     }
@@ -85,7 +88,7 @@ struct Inner {
     running: bool,
     /// How often the task has panicked.
     panics: u32,
-    /// When the task will wake by itself, and how to wake it before.
+    /// When the task wakes by itself.
     armed: Elapsed,
     task: Option<Waker>,
 }
@@ -100,7 +103,7 @@ impl Timer {
 ///
 /// # Panics
 ///
-/// Where the client's clock has panicked on this runtime again and again.
+/// When the client's clock has panicked [`PANICS`] times on this runtime.
 pub(crate) fn sleep(timers: &Arc<Timers>, at: Elapsed) -> Sleep<'_> {
     Sleep {
         timers,
@@ -115,7 +118,7 @@ pub(crate) fn sleep(timers: &Arc<Timers>, at: Elapsed) -> Sleep<'_> {
 pub(crate) struct Sleep<'a> {
     timers: &'a Arc<Timers>,
     at: Elapsed,
-    /// Where it lies, once it has been polled.
+    /// Its timer and number, after the first poll.
     entry: Option<(Arc<Timer>, u64)>,
 }
 
@@ -139,20 +142,20 @@ impl Future for Sleep<'_> {
         if now >= at {
             return Poll::Ready(());
         }
-        // Outside of a runtime nobody waits for a time alone: another event ends the wait.
+        // Outside of a runtime, another event always ends the wait.
         let Some(timer) = timers.here() else {
             return Poll::Pending;
         };
         assert!(
             timer.with(|inner| inner.panics) < PANICS,
-            "the clock of this lock client panics whenever it is asked to sleep"
+            "the clock of this lock client panics in every sleep"
         );
         let (number, start, early) = timer.with(|inner| {
             inner.last_number += 1;
             let number = inner.last_number;
             inner.sleepers.insert((at, number), context.waker().clone());
             let start = !std::mem::replace(&mut inner.running, true);
-            // Or it is late already: after a suspend its own timer may take another second.
+            // Also if the task is late: after a suspend its timer may take another second.
             let early = if at < inner.armed || inner.armed <= now {
                 inner.task.take()
             } else {
@@ -180,7 +183,7 @@ impl Drop for Sleep<'_> {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "nothing of the client's is left undone in it: `shutdown` need not wait for its last second"
+    reason = "`shutdown` need not wait for this task, which does no work of the client"
 )]
 fn begin(timers: &Arc<Timers>, timer: &Arc<Timer>) {
     let running = Running {
@@ -191,7 +194,7 @@ fn begin(timers: &Arc<Timers>, timer: &Arc<Timer>) {
     drop(tokio::spawn(running.run()));
 }
 
-/// The task. Where it is dropped before it is done, everybody wakes.
+/// The task. If it is dropped before it is done, all sleepers wake.
 struct Running {
     timers: Arc<Timers>,
     timer: Arc<Timer>,
@@ -216,7 +219,7 @@ impl Running {
                 let due = std::mem::replace(&mut inner.sleepers, later);
                 let first = inner.sleepers.first_key_value().map(|((at, _), _)| *at);
                 inner.armed = now.elapsed.plus(CHECK).min(first.unwrap_or(Elapsed::NEVER));
-                // Those that are woken may lie down again at once: one more look then.
+                // Woken sleepers may sleep again at once, so check once more.
                 let done = due.is_empty() && inner.sleepers.is_empty();
                 inner.running = !done;
                 (due, (!done).then_some(inner.armed), inner.task.take())
@@ -241,7 +244,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if self.done {
-            // There may be another task already.
+            // Another task may run already.
             return;
         }
         let panicked = std::thread::panicking();
@@ -259,13 +262,13 @@ impl Drop for Running {
     }
 }
 
-/// How far the wall clock is ahead of the elapsed one, from an origin of no matter.
+/// How far the wall clock is ahead of the elapsed one, from an arbitrary origin.
 fn ahead_ms(now: Reading) -> i64 {
     let elapsed = i64::try_from(now.elapsed.0.as_millis()).unwrap_or(i64::MAX);
     now.wall_ms.saturating_sub(elapsed)
 }
 
-/// Ends when somebody must be woken before `armed`, or that is over.
+/// Ends when a sleeper is due before `armed`, or at `armed`.
 async fn woken(clock: &dyn Clock, timer: &Timer, armed: Elapsed) {
     poll_fn(|context| {
         let late = clock.elapsed() >= armed;

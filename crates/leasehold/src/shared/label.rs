@@ -1,4 +1,4 @@
-//! The default name of a holder.
+//! The default label of a holder.
 
 use std::sync::Arc;
 

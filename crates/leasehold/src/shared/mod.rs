@@ -1,4 +1,4 @@
-//! What all parts of one client share, and how they talk to its store.
+//! The state that all parts of one client share, and their requests to its store.
 
 mod label;
 mod observations;
@@ -33,21 +33,21 @@ use crate::store::{Hints, Store};
 pub(crate) use self::requests::no_answer_within;
 pub(crate) use self::retry::Retry;
 
-/// Renewals of one client in flight at the same time, as far as they are young.
+/// The most renewals of one client in flight. Old ones do not count: see `renewal/task.rs`.
 const RENEWALS: usize = 128;
 
-/// Acquisitions of one client that have ended, and still wait for answers. Where there are as many, no other
-/// begins: a store that answers nobody is not asked by more and more.
+/// The most ended acquisitions of one client that still wait for answers. With as many, no other begins,
+/// so that a store that does not answer gets no more requests.
 const CLEANING_UP: usize = 1_024;
 
-/// What all parts of one client share.
+/// The state that all parts of one client share.
 pub(crate) struct Core {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) hints: Hints,
     pub(crate) clocks: Arc<Clocks>,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) policy: Policy,
-    /// Everything that runs in the background, so that `shutdown` can wait for it.
+    /// All background work: `shutdown` waits for it.
     pub(crate) tasks: TaskTracker,
     pub(crate) shut: CancellationToken,
     pub(crate) meter: Arc<Meter>,
@@ -55,9 +55,9 @@ pub(crate) struct Core {
     pub(crate) queues: Arc<Queues>,
     pub(crate) poll_limit: PollLimit,
     pub(crate) retries: RetryBudget,
-    /// Places for acquisitions that have ended, and still wait for answers.
+    /// Permits for ended acquisitions that still wait for answers.
     pub(crate) cleaning_up: Arc<Semaphore>,
-    /// Places for renewals in flight; see the task.
+    /// Permits for renewals in flight.
     pub(crate) renewals: Arc<Semaphore>,
     observations: Mutex<Observations>,
     warned_stamp: AtomicBool,
@@ -65,7 +65,7 @@ pub(crate) struct Core {
 
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What is under it is large, and not what anybody polls for.
+        // The full state is too large to be useful.
         f.write_str(&self.store.describe())
     }
 }
@@ -106,14 +106,14 @@ impl Core {
         }
     }
 
-    /// Refuses a call where its waits would panic: on a runtime without timers, or outside of one.
+    /// Refuses a call whose waits would panic: on a runtime without timers, or outside of one.
     pub(crate) fn check_clock(&self, key: Option<&str>) -> Result<(), Error> {
         self.clocks.check().map_err(|trouble| {
             let ClockTrouble { problem, hint } = trouble;
             let store = self.store.describe();
             let error = match key {
                 Some(key) => {
-                    let message = format!("cannot ask {store} for `{key}`: {problem}");
+                    let message = format!("cannot use `{key}` in {store}: {problem}");
                     Error::new(ErrorKind::Configuration, message).with_key(key)
                 }
                 None => {
@@ -125,7 +125,7 @@ impl Core {
         })
     }
 
-    /// Refuses a call where too many before it still wait for the store.
+    /// Refuses a call if too many earlier ones still wait for the store.
     pub(crate) fn check_cleaning_up(&self, key: &str) -> Result<(), Error> {
         if self.cleaning_up.available_permits() > 0 {
             return Ok(());
@@ -139,18 +139,18 @@ impl Core {
         )
         .with_key(key)
         .with_hint(
-            "check the endpoint and the network; calls are let through again as answers come",
+            "check the endpoint and the network; calls are accepted again when answers come",
         ))
     }
 
-    /// How much is left of a grant that no guard has yet.
+    /// How much time is left of a grant without a guard.
     pub(crate) fn remaining(&self, kept: &Kept) -> Duration {
         let now = self.clocks.reading();
         self.clocks
             .with_service(|service| kept.remaining(now, service))
     }
 
-    /// What calls before this one have seen of a key.
+    /// The observation of a key by earlier calls.
     pub(crate) fn observed(&self, key: &str) -> Observation {
         self.observations
             .lock()
@@ -158,7 +158,7 @@ impl Core {
             .of(key)
     }
 
-    /// Remembers what was seen of a key for later calls.
+    /// Remembers the observation of a key for later calls.
     pub(crate) fn remember(&self, key: &Arc<str>, observation: &Observation) {
         self.observations
             .lock()
@@ -166,14 +166,14 @@ impl Core {
             .remember(key, observation);
     }
 
-    /// When a request that has failed so often is sent again; `None`: not any more before `limit`, or the client
-    /// sends too much again as it is.
+    /// When a request that has failed `tries` times is retried; `None`: not before `limit`, or the retry
+    /// budget is used up.
     fn again(&self, tries: u32, limit: Elapsed) -> Option<Elapsed> {
         let delay = self.backoff(tries, RETRY_FIRST, RETRY_MAX);
         self.retries.take(self.clocks.elapsed().plus(delay), limit)
     }
 
-    /// A random part of the bound that doubles with each try, at most `max`.
+    /// A random part of a bound that doubles with each try, up to `max`.
     pub(crate) fn backoff(&self, tries: u32, first: Duration, max: Duration) -> Duration {
         let bound = first.saturating_mul(1 << tries.min(16)).min(max);
         bound.mul_f64(self.random.fraction())

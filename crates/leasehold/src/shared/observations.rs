@@ -1,4 +1,4 @@
-//! What was seen of held keys.
+//! Observations of held keys.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use leasehold_protocol::takeover::Observation;
 /// How many held keys are remembered between calls.
 const REMEMBERED_KEYS: usize = 1_024;
 
-/// What was seen of held keys, so that calls that are shorter than a lease can take over a dead
-/// holder by observation all the same. Bounded; the key seen longest ago is forgotten first.
+/// Observations of held keys. They let calls that are shorter than a lease take over a dead holder by
+/// the observation rule. Bounded; the key seen longest ago is forgotten first.
 #[derive(Debug, Default)]
 pub(super) struct Observations {
     seen: HashMap<Arc<str>, Observation>,
@@ -47,7 +47,7 @@ mod tests {
 
     use super::*;
 
-    /// What a contender has seen of a key that somebody holds.
+    /// The observation of a held key.
     fn seen() -> Observation {
         let record = Record {
             key: "k".into(),
@@ -92,7 +92,7 @@ mod tests {
             (all.seen.len(), all.order.len()),
             (REMEMBERED_KEYS, REMEMBERED_KEYS)
         );
-        // What is free is forgotten, and makes room.
+        // A free key is forgotten, which makes room.
         all.remember(&key(1), &Observation::default());
         assert!(all.of("k1").is_empty());
         all.remember(&key(0), &seen());

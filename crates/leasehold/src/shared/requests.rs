@@ -1,9 +1,8 @@
-//! One request and its answer: the only place where the client talks to its store.
+//! One request and its answer: the client calls its store only here.
 //!
-//! Invariants: the clocks are read *before* a request is made (the caller passes the reading in);
-//! every answer's stamp feeds the service clock; a request in flight is never cancelled, because it
-//! is a [`InFlight`], which goes on in a task of its own when nobody waits for it any more; and every
-//! request is metered.
+//! Invariants: the clocks are read *before* a request is made (the caller passes the reading). Every
+//! answer's stamp feeds the service clock. A request in flight is never cancelled, because it is an
+//! [`InFlight`]. Every request is metered.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,11 +21,11 @@ use crate::runtime::request::{Answer, InFlight};
 use crate::store::{Consistency, Outcome, Page, Reply, StoreError, StoreErrorKind};
 use crate::usage::Units;
 
-/// The time that a request is given at least.
+/// The shortest time-out of a request.
 const LEAST: Duration = Duration::from_millis(10);
 
 impl Core {
-    /// Sends a write. `sent` was read before it was made.
+    /// Sends a write. `sent` is the clock reading from before it was made.
     pub(crate) fn launch(
         self: &Arc<Self>,
         write: Write,
@@ -75,7 +74,7 @@ impl Core {
         self.within(flight, sent, timeout, Effect::Unknown).await
     }
 
-    /// Reads a record, trying again within the call time-out.
+    /// Reads a record, with retries within the call time-out.
     pub(crate) async fn read_retrying(
         self: &Arc<Self>,
         key: Arc<str>,
@@ -87,12 +86,12 @@ impl Core {
             .await
     }
 
-    /// Reads a page of the listing, trying again within the call time-out.
+    /// Reads a page of the listing, with retries within the call time-out.
     pub(crate) async fn list_retrying(
         self: &Arc<Self>,
         after: Option<String>,
     ) -> Result<Page, StoreError> {
-        // A page is much larger than a record, and may take all the time there is.
+        // A page is much larger than a record, and may take all the time that is left.
         self.retrying(|left| {
             let (core, after) = (self.clone(), after.clone());
             let sent = self.clocks.reading();
@@ -107,7 +106,7 @@ impl Core {
         .await
     }
 
-    /// Asks until there is an answer; `ask` is told how much of the call time-out is left.
+    /// Retries until there is an answer. `ask` gets the rest of the call time-out.
     async fn retrying<T, F>(&self, mut ask: impl FnMut(Duration) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Answer<T>>,
@@ -115,7 +114,7 @@ impl Core {
         let limit = self.clocks.elapsed().plus(self.policy.call_timeout());
         let mut retry = Retry::until(limit);
         loop {
-            // Late out of a back-off, it is asked once more all the same, for a moment.
+            // After a late back-off there is still one short request.
             let left = limit.since(self.clocks.elapsed()).max(LEAST);
             let error = match ask(left).await.result {
                 Ok(value) => return Ok(value),
@@ -184,7 +183,7 @@ impl Core {
         self.within(flight, sent, timeout, Effect::NotApplied).await
     }
 
-    /// Takes in what an answer says about the service's clock.
+    /// Learns the service's clock from an answer.
     pub(crate) fn answer<T>(
         &self,
         result: Result<Reply<T>, StoreError>,
@@ -204,8 +203,8 @@ impl Core {
         } else if result.is_ok() && !self.warned_stamp.swap(true, Ordering::Relaxed) {
             warn!(
                 store = self.store.describe(),
-                "answers carry no service time: dead holders are only noticed by watching them for a \
-                 lease, and every client of this store must see the same"
+                "answers carry no service time: a key is taken from a dead holder only after watching it for a \
+                lease; every client of this store must see no service time, either"
             );
         }
         Answer {

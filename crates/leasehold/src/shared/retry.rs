@@ -1,8 +1,8 @@
-//! When a failed request is sent again: one loop for everything that is asked until it is answered.
+//! The retry loop of requests.
 //!
-//! Invariants: only what may succeed later is tried again; every try but the first takes a place in the client's retry
-//! budget; the loop ends at its limit. Two kinds of requests have rules of their own: an acquire by its wait and by the
-//! queue (`acquire`), a renewal by its lease (`renewal`).
+//! Invariants: only an error that may pass is retried. Every try but the first counts in the client's
+//! retry budget. The loop ends at its limit. Two kinds of requests have other rules: an acquire is
+//! bounded by its wait and the queue (`acquire`), and a renewal by its lease (`renewal`).
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use super::Core;
 use crate::error::{Effect, Error};
 use crate::store::StoreError;
 
-/// The tries of one thing.
+/// The tries of one request.
 #[derive(Debug)]
 pub(crate) struct Retry {
     limit: Elapsed,
     most: u32,
     /// Requests that have failed.
     pub(crate) failures: u32,
-    /// One of them may have been applied.
+    /// Whether one of them may have been applied.
     pub(crate) uncertain: bool,
 }
 
 impl Retry {
-    /// Until then.
+    /// Tries until `limit`.
     pub(crate) fn until(limit: Elapsed) -> Self {
         Retry {
             limit,
@@ -35,12 +35,12 @@ impl Retry {
         }
     }
 
-    /// So many tries at most.
+    /// At most `most` tries.
     pub(crate) fn at_most(self, most: u32) -> Self {
         Retry { most, ..self }
     }
 
-    /// The error of the whole, when the last request has failed so.
+    /// The error of the call, when the last request has failed with `error`.
     pub(crate) fn into_error(
         self,
         error: StoreError,
@@ -58,7 +58,7 @@ impl Retry {
             .with_effort(self.failures, took)
     }
 
-    /// A request has failed: waits until the next one may be sent. `false`: none is sent any more.
+    /// Waits after a failed request until the next one may be sent. `false`: no more tries.
     pub(crate) async fn again(&mut self, core: &Core, error: &StoreError) -> bool {
         self.failures += 1;
         self.uncertain |= error.effect == Effect::Unknown;

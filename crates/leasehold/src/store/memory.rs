@@ -1,19 +1,20 @@
-//! Locks in memory: for tests of code that uses locks, and for one process.
+//! Locks in memory, for tests of code that uses locks, and for one process.
 //!
-//! The reference store: it runs [`apply`] under a mutex and stamps every answer with its own
-//! clock, exactly.
+//! This is the reference store: it runs [`apply`] under a mutex, and stamps every answer with the
+//! exact time of its own clock.
 //!
 //! # Testing code that uses locks
 //!
-//! Take a [`LockClient`](crate::LockClient) as an argument, and give tests one on a `MemoryStore`. Client and store get the same clock:
+//! Take a [`LockClient`](crate::LockClient) as an argument, and use one on a `MemoryStore` in tests.
+//! Give client and store the same clock:
 //!
 //! | clock | in a test |
 //! |---|---|
-//! | [`TokioClock`](crate::clock::TokioClock) | with paused time (`start_paused`; tokio's feature `test-util`): waits take no time at all |
-//! | [`ManualClock`](crate::clock::ManualClock) | time passes when the test says so |
+//! | [`TokioClock`](crate::clock::TokioClock) | with paused time (`start_paused`; tokio's feature `test-util`), waits take no real time |
+//! | [`ManualClock`](crate::clock::ManualClock) | the test moves the time |
 //! | [`SystemClock`], the default | real time only: in paused time it warns and is slow |
 //!
-//! **A key that another holds.** A second client on the same store is another process:
+//! **A key that is held by another.** A second client on the same store acts as another process:
 //!
 //! ```
 //! # async fn nightly(locks: &leasehold::LockClient) -> Result<bool, leasehold::Error> {
@@ -38,8 +39,9 @@
 //! # }
 //! ```
 //!
-//! **A store that stops answering in mid-work.** [`FaultyStore`](super::testing::faulty::FaultyStore) breaks requests; in paused time the loss of
-//! a lease of 20 s takes no time:
+//! **A store that stops answering during the work.**
+//! [`FaultyStore`](super::testing::faulty::FaultyStore) breaks requests. In paused time the loss of a
+//! lease of 20 s takes no real time:
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -55,7 +57,7 @@
 //!
 //! let ran = locks.run("import", |_| async {
 //!     faulty.start_outage(Fault::BlackHole);
-//!     // Work that is longer than a lease; it is dropped here.
+//!     // Work that takes longer than a lease is dropped at its next await.
 //!     std::future::pending::<()>().await
 //! });
 //! let error = ran.await.expect_err("the lease is lost");
@@ -64,10 +66,11 @@
 //! # }
 //! ```
 //!
-//! Single requests are broken by [`plan`](super::testing::faulty::FaultyStore::plan): a lost answer, a delay, a throttle. Check
-//! [`unused`](super::testing::faulty::FaultyStore::unused) at the end, so that the test does not pass without its fault.
+//! [`plan`](super::testing::faulty::FaultyStore::plan) breaks single requests: a lost answer, a delay,
+//! a throttle. Check [`unused`](super::testing::faulty::FaultyStore::unused) at the end, so that the
+//! test does not pass without its fault.
 //!
-//! **A lease that ends at a chosen moment.** With a `ManualClock` nothing passes but what the test lets pass:
+//! **A lease that ends at a chosen moment.** With a `ManualClock`, only the test moves the time:
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -85,7 +88,7 @@
 //! clock.advance(Duration::from_secs(30));
 //! assert!(!old.is_held(), "as after a long pause of this process");
 //! let new = locks.acquire("customer/42").await?;
-//! // What the old holder writes now has the smaller token: the resource must refuse it.
+//! // The old holder's writes have the smaller token: the resource must refuse them.
 //! assert!(new.token() > old.token());
 //! # Ok(())
 //! # }
@@ -137,8 +140,8 @@ impl MemoryStore {
         Self::with_clock(Arc::new(SystemClock))
     }
 
-    /// An empty store whose service time follows `clock`. Give clients the same clock, or another
-    /// one to see what they do when clocks disagree.
+    /// An empty store whose service time follows `clock`. Give clients the same clock, or another one
+    /// to test clocks that disagree.
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
         MemoryStore {
             records: Arc::default(),
@@ -147,7 +150,7 @@ impl MemoryStore {
         }
     }
 
-    /// Service time: the wall clock at the start, moved on by the elapsed clock.
+    /// Service time: the wall clock at the start plus the elapsed time since.
     fn now(&self) -> ServiceTime {
         let passed = self.clock.elapsed().since(self.origin.elapsed);
         ServiceTime(self.origin.wall_ms).plus_floor(passed)
@@ -162,17 +165,17 @@ impl MemoryStore {
     }
 
     fn with_records<T>(&self, f: impl FnOnce(&mut BTreeMap<String, Record>) -> T) -> T {
-        // A panic while the map is locked cannot leave it half changed.
+        // A panic under the mutex cannot leave the map half changed.
         f(&mut self.records.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Puts a record as it is, past every condition: for tests of odd records.
+    /// Puts a record without a condition, for tests of malformed records.
     #[cfg(any(test, feature = "test-util"))]
     pub fn plant(&self, record: Record) {
         self.with_records(|records| records.insert(record.key.clone(), record));
     }
 
-    /// Deletes a record, as a table's TTL does: for tests.
+    /// Deletes a record as a table's TTL does, for tests.
     #[cfg(any(test, feature = "test-util"))]
     pub fn expunge(&self, key: &str) {
         self.with_records(|records| records.remove(key));

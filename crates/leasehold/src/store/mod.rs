@@ -1,10 +1,9 @@
-//! Stores: where lock records live.
+//! Stores of lock records.
 //!
-//! [`Store`] is the small face for implementors: one conditional write, one read, one listing.
-//! Users talk to [`LockClient`](crate::LockClient). Stores make no protocol decision; they carry
-//! out [`Write`]s exactly as [`apply`](leasehold_protocol::write::apply) defines them and say how
-//! certain an outcome is. The suite in `testing::contract` (feature `test-util`) holds every store to
-//! that.
+//! [`Store`] is the trait for implementors: one conditional write, one read, one listing. Users call
+//! [`LockClient`](crate::LockClient). Stores make no protocol decision. They carry out [`Write`]s
+//! exactly as [`apply`](leasehold_protocol::write::apply) defines them, and report how certain an
+//! outcome is. The suite in `testing::contract` (feature `test-util`) tests that.
 
 use std::error::Error as StdError;
 use std::fmt::{self, Debug};
@@ -27,7 +26,7 @@ pub mod sqlite;
 #[cfg(feature = "test-util")]
 pub mod testing;
 
-/// What a store is asked, and what it keeps: the part of the lock protocol that the author of a store needs.
+/// The part of the lock protocol that the author of a store needs: requests and records.
 pub mod protocol {
     pub use leasehold_protocol::id::{AttemptId, NotAnId};
     pub use leasehold_protocol::queue::{PLACE_BYTES, PLACES, Place};
@@ -36,35 +35,35 @@ pub mod protocol {
     pub use leasehold_protocol::write::{Grant, Operation, Write, apply};
 }
 
-/// A place for lock records.
+/// A store of lock records.
 ///
-/// Its methods are async by `async_trait`, which an implementation uses, too.
+/// Its methods are async by `async_trait`; implementations use it, too.
 ///
 /// # Contract
 ///
 /// - Writes on one key are linearizable: each is applied atomically at one moment between its
 ///   call and its answer, or not at all.
 /// - A write whose future is dropped, or that fails with [`Effect::Unknown`], may still be applied
-///   later, any number of times. The protocol copes; a store need not prevent it.
+///   later, any number of times. The protocol handles that, so a store need not prevent it.
 /// - No call retries on its own: times in a retried write would be stale.
 /// - Every call ends: a store has its own upper bound on a request (30 s or less).
 #[async_trait]
 pub trait Store: Send + Sync + Debug + 'static {
-    /// What this store is, for messages: "dynamodb table `locks`".
+    /// The name of this store for messages, such as "dynamodb table `locks`".
     fn describe(&self) -> String;
 
-    /// What settings suit it. Default: [`Hints::default`].
+    /// Default settings for this store. Default: [`Hints::default`].
     fn hints(&self) -> Hints {
         Hints::default()
     }
 
     /// Carries out one conditional write.
     ///
-    /// A condition that does not hold is an answer ([`Outcome::Refused`], with the record that
-    /// stood in the way, as it was at that moment or later), never an error.
+    /// A condition that does not hold is no error. It gives [`Outcome::Refused`] with the record as it
+    /// was at that moment or later.
     async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError>;
 
-    /// Reads the record of a key. With [`Consistency::Eventual`] the answer may be old, with
+    /// Reads the record of a key. With [`Consistency::Eventual`] the answer may be old. With
     /// [`Consistency::Strong`] it contains every write that was answered before the call.
     async fn read(
         &self,
@@ -72,9 +71,9 @@ pub trait Store: Send + Sync + Debug + 'static {
         consistency: Consistency,
     ) -> Result<Reply<Option<Record>>, StoreError>;
 
-    /// Reads one page of all records, starting after `after` ([`Page::next`] of the page before).
-    /// Not a snapshot: records that change meanwhile may be seen in either state. Default: an error, for a store that
-    /// cannot list.
+    /// Reads one page of all records, starting after `after` ([`Page::next`] of the page before). It is
+    /// not a snapshot: a record that changes meanwhile may appear in either state. Default: an error,
+    /// for a store that cannot list.
     async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
         let _ = after;
         let message = format!("{} cannot list its locks", self.describe());
@@ -121,18 +120,18 @@ macro_rules! behind {
 behind!(Arc);
 behind!(Box);
 
-/// Settings that suit a store. The caller's policy comes first. [`Hints::default`] suits a service on the network that
-/// bills every request, as DynamoDB; change what differs.
+/// Default settings of a store. The caller's policy overrides them. [`Hints::default`] suits a
+/// network service that charges for every request, such as DynamoDB.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Hints {
-    /// S: what is added to a published expiry for clients that compare it with their wall clock.
+    /// S: added to a published expiry for clients that compare it with their wall clock. Default 1 s.
     pub expiry_padding: Duration,
-    /// The first delay between two polls at a held key.
+    /// The first delay between two polls of a held key. Default 50 ms.
     pub check_delay: Duration,
-    /// The longest delay between two polls at a held key.
+    /// The longest delay between two polls of a held key. Default 1 s.
     pub check_delay_max: Duration,
-    /// How many polls a second all waits of one client may send together.
+    /// The most polls a second of all waits of one client together. Default 100.
     pub max_polls_per_second: u32,
 }
 
@@ -147,12 +146,12 @@ impl Default for Hints {
     }
 }
 
-/// How recent a read must be. A store has these two at the most, so a `match` needs no third.
+/// How recent a read must be. A `match` on it is exhaustive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Consistency {
-    /// May be old; half the price.
+    /// The answer may be old. On DynamoDB it costs half as much.
     Eventual,
-    /// Contains every write that was answered before.
+    /// The answer contains every write that was answered before.
     Strong,
 }
 
@@ -160,16 +159,16 @@ pub enum Consistency {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Reply<T> {
-    /// What it says.
+    /// The value.
     pub value: T,
-    /// What it says about the service's clock.
+    /// The service's clock, if the answer shows it.
     pub stamp: Option<Stamp>,
-    /// What it cost, as the store reports it.
+    /// The usage, as the store reports it.
     pub units: Units,
 }
 
 impl<T> Reply<T> {
-    /// An answer at this time of the service, without a price.
+    /// An answer with a stamp, and without usage.
     pub fn new(value: T, stamp: Option<Stamp>) -> Self {
         Reply {
             value,
@@ -178,7 +177,7 @@ impl<T> Reply<T> {
         }
     }
 
-    /// The same with what it cost.
+    /// The same answer with its usage.
     #[must_use]
     pub fn with_units(mut self, units: Units) -> Self {
         self.units = units;
@@ -186,12 +185,12 @@ impl<T> Reply<T> {
     }
 }
 
-/// The outcome of a conditional write. There is no third one, so a `match` needs none.
+/// The outcome of a conditional write. A `match` on it is exhaustive.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// The condition held; the record is now this (`None`: deleted).
+    /// The condition held, and this is the new record (`None`: deleted).
     Applied(Option<Record>),
-    /// The condition did not hold; this record (or none) stood in the way.
+    /// The condition did not hold, and this is the current record (`None`: there is none).
     Refused(Option<Record>),
 }
 
@@ -199,7 +198,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Page {
-    /// Records, and those that cannot be read.
+    /// Records, or the errors of malformed ones.
     pub records: Vec<Result<Record, Malformed>>,
     /// Where the next page starts; `None` at the end.
     pub next: Option<String>,
@@ -212,17 +211,17 @@ impl Page {
     }
 }
 
-/// A failed call to a store. Made by [`StoreError::new`].
+/// A failed call to a store. [`StoreError::new`] makes it.
 ///
-/// Backends keep their own errors; this is what the protocol needs to know of them.
+/// It has the facts that the protocol needs. The store's own error is the `source`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct StoreError {
-    /// What went wrong.
+    /// The kind of the failure.
     pub kind: StoreErrorKind,
-    /// Whether a write may have been applied all the same.
+    /// Whether a write may still have been applied.
     pub effect: Effect,
-    /// One line that names the store and what is wrong.
+    /// One line that names the store and the problem.
     pub message: String,
     /// What to change.
     pub hint: Option<String>,
@@ -236,17 +235,17 @@ pub struct StoreError {
     pub source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// What went wrong in a call to a store.
+/// The kind of a failed call to a store.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
     /// Slow down and try again.
     Throttled,
-    /// Another transaction is on the record: try again.
+    /// Another transaction uses the record: try again.
     Conflict,
     /// No answer, a broken one, or a failure inside the store: try again.
     Unavailable,
-    /// The table or file is missing or of another shape.
+    /// The table or file is missing, or has another schema.
     Configuration,
     /// The caller may not do this.
     AccessDenied,
@@ -254,7 +253,7 @@ pub enum StoreErrorKind {
     Credentials,
     /// The record is malformed.
     Malformed,
-    /// The request is one that the store cannot take.
+    /// The request is not valid for the store.
     InvalidInput,
     /// Anything else.
     Other,
@@ -285,22 +284,22 @@ impl StoreError {
         }
     }
 
-    /// The same with what to change.
+    /// The same error with what to change.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The same with its cause.
+    /// The same error with its cause.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// The same without its cause, for others whom it concerns.
-    pub(crate) fn retold(&self) -> StoreError {
+    /// The same error without cause and stamp, for other callers.
+    pub(crate) fn without_source(&self) -> StoreError {
         StoreError {
             kind: self.kind,
             effect: self.effect,
@@ -313,7 +312,7 @@ impl StoreError {
         }
     }
 
-    /// The public error of a call that failed for good.
+    /// The public error of a call that is not retried.
     pub(crate) fn into_error(self, operation: Operation, key: Option<&str>) -> Error {
         let message = match key {
             Some(key) => format!("cannot {operation} `{key}`: {}", self.message),
@@ -367,7 +366,7 @@ impl From<StoreErrorKind> for ErrorKind {
 impl From<Malformed> for StoreError {
     fn from(malformed: Malformed) -> Self {
         let hint = format!(
-            "look at the record, and repair or delete it by hand once nobody holds `{}`",
+            "inspect the record, and repair or delete it by hand when nobody holds `{}`",
             malformed.key
         );
         StoreError::new(

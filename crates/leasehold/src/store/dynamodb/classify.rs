@@ -1,7 +1,7 @@
-//! Failures of the SDK, classified once, in one place.
+//! The classification of the SDK's failures.
 //!
-//! What matters to the protocol: may the write have been applied, and is it worth another try?
-//! Whatever is not certain counts as "may have been applied".
+//! The protocol needs two facts: whether the write may have been applied, and whether a retry may
+//! succeed. An uncertain write counts as "may have been applied".
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -19,11 +19,11 @@ use crate::store::{StoreError, StoreErrorKind};
 
 /// Whether a condition did not hold.
 pub(super) enum Refusal<'a> {
-    /// It did not; this item stood in the way.
+    /// The condition did not hold; this is the current item.
     With(&'a HashMap<String, AttributeValue>),
-    /// It did not; the answer does not show what stood in the way.
+    /// The condition did not hold; the answer does not show the item.
     Bare,
-    /// The failure is another one.
+    /// Another failure.
     None,
 }
 
@@ -54,7 +54,7 @@ fn shown(refused: &ConditionalCheckFailedException) -> Refusal<'_> {
     refused.item().map_or(Refusal::Bare, Refusal::With)
 }
 
-/// What a failed read means: nothing was written in any case.
+/// The meaning of a failed read, which never writes.
 pub(super) fn read_failure<E>(error: SdkError<E>, table: &str, sending: &Sending) -> StoreError
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
@@ -65,7 +65,7 @@ where
     }
 }
 
-/// What a failed write means.
+/// The meaning of a failed write.
 pub(super) fn failure<E>(error: SdkError<E>, table: &str, sending: &Sending) -> StoreError
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
@@ -128,7 +128,7 @@ fn not_sent(error: &(dyn StdError + 'static)) -> Classified {
             "set AWS_REGION or the client's region to one such as `eu-west-1`, and give an endpoint with its scheme".to_owned(),
         )
     } else if matches_any(error, &["timeout", "timed out"]) || is_about_identity(error) {
-        // Nothing else is waited for before a request is sent.
+        // Before a request is sent, the SDK only waits for credentials.
         (
             StoreErrorKind::Credentials,
             format!("no usable AWS credentials: {}", root_cause(error)),
@@ -145,10 +145,10 @@ fn not_sent(error: &(dyn StdError + 'static)) -> Classified {
     (kind, Effect::NotApplied, what, Some(hint))
 }
 
-/// Nothing was sent for want of a connection; `None` where there was one.
+/// The failure to connect, so that nothing was sent; `None` if there was a connection.
 fn not_connected(error: &(dyn StdError + 'static)) -> Option<Classified> {
     use std::io::ErrorKind as Io;
-    // The types of the HTTP client are not public: what they print is all there is.
+    // The types of the HTTP client are not public, so this searches their text.
     if matches_any(error, &["tls handshake failed", "invalid peer certificate"]) {
         return Some((
             StoreErrorKind::Configuration,
@@ -161,7 +161,7 @@ fn not_connected(error: &(dyn StdError + 'static)) -> Option<Classified> {
             ),
         ));
     }
-    // Others, such as an unreachable host, may also end a connection after the request was sent.
+    // Other errors, such as an unreachable host, may also end a connection after the send.
     let refused = causes(error).any(|cause| {
         cause
             .downcast_ref::<std::io::Error>()
@@ -183,7 +183,7 @@ fn not_connected(error: &(dyn StdError + 'static)) -> Option<Classified> {
     })
 }
 
-/// An answer that is not DynamoDB's: a proxy's page, or another server's.
+/// An answer that does not come from DynamoDB, but from a proxy or another server.
 fn foreign(status: u16, body: &[u8], error: &(dyn StdError + 'static)) -> Classified {
     let words = first_words(body);
     let what = if words.is_empty() {
@@ -196,7 +196,7 @@ fn foreign(status: u16, body: &[u8], error: &(dyn StdError + 'static)) -> Classi
     };
     match status {
         429 => (StoreErrorKind::Throttled, Effect::NotApplied, what, None),
-        // A proxy that waited for too long may have passed the request on.
+        // A proxy with a time-out may have passed the request on.
         408 | 500.. => (
             StoreErrorKind::Unavailable,
             Effect::Unknown,
@@ -205,19 +205,19 @@ fn foreign(status: u16, body: &[u8], error: &(dyn StdError + 'static)) -> Classi
         ),
         _ => (
             StoreErrorKind::Configuration,
-            // What answered like this refused the request or sent it elsewhere. A success may have been one.
+            // Such an answer refuses or redirects the request. A success status may be a real success.
             if status < 300 {
                 Effect::Unknown
             } else {
                 Effect::NotApplied
             },
             what,
-            Some("check the endpoint, and HTTPS_PROXY, HTTP_PROXY and NO_PROXY: something else than DynamoDB answers".to_owned()),
+            Some("check the endpoint, and HTTPS_PROXY, HTTP_PROXY and NO_PROXY: another server than DynamoDB answers".to_owned()),
         ),
     }
 }
 
-/// What a page says first, without its markup.
+/// The first words of a page, without its markup.
 fn first_words(body: &[u8]) -> String {
     const LONGEST: usize = 80;
     let text = String::from_utf8_lossy(&body[..body.len().min(4096)]);
@@ -366,7 +366,7 @@ fn root_cause(error: &(dyn StdError + 'static)) -> String {
         .map_or_else(String::new, ToString::to_string)
 }
 
-/// Whether one of the causes has one of these words, in lower case, in what it prints.
+/// Whether the text of one of the causes contains one of `signs`, in lower case.
 fn matches_any(error: &(dyn StdError + 'static), signs: &[&str]) -> bool {
     causes(error).any(|cause| {
         let text = format!("{cause} {cause:?}").to_lowercase();
@@ -374,7 +374,7 @@ fn matches_any(error: &(dyn StdError + 'static), signs: &[&str]) -> bool {
     })
 }
 
-/// The SDK's error as a cause without its type, which would make its version part of our API.
+/// The SDK's error as a cause, without its type: the type would make the SDK's version part of the API.
 struct SourceChain(String, String);
 
 impl std::fmt::Display for SourceChain {

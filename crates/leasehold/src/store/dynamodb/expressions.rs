@@ -1,7 +1,7 @@
 //! The writes of the protocol as DynamoDB expressions.
 //!
-//! Each says exactly what [`apply`](leasehold_protocol::write::apply) does; the contract suite holds
-//! the two together. Every name is a placeholder, because some are reserved words.
+//! Each does exactly what [`apply`](leasehold_protocol::write::apply) does; the contract suite compares
+//! the two. Every name is a placeholder, because some are reserved words.
 
 use std::collections::HashMap;
 
@@ -115,7 +115,7 @@ impl Expression {
     }
 }
 
-/// An update for every write but a withdrawal.
+/// The update of every write except for a withdrawal.
 pub(super) fn update(write: &Write) -> Expression {
     match write {
         Write::Acquire(grant) => {
@@ -129,7 +129,7 @@ pub(super) fn update(write: &Write) -> Expression {
         }
         Write::TakeOver(grant, Seen::Native { owner, token, renew_count }, places) => granted(
             grant,
-            // The condition fixes the token, so what it becomes is known here.
+            // The condition fixes the old token, so the new one is known here.
             Some(taken_over(*token, grant.seed)),
             "#client = :seen_client AND #token = :seen_token AND #count = :seen_count",
             places,

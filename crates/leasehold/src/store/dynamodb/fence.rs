@@ -1,9 +1,10 @@
-//! Fencing: how a protected DynamoDB item refuses a holder whose lease is over.
+//! Fencing: how a protected DynamoDB item refuses a holder whose lease has ended.
 //!
-//! Two ways (`docs/protocol.md` section 8). A **token column** on the protected item refuses writes older
-//! than the newest it has seen: the write costs what it costs anyway (1 write unit for a small
-//! item). A **condition check** on the lock item inside the caller's own transaction refuses the old
-//! holder from the very instant of the next grant. It costs 4 write units for a small item. Neither reads a clock (S3).
+//! There are two ways (`docs/protocol.md` section 8), and neither reads a clock (S3). A **token column**
+//! on the protected item refuses smaller tokens than the largest that the item has seen. It adds no
+//! cost (1 write unit for a small item). A **condition check** on the lock item in the caller's own
+//! transaction refuses the old holder from the instant of the next grant. It costs 4 write units for
+//! a small item.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -23,27 +24,28 @@ use leasehold_protocol::record::attribute;
 use leasehold_protocol::token::FencingToken;
 
 impl DynamoDbStore {
-    /// A check, to be put into the caller's own `TransactWriteItems`, that this grant is still the
-    /// newest: the transaction fails from the instant at which another takes the key over, or it is
-    /// released. It does not look at the expiry: a grant that has run out, but that nobody has taken
-    /// over, still passes, which is safe.
+    /// A condition check for the caller's own `TransactWriteItems`: this grant is still the newest. The
+    /// transaction fails from the instant at which another client takes the key over, or the grant is
+    /// released. The check ignores the expiry: an expired grant that no client has taken over still
+    /// passes, which is safe.
     ///
-    /// When it fails, [`is_fenced`] says so: stop the work. Put the check first in the transaction, so that `is_fenced`
-    /// knows it also where the record is gone. A transaction that meets a renewal of the same lease may be refused with
-    /// `TransactionConflict`, which `is_fenced` denies: try it again.
+    /// When the check fails, [`is_fenced`] returns true: stop the work. Put the check first in the
+    /// transaction, so that `is_fenced` recognises it even if the record was deleted. A transaction at the
+    /// same time as a renewal of the lease may fail with `TransactionConflict`. `is_fenced` is then false:
+    /// try again.
     ///
-    /// Readers that must not see a half-done hand-over use `TransactGetItems`.
+    /// Readers that must not see a partial change use `TransactGetItems`.
     ///
     /// From this call on the grant is not handed off inside this process: the check sees only the
-    /// record, which a hand-off does not change. That holds for clones of the identity, too, but not for
-    /// one that was parsed from text: where such are fenced, turn
+    /// record, which a hand-off does not change. This includes clones of the identity, but not one that
+    /// was parsed from text. To fence with such identities, turn
     /// [`hand_off`](crate::PolicyBuilder::hand_off) off.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Lost`] when the guard was handed off already;
-    /// [`ErrorKind::InvalidInput`] when the token is best effort: clients that do not know tokens
-    /// share the key, so there is nothing to check.
+    /// [`ErrorKind::Lost`] when the guard was handed off already.
+    /// [`ErrorKind::InvalidInput`] when the token is best effort: clients that do not know tokens share
+    /// the key.
     pub fn fence(&self, id: &LeaseId) -> Result<TransactWriteItem, Error> {
         if id.token().is_best_effort() {
             return Err(Error::new(
@@ -54,10 +56,10 @@ impl DynamoDbStore {
                 ),
             )
             .with_key(id.key().as_str())
-            .with_hint("fence once all clients of the key know tokens, and unset `shared_with_fsharp`"));
+            .with_hint("fence when all clients of the key know tokens, and unset `shared_with_fsharp`"));
         }
         if !id.pin() {
-            return Err(id.lost_error("it was released, and handed off"));
+            return Err(id.lost_error("it was released and handed off"));
         }
         let check = ConditionCheck::builder()
             .table_name(self.table())
@@ -73,7 +75,7 @@ impl DynamoDbStore {
                 ":token",
                 AttributeValue::N(id.token().stored().to_string()),
             )
-            // Tells this check from the caller's own conditions (`is_fenced`).
+            // By this, `is_fenced` distinguishes the check from the caller's own conditions.
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .build()
             .map_err(|error| {
@@ -84,14 +86,16 @@ impl DynamoDbStore {
     }
 }
 
-/// Whether a transaction failed because of the check that [`DynamoDbStore::fence`] made: the grant is over, so stop the
-/// work. Takes an error of `TransactWriteItems` as the SDK gives it, or any error that has it in its chain of sources.
+/// Whether a transaction failed because of the check of [`DynamoDbStore::fence`]: the grant has ended,
+/// so stop the work. It takes the SDK's error of `TransactWriteItems`, or any error with that in its
+/// chain of sources.
 ///
-/// The check shows the lock record that it met, which tells it from the caller's own conditions. Two limits:
+/// A failed check returns the lock record, unlike the caller's own conditions. There are two limits:
 ///
-/// - A failed condition that shows no item counts as the check's where it is the **first** of the transaction: the record may have been
-///   deleted. So put the check first, or set `ReturnValuesOnConditionCheckFailure` of the first item to `ALL_OLD`.
-/// - A failed condition of the caller's own that shows a lock record of the same table counts as the check's.
+/// - A failed condition without an item counts as the check if it is the **first** of the transaction,
+///   because the record may have been deleted. So put the check first, or set
+///   `ReturnValuesOnConditionCheckFailure` of the first item to `ALL_OLD`.
+/// - A failed condition of the caller that returns a lock record of the same table counts as the check.
 ///
 /// ```no_run
 /// # use leasehold::{Lease, store::dynamodb::DynamoDbStore};
@@ -120,12 +124,12 @@ pub fn is_fenced(error: &(dyn StdError + 'static)) -> bool {
         .into_iter()
         .any(|(place, item)| match item {
             Some(item) => is_lock_record(item),
-            // A single write is none of the check's.
+            // A single write is not the check.
             None => place == Some(0),
         })
 }
 
-/// A released record has its token, and one that an F# client has taken has an owner.
+/// A released record has a token, and a record that an F# client has taken has an owner.
 fn is_lock_record(item: &Item) -> bool {
     item.contains_key(attribute::KEY)
         && (item.contains_key(attribute::TOKEN) || item.contains_key(attribute::CLIENT_ID))
@@ -133,13 +137,13 @@ fn is_lock_record(item: &Item) -> bool {
 
 type Item = HashMap<String, AttributeValue>;
 
-/// A condition that failed: its place in a transaction, and the item that it shows.
+/// A failed condition: its place in a transaction, and the returned item.
 type Failed<'a> = (Option<usize>, Option<&'a Item>);
 
 fn failed_conditions<'a>(error: &'a (dyn StdError + 'static)) -> Vec<Failed<'a>> {
     let mut next = Some(error);
     while let Some(error) = next {
-        // Of the SDK's own collection of errors the exception itself is no source.
+        // The exception is no source of the SDK's own error enum.
         let (refused, canceled) = match error.downcast_ref() {
             Some(SdkError::ConditionalCheckFailedException(refused)) => (Some(refused), None),
             Some(SdkError::TransactionCanceledException(canceled)) => (None, Some(canceled)),
@@ -170,16 +174,16 @@ fn shown(item: Option<&Item>) -> Option<&Item> {
     item.filter(|item| !item.is_empty())
 }
 
-/// A column of the protected item that holds the newest token it has seen.
+/// A column of the protected item that holds the largest token it has seen.
 ///
 /// Add [`condition`](TokenColumn::condition) to the write's condition (with `AND`),
 /// [`assignment`](TokenColumn::assignment) to the `SET` of an update (or
 /// [`value`](TokenColumn::value) as the column of a put), and names and values to the request.
 ///
-/// **Work that writes what it derives from a read raises the column first**: an old holder is refused
-/// only once the item has seen the new token, so what it writes between your read and your write is
-/// accepted, and then overwritten. One update that only sets the column (assignment and condition as
-/// above) with `ReturnValues=ALL_NEW` raises it and reads, in one request.
+/// **Work that writes what it derives from a read must raise the column first.** The item refuses an old
+/// holder only after it has seen the new token. A write of the old holder between your read and your
+/// write is accepted, and you then overwrite it. One update that only sets the column (assignment and
+/// condition as above) with `ReturnValues=ALL_NEW` raises it and reads the item.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -212,7 +216,7 @@ impl TokenColumn {
         }
     }
 
-    /// The condition: no newer token has been seen.
+    /// The condition: the item has seen no larger token.
     pub fn condition(&self) -> String {
         format!("(attribute_not_exists({NAME}) OR {NAME} <= {VALUE})")
     }
@@ -227,12 +231,13 @@ impl TokenColumn {
         AttributeValue::N(self.token.get().to_string())
     }
 
-    /// Whether a write failed because the item has seen a newer token: stop the work. Takes an error of a put, an update,
-    /// a delete or a transaction as the SDK gives it, or any error that has it in its chain of sources.
+    /// Whether a write failed because the item has seen a larger token: stop the work. It takes the SDK's
+    /// error of a put, an update, a delete or a transaction, or any error with that in its chain of
+    /// sources.
     ///
-    /// Set `ReturnValuesOnConditionCheckFailure` of the write to `ALL_OLD`: the item that it met then tells the token from the
-    /// rest of the condition. Without it every failed condition counts as fenced. So does another item of the transaction that has
-    /// a column of the same name with a larger number.
+    /// Set `ReturnValuesOnConditionCheckFailure` of the write to `ALL_OLD`: the returned item distinguishes
+    /// the token from the rest of the condition. Without it, every failed condition counts as fenced. So
+    /// does another item of the transaction that has a column of the same name with a larger number.
     pub fn is_fenced(&self, error: &(dyn StdError + 'static)) -> bool {
         failed_conditions(error)
             .into_iter()
@@ -243,21 +248,21 @@ impl TokenColumn {
         match item.get(&self.column) {
             None => false,
             Some(AttributeValue::N(seen)) => {
-                // What is no token is not known to be older.
+                // A value that is no token does not count as older.
                 seen.parse::<u64>()
                     .map_or(true, |seen| seen > self.token.get())
             }
-            // The condition holds for no other type.
+            // The condition is false for every other type.
             Some(_) => true,
         }
     }
 
-    /// The name that the expressions use.
+    /// The names for `expression_attribute_names`.
     pub fn names(&self) -> HashMap<String, String> {
         [(NAME.to_owned(), self.column.clone())].into()
     }
 
-    /// The value that the expressions use.
+    /// The values for `expression_attribute_values`.
     pub fn values(&self) -> HashMap<String, AttributeValue> {
         [(VALUE.to_owned(), self.value())].into()
     }

@@ -1,10 +1,15 @@
-//! Locks in a DynamoDB table, of the shape that FSharp.DynamoDbLock uses.
+//! Locks in a DynamoDB table, with the schema of FSharp.DynamoDbLock.
 //!
-//! One conditional `UpdateItem` per operation, never retried by the SDK: a retried request would
-//! carry stale times. This room turns [`Write`]s into expressions (`expressions.rs`), answers into
-//! records and stamps (`attributes.rs`, `sending.rs`) and failures into what the protocol needs to
-//! know (`classify.rs`). It makes no protocol decision. The table itself is made and checked in
-//! `table.rs`; `fence.rs` has what protected items need to refuse an old holder.
+//! Each operation is one conditional `UpdateItem`, which the SDK never retries: a retry would carry
+//! stale times. This module makes no protocol decision.
+//!
+//! | file | is for |
+//! |---|---|
+//! | `expressions` | writes as expressions |
+//! | `attributes`, `sending` | answers as records and stamps |
+//! | `classify` | the meaning of failures |
+//! | `table` | creates and checks the table |
+//! | `fence` | protected items refuse an old holder |
 
 mod attributes;
 mod classify;
@@ -41,7 +46,7 @@ use crate::usage::Units;
 use leasehold_protocol::record::{Record, attribute};
 use leasehold_protocol::write::Write;
 
-/// The upper bound of one request; the client's own time-outs are shorter and start other ones.
+/// The upper bound of one request. The client's time-outs are shorter, and start other requests.
 const REQUEST_LIMIT: Duration = Duration::from_secs(20);
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 /// An item above this costs twice as much to write.
@@ -49,20 +54,20 @@ const ONE_UNIT_BYTES: usize = 1024;
 
 /// Lock records in a DynamoDB table. Clones share the client.
 ///
-/// The table has a string hash key `LockKey`, TTL on `ExpireInUnixSeconds`, and on-demand billing;
-/// [`create_table`](DynamoDbStore::create_table) makes it, [`check_table`](DynamoDbStore::check_table)
-/// checks it.
+/// The table has a string hash key `LockKey`, TTL on `ExpireInUnixSeconds`, and on-demand billing.
+/// [`create_table`](DynamoDbStore::create_table) makes it, and
+/// [`check_table`](DynamoDbStore::check_table) checks it.
 ///
-/// The caller's client decides on region, credentials, endpoint and TLS. Its retries, time-outs
-/// and stalled-stream protection are overridden: one try per request, at most 20 s.
+/// The caller's client sets region, credentials, endpoint and TLS. Its retries, time-outs and
+/// stalled-stream protection are overridden: one try per request, at most 20 s.
 ///
-/// Permissions: `dynamodb:UpdateItem`, `GetItem`, `DeleteItem` (to withdraw a record of our own that
-/// a wrong clock spoiled), and `Scan` for listing.
+/// Permissions: `dynamodb:UpdateItem`, `GetItem`, `DeleteItem` (to withdraw an own record with a token
+/// by a wrong clock), and `Scan` for listing.
 #[derive(Clone)]
 pub struct DynamoDbStore {
-    /// The caller's client with our overrides, for locks.
+    /// The caller's client with overrides, for locks.
     client: Client,
-    /// The caller's client as it is, for the control plane.
+    /// The caller's client without overrides, for the control plane.
     control: Client,
     table: Arc<str>,
     warned_size: Arc<AtomicBool>,
@@ -70,7 +75,7 @@ pub struct DynamoDbStore {
 
 impl fmt::Debug for DynamoDbStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The SDK's client is tens of thousands of characters.
+        // The SDK's client prints tens of thousands of characters.
         f.debug_struct("DynamoDbStore")
             .field("table", &self.table())
             .finish_non_exhaustive()
@@ -78,7 +83,7 @@ impl fmt::Debug for DynamoDbStore {
 }
 
 impl DynamoDbStore {
-    /// Locks in `table`. Sends nothing yet.
+    /// Locks in `table`. It sends no request.
     pub fn new(client: Client, table: impl Into<Arc<str>>) -> Self {
         DynamoDbStore {
             client: for_locks(&client),
@@ -115,7 +120,7 @@ impl DynamoDbStore {
             .send();
         match sending.answer(request).await {
             Ok(output) => {
-                // It was applied, whether or not what it made can be read.
+                // The write was applied, even if its record is malformed.
                 let record = output
                     .attributes()
                     .map(attributes::record)
@@ -161,7 +166,7 @@ impl DynamoDbStore {
         }
     }
 
-    /// A conditional write that was not acknowledged: refused, or failed.
+    /// The outcome of a conditional write that was refused or failed.
     async fn not_applied<E>(
         &self,
         key: &str,
@@ -182,8 +187,8 @@ impl DynamoDbStore {
         }
     }
 
-    /// A refusal that does not show what stood in the way: no item, or an emulator or proxy that
-    /// drops it. A consistent read tells; everything after it is a compare-and-set.
+    /// A refusal without an item: there is none, or an emulator or proxy drops it. A consistent read shows
+    /// the record. That is safe, because a take-over is a compare-and-set.
     async fn refused_without_item(
         &self,
         key: &str,
@@ -194,7 +199,7 @@ impl DynamoDbStore {
             value: Outcome::Refused(seen.value),
             stamp: seen.stamp.or(sending.stamp()),
             units: Units {
-                // The refused write is billed but not reported.
+                // DynamoDB bills the refused write, but does not report it.
                 write: 1.0,
                 read: seen.units.read,
             },
@@ -214,8 +219,8 @@ impl DynamoDbStore {
     }
 }
 
-/// The caller's client with one try per request, our bounds in time, and nothing that ends a slow
-/// answer early. Set once: an override per request would cost time in every one.
+/// The caller's client with one try per request, other time-outs, and no stalled-stream protection.
+/// Set once, since an override per request costs time.
 fn for_locks(client: &Client) -> Client {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_LIMIT)

@@ -1,7 +1,7 @@
-//! One request on its way: whether anything of it was sent, what its answer dates itself, and what the SDK does instead of answering.
+//! One request in flight: whether any of it was sent, the date of its answer, and panics of the SDK.
 //!
-//! Invariants: a request that was not handed to the network changed nothing. A panic of the SDK ends its request with an error and is
-//! not thrown at the caller.
+//! Invariants: a request that never reached the network changed nothing. A panic of the SDK becomes an
+//! error of its request.
 
 use std::any::Any;
 use std::fmt;
@@ -20,21 +20,21 @@ use aws_sdk_dynamodb::primitives::{DateTime, DateTimeFormat};
 
 use leasehold_protocol::time::Stamp;
 
-/// What is known of one request. Give it to the request as an interceptor.
+/// The facts of one request. It is an interceptor of the request.
 #[derive(Clone, Debug)]
 pub(super) struct Sending(Arc<Known>);
 
 #[derive(Debug)]
 struct Known {
-    /// The API's name of what is asked, such as `UpdateItem`.
+    /// The API's name of the action, such as `UpdateItem`.
     action: &'static str,
-    /// The `Date` header of the answer, refusals included: the service's clock.
+    /// The `Date` header of the answer, refusals included, in Unix seconds: the service's clock.
     date: OnceLock<i64>,
     sent: AtomicBool,
 }
 
 impl Sending {
-    /// For a request of this name.
+    /// For a request of this action.
     pub(super) fn new(action: &'static str) -> Self {
         Sending(Arc::new(Known {
             action,
@@ -51,12 +51,12 @@ impl Sending {
         self.0.date.get().copied().map(Stamp::WholeSeconds)
     }
 
-    /// Whether it was handed to the network.
+    /// Whether it was passed to the network.
     pub(super) fn sent(&self) -> bool {
         self.0.sent.load(Ordering::Relaxed)
     }
 
-    /// Waits for the request; a panic in it comes out as a [`Panicked`].
+    /// Waits for the request. A panic in it becomes a [`Panicked`].
     pub(super) async fn answer<T, E>(
         &self,
         request: impl Future<Output = Result<T, SdkError<E>>>,
@@ -97,12 +97,12 @@ impl Intercept for Sending {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let headers = context.response().headers();
-        // Only what the service itself said: error pages of proxies carry their own dates.
+        // Only answers of the service itself: error pages of proxies carry their own dates.
         let date = headers
             .get("x-amzn-requestid")
             .and_then(|_| headers.get("date"));
         if let Some(seconds) = date.and_then(parse) {
-            // A request of locks is tried once and has one answer: the slot is empty.
+            // A request is tried once and has one answer, so the slot is empty.
             let _ = self.0.date.set(seconds);
         }
         Ok(())
@@ -115,7 +115,7 @@ fn parse(date: &str) -> Option<i64> {
         .map(|time| time.secs())
 }
 
-/// The SDK panicked; with what it said.
+/// A panic of the SDK, with its message.
 #[derive(Debug)]
 pub(super) struct Panicked(String);
 

@@ -1,7 +1,7 @@
-//! The lock table: made, checked, described.
+//! The lock table: creation, checks, definitions for other tools.
 //!
-//! The one room of the store that uses the control plane. `create_table` changes nothing about a
-//! table that exists, except that it turns TTL on where it is off.
+//! Only this module uses the control plane. `create_table` does not change an existing table, except
+//! that it turns TTL on.
 
 use std::fmt;
 use std::time::Duration;
@@ -20,25 +20,25 @@ use leasehold_protocol::record::attribute;
 
 /// How long a new table may take to become active.
 const ACTIVE_WITHIN: Duration = Duration::from_secs(120);
-/// How long to wait for what another caller has begun to turn on.
+/// How long to wait for TTL that another caller turns on.
 const TTL_WITHIN: Duration = Duration::from_secs(10);
 const CHECK: Duration = Duration::from_millis(200);
 
-/// What `create_table` found.
+/// The outcome of [`DynamoDbStore::create_table`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Created {
-    /// The table is new.
+    /// The call created the table.
     New,
-    /// It was there, of the right shape.
+    /// The table existed, with the right schema.
     Existed,
 }
 
-/// Why a table cannot be used, or not be made.
+/// Why a table cannot be used or created.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TableError {
-    /// The hash key is another one, or there is a range key.
+    /// The hash key differs, or there is a range key.
     #[error(
         "table `{table}` has the key {found}, a lock table has `LockKey` (S, HASH): use another table"
     )]
@@ -48,7 +48,7 @@ pub enum TableError {
         /// Its key.
         found: String,
     },
-    /// TTL is on another attribute: records would never be deleted, or at the wrong time.
+    /// TTL is on another attribute: records would be deleted never or at the wrong time.
     #[error(
         "table `{table}` has its TTL on `{found}`, a lock table has it on `ExpireInUnixSeconds`: turn it off there first"
     )]
@@ -67,7 +67,7 @@ pub enum TableError {
         table: String,
     },
     /// It did not become active.
-    #[error("table `{table}` was not active within {ACTIVE_WITHIN:?}: look at it in the console")]
+    #[error("table `{table}` was not active within {ACTIVE_WITHIN:?}: check it in the console")]
     NotActive {
         /// The table.
         table: String,
@@ -77,7 +77,7 @@ pub enum TableError {
     Store(#[source] StoreError),
 }
 
-/// So that `?` works where the rest of a program has [`Error`].
+/// For `?` in functions that return [`Error`].
 impl From<TableError> for Error {
     fn from(error: TableError) -> Self {
         let message = error.to_string();
@@ -89,20 +89,20 @@ impl From<TableError> for Error {
 }
 
 impl DynamoDbStore {
-    /// Creates the table if it is missing, waits until it is active, turns TTL on, and checks its
-    /// shape. Any number of callers may do so at the same time.
+    /// Creates the table if it is missing, waits until it is active, turns TTL on, and checks its schema.
+    /// Any number of callers may do so at the same time. An existing table is not changed, except that TTL
+    /// is turned on.
     ///
-    /// Needs `dynamodb:DescribeTable` and `DescribeTimeToLive`; `CreateTable` only where the table is missing, and `UpdateTimeToLive`
-    /// only where TTL is off.
+    /// It needs the permissions `dynamodb:DescribeTable` and `DescribeTimeToLive`; `CreateTable` only if the
+    /// table is missing, and `UpdateTimeToLive` only if TTL is off.
     ///
     /// # Errors
     ///
-    /// [`TableError`] names the table and what to change. An existing table is never altered,
-    /// except for turning TTL on.
+    /// [`TableError`] names the table and what to change.
     ///
     /// # Cancel safety
     ///
-    /// It can be called again.
+    /// A dropped call may leave the table unfinished. Call it again.
     pub async fn create_table(&self) -> Result<Created, TableError> {
         let created = match self.find_table().await? {
             Ok(_) => Created::Existed,
@@ -157,7 +157,7 @@ impl DynamoDbStore {
         }
     }
 
-    /// The inner error is that of a table that does not exist.
+    /// The table, or the inner error if it does not exist.
     async fn find_table(&self) -> Result<Result<TableDescription, StoreError>, TableError> {
         let sending = Sending::new("DescribeTable");
         let request = self
@@ -207,13 +207,14 @@ impl DynamoDbStore {
             .send();
         match sending.answer(request).await {
             Ok(_) => Ok(Created::New),
-            // Another was faster.
+            // Another caller was faster.
             Err(error) if error.code() == Some("ResourceInUseException") => Ok(Created::Existed),
             Err(error) => Err(self.failed(error, &sending)),
         }
     }
 
-    /// While it is being made, also by another; a description may come from a copy that does not know it yet.
+    /// Waits until the table is active, also if another caller creates it. A description may come from a
+    /// replica that does not know the table yet.
     async fn wait_until_active(&self) -> Result<(), TableError> {
         for _ in 0..(ACTIVE_WITHIN.as_millis() / CHECK.as_millis()) {
             if let Ok(table) = self.find_table().await?
@@ -228,7 +229,7 @@ impl DynamoDbStore {
         })
     }
 
-    /// Others may do the same at this moment, and the service takes a second request as an error. What counts is whether it is on.
+    /// Turns TTL on. The service refuses a second request of another caller, so this checks that TTL is on.
     async fn turn_ttl_on(&self) -> Result<(), TableError> {
         let Err(refused) = self.ask_for_ttl().await else {
             return Ok(());
@@ -302,13 +303,13 @@ impl DynamoDbStore {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "waits for the control plane; nothing about leases is decided here"
+    reason = "it waits for the control plane, and decides nothing about leases"
 )]
 async fn pause() {
     tokio::time::sleep(CHECK).await;
 }
 
-/// The table for tools that make it.
+/// A lock table as code for infrastructure tools.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Definition<'a>(&'a str);
 

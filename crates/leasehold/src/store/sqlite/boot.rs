@@ -1,14 +1,15 @@
 //! Which boot of the machine this is, and the clock that counts it.
 //!
-//! Two facts carry the SQLite store: every process of one boot shares one elapsed clock, and a
-//! process of another boot is dead. [`Boot::current`] gives both, or neither: where the kernel's
-//! own boot id cannot be read for certain it says `None`, and the store then claims nothing about
-//! time or deaths (leases end by observation only).
-//! Invariant: two living processes that see the same file get the same id and the same reading of
-//! [`Boot::elapsed_ms`], whatever namespaces they are in.
+//! The SQLite store rests on two facts: all processes of one boot share one elapsed clock, and a
+//! process of another boot is dead. [`Boot::current`] gives both or neither. It is `None` if the
+//! kernel's own boot id cannot be read for certain. The store then knows neither time nor deaths, and
+//! leases end by observation only.
 //!
-//! Why so wary: systemd-nspawn and LXC mount a made-up boot id over the kernel's, and a time
-//! namespace shifts the clocks that the time slept is read from. Believing either would declare living holders dead.
+//! Invariant: two living processes that see the same file get the same id and the same reading of
+//! [`Boot::elapsed_ms`], in any namespaces.
+//!
+//! The checks are needed: systemd-nspawn and LXC mount another boot id over the kernel's, and a time
+//! namespace shifts the clocks that give the time in suspend. Either could make living holders look dead.
 
 use crate::clock::{Clock, SystemClock};
 
@@ -21,7 +22,7 @@ pub(super) struct Boot {
 }
 
 impl Boot {
-    /// The current boot, if the platform tells it for certain.
+    /// The current boot, if it is known for certain.
     pub(super) fn current() -> Option<Boot> {
         let boot = platform::current();
         if boot.is_none() {
@@ -30,7 +31,7 @@ impl Boot {
         boot
     }
 
-    /// Its id.
+    /// The boot id.
     pub(super) fn id(&self) -> &str {
         &self.id
     }
@@ -62,7 +63,7 @@ mod platform {
 
     pub(super) fn read(path: &str) -> Option<Boot> {
         let mut file = fs::File::open(path).ok()?;
-        // A file of another file system here is a container manager's invention.
+        // A file of another file system was mounted here by a container manager.
         let kind = rustix::fs::fstatfs(&file).ok()?.f_type;
         if kind as u32 != PROC_SUPER_MAGIC {
             return None;
@@ -96,7 +97,7 @@ mod platform {
         shift_of(&offsets)
     }
 
-    /// What a namespace adds to the time slept, which is the difference of these two clocks.
+    /// The shift that a namespace adds to the time in suspend, which is the difference of these clocks.
     pub(super) fn shift_of(offsets: &str) -> Option<i128> {
         Some(offset(offsets, "boottime")? - offset(offsets, "monotonic")?)
     }
@@ -119,8 +120,8 @@ mod platform {
 
     use super::Boot;
 
-    /// A new UUID at every boot. `kern.boottime` will not do: it moves when the wall clock is set.
-    /// Asked of the system's tool because reading a sysctl needs unsafe code.
+    /// A new UUID at every boot. `kern.boottime` is unsuitable: it moves when the wall clock is set. The
+    /// system's tool reads it, because a sysctl call needs unsafe code.
     pub(super) fn current() -> Option<Boot> {
         let output = Command::new("/usr/sbin/sysctl")
             .args(["-n", "kern.bootsessionuuid"])

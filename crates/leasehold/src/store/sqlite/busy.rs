@@ -1,11 +1,10 @@
 //! Waiting for a file that another process has locked.
 //!
-//! SQLite's own busy time-out sleeps longer and longer, so that with four processes one of them
-//! waited 2.8 s; short sleeps of random length, all alike, gave 0.26 s. Invariant: nobody waits
-//! past the limit that was set for the job at hand, and no job runs without one.
+//! SQLite's own busy time-out sleeps longer and longer: of four processes, one waited 2.8 s. With short
+//! random sleeps it was 0.26 s. Invariant: every job has a limit, and no wait exceeds it.
 //!
-//! A connection is used by one thread. The limit of its job is that thread's, since SQLite's handler is a plain function in
-//! the older versions of rusqlite that other libraries need.
+//! One thread uses a connection, and the limit is in a thread-local. SQLite's handler is a plain
+//! function in the older versions of rusqlite that other libraries need.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -33,7 +32,7 @@ fn wait(_: i32) -> bool {
     })
 }
 
-/// Until when a connection may wait for locks. Clones are the same limit.
+/// Until when a connection may wait for locks. Clones share one limit.
 #[derive(Clone, Debug)]
 pub(super) struct Limit {
     /// Microseconds of the elapsed clock.
@@ -67,10 +66,10 @@ impl Limit {
         connection.busy_handler(Some(wait))
     }
 
-    /// Sleeps a moment; `false`, at once, when the limit is over.
+    /// Sleeps a moment. `false`, at once, after the limit.
     #[expect(
         clippy::disallowed_methods,
-        reason = "the thread of the connection has nothing else to do, and SQLite asks from inside a call"
+        reason = "the thread of the connection has no other work, and SQLite calls this synchronously"
     )]
     pub(super) fn pause(&self, jitter: &mut Jitter) -> bool {
         if self.is_over() {
@@ -81,7 +80,7 @@ impl Limit {
     }
 }
 
-/// Lengths of sleep. Only their being different from other processes' matters.
+/// Lengths of sleep, which only need to differ from those of other processes.
 #[derive(Debug)]
 pub(super) struct Jitter(u64);
 

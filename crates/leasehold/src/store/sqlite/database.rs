@@ -1,10 +1,12 @@
 //! One connection to a lock file: opening it, and the three calls of a store.
 //!
-//! Lives on the store's own thread. It may touch the file and read clocks; what a write means is
-//! for [`apply`] alone. Invariants: a write reads, judges and writes in one `BEGIN IMMEDIATE`
-//! transaction, synced to the disk before it is answered; no token is seeded at or below one of a
-//! deleted record (S2); a file that was moved or deleted under us takes no more writes, because
-//! newcomers would lock another one (S1).
+//! It lives on the store's own thread. Only [`apply`] decides what a write means. Invariants:
+//!
+//! - A write reads, decides and writes in one `BEGIN IMMEDIATE` transaction, which is synced to the disk
+//!   before the answer.
+//! - No token is seeded at or below one of a deleted record (S2).
+//! - A file that was moved or deleted while it is open takes no more writes: new processes would lock
+//!   another file (S1).
 
 use std::path::{Path, PathBuf};
 
@@ -32,7 +34,8 @@ use leasehold_protocol::write::{Grant, Write, apply};
 
 /// Records in a page of a listing.
 const PAGE: u32 = 100;
-/// Pages of the write-ahead log after which it is copied into the file, about as many writes.
+/// The length of the write-ahead log, in pages, at which it is copied into the file. A write adds about
+/// one page.
 const LOG_PAGES: u32 = 64;
 /// The same in bytes: a page of 4096 and its header.
 const LOG_BYTES: u32 = LOG_PAGES * (4096 + 24);
@@ -46,13 +49,13 @@ pub(super) struct Database {
     time: Option<Time>,
     process: Option<Identity>,
     wal: FileId,
-    /// After the connection: its locks outlive it.
+    /// Dropped after the connection, so that its locks outlive the connection.
     held: Held,
 }
 
 impl Database {
-    /// Opens a file, and makes it a lock file if it is empty or missing. Waits for others who do
-    /// the same until `until`.
+    /// Opens a file, and makes it a lock file if it is empty or missing. It waits until `until` for other
+    /// processes that do the same.
     pub(super) fn open(path: &Path, until: Elapsed) -> Result<Database, StoreError> {
         let boot = Boot::current();
         let limit = Limit::new();
@@ -62,8 +65,8 @@ impl Database {
             let last = match Self::try_open(path, &limit, boot.as_ref()) {
                 Ok(database) => return Ok(database),
                 Err(Problem::Fatal(error)) => return Err(error),
-                // Switching to the write-ahead log and recovering it report "locked" without
-                // asking the busy handler.
+                // The switch to the write-ahead log and its recovery report "locked" without a call
+                // of the busy handler.
                 Err(Problem::Sqlite(error)) if is_transient(&error) => classify(path, error),
                 Err(Problem::Sqlite(error)) => return Err(classify(path, error)),
                 Err(Problem::Busy(error)) => error,
@@ -75,28 +78,28 @@ impl Database {
     }
 
     fn try_open(path: &Path, limit: &Limit, boot: Option<&Boot>) -> Result<Database, Problem> {
-        // Held to the end: recovery and checkpoints rest on locks that this process may lose.
+        // Held to the end: this process may lose the locks of recovery and checkpoints.
         let (held, _gate) = files::enter(path, |real| prepare(path, real, boot.is_some()))?;
         let mut connection = connect(path, held.real())?;
         if schema::contents(&connection, path)? == Contents::Empty {
-            // Made into something else between the two connections.
+            // Another program changed the file between the two connections.
             return Err(Problem::Busy(locked(path)));
         }
-        // A process that holds one lock opens the file, writes twice and ends: emptying the log each time would cost more
-        // than both writes, and a log that grows to its default of 1000 pages is read again by every process that is the first to start.
+        // A short process opens the file, writes twice and ends. Emptying the log each time costs more than
+        // both writes. A log of the default 1000 pages is read again by every process that starts first.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
         connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
         let log = beside(held.real(), "-wal");
-        // The log is begun anew by the second write of a process at the earliest: where each writes once, nobody would.
+        // SQLite restarts the log at the second write of a process at the earliest. If each process writes
+        // once, the log would only grow.
         if std::fs::metadata(&log).is_ok_and(|log| log.len() > u64::from(2 * LOG_BYTES)) {
-            // Whoever is in the way does it later.
+            // If another process is in the way, it does this later.
             let _copied = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
         }
         let time = time_of(&mut connection, path, boot)?;
         Ok(Database {
-            // Without service time the boot is not known for certain either, and without the boot
-            // a pid proves nothing.
+            // Without service time the boot is unknown, and without the boot a pid proves nothing.
             process: time.as_ref().and_then(|_| Identity::of_this_process()),
             time,
             wal: FileId::at(&log).map_err(|error| of_io(path, error))?,
@@ -107,7 +110,7 @@ impl Database {
         })
     }
 
-    /// Carries out a write. Waits for the file until `until`.
+    /// Carries out a write. It waits for the file until `until`.
     pub(super) fn write(
         &mut self,
         write: Write,
@@ -117,9 +120,9 @@ impl Database {
         let acquires = matches!(write, Write::Acquire(_) | Write::TakeOver(..));
         self.check_place(acquires)?;
         let write = in_whole_milliseconds(write);
-        // The refusal of an acquire needs no lock: it is true of the moment of this read. That of a
-        // renewal or a release ends a grant for its holder, and this process may have lost the locks
-        // of its reads.
+        // The refusal of an acquire needs no lock: it is true at the moment of this read. The
+        // refusal of a renewal or a release ends a grant, and this process may have lost the locks of
+        // its reads.
         let current = self.fetch(write.key())?;
         let outcome = match apply(current.as_ref().map(|s| &s.record), &write) {
             Err(_) if acquires => Outcome::Refused(current.map(|s| self.judged(s))),
@@ -129,7 +132,7 @@ impl Database {
     }
 
     fn write_locked(&mut self, mut write: Write) -> Result<Outcome, StoreError> {
-        // SQLite's own write lock is the process's, and may be lost in mid-transaction.
+        // SQLite's own write lock belongs to the process, and may be lost during a transaction.
         let _gate = self.gate()?;
         let path = self.path.clone();
         let now = self.time.as_ref().map(Time::now);
@@ -236,7 +239,7 @@ impl Database {
         self.held.check(&self.path, self.wal, acquires)
     }
 
-    /// Waits until no other process of ours writes.
+    /// Waits until no other leasehold process writes.
     fn gate(&self) -> Result<Gate, StoreError> {
         let mut jitter = Jitter::new();
         loop {
@@ -250,8 +253,8 @@ impl Database {
         }
     }
 
-    /// Reads, and once more behind the gate what came out as damaged: where this process has lost
-    /// SQLite's locks, pages may have been written meanwhile.
+    /// Reads, and repeats a damaged read behind the gate: if this process has lost SQLite's locks, pages
+    /// may have changed meanwhile.
     fn reading<T>(
         &self,
         read: impl Fn(&Connection) -> Result<T, Problem>,
@@ -263,7 +266,7 @@ impl Database {
             }
             Err(problem) => problem,
         };
-        tracing::debug!(path = %self.path.display(), ?problem, "read again");
+        tracing::debug!(path = %self.path.display(), ?problem, "repeating a read");
         let _gate = self.gate()?;
         read(&self.connection).map_err(|problem| explained(&self.path, problem))
     }
@@ -339,7 +342,7 @@ fn connect(path: &Path, real: &Path) -> Result<Connection, Problem> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(real, flags)?;
     Limit::attach(&mut connection)?;
-    // Where the file may only be read, SQLite opens it all the same.
+    // SQLite also opens a file that may only be read.
     if connection.is_readonly("main")? {
         let message = format!("the lock file `{}` cannot be written", path.display());
         return Err(Problem::Fatal(denied(message)));
@@ -351,8 +354,9 @@ fn connect(path: &Path, real: &Path) -> Result<Connection, Problem> {
     Ok(connection)
 }
 
-/// Makes a lock file with a write-ahead log out of an empty one, and leaves the database of another
-/// program alone. The connection's end copies what is in the log, so that the header has its marks.
+/// Makes a lock file with a write-ahead log from an empty file, and does not touch the database of
+/// another program. The end of the connection copies the log into the file, so that the header has the
+/// marks.
 fn prepare(path: &Path, real: &Path, clock_is_known: bool) -> Result<(), Problem> {
     let mut connection = connect(path, real)?;
     if schema::contents(&connection, path)? == Contents::Empty {
@@ -371,7 +375,7 @@ fn prepare(path: &Path, real: &Path, clock_is_known: bool) -> Result<(), Problem
             configuration(message).with_hint("put the lock file on a local disk of this machine"),
         ));
     }
-    // Where others have it open, that end copies nothing.
+    // If others have the file open, the end of the connection copies nothing.
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
     Ok(())
 }
@@ -437,7 +441,7 @@ fn page(
     let mut rows = statement.query((after.unwrap_or(""), PAGE + 1))?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        // A key that is no string is nobody's key: no client can ask for it.
+        // No client can use a key that is no string.
         if row.get_ref(0)?.as_str().is_ok() {
             found.push(Stored::read(row).map(|stored| living.only(stored)));
         }
@@ -445,7 +449,7 @@ fn page(
     Ok(found)
 }
 
-/// S2: the clock may have gone back since a record was deleted, its tokens may not.
+/// S2: tokens stay above those of a deleted record, even if the clock went back.
 fn raise_seed(connection: &Connection, grant: &mut Grant) -> rusqlite::Result<()> {
     let floor: i64 = connection
         .prepare_cached("SELECT value FROM meta WHERE name = 'token_floor'")?
@@ -455,8 +459,8 @@ fn raise_seed(connection: &Connection, grant: &mut Grant) -> rusqlite::Result<()
 }
 
 fn delete(connection: &Connection, record: &Record) -> Result<(), Problem> {
-    // The token of a record that its own first grant withdraws was never seen by anyone, and it is
-    // withdrawn because it is absurd: it must not become the floor of all others.
+    // The impossible token of a withdrawn first grant was never used, and must not become the floor
+    // of other tokens.
     if record.native.is_some_and(|native| native.renew_count > 1) {
         schema::raise_floor(connection, record.token().unwrap_or(0))?;
     }
@@ -464,7 +468,7 @@ fn delete(connection: &Connection, record: &Record) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The columns hold whole milliseconds; the answer shall be what is stored.
+/// The columns hold whole milliseconds, so the write does, too.
 fn in_whole_milliseconds(mut write: Write) -> Write {
     if let Write::Acquire(grant) | Write::TakeOver(grant, ..) = &mut write {
         grant.lease = std::time::Duration::from_millis(lease_ms(grant.lease));
@@ -503,7 +507,7 @@ mod tests {
             let length = || std::fs::metadata(beside(&path, "-wal")).map_or(0, |log| log.len());
             let mut longest = 0;
             for n in 0..400 / writes_each {
-                // The only one to have it open: the next one reads the log again.
+                // No other process has the file open, so the next one reads the log again.
                 let soon = SystemClock
                     .elapsed()
                     .plus(std::time::Duration::from_secs(30));

@@ -1,8 +1,7 @@
-//! What SQLite's errors mean for a lock.
+//! The classification of SQLite's errors.
 //!
-//! One place classifies them. Invariant: [`Effect::NotApplied`] is claimed only where the
-//! transaction certainly did not commit; a failed `COMMIT` is [`Effect::Unknown`], because a frame
-//! that could not be synced may still be found by the next recovery.
+//! Invariant: [`Effect::NotApplied`] means that the transaction certainly did not commit. A failed
+//! `COMMIT` is [`Effect::Unknown`], because the next recovery may find a frame that was not synced.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -29,7 +28,7 @@ pub(super) fn denied(message: impl Into<String>) -> StoreError {
     )
 }
 
-/// Others have the file for too long.
+/// Another process has locked the file for too long.
 pub(super) fn locked(path: &Path) -> StoreError {
     let file = path.display();
     StoreError::new(
@@ -38,11 +37,11 @@ pub(super) fn locked(path: &Path) -> StoreError {
         format!("the lock file `{file}` was locked by another process for too long"),
     )
     .with_hint(format!(
-        "find who keeps a transaction open on it (`fuser {file}`): no leasehold process does for longer than a write"
+        "find the program that keeps a transaction open on it (`fuser {file}`): leasehold locks it only for a write"
     ))
 }
 
-/// What a failed system call on one of the files means. Nothing was written by it.
+/// The error of a failed system call on one of the files, which wrote nothing.
 pub(super) fn of_io(path: &Path, error: io::Error) -> StoreError {
     let file = path.display();
     if let Some(exhausted) = exhausted(path, &error) {
@@ -61,7 +60,7 @@ pub(super) fn of_io(path: &Path, error: io::Error) -> StoreError {
     .with_source(error)
 }
 
-/// A limit of the process or of the machine, and no fault of the file.
+/// The error of a limit of the process or of the machine.
 pub(super) fn exhausted(path: &Path, error: &io::Error) -> Option<StoreError> {
     let (what, hint) = match error.raw_os_error().map(Errno::from_raw_os_error)? {
         Errno::MFILE => (
@@ -70,7 +69,7 @@ pub(super) fn exhausted(path: &Path, error: &io::Error) -> Option<StoreError> {
         ),
         Errno::NFILE => (
             "this machine has too many open files",
-            "raise `sysctl fs.file-max`, or find who has them open (`lsof`)",
+            "raise `sysctl fs.file-max`, or find the programs that have them open (`lsof`)",
         ),
         Errno::AGAIN => (
             "this user or machine has too many threads",
@@ -99,7 +98,7 @@ fn full(path: &Path) -> StoreError {
     .with_hint("free some space, or name a file on another disk")
 }
 
-/// Whether to wait and try again.
+/// Whether the call may be retried.
 pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
@@ -107,7 +106,7 @@ pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// Whether what was read cannot be read.
+/// Whether the read data is damaged.
 pub(super) fn is_damaged(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
@@ -115,7 +114,7 @@ pub(super) fn is_damaged(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// What a failure before `COMMIT` means.
+/// The meaning of a failure before `COMMIT`.
 pub(super) fn classify(path: &Path, error: rusqlite::Error) -> StoreError {
     let file = path.display();
     let error_of = |kind, message: String| StoreError::new(kind, Effect::NotApplied, message);
@@ -160,13 +159,13 @@ pub(super) fn classify(path: &Path, error: rusqlite::Error) -> StoreError {
         ),
         _ => error_of(
             StoreErrorKind::Other,
-            format!("the lock file `{file}` answered with something unexpected"),
+            format!("the lock file `{file}` gave an unexpected answer"),
         ),
     };
     classified.with_source(error)
 }
 
-/// What a failed `COMMIT` means.
+/// The meaning of a failed `COMMIT`.
 pub(super) fn classify_commit(path: &Path, error: rusqlite::Error) -> StoreError {
     let busy = is_busy(&error);
     let mut classified = classify(path, error);
@@ -176,7 +175,7 @@ pub(super) fn classify_commit(path: &Path, error: rusqlite::Error) -> StoreError
     classified
 }
 
-/// SQLite says no more than "unable to open": look for the reason.
+/// SQLite only reports "unable to open", so this searches for the reason.
 fn cannot_open(path: &Path) -> StoreError {
     let file = path.display();
     let parent = path.parent().unwrap_or(path);
@@ -215,8 +214,8 @@ fn refused_access(path: &Path, message: String) -> StoreError {
     protected(path).unwrap_or_else(|| denied(message))
 }
 
-/// Whether the kernel keeps this user, root included, from a file that another one has made in a
-/// directory like `/tmp` (`fs.protected_regular`).
+/// The error if the kernel refuses this user, root included, a file of another user in a directory
+/// like `/tmp` (`fs.protected_regular`).
 fn protected(path: &Path) -> Option<StoreError> {
     let level = std::fs::read_to_string("/proc/sys/fs/protected_regular").ok()?;
     let level: u32 = level.trim().parse().ok()?;
@@ -227,7 +226,7 @@ fn protected(path: &Path) -> Option<StoreError> {
         .filter_map(|suffix| Some(std::fs::metadata(beside(path, suffix)).ok()?.uid()))
         .find(|owner| is_protected(level, (directory.mode(), directory.uid()), *owner, me))?;
     let message = format!(
-        "the lock file `{}` belongs to the user {owner}, and the kernel keeps others, root too, \
+        "the lock file `{}` belongs to the user {owner}, and the kernel keeps others, root included, \
          from files in a directory where everyone may write (`fs.protected_regular`)",
         path.display()
     );

@@ -1,9 +1,9 @@
 //! The three files of a lock file, held open by this process beside SQLite.
 //!
-//! SQLite's locks belong to the process: a copy, a checksum or a backup that closes any descriptor
-//! of one of the files drops all of them. Then others delete the log of a file that is in use, or
-//! truncate the shared memory under it (SIGBUS). So this module holds locks of its own
-//! ([`ofd`]), on the very bytes that SQLite's decisions are made by:
+//! SQLite's locks belong to the process: the close of any descriptor of one of the files, after a copy
+//! or a backup, drops all of them. Then other processes delete the log of a file in use, or truncate
+//! its shared memory (SIGBUS). So this module holds additional locks ([`ofd`]) on the bytes that SQLite
+//! uses:
 //!
 //! | bytes | held | keeps others from |
 //! |---|---|---|
@@ -11,21 +11,22 @@
 //! | [`DMS`] of `-shm` | shared, while it is open | truncating `-shm` |
 //! | [`GATE`] of the database | exclusive, for one write or opening | writing at the same time |
 //!
-//! The gate is leasehold's alone. SQLite's own write lock can be dropped in mid-transaction, too:
-//! every write, checkpoint and opening of every leasehold process passes the gate, so that none of
-//! them depends on that lock. What is left: another program that *writes* to the file (or empties
-//! its log) in the very moment of a commit of a process that closes a descriptor in that moment.
-//! A forked child shares the descriptors. If its parent is killed behind the gate, the gate stays
-//! shut until the child ends or execs, which costs time and no safety.
+//! Only leasehold uses the gate. SQLite's own write lock can also be dropped during a transaction. So
+//! every write, checkpoint and opening of every leasehold process takes the gate, and none depends on
+//! that lock. One case is left: another program *writes* to the file, or empties its log, during a
+//! commit of a process that closes a descriptor at the same moment.
 //!
-//! A read needs no gate. One that comes out as damaged is done again behind it. One that lost its
-//! locks may be stale, which a waiter survives: the end of a grant is never judged by it.
+//! A forked child shares the descriptors. If its parent is killed behind the gate, the gate stays
+//! locked until the child ends or calls `exec`. That costs time, but no safety.
+//!
+//! A read needs no gate. A damaged read is repeated behind it. A read that lost its locks may be stale,
+//! which is safe: it never ends a grant.
 //!
 //! Invariants:
-//! - the locks are taken before SQLite opens a file, and outlive every connection of this process
-//!   to it: their descriptors are shared, and closed after the last connection;
-//! - whoever has the database open has the same `-shm` open: a second path with a log of its own
-//!   (a bind mount of the file, a hard link, a moved file) is refused.
+//! - The locks are taken before SQLite opens a file, and outlive every connection of this process to
+//!   it. Their descriptors are shared, and closed after the last connection.
+//! - All processes that have the database open have the same `-shm` open. A second path with another
+//!   log (a bind mount of the file, a hard link, a moved file) is refused.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -45,21 +46,21 @@ const SHARED: Bytes = Bytes {
     start: 0x4000_0002,
     length: 510,
 };
-/// The byte of `-shm` that is locked by everyone who has it open (`UNIX_SHM_DMS`). The first one
-/// makes the file worthless: what an earlier boot has left in it must not be believed.
+/// The byte of `-shm` that every process with the file open locks (`UNIX_SHM_DMS`). The first process
+/// invalidates the file, which may be from an earlier boot.
 const DMS: Bytes = Bytes {
     start: 128,
     length: 1,
 };
 /// `WALINDEX_HDR_SIZE`.
 const SHM_HEADER: usize = 136;
-/// The first byte after all that SQLite locks in a database.
+/// The first byte after the bytes that SQLite locks in a database.
 const GATE: Bytes = Bytes {
     start: 0x4000_0200,
     length: 1,
 };
 
-/// What this process has open. A file that is open twice would be closed once too early.
+/// The files that this process has open. A second opening would share these descriptors.
 static OPEN: Mutex<Vec<Open>> = Mutex::new(Vec::new());
 
 #[derive(Debug)]
@@ -72,7 +73,7 @@ fn open_files() -> MutexGuard<'static, Vec<Open>> {
     OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Which file it is, whatever its name.
+/// The identity of a file, independent of its name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct FileId {
     device: u64,
@@ -95,18 +96,18 @@ impl FileId {
 
 #[derive(Debug)]
 struct Files {
-    /// Without symbolic links: SQLite puts the other two beside the file itself.
+    /// Without symbolic links: SQLite puts the other two files beside the real file.
     real: PathBuf,
     database: File,
     id: FileId,
-    /// Only held open: its lock is what counts.
+    /// Held open for its lock.
     _shm: File,
     shm_id: FileId,
-    /// Somebody in this process is behind the gate: its lock is of the process's one descriptor.
+    /// Whether a thread of this process is behind the gate: they share the descriptor of its lock.
     gate: AtomicBool,
 }
 
-/// The open files, for one connection. To be dropped after the connection.
+/// The open files, for one connection. It must be dropped after the connection.
 #[derive(Debug)]
 pub(super) struct Held(Arc<Files>);
 
@@ -114,9 +115,9 @@ pub(super) struct Held(Arc<Files>);
 #[derive(Debug)]
 pub(super) struct Gate(Arc<Files>);
 
-/// Opens and locks the files; makes the database if there is none. Waits for nobody: a
-/// [`Problem::Busy`] may go away. `prepare` makes a lock file in log mode out of the file at a
-/// path, or says why it cannot be one.
+/// Opens and locks the files, and creates the database if there is none. It does not wait:
+/// [`Problem::Busy`] may pass. `prepare` makes a lock file in log mode from the file at a path, or
+/// returns why not.
 pub(super) fn enter(
     path: &Path,
     prepare: impl FnOnce(&Path) -> Result<(), Problem>,
@@ -124,7 +125,7 @@ pub(super) fn enter(
     let failed = |error| Problem::Fatal(of_io(path, error));
     let meta = match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            // As the umask will have it, and the other two after it.
+            // With the mode of the umask, which the other two files get as well.
             let mut options = OpenOptions::new();
             let made = options.write(true).create(true).truncate(false).open(path);
             made.and_then(|file| file.metadata())
@@ -175,7 +176,7 @@ fn open(
     if others == Some(Mode::Exclusive) || FileId::at(&real).ok() != Some(id) {
         return Err(busy());
     }
-    // A journal of the other mode needs the whole file for itself: SQLite would wait for us.
+    // Recovery of a rollback journal needs the whole file: SQLite would wait for our locks.
     let left_over = others.is_none() && beside(&real, "-journal").exists();
     if left_over || !is_in_log_mode(&database).map_err(failed)? {
         prepare(&real)?;
@@ -183,19 +184,19 @@ fn open(
             return Err(busy());
         }
     }
-    // From here on nobody deletes the other two.
+    // From here on no process deletes the other two files.
     if !ofd::try_lock(&database, SHARED, Mode::Shared).map_err(failed)? {
         return Err(busy());
     }
     let shm_path = beside(&real, "-shm");
     let shm = open_shm(&shm_path, &meta).map_err(failed)?;
-    // As SQLite does it, the first one is alone, and then shares the byte. It truncates the file,
-    // which kills a connection of our own program to it that has lost its locks. Without a valid
-    // header the rest is not believed either.
+    // As in SQLite, the first process locks the byte alone, and then shares it. SQLite truncates
+    // the file, which would kill a connection of this program that has lost its locks. An invalid
+    // header is enough.
     let granted = match ofd::locked_by_others(&shm, DMS).map_err(failed)? {
         Some(Mode::Exclusive) => false,
         Some(Mode::Shared) => true,
-        // Somebody has the database open, and not this `-shm`. It may be just about to close it.
+        // A process has the database open, but not this `-shm`. It may be about to close it.
         None if others.is_some() => return Err(Problem::Busy(elsewhere(path))),
         None if ofd::try_lock(&shm, DMS, Mode::Exclusive).map_err(failed)? => {
             shm.write_all_at(&[0; SHM_HEADER], 0).map_err(failed)?;
@@ -220,8 +221,8 @@ fn open(
     })
 }
 
-/// With the mode and, as root, the owner of the database: whoever may write that one must be able
-/// to write this one, too.
+/// Opens `-shm` with the mode and, as root, the owner of the database: users of the database must be
+/// able to write this file, too.
 fn open_shm(path: &Path, database: &fs::Metadata) -> io::Result<File> {
     let mode = database.mode() & 0o777;
     let shm = OpenOptions::new()
@@ -242,7 +243,7 @@ fn open_shm(path: &Path, database: &fs::Metadata) -> io::Result<File> {
     Ok(shm)
 }
 
-/// Whether a file is marked as ours and as one with a log.
+/// Whether a file is marked as a lock file in log mode.
 fn is_in_log_mode(database: &File) -> io::Result<bool> {
     let mut header = [0; 100];
     match database.read_exact_at(&mut header, 0) {
@@ -254,14 +255,14 @@ fn is_in_log_mode(database: &File) -> io::Result<bool> {
     Ok(ours && header[18] == 2 && header[19] == 2)
 }
 
-/// A file with two names has two logs.
+/// Refuses a file with two names, which would have two logs.
 fn check_one_name(path: &Path, real: &Path, file: &fs::Metadata) -> Result<(), StoreError> {
     if file.nlink() > 1 {
         return Err(linked(path));
     }
     if is_mount_point(real) {
         return Err(configuration(format!(
-            "the lock file `{}` is a mount point of its own: who uses it by another path has another `-wal` beside it",
+            "the lock file `{}` is itself a mount point: by another path it has another `-wal` beside it",
             path.display()
         ))
         .with_hint("mount the directory that has the file, not the file"));
@@ -301,7 +302,7 @@ fn elsewhere(path: &Path) -> StoreError {
 }
 
 impl Held {
-    /// For another connection to a file that this process has open.
+    /// The open files, if this process has the file open already.
     fn known(id: FileId) -> Option<Held> {
         let mut open = open_files();
         let known = open.iter_mut().find(|open| open.files.id == id)?;
@@ -314,21 +315,20 @@ impl Held {
         &self.0.real
     }
 
-    /// Passes the gate, if nobody is behind it.
+    /// Takes the gate, if no other thread or process has it.
     pub(super) fn gate(&self) -> io::Result<Option<Gate>> {
         Gate::of(&self.0)
     }
 
-    /// Fails unless the three files are still those that are open, and a newcomer by this path
-    /// would find the same.
+    /// Fails unless the paths still lead to the three open files, so that new processes use the same.
     pub(super) fn check(&self, path: &Path, wal: FileId, acquires: bool) -> Result<(), StoreError> {
         let files = &self.0;
         let gone = |which: &str| {
             configuration(format!(
-                "{which} `{}` was moved, replaced or deleted while it was in use",
+                "{which} `{}` was moved, replaced or deleted while in use",
                 path.display()
             ))
-            .with_hint("restart the processes that use it; keep it where nothing cleans up")
+            .with_hint("restart the processes that use it, and keep it in a directory without automatic clean-up")
         };
         match fs::metadata(path) {
             Ok(file) if FileId::of(&file) != files.id => return Err(gone("the lock file")),
@@ -360,7 +360,7 @@ impl Gate {
         if files.gate.swap(true, Ordering::Acquire) {
             return Ok(None);
         }
-        // From here on it is given back, also when the lock is not granted.
+        // From here on the drop resets the flag, also if the lock is refused.
         let gate = Gate(files.clone());
         let granted = ofd::try_lock(&files.database, GATE, Mode::Exclusive)?;
         Ok(granted.then_some(gate))
@@ -387,7 +387,7 @@ mod tests {
         Database::open(path, soon.plus(std::time::Duration::from_secs(30))).expect("opens")
     }
 
-    /// What a process that has nothing open finds locked.
+    /// The locks that a process without open files finds.
     fn locked(path: &Path) -> [bool; 2] {
         let locked = |path: &Path, bytes| {
             let file = File::open(path).expect("opened");

@@ -1,17 +1,16 @@
 //! Locks in a SQLite file, for the processes of one machine.
 //!
-//! The store for those who need no cloud. It differs from the others in two ways, both from the
-//! fact that everyone who uses the file runs on one kernel:
+//! This store needs no cloud. All processes that use the file run on one kernel, with two
+//! consequences:
 //!
-//! - **Time is exact.** Service time is the kernel's clock since the boot, the same for every
-//!   process and container, which nobody can set; the wall clock only names it. A reboot proves
-//!   that every earlier holder is dead.
-//! - **Death is visible.** A grant that is bound to its process ends with it: a contender sees at
-//!   once that the holder was killed, and need not wait for its lease.
+//! - **Time is exact.** Service time is the kernel's clock since the boot, the same for every process
+//!   and container. Nobody can set it. A reboot proves that every earlier holder is dead.
+//! - **Death is visible.** A grant that is bound to its process ends with it. A contender sees at once
+//!   that the holder was killed, and does not wait for its lease.
 //!
-//! Invariants: S1 and S2 rest on SQLite's transactions (`synchronous=FULL`) and on [`apply`] under
-//! them, not on any clock; a living process is never taken for dead, and where that cannot be
-//! known for certain (another pid namespace, a hidden boot id) the lease decides.
+//! Invariants: S2 rests on SQLite's transactions (`synchronous=FULL`) and on [`apply`] in them, not
+//! on a clock. A living process is never taken for dead. If that is uncertain (another pid namespace, a
+//! hidden boot id), the lease decides.
 //!
 //! | file | is for |
 //! |---|---|
@@ -19,12 +18,12 @@
 //! | `database` | the connection: opening, transactions |
 //! | `time` | service time |
 //! | `schema` | tables and rows |
-//! | `sweep` | deleting what is past its retention |
-//! | `busy` | waiting for other processes |
-//! | `boot`, `process` | which boot this is; who is dead |
-//! | `place` | which file systems will do |
-//! | `files`, `ofd` | the open files, and the locks that keep others from spoiling them |
-//! | `error` | what SQLite's errors mean |
+//! | `sweep` | deletes records past their retention |
+//! | `busy` | waits for other processes |
+//! | `boot`, `process` | which boot this is; which process is dead |
+//! | `place` | which file systems are suitable |
+//! | `files`, `ofd` | the open files, and the locks that protect them |
+//! | `error` | the meaning of SQLite's errors |
 //!
 //! [`apply`]: leasehold_protocol::write::apply
 
@@ -57,13 +56,14 @@ use async_trait::async_trait;
 use leasehold_protocol::record::Record;
 use leasehold_protocol::write::Write;
 
-/// Lock records in a SQLite file. Clones share one connection, which a thread of its own serves
-/// until the last of them is dropped. Calls need a tokio runtime with time, and end within 10 s,
-/// also when the disk does not answer.
+/// Lock records in a SQLite file. Clones share one connection and one thread, which ends when the last
+/// clone is dropped. Calls need a tokio runtime with timers, and end within 10 s, even if the disk
+/// does not answer.
 ///
-/// Any program may read the file and the two beside it, also this process, and also with `sqlite3`.
-/// Do not write to them, and do not move, link or delete them while they are in use. Do not open a
-/// store before a `fork` and use it after. What is noticed of that is refused.
+/// Any program, this one included, may read the file and the two files beside it, for example with
+/// `sqlite3`. Do not write to them, and do not move, link or delete them while they are in use. Do not
+/// use a store after a `fork` that was opened before it. The store refuses such uses if it notices
+/// them.
 #[derive(Clone, Debug)]
 pub struct SqliteStore {
     inner: Arc<Inner>,
@@ -77,14 +77,14 @@ struct Inner {
 }
 
 impl SqliteStore {
-    /// Opens a lock file and creates it if there is none; its directory must exist. Takes a few
-    /// milliseconds, or up to 5 s while another program has the file locked, and needs no runtime.
+    /// Opens a lock file, and creates it if there is none. Its directory must exist. It takes a few
+    /// milliseconds, or up to 5 s while another program has the file locked. It needs no runtime.
     ///
     /// # Errors
     ///
-    /// - [`StoreErrorKind::Configuration`]: the path is empty, a directory, in a directory that
-    ///   does not exist or on a file system that machines share; the file is no database, one of
-    ///   another program, damaged, or written by a newer leasehold; the disk is full.
+    /// - [`StoreErrorKind::Configuration`]: the path is empty, a directory, in a missing directory, or on
+    ///   a file system that machines share; the file is no database, belongs to another program, is
+    ///   damaged, or was written by a newer leasehold; the disk is full.
     /// - [`StoreErrorKind::AccessDenied`]: the file or its directory may not be written.
     /// - [`StoreErrorKind::Unavailable`]: the file stayed locked, or could not be read.
     pub fn open(path: impl AsRef<Path>) -> Result<SqliteStore, StoreError> {
@@ -107,7 +107,7 @@ impl SqliteStore {
 
     async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<Reply<T>, StoreError> {
         let file = self.inner.path.display();
-        // A forked child has no thread that would answer.
+        // A forked child does not have the thread.
         if std::process::id() != self.inner.opened_by {
             return Err(error::configuration(format!(
                 "the lock file `{file}` was opened before this process was forked"
@@ -126,13 +126,13 @@ impl Store for SqliteStore {
 
     fn hints(&self) -> Hints {
         Hints {
-            // No F# client looks at a file, and all of us share one clock.
+            // F# clients do not use files, and all processes share one clock.
             expiry_padding: Duration::ZERO,
-            // A look costs some 20 microseconds and nobody bills it: 1 ms notices a release at
-            // about the price of a cycle, 20 ms keeps a hundred waiters below 5000 looks a second.
+            // A poll takes some 20 microseconds. 1 ms notices a release in about the time of one
+            // cycle. 20 ms keeps a hundred waiters below 5000 polls a second.
             check_delay: Duration::from_millis(1),
             check_delay_max: Duration::from_millis(20),
-            // One wait for a key that moves looks 1400 times a second, some 3 % of a core.
+            // One wait for a key with many grants polls 1400 times a second, some 3 % of a core.
             max_polls_per_second: 2_000,
         }
     }
@@ -148,7 +148,7 @@ impl Store for SqliteStore {
         consistency: Consistency,
     ) -> Result<Reply<Option<Record>>, StoreError> {
         check_key(key)?;
-        // Every read sees what was committed before it; the units only tell what was asked for.
+        // Every read is consistent. The units only report the requested consistency.
         let units = match consistency {
             Consistency::Eventual => 0.5,
             Consistency::Strong => 1.0,

@@ -1,11 +1,11 @@
 //! Locks that belong to an open file description (`F_OFD_SETLK`).
 //!
-//! SQLite's own locks are of the POSIX kind: they belong to the process, and the kernel drops all
-//! of them as soon as the process closes *any* descriptor of the file, for example after a copy or
-//! a checksum. A lock of this module lasts until it is given back or its descriptor is closed.
-//! Both kinds exclude each other, also within one process.
-//! Only Linux has them. Elsewhere, and on a kernel without them, every lock is granted and nothing
-//! is protected: the store is then as safe as SQLite itself.
+//! SQLite uses POSIX locks, which belong to the process. The kernel drops all of them when the process
+//! closes *any* descriptor of the file, for example after a copy. A lock of this module lasts until it
+//! is unlocked or its descriptor is closed. Both kinds exclude each other, also within one process.
+//!
+//! Only Linux has these locks. On other systems every lock is granted and protects nothing: the store
+//! is then as safe as SQLite itself.
 
 use std::fs::File;
 use std::io;
@@ -20,24 +20,24 @@ pub(super) struct Bytes {
 /// How a range is locked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Mode {
-    /// With others that do the same.
+    /// Shared with other shared locks.
     Shared,
     /// Alone.
     Exclusive,
 }
 
-/// Locks a range at once, or changes the mode of a lock that is held; `false` where somebody else
-/// is in the way.
+/// Locks a range without waiting, or changes the mode of a held lock. `false` if another lock is in the
+/// way.
 pub(super) fn try_lock(file: &File, bytes: Bytes, mode: Mode) -> io::Result<bool> {
     platform::try_lock(file, bytes, mode)
 }
 
-/// Gives a range back.
+/// Unlocks a range.
 pub(super) fn unlock(file: &File, bytes: Bytes) -> io::Result<()> {
     platform::unlock(file, bytes)
 }
 
-/// How somebody else has locked a part of a range.
+/// The mode of another lock on a part of a range, if there is one.
 pub(super) fn locked_by_others(file: &File, bytes: Bytes) -> io::Result<Option<Mode>> {
     platform::locked_by_others(file, bytes)
 }
@@ -66,7 +66,7 @@ mod platform {
         })
     }
 
-    /// A kernel or sandbox that does not know these locks at all.
+    /// Whether the kernel or sandbox does not know these locks.
     fn is_unknown(error: Errno) -> bool {
         static SAID: Once = Once::new();
         let unknown = matches!(error, Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP);
@@ -104,7 +104,7 @@ mod platform {
     }
 
     pub(super) fn locked_by_others(file: &File, bytes: Bytes) -> io::Result<Option<Mode>> {
-        // What would be in the way of an exclusive lock.
+        // A lock in the way of an exclusive one.
         let mut lock = description(bytes, libc::F_WRLCK)?;
         match fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)) {
             Ok(_) => {}

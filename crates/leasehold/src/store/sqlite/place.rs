@@ -1,10 +1,10 @@
-//! Where a lock file may be.
+//! Where a lock file may be, checked before SQLite opens it.
 //!
-//! Looked at before SQLite opens anything. Invariant: a file that two machines can reach is
-//! refused, because SQLite's write-ahead log needs shared memory, and because the store takes a
-//! holder of another boot for dead: between two machines that would be a living one.
-//! Reads metadata only: opening and closing the file itself would drop the POSIX locks that
-//! another connection of this process has on it.
+//! Invariant: a file that two machines can reach is refused. SQLite's write-ahead log needs shared
+//! memory, and the store takes a holder of another boot for dead.
+//!
+//! The check reads metadata only. To open and close the file would drop the POSIX locks of other
+//! connections of this process.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,9 +44,7 @@ pub(super) fn checked(path: &Path) -> Result<PathBuf, StoreError> {
         }
         Ok(_) => &path,
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
-            return Err(
-                denied(format!("the lock file `{here}` may not be looked at")).with_source(e),
-            );
+            return Err(denied(format!("the lock file `{here}` cannot be accessed")).with_source(e));
         }
         Err(_) => match fs::metadata(parent) {
             Ok(directory) if directory.is_dir() => parent,
@@ -80,7 +78,7 @@ pub(super) fn checked(path: &Path) -> Result<PathBuf, StoreError> {
 fn shared_between_machines(place: &Path) -> Option<String> {
     use std::os::unix::fs::MetadataExt;
 
-    // What cannot be asked is no reason to refuse: SQLite will say what is wrong.
+    // A failure here is no reason to refuse: SQLite reports the problem.
     let magic = rustix::fs::statfs(place).ok()?.f_type as u32;
     match kind_of(magic) {
         Kind::Local => None,
@@ -103,13 +101,13 @@ fn shared_between_machines(_place: &Path) -> Option<String> {
     None
 }
 
-/// What a file system's magic number says.
+/// The kind of a file system, by its magic number.
 #[cfg(any(target_os = "linux", test))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Local,
     Shared(&'static str),
-    /// Anything at all behind a user-space server: its type has to be looked up.
+    /// A user-space server, whose type must be looked up.
     Fuse,
 }
 
@@ -141,8 +139,8 @@ fn kind_of(magic: u32) -> Kind {
     }
 }
 
-/// The FUSE file systems that are known to serve a local disk. virtiofs, sshfs, s3fs and the rest
-/// are refused: what is behind them is another machine or may be.
+/// Whether a FUSE file system serves a local disk. virtiofs, sshfs, s3fs and others are refused:
+/// another machine may be behind them.
 #[cfg(any(target_os = "linux", test))]
 fn is_local_fuse(kind: &str) -> bool {
     matches!(

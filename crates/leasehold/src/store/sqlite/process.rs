@@ -1,37 +1,36 @@
-//! Is the process that holds a lock still alive?
+//! Whether the process that holds a lock is dead.
 //!
-//! A grant that is bound to its process carries the [`Identity`] of that process. A contender may
-//! take the key at once when [`Identity::is_dead`] says so; saying nothing costs one lease, saying
-//! it wrongly costs exclusion. Invariant: a living process is never called dead.
+//! A grant that is bound to its process carries the [`Identity`] of that process. If
+//! [`Identity::is_dead`], a contender takes the key at once. A missed death costs one lease; a wrong
+//! one costs exclusion. Invariant: a living process is never called dead.
 //!
-//! - A pid means something in one pid namespace only, and the start time that `/proc` shows is
-//!   shifted by the reader's time namespace: in other namespaces no claim is made. The number of a
-//!   namespace is used again only when every process in it is dead, so that it cannot deceive.
-//! - "No such process" is asked of `kill(pid, 0)`, not of `/proc`, which may hide processes of
-//!   other users (`hidepid`) or belong to another pid namespace altogether.
-//! - A pid that is in use again is told by its start time; a dead parent's unwaited child is a
-//!   zombie and holds nothing. A main thread that ended before the others is a zombie too, but its
-//!   process is not: that shows in the number of threads.
+//! - A pid is valid in one pid namespace only, and the reader's time namespace shifts the start time
+//!   in `/proc`. For a process of other namespaces the answer is "not dead". The kernel reuses the
+//!   number of a namespace only when every process in it is dead.
+//! - `kill(pid, 0)` decides whether a process exists. `/proc` may hide processes of other users
+//!   (`hidepid`), or belong to another pid namespace.
+//! - The start time shows that a pid was reused. A zombie is dead, unless only its main thread has
+//!   ended: the number of threads shows that.
 
-/// What tells a process apart from every other one of this boot.
+/// The identity of a process, unique within one boot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Identity {
-    /// Its id in its own pid namespace.
+    /// The pid in its own pid namespace.
     pub(super) pid: i64,
-    /// When it started, in clock ticks since the boot as its own time namespace counts them.
+    /// When it started, in clock ticks since the boot, by its own time namespace.
     pub(super) started: i64,
     /// The number of its pid namespace.
     pub(super) pid_namespace: i64,
-    /// The number of its time namespace; 0 where the kernel has none.
+    /// The number of its time namespace; 0 if the kernel has none.
     pub(super) time_namespace: i64,
 }
 
-/// What can be learned of a pid.
+/// The process of a pid, as far as it is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Found {
     /// The kernel knows no such process.
     Nothing,
-    /// There is one, but no more can be learned of it.
+    /// There is one, but no more is known of it.
     Something,
     /// There is one, as `/proc` describes it.
     Process(Stat),
@@ -47,12 +46,12 @@ struct Stat {
 }
 
 impl Identity {
-    /// This process, if the platform can tell.
+    /// This process, if the platform has the facts.
     pub(super) fn of_this_process() -> Option<Identity> {
         platform::this_process()
     }
 
-    /// Whether this process is certainly dead, as `observer`, the calling process, can see.
+    /// Whether the process is certainly dead. `observer` is the calling process.
     pub(super) fn is_dead(&self, observer: &Identity) -> bool {
         self.is_dead_by(observer, platform::find)
     }
@@ -144,7 +143,7 @@ mod platform {
             .and_then(|line| Stat::parse(&line));
         match stat {
             Some(stat) if stat.pid == pid => Found::Process(stat),
-            // It ended in between, or it is hidden from us.
+            // It ended in between, or is hidden.
             _ if exists() => Found::Something,
             _ => Found::Nothing,
         }

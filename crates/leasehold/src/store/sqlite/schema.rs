@@ -1,10 +1,11 @@
 //! The tables of a lock file, and the way between their rows and [`Record`]s.
 //!
-//! `STRICT` types and checks keep everything out that cannot be read back; what another program
-//! may write all the same is reported as malformed, never guessed at.
-//! Invariant: the marks in the file's header (`application_id`, `user_version`) are written in the
-//! transaction that makes the tables, so that a file is empty or complete, and the database of
-//! another program is never touched.
+//! `STRICT` types and checks refuse values that cannot be read back. Other values of other programs are
+//! reported as malformed.
+//!
+//! Invariant: the transaction that makes the tables also writes the marks in the file's header
+//! (`application_id`, `user_version`). So a file is empty or complete, and the database of another
+//! program is never changed.
 //!
 //! | table | row |
 //! |---|---|
@@ -80,7 +81,7 @@ const REPLACE: &str = concat!(
     ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
 );
 
-/// What a file is.
+/// The contents of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Contents {
     /// Nothing yet.
@@ -89,10 +90,10 @@ pub(super) enum Contents {
     Locks,
 }
 
-/// Looks at what a file is, without writing.
+/// Determines the contents of a file, without a write.
 pub(super) fn contents(connection: &Connection, path: &Path) -> Result<Contents, Problem> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    // One read transaction: another process may be making the tables just now.
+    // One read transaction, since another process may make the tables at the same time.
     let transaction = connection.unchecked_transaction()?;
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
@@ -122,7 +123,7 @@ pub(super) fn contents(connection: &Connection, path: &Path) -> Result<Contents,
     }
 }
 
-/// Makes the tables. To be called in a write transaction, on a file that is still empty.
+/// Makes the tables. It must be called in a write transaction, on an empty file.
 pub(super) fn create(connection: &Connection, clock_is_known: bool) -> rusqlite::Result<()> {
     connection.execute_batch(TABLES)?;
     let clock = if clock_is_known { "boot" } else { "none" };
@@ -137,11 +138,11 @@ pub(super) fn create(connection: &Connection, clock_is_known: bool) -> rusqlite:
 /// Why a step failed.
 #[derive(Debug)]
 pub(super) enum Problem {
-    /// For good.
+    /// It will not pass.
     Fatal(StoreError),
-    /// As SQLite says it.
+    /// An error of SQLite, not classified yet.
     Sqlite(rusqlite::Error),
-    /// Others are in the way for now; what to say when it takes too long.
+    /// Another process is in the way; the error is for the case that this takes too long.
     Busy(StoreError),
 }
 
@@ -157,7 +158,7 @@ impl From<rusqlite::Error> for Problem {
     }
 }
 
-/// A record and what the machine knows of its holder.
+/// A record, and the boot and process of its holder.
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
     pub(super) record: Record,
@@ -225,7 +226,7 @@ impl Stored {
         })
     }
 
-    /// Writes it, whatever was there.
+    /// Writes the row, and replaces an old one.
     pub(super) fn write(&self, connection: &Connection) -> Result<(), Problem> {
         let record = &self.record;
         let native = record
@@ -255,12 +256,12 @@ impl Stored {
     }
 }
 
-/// A lease in whole milliseconds, rounded up: who observes a record must not wait too little.
+/// A lease in whole milliseconds, rounded up: an observer must not wait too short.
 pub(super) fn lease_ms(lease: Duration) -> u64 {
     u64::try_from(lease.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
-/// Keeps tokens that are seeded from now on above `token`.
+/// Makes later tokens start above `token`.
 pub(super) fn raise_floor(connection: &Connection, token: u64) -> rusqlite::Result<()> {
     let token = i64::try_from(token).unwrap_or(i64::MAX);
     connection

@@ -1,24 +1,24 @@
-//! Deleting records that nobody needs any more, so that a file does not grow with every key that
-//! was ever used.
+//! Deletes records past their retention, so that a file does not grow with every key.
 //!
-//! DynamoDB has its TTL for this. Here every new key pays for a look at a few old ones, round and
-//! round in the order of keys: no timer, no index, no long transaction. Invariant: only released
-//! records past their retention go, and the token floor is raised above theirs first (S2).
+//! DynamoDB has its TTL for this. Here the first write of a key also checks a few old keys, in the
+//! order of keys and in a cycle. This needs no timer, no index and no long transaction. Invariant:
+//! only released records past their retention are deleted, and the token floor is first raised above
+//! their tokens (S2).
 
 use rusqlite::Connection;
 
 use super::schema::raise_floor;
 use leasehold_protocol::time::ServiceTime;
 
-/// Rows looked at for each new key. More than one, so that the file shrinks again.
+/// Rows that are checked for each new key. More than one, so that the file can shrink.
 const LOOKS: u32 = 4;
 
-/// Looks at the next few records. To be called in a write transaction that adds a key.
+/// Checks the next few records. It must be called in a write transaction that adds a key.
 pub(super) fn step(connection: &Connection, now: Option<ServiceTime>) -> rusqlite::Result<()> {
-    // Without service time nothing can be known to be old.
+    // Without service time, no record is known to be old.
     let Some(now) = now else { return Ok(()) };
     let now_seconds = now.0.div_euclid(1_000);
-    // Keys as bytes: one that another program wrote may be no string, and must not stop the round.
+    // Keys as bytes: a key of another program may be no string, and must not stop the cycle.
     let rows: Vec<(Vec<u8>, i64, bool)> = connection
         .prepare_cached(
             "SELECT CAST(key AS BLOB), token, owner IS NULL AND coalesce(ttl_seconds < ?1, FALSE)
@@ -97,7 +97,7 @@ mod tests {
             )
             .expect("floor");
         assert_eq!(floor, 1_028);
-        // And round again: nothing more.
+        // A second cycle deletes no more.
         for _ in 0..16 {
             step(&connection, Some(now)).expect("swept");
         }

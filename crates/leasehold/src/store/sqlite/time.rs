@@ -13,8 +13,8 @@ use super::schema::Problem;
 use crate::clock::{Clock, SystemClock};
 use leasehold_protocol::time::ServiceTime;
 
-/// Service time: the epoch of this boot and the machine's elapsed clock. Exact, the same for every
-/// process of the machine, never set back, and close to Unix time.
+/// Service time: the epoch of this boot plus the machine's elapsed clock. It is exact, the same for
+/// every process of the machine, never set back, and close to Unix time.
 #[derive(Clone, Debug)]
 pub(super) struct Time {
     pub(super) boot: Boot,
@@ -27,8 +27,8 @@ impl Time {
     }
 }
 
-/// The epoch of this boot: set by the first process of the boot that opens the file, from the wall
-/// clock, and kept whatever the wall clock does later.
+/// The service time of a lock file. The first process of a boot that opens the file sets the epoch from
+/// the wall clock. Later steps of the wall clock do not change it.
 pub(super) fn time_of(
     connection: &mut Connection,
     path: &Path,
@@ -41,7 +41,7 @@ pub(super) fn time_of(
     let boot = match (mode.as_str(), boot) {
         ("none", _) => return Ok(None),
         (_, Some(boot)) => boot,
-        // To trust expiries of others without sharing their clock would break S1.
+        // S1: expiries by another clock must not be trusted.
         (_, None) => {
             let message = format!(
                 "the lock file `{}` is used by processes that see the boot id of this machine, and this one does not",

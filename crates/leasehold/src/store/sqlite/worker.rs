@@ -1,13 +1,14 @@
 //! The thread that owns the connection.
 //!
-//! Callers hand it jobs over a bounded channel and get their answers by oneshot, so that no
-//! executor thread ever waits for a disk, and any runtime will do. Invariants: a transaction that
-//! was begun is carried through, whoever still waits for it; a job whose caller is gone before it
-//! was begun is left out, unless it gives something back; a job that waited too long is refused
-//! unapplied. A disk may not answer at all, and then the thread stands still in a system call: no
-//! caller waits for it longer than [`LONGEST`], no more than [`MOST`] of them at once, and once it
-//! has stood for that long new ones are refused at once. The thread ends when the last handle is
-//! dropped, and with it the connection and its descriptors.
+//! Callers send it jobs over a bounded channel, and get answers by oneshot. So no executor thread waits
+//! for a disk, and every runtime is suitable. The thread ends with the last handle, and so do the
+//! connection and its descriptors. Invariants:
+//!
+//! - A transaction that has begun is finished, even if its caller has left.
+//! - A job is skipped if its caller left before it began, unless it releases or withdraws a grant.
+//! - A job that waited too long is refused, and is not applied.
+//! - If the disk does not answer, the thread blocks in a system call. No caller waits for longer than
+//!   [`LONGEST`], and at most [`MOST`] wait at once. After that time new callers are refused at once.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,18 +27,17 @@ use leasehold_protocol::record::Record;
 use leasehold_protocol::time::Elapsed;
 use leasehold_protocol::write::Write;
 
-/// Jobs that may wait for the thread; whoever comes then waits for a place among them.
+/// The capacity of the channel. Further callers wait for a place in it.
 const QUEUE: usize = 64;
 
-/// How long a job may wait for its turn, and for the file while others have it locked. A write of
-/// one of us takes less than a millisecond, so this is met only when a foreign program keeps a
-/// transaction open.
+/// How long a job may wait for its turn, and for a file that is locked. A leasehold process locks it for
+/// less than a millisecond, so only another program with an open transaction exceeds this.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a call takes at most, whatever the disk does.
+/// How long a call takes at most, even if the disk does not answer.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Calls that may wait at once.
+/// The most calls that wait at once.
 const MOST: usize = 4_096;
 
 pub(super) type Answer<T> = oneshot::Sender<Result<Reply<T>, StoreError>>;
@@ -57,25 +57,25 @@ pub(super) enum Job {
     },
 }
 
-/// A job and until when it may wait.
+/// A job, and until when it may wait.
 #[derive(Debug)]
 struct Order {
     job: Job,
     until: Elapsed,
-    /// Set by the thread that begins it or by the caller who gives it up, whoever is first.
+    /// Set by the thread that begins the job, or by the caller that gives it up, whichever is first.
     decided: Arc<AtomicBool>,
 }
 
-/// What can be seen of the thread from outside.
+/// The state of the thread, for callers.
 #[derive(Debug, Default)]
 struct State {
     /// Calls that wait for it.
     waiting: AtomicUsize,
-    /// Since when it has been at one job, in microseconds of the elapsed clock; 0 while it rests.
+    /// When the present job began, in microseconds of the elapsed clock; 0 without a job.
     busy_since: AtomicU64,
 }
 
-/// A place among those who wait, given back when it is dropped.
+/// Counts one waiting call until it is dropped.
 struct Place<'a>(&'a State);
 
 impl State {
@@ -84,7 +84,7 @@ impl State {
         (self.waiting.fetch_add(1, Ordering::Relaxed) < MOST).then_some(place)
     }
 
-    /// How long it has been at one job.
+    /// How long the present job has run.
     fn busy_for(&self) -> Duration {
         match self.busy_since.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
@@ -101,7 +101,7 @@ impl Drop for Place<'_> {
     }
 }
 
-/// The way to the thread.
+/// The handle to the thread.
 #[derive(Debug)]
 pub(super) struct Desk {
     orders: mpsc::Sender<Order>,
@@ -110,7 +110,7 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// Has a job done. Ends within [`LONGEST`], on a runtime with time.
+    /// Runs a job. It ends within [`LONGEST`], and needs a runtime with timers.
     pub(super) async fn ask<T>(
         &self,
         job: impl FnOnce(Answer<T>) -> Job,
@@ -151,7 +151,7 @@ impl Desk {
             biased;
             answer = answered => answer.map_err(|_| ended(Effect::Unknown))?,
             () = SystemClock.sleep_until(begun.plus(LONGEST)) => {
-                // What gives back is carried out some day.
+                // A release or withdrawal is still carried out later.
                 let given_up = !gives_back && !decided.swap(true, Ordering::AcqRel);
                 let effect = match writes && !given_up {
                     true => Effect::Unknown,
@@ -173,7 +173,7 @@ impl Desk {
 }
 
 const LOOK_AT_THE_DISK: &str =
-    "look whether other programs can write there, and at the kernel's messages (`dmesg`)";
+    "check whether other programs can write there, and the kernel's messages (`dmesg`)";
 
 fn too_late(file: &str) -> StoreError {
     StoreError::new(
@@ -245,7 +245,7 @@ impl Worker {
             false => Err(too_late(&self.file)),
         };
         let database = &mut self.database;
-        // Nobody can hear an answer that is not received; that is no failure.
+        // A caller that has left does not need the answer.
         match job {
             Job::Write(ref write, ref answer) if answer.is_closed() && !gives_back(write) => {}
             Job::Write(write, answer) => {

@@ -1,4 +1,4 @@
-//! A wrapper that counts requests and units: what a client costs.
+//! A store wrapper that counts requests and units.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,14 +10,14 @@ use crate::usage::Units;
 use leasehold_protocol::record::Record;
 use leasehold_protocol::write::{Operation, Write};
 
-/// Counts what passes through it to `inner`. Clones share their counts.
+/// Counts the requests to another store. Clones share their counts.
 #[derive(Clone, Debug)]
 pub struct CountingStore {
     inner: Arc<dyn Store>,
     counts: Arc<Mutex<Counts>>,
 }
 
-/// What passed through a [`CountingStore`].
+/// The counts of a [`CountingStore`].
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
     requests: HashMap<Operation, u64>,
@@ -35,15 +35,15 @@ impl Counts {
         self.requests.values().sum()
     }
 
-    /// Units as the store reported them; refused conditions, for which DynamoDB bills a write
-    /// unit without reporting it, are counted as one.
+    /// Units as the store reported them. A refused condition counts as one write unit, which DynamoDB
+    /// bills but does not report.
     pub fn units(&self) -> Units {
         self.units
     }
 }
 
 impl CountingStore {
-    /// Counts what passes to `inner`.
+    /// Counts the requests to `inner`.
     pub fn new(inner: Arc<dyn Store>) -> Self {
         CountingStore {
             inner,
@@ -51,7 +51,7 @@ impl CountingStore {
         }
     }
 
-    /// What has passed so far.
+    /// The counts so far.
     pub fn counts(&self) -> Counts {
         self.lock(|counts| counts.clone())
     }

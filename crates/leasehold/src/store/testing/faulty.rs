@@ -1,8 +1,8 @@
-//! A wrapper that breaks requests on purpose: what a client does when its answers get lost.
+//! A store wrapper that breaks requests, to test clients.
 //!
-//! Faults are given in order for each operation and are used up one by one; what is not planned
-//! passes unharmed, unless there is an [outage](FaultyStore::start_outage). A fault that was planned but never met is visible in
-//! [`FaultyStore::unused`], so that a test cannot pass without its fault.
+//! Each operation has a list of planned faults, one per request. Other requests succeed, unless there is
+//! an [outage](FaultyStore::start_outage). [`FaultyStore::unused`] counts planned faults that no
+//! request has met, so that a test does not pass without its fault.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,13 +16,13 @@ use crate::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError, 
 use leasehold_protocol::record::Record;
 use leasehold_protocol::write::{Operation, Write};
 
-/// What happens to one request.
+/// The fault of one request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Nothing.
+    /// No fault.
     None,
-    /// It never reaches the store, and the caller is told that the outcome is unknown.
+    /// It never reaches the store, and fails with an unknown effect.
     LoseRequest,
     /// It is applied, the answer is lost.
     LoseAnswer,
@@ -30,26 +30,26 @@ pub enum Fault {
     Hang,
     /// It never reaches the store, and no answer ever comes.
     BlackHole,
-    /// It waits, then goes on.
+    /// It reaches the store after this delay.
     DelayRequest(Duration),
-    /// It is applied at once, the answer waits.
+    /// It is applied at once, and the answer comes after this delay.
     DelayAnswer(Duration),
-    /// It is applied twice; the second answer counts, as when the service itself retries.
+    /// It is applied twice, and the second answer counts, like a retry inside the service.
     Duplicate,
-    /// Refused: slow down.
+    /// It is refused as throttled.
     Throttle,
-    /// Refused: another transaction is on the record.
+    /// It is refused because of another transaction on the record.
     Conflict,
-    /// A failure inside the store before it was applied, which the caller cannot know.
+    /// It is not applied, and fails with an unknown effect, like a failure inside the store.
     ServerError,
-    /// Refused for good.
+    /// It is refused, and a retry does not help.
     AccessDenied,
 }
 
 #[derive(Debug, Default)]
 struct Plan {
     faults: HashMap<Operation, VecDeque<Fault>>,
-    /// What befalls every request for which nothing is planned.
+    /// The fault of every request without a planned fault.
     outage: Option<Fault>,
 }
 
@@ -62,7 +62,7 @@ pub struct FaultyStore {
 }
 
 impl FaultyStore {
-    /// Nothing is broken until it is planned. Delays are measured by `clock`.
+    /// A wrapper of `inner` without faults yet. `clock` measures delays.
     pub fn new(inner: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
         FaultyStore {
             inner,
@@ -76,7 +76,7 @@ impl FaultyStore {
         self.lock(|plan| plan.faults.entry(operation).or_default().extend(faults));
     }
 
-    /// From now on this befalls every request for which nothing else is planned.
+    /// From now on every request without a planned fault gets `fault`.
     pub fn start_outage(&self, fault: Fault) {
         self.lock(|plan| plan.outage = Some(fault));
     }
@@ -86,7 +86,7 @@ impl FaultyStore {
         self.lock(|plan| plan.outage = None);
     }
 
-    /// How many planned faults have not been met.
+    /// How many planned faults no request has met.
     pub fn unused(&self) -> usize {
         self.lock(|plan| plan.faults.values().map(VecDeque::len).sum())
     }
@@ -107,7 +107,7 @@ impl FaultyStore {
         self.clock.sleep_until(self.clock.elapsed().plus(by)).await;
     }
 
-    /// The part of a fault before the store is asked.
+    /// The part of a fault before the request reaches the store.
     async fn before(&self, fault: Fault) -> Result<(), StoreError> {
         let refused = |kind, effect, what| Err(StoreError::new(kind, effect, what));
         match fault {

@@ -1,4 +1,4 @@
-//! For tests: stores that count, stores that fail on purpose, and the suite that every store must pass.
+//! For tests: a store that counts, a store that fails as planned, and the suite for all stores.
 
 pub mod contract;
 pub mod counting;

@@ -1,14 +1,14 @@
-//! A store that changes one thing of another.
+//! A store that changes some methods of another.
 
 use async_trait::async_trait;
 
 use crate::store::protocol::{Record, Write};
 use crate::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
 
-/// What a wrapper changes. Whatever it leaves out goes to the store inside.
+/// The methods that a wrapper changes. The default of each one calls the inner store.
 #[async_trait]
 pub trait Wrap: Send + Sync + std::fmt::Debug + 'static {
-    /// The store inside.
+    /// The inner store.
     fn inner(&self) -> &dyn Store;
 
     /// As [`Store::hints`].

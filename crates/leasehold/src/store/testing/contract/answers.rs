@@ -18,7 +18,7 @@ pub(super) async fn reads_show_what_was_written(bench: &Bench) {
         .read(&bench.key, Consistency::Eventual)
         .await
         .expect("an eventual read");
-    // It may be old: then there was no record.
+    // An eventual read may be old: then there was no record.
     assert!(eventual.value.is_none_or(|r| plain(r) == record));
     bench.applied(bench.release(me, Some(token(&record)))).await;
     let released = bench.read().await.expect("the record stays");
@@ -33,8 +33,8 @@ pub(super) async fn a_key_without_a_record_reads_as_none(bench: &Bench) {
     }
 }
 
-/// A whole life on each of them. One byte leaves no room for the scope: that key may have a record
-/// already, if the table was used before.
+/// Acquires, renews and releases each odd key. A key of one byte has no scope, so it may have a record
+/// already.
 pub(super) async fn odd_keys(bench: &Bench) {
     let scoped = |tail: &str| format!("{}{tail}", bench.scope);
     let longest = scoped(&"x".repeat(1024 - bench.scope.len()));
@@ -97,7 +97,7 @@ pub(super) async fn keys_are_told_apart(bench: &Bench) {
 }
 
 pub(super) async fn listing_shows_every_record_once(bench: &Bench) {
-    // More than a page of the stores that page by count.
+    // More than one page of the stores that page by count.
     let mut expected: BTreeMap<String, Record> = BTreeMap::new();
     for i in 0..130 {
         let bench = bench.on(&format!("{}{i:03}", bench.scope));
@@ -110,14 +110,14 @@ pub(super) async fn listing_shows_every_record_once(bench: &Bench) {
     }
     let mut listed = BTreeMap::new();
     let mut after = None;
-    // Others may write to the table meanwhile, but not without end.
+    // Others may write to the table meanwhile, so the listing is bounded.
     for _ in 0..100_000 {
         let page = match bench.store.list(after).await {
             Ok(reply) => reply.value,
             Err(e) => panic!("listing failed: {e} ({e:?})"),
         };
         for record in page.records {
-            // Records of others may be malformed; ours are not.
+            // Only records of others may be malformed.
             let Ok(record) = record else { continue };
             if record.key.starts_with(&bench.scope) {
                 let twice = listed.insert(record.key.clone(), plain(record));
@@ -142,8 +142,8 @@ pub(super) async fn listing_shows_every_record_once(bench: &Bench) {
     );
 }
 
-/// What the stamps of many answers say about the service's clock must not contradict itself: the
-/// lower bound of one never passes the upper bound of another.
+/// The stamps of many answers must not contradict each other: the lower bound of one never passes the
+/// upper bound of another.
 pub(super) async fn stamps_bound_one_clock(bench: &Bench) {
     let bounds = ClockBounds::default();
     let mut clock = ServiceClock::new(bounds);
@@ -174,9 +174,9 @@ pub(super) async fn stamps_bound_one_clock(bench: &Bench) {
                 }
             };
             let received = SystemClock.reading();
-            // A store need not know the time; the service rule is off then.
+            // A store without service time is allowed: the service rule is then off.
             let Some(stamp) = stamp else { continue };
-            // What this stamp says must agree with what the ones before it said.
+            // This stamp must agree with the earlier ones.
             let mut alone = ServiceClock::new(bounds);
             alone.learn(stamp, sent, received);
             let now = SystemClock.reading();
@@ -226,7 +226,7 @@ pub(super) async fn units_are_reported(bench: &Bench) {
     bench.applied(bench.release(me, None)).await;
 }
 
-/// The write of a dropped call may land, late or never; either way the key stays usable.
+/// The write of a dropped call may land at once, late or never. The key stays usable.
 pub(super) async fn a_dropped_call_harms_nobody(bench: &Bench) {
     let mut orphans = Vec::new();
     for _ in 0..20 {

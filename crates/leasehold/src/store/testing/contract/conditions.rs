@@ -1,4 +1,4 @@
-//! One test for each part of each write's condition, and for what the write leaves behind.
+//! One test for each part of each write's condition, and for the record after the write.
 
 use std::time::Duration;
 
@@ -90,14 +90,14 @@ pub(super) async fn a_guessed_ttl_does_not_shorten_that_of_the_record(bench: &Be
         ttl_is_guess,
         ..bench.grant(attempt())
     };
-    // Where there is no record there is nothing to shorten.
+    // Without a record, there is no TTL to shorten.
     let me = attempt();
     let first = Grant {
         attempt: me,
         ..ttl_of(FAR, true)
     };
     bench.applied(Write::Acquire(first)).await;
-    // The release says a little more.
+    // The TTL of the release is a little later.
     bench.applied(bench.release(me, None)).await;
     bench.refused(Write::Acquire(ttl_of(FAR + 1, true))).await;
     for (ttl_seconds, is_guess) in [(FAR + 2, true), (FAR + 9, true), (FAR, false)] {
@@ -174,7 +174,7 @@ pub(super) async fn take_over_is_a_compare_and_set_on_each_part(bench: &Bench) {
             .refused(Write::TakeOver(bench.grant(attempt()), seen, Vec::new()))
             .await;
     }
-    // A record of ours is none of the F# library, even if owner and expiry agree.
+    // A version 2 record is no F# record, even if owner and expiry agree.
     let foreign = Seen::Foreign {
         owner,
         expires_at: record.expires_at,
@@ -182,7 +182,7 @@ pub(super) async fn take_over_is_a_compare_and_set_on_each_part(bench: &Bench) {
     bench
         .refused(Write::TakeOver(bench.grant(attempt()), foreign, Vec::new()))
         .await;
-    // A renewal in between saves the holder.
+    // A renewal in between makes the take-over fail.
     let renewal = bench.renewal(holder, token, record.expires_at.plus(SECOND));
     bench.applied(renewal).await;
     bench
@@ -314,7 +314,7 @@ pub(super) async fn release_needs_our_id_and_token(bench: &Bench) {
         .refused(bench.release(me, Some(token(&record) - 1)))
         .await;
     bench.applied(bench.release(me, Some(token(&record)))).await;
-    // Twice is once too often, and says so.
+    // A second release is refused.
     bench.refused(bench.release(me, Some(token(&record)))).await;
 }
 
@@ -342,7 +342,7 @@ pub(super) async fn abandon_needs_no_token(bench: &Bench) {
     let released = bench.applied(bench.release(me, None)).await;
     assert_eq!(released.owner, None);
     bench.refused(bench.release(me, None)).await;
-    // Nor does a late one end somebody else's grant.
+    // A late release does not end another's grant.
     bench.acquired(next).await;
     bench.refused(bench.release(me, None)).await;
 }
@@ -364,7 +364,7 @@ pub(super) async fn withdraw_deletes_only_our_grant(bench: &Bench) {
         bench.refused(bench.withdrawal(me, token(&record))).await,
         None
     );
-    // A released record is nobody's to withdraw.
+    // A released record cannot be withdrawn.
     let again = attempt();
     let record = bench.acquired(again).await;
     bench.applied(bench.release(again, None)).await;
@@ -403,8 +403,8 @@ pub(super) async fn data_is_stored_replaced_and_cleared(bench: &Bench) {
 }
 
 pub(super) async fn writing_twice_is_refused_with_our_own_record(bench: &Bench) {
-    // The service may apply a request twice, and clients repeat those whose answer was lost: the
-    // second refusal must carry our own id, by which the success is recognised.
+    // The service may apply a request twice, and clients repeat requests without an answer. The
+    // refusal of the second one must carry our own id, which shows the success.
     let me = attempt();
     let acquire = Write::Acquire(bench.grant(me));
     let first = bench.applied(acquire.clone()).await;

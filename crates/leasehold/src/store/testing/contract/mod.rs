@@ -1,15 +1,14 @@
-//! The contract suite: what every [`Store`] must do, as tests that its authors run.
+//! The contract suite: tests of every [`Store`], for its authors.
 //!
-//! [`run_all`] plays every write against every state of a record that its condition tells apart,
-//! looks at answers, reads, listings and stamps, lets tasks race for a key, and ends with a long
-//! random run against the reference, [`apply`](leasehold_protocol::write::apply). It panics on the
-//! first difference and says which.
+//! [`run_all`] tests every write against every state of a record that its condition distinguishes. It
+//! checks answers, reads, listings and stamps, and lets tasks race for a key. At the end it makes a long
+//! random run against the reference, [`apply`](leasehold_protocol::write::apply). It panics at the
+//! first difference, with a description.
 //!
-//! It takes a store on real clocks (stamps are compared with this host's elapsed clock) inside a
-//! tokio runtime, and touches only keys that begin with the given scope, so that tests can share a
-//! table; two runs at once need two scopes. Invariant of the suite itself: it assumes nothing that
-//! [`Store`] does not promise. Tokens are seeded in growing order, as service time is, because a
-//! store may raise a seed to keep tokens growing.
+//! The store must use real clocks, since stamps are compared with this host's elapsed clock. The suite
+//! runs in a tokio runtime. It uses only keys that begin with the given scope, so that tests can share
+//! a table; two runs at once need two scopes. It assumes nothing that [`Store`] does not promise.
+//! Tokens are seeded in growing order, because a store may raise a seed to keep tokens growing.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -38,7 +37,7 @@ use leasehold_protocol::write::{Grant, Write};
 
 pub use self::model::against_the_model;
 
-/// Runs every test of the contract. Leaves records behind, all of them released but a few.
+/// Runs every test of the contract. It leaves records, of which nearly all are released.
 ///
 /// # Panics
 ///
@@ -46,7 +45,7 @@ pub use self::model::against_the_model;
 pub async fn run_all(store: Arc<dyn Store>, scope: &str) {
     macro_rules! run {
         ($($room:ident::$test:ident),* $(,)?) => {$(
-            // Shown by the test harness when something fails.
+            // The test harness shows this after a failure.
             println!("contract of {}: {}::{}", store.describe(), stringify!($room), stringify!($test));
             $room::$test(&Bench::new(&store, scope, stringify!($test))).await;
         )*};
@@ -98,16 +97,16 @@ pub async fn run_all(store: Arc<dyn Store>, scope: &str) {
     against_the_model(&store, &format!("{scope}model/"), 20_260_101, 400).await;
 }
 
-/// Acquires a key whose record has neither owner nor version, which is not ours to take. No write of
-/// ours makes one: the caller has put it there.
+/// Tries to acquire a key whose record has neither owner nor version, and must never be taken. The caller
+/// has put that record there.
 ///
 /// # Panics
 ///
-/// When the store takes it, or changes it.
+/// When the store takes or changes the record.
 pub async fn leaves_what_is_not_ours(store: &Arc<dyn Store>, key: &str) {
     let look = async || {
         let read = store.read(key, Consistency::Strong).await;
-        // A store that reads attributes cannot even read it.
+        // A store that reads attributes reports it as malformed.
         read.map(|reply| reply.value).map_err(|error| error.kind)
     };
     let before = look().await;
@@ -120,7 +119,7 @@ pub async fn leaves_what_is_not_ours(store: &Arc<dyn Store>, key: &str) {
 
 const FAR: i64 = 4_000_000_000;
 
-/// Seeds, expiries: everything grows from here.
+/// The next service time for seeds and expiries, in milliseconds.
 static SERVICE_TIME: AtomicI64 = AtomicI64::new(1_700_000_000_000);
 
 /// A service time later than every one before, by more than the grants in between.
@@ -128,7 +127,7 @@ fn later() -> ServiceTime {
     ServiceTime(SERVICE_TIME.fetch_add(100_000, Ordering::Relaxed))
 }
 
-/// A store, and a key of its own for one test.
+/// A store, and the key of one test.
 struct Bench {
     store: Arc<dyn Store>,
     scope: String,
@@ -201,7 +200,7 @@ impl Bench {
         }
     }
 
-    /// Writes; the outcome without what only some stores can see.
+    /// Writes, and returns the outcome without fields that only some stores set.
     async fn write(&self, write: Write) -> Outcome {
         let what = format!("{write:?}");
         match self.store.write(write).await {
@@ -213,7 +212,7 @@ impl Bench {
         }
     }
 
-    /// Writes what must be applied and leave a record.
+    /// Writes, and requires that the write is applied and leaves a record.
     async fn applied(&self, write: Write) -> Record {
         let what = format!("{write:?}");
         match self.write(write).await {
@@ -229,7 +228,7 @@ impl Bench {
         }
     }
 
-    /// Writes what must be refused, change nothing, and show the record in the way.
+    /// Writes, and requires a refusal that changes nothing and shows the current record.
     async fn refused(&self, write: Write) -> Option<Record> {
         let what = format!("{write:?}");
         let before = self.read().await;
@@ -265,13 +264,13 @@ impl Bench {
     }
 }
 
-/// An identity never used before.
+/// A new identity.
 fn attempt() -> AttemptId {
     use crate::clock::{OsRandom, Random};
     AttemptId::from_random(OsRandom.attempt_bits())
 }
 
-/// Without what only some stores can see.
+/// The record without fields that only some stores set.
 fn plain(record: Record) -> Record {
     Record {
         holder_is_dead: false,

@@ -1,5 +1,5 @@
-//! A long random run against the reference: after every write, outcome and record are those that
-//! [`apply`] says.
+//! A long random run against the reference: after every write, outcome and record must equal those of
+//! [`apply`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use leasehold_protocol::write::{Grant, Write, apply};
 const KEYS: usize = 3;
 const CLIENTS: usize = 4;
 
-/// Plays `steps` random writes, most of them sensible, on three keys below `scope`, and compares
-/// each with [`apply`]. The same seed gives the same sequence, but for the attempt ids.
+/// Sends `steps` random writes, most of them valid, to three keys in `scope`, and compares each with
+/// [`apply`]. The same seed gives the same sequence, except for the attempt ids.
 ///
 /// # Panics
 ///
@@ -50,7 +50,7 @@ pub async fn against_the_model(store: &Arc<dyn Store>, scope: &str, seed: u64, s
         let read = bench.read().await.map(plain);
         assert_eq!(read.as_ref(), model.get(&bench.key), "{}", place());
     }
-    // A run that is refused all the time would prove little.
+    // A run with too many refusals would test little.
     assert!(
         applied * 4 > steps,
         "only {applied} of {steps} were applied"
@@ -65,7 +65,7 @@ fn random_write(
 ) -> Write {
     let key = bench.key.clone();
     let owner = current.and_then(|r| r.owner.as_ref()?.parse().ok());
-    // Mostly the holder, so that something happens.
+    // Mostly the holder, so that many writes are applied.
     let attempt = match owner {
         Some(owner) if dice.one_in(2) => owner,
         _ => clients[dice.below(clients.len())],
@@ -177,12 +177,12 @@ fn random_grant(dice: &mut Dice, bench: &Bench, attempt: AttemptId) -> Grant {
     let data: Vec<u8> = (0..=dice.below(40)).map(|i| i as u8).collect();
     let grant = bench.grant(attempt);
     Grant {
-        // Below and above the tokens that there are.
+        // Below and above the existing tokens.
         seed: ServiceTime(grant.seed.0 + 20 - dice.below(40) as i64),
         lease: Duration::from_millis(1 + dice.next() % 100_000),
         holder: format!("host {}", dice.below(9)).into(),
         data: dice.one_in(2).then(|| data.into()),
-        // Above, below and equal to what grants, renewals and releases leave.
+        // Above, below and equal to the TTLs of grants, renewals and releases.
         ttl_seconds: grant.ttl_seconds + dice.below(4) as i64,
         ttl_is_guess: dice.one_in(2),
         bound_to_process: dice.one_in(2),

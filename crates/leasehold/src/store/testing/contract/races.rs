@@ -1,4 +1,4 @@
-//! Tasks that want the same at once: each write is atomic, so that one wins.
+//! Tasks that send the same write at once: writes are atomic, so one wins.
 
 use std::collections::BTreeSet;
 
@@ -10,8 +10,8 @@ use leasehold_protocol::write::Write;
 
 const TASKS: usize = 16;
 
-/// Writes until the store gives an answer: a conflict of transactions is none. Says whether the
-/// write was applied.
+/// Writes until the store answers; a conflict of transactions is no answer. Returns whether the write
+/// was applied.
 async fn insist(bench: &Bench, write: Write) -> bool {
     for _ in 0..1_000 {
         match bench.store.write(write.clone()).await {
@@ -25,7 +25,7 @@ async fn insist(bench: &Bench, write: Write) -> bool {
     panic!("{write:?} got nothing but conflicts")
 }
 
-/// Sends all of them at once; how many were applied.
+/// Sends all writes at once, and counts the applied ones.
 async fn applied(bench: &Bench, writes: Vec<Write>) -> usize {
     let mut tasks = JoinSet::new();
     for write in writes {
@@ -60,7 +60,7 @@ pub(super) async fn one_of_many_take_overs_wins(bench: &Bench) {
             .collect();
         assert_eq!(applied(bench, writes).await, 1, "round {round}");
         let next = bench.read().await.expect("a record");
-        // By one grant, not by several.
+        // One grant has raised it, not several.
         assert!(token(&next) > token(&record));
         assert_eq!(renew_count(&next), renew_count(&record) + 1);
         record = next;
@@ -74,7 +74,7 @@ pub(super) async fn tokens_of_contended_grants_are_all_different(bench: &Bench) 
         let bench = bench.on(&bench.key);
         tasks.spawn(async move {
             let mut tokens = Vec::new();
-            // Each round somebody gets on, so this ends long before.
+            // One task succeeds in each round, so this ends long before.
             for _ in 0..1_000_000 {
                 if tokens.len() == EACH {
                     break;
