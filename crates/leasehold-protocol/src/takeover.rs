@@ -91,8 +91,8 @@ impl Observation {
         first.ends(bounds).filter(|end| is_older && now < *end)
     }
 
-    /// Judges a record that an answer received at `received` showed, for this attempt. `None` asks about the grant
-    /// alone: whether it has ended, and not whose turn it is.
+    /// Judges the record of an answer that came at `received`, for the attempt `me`. `None` asks about
+    /// the grant alone: whether it has ended, and not whose turn it is.
     pub fn judge(
         &mut self,
         me: Option<AttemptId>,
@@ -139,8 +139,8 @@ impl Observation {
             .flatten()
             .min()
             .map(|end| end.plus(others));
-        // A grant of ours is not taken by dates alone: a proxy may have written them. It is watched for a lease, then. One of
-        // the F# library cannot be watched.
+        // Uncorroborated dates, perhaps a proxy's, do not end a grant of this library: it is watched
+        // for a lease instead. An F# grant has no lease to watch.
         let dates_will_do = record.native.is_none() || clock.is_corroborated(present);
         let by_service = if rules.strict || !dates_will_do {
             None
