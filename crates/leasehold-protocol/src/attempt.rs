@@ -84,20 +84,17 @@ struct Waiting {
     before: VecDeque<(Reading, Elapsed)>,
 }
 
-/// How many answers that did not show a grant are remembered: as many polls as are ever on their way, and one.
+/// How many answers without a grant are remembered. Older ones only make the deadline earlier.
 const POLLS: usize = 8;
 
 impl Waiting {
-    /// The latest instant at which the key was certainly not ours yet, given the answer that shows it as ours. Only an answer that
-    /// came before that request was sent counts: another may show the time after our grant.
+    /// The latest instant at which the key was certainly not ours yet, for the answer that shows it as
+    /// ours. Only answers from before the send of its request count: a later one may show the time
+    /// after the grant. An answer that may be old says nothing of the order, so the join counts.
     fn not_before(&self, shown: &Shown) -> Reading {
-        let earlier = |(_, received): &&(Reading, Elapsed)| *received <= shown.sent.elapsed;
-        let mut earlier = self
-            .before
-            .iter()
-            .filter(|_| shown.consistent)
-            .filter(earlier);
-        let latest = earlier.by_ref().max_by_key(|(sent, _)| sent.elapsed);
+        let counts = |received: Elapsed| shown.consistent && received <= shown.sent.elapsed;
+        let earlier = self.before.iter().filter(|(_, received)| counts(*received));
+        let latest = earlier.max_by_key(|(sent, _)| sent.elapsed);
         latest.map_or(self.since, |(sent, _)| *sent)
     }
 
@@ -258,8 +255,8 @@ impl Attempt {
         }
     }
 
-    /// Waits for the key: a place at the end of its queue, the same for every request of this attempt. `now` must
-    /// have been read before anything else was done for it; `until` is when the wait ends, in service time.
+    /// A request for a place at the end of the queue, the same place each time. `now` must be read
+    /// before any other step of the request. `until` is when the wait ends, in service time.
     pub fn join(&mut self, claim: Duration, until: ServiceTime, now: Reading) -> Write {
         let (id, lease) = (self.id, self.terms.lease);
         let waiting = self.waiting.get_or_insert_with(|| Waiting {
@@ -274,7 +271,7 @@ impl Attempt {
         }
     }
 
-    /// Gives up its place in the queue; `None` where the record does not show it.
+    /// A request to give up its place; `None` if the record does not show it.
     pub fn leave(&self, record: &Record) -> Option<Write> {
         let index = record.place_of(self.id)?;
         Some(Write::Leave {
@@ -313,8 +310,8 @@ impl Attempt {
         ))
     }
 
-    /// The request whose P is stored, or the first one with the stored P. A grant of one who waits may have been
-    /// handed over: it counts from before that, whatever its P.
+    /// The request that published the stored P, or else the first request with the stored P. The key
+    /// of a waiting attempt may have been handed over. Its grant counts from before that, whatever its P.
     fn origin_of(&self, record: &Record, shown: &Shown) -> Option<Request> {
         let same = |r: &&Request| r.sent.expires_at == record.expires_at;
         let request = self.recent.iter().find(same).or(self.first.as_ref());
@@ -343,8 +340,8 @@ impl Attempt {
         }
     }
 
-    /// Ends whatever this attempt may have been granted, seen or not. Where somebody waits for the key it is refused,
-    /// and its refusal shows what to [`give_back`](Self::give_back).
+    /// The release of any grant of this attempt, even of one that no answer showed. It is refused while
+    /// others wait for the key. The refusal shows the record to [`give_back`](Self::give_back).
     pub fn abandon(&self, clock: &ServiceClock, now: Reading) -> Write {
         self.end(None, &[], None, clock, now)
     }
@@ -369,7 +366,7 @@ impl Attempt {
         Some(self.end(token, &record.queue, ttl_seconds, clock, now))
     }
 
-    /// Ends a grant of this attempt by its token, like [`abandon`](Self::abandon).
+    /// The release of a grant of this attempt by its token, like [`abandon`](Self::abandon).
     pub fn release_late(&self, token: u64, clock: &ServiceClock, now: Reading) -> Write {
         self.end(Some(token), &[], None, clock, now)
     }

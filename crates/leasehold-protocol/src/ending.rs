@@ -1,4 +1,4 @@
-//! How a grant of ours is ended: the key is given to the next in its queue, or released.
+//! The write that ends a grant: a hand-over to the next place of the queue, or a release.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::queue::Place;
 use super::time::{Reading, ServiceClock};
 use super::write::Write;
 
-/// A grant that is to be ended, as far as it is known.
+/// What is known of a grant that is to end.
 #[derive(Debug)]
 pub(super) struct Ending<'a> {
     pub(super) key: &'a Arc<str>,
@@ -16,14 +16,14 @@ pub(super) struct Ending<'a> {
     /// `None` for an attempt whose answer was never seen.
     pub(super) token: Option<u64>,
     pub(super) terms: &'a Terms,
-    /// The queue as it was last seen. The write is refused where it is another, and the refusal shows it.
+    /// The queue as it was last seen. If it has changed, the write is refused and shows it.
     pub(super) queue: &'a [Place],
     /// The TTL of the record, where it is known.
     pub(super) ttl_seconds: Option<i64>,
 }
 
 impl Ending<'_> {
-    /// The write that ends it. A grant that is handed over ends after the claim of its place, if nobody renews it.
+    /// The write. A grant that is handed over ends after the claim of its place, unless it is renewed.
     pub(super) fn write(&self, clock: &ServiceClock, now: Reading) -> Write {
         let (key, attempt, token) = (self.key.clone(), self.attempt, self.token);
         let earliest = clock.earliest(now.elapsed);
@@ -43,7 +43,7 @@ impl Ending<'_> {
             ..*self.terms
         };
         let expires_at = claimed.publish(clock, now, None);
-        // A wall clock far behind must not shorten what the record has: its token would go with it.
+        // A clock far behind must not shorten the TTL: the record would be deleted with its token.
         let ttl_seconds = self.terms.ttl_seconds(expires_at, clock, now);
         Write::HandOver {
             key,

@@ -1,9 +1,10 @@
 //! The queue of a key: who waits for it, in the order of joining.
 //!
-//! It is part of the record. A contender appends its [`Place`]; the holder hands the key to the first
-//! place in the write that ends its own grant. Invariants: a place is written once and compared in full, so
-//! that a request that is applied twice changes nothing; only whole places are removed from the front, but
-//! for a contender that leaves.
+//! It is part of the record. A contender appends its [`Place`]. The holder hands the key to the first
+//! place in the write that ends its own grant.
+//!
+//! Invariants: a place never changes, and conditions compare it in full. So a request that is applied
+//! twice changes nothing. Places leave from the front, unless a contender gives up its own.
 
 use std::time::Duration;
 
@@ -51,8 +52,8 @@ impl Place {
         Duration::from_millis(self.lease_ms.into())
     }
 
-    /// How soon its contender notices that the key is its own. A grant that was handed to it ends after that,
-    /// unless it is renewed.
+    /// How soon its contender promises to notice a grant. A grant that is handed over ends after this
+    /// time, unless it is renewed.
     pub fn claim(&self) -> Duration {
         Duration::from_millis(self.claim_ms.into())
     }
@@ -105,8 +106,8 @@ impl Record {
         self.queue.iter().position(|place| place.attempt == attempt)
     }
 
-    /// What a take-over by this attempt removes from the front of the queue, its own place included, and how long the
-    /// others among them have to take the key before it. Without a place that is everybody.
+    /// For a take-over by this attempt: the first places of the queue, up to its own, or all without
+    /// one; and how long the others among them have to take the key first.
     pub fn before(
         &self,
         attempt: AttemptId,

@@ -70,7 +70,7 @@ pub struct Record {
     pub owner: Option<String>,
     /// P: the published expiry, in service time; 0 when released.
     pub expires_at: ServiceTime,
-    /// The attributes of version 2; `None` on records of the F# library.
+    /// The attributes that only this library writes; `None` on records of the F# library.
     pub native: Option<Native>,
     /// When the table's TTL may delete the record, Unix seconds.
     pub ttl_seconds: Option<i64>,
@@ -109,7 +109,7 @@ pub enum State {
 /// The grant that a contender saw; a take-over is a compare-and-set on it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Seen {
-    /// A record of version 2.
+    /// A record of this library.
     Native {
         /// Attempt id.
         owner: String,

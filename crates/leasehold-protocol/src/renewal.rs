@@ -109,7 +109,7 @@ impl Kept {
         &self.queue
     }
 
-    /// Takes note of what an answer shows besides the grant: who waits for the key.
+    /// Remembers who waits for the key, as an answer shows it.
     pub fn saw(&mut self, record: &Record) {
         if self.is_ours(record) {
             self.queue.clone_from(&record.queue);
@@ -196,7 +196,7 @@ impl Kept {
         self.deadline.sent_at().plus(interval).min(latest)
     }
 
-    /// Ends the grant. Where somebody is known to wait, the key is handed over by it.
+    /// The write that ends the grant: a hand-over to the first known contender that waits, or a release.
     pub fn release(&self, clock: &ServiceClock, now: Reading) -> Write {
         let ending = Ending {
             key: &self.key,
@@ -221,8 +221,8 @@ impl Kept {
         }
     }
 
-    /// Whether a record shows this very grant as released, or as handed over to one who waited. After a release
-    /// whose answer was lost this is our own doing.
+    /// Whether a record shows this grant as released, or as handed over to a contender that waited.
+    /// After a release without an answer, that was the release itself.
     pub fn shows_release(&self, record: Option<&Record>) -> bool {
         record.is_some_and(|record| match record.state() {
             State::Released => record.token() == Some(self.token),

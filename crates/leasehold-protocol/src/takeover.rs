@@ -8,8 +8,8 @@
 //!    lease on the local elapsed clock, timed from the *answer* that first showed it.
 //! 4. **Dead process**: the store can prove that the holding process is dead (SQLite only).
 //!
-//! A dead holder's key is for its queue first: each place has its claim to take the key, before those behind it and those
-//! without a place may.
+//! A dead holder's key is for its queue first. Each place has its claim to take the key. After that,
+//! the places behind it may, and last those without a place.
 //!
 //! A verdict is only ever acted on by a compare-and-set on exactly what was seen.
 

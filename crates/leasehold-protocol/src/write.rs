@@ -8,7 +8,8 @@
 //! - No write is unconditional.
 //! - No condition contains a clock reading, with two exceptions. A renewal may only move the expiry
 //!   forward, and a guessed TTL may not shorten that of the record.
-//! - No write of one grant changes another's record, except a take-over of exactly what was seen (S4).
+//! - No write of one grant changes another's, except a take-over of exactly what was seen (S4). The
+//!   queue belongs to the record, not to a grant.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +36,7 @@ pub struct Grant {
     /// L, the lease duration.
     pub lease: Duration,
     /// Service time: the start of the token if the record has none, and the lower bound of a token
-    /// after a take-over. It is 0, without effect, for a take-over of a version 2 record while service
+    /// after a take-over. It is 0, without effect, for a take-over of a record of this library while service
     /// time is unknown.
     pub seed: ServiceTime,
     /// When the grant began, for people.
@@ -53,8 +54,8 @@ pub struct Grant {
 pub enum Write {
     /// Take a key that has no record or a released one.
     Acquire(Grant),
-    /// Take a key whose grant has ended: compare-and-set on what was seen. The places at the front of the queue that
-    /// go with it: our own, and those that did not take the key in time.
+    /// Take a key whose grant has ended: compare-and-set on what was seen. It removes these first
+    /// places of the queue: our own, and those that did not take the key in time.
     TakeOver(Grant, Seen, Vec<Place>),
     /// Move the expiry of our grant forward.
     Renew {
@@ -81,7 +82,7 @@ pub enum Write {
         token: Option<u64>,
         /// The new TTL: the time of the release plus R. `None` keeps the TTL of the record.
         ttl_seconds: Option<i64>,
-        /// The whole queue: nobody in it waits any more.
+        /// The whole queue. None of its contenders waits any more.
         passed: Vec<Place>,
     },
     /// End our grant, and give the key to a place in the queue.
@@ -92,9 +93,9 @@ pub enum Write {
         attempt: AttemptId,
         /// As in [`Write::Release`].
         token: Option<u64>,
-        /// Whose grant it is from now on.
+        /// The place that gets the key.
         next: Place,
-        /// The places before it: their contenders do not wait any more.
+        /// The places before it. Their contenders do not wait any more.
         passed: Vec<Place>,
         /// P of the new grant.
         expires_at: ServiceTime,
@@ -112,7 +113,7 @@ pub enum Write {
         /// Whether the place ends when this process dies, on stores that can see that.
         bound_to_process: bool,
     },
-    /// Wait no more.
+    /// Give up our place.
     Leave {
         /// The key.
         key: Arc<str>,
@@ -334,7 +335,7 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
     }
 }
 
-/// Whether the record is a released one of version 2 whose TTL the grant does not shorten by a guess.
+/// Whether the record is a released one of this library whose TTL the grant does not shorten by a guess.
 fn is_free_for(record: &Record, grant: &Grant) -> bool {
     let free = record.owner.is_none() && record.native.is_some();
     let shortens = record.ttl_seconds > Some(grant.ttl_seconds);

@@ -174,7 +174,7 @@ pub(super) async fn take_over_is_a_compare_and_set_on_each_part(bench: &Bench) {
             .refused(Write::TakeOver(bench.grant(attempt()), seen, Vec::new()))
             .await;
     }
-    // A version 2 record is no F# record, even if owner and expiry agree.
+    // A record of this library is no F# record, even if owner and expiry agree.
     let foreign = Seen::Foreign {
         owner,
         expires_at: record.expires_at,
