@@ -290,10 +290,7 @@ async fn a_file_deleted_under_us() {
     let newcomer = SqliteStore::open(directory.path().join("locks.db"));
     let error = store.write(acquire("k2")).await.expect_err("deleted");
     assert_eq!(error.kind, StoreErrorKind::Configuration);
-    assert!(
-        error.message.contains("deleted while in use"),
-        "{error}"
-    );
+    assert!(error.message.contains("deleted while in use"), "{error}");
     assert!(
         error.message.contains(&path.display().to_string()),
         "{error}"
