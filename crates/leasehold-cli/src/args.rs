@@ -1,7 +1,7 @@
-//! The command line, defined once: help comes from here, and later completions and the manual page.
+//! The definition of the command line and its help.
 //!
-//! What is read here is raw; [`plan`](crate::plan) resolves it. Usage errors end with 64, not with clap's 2, and carry a
-//! `hint:` line like every other message.
+//! The arguments are raw; [`plan`](crate::plan) resolves them. Usage errors end with 64, not with clap's 2, and have
+//! a `hint:` line like every other message.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -26,9 +26,7 @@ use crate::{exit_codes, help, process};
     max_term_width = 100,
     disable_help_subcommand = true
 )]
-#[command(
-    after_help = "Locks live in a SQLite file of this machine unless --store says otherwise."
-)]
+#[command(after_help = "Without --store, locks are in a SQLite file of this machine.")]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) verb: Verb,
@@ -39,13 +37,13 @@ pub(crate) enum Verb {
     /// Run a command under a lock
     #[command(after_long_help = help::RUN)]
     Run(Box<RunArgs>),
-    /// List locks: who holds what, since when, until when
+    /// List locks with holder, start and end
     #[command(after_long_help = help::LOOK)]
     Ls(LsArgs),
     /// Show one lock
     #[command(after_long_help = help::LOOK)]
     Show(ShowArgs),
-    /// Create the place for the locks, or print the table's definition
+    /// Create the file or table for the locks, or print the table's definition
     #[command(after_long_help = help::INIT)]
     Init(InitArgs),
 }
@@ -72,13 +70,13 @@ pub(crate) struct RunArgs {
 
     /// Write a JSON object about the run to this file at the end, acquired or not
     ///
-    /// Only a command line that cannot be read (64) leaves none. A file that cannot be written is a warning and changes no exit
-    /// code.
+    /// Only an invalid command line (64) writes none. A file that cannot be written is a warning, and does not change the
+    /// exit code.
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
 }
 
-/// What is run: one of the two.
+/// The command: one of the two.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct What {
@@ -86,12 +84,12 @@ pub(crate) struct What {
     #[arg(short = 'c', long = "command", value_name = "LINE")]
     pub(crate) line: Option<OsString>,
 
-    /// The command with its arguments; no shell looks at them
+    /// The command with its arguments, run without a shell
     #[arg(last = true, value_name = "CMD")]
     pub(crate) command: Vec<OsString>,
 }
 
-/// How the lock is taken and held.
+/// How the lock is acquired and held.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Lock")]
 pub(crate) struct LockArgs {
@@ -101,7 +99,7 @@ pub(crate) struct LockArgs {
 
     /// Wait at most this long; 0 is --nonblock [default: for ever]
     ///
-    /// For a store that does not answer see below.
+    /// For a store that does not answer, see below.
     #[arg(short = 'w', long, value_name = "DUR", value_parser = duration::parse_wait, allow_hyphen_values = true)]
     pub(crate) wait: Option<Duration>,
 
@@ -109,14 +107,14 @@ pub(crate) struct LockArgs {
     #[arg(short = 'E', long, value_name = "N")]
     pub(crate) conflict_exit_code: Option<u8>,
 
-    /// How long the lock outlives us when we die; renewed every third of it
-    /// [default: 20s, or what --grace needs]
+    /// How long the lock stays held if leasehold dies; it is renewed every third of this
+    /// [default: 20s, or more if --grace needs it]
     ///
-    /// It has to hold a renewal, --grace and a margin: with a grace of 5s, 12s are too short.
+    /// A renewal, --grace and a margin must fit into it: with a grace of 5s, 12s are too short.
     #[arg(long, value_name = "DUR", value_parser = duration::parse, allow_hyphen_values = true)]
     pub(crate) lease: Option<Duration>,
 
-    /// Look at a held lock this often [default: with growing random delays]
+    /// Poll a held lock this often [default: with growing random delays]
     #[arg(long, value_name = "DUR", value_parser = duration::parse, allow_hyphen_values = true)]
     pub(crate) check_delay: Option<Duration>,
 
@@ -129,25 +127,25 @@ pub(crate) struct LockArgs {
     #[arg(long, value_name = "DUR", value_parser = duration::parse, allow_hyphen_values = true)]
     pub(crate) max_hold: Option<Duration>,
 
-    /// Take over a dead holder only after watching it for a whole lease, trusting no clock
+    /// Take the lock from a dead holder only after watching it for a whole lease, trusting no wall clock
     #[arg(long)]
     pub(crate) strict: bool,
 
-    /// What others see as the holder [default: host, program and pid]
+    /// The holder's label, which others see [default: host, program and pid]
     #[arg(long, value_name = "TEXT")]
     pub(crate) label: Option<String>,
 }
 
-/// How the command is stopped and waited for.
+/// How the command is stopped.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Command")]
 pub(crate) struct ChildArgs {
-    /// How long the command has between --signal and KILL when it must stop: lock lost, or --max-hold
-    /// [default: 5s, or less where --lease leaves less]
+    /// How long the command has between --signal and KILL after a lost lock or --max-hold
+    /// [default: 5s, or less if --lease is too short]
     #[arg(long, value_name = "DUR", value_parser = duration::parse, allow_hyphen_values = true)]
     pub(crate) grace: Option<Duration>,
 
-    /// The signal that asks it to stop
+    /// The signal that stops the command
     #[arg(long, value_name = "NAME", default_value = "TERM", value_parser = signal)]
     pub(crate) signal: Signal,
 
@@ -155,7 +153,7 @@ pub(crate) struct ChildArgs {
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = OnLost::Kill)]
     pub(crate) on_lost: OnLost,
 
-    /// Release the lock when the command ends, though processes that it started may run on
+    /// Release the lock when the command ends, even if processes that it started run on
     #[arg(long)]
     pub(crate) detach_ok: bool,
 }
@@ -171,7 +169,7 @@ pub(crate) enum OnLost {
 
 #[derive(Debug, Args)]
 pub(crate) struct LsArgs {
-    /// Also list free locks whose records are still kept
+    /// Also list free locks whose records still exist
     #[arg(short = 'a', long)]
     pub(crate) all: bool,
 
@@ -215,7 +213,7 @@ pub(crate) struct InitArgs {
     pub(crate) verbosity: VerbosityArgs,
 }
 
-/// What makes tables.
+/// A tool that creates tables.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum Tool {
     /// A CloudFormation template
@@ -229,12 +227,12 @@ pub(crate) enum Tool {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Store")]
 pub(crate) struct StoreArg {
-    /// Where the locks live: sqlite:PATH or dynamodb://TABLE[?region=…&endpoint=…&profile=…]
+    /// The store of the locks: sqlite:PATH or dynamodb://TABLE[?region=…&endpoint=…&profile=…]
     /// [default: a SQLite file in your state directory]
     ///
     /// `~/` before a PATH is your home.
     ///
-    /// `profile` decides the credentials, over those of the environment. The region is that of the URL, else AWS_REGION, else
+    /// The credentials of `profile` come before those of the environment. The region is that of the URL, else AWS_REGION, else
     /// the profile's.
     #[arg(
         long,
@@ -249,11 +247,11 @@ pub(crate) struct StoreArg {
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "Messages")]
 pub(crate) struct VerbosityArgs {
-    /// Say nothing but errors
+    /// Write only errors
     #[arg(short = 'q', long, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
 
-    /// Say every request, and what it cost; of looks while waiting, those that find a new holder
+    /// Write every request with its units; of polls while waiting, only those that find a new holder
     #[arg(short = 'v', long)]
     pub(crate) verbose: bool,
 }
@@ -267,7 +265,7 @@ pub(crate) fn parse() -> Result<Cli, Stop> {
     Cli::try_parse().map_err(|error| stop(&error))
 }
 
-/// Why there is nothing to carry out.
+/// Why no verb is carried out.
 #[derive(Debug)]
 pub(crate) enum Stop {
     /// Everything is printed; the code to end with.
@@ -279,7 +277,7 @@ pub(crate) enum Stop {
 fn stop(error: &clap::Error) -> Stop {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // A reader that went away has seen enough.
+            // A closed pipe is no error.
             let _printed = error.print();
             Stop::Printed(0)
         }
@@ -301,7 +299,7 @@ fn stop(error: &clap::Error) -> Stop {
     }
 }
 
-/// Clap's message in our form: what is wrong, then a hint.
+/// Clap's message in our form: the problem, then a hint.
 fn usage(error: &clap::Error, verb: &OsStr) -> Failure {
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);

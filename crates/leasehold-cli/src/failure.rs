@@ -1,6 +1,6 @@
-//! Why we end without a command's exit code: the message, the hint, and the code.
+//! A failure of `leasehold`: the message, the hint, and the exit code.
 //!
-//! The only place where kinds of errors become exit codes.
+//! Only this module maps kinds of errors to exit codes.
 
 use std::error::Error as StdError;
 
@@ -12,21 +12,21 @@ use crate::process::SpawnError;
 use crate::store::url::Location;
 use crate::text::quoted;
 
-/// What goes to standard error, and how we end.
+/// A message for standard error, and an exit code.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     /// The exit code.
     pub(crate) code: u8,
     /// A lowercase fragment without a full stop.
     pub(crate) message: String,
-    /// What to do, with the exact command or setting.
+    /// What to change, with the exact command or setting.
     pub(crate) hint: Option<String>,
-    /// What caused it, nearest first; shown with `-v`.
+    /// The causes, nearest first; shown with `-v`.
     pub(crate) causes: Vec<String>,
 }
 
 impl Failure {
-    /// A failure of our own.
+    /// A failure without a hint.
     pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -36,23 +36,23 @@ impl Failure {
         }
     }
 
-    /// The same with what to do.
+    /// The same with a hint.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The same with the whole URL of the place in commands that the hint names: the library knows the table alone.
+    /// The same with the whole store URL in the hint's commands: the library knows only the table.
     pub(crate) fn at(mut self, location: &Location) -> Self {
         match (&mut self.hint, location) {
             (Some(hint), Location::DynamoDb(table)) => {
                 let url = quoted(&location.to_string());
                 *hint = hint.replace(&format!("dynamodb://{}`", table.name), &format!("{url}`"));
             }
-            // A file has no network.
+            // The library's hint is about a network, and a file has none.
             (Some(hint), Location::Sqlite { path }) if hint == NETWORK => {
                 *hint = format!(
-                    "look whether its disk answers: `ls -l {}`, `dmesg`",
+                    "check whether its disk answers: `ls -l {}`, `dmesg`",
                     quoted(&path.to_string_lossy())
                 );
             }
@@ -61,14 +61,13 @@ impl Failure {
         self
     }
 
-    /// The same with where requests go.
+    /// The same with the endpoint or region.
     pub(crate) fn on(mut self, way: &str) -> Self {
         self.message = format!("{} ({way})", self.message);
         self
     }
 
-    /// The same with the name of the lock that it stopped from being taken, where the message has it not. A command line that
-    /// makes no sense is not about a lock.
+    /// The same with the name of the lock, if the message lacks it. An invalid command line has no lock.
     pub(crate) fn about(mut self, key: &str) -> Self {
         if self.code != exit_codes::USAGE && !self.message.contains(&format!("`{key}`")) {
             self.message = format!("`{key}`: {}", self.message);
@@ -127,35 +126,35 @@ impl From<&SpawnError> for Failure {
 fn code(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::InvalidInput => exit_codes::USAGE,
-        // A record that cannot be read is not worth another try either: a person must look.
+        // A retry does not help with a malformed record, either: a person must inspect it.
         ErrorKind::Configuration | ErrorKind::Malformed => exit_codes::CONFIG,
         ErrorKind::AccessDenied | ErrorKind::Credentials => exit_codes::NO_PERMISSION,
-        // Too late is the store's slowness, not a holder: `-E` must not hide it.
+        // The cause of "too late" is a slow store and no holder, so `-E` must not change it.
         ErrorKind::Unreachable
         | ErrorKind::Throttled
         | ErrorKind::TooLate
         | ErrorKind::Unexpected => exit_codes::UNAVAILABLE,
         ErrorKind::WaitExpired => exit_codes::NOT_ACQUIRED,
         ErrorKind::Lost => exit_codes::LOST,
-        // ShutDown is ours, and a kind that we do not know is a bug.
+        // ShutDown comes from this program, and an unknown kind is a bug.
         _ => exit_codes::OWN_FAILURE,
     }
 }
 
 const NETWORK: &str = "check the endpoint, the region and the network, then try again";
 
-/// Where the library knows nothing better.
+/// The hint if the library gives none.
 fn default_hint(kind: ErrorKind) -> Option<&'static str> {
     Some(match kind {
         ErrorKind::InvalidInput => "see `leasehold --help`",
         ErrorKind::Unreachable => NETWORK,
         ErrorKind::Throttled => "try again later, or raise the table's capacity",
-        ErrorKind::AccessDenied => "check who you are: `aws sts get-caller-identity`",
+        ErrorKind::AccessDenied => "check your identity: `aws sts get-caller-identity`",
         ErrorKind::Credentials => {
             "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or add `profile=…` to the store URL"
         }
         ErrorKind::Configuration => "check `--store` and LEASEHOLD_STORE",
-        ErrorKind::Unexpected => "run it again with `-v`, and report what it says",
+        ErrorKind::Unexpected => "run it again with `-v`, and report the output",
         _ => return None,
     })
 }

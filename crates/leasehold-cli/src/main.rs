@@ -1,12 +1,12 @@
-//! `leasehold`: run a command under a distributed lock, and look at locks.
+//! `leasehold`: runs a command under a distributed lock, and shows locks.
 //!
-//! Everything about locks is the library's; this binary owns the command line, processes and signals, TLS and AWS configuration,
-//! messages and exit codes. Its modules, from the roof to the ground:
+//! The library handles the locks. This binary handles the command line, processes and signals, TLS and AWS
+//! configuration, messages and exit codes. Its modules, from the highest layer to the lowest:
 //!
-//! - [`args`] the command line, [`notes`] the end of its help; [`plan`] what `run` is going to do
-//! - [`run`], [`look`] (`ls`, `show`), [`init`]: the verbs
-//! - [`open`] the store behind a [`location`]; [`process`] the command and its signals
-//! - [`failure`], [`panics`], [`exit_codes`], [`mod@messages`], [`outlet`]: how it ends and what is said; [`duration`], [`times`]: text
+//! - [`args`] the command line, [`help`] the end of its help, [`plan`] the plan of `run`
+//! - [`verbs`]: `run`, `ls` and `show`, `init`
+//! - [`store`] the location of the locks and its store, [`process`] the command and its signals
+//! - [`failure`], [`panics`], [`exit_codes`], [`mod@messages`], [`outlet`]: errors and messages; [`text`]: formats
 
 mod args;
 mod exit_codes;
@@ -49,13 +49,13 @@ fn main() -> ExitCode {
         Verb::Show(args) => args.verbosity,
         Verb::Init(args) => args.verbosity,
     };
-    // Before anything starts a thread. What comes of it is said below.
+    // Before any thread starts. Its error is written below.
     let separate = match &verb {
         Verb::Run(_) => process::separate(),
         _ => Ok(()),
     };
     let messages = messages(verbosity);
-    // The panic has been told; what unwound has killed the command, and its lock runs out.
+    // The hook has written the panic. The unwind has killed the command, and the lease expires.
     let code = catch_unwind(AssertUnwindSafe(|| carry_out(verb, separate, &messages)));
     messages.end();
     code.unwrap_or(exit_codes::OWN_FAILURE).into()
@@ -73,12 +73,12 @@ fn carry_out(verb: Verb, separate: io::Result<()>, messages: &Arc<Messages>) -> 
     }
 }
 
-/// The messages of this run, which also tells of the library's warnings and of panics.
+/// The messages of this run, which include the library's warnings and panics.
 fn messages(verbosity: VerbosityArgs) -> Arc<Messages> {
     let messages = Arc::new(Messages::new(verbosity.into()));
     Warnings::start(messages.clone());
     let panicked = messages.clone();
-    // The standard one writes to standard error itself, and may never come back from there.
+    // The standard hook writes to standard error itself, and may block for ever.
     panic::set_hook(Box::new(move |panic| {
         if !panics::are_caught() {
             panicked.panicked(panic);

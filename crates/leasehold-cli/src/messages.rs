@@ -1,9 +1,9 @@
-//! What we say: everything goes to standard error, for standard output is the command's.
+//! Messages, which go to standard error: standard output belongs to the command.
 //!
-//! `leasehold: ` and a lowercase fragment, then a `hint:` line where there is something to do. `-q` leaves only errors, `-v` adds
-//! details. On a terminal there may be one passing line about the wait; whoever speaks wipes it first. Names and
-//! labels come from others, so each message is one line, and control characters never reach the terminal. That standard error is gone is no reason to fail, and that
-//! nobody reads it no reason to wait: the [`outlet`](crate::outlet) writes.
+//! A message is `leasehold: ` and a lowercase fragment, and a `hint:` line if the user can act. `-q` leaves only errors,
+//! `-v` adds details. On a terminal there may be one status line about the wait, which a message wipes first. Names and
+//! labels come from others, so each message is one line, and control characters never reach the terminal. A closed
+//! standard error is no failure, and an unread one delays nothing: the [`outlet`](crate::outlet) writes.
 
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal};
@@ -21,13 +21,14 @@ use crate::failure::Failure;
 use crate::outlet::Outlet;
 use crate::text::{one_line, plain};
 
-/// How long the end of this process waits for standard error. Nothing is locked any more, so it may be more than a busy machine needs.
+/// How long the end of this process waits for standard error, without a lock.
 const AT_END: Duration = Duration::from_secs(2);
 
-/// How long the start of the command waits for it, so that our messages stand before those of the command. Under the lock, so it is short.
+/// How long the start of the command waits for standard error, so that our messages come before the command's. It is
+/// short, because the lock is held.
 const BEFORE_COMMAND: Duration = Duration::from_millis(250);
 
-/// How much is said.
+/// Which messages are written.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Verbosity {
     /// Errors.
@@ -38,7 +39,7 @@ pub(crate) enum Verbosity {
     Verbose,
 }
 
-/// The one who speaks.
+/// Writes messages.
 #[derive(Debug)]
 pub(crate) struct Messages {
     verbosity: Verbosity,
@@ -47,7 +48,7 @@ pub(crate) struct Messages {
 }
 
 impl Messages {
-    /// A messages of this verbosity.
+    /// Messages of this verbosity.
     pub(crate) fn new(verbosity: Verbosity) -> Self {
         Self {
             verbosity,
@@ -56,12 +57,12 @@ impl Messages {
         }
     }
 
-    /// Whether the passing line is seen by anyone.
+    /// Whether the status line is visible.
     pub(crate) fn has_line(&self) -> bool {
         self.terminal && self.verbosity > Verbosity::Quiet
     }
 
-    /// An error; nothing silences it.
+    /// Writes an error, at every verbosity.
     pub(crate) fn failure(&self, failure: &Failure) {
         let mut text = format!("leasehold: {}\n", one_line(&failure.message));
         if self.verbosity == Verbosity::Verbose {
@@ -80,12 +81,12 @@ impl Messages {
         self.say(&text, true);
     }
 
-    /// A panic: an error of this program, or of something that it uses. Does not wait either.
+    /// Writes a panic of this program or of a dependency. It does not wait, either.
     pub(crate) fn panicked(&self, panic: &PanicHookInfo<'_>) {
         self.say(&format!("leasehold: internal error: {panic}\n"), true);
     }
 
-    /// Something that went wrong without stopping us, or a result that nobody should be mailed about with `-q`.
+    /// Writes a warning or a result, except with `-q`.
     pub(crate) fn note(&self, message: impl Display) {
         if self.verbosity > Verbosity::Quiet {
             let message = one_line(&message.to_string());
@@ -93,14 +94,14 @@ impl Messages {
         }
     }
 
-    /// As [`Messages::note`], with what to do.
+    /// As [`Messages::note`], with a hint.
     pub(crate) fn note_failure(&self, failure: &Failure) {
         if self.verbosity > Verbosity::Quiet {
             self.failure(failure);
         }
     }
 
-    /// A detail, for `-v`.
+    /// Writes a detail, with `-v`.
     pub(crate) fn detail(&self, message: impl Display) {
         if self.verbosity == Verbosity::Verbose {
             let message = one_line(&message.to_string());
@@ -108,7 +109,7 @@ impl Messages {
         }
     }
 
-    /// Puts the passing line on the screen, in place of the one before.
+    /// Shows the status line, and replaces an older one.
     pub(crate) fn line(&self, text: &str) {
         if !self.has_line() {
             return;
@@ -126,22 +127,22 @@ impl Messages {
         self.outlet.line(fitting);
     }
 
-    /// Wipes the passing line.
+    /// Wipes the status line.
     pub(crate) fn wipe(&self) {
         self.outlet.wipe();
     }
 
-    /// Whether nobody who speaks has to wait for standard error.
+    /// Whether no message waits for standard error.
     pub(crate) fn is_free(&self) -> bool {
         self.outlet.has_thread()
     }
 
-    /// What was said is written, or standard error takes nothing.
+    /// Waits until all messages are written, within a bound.
     pub(crate) fn end(&self) {
         self.outlet.flush(AT_END);
     }
 
-    /// As [`Messages::end`], with a shorter bound: before the command starts, or we stop.
+    /// As [`Messages::end`], with a shorter bound: before the command starts, or this process stops.
     pub(crate) fn pause(&self) {
         self.outlet.flush(BEFORE_COMMAND);
     }
@@ -151,7 +152,8 @@ impl Messages {
     }
 }
 
-/// Passes the library's own warnings on: lost renewals, a wrong clock, answers without a date. Nothing of other crates.
+/// Forwards the library's warnings: failed renewals, a wrong clock, answers without a date. Events of other crates are
+/// ignored.
 #[derive(Debug)]
 pub(crate) struct Warnings(Arc<Messages>);
 
@@ -164,7 +166,7 @@ impl<S: Subscriber> Layer<S> for Warnings {
 }
 
 impl Warnings {
-    /// Starts to pass them on, as loud as the messages are. Whoever holds the lease tells of its loss, with what is done about it.
+    /// Starts to forward them, at the verbosity of the messages. The loss of a lease has its own message elsewhere.
     pub(crate) fn start(messages: Arc<Messages>) {
         let level = match messages.verbosity {
             Verbosity::Quiet => LevelFilter::OFF,
@@ -176,7 +178,7 @@ impl Warnings {
             .with_target("leasehold::lost", LevelFilter::OFF);
         let subscriber =
             tracing_subscriber::registry().with(Warnings(messages).with_filter(targets));
-        // It can only have been set before, and nobody does that.
+        // It fails only if a subscriber is set already.
         let _set = tracing::subscriber::set_global_default(subscriber);
     }
 }

@@ -1,9 +1,10 @@
-//! Standard error, written by a thread of its own.
+//! Standard error, written by a separate thread.
 //!
-//! Invariant: no caller waits for a write. Standard error may be a pipe that nobody reads, or a terminal that Ctrl-S has stopped: a write
-//! to it may never return, and the thread that renews the lock or stops the command must not be the one that finds out.
-//! Messages wait in a queue. When the queue is full the next message is left out, and a count says so once writing works
-//! again; an error is never left out, because errors are few.
+//! Invariant: no caller waits for a write. Standard error may be an unread pipe, or a terminal that Ctrl-S has stopped. A
+//! write to it may never return, and must not block the thread that renews the lock or stops the command.
+//!
+//! Messages wait in a queue. If the queue is full, the next message is left out, and a count is written later. Errors are
+//! never left out, because they are few.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,17 +17,17 @@ use rustix::io::Errno;
 
 use crate::process::block_signals_here;
 
-/// Messages that may wait. A reader that pauses for seconds loses none with `-v`; what nobody reads costs some 100 KiB.
+/// The most messages in the queue, some 100 KiB. With `-v`, a reader may pause for seconds without a loss.
 const QUEUE: usize = 512;
 
-/// Wipes the passing line.
+/// Wipes the status line.
 const WIPE: &str = "\r\x1b[K";
 
 /// The queue and its thread.
 #[derive(Debug)]
 pub(crate) struct Outlet {
     shared: Arc<Shared>,
-    /// False where no thread could be started: whoever speaks then writes, too.
+    /// False if no thread could be started: the caller then writes.
     threaded: bool,
 }
 
@@ -36,15 +37,15 @@ struct Shared {
     changed: Condvar,
 }
 
-/// What waits to be written. The lock is never held during a write.
+/// The waiting messages. The mutex is never held during a write.
 #[derive(Debug, Default)]
 struct Queue {
     texts: VecDeque<String>,
-    /// The passing line that is to be on the screen; a newer one replaces it.
+    /// The next status line; a newer one replaces it.
     line: Option<String>,
-    /// The passing line on the screen is to go.
+    /// Whether the status line must be wiped.
     wipe: bool,
-    /// There is a passing line on the screen.
+    /// Whether there is a status line on the screen.
     shown: bool,
     left_out: u64,
     writing: bool,
@@ -55,7 +56,7 @@ impl Queue {
         self.texts.is_empty() && self.line.is_none() && !self.wipe && self.left_out == 0
     }
 
-    /// What is written next.
+    /// The next text to write.
     fn next(&mut self) -> Option<String> {
         let wipe = if self.shown { WIPE } else { "" };
         let text = if let Some(text) = self.texts.pop_front() {
@@ -95,12 +96,12 @@ impl Outlet {
         }
     }
 
-    /// Whether writes are another thread's. Without one, a lock must not be taken.
+    /// Whether a separate thread writes. Without it, no lock may be acquired.
     pub(crate) fn has_thread(&self) -> bool {
         self.threaded
     }
 
-    /// Puts a text into the queue. It wipes the passing line. One that is not `needed` is left out when the queue is full.
+    /// Puts a text into the queue. It wipes the status line. A text that is not `needed` is left out if the queue is full.
     pub(crate) fn text(&self, text: String, needed: bool) {
         let mut queue = self.shared.lock();
         queue.line = None;
@@ -112,14 +113,14 @@ impl Outlet {
         self.announce(queue);
     }
 
-    /// Shows a passing line, in place of the one before.
+    /// Shows a status line, and replaces an older one.
     pub(crate) fn line(&self, line: String) {
         let mut queue = self.shared.lock();
         queue.line = Some(line);
         self.announce(queue);
     }
 
-    /// Wipes the passing line.
+    /// Wipes the status line.
     pub(crate) fn wipe(&self) {
         let mut queue = self.shared.lock();
         queue.line = None;
@@ -127,7 +128,7 @@ impl Outlet {
         self.announce(queue);
     }
 
-    /// Waits until everything is written, at most for `bound`.
+    /// Waits until all messages are written, at most for `bound`.
     pub(crate) fn flush(&self, bound: Duration) {
         let queue = self.shared.lock();
         let _late = self
@@ -154,8 +155,8 @@ impl Shared {
     }
 
     fn serve(&self) {
-        // A write from the background of a terminal with `stty tostop` sends TTOU to the whole process, and stops it, unless TTOU is
-        // blocked where the write is made.
+        // A write from the background of a terminal with `stty tostop` stops the whole process by TTOU, unless this thread
+        // blocks TTOU.
         block_signals_here();
         let mut queue = self.lock();
         loop {
@@ -180,8 +181,8 @@ impl Shared {
     }
 }
 
-/// In one piece, so that it is not torn by what the command writes meanwhile. Not through std: its lock would be held during the write,
-/// and whoever else writes to standard error, a panic message for one, would wait for it.
+/// Writes in one piece, so that output of the command does not split it. It does not use std, whose lock would make
+/// other writers wait during the write.
 fn write(text: &str) {
     let stderr = io::stderr();
     let mut rest = text.as_bytes();
@@ -189,11 +190,11 @@ fn write(text: &str) {
         match rustix::io::write(&stderr, rest) {
             Ok(written) => rest = rest.get(written..).unwrap_or_default(),
             Err(Errno::INTR) => {}
-            // Another program that has the same pipe made it non-blocking.
+            // Another program made the shared pipe non-blocking.
             Err(Errno::AGAIN) => {
                 let _woken = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], None);
             }
-            // Closed, or its reader is gone, or its disk is full: no reason to fail.
+            // Closed, without a reader, or on a full disk: no failure.
             Err(_) => return,
         }
     }

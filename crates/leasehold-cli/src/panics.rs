@@ -1,4 +1,4 @@
-//! Panics of what we use that end as errors: they are caught, and the panic hook keeps quiet about them.
+//! Panics of dependencies that become errors: they are caught, and the panic hook does not write them.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,12 +9,12 @@ thread_local! {
     static CAUGHT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether a panic on this thread is caught, and told as an error.
+/// Whether a panic on this thread is caught and becomes an error.
 pub(crate) fn are_caught() -> bool {
     CAUGHT.get()
 }
 
-/// Does `work`; the error is what a panic in it said.
+/// Does `work`. The error is the message of a panic in it.
 pub(crate) fn caught_in<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     let outer = CAUGHT.replace(true);
     let done = catch_unwind(AssertUnwindSafe(work));
@@ -27,7 +27,7 @@ pub(crate) fn caught_in<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// The same of a future. After a panic it is not polled again.
+/// The same for a future, which is not polled again after a panic.
 pub(crate) async fn caught<T>(work: impl Future<Output = T>) -> Result<T, String> {
     let mut work = pin!(work);
     std::future::poll_fn(|context| match caught_in(|| work.as_mut().poll(context)) {

@@ -1,7 +1,7 @@
-//! What `run` is going to do: raw arguments, resolved once and checked before anything is locked.
+//! The plan of `run`: raw arguments, resolved once, and checked before anything is locked.
 //!
-//! Invariant: a [`RunPlan`] adds up. Whatever can be refused without a request is refused here: the key, the store's
-//! URL, the sums of lease, grace and margin.
+//! Invariant: a [`RunPlan`] is valid. Everything that can be refused without a request is refused here: the key, the
+//! store's URL, the sums of lease, grace and margin.
 
 use std::time::Duration;
 
@@ -18,50 +18,50 @@ use crate::store::url::Location;
 /// The longest lease: a record is kept for 7 days, and must outlive it by some minutes.
 const LONGEST_LEASE_HOURS: u32 = 167;
 
-/// What counts where nothing else is said.
+/// The default lease.
 pub(crate) const LEASE: Duration = Duration::from_secs(20);
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How exactly a grace is made to fit.
+/// The step in which a grace is adjusted.
 const STEP: Duration = Duration::from_millis(10);
 
-/// A run, ready to be carried out.
+/// A validated run.
 #[derive(Debug)]
 pub(crate) struct RunPlan {
     /// The name of the lock.
     pub(crate) key: Key,
-    /// Where it lives.
+    /// The location of the lock.
     pub(crate) place: Place,
     /// How it is held.
     pub(crate) policy: Policy,
     /// How long it is waited for.
     pub(crate) wait: Wait,
-    /// The exit code when another has it.
+    /// The exit code if another holds the lock.
     pub(crate) conflict_code: u8,
-    /// What is run.
+    /// The command.
     pub(crate) command: Command,
-    /// How its processes are looked after.
+    /// How its processes are treated.
     pub(crate) options: Options,
-    /// What asks it to stop.
+    /// The signal that stops it.
     pub(crate) signal: Signal,
-    /// How long it then has.
+    /// How long it has after that signal.
     pub(crate) grace: Duration,
     /// What is done when the lock is lost.
     pub(crate) on_lost: OnLost,
-    /// When it is stopped in any case.
+    /// When it is stopped even without a loss.
     pub(crate) max_hold: Option<Duration>,
-    /// How long the lock is kept in any case.
+    /// How long the lock is kept at least.
     pub(crate) hold_at_least: Duration,
 }
 
 impl RunPlan {
-    /// The lock is waited for without an end.
+    /// Whether the wait has no limit.
     pub(crate) fn waits_for_ever(&self) -> bool {
         self.wait == Wait::ByPolicy && self.policy.wait().is_none()
     }
 
-    /// How long the command may take to die of KILL once the lock is lost: half of the margin, which the policy keeps free of everything
-    /// else. The other half is for noticing the loss, and for sending signals.
+    /// How long KILL may take after a loss: half of the margin, which the policy reserves. The other half is for
+    /// noticing the loss and for sending signals.
     pub(crate) fn kill_wait(&self) -> Duration {
         self.policy.safety_margin().saturating_sub(self.grace) / 2
     }
@@ -72,7 +72,7 @@ impl RunPlan {
 pub(crate) enum Wait {
     /// Not at all.
     No,
-    /// As long as the policy says, which may be for ever.
+    /// As the policy says, perhaps without a limit.
     ByPolicy,
 }
 
@@ -81,7 +81,7 @@ impl RunPlan {
     ///
     /// # Errors
     ///
-    /// 64 and 78. Nothing has been asked of a store then.
+    /// 64 and 78. No request has been sent then.
     pub(crate) fn new(args: RunArgs) -> Result<RunPlan, Failure> {
         let key = Key::new(&args.name)
             .map_err(|error| Failure::from(error).hint("give the lock another name"))?;
@@ -91,8 +91,8 @@ impl RunPlan {
         let nonblock = lock.nonblock || lock.wait == Some(Duration::ZERO);
         let mut policy = Policy::builder()
             .strict(lock.strict)
-            // The command's own processes may outlive a wrapper that was killed: until a guardian sees to that, the lock must run out
-            // instead of being taken over at once.
+            // The command's processes may outlive a `leasehold` that was killed, so the lease must expire instead of
+            // being taken over at once.
             .bound_to_process(false);
         policy = match lock.wait {
             Some(wait) if !nonblock => policy.wait(wait),
@@ -108,9 +108,9 @@ impl RunPlan {
         if lock.max_hold == Some(Duration::ZERO) {
             return Err(Failure::new(
                 exit_codes::USAGE,
-                "--max-hold is 0: the command would be stopped as it starts",
+                "--max-hold is 0: the command would be stopped at once",
             )
-            .hint("give it time, or leave --max-hold away"));
+            .hint("set a longer time, or omit --max-hold"));
         }
         if lock.max_hold.is_some_and(|most| most < hold_at_least) {
             return Err(Failure::new(
@@ -155,7 +155,8 @@ fn command(
     }
 }
 
-/// The policy with what a person has set. A default never stands in its way: the grace, or else the lease, is made to fit.
+/// The policy with the given options. A default never makes it invalid: the default grace, or else the default lease,
+/// is adjusted.
 fn fitting(
     policy: PolicyBuilder,
     lease: Option<Duration>,
@@ -181,7 +182,7 @@ fn fitting(
     }
 }
 
-/// Why the policy does not add up, in the words of the command line: the library names its settings, the command its options.
+/// The error of an invalid policy, with options of the command line in place of the library's settings.
 fn options(error: &Error) -> Failure {
     let failure = Failure::from(error);
     let option = match error.setting() {
@@ -237,7 +238,7 @@ mod tests {
                 "{grace:?} + {kill:?}, {lead:?} before the end"
             );
             assert!(kill >= Duration::from_millis(500), "{kill:?}");
-            // So much of the lease is left for renewals.
+            // The rest of the lease is for renewals.
             assert!(plan.policy.lease_duration() / 3 + lead < plan.policy.lease_duration());
         }
     }

@@ -98,7 +98,7 @@ fn c9_a_certificate_that_nobody_trusts_is_told_at_once() {
     assert_message(&output, 78, "no TLS connection: ", "AWS_CA_BUNDLE");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
-        said.contains("certificate") && !said.contains("may still land"),
+        said.contains("certificate") && !said.contains("may still be acquired"),
         "{said}"
     );
     assert!(

@@ -32,7 +32,7 @@ fn refused(output: &Output, message: &str, hint: &str) {
     assert_message(output, 78, message, hint);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
-        !said.contains("panicked") && !said.contains("may still land"),
+        !said.contains("panicked") && !said.contains("may still be acquired"),
         "{said}"
     );
     assert_eq!(said.lines().count(), 2, "{said}");

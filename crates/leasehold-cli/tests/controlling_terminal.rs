@@ -114,7 +114,7 @@ fn c3_a_command_in_the_background_that_asks_is_talked_about() {
         "{BIN} run job -c 'echo $$ > command; read answer < /dev/tty; exit 3' &\n"
     ));
     let command = terminal.room.pid("command");
-    terminal.shows("it wants the terminal");
+    terminal.shows("it needs the terminal");
     assert!(halted(command));
     // The signal is passed on to it, and it ends when it goes on. Where it goes on before that, it asks again, and halts again.
     kill_process(parent(command), Signal::TERM).unwrap();

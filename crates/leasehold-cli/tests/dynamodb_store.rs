@@ -302,7 +302,7 @@ fn a_black_hole_is_69_within_the_bound() {
     );
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        said.contains("may still land, and then ends by itself within 20s"),
+        said.contains("may still be acquired, and its lease then expires within 20s"),
         "{said}"
     );
 }
@@ -378,7 +378,7 @@ fn a_release_that_fails_changes_no_code() {
     assert_eq!(wrapper.ended(), 6);
     let said = wrapper.stderr();
     assert!(
-        said.contains("could not release `job`, it ends by itself within 20s"),
+        said.contains("could not release `job`, its lease expires within 20s"),
         "{said}"
     );
     let report = room.report();

@@ -94,7 +94,7 @@ fn c14_as_process_1_what_the_command_leaves_behind_is_waited_for() {
     );
     let mut outer = started(&room, &FIRST, &[], &line);
     until("the daemon", || room.has("daemon"));
-    let said = read_until(&mut outer, "not all that it started");
+    let said = read_until(&mut outer, "processes that it started have not");
     assert!(said.contains("`sh` (pid "), "{said}");
     assert_eq!(room.job()["state"], "held");
     room.touch("go");
@@ -143,7 +143,7 @@ fn c15_without_proc_nothing_hangs() {
             let mut wrapper = started(&room, outer, &[], &line);
             if line.contains("daemon") {
                 until("the daemon", || room.has("daemon"));
-                let said = read_until(&mut wrapper, "not all that it started");
+                let said = read_until(&mut wrapper, "processes that it started have not");
                 assert!(said.contains("the process table does not show"), "{said}");
                 room.touch("go");
             }
@@ -207,7 +207,7 @@ fn c16_it_says_who_is_waited_for_and_signals_reach_them() {
         );
         let mut wrapper = room.start(&[], &line);
         let daemon = room.pid("daemon");
-        let said = read_until(&mut wrapper, "not all that it started");
+        let said = read_until(&mut wrapper, "processes that it started have not");
         let named = format!("`sh` (pid {})", daemon.as_raw_pid());
         assert!(
             said.contains("`job` is kept") && said.contains(&named),

@@ -171,7 +171,7 @@ fn init_prints_definitions_without_asking_anyone() {
     assert_message(
         &output,
         64,
-        "--print is about a table",
+        "--print needs a table",
         "`--store dynamodb://TABLE`",
     );
 }

@@ -327,7 +327,7 @@ fn store_urls_that_are_unknown_list_the_known() {
         (
             "sqlite:locks.db?mode=ro",
             "unknown store parameter `mode`",
-            "cannot be said: write `sqlite:locks.db`",
+            "cannot have a `?`: write `sqlite:locks.db`",
         ),
         (
             "dynamodb://",

@@ -1,13 +1,14 @@
 //! The command to run: whether it can be, and its start.
 //!
-//! [`Command::check`] answers before the lock is taken what can be answered then, so that a mistyped command costs neither a
-//! request nor anybody's wait. The start itself reports the same errors, for what changed in between.
+//! [`Command::check`] finds errors before the lock is acquired, so that a mistyped command costs no request
+//! and no wait. The start itself reports the same errors, since files may change in between.
 //!
-//! The command inherits standard input, output and error, the directory and the environment, with ours set over it, and the signal
-//! state that we were started with (P8). `LISTEN_PID` and `WATCHDOG_PID` of systemd name the process that sockets and watchdog are meant
-//! for: where they name us they are set to the command's number, which is known only between fork and exec. On Linux it gets
-//! `PR_SET_PDEATHSIG`: when we are killed with -9, so is it. That is an interim until the guardian process, which also takes the
-//! grandchildren. The signal is tied to the *thread* that starts the command: it must be the main thread, which ends last.
+//! The command inherits standard input, output and error, the directory, the environment with the lock's
+//! variables, and the signal state that we were started with (P8). If `LISTEN_PID` and `WATCHDOG_PID` of
+//! systemd name this process, they are set to the command's pid, which is known only between fork and exec.
+//! On Linux the command gets `PR_SET_PDEATHSIG`: it is killed when we are killed, but its own children are
+//! not. The signal is bound to the *thread* that starts the command: it must be the main thread, which ends
+//! last.
 
 use std::env;
 use std::error::Error;
@@ -29,10 +30,10 @@ use super::socket_activation::{self, Exec};
 use crate::exit_codes;
 use crate::text::{plain, quoted};
 
-/// Where the system looks when there is no `PATH`.
+/// The search path of the system without `PATH`.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
-/// A command and what we add to its environment.
+/// A command, and the variables that are added to its environment.
 #[derive(Clone, Debug)]
 pub(crate) struct Command {
     program: OsString,
@@ -41,7 +42,7 @@ pub(crate) struct Command {
 }
 
 impl Command {
-    /// A program with its arguments; no shell looks at them.
+    /// A program with its arguments, without a shell.
     pub(crate) fn new(program: OsString, arguments: Vec<OsString>) -> Self {
         Self {
             program,
@@ -50,7 +51,7 @@ impl Command {
         }
     }
 
-    /// A line for `/bin/sh`, always that one: what a line does must not depend on the shell its author likes to type in.
+    /// A line for `/bin/sh`. Its meaning must not depend on the user's shell.
     pub(crate) fn shell(line: OsString) -> Self {
         Self::new("/bin/sh".into(), vec!["-c".into(), line])
     }
@@ -60,7 +61,7 @@ impl Command {
         self.environment.push((name.into(), value.into()));
     }
 
-    /// Whether the program is there and may be run. Changes nothing.
+    /// Checks that the program exists and may be run. It changes nothing.
     ///
     /// # Errors
     ///
@@ -75,7 +76,7 @@ impl Command {
         }
     }
 
-    /// The file that is run under this name.
+    /// The file that a name runs.
     fn find(&self, name: &OsStr) -> io::Result<PathBuf> {
         if name.as_bytes().contains(&b'/') {
             return executable(Path::new(name)).map(|()| name.into());
@@ -83,7 +84,7 @@ impl Command {
         if name.is_empty() {
             return Err(Errno::NOENT.into());
         }
-        // As execvp has it: what may not be run is passed over, and told only when nothing better comes.
+        // Like execvp: a file that may not be run is skipped, and is the error only if there is no other.
         let mut failure = Errno::NOENT.into();
         for directory in env::split_paths(&self.search_path()) {
             let path = directory.join(name);
@@ -96,7 +97,8 @@ impl Command {
         Err(failure)
     }
 
-    /// Starts it, in a process group of its own if asked. Returns when the program was executed, or could not be.
+    /// Starts it, with `own_group` in its own process group. It returns when the program was executed, or
+    /// could not be.
     pub(super) fn start(&self, own_group: bool) -> Result<Pid, SpawnError> {
         let mut command = process::Command::new(&self.program);
         command.args(&self.arguments);
@@ -111,7 +113,7 @@ impl Command {
         let exec = socket_activation::exec(&path, &self.program, arguments, set)
             .map_err(|error| self.failed(error))?;
         before_exec(&mut command, exec);
-        // Dropped without a wait on purpose: the reaper collects it.
+        // Dropped without a wait: the reaper collects it.
         let child = command.spawn().map_err(|error| self.failed(error))?;
         i32::try_from(child.id())
             .ok()
@@ -154,26 +156,26 @@ impl Command {
 /// Why a command could not be started. It did not run, not even in part.
 #[derive(Debug)]
 pub(crate) enum SpawnError {
-    /// It is a script, and what its first line names is not there.
+    /// It is a script, and the interpreter in its first line does not exist.
     NoInterpreter {
-        /// What is missing.
+        /// The missing interpreter.
         missing: Missing,
     },
-    /// There is no such program; or the loader that it names is missing, which the system reports alike.
+    /// There is no such program, or its loader is missing, which the system reports in the same way.
     NotFound {
         /// As it was given.
         program: PathBuf,
         /// What the system said.
         source: io::Error,
     },
-    /// It is there, but is no program, or may not be run by us.
+    /// It exists, but is no program, or this user may not run it.
     NotExecutable {
         /// As it was given.
         program: PathBuf,
         /// What the system said.
         source: io::Error,
     },
-    /// The system could not start anything: out of memory, processes or descriptors.
+    /// The system has no memory, processes or descriptors left.
     Other {
         /// As it was given.
         program: PathBuf,
@@ -183,17 +185,17 @@ pub(crate) enum SpawnError {
 }
 
 impl SpawnError {
-    /// Our exit code for it.
+    /// The exit code of `leasehold`.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            // As `env` and the system have it.
+            // Like `env` and the shells.
             Self::NotFound { .. } | Self::NoInterpreter { .. } => exit_codes::NOT_FOUND,
             Self::NotExecutable { .. } => exit_codes::CANNOT_RUN,
             Self::Other { .. } => exit_codes::OWN_FAILURE,
         }
     }
 
-    /// What to do about it.
+    /// The hint for a message.
     pub(crate) fn hint(&self) -> String {
         match self {
             Self::NoInterpreter { missing } if missing.is_crlf() => format!(
@@ -239,21 +241,21 @@ impl Error for SpawnError {
     }
 }
 
-/// Whether the file may be executed by us, with the error exec would give.
+/// Whether this user may execute the file, with the error that exec would return.
 fn executable(path: &Path) -> io::Result<()> {
     let metadata = path.metadata()?;
-    // A directory may well be "executable" for access(2). Exec answers EACCES for it.
+    // A directory may be "executable" for access(2). Exec returns EACCES for it.
     if !metadata.is_file() {
         return Err(Errno::ACCESS.into());
     }
     Ok(rustix::fs::access(path, Access::EXEC_OK)?)
 }
 
-/// What happens between fork and exec: the system is asked to kill the command when the thread that starts it ends, which is when we do; the
-/// signal state is put back; and `exec`, if there is one, takes the place of std's.
+/// Sets the steps between fork and exec. The system is asked to kill the command when the thread that starts
+/// it ends. The signal state is restored. `exec`, if there is one, replaces std's exec.
 #[expect(
     unsafe_code,
-    reason = "what runs between fork and exec can be given in no other way"
+    reason = "std has no other way to run code between fork and exec"
 )]
 fn before_exec(command: &mut process::Command, mut exec: Option<Exec>) {
     let parent = getpid();
@@ -262,9 +264,9 @@ fn before_exec(command: &mut process::Command, mut exec: Option<Exec>) {
         inherited::restore();
         exec.as_mut().map_or(Ok(()), |exec| Err(exec.run()))
     };
-    // SAFETY: between fork and exec only what is async-signal-safe is allowed, because other threads may have held any lock at
-    // the fork. The closure makes bare system calls (prctl, getppid, sigaction, sigprocmask, execve); it takes no lock, allocates
-    // nothing, and turns an error number into an `io::Error` without allocating.
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed, because other threads may have held any lock at
+    // the fork. The closure makes bare system calls (prctl, getppid, sigaction, sigprocmask, execve). It takes no lock, allocates
+    // nothing, and turns an error number into an `io::Error` without an allocation.
     unsafe {
         command.pre_exec(between);
     }
@@ -273,7 +275,7 @@ fn before_exec(command: &mut process::Command, mut exec: Option<Exec>) {
 #[cfg(target_os = "linux")]
 fn die_with(parent: Pid) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    // We may have died before that call. Then nobody would tell the command, so it must not start.
+    // The parent may have died before that call. The signal would never come, so the command must not start.
     if rustix::process::getppid() == Some(parent) {
         Ok(())
     } else {
@@ -281,7 +283,7 @@ fn die_with(parent: Pid) -> io::Result<()> {
     }
 }
 
-/// There is nothing like it elsewhere; the guardian process of a later version does not need it.
+/// Other systems have no such signal.
 #[cfg(not(target_os = "linux"))]
 fn die_with(_parent: Pid) -> io::Result<()> {
     Ok(())

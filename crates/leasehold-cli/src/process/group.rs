@@ -1,30 +1,33 @@
-//! The command with everything it starts, as one thing: signal it, wait for it, stop it.
+//! The command and all processes that it starts: signals, waits, the stop.
 //!
-//! Where we are not in the foreground of a terminal, the command leads a process group of its own, and a signal goes to that
-//! group at once. In the foreground it stays in our group, as do the other members of a pipeline: what is typed reaches it
-//! from the terminal driver and is not sent again (P3), and anything else is sent process by process to what descends from us. What
-//! moved to a session of its own gets no forwarded signals in either case while the command lives; only [`Group::stop`] and Ctrl-Z
-//! reach it. When the command has ended, every signal reaches all that is left.
+//! Outside of the foreground of a terminal, the command leads its own process group, and a signal goes to
+//! that group. In the foreground it stays in our group, like the other members of a pipeline. There the
+//! terminal driver sends typed signals, which are not sent again (P3); other signals go to each of our
+//! descendants. While the command lives, a process in another session gets no forwarded signals; only
+//! [`Group::stop`] and Ctrl-Z reach it. After the end of the command, every signal reaches all processes
+//! that are left.
 //!
 //! # How P2 is kept
 //!
-//! We are a subreaper: a process whose parent dies becomes our child, however often it forks and whatever session it opens. So the last
-//! descendant to go is a child of ours, and its end is a SIGCHLD. "No children" from the system is the proof that nothing is left, and
-//! costs no scan. Children that are not the command's are kept away by the [`relay`](super::relay), except those that the AWS SDK starts: where
-//! such remain, a complete scan of the [`table`](super::table) can prove that none is the command's. A scan that is
-//! not complete proves nothing: a process that forks and ends in a circle hides from it (tried), so we look again.
+//! We are a subreaper: a process whose parent dies becomes our child, whatever its session. So the last
+//! descendant is a child of ours, and its end is a SIGCHLD. "No children" from the system proves, without a
+//! scan, that no process is left. The [`relay`](super::relay) keeps other children away, except those that
+//! the AWS SDK starts. If such children remain, a complete scan of the [`table`](super::table) can prove that
+//! none is the command's. An incomplete scan proves nothing, because a process that forks and ends in a loop
+//! hides from it, so the scan is repeated.
 //!
 //! # What it does not do
 //!
-//! - On DynamoDB, a child of ours in *our* group while the command has its own is taken for other code's (P4). In the foreground the
-//!   two cannot be told apart: a credential helper that happens to run then is waited for, and killed by `stop`.
-//! - In the foreground the shell's `fg` continues the whole group, and the command may run for an instant before we stop it
-//!   again for the check of the lease. Only a group of its own could be held back, at the price of breaking pipelines.
-//! - A command that was started in the background has a group of its own for good: `fg` brings it signals, but not the terminal. When it
-//!   reads from there it is stopped, which [`Change::WantsTerminal`] tells.
-//! - A signal that someone sends with `kill -- -GROUP` to our foreground group is seen twice by the command: nothing tells us.
-//! - Without `/proc` there are no descendants to find: signals reach the group, and in the foreground only the command itself. The end
-//!   of what is left is seen all the same, on Linux; macOS has only the group.
+//! - On DynamoDB, if the command has its own group, a child of ours in *our* group counts as other code's (P4).
+//!   In the foreground the two cannot be distinguished: a running credential helper is waited for, and killed
+//!   by `stop`.
+//! - In the foreground the shell's `fg` continues the whole group. The command may run for an instant before it
+//!   is stopped again for the check of the lease. A separate group would break pipelines.
+//! - A command that was started in the background keeps its own group: `fg` sends it signals, but does not
+//!   give it the terminal. A read from the terminal stops it ([`Change::WantsTerminal`]).
+//! - A signal by `kill -- -GROUP` to our foreground group reaches the command twice.
+//! - Without `/proc` no descendants can be found: signals reach the group, and in the foreground only the
+//!   command itself. On Linux the end of all processes is still seen; macOS has only the group.
 
 use std::io;
 use std::sync::Arc;
@@ -47,67 +50,67 @@ use super::status::{Status, Stopped};
 use super::table::Entry;
 use super::{before, now, terminal};
 
-/// First and longest pause between looks at processes whose end sends us no signal.
+/// First and longest pause between checks of processes whose end sends no signal.
 const LOOK: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
 
-/// How long programs have after Ctrl-Z to put the terminal in order before they are stopped for good.
+/// How long programs have after Ctrl-Z to restore the terminal before they get STOP.
 const SUSPEND_PATIENCE: Duration = Duration::from_millis(200);
 
-/// The longest time without a look: SIGCHLD comes long before, unless something took it from us.
+/// The longest time without a check: SIGCHLD comes long before, unless it was lost.
 const LOOK_ANYWAY: Duration = Duration::from_secs(5);
 
-/// How long `stop` waits before the next KILL. Short, because what forks and flees must be outrun; a scan lies between any two.
+/// How long `stop` waits before the next scan and KILL. It is short, to be faster than processes that fork.
 const KILL_AGAIN: Duration = Duration::from_millis(5);
 
-/// How a command is to be looked after.
+/// How the processes of a command are treated.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Options {
-    /// `--detach-ok`: [`Group::finished`] waits for the command alone, not for what it left running.
+    /// `--detach-ok`: [`Group::change`] waits for the command alone, not for other processes.
     pub(crate) detach_ok: bool,
-    /// Other code of this process starts processes, too: the AWS SDK runs `credential_process` (P4).
+    /// Whether other code of this process starts processes: the AWS SDK runs `credential_process` (P4).
     pub(crate) others: bool,
 }
 
-/// A running command with everything it started. Dropping it kills what is left, except what `detach_ok` lets live.
+/// A running command and all processes that it started. Its drop kills them, except with `detach_ok`.
 #[derive(Debug)]
 pub(crate) struct Group {
     child: Pid,
-    /// The command's own process group; `None` while it shares ours, and once it is empty: its number may then be given away.
+    /// The command's own process group. `None` if it shares ours, or is empty: its number may then be reused.
     group: Option<Pid>,
     shared: bool,
     options: Options,
     reaper: Reaper,
     children: Arc<Notify>,
-    /// [`Change::Left`] was returned.
+    /// Whether [`Change::Left`] was returned.
     left: bool,
 }
 
-/// What has become of the command.
+/// A change of the command's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// It has ended, but not what it has started.
+    /// It has ended, but processes that it started have not.
     Left,
-    /// The system has stopped it: it reads from the terminal, or sets it, and its group is in the background.
+    /// The system has stopped it, because it uses the terminal and its group is in the background.
     WantsTerminal,
-    /// It and everything that descends from it is gone; with `detach_ok`, it alone.
+    /// It and all its descendants have ended; with `detach_ok`, it alone.
     Gone(Status),
 }
 
-/// What a look at the command found.
+/// The result of a check of the command.
 #[derive(Clone, Copy, Debug)]
 enum Look {
-    /// Nothing is left of what was asked for.
+    /// All processes have ended.
     Gone,
-    /// Look again when SIGCHLD comes; with `poll` also after a while, because what is left may end without one.
+    /// Check again at SIGCHLD; with `poll` also after a while, since a process may end without one.
     Wait { poll: bool },
 }
 
 impl Group {
-    /// Starts the command. Returns when it was executed, or could not be. Call it on the main thread.
+    /// Starts the command, and returns when it was executed. It must be called on the main thread.
     ///
     /// # Errors
     ///
-    /// See [`SpawnError`]; nothing runs then.
+    /// See [`SpawnError`]; no process runs then.
     pub(crate) fn spawn(
         command: &Command,
         options: Options,
@@ -129,33 +132,33 @@ impl Group {
         })
     }
 
-    /// How the command ended; `None` while it runs. Known at once, even while others of the group live on.
+    /// How the command ended; `None` while it runs. It does not wait for other processes.
     pub(crate) fn command_status(&mut self) -> Option<Status> {
         self.reaper.reap();
         self.reaper.status()
     }
 
-    /// How it ended, if [`Group::finished`] would not have to wait. Asks the system: the news of an end comes through a thread,
-    /// and after a stop of ours other news may overtake it.
+    /// How it ended, if [`Group::change`] would return [`Change::Gone`] now. It asks the system: SIGCHLD comes through a thread, and after a
+    /// stop of this process other signals may overtake it.
     pub(crate) fn finished_already(&mut self) -> Option<Status> {
         let gone = matches!(self.look(!self.options.detach_ok), Look::Gone);
         gone.then(|| self.status())
     }
 
-    /// Of a command that is gone.
+    /// The status of a command that has ended.
     fn status(&self) -> Status {
         self.reaper.status().unwrap_or(Status::Unknown)
     }
 
-    /// Passes a signal on. Those of [`Group::suspend`] and [`Group::resume`] are not passed on. Once the command has ended, a signal reaches
-    /// what it left behind, in whatever session that is.
+    /// Forwards a signal, except for those of [`Group::suspend`] and [`Group::resume`]. After the end of the
+    /// command, it reaches all left-over processes in any session.
     pub(crate) fn forward(&self, received: &Received) {
         if received.suspends() || received.signal == Signal::CONT {
             return;
         }
         let ended = self.reaper.status().is_some();
-        // P3: one by one in our own group, because it holds us, and perhaps the rest of a pipeline; and not to those whom the terminal
-        // has told.
+        // P3: one by one in our own group, because it contains us and perhaps the rest of a pipeline. Processes
+        // that got the signal from the terminal are left out.
         let told = |entry: &Entry| match self.group {
             Some(group) => entry.group == group.as_raw_pid(),
             None => self.shared && received.from_terminal && entry.group == our_group(),
@@ -170,11 +173,11 @@ impl Group {
         }
     }
 
-    /// The next thing that becomes of the command.
+    /// The next change of the command.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: nothing is forgotten, a new call goes on.
+    /// Cancel safe: a new call goes on.
     pub(crate) async fn change(&mut self) -> Change {
         let mut pause = LOOK.0;
         loop {
@@ -194,12 +197,12 @@ impl Group {
         }
     }
 
-    /// Stops everything, `detach_ok` or not: `signal`, and CONT so that stopped processes see it; KILL after `grace`. Returns when all are
-    /// gone, and at the latest when they have outlived KILL for `kill_wait`.
+    /// Stops all processes, also with `detach_ok`. It sends `signal`, CONT for stopped processes, and KILL after
+    /// `grace`. It returns when all have ended, and at the latest `kill_wait` after KILL.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: what was sent stays sent. A new call begins again with `signal` and a whole `grace`.
+    /// Cancel safe. A new call begins again with `signal` and a whole `grace`.
     pub(crate) async fn stop(
         &mut self,
         signal: Signal,
@@ -212,7 +215,7 @@ impl Group {
         let mut gone = before(kill_at, self.gone(true)).await.is_some();
         let give_up = now().plus(kill_wait);
         while !gone && now() < give_up {
-            // P2: again and again: a process that was being born during the scan was in nobody's list.
+            // P2: repeated, because a process that was born during the scan may be missing in it.
             self.signal_everybody(Signal::KILL);
             let next = now().plus(KILL_AGAIN);
             gone = before(next, self.gone(true)).await.is_some();
@@ -227,25 +230,26 @@ impl Group {
         }
     }
 
-    /// Ctrl-Z: stops everything, then ourselves; returns when we were continued, with the command stopped still. The caller
-    /// checks the lease and calls [`Group::resume`] or [`Group::stop`]. The CONT that woke us also comes out of [`Signals::next`].
+    /// Ctrl-Z: stops all processes, then this one. It returns when this one was continued, with the command still
+    /// stopped. The caller checks the lease, and calls [`Group::resume`] or [`Group::stop`]. [`Signals::next`]
+    /// also returns the CONT.
     ///
-    /// Programs get a moment to put the terminal in order first. What ignores TSTP is stopped all the same: it must not run
-    /// while nobody renews. Returns false, with nothing stopped, where no shell could continue us.
+    /// Programs first get a moment to restore the terminal. A process that ignores TSTP is also stopped: it must
+    /// not run while the lease is not renewed. Returns false, without a stop, if no shell could continue us.
     ///
     /// # Cancel safety
     ///
-    /// Not cancel safe: a part may be stopped already. [`Group::resume`] puts it right.
+    /// Not cancel safe: some processes may be stopped already. [`Group::resume`] continues them.
     pub(crate) async fn suspend(&mut self, received: &Received) -> bool {
         if terminal::orphaned() {
-            // The terminal may have stopped the command nevertheless: only the system knows for certain who can be continued.
+            // The terminal may still have stopped the command.
             self.resume();
             return false;
         }
         if !(self.shared && received.from_terminal) {
             self.signal_everybody(Signal::TSTP);
         }
-        // There is no /proc to see it elsewhere: everyone gets the whole time.
+        // Without /proc the stop cannot be seen, so all processes get the whole time.
         let stopped = async {
             let mut pause = Duration::from_millis(2);
             while !self
@@ -268,12 +272,13 @@ impl Group {
         suspended
     }
 
-    /// Continues everything that [`Group::suspend`] stopped. Harmless at any other time.
+    /// Continues all processes that [`Group::suspend`] stopped. It is harmless at any other time.
     pub(crate) fn resume(&self) {
         self.signal_everybody(Signal::CONT);
     }
 
-    /// Waits until the command is gone, or `everybody` is. Cancel safe: each turn looks afresh before it waits.
+    /// Waits until the command has ended, or with `everybody` all processes. Cancel safe: each turn checks before
+    /// it waits.
     async fn gone(&mut self, everybody: bool) {
         let mut pause = LOOK.0;
         while let Look::Wait { poll } = self.look(everybody) {
@@ -281,9 +286,9 @@ impl Group {
         }
     }
 
-    /// Waits until it is worth while to look again.
+    /// Waits until the next check.
     async fn next_look(&self, poll: bool, pause: &mut Duration) {
-        // P6: a SIGCHLD that is lost must not be waited for.
+        // P6: a SIGCHLD may be lost.
         let wait = if poll { *pause } else { LOOK_ANYWAY };
         let at = now().plus(wait);
         let at = self.reaper.next_sweep().map_or(at, |sweep| at.min(sweep));
@@ -293,7 +298,7 @@ impl Group {
     }
 
     fn look(&mut self, everybody: bool) -> Look {
-        // Without a subreaper no orphan of the command ever becomes ours.
+        // Without a subreaper, orphans of the command do not become ours.
         let children = self.reaper.reap() && cfg!(target_os = "linux");
         if self.reaper.status().is_none() {
             return Look::Wait { poll: false };
@@ -312,7 +317,7 @@ impl Group {
         }
         match self.living() {
             Ok(living) if living.proves_nobody(children) => Look::Gone,
-            // P6: the end of a descendant comes to us as a SIGCHLD, that of a stranger in the group does not.
+            // P6: the end of a descendant sends a SIGCHLD; that of another process in the group does not.
             Ok(living) => Look::Wait {
                 poll: living.descendants.is_empty(),
             },
@@ -329,7 +334,7 @@ impl Group {
         })
     }
 
-    /// What is left, when not all are known to be gone.
+    /// The left-over processes, if not all are known to have ended.
     pub(crate) fn remaining(&self) -> Remaining {
         self.living().map_or_else(
             |_| Remaining::unknown(),
@@ -337,7 +342,7 @@ impl Group {
         )
     }
 
-    /// To the group at once, which no fork escapes, and then to everyone outside of it.
+    /// Signals the group, which no fork escapes, and then each process outside of it.
     fn signal_everybody(&self, signal: Signal) {
         self.signal_group(signal);
         let group = self.group.map(Pid::as_raw_pid);
@@ -346,7 +351,7 @@ impl Group {
 
     fn signal_group(&self, signal: Signal) {
         if let Some(group) = self.group {
-            // Gone, or not ours to signal: whoever waits will see.
+            // The processes have ended, or belong to another user: the wait finds out.
             let _sent = kill_process_group(group, signal);
         }
     }
@@ -357,7 +362,7 @@ impl Group {
                 .all()
                 .filter(|entry| which(entry))
                 .for_each(|entry| entry.signal(signal)),
-            // Its number is its own until we collect its status.
+            // Its pid is not reused until its status is collected.
             Err(_) if self.reaper.status().is_none() && self.group.is_none() => {
                 let _sent = kill_process(self.child, signal);
             }
@@ -368,7 +373,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // P5: also when a panic unwinds through us. What `detach_ok` lets live is what the command left behind at its end.
+        // P5: also during a panic. With `detach_ok`, processes may outlive a command that has ended.
         let everybody = !self.options.detach_ok;
         if matches!(self.look(everybody), Look::Wait { .. }) {
             self.signal_everybody(Signal::KILL);
@@ -376,13 +381,13 @@ impl Drop for Group {
     }
 }
 
-/// Makes us the parent of every descendant whose own parent dies. It stays so: we run nothing else.
+/// Makes this process the parent of every descendant whose own parent dies.
 #[cfg(target_os = "linux")]
 fn adopt_orphans() {
-    // Linux has it since 3.4. Where a sandbox forbids it the group is still waited for, as elsewhere.
+    // Linux has it since 3.4. If a sandbox forbids it, the group is waited for, as on other systems.
     let _done = rustix::process::set_child_subreaper(Some(getpid()));
 }
 
-/// There are no subreapers elsewhere: the group is what is waited for.
+/// Other systems have no subreapers: only the group is waited for.
 #[cfg(not(target_os = "linux"))]
 fn adopt_orphans() {}

@@ -5,16 +5,16 @@ use rustix::process::{Signal, getpid};
 use super::numbers::our_group;
 use super::table::{self, Entry, Scan};
 
-/// What is started from now on and still runs when this is dropped is killed, with all that it started. Only for the time in which
-/// nothing else of ours is started: a command in our group would look the same.
+/// Kills, when dropped, all processes that were started since and still run, with their descendants. No
+/// command may be started meanwhile, since it would look the same.
 #[derive(Debug)]
 pub(crate) struct Helpers {
-    /// Children of ours before. `None` without a process table: then nobody is killed.
+    /// The earlier children. `None` without a process table: then no process is killed.
     before: Option<Vec<i32>>,
 }
 
 impl Helpers {
-    /// From now on.
+    /// Begins to watch.
     pub(crate) fn watch() -> Self {
         let ourselves = getpid().as_raw_pid();
         let children = |scan: Scan| {
@@ -27,7 +27,7 @@ impl Helpers {
         }
     }
 
-    /// Nothing of it runs any more.
+    /// Ends the watch without a kill, because the helpers have ended.
     pub(crate) fn done(mut self) {
         self.before = None;
     }

@@ -1,11 +1,11 @@
 //! The signals that were blocked or ignored when this process was started.
 //!
-//! A terminal, a service manager or a parent with threads may start us with signals blocked, and `nohup` or a shell with signals
-//! ignored. For ourselves that must not matter: SIGCHLD that never arrives is a command whose end is never seen. For the command it
-//! must matter: it gets the mask and the dispositions exactly as they came.
+//! A terminal, a service manager or a parent with threads may start us with blocked signals, and `nohup` or a
+//! shell with ignored ones. This process must not depend on that: without SIGCHLD the end of the command is
+//! never seen. The command gets the mask and the dispositions exactly as inherited.
 //!
-//! The Rust runtime ignores SIGPIPE before `main`, so an initializer that runs before the runtime reads the state. It asks the system and
-//! not `/proc`, which may be missing or another namespace's.
+//! The Rust runtime ignores SIGPIPE before `main`, so an initializer that runs earlier reads the state. It
+//! does not use `/proc`, which may be missing or belong to another namespace.
 
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -21,11 +21,11 @@ const LAST: i32 = 31;
 static IGNORED: AtomicU64 = AtomicU64::new(0);
 static BLOCKED: AtomicU64 = AtomicU64::new(0);
 
-/// The number of the process that was started. A relay goes on in another one.
+/// The pid of the started process. With a relay, the work goes on in another one.
 static STARTED_AS: AtomicU32 = AtomicU32::new(0);
 
-/// Signals whose disposition is ours while we run, whatever it was: CHLD and CONT have handlers even where they were ignored, and PIPE and
-/// XFSZ are ignored, so that a closed pipe or a file size limit is an error of a write and not our end.
+/// Signals whose disposition this process always changes. CHLD and CONT have handlers. PIPE and XFSZ are
+/// ignored, so that a closed pipe or a file size limit is an error of a write.
 const OURS: [i32; 4] = [libc::SIGCHLD, libc::SIGCONT, libc::SIGPIPE, libc::SIGXFSZ];
 
 #[used]
@@ -47,8 +47,8 @@ static BEFORE_MAIN: extern "C" fn() = read;
 )]
 extern "C" fn read() {
     let (mut ignored, mut blocked) = (0, 0);
-    // SAFETY: the process has one thread and none of our code has run. Each call gets a valid signal number and a place of the right
-    // type to write to, which is read only after the call has succeeded. Nothing is changed: the new values are null.
+    // SAFETY: the process has one thread and none of our code has run. Each call gets a valid signal number and memory of the right
+    // type, which is read only after the call has succeeded. Nothing is changed: the new values are null.
     unsafe {
         let mut mask = MaybeUninit::<libc::sigset_t>::uninit();
         if libc::pthread_sigmask(libc::SIG_BLOCK, ptr::null(), mask.as_mut_ptr()) == 0 {
@@ -75,36 +75,36 @@ fn bit(signal: i32) -> u64 {
     1 << (signal - 1)
 }
 
-/// Whether the signal was ignored when we were started.
+/// Whether the signal was ignored at the start.
 pub(super) fn is_ignored(signal: i32) -> bool {
     IGNORED.load(Ordering::Relaxed) & bit(signal) != 0
 }
 
-/// Our number when we were started.
+/// The pid at the start.
 pub(super) fn started_as() -> u32 {
     STARTED_AS.load(Ordering::Relaxed)
 }
 
-/// Lets these signals through in this thread and in those that it starts. Call it when their handlers are installed: what came
-/// while they were blocked arrives at once. XFSZ is ignored from here on.
+/// Unblocks these signals in this thread and in those that it starts. Their handlers must be installed:
+/// pending signals arrive at once. XFSZ is ignored from here on.
 pub(super) fn unblock(signals: &[i32]) {
     disposition(libc::SIGXFSZ, true);
     let set = signals.iter().fold(0, |set, signal| set | bit(*signal));
     change_mask(libc::SIG_UNBLOCK, set);
 }
 
-/// Has the system keep the statuses of children, where CHLD was ignored when we were started.
+/// Makes the system keep the statuses of children if CHLD was ignored at the start.
 pub(super) fn keep_statuses() {
     disposition(libc::SIGCHLD, false);
 }
 
-/// Keeps every signal away from this thread: other threads take them.
+/// Blocks every signal in this thread: other threads take them.
 pub(crate) fn block_signals_here() {
     change_mask(libc::SIG_SETMASK, u64::MAX);
 }
 
-/// Puts the mask and the dispositions back as they came. Between fork and exec, where std has emptied the mask and set PIPE to its
-/// default; async-signal-safe.
+/// Restores the inherited mask and dispositions between fork and exec, where std has emptied the mask and set
+/// PIPE to its default. Async-signal-safe.
 pub(super) fn restore() {
     for signal in OURS {
         disposition(signal, is_ignored(signal));
@@ -112,7 +112,7 @@ pub(super) fn restore() {
     restore_mask();
 }
 
-/// Puts the mask alone back.
+/// Restores the mask alone.
 pub(super) fn restore_mask() {
     change_mask(libc::SIG_SETMASK, BLOCKED.load(Ordering::Relaxed));
 }

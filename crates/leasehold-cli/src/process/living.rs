@@ -1,4 +1,4 @@
-//! Who is left of the command, from one scan of the process table.
+//! The living processes of the command, from one scan of the process table.
 
 use std::io;
 
@@ -7,27 +7,27 @@ use rustix::process::{Pid, getpid};
 use super::numbers::our_group;
 use super::table::{self, Entry, Scan};
 
-/// Where to look for them.
+/// Where to search for them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Where {
     /// The command.
     pub(super) child: Pid,
-    /// Its process group, while that is its own and not empty.
+    /// Its own process group, while that is not empty.
     pub(super) group: Option<Pid>,
-    /// Children of ours in our own group may be other code's (P4), and are left out.
+    /// Whether to leave out children of ours in our own group, which may be other code's (P4).
     pub(super) spare_our_group: bool,
 }
 
-/// Who is left.
+/// The living processes.
 #[derive(Debug)]
 pub(super) struct Living {
-    /// They descend from the command.
+    /// Descendants of the command.
     pub(super) descendants: Vec<Entry>,
-    /// They do not, but are in its process group.
+    /// Other processes in its process group.
     strangers: Vec<Entry>,
-    /// Children of ours that were left out.
+    /// The number of children that were left out.
     others: usize,
-    /// Nobody is missing.
+    /// Whether the scan is complete.
     complete: bool,
 }
 
@@ -77,8 +77,8 @@ impl Living {
         self.all().next().is_none()
     }
 
-    /// It is certain that nobody is left. `children`: the system says that we have some. They must be in the table, then: one that is
-    /// not is another user's, and hidden (`hidepid`).
+    /// Whether certainly no process is left. `children`: the system reports children of ours. They must then be
+    /// in the table, unless they belong to another user and are hidden (`hidepid`).
     pub(super) fn proves_nobody(&self, children: bool) -> bool {
         self.is_empty() && self.complete && (!children || self.others > 0)
     }

@@ -1,20 +1,20 @@
-//! The module for processes: signals that arrive, and the command with everything it starts.
+//! Processes: signals that arrive, and the command with all processes that it starts.
 //!
 //! It knows nothing about locks. Its invariants, cited in the code by number:
 //!
-//! - **P1** The command's status is never lost and never changed: its exit code, or the signal that ended it.
-//! - **P2** A group counts as gone only when no process is left that descends from the command, whatever
-//!   process group or session it moved to (Linux: we are the subreaper), and none in its process group.
+//! - **P1** The command's status, its exit code or signal, is never lost and never changed.
+//! - **P2** A group has ended only when no descendant of the command is left in any process group or session
+//!   (Linux: we are the subreaper), and no process in its process group.
 //! - **P3** A signal reaches each process of the command at most once for each time it reached us, and never us.
-//! - **P4** What we reap is the command's. The status of a child that other code of this process started (the AWS
-//!   SDK runs `credential_process` through tokio) is left to that code.
-//! - **P5** A `Group` that is dropped takes its processes with it, and so does the end of [`Group::stop`].
-//! - **P6** Whoever waits here sleeps until a signal comes. There are timers for what sends none, and a slow one for a signal that
-//!   never came: nothing waits for ever on a wake-up alone.
-//! - **P7** Nothing here needs `/proc` to come to an end.
+//! - **P4** Only processes of the command are reaped. The status of a child that other code of this process
+//!   started (the AWS SDK runs `credential_process` through tokio) is left to that code.
+//! - **P5** The drop of a `Group` kills its processes, and so does the end of [`Group::stop`].
+//! - **P6** A wait here sleeps until a signal comes. Timers serve events without a signal, and a slow timer
+//!   serves lost signals: no wait depends on a wake-up alone.
+//! - **P7** Nothing here needs `/proc` to end.
 //! - **P8** The command starts with the signal mask and the dispositions that we were started with.
 //!
-//! All of it belongs on the main thread, on tokio's current-thread runtime with its timer enabled.
+//! All of it must run on the main thread, on tokio's current-thread runtime with timers.
 //!
 //! [`inherited`] is the signal state at our start; [`relay`] keeps other processes away; [`signals`] turns signals into a stream; [`command`]
 //! with [`script`] and [`socket_activation`] checks and starts; [`reaper`] collects the dead; [`table`] reads who descends from whom, [`living`] who is left of the
@@ -52,8 +52,8 @@ pub(crate) use status::{Status, Stopped};
 pub(crate) use table::of_ancestors;
 pub(crate) use terminal::suspend_ourselves;
 
-/// What `work` comes to, if it does so before `at`. On the clock that counts while the machine sleeps, as the lease does: a grace that stood
-/// still would go on beside the next holder.
+/// The result of `work`, if it ends before `at`. The clock counts through suspend, as the lease does: otherwise
+/// a grace would go on beside the next holder.
 async fn before<T>(at: Elapsed, work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         biased;

@@ -1,6 +1,7 @@
 //! Process groups and sessions as plain numbers.
 //!
-//! The system gives 0 for a group or a session of another pid namespace, as after `unshare --pid`. rustix takes that for impossible.
+//! The system returns 0 for a group or a session of another pid namespace, as after `unshare --pid`. rustix
+//! does not accept that.
 
 use std::io;
 
@@ -17,14 +18,14 @@ pub(super) fn our_session() -> i32 {
     session_of(None).unwrap_or_default()
 }
 
-/// The process group of a process, of ourselves without one. That of a zombie is known until it is collected.
+/// The process group of a process, or of this one for `None`. A zombie has one until it is collected.
 #[expect(unsafe_code, reason = "rustix does not know the group 0")]
 pub(super) fn group_of(pid: Option<Pid>) -> Result<i32, Errno> {
     // SAFETY: takes and returns plain numbers.
     known(unsafe { libc::getpgid(pid.map_or(0, Pid::as_raw_pid)) })
 }
 
-/// The session of a process, of ourselves without one.
+/// The session of a process, or of this one for `None`.
 #[expect(unsafe_code, reason = "rustix does not know the session 0")]
 pub(super) fn session_of(pid: Option<Pid>) -> Result<i32, Errno> {
     // SAFETY: takes and returns plain numbers.

@@ -1,18 +1,20 @@
-//! Collecting the dead: the command's status, and the orphans that came to us as subreaper.
+//! Collects ended children: the command, and orphans that came to this process as subreaper.
 //!
-//! `waitpid(-1)` would be the short way, and would take statuses that are not ours (P4): the AWS SDK may run
-//! `credential_process` through tokio while the command runs, and a stolen status is a failed renewal. So:
+//! `waitpid(-1)` would also take the statuses of other code's children (P4). The AWS SDK may run
+//! `credential_process` through tokio while the command runs, and a lost status is a failed renewal. So:
 //!
-//! - the command is waited for by its number;
-//! - what died in the command's process group, by that group: nobody else's child can be in it;
-//! - other zombies that are not in *our* group, at a sweep: other code's children never leave it;
-//! - zombies in our group only when they were zombies already [`SWEEP`] ago. Tokio collects its own as soon as they die; whatever is
-//!   still there is an orphan nobody will ever ask for. Until then a zombie costs an entry in the process table, no more.
+//! - The command is collected by its pid.
+//! - Zombies in the command's process group are collected by that group, which has no other children.
+//! - Zombies that are neither there nor in *our* group are collected in a sweep: other code's children never
+//!   leave our group.
+//! - Zombies in our group are collected if they were zombies [`SWEEP`] ago: tokio collects its own as soon as
+//!   they end, so these are orphans. Until then a zombie costs an entry in the process table.
 //!
-//! Where no other code starts processes (SQLite), every zombie is ours at once.
+//! If no other code starts processes (SQLite), every zombie is collected at once.
 //!
-//! A sweep asks the system for its dead children one by one. Only where one is in doubt it scans the process table, for those behind it;
-//! without a table they wait for their turn at the front. A call to [`Reaper::reap`] that finds nothing left costs three system calls.
+//! A sweep gets the ended children from the system one by one. If one is in doubt, a scan of the process table
+//! finds those behind it; without a table they wait until they are first. A call to [`Reaper::reap`] without
+//! ended children costs three system calls.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -29,25 +31,26 @@ use super::numbers::{group_of, our_group};
 use super::status::Status;
 use super::table;
 
-/// How long a zombie is left to those who may have started it. Too short steals from them when the machine is busy; too long keeps
-/// more entries of the process table.
+/// How long a zombie is left to other code that may have started it. Too short: a status is taken from that
+/// code on a busy machine. Too long: more entries in the process table.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Collects the dead of one command.
+/// Collects the ended processes of one command.
 #[derive(Debug)]
 pub(super) struct Reaper {
     child: Pid,
     group: Option<Pid>,
-    /// Other code of this process may start processes (P4).
+    /// Whether other code of this process may start processes (P4).
     others: bool,
     status: Option<Status>,
-    /// Zombies that were there at the last sweep.
+    /// The zombies of the last sweep.
     suspects: Vec<Pid>,
     next_sweep: Option<Elapsed>,
 }
 
 impl Reaper {
-    /// For the command `child`, and its process group if it has one of its own; `others` when other code may start processes.
+    /// A reaper for the command `child`, and its own process group if it has one. `others`: other code may start
+    /// processes.
     pub(super) fn new(child: Pid, group: Option<Pid>, others: bool) -> Self {
         Self {
             child,
@@ -59,31 +62,31 @@ impl Reaper {
         }
     }
 
-    /// How the command ended, once [`Reaper::reap`] has seen it.
+    /// How the command ended, if [`Reaper::reap`] has seen it.
     pub(super) fn status(&self) -> Option<Status> {
         self.status
     }
 
-    /// When to call [`Reaper::reap`] again though no signal comes.
+    /// When to call [`Reaper::reap`] again without a signal.
     pub(super) fn next_sweep(&self) -> Option<Elapsed> {
         self.next_sweep
     }
 
-    /// Collects what may be collected now. Returns false when we have no children left, dead or alive, which proves
-    /// that nothing descends from us.
+    /// Collects the zombies that may be collected now. Returns false if there are no children, ended or not, which
+    /// proves that there are no descendants.
     pub(super) fn reap(&mut self) -> bool {
         if self.status.is_none() {
-            // P1: by its number first, whatever else has died.
+            // P1: the command first, by its pid.
             match waitpid(Some(self.child), WaitOptions::NOHANG) {
                 Ok(Some((_, status))) => self.status = Some(status.into()),
-                // Somebody took it. Waiting for ever would be worse than not knowing.
+                // Other code took the status. An unknown status is better than a wait for ever.
                 Err(Errno::CHILD) => self.status = Some(Status::Unknown),
                 Ok(None) | Err(_) => {}
             }
         }
         if let Some(group) = self.group {
             while let Ok(Some((pid, status))) = waitpgid(group, WaitOptions::NOHANG) {
-                // It died between the two calls.
+                // It ended between the two calls.
                 if pid == self.child {
                     self.status = Some(status.into());
                 }
@@ -110,7 +113,7 @@ impl Reaper {
         if let Ok(Some(front)) = found {
             let now = SystemClock.elapsed();
             let due = self.next_sweep.is_none_or(|due| due <= now);
-            // After the command's end somebody waits for the last of its processes.
+            // After the command's end, the caller waits for the last of its processes.
             if due || self.status.is_some() {
                 self.collect_behind(front, due);
                 found = dead();
@@ -126,7 +129,7 @@ impl Reaper {
         !matches!(found, Err(Errno::CHILD))
     }
 
-    /// It may have been started by other code, which wants its status.
+    /// Whether other code may have started it and needs its status.
     fn is_doubtful(&self, pid: Pid) -> bool {
         self.others
             && pid != self.child
@@ -136,7 +139,7 @@ impl Reaper {
     fn collect(&mut self, pid: Pid) -> bool {
         match waitpid(Some(pid), WaitOptions::NOHANG) {
             Ok(Some((_, status))) => {
-                // It died after it was asked for by its number.
+                // It ended after the check by its pid.
                 if pid == self.child {
                     self.status = Some(status.into());
                 }
@@ -146,8 +149,8 @@ impl Reaper {
         }
     }
 
-    /// Collects the zombies that are certainly not other code's, though the one at the `front` may be. When the sweep is `due`, those
-    /// that were in doubt at the last one are collected, too.
+    /// Collects the zombies that are certainly not other code's, behind a doubtful one at the `front`. In a `due`
+    /// sweep, this includes zombies that were in doubt at the last sweep.
     fn collect_behind(&mut self, front: Pid, due: bool) {
         let ourselves = getpid().as_raw_pid();
         let mut zombies = vec![front];
@@ -162,7 +165,7 @@ impl Reaper {
             self.collect(pid);
         }
         if due {
-            // A number cannot have changed hands in between: it is taken until we collect it.
+            // A pid is not reused before the zombie is collected.
             let suspects = std::mem::take(&mut self.suspects);
             self.suspects = doubtful
                 .into_iter()
@@ -172,16 +175,16 @@ impl Reaper {
     }
 }
 
-/// A child that has ended. Nothing is collected, it is only a look. `Err(CHILD)`: there are no children, dead or alive.
+/// A child that has ended, without collecting it. `Err(CHILD)`: there are no children, ended or not.
 #[expect(
     unsafe_code,
-    reason = "rustix does not tell whose status `waitid` found"
+    reason = "rustix does not return the pid that `waitid` found"
 )]
 fn dead() -> Result<Option<Pid>, Errno> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let look = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-    // SAFETY: the information is zeroed, which is a valid one, and the system overwrites it or leaves it alone. When the call has
-    // succeeded the field for the number is the one in use: 0 when nobody has ended.
+    // SAFETY: zeroed information is valid, and the system overwrites it or does not change it. After a successful call the field
+    // for the pid is the one in use: 0 if no child has ended.
     unsafe {
         if libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), look) != 0 {
             return Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INTR));

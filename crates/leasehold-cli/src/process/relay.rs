@@ -1,14 +1,15 @@
-//! A process between us and children that are not the command's.
+//! A process that separates the command's children from other children.
 //!
-//! As process 1 of a container we would inherit every orphan in it, those of `docker exec` included, and nothing tells them from what the
-//! command has left behind. The same holds for a shell that starts something in the background and then becomes us by `exec`. So in both
-//! cases the work moves into a child, which is a subreaper: what becomes its child is the command's. The first process stays behind as a
-//! small init: it passes signals on, collects whatever ends, and ends as the child does.
+//! As process 1 of a container we would inherit every orphan in it, those of `docker exec` included, and could
+//! not distinguish them from the command's processes. The same holds after the `exec` of a shell that has
+//! background jobs. In both cases the work moves into a child, which is a subreaper: all its children are the
+//! command's. The first process stays as a small init: it forwards signals, collects ended processes, and ends
+//! as the child does.
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::separate;
 
-/// There is no subreaper elsewhere, so no orphan ever becomes ours.
+/// Other systems have no subreaper, so no orphan becomes ours.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn separate() -> std::io::Result<()> {
     Ok(())
@@ -29,19 +30,19 @@ mod linux {
     use crate::process::inherited;
     use crate::process::status::Status;
 
-    /// Goes on in a child where other processes than the command's would become ours; the caller then is that child. Call it before
-    /// anything starts a thread.
+    /// Forks if other processes than the command's could become ours, and returns in the child. It must be called
+    /// before any thread starts.
     ///
     /// # Errors
     ///
-    /// When the system refuses a process.
+    /// When the operating system refuses a process.
     pub(crate) fn separate() -> io::Result<()> {
         if getpid() != Pid::INIT && !has_children() {
             return Ok(());
         }
-        // None may be lost between the fork and the first wait for one.
+        // No signal may be lost between the fork and the first wait.
         inherited::block_signals_here();
-        // Where a parent left CHLD ignored the system would throw the statuses away.
+        // If a parent left CHLD ignored, the system would discard the statuses.
         inherited::keep_statuses();
         let relay = getpid();
         match fork()? {
@@ -49,7 +50,7 @@ mod linux {
             None => {
                 set_parent_process_death_signal(Some(Signal::KILL))?;
                 inherited::restore_mask();
-                // It may have died before that call.
+                // The parent may have ended before that call.
                 if getppid() == Some(relay) {
                     Ok(())
                 } else {
@@ -64,13 +65,13 @@ mod linux {
         waitid(WaitId::All, look).is_ok()
     }
 
-    /// Until the worker has ended; its exit code.
+    /// Forwards signals until the worker has ended, and returns its exit code.
     fn pass_on(worker: Pid) -> u8 {
         loop {
-            // Before the first wait, too: it may have ended already.
+            // Also before the first wait for a signal: the worker may have ended already.
             while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
                 match pid == worker {
-                    // A shell looks at us to see its job stopped. As process 1 this does nothing.
+                    // The shell must see that its job is stopped. As process 1 this has no effect.
                     true if status.stopped() => {
                         let _stopped = kill_process(getpid(), Signal::STOP);
                     }
@@ -81,7 +82,7 @@ mod linux {
             let Some((signal, by_kernel)) = next_signal() else {
                 continue;
             };
-            // The worker is in our process group, and the terminal driver sends to groups.
+            // The worker is in our process group, and the terminal driver signals groups.
             if let Some(signal) = Signal::from_named_raw(signal)
                 && signal != Signal::CHILD
                 && !by_kernel
@@ -93,7 +94,7 @@ mod linux {
 
     #[expect(unsafe_code, reason = "std and rustix have no stable fork")]
     fn fork() -> io::Result<Option<Pid>> {
-        // SAFETY: there is no other thread that could hold a lock at the fork: the caller promises it, and nothing before it starts one.
+        // SAFETY: no other thread could hold a lock at the fork: the caller guarantees that there is none.
         let pid = unsafe { libc::fork() };
         match pid {
             -1 => Err(io::Error::last_os_error()),

@@ -1,23 +1,23 @@
-//! What is left of a command, for messages.
+//! The left-over processes of a command, for messages.
 
 use std::fmt;
 
 use super::table::{self, Entry};
 
-/// So many are named.
+/// How many processes are named.
 const NAMED: usize = 3;
 
 /// Processes that have not ended.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Remaining {
-    /// Number and name.
+    /// Pid and name.
     known: Vec<(i32, String)>,
-    /// There are others, or may be, that the process table does not show.
+    /// Whether there may be others that the process table does not show.
     unknown: bool,
 }
 
 impl Remaining {
-    /// These, with their names as they are now.
+    /// These processes, with their present names.
     pub(super) fn of<'a>(entries: impl Iterator<Item = &'a Entry>) -> Self {
         let named = |entry: &Entry| (entry.pid, table::name(entry.pid).unwrap_or_default());
         let known: Vec<_> = entries.map(named).collect();
@@ -27,7 +27,7 @@ impl Remaining {
         }
     }
 
-    /// Some of which nothing is known.
+    /// Unknown processes.
     pub(super) fn unknown() -> Self {
         Self {
             known: Vec::new(),
@@ -35,7 +35,7 @@ impl Remaining {
         }
     }
 
-    /// Nothing is left.
+    /// Whether no process is left.
     pub(crate) fn is_empty(&self) -> bool {
         self.known.is_empty() && !self.unknown
     }

@@ -1,7 +1,8 @@
-//! Scripts whose interpreter is missing, found before anybody waits for a lock.
+//! Scripts whose interpreter is missing, found before the lock is acquired.
 //!
-//! The system reports a script without an interpreter as it does a missing script. The first line tells them apart. A carriage return at
-//! the end of that line, left by an editor of Windows, belongs to the interpreter's name, and is shown in no listing.
+//! The system reports a missing interpreter like a missing script. The first line shows the difference. A
+//! carriage return at the end of that line, from a Windows editor, becomes an invisible part of the
+//! interpreter's name.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -9,29 +10,30 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// As much of a first line as Linux reads.
+/// How many bytes of a first line Linux reads.
 const FIRST_LINE: u64 = 256;
 
-/// A script may have a script as its interpreter, so deep as Linux allows.
+/// How many scripts Linux allows as interpreters of scripts.
 const DEPTH: usize = 4;
 
-/// An interpreter that is not there.
+/// A missing interpreter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Missing {
     /// The script that names it.
     pub(super) script: PathBuf,
-    /// As the first line has it.
+    /// The interpreter in the first line.
     pub(super) interpreter: OsString,
 }
 
 impl Missing {
-    /// Whether a line break of Windows is the reason.
+    /// Whether a Windows line break is the reason.
     pub(super) fn is_crlf(&self) -> bool {
         self.interpreter.as_bytes().ends_with(b"\r")
     }
 }
 
-/// The interpreter that `program` lacks, if it is a script and lacks one. `find` looks for a name in the command's PATH, for `env`.
+/// The missing interpreter of `program`, if it is such a script. `find` searches the command's PATH for a name,
+/// for `env`.
 pub(super) fn missing(program: &Path, find: impl Fn(&OsStr) -> bool) -> Option<Missing> {
     let mut script = program.to_owned();
     for _ in 0..DEPTH {
@@ -46,7 +48,7 @@ pub(super) fn missing(program: &Path, find: impl Fn(&OsStr) -> bool) -> Option<M
         if !path.exists() {
             return lacks(&interpreter);
         }
-        // `#!/usr/bin/env python3`. With options or settings of env it is env's to decide.
+        // `#!/usr/bin/env python3`. With options or settings, env decides.
         if path.file_name() == Some(OsStr::new("env"))
             && let Some(argument) = argument
             && !argument.as_bytes().starts_with(b"-")
@@ -66,7 +68,7 @@ pub(super) fn missing(program: &Path, find: impl Fn(&OsStr) -> bool) -> Option<M
     None
 }
 
-/// The interpreter and its argument, as Linux reads them. `None` for what is no script, or may not be read.
+/// The interpreter and its argument, as Linux reads them. `None` if the file is no script or not readable.
 fn first_line(script: &Path) -> Option<(OsString, Option<OsString>)> {
     let mut start = Vec::new();
     File::open(script)
@@ -88,7 +90,7 @@ fn first_line(script: &Path) -> Option<(OsString, Option<OsString>)> {
     Some((OsStr::from_bytes(interpreter).to_owned(), argument))
 }
 
-/// Without blanks at either end. A carriage return is none.
+/// The text without blanks at both ends. A carriage return is no blank.
 fn trimmed(mut text: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
         text = rest;

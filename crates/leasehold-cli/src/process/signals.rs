@@ -1,14 +1,15 @@
 //! Signals that arrive, as a stream.
 //!
-//! [`Signals::install`] comes first thing in `main`, before anything waits: from then on no signal ends us by default, each one is
-//! told to whoever calls [`Signals::next`]. A thread of its own reads what the handlers wrote, so that the runtime needs no I/O
-//! driver. SIGCHLD is not in the stream; it wakes the [`Group`](super::Group).
+//! [`Signals::install`] is called early in `main`, before anything waits. From then on no signal ends this
+//! process by default: [`Signals::next`] returns each one. A separate thread reads from the handlers, so that
+//! the runtime needs no I/O driver. SIGCHLD is not in the stream; it wakes the [`Group`](super::Group).
 //!
-//! - A signal that was ignored when we were started stays ignored, for us and for the command: `nohup leasehold run …` must
-//!   do what it says, and a shell without job control ignores INT for what it starts with `&`.
-//! - CHLD and CONT are listened to even where they were ignored: without them an end is never seen, and what Ctrl-Z stopped is never
-//!   continued. What was blocked when we were started is let through. The command gets both back as they came, see [`inherited`].
-//! - Signals of the same kind that arrive faster than they are read may be merged, as the system does it too.
+//! - A signal that was ignored at the start stays ignored, for us and for the command, as `nohup leasehold run …`
+//!   requires. A shell without job control ignores INT for commands with `&`.
+//! - CHLD and CONT have handlers even if they were ignored: without them the end of the command is never seen,
+//!   and a stopped command is never continued. Blocked signals are unblocked. The command gets the inherited
+//!   state back, see [`inherited`].
+//! - Signals of the same kind may be merged if they arrive faster than they are read, as in the system.
 
 use std::io;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::inherited;
 
-/// What we listen to, with the names `--signal` knows. KILL and STOP cannot be caught.
+/// The handled signals, with their names for `--signal`. KILL and STOP cannot be caught.
 const HANDLED: [(&str, Signal); 11] = [
     ("INT", Signal::INT),
     ("TERM", Signal::TERM),
@@ -33,7 +34,7 @@ const HANDLED: [(&str, Signal); 11] = [
     ("WINCH", Signal::WINCH),
     ("CONT", Signal::CONT),
     ("TSTP", Signal::TSTP),
-    // For reading from a terminal, or setting it, in its background. They come to our whole group.
+    // For a use of the terminal from the background. They come to our whole group.
     ("TTIN", Signal::TTIN),
     ("TTOU", Signal::TTOU),
 ];
@@ -41,20 +42,21 @@ const HANDLED: [(&str, Signal); 11] = [
 /// A signal that arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Received {
-    /// Which one.
+    /// The signal.
     pub(crate) signal: Signal,
-    /// It came from the terminal driver, which sent it to the whole foreground group, not to us alone.
+    /// Whether the terminal driver sent it, which sends to the whole foreground group.
     pub(crate) from_terminal: bool,
 }
 
 impl Received {
-    /// It asks us to stop until CONT comes, as Ctrl-Z does.
+    /// Whether it asks for a stop until CONT comes, as Ctrl-Z does.
     pub(crate) fn suspends(&self) -> bool {
         [Signal::TSTP, Signal::TTIN, Signal::TTOU].contains(&self.signal)
     }
 }
 
-/// The stream of signals. Lives as long as the process: without it they would be swallowed, not back at their defaults.
+/// The stream of signals. It must live as long as the process: after its drop, signals are lost, and do not
+/// return to their defaults.
 #[derive(Debug)]
 pub(crate) struct Signals {
     received: mpsc::UnboundedReceiver<Received>,
@@ -66,9 +68,9 @@ impl Signals {
     ///
     /// # Errors
     ///
-    /// When the system refuses a handler, a socket pair or a thread.
+    /// When the operating system refuses a handler, a socket pair or a thread.
     pub(crate) fn install() -> io::Result<Self> {
-        // CHLD in any case: where a parent left it ignored, the system would throw the statuses away.
+        // CHLD in any case: if a parent left it ignored, the system would discard the statuses.
         let wanted: Vec<i32> = HANDLED
             .iter()
             .map(|(_, signal)| *signal)
@@ -77,7 +79,7 @@ impl Signals {
             .map(Signal::as_raw)
             .collect();
         let mut origins = SignalsInfo::<WithOrigin>::new(&wanted)?;
-        // Before any thread starts: each begins with the mask of the one that starts it.
+        // Before any thread starts: a thread inherits the mask.
         inherited::unblock(&wanted);
 
         let (sender, received) = mpsc::unbounded_channel();
@@ -88,9 +90,9 @@ impl Signals {
             .spawn(move || {
                 for origin in origins.forever() {
                     match Signal::from_named_raw(origin.signal) {
-                        // P6: one stored wake-up is enough, because whoever wakes looks at everything.
+                        // P6: one stored wake-up is enough, because the woken task checks everything.
                         Some(Signal::CHILD) => woken.notify_one(),
-                        // Nobody listens any more: the process is about to end.
+                        // The stream was dropped: the process is about to end.
                         Some(signal)
                             if sender
                                 .send(Received {
@@ -108,29 +110,30 @@ impl Signals {
         Ok(Self { received, children })
     }
 
-    /// Waits for the next signal. CHLD is not among them.
+    /// Waits for the next signal except for CHLD.
     ///
-    /// What [suspends](Received::suspends) and CONT are the caller's to act on: see [`Group::suspend`](super::Group::suspend). Everything else goes to
-    /// [`Group::forward`](super::Group::forward) while a command runs.
+    /// The caller handles signals that [suspend](Received::suspends), and CONT: see
+    /// [`Group::suspend`](super::Group::suspend). Other signals go to [`Group::forward`](super::Group::forward)
+    /// while a command runs.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: a signal is either returned or still to come.
+    /// Cancel safe: no signal is lost.
     pub(crate) async fn next(&mut self) -> Received {
         match self.received.recv().await {
             Some(received) => received,
-            // The thread ends only after us. Should it ever have died, there are no signals, which is not one.
+            // The thread ends only with the process. If it has ended, no signals come.
             None => std::future::pending().await,
         }
     }
 
-    /// What SIGCHLD wakes.
+    /// The notification that SIGCHLD wakes.
     pub(super) fn children(&self) -> Arc<Notify> {
         Arc::clone(&self.children)
     }
 }
 
-/// The signal called `name`, with or without `SIG`, in any case; also by number. For `--signal`.
+/// The signal `name` of `--signal`: with or without `SIG`, in upper or lower case, or a number.
 pub(crate) fn named(name: &str) -> Option<Signal> {
     if let Ok(number) = name.parse() {
         return Signal::from_named_raw(number);
@@ -149,7 +152,7 @@ pub(crate) fn named(name: &str) -> Option<Signal> {
         .map(|(_, signal)| *signal)
 }
 
-/// Whether the terminal driver sent it. Linux says so; elsewhere it is the signal nobody sent.
+/// Whether the terminal driver sent it. Linux reports that; on other systems the signal has no sender.
 fn from_terminal(origin: &Origin) -> bool {
     match origin.cause {
         Cause::Kernel => true,

@@ -1,8 +1,9 @@
 //! `LISTEN_PID` and `WATCHDOG_PID`, for a command that systemd gives sockets or a watchdog.
 //!
-//! Both name the process that the sockets and the watchdog are meant for, and a program that finds another number than its own ignores
-//! them. systemd names us. The command's number is known only in the command itself, between fork and exec, where nothing may be
-//! allocated: so argument and environment are laid out before, with module for the number, and this exec takes the place of std's.
+//! Both name the process that sockets and watchdog are for, and a program ignores them if they do not have its
+//! own pid. systemd names us. The command's pid is known only between fork and exec, where nothing may be
+//! allocated. So arguments and environment are prepared before, with space for the pid, and this exec replaces
+//! std's.
 
 use std::env;
 use std::ffi::{CString, OsStr, OsString, c_char};
@@ -14,30 +15,30 @@ use std::sync::atomic::AtomicPtr;
 
 use super::inherited;
 
-/// The variables whose value is the number of a process.
+/// The variables whose value is a pid.
 const NUMBERS: [&str; 2] = ["LISTEN_PID", "WATCHDOG_PID"];
 
-/// Newer systemd also identifies the process by its handle, which would be ours.
+/// Newer systemd also identifies the process by its pidfd, which would be ours.
 const HANDLES: [&str; 2] = ["LISTEN_PIDFDID", "WATCHDOG_PIDFDID"];
 
-/// The digits of a process number, and the end of the text.
+/// The digits of a pid, and the final NUL.
 const ROOM: usize = 11;
 
-/// An exec whose environment gets the number of the process that it is made in.
+/// An exec that sets the pid of the calling process in the environment.
 #[derive(Debug)]
 pub(super) struct Exec {
     program: CString,
     // Kept for the pointers into them.
     _arguments: Vec<CString>,
     environment: Vec<Vec<u8>>,
-    /// Where a number goes: entry and place in it.
+    /// Where a pid goes: the entry, and the offset in it.
     numbers: Vec<(usize, usize)>,
     /// Both end with a null pointer.
     argument_list: Vec<AtomicPtr<c_char>>,
     environment_list: Vec<AtomicPtr<c_char>>,
 }
 
-/// An exec of `program`, where systemd means us; otherwise there is nothing to do.
+/// An exec of `program` if systemd's variables name this process, otherwise `None`.
 pub(super) fn exec(
     program: &Path,
     name: &OsStr,
@@ -50,7 +51,7 @@ pub(super) fn exec(
     if numbers.is_empty() {
         return Ok(None);
     }
-    // `execvpe` does not search for what has a slash.
+    // `execvpe` does not search for a name with a slash.
     let program = Path::new(".").join(program);
     let mut all = vec![CString::new(name.as_bytes())?];
     for argument in arguments {
@@ -91,7 +92,8 @@ pub(super) fn exec(
 }
 
 impl Exec {
-    /// Becomes the program; returns only when that fails. Async-signal-safe as `execvp` is, and allocates nothing.
+    /// Becomes the program, and returns only after a failure. It is async-signal-safe like `execvp`, and allocates
+    /// nothing.
     #[expect(
         unsafe_code,
         reason = "std cannot set a variable between fork and exec"
@@ -106,8 +108,8 @@ impl Exec {
                 write_number(module, std::process::id());
             }
         }
-        // SAFETY: both lists end with null, and every other pointer in them leads to a text that ends with NUL and is owned by `self`:
-        // neither the texts nor the lists have grown since. An `AtomicPtr` has the layout of a pointer.
+        // SAFETY: both lists end with null. Every other pointer in them leads to a text that ends with NUL and is owned by `self`.
+        // Texts and lists have not grown since. An `AtomicPtr` has the layout of a pointer.
         unsafe {
             libc::execvpe(
                 self.program.as_ptr(),
@@ -119,7 +121,7 @@ impl Exec {
     }
 }
 
-/// The digits at the front of `module`; NUL follows.
+/// Writes the digits at the front of `module`, and a NUL.
 fn write_number(module: &mut [u8], mut number: u32) {
     let mut digits = [0; ROOM];
     let mut length = 0;

@@ -1,4 +1,4 @@
-//! How a command ended, and what that means for our own exit code.
+//! How a command ended, and the exit code of `leasehold` after it.
 
 use rustix::process::WaitStatus;
 
@@ -10,14 +10,14 @@ use crate::exit_codes;
 pub(crate) enum Status {
     /// It ended by itself with this code.
     Exited(u8),
-    /// A signal ended it: its number.
+    /// This signal ended it.
     Signalled(i32),
-    /// The system no longer knows. It happens only if other code in this process takes statuses that are not its own.
+    /// Unknown, because other code in this process took the status.
     Unknown,
 }
 
 impl Status {
-    /// The exit code to pass on: the command's, 128 + N when signal N ended it, and never 0 when we do not know.
+    /// The exit code to return: the command's, 128 + N if signal N ended it, and never 0 if it is unknown.
     pub(crate) fn exit_code(self) -> u8 {
         match self {
             Self::Exited(code) => code,
@@ -41,11 +41,11 @@ impl From<WaitStatus> for Status {
     }
 }
 
-/// What [`Group::stop`](super::Group::stop) came to.
+/// The result of [`Group::stop`](super::Group::stop).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stopped {
-    /// How the command ended; `None` when even KILL did not end it in time.
+    /// How the command ended; `None` if KILL did not end it in time.
     pub(crate) status: Option<Status>,
-    /// What outlived KILL: in a system call that cannot be interrupted, or another user's.
+    /// Processes that outlived KILL, in an uninterruptible system call or of another user.
     pub(crate) survivors: Remaining,
 }

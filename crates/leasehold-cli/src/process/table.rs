@@ -1,16 +1,17 @@
-//! Who descends from whom, read from `/proc/<pid>/stat`.
+//! The process table, read from `/proc/<pid>/stat`.
 //!
-//! `/proc/<pid>/task/<tid>/children` would be shorter, but kernels built without `CONFIG_PROC_CHILDREN` do not have it. A scan
-//! reads one small file for each process of the machine, so it is made only when something is left of the command, or to
-//! signal it, never on the way of a command that just ends.
+//! `/proc/<pid>/task/<tid>/children` would be shorter, but kernels without `CONFIG_PROC_CHILDREN` do not have
+//! it. A scan reads one small file for each process of the machine. So it is made only if processes of the
+//! command are left or must be signalled, and not for a command that just ends.
 //!
-//! A scan is not a snapshot: what is born while it runs may be missing. A scan is called complete when it can be proved that
-//! nothing was born, and when every process in it has its parent in it. Only a complete one may prove that somebody is *not* there.
+//! A scan is not a snapshot: a process that starts meanwhile may be missing. A scan is complete if certainly no
+//! process started, and every process in it has its parent in it. Only a complete scan may prove that a process
+//! does *not* exist.
 //!
-//! A process is identified by its number **and** its start, and a signal is sent through a handle that is opened first and compared
-//! after, so that a number that was given away in between is never hit. Where there is no `/proc`, or one of another pid namespace, whose
-//! numbers are other processes', every call here fails. The callers then wait for children and the process group, which needs
-//! no table; only names and what has left the group are out of reach.
+//! A process is identified by its pid **and** its start. A signal goes through a pidfd that is opened first and
+//! checked afterwards, so that a reused pid is never hit. Without `/proc`, or with the `/proc` of another pid
+//! namespace, every call here fails. The callers then wait for children and the process group. Only names, and
+//! processes that have left the group, are then unknown.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -22,7 +23,7 @@ use rustix::process::{Pid, Signal};
 /// One process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// Its number.
+    /// Its pid.
     pub(super) pid: i32,
     /// Its parent.
     pub(super) parent: i32,
@@ -36,19 +37,20 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// It has ended, and only its status is left. A main thread that ended before the others looks the same but for their number.
+    /// Whether it has ended, and only its status is left. A process whose main thread ended first has other
+    /// threads.
     pub(super) fn gone(&self) -> bool {
         matches!(self.state, b'Z' | b'X') && self.threads <= 1
     }
 
-    /// It is stopped and will do nothing until it is continued. One that was stopped between vfork and the child's exec does not
-    /// look so: it waits in the kernel for the child, which is stopped.
+    /// Whether it is stopped until it is continued. A process between vfork and the child's exec does not look
+    /// stopped: it waits in the kernel for its stopped child.
     pub(super) fn stopped(&self) -> bool {
         matches!(self.state, b'T' | b't')
     }
 
-    /// Sends it a signal, if it still is the process it was. One that is gone or not ours to signal is not an error here:
-    /// the callers look again at who is left.
+    /// Sends it a signal, if the pid was not reused. A process that has ended or belongs to another user is no error:
+    /// the callers check again.
     pub(super) fn signal(&self, signal: Signal) {
         if let Some(pid) = Pid::from_raw(self.pid) {
             send(self, pid, signal);
@@ -56,12 +58,12 @@ impl Entry {
     }
 }
 
-/// The processes of the machine that we may see.
+/// The visible processes of the machine.
 #[derive(Clone, Debug)]
 pub(super) struct Scan {
     /// One for each process.
     pub(super) entries: Vec<Entry>,
-    /// Nobody who lived at the end of the scan is missing.
+    /// Whether no process that lived at the end of the scan is missing.
     pub(super) complete: bool,
 }
 
@@ -82,11 +84,11 @@ pub(super) fn scan() -> io::Result<Scan> {
         .flatten()
         .filter_map(|file| file.file_name().to_str()?.parse().ok());
     let entries: Vec<Entry> = numbers.filter_map(read).collect();
-    // A /proc without even ourselves is not one.
+    // A /proc without this process is not usable.
     if entries.is_empty() {
         return Err(io::ErrorKind::NotFound.into());
     }
-    // A parent that died during the scan hides that its child descends from us. 0 is outside of our world.
+    // A parent that ended during the scan hides that its child descends from us. 0 is outside of our namespace.
     let known = |parent| parent == 0 || entries.iter().any(|entry| entry.pid == parent);
     let complete = before.is_some()
         && before == last_born()
@@ -94,11 +96,11 @@ pub(super) fn scan() -> io::Result<Scan> {
     Ok(Scan { entries, complete })
 }
 
-/// Whether `/proc` shows our own pid namespace. In that of an outer one we have another number, or by chance the same and a second one.
+/// Whether `/proc` shows our own pid namespace. In an outer one we have another pid, or several.
 fn ours() -> bool {
     let number = std::process::id().to_string();
     let named = fs::read_link("/proc/self").is_ok_and(|name| name.as_os_str() == number.as_str());
-    // Linux before 4.1 does not list the numbers.
+    // Linux before 4.1 does not list the pids.
     let one = |status: String| {
         let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
         numbers.is_none_or(|numbers| numbers.split_ascii_whitespace().count() == 1)
@@ -106,14 +108,14 @@ fn ours() -> bool {
     named && fs::read_to_string("/proc/self/status").is_ok_and(one)
 }
 
-/// The program's name, as `ps` has it.
+/// The program's name, as `ps` shows it.
 pub(super) fn name(pid: i32) -> Option<String> {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     Some(name.trim_end_matches('\n').to_owned())
 }
 
-/// What `name` is in the environments that our ancestors were started with, nearest first. A command that clears its environment
-/// still has a parent that did not. Those that we may not read are passed over.
+/// The values of `name` in the initial environments of our ancestors, nearest first. The parent of a command that
+/// clears its environment still has the variable. Unreadable environments are skipped.
 pub(crate) fn of_ancestors(name: &str) -> Vec<OsString> {
     let mut found = Vec::new();
     if !ours() {
@@ -126,7 +128,7 @@ pub(crate) fn of_ancestors(name: &str) -> Vec<OsString> {
             .split(|byte| *byte == 0)
             .find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
         found.extend(value.map(|value| OsStr::from_bytes(value).to_owned()));
-        // The first process has the parent 0, and one of an outer namespace, too.
+        // The first process of a namespace has the parent 0.
         next = read(pid)
             .map(|entry| entry.parent)
             .filter(|parent| *parent > 0);
@@ -134,7 +136,7 @@ pub(crate) fn of_ancestors(name: &str) -> Vec<OsString> {
     found
 }
 
-/// The number that was given away last; it moves with every process and thread that is born.
+/// The pid that was assigned last. It changes with every new process and thread.
 fn last_born() -> Option<i32> {
     fs::read_to_string("/proc/loadavg")
         .ok()?
@@ -144,7 +146,8 @@ fn last_born() -> Option<i32> {
         .ok()
 }
 
-/// The descendants of `root` without itself, nearest first. Children of `root` that `skip` picks are left out with all of theirs.
+/// The descendants of `root`, nearest first. Children of `root` that `skip` picks are left out, with their
+/// descendants.
 pub(super) fn descendants(
     entries: &[Entry],
     root: Pid,
@@ -159,7 +162,7 @@ pub(super) fn descendants(
     let mut next = 0;
     while let Some(parent) = found.get(next).map(|entry| entry.pid) {
         next += 1;
-        // A scan that is torn by the reuse of a number could hold a circle: nobody enters twice.
+        // A reused pid could make a circle in a scan, so no process is added twice.
         for entry in entries
             .iter()
             .filter(|entry| entry.parent == parent && entry.pid != root)
@@ -172,12 +175,13 @@ pub(super) fn descendants(
     found
 }
 
-/// One process; `None` when it is gone.
+/// One process; `None` if it has ended.
 fn read(pid: i32) -> Option<Entry> {
     parse(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// The second field is the name, in parentheses, and may hold anything, parentheses and blanks included. We count from the last one.
+/// The second field, the name in parentheses, may contain parentheses and blanks. Fields count from the last
+/// parenthesis.
 fn parse(pid: i32, stat: &str) -> Option<Entry> {
     let (_, rest) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
@@ -200,14 +204,14 @@ fn send(entry: &Entry, pid: Pid, signal: Signal) {
 
     let handle = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(handle) => Some(handle),
-        // Linux before 5.3, a sandbox that forbids it, or no descriptors left: still better a signal than none.
+        // Linux before 5.3, a sandbox, or no descriptors left: a signal by pid is better than none.
         Err(error) if error != Errno::SRCH => None,
         Err(_) => return,
     };
     if read(entry.pid).is_none_or(|now| now.started != entry.started) {
         return;
     }
-    // Failure means gone or another user's; see above.
+    // A failure means that it has ended or belongs to another user.
     let _sent = match handle {
         Some(handle) => pidfd_send_signal(&handle, signal),
         None => kill_process(pid, signal),

@@ -1,4 +1,4 @@
-//! What a terminal asks of us: are we in its foreground, and what does Ctrl-Z mean.
+//! The terminal: whether this process is in its foreground, and Ctrl-Z.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,13 +11,13 @@ use rustix::termios::tcgetpgrp;
 use super::numbers::{group_of, our_group, our_session, session_of};
 use super::table::{self, Entry};
 
-/// We have a controlling terminal and are its foreground process group: what is typed comes to us. Standard input may be a file all the
-/// same, and the command may ask on `/dev/tty`, as ssh, sudo and gpg do.
+/// Whether our process group is the foreground group of a controlling terminal. Standard input may still be a
+/// file: ssh, sudo and gpg use `/dev/tty`.
 pub(super) fn in_foreground() -> bool {
-    // Of a terminal that is not our controlling one, tcgetpgrp tells nothing: an error, not a group.
+    // For a terminal that is not our controlling one, tcgetpgrp fails.
     let ours = |terminal: BorrowedFd<'_>| match tcgetpgrp(terminal) {
         Ok(group) => group.as_raw_pid() == our_group(),
-        // A group of another pid namespace, as ours may be.
+        // A group of another pid namespace, which ours may be.
         Err(Errno::OPNOTSUPP) => our_group() == 0,
         Err(_) => false,
     };
@@ -26,25 +26,25 @@ pub(super) fn in_foreground() -> bool {
         Ok(terminal) => ours(terminal.as_fd()),
         // There is no controlling terminal.
         Err(Errno::NXIO) => false,
-        // There is no such file, as in a bare container, or no descriptor is left.
+        // There is no such file, as in a minimal container, or no descriptor is left.
         Err(_) => {
             ours(io::stdin().as_fd()) || ours(io::stdout().as_fd()) || ours(io::stderr().as_fd())
         }
     }
 }
 
-/// Stops this process as Ctrl-Z would have without our handler; returns when it was continued. Does nothing, and returns
-/// false, where there is no shell to continue us: the system ignores TSTP in an orphaned process group too.
+/// Stops this process as Ctrl-Z does by default, and returns when it was continued. Returns false, without a stop,
+/// if no shell could continue it: the system also ignores TSTP in an orphaned process group.
 pub(crate) fn suspend_ourselves() -> bool {
-    // The kill returns after the stop: a signal to ourselves is taken before we get back from the call.
+    // The call returns after the stop: a signal to the own process is delivered before it returns.
     !orphaned() && kill_process(getpid(), Signal::STOP).is_ok()
 }
 
-/// Nobody could continue us: no process of our group has a parent in another group of the same session.
+/// Whether no shell could continue us: no process of our group has a parent in another group of the session.
 pub(super) fn orphaned() -> bool {
     match table::scan() {
         Ok(scan) => orphaned_in(&scan.entries, our_group()),
-        // Without a table our own parent is the only one that can be asked for. When in doubt we do not stop: nobody may wake us.
+        // Without a table only our own parent is known. In doubt there is no stop, which might last for ever.
         Err(_) => !getppid().is_some_and(|parent| {
             let other_group = group_of(Some(parent)).is_ok_and(|group| group != our_group());
             other_group && session_of(Some(parent)).ok() == Some(our_session())

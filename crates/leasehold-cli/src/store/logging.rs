@@ -1,7 +1,7 @@
-//! A store that tells of every request with `-v`, and makes an error of a panic in one.
+//! A store wrapper that logs every request with `-v`, and makes an error of a panic in one.
 //!
-//! Refused claims and looks name the holder. A look that finds what the request before found is counted, not told: whoever waits an hour
-//! has one line for each holder.
+//! Refused acquires and polls name the holder. A poll with the same result as the request before is only
+//! counted, so that a wait of an hour has one line for each holder.
 
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,16 +27,16 @@ pub(super) struct Logging {
     seen: Mutex<Seen>,
 }
 
-/// What was told last, and how many looks have found the same since.
+/// The last logged result, and how many polls have found the same since.
 #[derive(Debug, Default)]
 struct Seen {
-    /// The key, and the grant that was on it.
+    /// The key and its grant.
     last: Option<(String, Option<String>)>,
     again: u64,
 }
 
 impl Logging {
-    /// Tells of what `store` is asked.
+    /// Logs the requests to `store`.
     pub(super) fn new(store: Arc<dyn Store>, messages: Arc<Messages>) -> Self {
         Self {
             store,
@@ -75,7 +75,7 @@ impl Logging {
         answer
     }
 
-    /// What was found on a key, in words; `None` when it was found before, and `quietly` asked not to be told again.
+    /// The state of a key as text; `None` if it is the same as before and `quietly` is set.
     fn found(&self, key: &str, record: Option<&Record>, quietly: bool) -> Option<String> {
         let grant = record.and_then(|record| record.owner.clone());
         let words = match (record, &grant) {
@@ -95,8 +95,8 @@ impl Logging {
         seen.last = now;
         Some(match std::mem::take(&mut seen.again) {
             0 => words,
-            1 => format!("{words}, after 1 look that found nothing new"),
-            looks => format!("{words}, after {looks} looks that found nothing new"),
+            1 => format!("{words}, after 1 poll that found nothing new"),
+            polls => format!("{words}, after {polls} polls that found nothing new"),
         })
     }
 

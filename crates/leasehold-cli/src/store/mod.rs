@@ -1,7 +1,7 @@
-//! Opening the place where the locks live, and the client of it.
+//! Opens the store of the locks, and makes its client.
 //!
-//! The only module that knows AWS. Invariant: what a verb does not need is not built: no HTTP client and no TLS for a SQLite file, no
-//! I/O driver for it either, and nothing at all for help.
+//! Only this module knows AWS. Invariant: parts that a verb does not need are not built. A SQLite file
+//! needs no HTTP client, no TLS and no I/O driver; help needs none of this.
 
 #[cfg(feature = "dynamodb")]
 pub(crate) mod aws;
@@ -27,23 +27,23 @@ use crate::panics;
 use crate::store::url::{Location, Table};
 use crate::text::quoted;
 
-/// Where the locks live, with what was left to us decided.
+/// The resolved location of the locks.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
-    /// The place.
+    /// The location.
     pub(crate) location: Location,
-    /// Nobody named it: it is the user's own, and we look after its directory.
+    /// Whether it is the default in the user's state directory, which this program creates.
     of_user: bool,
-    /// How a table is reached, once that is known; for messages.
+    /// The endpoint or region of a table, when known; for messages.
     endpoint: OnceLock<String>,
 }
 
 impl Place {
-    /// The place that was named, or the user's own.
+    /// The named location, or the default one.
     ///
     /// # Errors
     ///
-    /// When none was named and the user has no home.
+    /// When none was named and the user has no home directory.
     pub(crate) fn resolve(named: Option<Location>) -> Result<Place, Failure> {
         match named {
             Some(location) => Ok(Place {
@@ -62,11 +62,11 @@ impl Place {
         }
     }
 
-    /// A runtime on this thread with the drivers that the place needs.
+    /// A runtime on this thread with the drivers that the store needs.
     ///
     /// # Errors
     ///
-    /// When the system refuses what an event loop needs.
+    /// When the operating system refuses a resource.
     pub(crate) fn runtime(&self) -> Result<Runtime, Failure> {
         let mut builder = Builder::new_current_thread();
         match self.location {
@@ -78,11 +78,12 @@ impl Place {
             .map_err(|error| own_failure("cannot start an event loop", &error))
     }
 
-    /// The store. A file is opened on a thread of its own: another program may have it locked, and signals are listened to meanwhile.
+    /// The store. A file is opened on a separate thread: another program may have it locked, and signals
+    /// must still arrive. A table gets no request.
     ///
     /// # Errors
     ///
-    /// When the file cannot be opened, or nobody says in which region the table is. Nothing is sent to a table yet.
+    /// When the file cannot be opened, or the region of the table is unknown.
     pub(crate) async fn store(&self, messages: &Arc<Messages>) -> Result<Arc<dyn Store>, Failure> {
         let store: Arc<dyn Store> = match &self.location {
             Location::Sqlite { path } => {
@@ -102,7 +103,7 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// Those of [`Place::store`].
+    /// As [`Place::store`].
     pub(crate) async fn client(
         &self,
         policy: Policy,
@@ -112,11 +113,11 @@ impl Place {
         Ok(LockClient::builder(store).policy(policy).build())
     }
 
-    /// Creates the file or the table where it is missing, and checks what is there. Says whether it is new.
+    /// Creates the file or the table if it is missing, and checks it. Returns whether it is new.
     ///
     /// # Errors
     ///
-    /// When it cannot be made, or has the wrong shape.
+    /// When it cannot be created, or has the wrong schema.
     pub(crate) async fn create(&self) -> Result<bool, Failure> {
         match &self.location {
             Location::Sqlite { path } => Ok(sqlite::open(path, self.of_user)?.1),
@@ -138,7 +139,7 @@ impl Place {
         Ok(opened)
     }
 
-    /// ` --store URL` for a command in a hint, where it would not find the place by itself.
+    /// ` --store URL` for a command in a hint, if the command needs it.
     pub(crate) fn option(&self) -> String {
         let environment = std::env::var_os("LEASEHOLD_STORE");
         if self.of_user
@@ -149,7 +150,7 @@ impl Place {
         format!(" --store {}", quoted(&self.location.to_string()))
     }
 
-    /// A failure of the store with what only we know: the whole URL, and the endpoint or region.
+    /// A failure of the store, with the whole URL and the endpoint or region.
     pub(crate) fn explain(&self, failure: Failure) -> Failure {
         let mut failure = failure.at(&self.location);
         let about_the_endpoint = [
@@ -166,8 +167,8 @@ impl Place {
     }
 }
 
-/// The system refused something that has nothing to do with locks.
+/// The operating system refused something that is not about locks.
 pub(crate) fn own_failure(what: &str, error: &io::Error) -> Failure {
     Failure::new(exit_codes::OWN_FAILURE, format!("{what}: {error}"))
-        .hint("look at the limits of this process: `ulimit -a`")
+        .hint("check the limits of this process: `ulimit -a`")
 }

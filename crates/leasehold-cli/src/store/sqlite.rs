@@ -1,4 +1,4 @@
-//! A SQLite file: the one that was named, or the user's own with its directory.
+//! A SQLite file: the named one, or the default one with its directory.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -10,11 +10,11 @@ use crate::exit_codes;
 use crate::failure::Failure;
 use crate::store::url::is_missing;
 
-/// Opens it, and says whether it is new. Only the user's own directory is made: one that was named and is missing is a typing
-/// mistake more often than not.
+/// Opens the file, and returns whether it is new. Only the default directory is created: a missing named
+/// directory is usually a typing mistake.
 pub(super) fn open(path: &Path, of_user: bool) -> Result<(SqliteStore, bool), Failure> {
     if of_user && let Some(directory) = path.parent() {
-        // Who holds what is nobody else's business.
+        // Other users must not read it.
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)

@@ -1,8 +1,9 @@
-//! Where the locks live: what `--store` and `LEASEHOLD_STORE` say.
+//! The location of the locks, from `--store` and `LEASEHOLD_STORE`.
 //!
-//! `sqlite:PATH`, `dynamodb://TABLE[?region=…&endpoint=…&profile=…]`, or nothing for the file in the user's state directory. This
-//! module only reads and writes the text; [`open`](crate::open) does what it says. Invariant: what [`Location::url`] gives is
-//! read back as the same place, from any directory, so that it can be handed to the command in its environment.
+//! `sqlite:PATH`, `dynamodb://TABLE[?region=…&endpoint=…&profile=…]`, or by default the file in the user's
+//! state directory. This module only reads and writes the text. Invariant: the text of [`Location::url`]
+//! is read back as the same location, from any directory, so that the command can get it in its
+//! environment.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -11,13 +12,13 @@ use std::path::{Component, Path, PathBuf};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// What `dynamodb://` URLs may say after the `?`.
+/// The parameters of `dynamodb://` URLs.
 const PARAMETERS: &str = "`region`, `endpoint` and `profile`";
 
-/// Which schemes there are.
+/// The known schemes.
 const SCHEMES: &str = "use `sqlite:PATH` or `dynamodb://TABLE[?region=…&endpoint=…&profile=…]`";
 
-/// Left as they are in a parameter; what a URL of an endpoint usually has.
+/// Characters that a parameter does not escape, because endpoints usually have them.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -28,7 +29,7 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
 /// The longest name: that of a table's ARN.
 const LONGEST_TABLE: usize = 1024;
 
-/// A place for locks.
+/// The location of locks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Location {
     /// A file on this machine.
@@ -40,7 +41,7 @@ pub(crate) enum Location {
     DynamoDb(Table),
 }
 
-/// A DynamoDB table and how to reach it. What is `None` is decided by the AWS defaults.
+/// A DynamoDB table and how to reach it. The AWS defaults replace `None`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Table {
     /// Its name or ARN.
@@ -58,7 +59,7 @@ impl Location {
     ///
     /// # Errors
     ///
-    /// A fragment for a message, and a `hint:` line that lists what is known.
+    /// A fragment for a message, and a `hint:` line with the valid forms.
     pub(crate) fn parse(url: &OsStr) -> Result<Location, String> {
         if let Some(path) = strip_prefix(url, "sqlite:") {
             return sqlite(path);
@@ -71,7 +72,7 @@ impl Location {
         }
         if text.is_empty() {
             return Err(format!(
-                "the store URL is empty\nhint: {SCHEMES}, or leave it away for the file in your state directory"
+                "the store URL is empty\nhint: {SCHEMES}, or omit it for the file in your state directory"
             ));
         }
         match text.split_once(':') {
@@ -91,7 +92,7 @@ impl Location {
     ///
     /// A fragment for a message when there is no such directory.
     pub(crate) fn of_user() -> Result<Location, String> {
-        // The specification has relative paths ignored.
+        // The XDG specification ignores relative paths.
         let state = absolute("XDG_STATE_HOME")
             .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
             .ok_or(
@@ -138,8 +139,9 @@ impl fmt::Display for Table {
     }
 }
 
-/// A path is taken as it is: a file may have a `%` in its name, and need not be UTF-8. It has no `?`: what comes after one is meant as a
-/// parameter, and there are none. A `~/` before it means home: shells leave it alone after `sqlite:`.
+/// A path is not decoded: a file may have a `%` in its name, and need not be UTF-8. It must have no `?`,
+/// which begins parameters, and a file has none. A `~/` before it means home: shells do not expand it
+/// after `sqlite:`.
 fn sqlite(path: OsString) -> Result<Location, String> {
     if path.is_empty() {
         return Err("the path of the lock file is missing\nhint: write `sqlite:PATH`".to_owned());
@@ -152,17 +154,17 @@ fn sqlite(path: OsString) -> Result<Location, String> {
     }
     if let Some((file, parameter)) = path.to_string_lossy().split_once('?') {
         return Err(format!(
-            "unknown store parameter `{}`\nhint: a SQLite file has none, and the `?` of a file's name cannot be said: write `sqlite:{file}`, or rename the file",
+            "unknown store parameter `{}`\nhint: a SQLite file has none, and a file's name cannot have a `?`: write `sqlite:{file}`, or rename the file",
             parameter.split(['=', '&']).next().unwrap_or_default()
         ));
     }
     let path = from_home(PathBuf::from(path))?;
-    // Without a current directory nothing can be opened either, with an error of its own.
+    // Without a current directory, the opening fails with its own error.
     let path = std::path::absolute(&path).unwrap_or(path);
     file(path).map_err(|message| format!("{message}\nhint: name a file elsewhere"))
 }
 
-/// What a shell does with a `~` at the beginning of a word.
+/// Expands a `~` at the beginning, as a shell does.
 fn from_home(path: PathBuf) -> Result<PathBuf, String> {
     let mut parts = path.components();
     match parts.next() {
@@ -180,18 +182,18 @@ fn from_home(path: PathBuf) -> Result<PathBuf, String> {
     }
 }
 
-/// A variable with the path of a directory; a relative one counts for nothing.
+/// A variable with the path of a directory. A relative path is ignored.
 fn absolute(variable: &str) -> Option<PathBuf> {
     env::var_os(variable)
         .map(PathBuf::from)
         .filter(|path| path.is_absolute())
 }
 
-/// Nothing that [`Location::url`] could not say.
+/// A file, if [`Location::url`] can write its path.
 fn file(path: PathBuf) -> Result<Location, String> {
     if path.to_string_lossy().contains('?') {
         return Err(format!(
-            "the lock file `{}` is in a directory with a `?` in its name, which a store URL cannot say",
+            "the lock file `{}` is in a directory with a `?` in its name, which a store URL cannot contain",
             path.display()
         ));
     }
@@ -232,12 +234,12 @@ fn dynamodb(rest: &str) -> Result<Table, String> {
         })?;
         if value.is_empty() {
             return Err(format!(
-                "the store parameter `{key}` is empty\nhint: write `{key}=VALUE`, or leave it away"
+                "the store parameter `{key}` is empty\nhint: write `{key}=VALUE`, or omit it"
             ));
         }
         if place.replace(value.into_owned()).is_some() {
             return Err(format!(
-                "the store parameter `{key}` is given twice\nhint: leave one away"
+                "the store parameter `{key}` is given twice\nhint: remove one"
             ));
         }
     }
@@ -258,7 +260,7 @@ fn strip_prefix(url: &OsStr, prefix: &str) -> Option<OsString> {
     Some(OsStr::from_bytes(rest).to_owned())
 }
 
-/// Whether the file is there; a file that cannot be looked at counts, for opening it says why it cannot be.
+/// Whether the file is missing. An inaccessible file counts as present: its opening reports the problem.
 pub(crate) fn is_missing(path: &Path) -> bool {
     matches!(path.try_exists(), Ok(false))
 }

@@ -1,4 +1,4 @@
-//! This program was built without DynamoDB.
+//! The store of a build without DynamoDB.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::exit_codes;
 use crate::failure::Failure;
 use crate::store::url::Table;
 
-/// A table that can be asked: there is none.
+/// An opened table: there is none.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) store: Arc<dyn Store>,

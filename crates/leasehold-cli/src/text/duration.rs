@@ -1,7 +1,7 @@
-//! Durations as they are typed and shown.
+//! Durations of options and messages.
 //!
-//! A typed duration names its unit: `20s`, `500ms`, `1m30s`. A bare number is refused, because half of the world means seconds by
-//! it and the other half milliseconds. Only a wait of `0` needs none.
+//! A duration of an option needs a unit: `20s`, `500ms`, `1m30s`. A bare number is refused: it could mean
+//! seconds or milliseconds. Only a wait of `0` needs no unit.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         .map_err(|_| format!("a duration cannot be negative\nhint: {EXAMPLES}"))
 }
 
-/// Reads how long to wait: `0` is not at all, and needs no unit.
+/// Reads the duration of a wait. `0` means no wait, and needs no unit.
 ///
 /// # Errors
 ///
@@ -56,7 +56,7 @@ pub(crate) fn show(duration: Duration) -> String {
         (seconds / 60 % 60, "m"),
         (seconds % 60, "s"),
     ];
-    // Two units are as much as anyone wants to know.
+    // At most two units.
     let shown: Vec<String> = parts
         .iter()
         .skip_while(|(count, _)| *count == 0)

@@ -16,12 +16,12 @@ pub(crate) fn plain(text: &str) -> String {
     plain
 }
 
-/// One line, whatever it contains: line breaks as escapes, too, so that a label cannot forge others.
+/// One line: line breaks as escapes, too, so that a label cannot forge a message.
 pub(crate) fn one_line(text: &str) -> String {
     plain(text).replace('\n', "\\n")
 }
 
-/// A word as a shell takes it.
+/// A word, quoted for a shell.
 pub(crate) fn quoted(word: &str) -> String {
     let harmless = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
     if !word.is_empty() && !word.starts_with('-') && word.chars().all(harmless) {

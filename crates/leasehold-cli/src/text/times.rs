@@ -1,4 +1,4 @@
-//! Moments as they are shown.
+//! Times in messages and JSON.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,7 +19,7 @@ pub(crate) fn utc_ms(unix_ms: i64) -> String {
         .map_or_else(|_| "unknown".to_owned(), |time| time.to_string())
 }
 
-/// For people: the local time, and how long ago or ahead it is.
+/// For people: the local time, and the distance from now.
 pub(crate) fn local(time: SystemTime) -> String {
     let Ok(stamp) = Timestamp::try_from(time) else {
         return "unknown".to_owned();

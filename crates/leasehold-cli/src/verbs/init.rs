@@ -1,4 +1,4 @@
-//! `init`: makes the place for the locks, or prints what makes it.
+//! `init`: creates the file or table for the locks, or prints the table's definition.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::verbs::list::print;
 ///
 /// # Errors
 ///
-/// When it cannot be made, has the wrong shape, or there is nothing to print.
+/// When it cannot be created, has the wrong schema, or there is nothing to print.
 pub(crate) fn init(args: InitArgs, messages: &Arc<Messages>) -> Result<(), Failure> {
     if let Some(tool) = args.print {
         return print_definition(tool, args.store.store.as_ref());
@@ -34,7 +34,7 @@ fn print_definition(tool: Tool, store: Option<&Location>) -> Result<(), Failure>
     let Some(Location::DynamoDb(table)) = store else {
         return Err(Failure::new(
             exit_codes::USAGE,
-            "--print is about a table, and the store is none",
+            "--print needs a table, and the store is none",
         )
         .hint("name it with `--store dynamodb://TABLE`"));
     };

@@ -1,7 +1,7 @@
-//! `ls` and `show`: what is known of locks, for people and for programs.
+//! `ls` and `show`: the status of locks, for people and for programs.
 //!
-//! They only read. A lock file that does not exist yet is an empty one, and is not made by looking at it. What they find goes to
-//! standard output; it is the only thing there.
+//! They only read. A lock file that does not exist counts as empty, and is not created. Only the results
+//! go to standard output.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use crate::text::duration;
 use crate::text::one_line;
 use crate::text::times;
 
-/// A name to ask for, whether or not there is such a lock.
+/// A name for a test read, whether or not there is such a lock.
 const ANY: &str = "leasehold";
 
-/// A lock as a JSON object. Field names are a promise; new ones may be added.
+/// A lock as a JSON object. Field names are stable; new ones may be added.
 #[derive(Debug, Default, Serialize)]
 struct Entry {
     name: String,
@@ -108,7 +108,7 @@ pub(crate) fn ls(args: LsArgs, messages: &Arc<Messages>) -> Result<(), Failure> 
 ///
 /// # Errors
 ///
-/// When the store or the record cannot be read, or the name is none.
+/// When the store or the record cannot be read, or the name is invalid.
 pub(crate) fn show(args: ShowArgs, messages: &Arc<Messages>) -> Result<(), Failure> {
     let key = Key::new(&args.name)?;
     let place = Place::resolve(args.store.store)?;
@@ -127,7 +127,7 @@ pub(crate) fn show(args: ShowArgs, messages: &Arc<Messages>) -> Result<(), Failu
     print(&details(&entry, &place.location))
 }
 
-/// `None` for a file that does not exist yet, which may be a typing mistake.
+/// The client; `None` for a file that does not exist yet, which may be a typing mistake.
 fn client(
     place: &Place,
     messages: &Arc<Messages>,
@@ -158,7 +158,7 @@ async fn list(client: &LockClient, all: bool) -> Result<Vec<Entry>, Failure> {
                     entries.push(Entry::of(&status));
                 }
                 Ok(_) => {}
-                // Somebody must look at it, so it is never left out.
+                // A person must inspect it, so it is never omitted.
                 Err(error) => entries.push(Entry {
                     name: error.key().unwrap_or_default().to_owned(),
                     state: "malformed",
@@ -168,7 +168,8 @@ async fn list(client: &LockClient, all: bool) -> Result<Vec<Entry>, Failure> {
             }
         }
     }
-    // A table of any shape can be listed; a key can only be read from one of ours. Who may only list is told what there is to list.
+    // A table of any schema can be listed; only a read of a key checks the schema. Without permission
+    // to read, the list is enough.
     if !a_lock
         && let Err(error) = client.inspect(ANY).await
         && error.kind() == ErrorKind::Configuration
@@ -233,7 +234,7 @@ fn details(entry: &Entry, location: &Location) -> String {
         .collect()
 }
 
-/// To standard output. A reader that went away has seen enough.
+/// Writes to standard output. A closed pipe is no error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match stdout

@@ -1,4 +1,4 @@
-//! Credentials: got before the first request, within a bound of their own, and told by themselves when they cannot be got.
+//! Credentials, which are loaded before the first request, with their own time-out and errors.
 //!
 //! Inside a request they would count against its time-out, and their failure would look like the network's.
 
@@ -21,13 +21,14 @@ use crate::panics;
 use crate::process::Helpers;
 use crate::text::quoted;
 
-/// How long getting them may take. A `credential_process` may ask a server, and a person; one that hangs is ended after this.
+/// How long loading them may take. A `credential_process` may ask a server or a person. After this time it
+/// is killed.
 pub(super) const WITHIN: Duration = Duration::from_secs(30);
 
-/// What a message has module for.
+/// The longest reason in a message, in characters.
 const LONGEST_REASON: usize = 400;
 
-/// A provider whose first credentials are there already.
+/// A provider whose first credentials are loaded already.
 #[derive(Debug)]
 pub(super) struct Ready {
     first: Mutex<Option<Credentials>>,
@@ -44,11 +45,11 @@ impl ProvideCredentials for Ready {
 }
 
 impl Ready {
-    /// Gets the first.
+    /// Loads the first credentials.
     ///
     /// # Errors
     ///
-    /// When there are none, or they cannot be sent.
+    /// When there are none, or a header cannot carry them.
     pub(super) async fn get(
         provider: SharedCredentialsProvider,
         settings: &Settings,
@@ -58,7 +59,7 @@ impl Ready {
         let got = tokio::select! {
             got = panics::caught(provider.provide_credentials()) => got,
             () = SystemClock.sleep_until(SystemClock.elapsed().plus(WITHIN)) => {
-                // What still runs of it is killed here.
+                // Kills a `credential_process` that still runs.
                 drop(helpers);
                 return Err(late(settings));
             }
@@ -69,8 +70,9 @@ impl Ready {
             Ok(Err(error)) => return Err(refused(&error, settings, url_names_profile)),
             Err(said) => {
                 let message = format!("no usable AWS credentials: the AWS SDK panicked: {said}");
-                return Err(Failure::new(exit_codes::CONFIG, message)
-                    .hint("look for values that cannot work in the AWS_ variables and the AWS configuration files"));
+                return Err(Failure::new(exit_codes::CONFIG, message).hint(
+                    "look for invalid values in the AWS_ variables and the AWS configuration files",
+                ));
             }
         };
         check(&credentials)?;
@@ -99,7 +101,7 @@ impl Ready {
     }
 }
 
-/// Refuses what cannot be sent.
+/// Refuses credentials that a header cannot carry.
 fn check(credentials: &Credentials) -> Result<(), Failure> {
     let account = credentials.account_id().map(|id| id.as_str());
     for (value, variable, name) in [
@@ -153,7 +155,7 @@ fn late(settings: &Settings) -> Failure {
                 "no AWS credentials within {seconds}s: the `credential_process` of the profile `{profile}` did not end, and was killed"
             ),
         )
-        .hint("run that command by hand, and see what it waits for"),
+        .hint("run that command by hand to see what it waits for"),
         None => Failure::new(
             exit_codes::NO_PERMISSION,
             format!("no AWS credentials within {seconds}s"),
@@ -172,7 +174,7 @@ fn refused(error: &CredentialsError, settings: &Settings, url_names_profile: boo
     let reason = match settings.unreadable() {
         Some(why) => format!("the AWS configuration files cannot be read: {why}"),
         None if nowhere => String::new(),
-        // This type only says that it failed.
+        // The outer type has no reason.
         None => std::iter::successors(error.source(), |&error| error.source())
             .find(|cause| !cause.is::<CredentialsError>())
             .map(causes)
@@ -188,15 +190,15 @@ fn refused(error: &CredentialsError, settings: &Settings, url_names_profile: boo
         format!("log in: `aws sso login{}`", option(&name))
     } else if let Some((name, _)) = settings.of_credentials("credential_process") {
         format!(
-            "run the `credential_process` of the profile `{name}` by hand: it has to print credentials as JSON"
+            "run the `credential_process` of the profile `{name}` by hand: it must print credentials as JSON"
         )
     } else if url_names_profile {
         format!(
-            "give the profile `{profile}` credentials, or take `profile={profile}` out of the store URL"
+            "give the profile `{profile}` credentials, or remove `profile={profile}` from the store URL"
         )
     } else {
         "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or add `profile=…` to the store URL; \
-         `aws sts get-caller-identity` tells who you are"
+         `aws sts get-caller-identity` shows your identity"
             .to_owned()
     };
     let mut failure = Failure::new(exit_codes::NO_PERMISSION, message).hint(hint);

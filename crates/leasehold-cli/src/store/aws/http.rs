@@ -1,6 +1,6 @@
-//! The HTTP client: proxies, and whom TLS trusts.
+//! The HTTP client: proxies, and the certificates that TLS trusts.
 //!
-//! TLS is set up at the first request, for reading the system's trusted certificates takes up to 50 ms.
+//! TLS is set up at the first request: the read of the system's certificates takes up to 50 ms.
 
 use std::fs;
 use std::time::Duration;
@@ -16,28 +16,29 @@ use crate::exit_codes;
 use crate::failure::Failure;
 use crate::panics;
 
-/// Sockets that were idle for longer are not used again: load balancers forget them, and the next heartbeat would hang.
+/// Sockets that were idle for longer are not reused: load balancers drop them, and the next renewal
+/// would hang.
 const IDLE: Duration = Duration::from_secs(20);
 
-/// How requests get to a server.
+/// The settings of HTTP connections.
 #[derive(Debug)]
 pub(super) struct Http {
     trust: TrustStore,
-    /// There are no certificates at all.
+    /// Whether there are no trusted certificates.
     trusts_nobody: bool,
-    /// For `https` alone, for credentials.
+    /// Proxies for `https` only, for credentials.
     secure_proxy: ProxyConfig,
 }
 
 impl Http {
-    /// As environment and configuration say.
+    /// The settings of environment and configuration.
     ///
     /// # Errors
     ///
-    /// When a proxy cannot be one, or the file of certificates has none.
+    /// When a proxy is invalid, or the file of certificates has none.
     pub(super) fn new(settings: &Settings) -> Result<Self, Failure> {
         let mut secure = None;
-        // The HTTP client takes a value that it cannot read for none, and goes past the proxy.
+        // The HTTP client ignores an invalid value, and would bypass the proxy.
         for (upper, lower) in [
             ("ALL_PROXY", "all_proxy"),
             ("HTTP_PROXY", "http_proxy"),
@@ -81,16 +82,17 @@ impl Http {
         })
     }
 
-    /// For credentials. The metadata services of machines and containers have `http` addresses that no proxy can reach.
+    /// The client for credentials. The metadata services of machines and containers have `http` addresses
+    /// that no proxy can reach.
     pub(super) fn for_credentials(&self) -> SharedHttpClient {
         self.client(self.secure_proxy.clone(), true)
     }
 
-    /// For the table.
+    /// The client for the table.
     ///
     /// # Errors
     ///
-    /// When nothing is trusted.
+    /// When no certificate is trusted.
     pub(super) fn for_table(&self, endpoint: Option<&str>) -> Result<SharedHttpClient, Failure> {
         let tls = endpoint.is_none_or(|endpoint| endpoint.starts_with("https://"));
         // A server without TLS may be behind a proxy with it.
@@ -102,7 +104,7 @@ impl Http {
                 exit_codes::CONFIG,
                 "no TLS connection: this system has no trusted certificates",
             )
-            .hint("install them, as with `apt-get install ca-certificates`, or name a file with some in AWS_CA_BUNDLE"));
+            .hint("install them, for example with `apt-get install ca-certificates`, or name a file with certificates in AWS_CA_BUNDLE"));
         }
         Ok(self.client(ProxyConfig::from_env(), tls || proxy_tls))
     }
@@ -143,7 +145,7 @@ fn read(file: &Named) -> Result<TrustStore, Failure> {
         return Err(refused("which has no certificate".to_owned()));
     }
     let trust = TrustStore::empty().with_pem_certificate(pem);
-    // The only way to learn whether TLS can use them is to let it try, and it panics when it cannot.
+    // Only a trial shows whether TLS can use them, and it panics if not.
     let context = TlsContext::builder()
         .with_trust_store(trust.clone())
         .build();

@@ -1,9 +1,9 @@
 //! A DynamoDB table: region, credentials, endpoint and HTTP client.
 //!
-//! What the URL says comes first, then what the environment says, then the profile. A profile that the URL names is where the
-//! credentials come from, whatever the environment has, for the defaults would prefer AWS_ACCESS_KEY_ID to it; its region comes after
-//! the URL's and AWS_REGION, as everywhere in AWS. Where there is no instance metadata service, asking it
-//! for a region or for credentials ends after about a second each.
+//! The order is the URL, the environment, the profile. A profile in the URL always gives the credentials,
+//! although the AWS defaults prefer AWS_ACCESS_KEY_ID. Its region comes after that of the URL and
+//! AWS_REGION, as in all AWS tools. Without an instance metadata service, a request to it for a region or
+//! for credentials ends after about a second.
 
 mod credentials;
 mod http;
@@ -34,31 +34,32 @@ use crate::failure::Failure;
 use crate::panics;
 use crate::store::url::Table;
 
-/// For the control plane and for credentials; lock requests have shorter ones of the library.
+/// The connect time-out for the control plane and for credentials. Lock requests have shorter time-outs
+/// of the library.
 const CONNECT: Duration = Duration::from_secs(3);
 const ATTEMPT: Duration = Duration::from_secs(10);
 const OPERATION: Duration = Duration::from_secs(20);
 
-/// A table that can be asked.
+/// An opened table.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) store: Arc<dyn Store>,
-    /// Where requests go, for messages: the endpoint, or the region.
+    /// The endpoint or the region, for messages.
     pub(super) endpoint: String,
     table: DynamoDbStore,
 }
 
-/// A client for the table. Sends nothing to it.
+/// Makes a client for the table. It sends no request to the table.
 ///
 /// # Errors
 ///
-/// When a setting cannot work, or there are no credentials.
+/// When a setting is invalid, or there are no credentials.
 pub(super) async fn open(table: &Table) -> Result<Opened, Failure> {
     let opened = panics::caught(with_settings(table)).await;
     opened.unwrap_or_else(|said| {
         let message = format!("the AWS configuration cannot be used, the AWS SDK panicked: {said}");
         Err(Failure::new(exit_codes::CONFIG, message)
-            .hint("look for values that cannot work in the AWS_ variables and the AWS configuration files"))
+            .hint("look for invalid values in the AWS_ variables and the AWS configuration files"))
     })
 }
 
@@ -96,7 +97,7 @@ async fn with_settings(table: &Table) -> Result<Opened, Failure> {
     let shared = aws_config::defaults(version)
         .http_client(http.for_credentials())
         .timeout_config(timeouts.clone())
-        // The library tries lock requests again itself. And the SDK panics where AWS_MAX_ATTEMPTS is no number.
+        // The library retries lock requests itself. The SDK panics if AWS_MAX_ATTEMPTS is no number.
         .retry_config(RetryConfig::standard())
         .region(region.clone())
         .profile_name(settings.profile())
@@ -108,7 +109,7 @@ async fn with_settings(table: &Table) -> Result<Opened, Failure> {
         None => format!("region {region}"),
     };
     let provider = if let Some(profile) = &table.profile {
-        // What it asks for roles and single sign-on goes the same way as everything else.
+        // Requests for roles and single sign-on use the same HTTP client.
         let how = machine()
             .with_behavior_version(Some(version))
             .with_region(Some(region))
@@ -126,7 +127,7 @@ async fn with_settings(table: &Table) -> Result<Opened, Failure> {
         http.for_table(endpoint.as_deref())
             .map_err(|f| f.on(&way))?,
     );
-    // In place of what the SDK has read, for it takes an empty variable at its word.
+    // This replaces the SDK's value, which may come from an empty variable.
     config.set_endpoint_url(endpoint);
     if let Some(provider) = provider {
         let ready = Ready::get(provider, &settings, table.profile.is_some()).await;
@@ -143,20 +144,20 @@ async fn with_settings(table: &Table) -> Result<Opened, Failure> {
     })
 }
 
-/// Creates the table where it is missing, and says whether it is new.
+/// Creates the table if it is missing, and returns whether it is new.
 ///
 /// # Errors
 ///
-/// When it cannot be made, or has the wrong shape.
+/// When it cannot be created, or has the wrong schema.
 pub(super) async fn create(opened: &Opened) -> Result<bool, Failure> {
     Ok(opened.table.create_table().await? == Created::New)
 }
 
-/// What makes the table.
+/// The definition of the table for a tool.
 ///
 /// # Errors
 ///
-/// Never, where DynamoDB is built in.
+/// Only in a build without DynamoDB.
 pub(crate) fn definition_for(tool: Tool, table: &str) -> Result<String, Failure> {
     let definition = definition(table);
     let text = match tool {
@@ -167,7 +168,7 @@ pub(crate) fn definition_for(tool: Tool, table: &str) -> Result<String, Failure>
     Ok(text)
 }
 
-/// A table that could not be made or has the wrong shape.
+/// A table that could not be created, or has the wrong schema.
 impl From<TableError> for Failure {
     fn from(error: TableError) -> Self {
         let message = error.to_string();

@@ -1,7 +1,8 @@
-//! What the store URL, the environment and the AWS configuration files say, each value with the name of where it stands.
+//! The settings of store URL, environment and AWS configuration files, each with the name of its source.
 //!
-//! The SDK reads most of it itself, and panics or fails obscurely where a value cannot work. Invariant: such a value is refused here,
-//! by its name, before anything is sent. An empty variable is one that is not set, as for the AWS CLI.
+//! The SDK reads most of them itself, and panics or fails obscurely with an invalid value. Invariant: such
+//! a value is refused here, by its name, before a request is sent. An empty variable counts as unset, as
+//! for the AWS CLI.
 
 use std::env;
 use std::fmt;
@@ -15,13 +16,13 @@ use crate::failure::Failure;
 use crate::store::url::{Location, Table};
 use crate::text::quoted;
 
-/// The profile that is used where none is named.
+/// The default profile.
 const DEFAULT: &str = "default";
 
 /// The longest label of a host name, which a region becomes.
 const LONGEST_LABEL: usize = 63;
 
-/// A value, and where it stands.
+/// A value, and the name of its source.
 #[derive(Clone, Debug)]
 pub(super) struct Named {
     pub(super) value: String,
@@ -36,13 +37,13 @@ impl Named {
         }
     }
 
-    /// It cannot be used.
+    /// The error of an invalid value.
     pub(super) fn refused(&self, why: impl fmt::Display, hint: impl Into<String>) -> Failure {
         Failure::new(exit_codes::CONFIG, format!("{} {why}", self.name)).hint(hint)
     }
 }
 
-/// A variable of the environment that says something.
+/// A variable of the environment, if it is not empty.
 ///
 /// # Errors
 ///
@@ -60,11 +61,11 @@ pub(super) fn variable(name: &str) -> Result<Option<Named>, Failure> {
     }
 }
 
-/// What is decided before the SDK is asked.
+/// The settings that are read before the SDK.
 #[derive(Debug)]
 pub(super) struct Settings {
     table: Table,
-    /// The name of the profile that counts, which need not exist.
+    /// The name of the effective profile, which need not exist.
     profile: String,
     profiles: Option<ProfileSet>,
     /// Why the configuration files cannot be read.
@@ -76,15 +77,15 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// When the profile that the URL names is not there: the AWS defaults would look elsewhere for credentials, and find others'.
+    /// When the profile in the URL does not exist: the AWS defaults would then find other credentials.
     pub(super) async fn read(table: &Table) -> Result<Self, Failure> {
-        // A header of every request tells it.
+        // A header of every request contains it.
         if let Some(name) = variable("AWS_EXECUTION_ENV")?
             && let Some(why) = unfit_for_a_header(&name.value)
         {
             return Err(name.refused(why, "correct it, or `unset AWS_EXECUTION_ENV`"));
         }
-        // Files, environment and file names as the system has them.
+        // The real files, environment and file names.
         let (fs, env, files) = Default::default();
         let (profiles, unreadable) = match aws_config::profile::load(&fs, &env, &files, None).await
         {
@@ -124,7 +125,7 @@ impl Settings {
         )))
     }
 
-    /// The name of the profile that counts.
+    /// The name of the effective profile.
     pub(super) fn profile(&self) -> &str {
         &self.profile
     }
@@ -134,11 +135,12 @@ impl Settings {
         self.unreadable.as_deref()
     }
 
-    /// What the profile, or the one that it takes its credentials from, says; the name of the one that does.
+    /// A property of the profile, or of the profile that its credentials come from, with the name of that
+    /// profile.
     pub(super) fn of_credentials(&self, property: &str) -> Option<(String, String)> {
         let profiles = self.profiles.as_ref()?;
         let mut name = self.profile.as_str();
-        // A circle of profiles ends here, and is the SDK's to tell.
+        // A circle of profiles ends here; the SDK reports it.
         for _ in 0..8 {
             let profile = profiles.get_profile(name)?;
             if let Some(value) = profile.get(property) {
@@ -156,11 +158,11 @@ impl Settings {
         (!value.trim().is_empty()).then(|| Named::new(value, name))
     }
 
-    /// The region, unless only the machine knows it.
+    /// The region, unless only the instance metadata has it.
     ///
     /// # Errors
     ///
-    /// When it cannot be one.
+    /// When it is invalid.
     pub(super) fn region(&self) -> Result<Option<Named>, Failure> {
         let parameter = self.table.region.as_deref();
         let found = match parameter {
@@ -176,11 +178,11 @@ impl Settings {
         Ok(found)
     }
 
-    /// The endpoint that stands in place of the region's, in the SDK's order.
+    /// The endpoint that replaces the region's, in the SDK's order.
     ///
     /// # Errors
     ///
-    /// When it is not the URL of one.
+    /// When it is not the URL of an endpoint.
     pub(super) fn endpoint(&self, shared: &SdkConfig) -> Result<Option<Named>, Failure> {
         let found = match &self.table.endpoint {
             Some(endpoint) => Some(Named::new(endpoint, "the store parameter `endpoint`")),
@@ -211,9 +213,9 @@ impl Settings {
         Ok(found.is_some_and(|ignore| ignore.value.eq_ignore_ascii_case("true")))
     }
 
-    /// What the `services` section of the profile says of DynamoDB.
+    /// The endpoint of DynamoDB in the `services` section of the profile.
     fn endpoint_of_service(&self, shared: &SdkConfig) -> Option<Named> {
-        // With a variable that nobody sets: those of AWS come in another order, and count for nothing where they are empty.
+        // With a variable that nobody sets: AWS variables have another order here, and empty ones are unset.
         let key = ServiceConfigKey::builder()
             .service_id("DynamoDB")
             .env("LEASEHOLD_NO_VARIABLE")
@@ -235,7 +237,7 @@ impl Settings {
         Some(Named::new(value, name))
     }
 
-    /// A file with the certificates to trust, in place of the system's.
+    /// A file with the trusted certificates, which replaces the system's.
     ///
     /// # Errors
     ///
@@ -245,7 +247,7 @@ impl Settings {
     }
 }
 
-/// A word that becomes a part of a host's name.
+/// Checks a word that becomes a part of a host name.
 fn check_label(named: &Named, hint: &str) -> Result<(), Failure> {
     let value = &named.value;
     if let Some(why) = unfit_for_a_header(value) {
@@ -258,7 +260,7 @@ fn check_label(named: &Named, hint: &str) -> Result<(), Failure> {
     Err(named.refused(format_args!("is `{value}`, which is not a region"), hint))
 }
 
-/// The URL of a server.
+/// Checks the URL of a server.
 pub(super) fn check_url(named: &Named, what: &str) -> Result<(), Failure> {
     let hint = "write `https://HOST` or `http://HOST:PORT`";
     if let Some(why) = unfit_for_a_header(&named.value) {
@@ -293,7 +295,7 @@ pub(super) fn check_url(named: &Named, what: &str) -> Result<(), Failure> {
     }
 }
 
-/// Why a value cannot be sent in a header, if so.
+/// Why a header cannot carry a value, if so.
 pub(super) fn unfit_for_a_header(value: &str) -> Option<&'static str> {
     if value.contains(['\n', '\r']) {
         Some("has a line break")
@@ -306,7 +308,7 @@ pub(super) fn unfit_for_a_header(value: &str) -> Option<&'static str> {
     }
 }
 
-/// An error and its causes on one line, without those that repeat others.
+/// An error and its causes on one line, without repetitions.
 pub(super) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut said: Vec<String> = Vec::new();
     for cause in std::iter::successors(Some(error), |&error| error.source()) {

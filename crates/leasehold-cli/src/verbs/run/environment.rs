@@ -1,7 +1,7 @@
-//! What the command is told of its lock.
+//! The environment variables of the command's lock.
 //!
-//! Invariant: the innermost lock wins. Ours are set over inherited ones; those of an outer lock stay in `LEASEHOLD_PARENT_*`.
-//! `LEASEHOLD_GRANTS` has the grants of all of them, for [`nested`].
+//! Invariant: the innermost lock wins. New values replace inherited ones, which move to
+//! `LEASEHOLD_PARENT_*`. `LEASEHOLD_GRANTS` has the grants of all locks, for [`nested`].
 
 use std::env;
 use std::ffi::OsString;
@@ -19,7 +19,7 @@ const NAMES: [&str; 4] = ["NAME", "TOKEN", "LEASE_MS", "STORE"];
 pub(super) fn with_lock(plan: &RunPlan, lease: &Lease) -> Command {
     let mut command = plan.command.clone();
     let outer = |name| env::var_os(format!("LEASEHOLD_{name}"));
-    // A store alone is the user's setting, not an outer lock.
+    // A store without name and token is the user's setting, not an outer lock.
     if outer("NAME").is_some() && outer("TOKEN").is_some() {
         for name in NAMES {
             if let Some(value) = outer(name) {

@@ -1,8 +1,9 @@
-//! Watching over the command while the lock is held: its end, signals, the loss of the lock, `--max-hold`, Ctrl-Z.
+//! The time while the command runs under the lock: its end, signals, the loss of the lock, `--max-hold`,
+//! Ctrl-Z.
 //!
-//! Invariant: when [`Watch::over`] returns, nothing of the command is left, except what `--detach-ok` lets live and what
-//! [`End::has_survivors`] tells of. The policy has seen to it that after a loss there is time for the grace and for KILL before anyone else
-//! may begin. Nothing here waits for a message to be read.
+//! Invariant: when [`Watch::over`] returns, no process of the command is left, except with `--detach-ok`
+//! or [`End::has_survivors`]. The policy reserves time after a loss for the grace and for KILL, before
+//! another holder may begin. Nothing here waits for a reader of messages.
 
 use std::future::pending;
 use std::pin::pin;
@@ -21,14 +22,14 @@ use crate::plan::RunPlan;
 use crate::process::{Change, Group, Remaining, Signals, Status, Stopped};
 use crate::text::duration;
 
-/// How the command came to its end.
+/// How the command ended.
 #[derive(Debug)]
 pub(super) enum End {
-    /// By itself.
+    /// It ended by itself.
     Finished {
         /// How it ended.
         status: Status,
-        /// There was time left of the lease when we saw it: it had the lock to the last.
+        /// Whether time was left of the lease when we saw the end, so that it had the lock throughout.
         protected: bool,
         /// The loss, if it ran on without the lock (`--on-lost warn`).
         lost: Option<EndReason>,
@@ -37,12 +38,12 @@ pub(super) enum End {
     Lost {
         /// Why.
         loss: EndReason,
-        /// What came of it.
+        /// The result of the stop.
         stopped: Stopped,
     },
     /// It took too long, and we stopped it.
     MaxHold {
-        /// What came of it.
+        /// The result of the stop.
         stopped: Stopped,
     },
 }
@@ -57,16 +58,16 @@ impl End {
     }
 }
 
-/// How long KILL may take at `--max-hold`, where nobody waits for the lock to run out.
+/// How long KILL may take at `--max-hold`, where the lock is still renewed.
 const KILL_WAIT: Duration = Duration::from_secs(2);
 
-/// How long what the command left behind may take to end before it is talked about.
+/// How long left-over processes may take to end before a message.
 const WORTH_A_MESSAGE: Duration = Duration::from_millis(300);
 
-/// The pause before the second message, and the longest: each is twice the one before.
+/// The pause before the second message, and the longest pause. Each pause is twice the one before.
 const REMIND: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
 
-/// When it is next said who is waited for.
+/// The time of the next message about left-over processes.
 #[derive(Debug, Default)]
 struct Reminder {
     at: Option<Elapsed>,
@@ -78,7 +79,7 @@ impl Reminder {
         self.at = Some(SystemClock.elapsed().plus(WORTH_A_MESSAGE));
     }
 
-    /// Returns each time that it is to be said. Cancel safe.
+    /// Returns when a message is due. Cancel safe.
     async fn due(&mut self) {
         match self.at {
             Some(at) => SystemClock.sleep_until(at).await,
@@ -97,7 +98,7 @@ fn stopped_late(status: Status) -> End {
     End::MaxHold { stopped }
 }
 
-/// What is watched.
+/// A running command and its lock.
 #[derive(Debug)]
 pub(super) struct Watch<'a> {
     pub(super) plan: &'a RunPlan,
@@ -108,16 +109,16 @@ pub(super) struct Watch<'a> {
 }
 
 impl Watch<'_> {
-    /// Returns when the command is gone.
+    /// Returns when the command has ended.
     pub(super) async fn over(&self, group: &mut Group, signals: &mut Signals) -> End {
         let mut ran_on: Option<EndReason> = None;
-        // `--max-hold` was reached, and something outlived KILL.
+        // `--max-hold` was reached, and a process outlived KILL.
         let mut overtime = false;
         let mut too_long = pin!(self.too_long());
         let mut reminder = Reminder::default();
         let loss = loop {
             let received = tokio::select! {
-                // A command that has ended is not stopped, whatever else happened at the same time.
+                // A command that has ended is not stopped, even if the lock was lost at the same time.
                 biased;
                 change = group.change() => {
                     match change {
@@ -146,7 +147,7 @@ impl Watch<'_> {
                     if stopped.survivors.is_empty() {
                         return End::MaxHold { stopped };
                     }
-                    // What is left still works under the lock, so the lock is kept.
+                    // The left-over processes still work under the lock, so the lock is kept.
                     overtime = true;
                     continue;
                 }
@@ -158,12 +159,12 @@ impl Watch<'_> {
             };
             match received.signal {
                 _ if received.suspends() => {
-                    // Its CONT comes next, and is dealt with below.
+                    // Its CONT comes next, and is handled below.
                     self.messages.pause();
                     group.suspend(&received).await;
                 }
                 Signal::CONT => {
-                    // We may have been stopped for longer than the lease: look before the command goes on.
+                    // The stop may have lasted longer than the lease: check before the command goes on.
                     if !self.lease.is_held() && self.plan.on_lost == OnLost::Kill {
                         break self.lease.lost().await;
                     }
@@ -172,7 +173,8 @@ impl Watch<'_> {
                 _ => group.forward(&received),
             }
         };
-        // News of its end may come last though it was first, most of all when we were stopped ourselves.
+        // The end of the command may come first but be reported last, for example after a stop of this
+        // process.
         if let Some(status) = group.finished_already() {
             return self.finished(status, ran_on);
         }
@@ -201,7 +203,7 @@ impl Watch<'_> {
             exit_codes::LOST,
             format!("lost the lock `{name}` ({store}), stopping the command: {loss}"),
         )
-        .hint("give what the lock protects LEASEHOLD_TOKEN to check; a longer `--lease` outlives longer failures and pauses");
+        .hint("have the protected resource check LEASEHOLD_TOKEN; a longer `--lease` survives longer failures and pauses");
         let then = format!("the next holder of `{name}` may begin beside them");
         self.stop(group, &failure, self.plan.kill_wait(), &then)
             .await
@@ -226,7 +228,7 @@ impl Watch<'_> {
         kill_wait: Duration,
         then: &str,
     ) -> Stopped {
-        // Into a queue: the stop waits for nobody who reads.
+        // Into a queue: the stop does not wait for a reader.
         self.messages.failure(failure);
         let stopped = group
             .stop(self.plan.signal, self.plan.grace, kill_wait)
@@ -237,7 +239,7 @@ impl Watch<'_> {
                 stopped.survivors
             );
             self.messages.failure(&Failure::new(failure.code, message).hint(
-                "they hang in the system, or are another user's, as under sudo: end them as that user",
+                "they hang in the kernel, or belong to another user, as under sudo: end them as that user",
             ));
         }
         stopped
@@ -245,7 +247,7 @@ impl Watch<'_> {
 
     fn wants_terminal(&self) {
         let message = format!(
-            "the command under `{}` is stopped: it wants the terminal, and was started in its background",
+            "the command under `{}` is stopped: it needs the terminal, and was started in its background",
             self.plan.key
         );
         self.messages.note_failure(&Failure::new(exit_codes::OWN_FAILURE, message).hint(
@@ -253,10 +255,10 @@ impl Watch<'_> {
         ));
     }
 
-    /// Says who is waited for, though the command has ended.
+    /// Names the processes that are still waited for after the end of the command.
     fn remind(&self, group: &Group) {
         let message = format!(
-            "the command has ended, but not all that it started: `{}` is kept until they are gone: {}",
+            "the command has ended, but processes that it started have not: `{}` is kept until they are gone: {}",
             self.plan.key,
             group.remaining()
         );

@@ -1,11 +1,16 @@
 //! `leasehold run`: a command under a lock.
 //!
-//! The order is the promise: everything that can be refused is refused first; signals are listened to before anything waits; the
-//! command starts only under the lock, and on the main thread, to which the system ties its life; the lock is released only when
-//! nothing of the command is left; and the report is written however it ended.
+//! The order is guaranteed:
 //!
-//! [`nested`] sees a lock that would wait for itself, [`waiting`] gets the lock, [`holding`] watches over the command, [`release`] lets go, [`environment`] is what the command is told,
-//! [`report`] what is left of it all.
+//! 1. Everything that can be refused without a request is refused.
+//! 2. Signals are handled before anything waits.
+//! 3. The command starts only under the lock, and on the main thread, to which the system binds it.
+//! 4. The lock is released only when no process of the command is left.
+//! 5. The report is written, however the run ended.
+//!
+//! [`nested`] finds a run that would wait for itself. [`waiting`] acquires the lock, [`holding`] runs the
+//! command, and [`release`] releases the lock. [`environment`] has the command's variables, and [`report`]
+//! writes the report.
 
 mod environment;
 mod holding;
@@ -31,7 +36,7 @@ use crate::plan::RunPlan;
 use crate::process::{Group, Signals};
 use crate::store::own_failure;
 
-/// Carries it out; the exit code.
+/// Carries out the verb, and returns the exit code.
 pub(crate) fn run(args: RunArgs, messages: &Arc<Messages>) -> u8 {
     let (name, path) = (args.name.clone(), args.report.clone());
     let mut report = Report::new(&args);
@@ -47,7 +52,7 @@ pub(crate) fn run(args: RunArgs, messages: &Arc<Messages>) -> u8 {
         failure.code
     });
     report.exit_code = code;
-    // Trouble has been told once, and that is enough.
+    // One message about the report is enough.
     if let Some(path) = path
         && let Err(error) = report.write(&path)
         && trouble.is_none()
@@ -74,15 +79,16 @@ fn carry_out(plan: &RunPlan, messages: &Arc<Messages>, report: &mut Report) -> R
         Signals::install().map_err(|error| own_failure("cannot listen to signals", &error))?;
     let runtime = plan.place.runtime()?;
     let code = runtime.block_on(under_lock(plan, messages, &mut signals, report));
-    // Not dropped: a name that is still being looked up would be waited for.
+    // Not dropped: the drop would wait for a name lookup.
     runtime.shutdown_background();
     code
 }
 
-/// So many files are opened at the same time, with some to spare: the store and its side files, signals, an event loop, the process table.
+/// More files than a run opens at once: the store and its side files, signals, an event loop, the process
+/// table.
 const DESCRIPTORS: usize = 16;
 
-/// Refuses to begin where files run out half-way, under the lock.
+/// Refuses a run that would run out of file descriptors under the lock.
 fn enough_descriptors() -> Result<(), Failure> {
     let free: Result<Vec<_>, _> = (0..DESCRIPTORS / 2).map(|_| io::pipe()).collect();
     free.map(drop)
@@ -156,9 +162,9 @@ async fn with_lease(
     let mut group = match Group::spawn(&command, plan.options, signals) {
         Ok(group) => group,
         Err(error) => {
-            // It did not run, so there is nothing to keep the lock for.
-            let let_go = release::release(plan, messages, signals, client, lease).await;
-            report.released(&let_go);
+            // The command did not run, so the lock is not kept.
+            let release_result = release::release(plan, messages, signals, client, lease).await;
+            report.released(&release_result);
             report.held(SystemClock.elapsed().since(acquired));
             return Err((&error).into());
         }
@@ -177,8 +183,8 @@ async fn with_lease(
         End::Lost { .. } => exit_codes::LOST,
         End::MaxHold { .. } => exit_codes::MAX_HOLD,
     };
-    // What even KILL did not end still works under the lock, so it must run out by itself.
-    let let_go = if end.has_survivors() {
+    // Processes that outlived KILL still work under the lock, so its lease must expire.
+    let release_result = if end.has_survivors() {
         release::leave(messages, lease).await
     } else {
         drop(group);
@@ -190,14 +196,15 @@ async fn with_lease(
         }
     };
     report.held(SystemClock.elapsed().since(acquired));
-    report.released(&let_go);
+    report.released(&release_result);
     if let End::Finished {
         protected: false, ..
     } = end
-        && let_go.was_too_late()
+        && release_result.was_too_late()
         && plan.on_lost == OnLost::Kill
     {
-        // We were not running when the lease ended, and the command may have worked on beside another.
+        // This process did not run when the lease ended, and the command may have worked beside another
+        // holder.
         report.lost_unseen();
         return Ok(exit_codes::LOST);
     }

@@ -1,10 +1,11 @@
-//! A run inside of the command of another run of the same lock, which would wait for itself for ever.
+//! A run inside the command of another run of the same lock, which would wait for itself for ever.
 //!
-//! Each command is told the grants that it runs under. A waiter compares them with the grant on the record: the same grant is the same lock,
-//! however its store is spelled. A grant that is over is on no record, so an environment that outlived its run says nothing.
+//! Each command gets the grants that it runs under. A waiter compares them with the grant in the record.
+//! The same grant means the same lock, however its store is spelled. A grant that has ended is in no
+//! record, so an old environment has no effect.
 //!
-//! Not recognised: a command that is itself, without a shell between, the one that clears its environment (`env -i leasehold run …`), and
-//! one that was started by another process on its behalf (cron, a server).
+//! Two cases are not recognised: a command that itself clears its environment without a shell between
+//! (`env -i leasehold run …`), and a command that another process started (cron, a server).
 
 use std::ffi::{OsStr, OsString};
 
@@ -18,7 +19,7 @@ use crate::process::of_ancestors;
 /// The variable: attempt ids, outermost first, with commas between.
 pub(super) const GRANTS: &str = "LEASEHOLD_GRANTS";
 
-/// What the command is told, under this grant.
+/// The variable's value for a command under this grant.
 pub(super) fn with(attempt: AttemptId) -> OsString {
     let mut grants = std::env::var_os(GRANTS).unwrap_or_default();
     if !grants.is_empty() {
@@ -28,18 +29,19 @@ pub(super) fn with(attempt: AttemptId) -> OsString {
     grants
 }
 
-/// Why nothing is run, when the lock is held by the command that this one runs in. One read, and none outside of any run.
+/// The failure if the command of an outer run holds the lock. It costs one read, and none outside of a
+/// run.
 pub(super) async fn refused(plan: &RunPlan, store: &dyn Store) -> Option<Failure> {
     if !plan.waits_for_ever() {
         return None;
     }
-    // A parent still has what sudo or `env -i` took away.
+    // The environment of a parent still has variables that sudo or `env -i` removed.
     let mut all = of_ancestors(GRANTS);
     all.extend(std::env::var_os(GRANTS));
     if all.is_empty() {
         return None;
     }
-    // What is wrong with the store is told by the acquisition.
+    // The acquisition reports a failure of the store.
     let answer = store.read(plan.key.as_str(), Consistency::Strong).await;
     let owner = answer.ok()?.value?.owner?;
     all.iter().any(|grants| names(grants, &owner)).then(|| {

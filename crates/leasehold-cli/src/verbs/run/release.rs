@@ -1,6 +1,7 @@
-//! Letting go of the lock, after the command.
+//! The release of the lock, after the command.
 //!
-//! Invariant: nothing here changes the command's exit code; a release that fails is a warning, and the lock runs out by itself.
+//! Invariant: nothing here changes the command's exit code. A failed release is a warning, and the lease
+//! expires.
 
 use std::fmt;
 use std::future::pending;
@@ -17,39 +18,39 @@ use crate::plan::RunPlan;
 use crate::process::{Signals, suspend_ourselves};
 use crate::text::duration;
 
-/// How long a release may still take once a signal has come.
+/// How long a release may still take after a signal.
 const AFTER_A_SIGNAL: Duration = Duration::from_secs(3);
 
-/// What came of it.
+/// The result of the release.
 #[derive(Debug)]
-pub(super) enum LetGo {
+pub(super) enum ReleaseResult {
     /// The store answered.
     Answered(ReleaseOutcome),
-    /// It did not, or refused.
+    /// The store did not answer, or refused.
     Failed(Error),
-    /// Nobody waited for the answer.
+    /// The wait for the answer was cut short.
     Unknown,
-    /// The lock was left to run out.
+    /// The lease was left to expire.
     Left,
 }
 
-impl LetGo {
-    /// Another had got the lock, or it was taken from us.
+impl ReleaseResult {
+    /// Whether the lease had ended before the release.
     pub(super) fn was_too_late(&self) -> bool {
         match self {
-            LetGo::Answered(outcome) => !outcome.is_released(),
+            ReleaseResult::Answered(outcome) => !outcome.is_released(),
             _ => false,
         }
     }
 }
 
-impl fmt::Display for LetGo {
+impl fmt::Display for ReleaseResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LetGo::Answered(outcome) => outcome.fmt(f),
-            LetGo::Failed(error) => write!(f, "failed: {error}"),
-            LetGo::Unknown => f.write_str("sent, but nobody waited for the answer"),
-            LetGo::Left => f.write_str("left to run out"),
+            ReleaseResult::Answered(outcome) => outcome.fmt(f),
+            ReleaseResult::Failed(error) => write!(f, "failed: {error}"),
+            ReleaseResult::Unknown => f.write_str("sent, but nobody waited for the answer"),
+            ReleaseResult::Left => f.write_str("left to run out"),
         }
     }
 }
@@ -88,11 +89,11 @@ pub(super) async fn keep(
                 suspend_ourselves();
             }
             Signal::CONT | Signal::WINCH => {}
-            // The key press that ended the command, and that only reaches us now.
+            // The key press that ended the command may reach this process only now.
             _ if received.from_terminal && !pressed => pressed = true,
             _ => {
                 messages.note(format_args!(
-                    "interrupted before `--hold-at-least` was over: `{}` is left to run out within {}",
+                    "interrupted before the end of `--hold-at-least`: the lease of `{}` expires within {}",
                     plan.key,
                     duration::show(plan.policy.lease_duration())
                 ));
@@ -102,45 +103,45 @@ pub(super) async fn keep(
     }
 }
 
-/// Releases it, and warns of everything but a clean release.
+/// Releases the lock, and warns of everything but a clean release.
 pub(super) async fn release(
     plan: &RunPlan,
     messages: &Messages,
     signals: &mut Signals,
     client: &LockClient,
     lease: Lease,
-) -> LetGo {
-    let let_go = match patiently(signals, messages, lease.release()).await {
-        Some(Ok(outcome)) => LetGo::Answered(outcome),
-        Some(Err(error)) => LetGo::Failed(error),
-        None => LetGo::Unknown,
+) -> ReleaseResult {
+    let release_result = match patiently(signals, messages, lease.release()).await {
+        Some(Ok(outcome)) => ReleaseResult::Answered(outcome),
+        Some(Err(error)) => ReleaseResult::Failed(error),
+        None => ReleaseResult::Unknown,
     };
     let (name, store) = (&plan.key, client.describe_store());
     let by_itself = format!(
-        "it ends by itself within {}",
+        "its lease expires within {}",
         duration::show(plan.policy.lease_duration())
     );
-    match &let_go {
-        LetGo::Answered(ReleaseOutcome::Released | ReleaseOutcome::HandedOff) => {
+    match &release_result {
+        ReleaseResult::Answered(ReleaseOutcome::Released | ReleaseOutcome::HandedOff) => {
             messages.detail(format_args!("released `{name}`"))
         }
-        LetGo::Answered(outcome) => messages.note(format_args!(
+        ReleaseResult::Answered(outcome) => messages.note(format_args!(
             "the lock `{name}` ({store}) had ended before its release: {outcome}"
         )),
-        LetGo::Failed(error) => {
+        ReleaseResult::Failed(error) => {
             messages.note(format_args!(
                 "could not release `{name}`, {by_itself}: {error}"
             ));
         }
-        LetGo::Unknown | LetGo::Left => messages.note(format_args!(
+        ReleaseResult::Unknown | ReleaseResult::Left => messages.note(format_args!(
             "{store} has not confirmed the release of `{name}`: {by_itself}"
         )),
     }
-    let_go
+    release_result
 }
 
-/// Waits for a release. The key press that ended the command often reaches us only now: the first
-/// signal bounds the wait, only a second one ends it.
+/// Waits for a release. The key press that ended the command often reaches this process only now. So the
+/// first signal bounds the wait, and only a second one ends it.
 async fn patiently<T>(
     signals: &mut Signals,
     messages: &Messages,
@@ -174,10 +175,10 @@ async fn patiently<T>(
     }
 }
 
-/// Leaves it to run out: somebody may still be working under it.
-pub(super) async fn leave(messages: &Messages, lease: Lease) -> LetGo {
+/// Leaves the lease to expire: a process may still work under it.
+pub(super) async fn leave(messages: &Messages, lease: Lease) -> ReleaseResult {
     if let Err(error) = lease.detach().await {
         messages.detail(error);
     }
-    LetGo::Left
+    ReleaseResult::Left
 }

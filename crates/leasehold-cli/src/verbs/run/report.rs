@@ -1,6 +1,6 @@
 //! The report: one JSON object about a run, however it ended.
 //!
-//! Field names are a promise; new ones may be added. What is not known is `null`.
+//! Field names are stable; new ones may be added. Unknown values are `null`.
 
 use std::fs;
 use std::io;
@@ -16,7 +16,7 @@ use rustix::process::Signal;
 use serde::Serialize;
 
 use super::holding::End;
-use super::release::LetGo;
+use super::release::ReleaseResult;
 use crate::args::RunArgs;
 use crate::exit_codes;
 use crate::failure::Failure;
@@ -31,7 +31,7 @@ const WRITE_MILLION: f64 = 0.625;
 /// The same for read units.
 const READ_MILLION: f64 = 0.125;
 
-/// How long the report may take to be written, a pipe's reader to come included.
+/// How long the write of the report may take, including the wait for a FIFO's reader.
 const WRITE: Duration = Duration::from_secs(2);
 
 /// How a run ended.
@@ -52,11 +52,11 @@ pub(super) enum Outcome {
     Failed,
 }
 
-/// What is known of a run.
+/// The facts of a run.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     name: String,
-    /// `null` when nobody can say where it would be.
+    /// `null` if there is no location.
     store: Option<String>,
     pid: u32,
     started_at: String,
@@ -70,7 +70,7 @@ pub(super) struct Report {
     command: Option<CommandEnd>,
     lost: Option<String>,
     release: Option<String>,
-    /// Who held it when we gave up.
+    /// The last holder, if the lock was not acquired.
     holder: Option<Holder>,
     requests: u64,
     renewals: u64,
@@ -100,7 +100,7 @@ struct Holder {
 }
 
 impl Report {
-    /// Of a run that has not begun, and may be refused.
+    /// The report of a run that has not begun.
     pub(super) fn new(args: &RunArgs) -> Self {
         Self {
             name: args.name.clone(),
@@ -132,24 +132,24 @@ impl Report {
         }
     }
 
-    /// Nothing was run because of this.
+    /// Records a failure: nothing was run.
     pub(super) fn failed(&mut self, failure: &Failure) {
         self.outcome = Outcome::Failed;
         self.error = Some(failure.message.clone());
     }
 
-    /// Nothing was run because of a signal; the exit code.
+    /// Records a signal during the wait, and returns the exit code.
     pub(super) fn interrupted(&mut self, signal: Signal) -> u8 {
         self.outcome = Outcome::Interrupted;
         exit_codes::signalled(signal.as_raw())
     }
 
-    /// The lease that the plan has, which may be made to fit.
+    /// Records the lease of the plan, which may have been adjusted.
     pub(super) fn leased(&mut self, plan: &RunPlan) {
         self.lease_ms = millis(plan.policy.lease_duration());
     }
 
-    /// Nothing was run because of this holder.
+    /// Records the holder that kept the lock.
     pub(super) fn not_acquired(&mut self, held: &HolderInfo) {
         self.outcome = Outcome::NotAcquired;
         self.holder = Some(Holder {
@@ -160,22 +160,22 @@ impl Report {
         });
     }
 
-    /// The wait is over.
+    /// Records the length of the wait.
     pub(super) fn waited(&mut self, waited: Duration) {
         self.waited_ms = Some(millis(waited));
     }
 
-    /// We have the lock.
+    /// Records the acquired lock.
     pub(super) fn acquired(&mut self, lease: &Lease) {
         self.token = Some(lease.token().get());
     }
 
-    /// We do not have it any more.
+    /// Records how long the lock was held.
     pub(super) fn held(&mut self, held: Duration) {
         self.held_ms = Some(millis(held));
     }
 
-    /// The command is gone.
+    /// Records the end of the command.
     pub(super) fn ended(&mut self, end: &End) {
         let (outcome, status, lost) = match end {
             End::Finished { status, lost, .. } => {
@@ -206,19 +206,19 @@ impl Report {
         });
     }
 
-    /// The command had ended by itself, and its lease before it, which only the release has shown.
+    /// Records that the lease had ended before the command, as only the release has shown.
     pub(super) fn lost_unseen(&mut self) {
         self.outcome = Outcome::Lost;
         self.lost =
             Some("the lease had ended before the command did, which ended by itself".to_owned());
     }
 
-    /// What came of the release.
-    pub(super) fn released(&mut self, let_go: &LetGo) {
-        self.release = Some(let_go.to_string());
+    /// Records the result of the release.
+    pub(super) fn released(&mut self, release_result: &ReleaseResult) {
+        self.release = Some(release_result.to_string());
     }
 
-    /// What it cost.
+    /// Records the usage.
     pub(super) fn usage(&mut self, plan: &RunPlan, usage: Usage) {
         self.requests = usage.requests;
         self.renewals = usage.renewals;
@@ -235,12 +235,12 @@ impl Report {
         self.hand_offs = usage.hand_offs;
     }
 
-    /// Writes it, over an older one. On a thread that is not waited for longer than [`WRITE`]: a FIFO without a reader, or a disk that
-    /// hangs, must not keep us.
+    /// Writes the report, and replaces an older one. A separate thread writes it, for at most [`WRITE`]: a FIFO
+    /// without a reader, or a disk that hangs, must not delay the end.
     ///
     /// # Errors
     ///
-    /// The system's, and `TimedOut`.
+    /// The error of the write, or `TimedOut`.
     pub(super) fn write(&self, path: &Path) -> io::Result<()> {
         let mut json = serde_json::to_vec(self)?;
         json.push(b'\n');
@@ -256,7 +256,7 @@ impl Report {
     }
 }
 
-/// Why a report will probably not be written; for a warning in good time.
+/// Why a report can probably not be written, for an early warning.
 pub(super) fn trouble(path: &Path) -> Option<String> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,

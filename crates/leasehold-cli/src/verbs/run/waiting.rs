@@ -1,7 +1,7 @@
-//! Getting the lock, while signals are listened to.
+//! The acquisition of the lock, while signals are handled.
 //!
-//! A signal ends the wait with 128 + N. Whatever may have been claimed by then is given back before we end ([`clean_up`]), within a
-//! bound: a claim that is still without an answer then ends with its lease.
+//! A signal ends the wait with 128 + N. A request that may have acquired the lock is cleaned up before the
+//! process ends ([`clean_up`]), within a bound. Without an answer by then, its lease expires.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -19,32 +19,32 @@ use crate::text::duration;
 use crate::text::quoted;
 use crate::text::times;
 
-/// How long a claim whose answer is outstanding is waited for. Too short leaves the lock to run out; too long keeps whoever
-/// pressed Ctrl-C, who may press it again.
+/// How long the clean-up waits for an unanswered acquire request. Too short: the lock stays held until its
+/// lease expires. Too long: the user waits after Ctrl-C.
 const CLEAN_UP: Duration = Duration::from_secs(3);
 
-/// A wait that is shorter is not talked about.
+/// A shorter wait has no message.
 const WORTH_A_LINE: Duration = Duration::from_millis(300);
 
-/// How often the line asks who holds the lock: one read unit each.
+/// How often the status line reads the holder, for one read unit each.
 const ASK: Duration = Duration::from_secs(5);
 
 /// How the wait ended.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// We hold it.
+    /// The lock was acquired.
     Lease(Lease),
-    /// Another does, and we were not to wait.
+    /// Another holds it, and the run must not wait.
     Held(HolderInfo),
-    /// Another did until the wait was over.
+    /// Another held it until the wait expired.
     Expired(Error),
-    /// The store, or what it holds, is not as it should be.
+    /// The store failed, or its record is unclear.
     Failed(Error),
-    /// A signal came that would have ended us.
+    /// A signal came that ends this process by default.
     Interrupted(Signal),
 }
 
-/// Gets the lock, as the plan says.
+/// Acquires the lock, as planned.
 pub(super) async fn acquire(
     plan: &RunPlan,
     client: &LockClient,
@@ -76,7 +76,8 @@ pub(super) async fn acquire(
     }
 }
 
-/// Does `work`, unless a signal comes that would have ended us: then `work` is dropped. Ctrl-Z stops us as usual.
+/// Does `work`, and drops it at a signal that ends this process by default. Ctrl-Z stops the process as
+/// usual.
 pub(super) async fn or_signal<T>(
     signals: &mut Signals,
     messages: &Messages,
@@ -101,7 +102,7 @@ pub(super) async fn or_signal<T>(
     }
 }
 
-/// Gives back what may have been claimed. A second signal cuts it short.
+/// Waits for the clean-up of unanswered requests. A second signal ends it.
 pub(super) async fn clean_up(
     plan: &RunPlan,
     client: &LockClient,
@@ -111,7 +112,7 @@ pub(super) async fn clean_up(
     let drained = or_signal(signals, messages, client.shutdown(CLEAN_UP)).await;
     if !drained.is_ok_and(|drained| drained) {
         messages.note(format_args!(
-            "{} has not answered yet: a claim on `{}` may still land, and then ends by itself within {}",
+            "{} has not answered yet: `{}` may still be acquired, and its lease then expires within {}",
             client.describe_store(),
             plan.key,
             duration::show(plan.policy.lease_duration()),
@@ -119,7 +120,7 @@ pub(super) async fn clean_up(
     }
 }
 
-/// Why nothing was run, where we were not to wait.
+/// The failure of a run that must not wait.
 pub(super) fn busy(plan: &RunPlan, client: &LockClient, held: &HolderInfo) -> Failure {
     let since = held
         .since()
@@ -129,10 +130,10 @@ pub(super) fn busy(plan: &RunPlan, client: &LockClient, held: &HolderInfo) -> Fa
         .hint("wait for it with `-w 30s`, or for ever without `-n`")
 }
 
-/// Why nothing was run, where the wait is over.
+/// The failure of a run whose wait expired.
 pub(super) fn expired(plan: &RunPlan, error: &Error) -> Failure {
     let mut failure = Failure::from(error).hint(format!(
-        "wait longer with `-w`, or look at the holder: `leasehold show {}{}`",
+        "wait longer with `-w`, or check the holder: `leasehold show {}{}`",
         quoted(plan.key.as_str()),
         plan.place.option()
     ));
@@ -140,7 +141,7 @@ pub(super) fn expired(plan: &RunPlan, error: &Error) -> Failure {
     failure
 }
 
-/// Says who is waited for, in a line that passes, on a terminal. Without one the requests say it, with `-v`.
+/// Shows the holder in a status line on a terminal. Without a terminal, `-v` shows it.
 async fn tell(plan: &RunPlan, client: &LockClient, messages: &Messages) -> Infallible {
     if plan.wait == Wait::No || !messages.has_line() {
         return std::future::pending().await;
@@ -153,7 +154,7 @@ async fn tell(plan: &RunPlan, client: &LockClient, messages: &Messages) -> Infal
         let now = SystemClock.elapsed();
         if now >= ask_at {
             ask_at = now.plus(ASK);
-            // It is only a line: what is wrong with the store is told by the acquisition.
+            // Only for the status line: the acquisition reports a failure of the store.
             known = match client.inspect(plan.key.as_str()).await {
                 Ok(status) => match status.state() {
                     LockState::Held(held) | LockState::Expired(held) => Some(held.clone()),
