@@ -268,7 +268,76 @@ mod tests {
         assert!(!is_protected(1, tmp, 1000, 1000), "one's own");
         assert!(!is_protected(1, tmp, 0, 1000), "the directory's owner's");
         assert!(!is_protected(2, (0o40_777, 0), 1000, 0), "not sticky");
+        assert!(
+            !is_protected(2, (0o41_755, 0), 1000, 0),
+            "its owner's alone"
+        );
         let of_a_group = (0o41_770, 0);
         assert!(!is_protected(1, of_a_group, 1000, 0) && is_protected(2, of_a_group, 1000, 0));
+    }
+
+    /// Each with its kind and what it says.
+    #[test]
+    fn what_sqlite_answers_is_told() {
+        use StoreErrorKind::{AccessDenied, Configuration, InvalidInput, Other, Unavailable};
+        use rusqlite::ffi;
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("locks.db");
+        for (code, kind, words) in [
+            (ffi::SQLITE_BUSY, Unavailable, "locked by another process"),
+            (ffi::SQLITE_LOCKED, Unavailable, "locked by another process"),
+            (ffi::SQLITE_NOTADB, Configuration, "not a SQLite database"),
+            (ffi::SQLITE_CORRUPT, Configuration, "is damaged"),
+            (ffi::SQLITE_FULL, Configuration, "is full"),
+            (ffi::SQLITE_READONLY, AccessDenied, "cannot be written"),
+            (ffi::SQLITE_PERM, AccessDenied, "cannot be written"),
+            (ffi::SQLITE_AUTH, AccessDenied, "cannot be written"),
+            (ffi::SQLITE_CANTOPEN, Configuration, "cannot be opened in"),
+            (ffi::SQLITE_PROTOCOL, Unavailable, "locked in time"),
+            (SQLITE_IOERR_LOCK, Configuration, "cannot lock files"),
+            (ffi::SQLITE_IOERR_READ, Unavailable, "reading or writing"),
+            (ffi::SQLITE_NOMEM, Unavailable, "reading or writing"),
+            (ffi::SQLITE_TOOBIG, InvalidInput, "payload is too large"),
+            (ffi::SQLITE_CONSTRAINT, InvalidInput, "does not take such"),
+            (ffi::SQLITE_MISMATCH, Other, "something unexpected"),
+        ] {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            let damaged = [ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB].contains(&code);
+            assert_eq!(is_damaged(&error), damaged, "{code}");
+            let told = classify(&path, error);
+            assert_eq!(
+                (told.kind, told.effect),
+                (kind, Effect::NotApplied),
+                "{told}"
+            );
+            assert!(told.message.contains(words), "{told}");
+        }
+    }
+
+    #[test]
+    fn what_the_system_answers_is_told() {
+        use StoreErrorKind::{Configuration, Unavailable};
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("locks.db");
+        for (errno, kind, words) in [
+            (Errno::ACCESS, Configuration, "cannot be opened in"),
+            (Errno::ROFS, Configuration, "cannot be opened in"),
+            (Errno::NOENT, Configuration, "cannot be opened in"),
+            (Errno::ISDIR, Configuration, "cannot be opened in"),
+            (Errno::NOSPC, Configuration, "is full"),
+            (Errno::DQUOT, Configuration, "is full"),
+            (Errno::MFILE, Unavailable, "this process has too many"),
+            (Errno::NFILE, Unavailable, "this machine has too many"),
+            (Errno::AGAIN, Unavailable, "too many threads"),
+            (Errno::IO, Unavailable, "reading or writing"),
+        ] {
+            let told = of_io(&path, errno.into());
+            assert_eq!(
+                (told.kind, told.effect),
+                (kind, Effect::NotApplied),
+                "{told}"
+            );
+            assert!(told.message.contains(words), "{told}");
+        }
     }
 }

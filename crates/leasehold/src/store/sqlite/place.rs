@@ -87,11 +87,7 @@ fn shared_between_machines(place: &Path) -> Option<String> {
             let device = fs::metadata(place).ok()?.dev();
             let device = (rustix::fs::major(device), rustix::fs::minor(device));
             let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-            match type_of_mount(&mounts, device) {
-                Some(kind) if is_local_fuse(kind) => None,
-                Some(kind) => Some(kind.to_owned()),
-                None => Some("fuse".to_owned()),
-            }
+            shared_fuse(&mounts, device)
         }
     }
 }
@@ -154,6 +150,13 @@ fn is_local_fuse(kind: &str) -> bool {
     )
 }
 
+/// The type of a mounted FUSE file system that other machines may share.
+#[cfg(any(target_os = "linux", test))]
+fn shared_fuse(mountinfo: &str, device: (u32, u32)) -> Option<String> {
+    let kind = type_of_mount(mountinfo, device).unwrap_or("fuse");
+    (!is_local_fuse(kind)).then(|| kind.to_owned())
+}
+
 /// The file system type of a device in `/proc/self/mountinfo`.
 #[cfg(any(target_os = "linux", test))]
 fn type_of_mount(mountinfo: &str, (major, minor): (u32, u32)) -> Option<&str> {
@@ -172,11 +175,25 @@ mod tests {
     fn magic_numbers() {
         for (magic, name) in [
             (0x6969, "nfs"),
+            (0x517B, "smb"),
             (0xFF53_4D42, "cifs"),
             (0xFE53_4D42, "smb2"),
             (0x0102_1997, "9p"),
+            (0x5346_414F, "afs"),
+            (0x6B41_4653, "afs"),
             (0x00C3_6400, "ceph"),
             (0x0BD0_0BD0, "lustre"),
+            (0x0116_1970, "gfs2"),
+            (0x7461_636F, "ocfs2"),
+            (0x7375_7245, "coda"),
+            (0x564C, "ncp"),
+            (0x4750_4653, "gpfs"),
+            (0x1983_0326, "beegfs"),
+            (0xAAD7_AAEA, "panfs"),
+            (0x2003_0528, "orangefs"),
+            (0x786F_4256, "vboxsf"),
+            (0xBACB_ACBC, "vmhgfs"),
+            (0x7C7C_6673, "prl_fs"),
         ] {
             assert_eq!(kind_of(magic), Kind::Shared(name));
         }
@@ -205,10 +222,11 @@ mod tests {
         assert_eq!(type_of_mount(mounts, (253, 0)), Some("ext4"));
         assert_eq!(type_of_mount(mounts, (0, 44)), Some("fuse.sshfs"));
         assert_eq!(type_of_mount(mounts, (0, 4)), None);
-        assert!(is_local_fuse(
-            type_of_mount(mounts, (0, 45)).expect("there")
-        ));
-        assert!(!is_local_fuse("fuse.sshfs") && !is_local_fuse("virtiofs"));
+        let shared = |device| shared_fuse(mounts, device);
+        assert_eq!(shared((0, 45)), None);
+        assert_eq!(shared((0, 44)).as_deref(), Some("fuse.sshfs"));
+        assert_eq!(shared((0, 46)).as_deref(), Some("virtiofs"));
+        assert_eq!(shared((0, 4)).as_deref(), Some("fuse"), "not listed");
     }
 
     #[test]
