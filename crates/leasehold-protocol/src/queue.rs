@@ -84,14 +84,13 @@ impl Place {
         let (attempt, rest) = bytes.split_first_chunk()?;
         let (lease, rest) = rest.split_first_chunk()?;
         let (claim, until) = rest.split_first_chunk()?;
-        let until = until
-            .iter()
-            .fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        let mut until_ms = [0; 8];
+        until_ms[2..].copy_from_slice(until);
         Some(Place {
             attempt: AttemptId::from_bytes(*attempt),
             lease_ms: u32::from_be_bytes(*lease),
             claim_ms: u32::from_be_bytes(*claim),
-            until_ms: until,
+            until_ms: u64::from_be_bytes(until_ms),
         })
     }
 }

@@ -4,6 +4,7 @@
 //! [`Record::state`] interprets it. An unclear record is [`Malformed`] and is never taken:
 //! a guess could give a key to two holders.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -169,8 +170,9 @@ impl Record {
         let expires_at = reader
             .number(attribute::EXPIRES_MS)?
             .ok_or_else(|| reader.malformed(attribute::EXPIRES_MS, "is missing"))?;
-        let native = match reader.number(attribute::VERSION)? {
-            Some(version) if version == RECORD_VERSION.cast_signed() => {
+        let version = reader.number(attribute::VERSION)?;
+        let native = match version.map(|version| version.cmp(&RECORD_VERSION.cast_signed())) {
+            Some(Ordering::Equal) => {
                 let required = |name| {
                     let value = reader
                         .number(name)?
@@ -188,10 +190,10 @@ impl Record {
                     renew_count: required(attribute::RENEW_COUNT)?,
                 })
             }
-            Some(version) if version > RECORD_VERSION.cast_signed() => {
-                return Err(reader.malformed(attribute::VERSION, NEWER));
+            Some(Ordering::Greater) => return Err(reader.malformed(attribute::VERSION, NEWER)),
+            Some(Ordering::Less) => {
+                return Err(reader.malformed(attribute::VERSION, "is not a known version"));
             }
-            Some(_) => return Err(reader.malformed(attribute::VERSION, "is not a known version")),
             None if owner.is_none() => {
                 // No known lock client wrote this record, so it is never taken.
                 return Err(
