@@ -1,4 +1,4 @@
-//! One key that everybody wants, and one whose holder died.
+//! One key that all processes want, and one whose holder died.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ pub(super) fn run(quick: bool) -> Result<()> {
 /// With the times before and in the window.
 fn loads(quick: bool) -> Vec<(Load, &'static str, Duration, Duration)> {
     let spaced = |processes| {
-        let load = Load::hot(processes, s(1)).looks(s(2), s(20));
+        let load = Load::hot(processes, s(1)).polls(s(2), s(20));
         (load.wait(s(600)), "looks 2 to 20 s, wait 10 min")
     };
     let line = Load {
@@ -168,8 +168,8 @@ async fn orphan(waiting: u32) -> Result<Death> {
         });
     }
     stage.until(s(45)).await;
-    // Nobody else may be in before: the deadline of the holder, not the expiry that it has published,
-    // which is later by what it does not know of the service's time.
+    // No other client may hold the key before the deadline of the holder. The published expiry is later, by
+    // the uncertainty of the service's time.
     let ends = stage.clock.elapsed().plus(held.remaining()).0;
     drop(held);
     stage.until(ends.saturating_sub(s(1))).await;

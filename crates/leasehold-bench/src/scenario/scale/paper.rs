@@ -1,7 +1,7 @@
-//! The sums: what a waiting process asks, what one item bears, and so how many may wait for it.
+//! Computed limits: the requests of a waiting process, the capacity of one item, and so the number of waiters.
 //!
-//! Nothing is measured here. The settings are the DynamoDB store's defaults and the budget's constants
-//! (`docs/protocol.md` section 10); the tables after this one show what the library makes of them.
+//! Nothing is measured here. The settings are the DynamoDB store's defaults and the constants of the poll limit
+//! (`docs/protocol.md` section 10). The tables after this one have measurements.
 
 use anyhow::Result;
 use serde_json::json;
@@ -10,13 +10,13 @@ use super::figures::{grouped, monthly};
 use super::service::{READS, WRITES};
 use crate::report::Report;
 
-/// The first bound of the delay between two looks, and the last, in seconds.
+/// The first and the last bound of the delay between two polls, in seconds.
 const FIRST: f64 = 0.05;
 const MAX: f64 = 1.0;
 const ROUND_TRIP: f64 = 0.005;
-/// How far throttled looks stretch the delays.
+/// The largest factor by which throttled polls stretch the delays.
 const SLOWEST: f64 = 32.0;
-/// What an answered look takes off again.
+/// The factor by which an answered poll shortens the delays.
 const RECOVERY: f64 = 0.95;
 const LOOKS_PER_SECOND: f64 = 100.0;
 const WAIT: f64 = 30.0;
@@ -24,8 +24,8 @@ const MONTH: f64 = 730.0 * 3_600.0;
 const WRITE_DOLLARS: f64 = 0.625e-6;
 const READ_DOLLARS: f64 = 0.125e-6;
 
-/// Looks a second of one waiter whose delays are below `bound`, stretched.
-fn looks(bound: f64, stretch: f64) -> f64 {
+/// Polls a second of one waiter whose delays are below `bound`, stretched.
+fn polls(bound: f64, stretch: f64) -> f64 {
     1.0 / ((FIRST / 8.0 + bound / 2.0) * stretch + ROUND_TRIP)
 }
 
@@ -37,8 +37,8 @@ pub(super) fn run() -> Result<()> {
          every look shows a new holder, so that the delays stay at `first`.",
     );
     let served = READS / 0.5;
-    let (rests, moves) = (looks(MAX, 1.0), looks(FIRST, 1.0));
-    let (slow_rests, slow_moves) = (looks(MAX, SLOWEST), looks(FIRST, SLOWEST));
+    let (rests, moves) = (polls(MAX, 1.0), polls(FIRST, 1.0));
+    let (slow_rests, slow_moves) = (polls(MAX, SLOWEST), polls(FIRST, SLOWEST));
     let balance = {
         let (up, down) = (2.0_f64.ln(), -RECOVERY.ln());
         down / (up + down)

@@ -116,7 +116,7 @@ pub(super) struct Asked {
     pub(super) throttled: u64,
 }
 
-/// What passed, and what it costs.
+/// The requests that passed, and their units.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub(super) struct Tally {
     /// Acquires and take-overs.
@@ -174,7 +174,7 @@ impl Tally {
         dollars(self.write_units, self.read_units)
     }
 
-    /// Dollars if it goes on like this for a month, when this is what passed `within`.
+    /// US dollars for a month at this rate, if this passed `within`.
     pub(super) fn dollars_a_month(&self, within: Duration) -> f64 {
         self.dollars() / within.as_secs_f64() * MONTH_SECONDS
     }
