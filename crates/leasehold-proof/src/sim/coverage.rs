@@ -84,7 +84,7 @@ pub(super) enum Phase {
     /// The last renewal of a lease that is handed on.
     Detach,
     /// A poll of a held key.
-    Look,
+    Poll,
     /// A strongly consistent read: adopt, inspect.
     Read,
     List,
@@ -93,7 +93,7 @@ pub(super) enum Phase {
     /// Nothing.
     Rest,
     /// A guard of the process holds a key, and other calls of it wait in the queue. Beside any of the above.
-    Line,
+    Queue,
     /// A guard that was handed on holds a key. Beside any of the above.
     HandedOff,
 }
@@ -107,12 +107,12 @@ pub(super) const PHASES: [Phase; 14] = [
     Phase::GiveBack,
     Phase::Withdraw,
     Phase::Detach,
-    Phase::Look,
+    Phase::Poll,
     Phase::Read,
     Phase::List,
     Phase::Hold,
     Phase::Rest,
-    Phase::Line,
+    Phase::Queue,
     Phase::HandedOff,
 ];
 
@@ -122,19 +122,19 @@ pub(super) const IN_FLIGHT: usize = 10;
 impl Fault {
     /// Whether it can happen in a phase.
     pub(super) fn applies(self, phase: Phase) -> bool {
-        if matches!(phase, Phase::Line | Phase::HandedOff) {
+        if matches!(phase, Phase::Queue | Phase::HandedOff) {
             // The process may have other requests in flight; its polls are those of the leader.
             return !matches!(self, Fault::Stale | Fault::Deleted);
         }
         let at_rest = matches!(phase, Phase::Hold | Phase::Rest);
-        let reads = matches!(phase, Phase::Look | Phase::Read | Phase::List);
+        let reads = matches!(phase, Phase::Poll | Phase::Read | Phase::List);
         match self {
             Fault::Conflict | Fault::Duplicate | Fault::DuplicateAnswered | Fault::ErrorAfter => {
                 !at_rest && !reads
             }
-            Fault::Stale => phase == Phase::Look,
+            Fault::Stale => phase == Phase::Poll,
             // Withdrawals and reads of deleted records are too rare to ask for.
-            Fault::Deleted => matches!(phase, Phase::Acquire | Phase::TakeOver | Phase::Look),
+            Fault::Deleted => matches!(phase, Phase::Acquire | Phase::TakeOver | Phase::Poll),
             Fault::Stop
             | Fault::Suspend
             | Fault::MachinePause

@@ -52,7 +52,7 @@ impl World {
         }
         if let Some(fault) = fault {
             self.coverage.met(fault, phase);
-            for beside in [Phase::Line, Phase::HandedOff] {
+            for beside in [Phase::Queue, Phase::HandedOff] {
                 if fault.applies(beside) && self.phases(process).any(|phase| phase == beside) {
                     self.coverage.met(fault, beside);
                 }
@@ -108,7 +108,7 @@ impl World {
                 Phase::Release
             }
             Body::Write(Write::Withdraw { .. }) => Phase::Withdraw,
-            Body::Read(_, Consistency::Eventual) => Phase::Look,
+            Body::Read(_, Consistency::Eventual) => Phase::Poll,
             Body::Read(..) => Phase::Read,
             Body::List => Phase::List,
         }

@@ -430,7 +430,7 @@ impl World {
         PHASES.into_iter().filter(move |phase| match phase {
             Phase::Hold => holds > 0 && !busy,
             Phase::Rest => holds == 0 && !busy,
-            Phase::Line => in_line,
+            Phase::Queue => in_line,
             Phase::HandedOff => handed_on,
             other => in_flight[*other as usize] > 0,
         })

@@ -33,8 +33,8 @@ pub(super) fn run() -> Result<()> {
     let mut report = Report::new("scale-paper", &["what", "sum", "with the defaults"]);
     report.note(
         "On paper. `first` and `max` are the bounds of `check_delay`, 50 ms and 1 s; a round trip is 5 ms; an \
-         eventually consistent look is half a read unit. A key *rests* while its holder keeps it, and *moves* when \
-         every look shows a new holder, so that the delays stay at `first`.",
+         eventually consistent poll is half a read unit. A key *rests* while its holder keeps it, and *moves* when \
+         every poll shows a new holder, so that the delays stay at `first`.",
     );
     let served = READS / 0.5;
     let (rests, moves) = (polls(MAX, 1.0), polls(FIRST, 1.0));
@@ -45,7 +45,7 @@ pub(super) fn run() -> Result<()> {
     };
     let rows = [
         (
-            "looks of one waiter, the key rests",
+            "polls of one waiter, the key rests",
             "1 / (first/8 + max/2 + round trip)",
             format!("{rests:.1} a second"),
             rests,
@@ -57,38 +57,38 @@ pub(super) fn run() -> Result<()> {
             moves,
         ),
         (
-            "looks that one item serves",
+            "polls that one item serves",
             "3000 / 0.5",
             format!("{} a second", grouped(served)),
             served,
         ),
         (
-            "waiters of one item before looks are throttled, it rests",
-            "served / looks of one",
+            "waiters of one item before polls are throttled, it rests",
+            "served / polls of one",
             grouped(served / rests),
             served / rests,
         ),
         (
             "the same, it moves",
-            "served / looks of one",
+            "served / polls of one",
             grouped(served / moves),
             served / moves,
         ),
         (
-            "throttled share beyond that: a throttled look doubles the delays, an answered one takes 5 % off",
+            "throttled share beyond that: a throttled poll doubles the delays, an answered one takes 5 % off",
             "ln(1/0.95) / (ln 2 + ln(1/0.95))",
             format!("{:.1} %", balance * 100.0),
             balance,
         ),
         (
             "waiters until the delays are at 32 times, it rests",
-            "served / looks of one at 32 times",
+            "served / polls of one at 32 times",
             grouped(served / slow_rests),
             served / slow_rests,
         ),
         (
             "the same, it moves",
-            "served / looks of one at 32 times",
+            "served / polls of one at 32 times",
             grouped(served / slow_moves),
             served / slow_moves,
         ),
@@ -106,7 +106,7 @@ pub(super) fn run() -> Result<()> {
         ),
         (
             "one waiting process, the key rests",
-            "looks x 0.5 x $0.125/M",
+            "polls x 0.5 x $0.125/M",
             format!("{} a month", monthly(rests * 0.5 * READ_DOLLARS * MONTH)),
             rests * 0.5 * READ_DOLLARS * MONTH,
         ),
