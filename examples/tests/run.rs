@@ -1,4 +1,4 @@
-//! Every example is run. Those of DynamoDB need the server of `cargo xtask test`.
+//! Runs every example. The DynamoDB examples need the server of `cargo xtask test`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

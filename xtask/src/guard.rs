@@ -1,11 +1,11 @@
 //! Nothing that xtask starts outlives it.
 //!
-//! A program is started through a *guard*: this same executable, which runs the program in a process group of its own and
-//! holds the reading end of a pipe whose only writing end is xtask's. When xtask stops the program, drops the handle,
-//! or dies of anything (KILL included), the pipe closes and the guard ends the group: TERM, three seconds, KILL. A signal
-//! handler alone could not do that for KILL, and Linux's parent-death signal would not do it elsewhere.
+//! A program is started through a *guard*: this executable, which runs the program in its own process group and holds the
+//! reading end of a pipe. Only xtask has the writing end. When xtask stops the program, drops the handle, or dies (KILL
+//! included), the pipe closes. The guard then ends the group: TERM, three seconds, KILL. A signal handler cannot handle
+//! KILL, and the parent-death signal exists only on Linux.
 //!
-//! What it cannot do: end a program that made a group of its own, or act when the guard itself is killed with KILL.
+//! It cannot end a program that made its own group, and cannot act after a KILL of the guard itself.
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
@@ -76,12 +76,12 @@ impl Drop for Guarded {
     }
 }
 
-/// Waits until one of `programs` ends; says which one and how. On INT or TERM it ends all, last one first, and this
-/// process dies of that signal.
+/// Waits until one of `programs` ends, and returns its index and status. On INT or TERM it ends all, the last one first, and
+/// this process dies of that signal.
 pub(crate) fn supervise(programs: &mut Vec<Guarded>) -> Result<(usize, ExitStatus)> {
     let mut signals = Signals::new([SIGCHLD, SIGINT, SIGTERM]).context("cannot watch signals")?;
     loop {
-        // Looked at before the first wait as well: one may have ended before the handlers were there.
+        // Checked before the first wait as well: a program may have ended before the handlers were installed.
         for (index, program) in programs.iter_mut().enumerate() {
             if let Some(status) = program.ended()? {
                 return Ok((index, status));
@@ -159,8 +159,8 @@ fn guard(program: &OsStr, args: &[OsString]) -> Result<ExitStatus> {
             }
         }
     }
-    // For the program when it ignored TERM, and for stragglers that it left in its group. Its group is not reaped yet, so
-    // the number cannot have passed to strangers. An error means that nobody is left.
+    // For a program that ignored TERM, and for processes that it left in its group. The group is not reaped yet, so its
+    // number was not reused. An error means that no process is left.
     let _ = kill_process_group(group, Signal::KILL);
     child.wait().context("cannot wait for the guarded program")
 }

@@ -1,6 +1,6 @@
-//! What the host must have: Java 17 or later, and npm. Found, or installed where that is ours to do.
+//! The requirements of the host: Java 17 or later, and npm.
 //!
-//! Installed only as root on a Debian or Ubuntu host. Anywhere else the exact commands are printed, and it is a failure.
+//! As root on a Debian or Ubuntu host, xtask installs them. Elsewhere it prints the exact commands and fails.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -158,7 +158,7 @@ fn is_debian_like(release: &str) -> bool {
         .any(|name| matches!(name, "debian" | "ubuntu"))
 }
 
-/// What the user must type, as the text of an error.
+/// The commands for the user, as the text of an error.
 fn instructions(java: bool, npm: bool, release: &str) -> String {
     let what = match (java, npm) {
         (true, true) => "Java 17 or later and npm are missing",

@@ -39,9 +39,9 @@ struct Module {
     file: PathBuf,
     /// What its names stand for: imports and re-exports.
     names: BTreeMap<String, Segments>,
-    /// What it uses, by the path as written, with the names resolved.
+    /// The paths that it imports, with the names resolved.
     uses: Vec<Segments>,
-    /// What it exports again.
+    /// The paths that it re-exports.
     exports: Vec<Segments>,
 }
 

@@ -1,7 +1,7 @@
 //! The project's chores: `cargo xtask help` lists them.
 //!
-//! Each verb does its own set-up, so that a clean checkout with a Rust tool chain is enough. What a verb starts runs
-//! under a [`guard`], so nothing outlives xtask, however xtask ends. Unix only, like the command `leasehold`.
+//! Each verb does its own set-up, so that a clean checkout with a Rust tool chain is enough. All programs run under a
+//! [`guard`], so none outlives xtask. Unix only, like the command `leasehold`.
 
 mod api;
 mod bench;

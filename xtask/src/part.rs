@@ -17,7 +17,7 @@ pub(crate) enum Part {
     Lockset,
     /// Real processes, a bad network, signals
     Chaos,
-    /// A lock file that is read by everybody while it is in use
+    /// A lock file that other programs read while it is in use
     Files,
     /// Every operator of the protocol changed, by cargo-mutants
     Mutants,

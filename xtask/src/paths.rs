@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// The workspace's root directory.
 pub(crate) fn workspace() -> PathBuf {
-    // What cargo says now comes before what it said at build time: a copied target directory must not lead to the old tree.
+    // The variable at run time comes before that of the build: a copied target directory must not lead to the old tree.
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     manifest.parent().map(PathBuf::from).unwrap_or(manifest)

@@ -1,5 +1,5 @@
-//! The verb `prove`: builds the parts of the proof, starts what they need, runs them one after the other, and says how long
-//! each took.
+//! The verb `prove`: builds the parts of the proof, starts their services, runs the parts one after the other, and prints the
+//! time of each.
 //!
 //! Their tables go to standard output, everything else to standard error. The first part that fails ends the run. A part
 //! that mostly waits (chaos, the lock-set experiment) runs beside one that computes.
@@ -141,7 +141,7 @@ pub(crate) fn run(parts: &[Part], soak: Option<Duration>) -> Result<()> {
     Ok(())
 }
 
-/// What runs beside what: all parts that wait together with the last one that computes.
+/// The groups of parts that run at the same time: all parts that wait, with the last one that computes.
 fn groups(parts: &[Part]) -> Vec<Vec<Part>> {
     let (waiting, computing): (Vec<Part>, Vec<Part>) = parts.iter().partition(|part| part.waits());
     let mut groups: Vec<Vec<Part>> = computing.into_iter().map(|part| vec![part]).collect();

@@ -181,8 +181,8 @@ fn names_package(args: &[OsString]) -> bool {
         .any(|arg| arg.starts_with("-p") || arg == "--package" || arg.starts_with("--package="))
 }
 
-/// `--locked` in all of them costs nobody anything: cargo has brought the lock file up to date when it built xtask, unless
-/// it was called with `--locked` itself, and then that is to hold here too.
+/// All of them use `--locked`: cargo has updated the lock file when it built xtask, unless it was called with `--locked`
+/// itself.
 pub(crate) fn guarded_cargo() -> Result<Command> {
     let mut command = guard::command(cargo())?;
     command.current_dir(crate::paths::workspace());

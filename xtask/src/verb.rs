@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::guard::GUARD;
 use crate::part::{self, Part};
 
-/// The project's chores. Each sets up what it needs.
+/// The project's chores. Each does its own set-up.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", disable_version_flag = true)]
 #[command(

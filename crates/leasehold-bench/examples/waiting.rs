@@ -1,4 +1,4 @@
-//! Ten processes that each hold one key for 20 ms: how long all of it takes, and what it costs.
+//! Ten processes that each hold one key for 20 ms: the total time and cost.
 //!
 //! In virtual time, on the memory store behind a network of a given round trip, with DynamoDB's delays
 //! and prices: `cargo run --release -p leasehold-bench --example waiting`. Ours against the requests of

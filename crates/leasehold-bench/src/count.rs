@@ -1,9 +1,8 @@
 //! Counting requests by operation, and the units that they cost, at a distance of a round trip.
 //!
-//! [`Counting`] is a rule of the [`leasehold_proxy`]. What it changes: it asks the service to report
-//! the units where a client does not ask, because those who do not ask pay all the same; and it
-//! holds every request, and every answer, for half of the round trip, each by itself. What cannot
-//! be counted fails the connection, and then [`Counted::take`] fails rather than give a wrong count.
+//! [`Counting`] is a rule of the [`leasehold_proxy`] with two effects. It requests the units from the
+//! service if a client does not. It delays every request and every answer by half of the round trip. A
+//! request that cannot be counted fails the connection, and then [`Counted::take`] fails.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -190,7 +189,7 @@ impl Counts {
         self.write_units
     }
 
-    /// What they cost, on demand, in US dollars.
+    /// Their price, on demand, in US dollars.
     pub(crate) fn dollars(&self) -> f64 {
         crate::prices::dollars(self.write_units, self.read_units)
     }

@@ -1,15 +1,13 @@
 //! An uncontended acquire and release on DynamoDB Local, beside the same two requests made raw.
 //!
-//! Five subjects take turns in every round, each on a key, a client and a connection of its own,
-//! in an order that changes from round to round, so that whatever else the machine does hits all
-//! alike. Both kinds of tokio runtime take turns in blocks. In a multi-threaded one the rounds run
-//! in a task, as a service's would.
+//! Five subjects take turns in every round, each with its own key, client and connection. Their order
+//! changes from round to round, so that other load of the machine affects all alike. Both kinds of
+//! tokio runtime take turns in blocks. In a multi-threaded one the rounds run in a task, as in a service.
 //!
-//! Three more say where the time goes: from bare to full requests it is the service and the SDK
-//! answering more, from there to the store alone it is the store (its interceptor, its records),
-//! and from there to the library it is its client (the task of the
-//! lease). The client on the memory store, whose answers are there at once, shows how much of that is
-//! its own computing; the rest is threads that wake each other.
+//! Three more subjects split the time. The difference between bare and full requests is the larger
+//! answer. The difference to the store alone is the store (its interceptor, its records). The
+//! difference to the library is its client (the task of the lease). The client on the memory store
+//! shows its own computing; the rest is threads that wake each other.
 
 use std::time::Duration;
 

@@ -1,8 +1,7 @@
-//! Drivers: programs that take turns under one lock, ours or a peer's, and tell when they did.
+//! Drivers: programs that take turns under one lock, ours or a peer's, and report the times.
 //!
-//! What they are asked and what they answer is in [`drive::work`](crate::drive). A driver ends with
-//! its standard input, so none outlives this program; one that does not finish in its time is
-//! killed, and what it has done until then counts.
+//! [`drive::work`](crate::drive) has their input and output. A driver ends with its standard input, so
+//! none outlives this program. A driver that does not finish in time is killed, and its events count.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -18,10 +17,10 @@ use crate::stopwatch::within;
 
 /// Interpreters start slowly on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// Of what a driver writes to standard error.
+/// How many bytes of a driver's standard error are kept.
 const KEPT_ERROR_BYTES: usize = 4_000;
 
-/// What a driver is asked to do.
+/// The input of a driver.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) key: String,

@@ -20,7 +20,7 @@ pub(crate) struct Fleet {
     pub(crate) drivers: Vec<Driver>,
 }
 
-/// What a job has come to.
+/// The result of a job.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) turns: Turns,
@@ -42,7 +42,7 @@ impl Fleet {
             Driver::start(&subject.label(), lineup.command(subject, proxy.url())?).await
         });
         let drivers = try_join_all(starting).await?;
-        // What a client asks when it is made (does the table exist?) is not the scenario's.
+        // Requests at the creation of a client (does the table exist?) do not count.
         proxy.take()?;
         Ok(Fleet { proxy, drivers })
     }

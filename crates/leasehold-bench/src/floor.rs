@@ -1,8 +1,8 @@
-//! The floor: what a lock costs that is nothing but its two requests, on the same SDK.
+//! The floor: the cost of a lock that is only its two requests, on the same SDK.
 //!
-//! The requests write an item of the shape that the library writes, under conditions of the kind
-//! that it uses, with retries, time-outs and stalled-stream protection set as the library sets
-//! them, but once, in the client. Nothing is kept between the two but the attempt's id.
+//! The requests write an item like the library's, under similar conditions. The client has the
+//! library's settings of retries, time-outs and stalled-stream protection. Only the attempt's id is kept
+//! between the two requests.
 
 use std::time::Duration;
 
@@ -21,12 +21,12 @@ use leasehold_protocol::record::attribute;
 
 use crate::dynamodb;
 
-/// What the floor asks the service to answer.
+/// The parts of an answer that the floor requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Answers {
     /// Only whether it was applied.
     Bare,
-    /// What the library needs to know: the new item, the one that stood in the way, and the units.
+    /// The parts that the library needs: the new item, the current item after a refusal, and the units.
     Full,
 }
 

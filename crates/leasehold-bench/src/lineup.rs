@@ -1,8 +1,8 @@
-//! Who takes part, with which settings, and how each is started.
+//! The subjects, their settings, and how each is started.
 //!
-//! Everybody has a table of its own kind on the same service. Everybody runs with its documented
-//! defaults, and tuned to the scenario: a poll of 20 ms, which the README of FSharp.DynamoDbLock
-//! says is used in production, or whatever comes nearest.
+//! Each subject has its own kind of table on the same service. Each runs with its documented defaults, and
+//! tuned to the scenario: a poll of 20 ms, which the README of FSharp.DynamoDbLock gives for production,
+//! or the nearest setting.
 
 use anyhow::Result;
 use aws_sdk_dynamodb::types::{

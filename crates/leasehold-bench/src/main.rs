@@ -1,18 +1,20 @@
 //! Benchmarks of leasehold beside raw requests and beside its peers: `cargo xtask bench [NAME…]`.
 //!
-//! Each benchmark is a module and prints markdown tables to standard output; the scenarios also
-//! leave JSON, plots and `report.md` under `target/bench/`. Figures of one table come from one run
-//! on one machine and are compared only within it; nothing here is a test of speed, and no test
-//! asserts a time. `--quick` makes the scenarios small: to see that they work, not to quote them.
+//! Each benchmark is a module and prints markdown tables to standard output. The scenarios also write
+//! JSON, plots and `report.md` to `target/bench/`. The figures of one table come from one run on one
+//! machine, and are compared only within it. No test asserts a time. `--quick` makes the scenarios small,
+//! to test them.
 //!
-//! What they share, from the ground up: [`stopwatch`] is the only place that reads a clock,
-//! [`stats`] turns times into quantiles, [`table`] renders, [`place`] says where files and programs
-//! are, [`dynamodb`] makes clients and tables, [`floor`] and [`fsharp`] are raw requests, [`count`]
-//! stands between any client and the service, counts, and keeps its distance with [`delay`].
-//! [`peers`] installs other people's locks; [`drive`] is this program as a process that takes turns
-//! under a lock, [`driver`] runs such processes, ours or a peer's, [`lineup`] says who takes part
-//! with which settings, [`fleet`] puts several behind one proxy, [`turns`] reads what they did,
-//! [`report`] and [`plot`] show it.
+//! | modules | are for |
+//! |---|---|
+//! | [`stopwatch`], [`stats`] | times and quantiles |
+//! | [`table`], [`report`], [`plot`] | output |
+//! | [`place`], [`dynamodb`] | files, programs, clients, tables |
+//! | [`floor`], [`fsharp`] | raw requests |
+//! | [`count`], [`delay`] | the proxy that counts and delays requests |
+//! | [`peers`], [`lineup`] | other locks, and the settings of all subjects |
+//! | [`drive`], [`driver`], [`fleet`] | processes that take turns under a lock |
+//! | [`turns`] | the evaluation of their events |
 
 mod command;
 mod count;

@@ -1,5 +1,5 @@
-//! What the turns of many tasks under one lock say: how long it took, how long they waited, and
-//! whether they ever were in there together.
+//! The evaluation of many turns under one lock: the total time, the waits, and whether two tasks ever held the
+//! lock together.
 
 use std::time::Duration;
 

@@ -1,10 +1,9 @@
-//! What an uncontended cycle and a refused try cost in requests and units, ours and our peers'.
+//! The requests and units of an uncontended cycle and of a refused try, for all subjects.
 //!
-//! Everybody goes through the same counting [`proxy`](crate::count). Each cycle is counted twice:
-//! on a key that was never locked and on one that was, since some leave a record behind. For a
-//! refused try another client, which does not go through the proxy, holds the lock. Peers run with
-//! their documented settings; where one has no try that does not wait, the nearest to it is used,
-//! and the table says so.
+//! All subjects use the same counting [`proxy`](crate::count). Each cycle is counted twice: on a key that was
+//! never locked, and on one that was, since some leave a record. For a refused try, a client without the proxy
+//! holds the lock. Peers run with their documented settings. For a peer without a try that does not wait, the
+//! nearest call is used, and the table notes it.
 
 use anyhow::{Result, bail, ensure};
 use leasehold::store::dynamodb::DynamoDbStore;

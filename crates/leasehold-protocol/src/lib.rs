@@ -4,7 +4,7 @@
 //! readings, records and answers of the store. The crate decides what to publish, when a grant
 //! ends, whether a key may be taken, and whether a refusal shows an earlier success of the caller.
 //! Nothing here waits or reads a clock, so a model checker and a simulator drive the code that runs
-//! in production. Users reach it as `leasehold::protocol`.
+//! in production. Authors of stores reach their part of it as `leasehold::store::protocol`.
 //!
 //! | file | decides |
 //! |---|---|

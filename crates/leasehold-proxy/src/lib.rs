@@ -1,10 +1,10 @@
 //! A proxy on loopback, between any DynamoDB client and DynamoDB Local.
 //!
-//! It speaks plain HTTP/1.1, by hyper. It knows no locks and decides nothing: what happens to a request is up to its [`Rule`], which can pass it on, count it,
-//! delay it, lose it or its answer, or answer in the service's place.
+//! It speaks plain HTTP/1.1, by hyper. It knows nothing of locks. Its [`Rule`] decides what happens to a request: it can
+//! forward it, count it, delay it, lose it or its answer, or answer in place of the service.
 //!
-//! One connection of a client is one connection to the service, and on it requests and answers take
-//! turns. A request that a rule has passed on is carried to the service even if its client leaves.
+//! Each connection of a client has one connection to the service, with one request at a time. A request that a rule has
+//! forwarded reaches the service even if its client leaves.
 
 mod message;
 
@@ -25,18 +25,18 @@ use tokio::task::{JoinHandle, JoinSet};
 
 pub use self::message::Message;
 
-/// What happens to a request.
+/// Decides what happens to a request.
 #[async_trait]
 pub trait Rule: Debug + Send + Sync + 'static {
-    /// Carries one request to the service, or not, and says what its client gets.
+    /// Forwards one request to the service, or not, and returns the reply for its client.
     ///
     /// # Errors
     ///
-    /// Ends the connection; [`Proxy::check`] tells.
+    /// An error ends the connection, and [`Proxy::check`] returns it.
     async fn carry(&self, request: Message, service: &mut Service) -> Result<Reply>;
 }
 
-/// What a client gets.
+/// The reply for a client.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Reply {
@@ -48,7 +48,7 @@ pub enum Reply {
     Reset,
 }
 
-/// The way to the service.
+/// The service behind the proxy.
 #[derive(Debug)]
 pub struct Service {
     address: SocketAddr,
@@ -71,7 +71,7 @@ impl Connection {
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let mut driven = JoinSet::new();
         driven.spawn(async move {
-            // Its end is what the next request meets.
+            // The next request finds the end of the connection.
             let _ended = driver.await;
         });
         Ok(Connection {
@@ -89,14 +89,14 @@ impl Service {
         }
     }
 
-    /// Asks the service; `None` when it closes the connection instead of answering. Connects, again
-    /// if need be, but never asks twice.
+    /// Sends a request to the service. `None`: the service closed the connection without an answer. It connects if
+    /// necessary, but never sends twice.
     ///
     /// # Errors
     ///
-    /// When it cannot be reached, or answers with what is no HTTP.
+    /// When the service cannot be reached, or its answer is not HTTP.
     pub async fn ask(&mut self, request: &Message) -> Result<Option<Message>> {
-        // A service ends connections that were idle; what is sent on one of those is lost.
+        // A service ends idle connections, and a request on one of those is lost.
         let mut kept = self.connection.take();
         if let Some(open) = &mut kept
             && open.requests.ready().await.is_err()
@@ -161,7 +161,7 @@ impl Proxy {
         &self.url
     }
 
-    /// Whether everything that passed since the last check was understood.
+    /// Checks that no connection has failed since the last check.
     ///
     /// # Errors
     ///
@@ -181,7 +181,7 @@ impl Drop for Proxy {
 }
 
 fn lock<T>(shared: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // Nothing under this lock can leave it half changed.
+    // A panic under this mutex cannot leave the value half changed.
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -204,7 +204,7 @@ async fn serve(client: TcpStream, upstream: SocketAddr, rule: Arc<dyn Rule>) -> 
     let socket = TcpStream::from_std(client.try_clone()?)?;
     let client = TcpStream::from_std(client)?;
     let service = Arc::new(tokio::sync::Mutex::new(Service::new(upstream)));
-    // Requests that are being carried, also after their client has left.
+    // Requests in flight, also after their client has left.
     let carried = Mutex::new(JoinSet::new());
     let failure = Mutex::new(None);
     let answer = async |request: Request<Incoming>| -> Result<Response<Full<Bytes>>, Ended> {
@@ -231,7 +231,7 @@ async fn serve(client: TcpStream, upstream: SocketAddr, rule: Arc<dyn Rule>) -> 
             }
             Reply::Close => Err(Ended),
             Reply::Reset => {
-                // Where it is closed already, there is nothing to reset.
+                // A closed socket cannot be reset.
                 let _closed = socket.set_zero_linger();
                 Err(Ended)
             }
@@ -257,7 +257,7 @@ async fn serve(client: TcpStream, upstream: SocketAddr, rule: Arc<dyn Rule>) -> 
     }
 }
 
-/// A connection is to end without an answer.
+/// Ends a connection without an answer.
 #[derive(Clone, Copy, Debug)]
 struct Ended;
 
@@ -372,7 +372,7 @@ mod tests {
         // The service went away under a request: its client's connection ends, and that is no failure.
         assert_eq!(talk(&proxy, &["end"]).await.expect("closed"), "");
         proxy.check().expect("nothing failed");
-        // What the service has closed is not used again.
+        // A connection that the service has closed is not reused.
         let got = talk(&proxy, &["last", "pause", "two", "close"]).await;
         assert!(got.expect("closed").ends_with("two"));
         talk(&proxy, &["fail"]).await.expect("closed");

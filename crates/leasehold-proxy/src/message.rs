@@ -34,7 +34,7 @@ impl Message {
         }
     }
 
-    /// An answer that no service gave.
+    /// An answer that does not come from the service.
     pub fn answer(status: u16, headers: &[(&str, &str)], body: Vec<u8>) -> Message {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Message {
@@ -92,7 +92,7 @@ impl Message {
         answer
     }
 
-    /// The body is whole, so its length is known anew.
+    /// The headers without the old length: the body is complete, so its length is computed again.
     fn headers_for_wire(&self) -> HeaderMap {
         let mut headers = self.headers.clone();
         headers.remove(hyper::header::CONTENT_LENGTH);

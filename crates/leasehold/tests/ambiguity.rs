@@ -70,7 +70,7 @@ async fn an_acquire_applied_twice_is_ours() {
 async fn a_take_over_whose_answer_is_lost_is_recognised() {
     let lab = Lab::new();
     std::mem::forget(lab.bystander().acquire("k").await.expect("free"));
-    // A forgotten guard's keeper goes on; its client's shutdown is what kills it here.
+    // The renewal task of a forgotten guard goes on; the client's shutdown ends it here.
     let locks = lab.client(Policy::default());
     let TryAcquireOutcome::Held(before) = locks.try_acquire("k").await.expect("works") else {
         panic!("held");

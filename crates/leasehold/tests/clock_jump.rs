@@ -256,7 +256,7 @@ async fn a_paused_virtual_machine_knows_at_once_that_its_lease_is_over() {
     *clock.wall_jump_ms.lock().expect("not poisoned") = 60_000;
     assert!(!lease.is_held());
     assert_eq!(lease.remaining(), Duration::ZERO);
-    // The keeper sees it at its next look, before any timer of the lease itself is due.
+    // The renewal task sees it at its next check, before any timer of the lease is due.
     service.advance(ms(1_000));
     assert!(matches!(lease.lost().await, EndReason::Expired { .. }));
 }

@@ -1,7 +1,7 @@
-//! A job on every replica, of which one runs it at each tick.
+//! A job that one of several replicas runs at each tick.
 //!
-//! The others find the key held and go on. The lock alone does not remember that the job is done: a replica that comes when
-//! it is over runs it again. So the winner keeps the lock until all have come.
+//! The other replicas find the key held and skip the job. The lock does not record that the job is done: a replica that
+//! comes later would run it again. So the winner keeps the lock until all replicas have tried.
 //! `cargo run -p leasehold-examples --bin cron -- /tmp/locks.db 1`
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use leasehold::{LockClient, TryAcquireOutcome};
 async fn main() -> anyhow::Result<()> {
     let mut args = std::env::args().skip(1);
     let path = args.next().unwrap_or_else(|| "locks.db".into());
-    // By how much the clocks of the replicas may differ.
+    // How much the clocks of the replicas may differ, in seconds.
     let spread = Duration::from_secs(args.next().map_or(Ok(1), |seconds| seconds.parse())?);
     let locks = LockClient::new(SqliteStore::open(path)?);
     match locks.try_acquire("cron/report").await? {

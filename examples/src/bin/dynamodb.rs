@@ -18,7 +18,7 @@ async fn main() -> anyhow::Result<()> {
         .load()
         .await;
     let store = DynamoDbStore::new(aws_sdk_dynamodb::Client::new(&config), "locks");
-    store.create_table().await?; // Where it is missing.
+    store.create_table().await?; // If it is missing.
 
     let policy = Policy::builder().lease_duration(Duration::from_secs(30));
     let locks = LockClient::builder(store).policy(policy.build()?).build();

@@ -1,6 +1,6 @@
 //! The fencing token at work: a holder that lost its lease cannot write.
 //!
-//! A token column costs nothing beside the write itself. A transaction checks the lock record too, for twice the price.
+//! A token column adds no cost to the write. A transaction also checks the lock record, and costs 4 write units.
 //! `AWS_REGION=eu-west-1 cargo run -p leasehold-examples --bin fencing`
 
 use aws_config::BehaviorVersion;
@@ -70,7 +70,7 @@ async fn write_column(
         .set_expression_attribute_names(Some(fence.names()))
         .set_expression_attribute_values(Some(fence.values()))
         .expression_attribute_values(":balance", AttributeValue::N("100".into()))
-        // So that `is_fenced` can tell the token from the rest of a condition.
+        // By the item, `is_fenced` distinguishes the token from the rest of a condition.
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
         .send()
         .await;
@@ -81,7 +81,7 @@ async fn write_column(
     }
 }
 
-/// Writes if the lock record still has this very grant.
+/// Writes if the lock record still has this grant.
 async fn write_checked(
     aws: &aws_sdk_dynamodb::Client,
     store: &DynamoDbStore,
@@ -97,7 +97,7 @@ async fn write_checked(
         .build()?;
     let written = aws
         .transact_write_items()
-        // The check comes first: `is_fenced` looks there.
+        // The check comes first, where `is_fenced` expects it.
         .transact_items(check)
         .transact_items(TransactWriteItem::builder().put(put).build())
         .send()

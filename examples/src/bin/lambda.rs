@@ -13,9 +13,9 @@ use leasehold::LockClient;
 use leasehold::store::dynamodb::DynamoDbStore;
 use serde_json::{Value, json};
 
-/// What the work needs.
+/// How long the work takes.
 const WORK: Duration = Duration::from_secs(1);
-/// What a release may take: a renewal in flight, and its own requests.
+/// How long a release may take: a renewal in flight, and its own requests.
 const RELEASE: Duration = Duration::from_secs(2);
 
 #[tokio::main]

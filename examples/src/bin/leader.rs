@@ -1,6 +1,6 @@
 //! A leader among replicas: one works, the others wait for its end.
 //!
-//! Each term has a larger token than the one before. Whatever the leader writes carries it.
+//! Each term has a larger token than the one before. Every write of the leader carries it.
 //! `cargo run -p leasehold-examples --bin leader -- /tmp/locks.db 3`
 
 use std::time::Duration;
@@ -22,13 +22,13 @@ async fn main() -> anyhow::Result<()> {
         match locks.run("scheduler/leader", lead).await {
             Ok(()) => {}
             Err(error) => match error.kind() {
-                // Another leads by now.
+                // Another replica may lead already.
                 ErrorKind::Lost | ErrorKind::TooLate => eprintln!("{error}"),
                 ErrorKind::Unreachable | ErrorKind::Throttled => {
                     eprintln!("{error}");
                     tokio::time::sleep(Duration::from_secs(5)).await;
                 }
-                // Another try cannot help.
+                // A retry does not help.
                 _ => return Err(error.into()),
             },
         }

@@ -9,7 +9,7 @@ use opentelemetry_stdout::MetricExporter;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    // Before the first client: it describes its metrics when it is made.
+    // Before the first client, which describes its metrics at its creation.
     let (provider, recorder) = Recorder::builder("locks")
         .with_meter_provider(|provider| provider.with_periodic_exporter(MetricExporter::default()))
         .build();

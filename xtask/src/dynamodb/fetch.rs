@@ -124,7 +124,7 @@ impl Cache {
         remove(&scratch)
     }
 
-    /// An empty directory. Under the lock nobody else uses it, so what an interrupted xtask left there can go.
+    /// An empty directory. The lock excludes other users, so files of an interrupted xtask can be deleted.
     fn scratch(&self, purpose: &str) -> Result<PathBuf> {
         let scratch = self.directory.join(format!("tmp-{purpose}"));
         remove(&scratch)?;

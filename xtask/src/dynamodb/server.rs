@@ -15,7 +15,7 @@ use crate::wait;
 /// How long it may take to answer. Usual is a second; a machine that also compiles needs more.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
-/// How often another free port is tried when somebody took the first between our look and the server's bind.
+/// How many free ports are tried: another program may take a port before the server binds it.
 const ATTEMPTS: u32 = 5;
 
 /// A server that answers, for as long as `program` lives.
@@ -29,7 +29,7 @@ pub(crate) struct Server {
     pub(crate) log: Log,
 }
 
-/// A server's output, in a file without a name: nobody has to remove it.
+/// A server's output, in a file without a name, which needs no removal.
 #[derive(Debug)]
 pub(crate) struct Log(File);
 
@@ -111,7 +111,7 @@ fn spawn(java: &Path, home: &Path, port: u16) -> Result<(Guarded, Log)> {
     Ok((Guarded::spawn(command)?, log))
 }
 
-/// A port that nobody listens on, on any interface, as the server binds them all. Only likely to be free a moment later.
+/// A port that is free on all interfaces, which the server binds. Another program may take it a moment later.
 fn free_port() -> Result<u16> {
     let listener =
         TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).context("cannot find a free port")?;

@@ -1,7 +1,7 @@
-//! The hidden mode `drive`: this program as a driver of its own locks and of those that need no
-//! other SDK: `leasehold-bench drive WHO WHERE TABLE SETTINGS`, then jobs on standard input, as
-//! [`work`] says. It is a process of its own, so that ours is started, measured and killed exactly
-//! as the peers are.
+//! The hidden mode `drive`: this program as a driver of its own locks and of peers without another SDK.
+//!
+//! The call is `leasehold-bench drive WHO WHERE TABLE SETTINGS`, with jobs on standard input (see
+//! [`work`]). The driver is a separate process, so that it is started, measured and killed like the peers.
 
 mod work;
 
@@ -181,7 +181,7 @@ fn open(path: &PathBuf) -> Result<File> {
         .with_context(|| format!("cannot open {}", path.display()))
 }
 
-/// `flock FILE COMMAND`: the command says when it runs and ends with its input.
+/// `flock FILE COMMAND`: the command reports its start, and ends with its input.
 struct Flock(PathBuf);
 
 impl Locker for Flock {

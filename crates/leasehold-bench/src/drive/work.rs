@@ -1,9 +1,9 @@
-//! What a driver does: jobs of a fleet of tasks that take turns under one lock.
+//! The work of a driver: jobs of a fleet of tasks that take turns under one lock.
 //!
-//! The same file serves this crate's own locks and, by path, the workspace `peers/rust`, so that
-//! nobody's loop is better than another's; the drivers in Node and Python say the same in their
-//! languages. A driver is a program of its own. It reads one JSON object a line, a [`Job`], from
-//! standard input and exits when that ends; it writes one event a line to standard output:
+//! This crate's own locks and, by path, the workspace `peers/rust` use this file, so that all have the
+//! same loop. The drivers in Node and Python do the same. A driver is a separate program. It reads one
+//! [`Job`] a line, as JSON, from standard input, and exits when that ends. It writes one event a line to
+//! standard output:
 //!
 //! ```text
 //! ready                                  the client is made
@@ -32,7 +32,7 @@ const FLUSH: Duration = Duration::from_millis(250);
 
 /// A lock under test.
 pub(crate) trait Locker: Send + Sync + 'static {
-    /// Makes what a key needs once, before anybody measures.
+    /// Prepares a key once, before the measurement.
     fn prepare(&self, key: &str) -> impl Future<Output = Result<()>> + Send {
         let _ = key;
         async { Ok(()) }
@@ -272,7 +272,7 @@ pub(crate) fn monotonic_ns() -> i64 {
     now.tv_sec * 1_000_000_000 + now.tv_nsec
 }
 
-/// Writes one line. Without a reader there is nobody to tell.
+/// Writes one line. A closed pipe is no error.
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     drop(writeln!(out, "{line}").and_then(|()| out.flush()));

@@ -1,8 +1,7 @@
-//! A holder is killed: when the next one has the key, counted from the end of the dead one's lease.
+//! A holder is killed: when the next one has the key, counted from the end of the dead holder's lease.
 //!
-//! For one that was waiting when it happened, and for a newcomer that asks as the lease ends. A
-//! lease ends its own length after the last write of the holder that the service applied, as the
-//! proxy saw it.
+//! This is measured for a waiter, and for a client that first asks when the lease ends. A lease ends one
+//! lease duration after the last write of the holder that the service applied, as the proxy saw it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -170,7 +169,7 @@ async fn measure(lineup: &Lineup, entry: Entry, n: usize) -> Result<(Entry, Gran
     for driver in &mut holders.drivers {
         driver.kill().await?;
     }
-    // What the dead have sent may still be on its way.
+    // Requests of the killed holder may still be in flight.
     pause(REGION * 2).await;
     let written = holders.proxy.written();
     let lease_ns = i64::try_from(entry.lease.as_nanos())?;

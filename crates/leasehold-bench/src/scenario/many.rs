@@ -1,8 +1,8 @@
 //! Ten thousand leases held by one process: whether they are renewed in time, what memory each
 //! takes, and what the processor does meanwhile.
 //!
-//! All of it is seen from outside and alike for everybody: memory and processor time of the driver
-//! in `/proc`, renewals at the proxy.
+//! All of it is measured from outside, in the same way for all subjects: memory and processor time of the
+//! driver in `/proc`, renewals at the proxy.
 
 use std::fs;
 use std::time::Duration;
@@ -163,7 +163,7 @@ async fn measure(
     pause(due).await;
     let renewed = Process::of(pid)?;
     let renewing = fleet.proxy.take()?;
-    // Those that have failed may not have told yet.
+    // Events of failed tasks may still come.
     let driver = &mut fleet.drivers[0];
     driver.grants(usize::MAX, ms(300)).await?;
     let failures: Vec<String> = driver.turns().filter_map(|turn| turn.failure).collect();
@@ -229,7 +229,7 @@ async fn measure(
     Ok(())
 }
 
-/// What `/proc` says of a process.
+/// The state of a process in `/proc`.
 #[derive(Clone, Copy, Debug)]
 struct Process {
     resident_kb: u64,

@@ -1,4 +1,4 @@
-//! The scenarios: everybody under the same load, on one service, at a distance.
+//! The scenarios: all subjects under the same load, on one service, a round trip away.
 
 pub(crate) mod contend;
 pub(crate) mod hot;
@@ -33,7 +33,7 @@ pub(crate) const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// Runs a scenario with everybody installed.
+/// Runs a scenario with all subjects installed.
 pub(crate) fn with_lineup<F>(scenario: impl FnOnce(Lineup) -> F) -> Result<()>
 where
     F: Future<Output = Result<Lineup>>,

@@ -1,7 +1,7 @@
-//! An uncontended cycle of everybody, a round trip away, beside two raw requests.
+//! An uncontended cycle of each subject, a round trip away, beside two raw requests.
 //!
-//! Every subject is a process of its own and takes turns with the others in blocks, so that what
-//! else the machine does hits all alike. `cargo xtask bench cycle` is the finer look at ours alone.
+//! Every subject is a separate process. They take turns in blocks, so that other load of the machine affects
+//! all alike. `cargo xtask bench cycle` measures our own cycle in more detail.
 
 use std::time::Duration;
 

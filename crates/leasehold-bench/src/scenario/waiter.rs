@@ -1,8 +1,8 @@
-//! One process waits for a key that another holds for a minute: what the wait costs, and how long
-//! after the release it has the key.
+//! One process waits for a key that another holds for a minute: the cost of the wait, and the time from the
+//! release to the next grant.
 //!
-//! A few keys at the same time, whose holders let go at different moments, so that the hand-over is
-//! a median and not a chance. The holders do not go through the counting proxy.
+//! Several keys are used at the same time, and their holders release at different moments, so that the time is a
+//! median. The holders do not use the counting proxy.
 
 use std::time::Duration;
 

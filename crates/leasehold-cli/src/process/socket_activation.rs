@@ -100,12 +100,12 @@ impl Exec {
     )]
     pub(super) fn run(&mut self) -> io::Error {
         for (entry, place) in &self.numbers {
-            if let Some(module) = self
+            if let Some(buffer) = self
                 .environment
                 .get_mut(*entry)
                 .and_then(|e| e.get_mut(*place..))
             {
-                write_number(module, std::process::id());
+                write_number(buffer, std::process::id());
             }
         }
         // SAFETY: both lists end with null. Every other pointer in them leads to a text that ends with NUL and is owned by `self`.
@@ -121,8 +121,8 @@ impl Exec {
     }
 }
 
-/// Writes the digits at the front of `module`, and a NUL.
-fn write_number(module: &mut [u8], mut number: u32) {
+/// Writes the digits at the front of `buffer`, and a NUL.
+fn write_number(buffer: &mut [u8], mut number: u32) {
     let mut digits = [0; ROOM];
     let mut length = 0;
     for digit in &mut digits {
@@ -133,7 +133,7 @@ fn write_number(module: &mut [u8], mut number: u32) {
             break;
         }
     }
-    for (to, from) in module.iter_mut().zip(digits.iter().take(length).rev()) {
+    for (to, from) in buffer.iter_mut().zip(digits.iter().take(length).rev()) {
         *to = *from;
     }
 }
@@ -145,10 +145,10 @@ mod tests {
     #[test]
     fn numbers_have_no_zeros_in_front() {
         for (number, text) in [(1, "1"), (4_194_304, "4194304"), (u32::MAX, "4294967295")] {
-            let mut module = [0; ROOM];
-            write_number(&mut module, number);
+            let mut buffer = [0; ROOM];
+            write_number(&mut buffer, number);
             assert_eq!(
-                module.split(|byte| *byte == 0).next(),
+                buffer.split(|byte| *byte == 0).next(),
                 Some(text.as_bytes())
             );
         }

@@ -6,13 +6,13 @@ use std::time::Duration;
 pub(super) const KEY: &str = "k";
 /// L of every grant here.
 pub(super) const LEASE: Duration = Duration::from_secs(6);
-/// The longest pause between two looks at a held key.
+/// The longest pause between two polls of a held key.
 pub(super) const POLL: Duration = Duration::from_millis(200);
-/// The bound of calls that wait for nobody.
+/// The bound of calls that wait for no holder.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(4);
 /// L of the lease whose renewals get no answer: three of them fit into it.
 pub(super) const SHORT_LEASE: Duration = Duration::from_secs(3);
-/// A request time-out shorter than what a slow request takes to arrive.
+/// A request time-out shorter than the way of a slow request.
 pub(super) const IMPATIENT: Duration = Duration::from_millis(300);
 /// One public future.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,18 +47,18 @@ pub(super) enum Call {
     /// While a renewal is on its way.
     ReleaseRenewing,
     Renew,
-    /// Of a lease that nobody renews, so late that `lost` may come before the answer.
+    /// Of a lease without renewals, so late that `lost` may come before the answer.
     RenewLate,
     /// The process is stopped before the answer is read, past `lost`.
     RenewStopped,
-    /// Of a lease that somebody has released by its identity, and another has taken since.
+    /// Of a lease that was released by its identity, and whose key another has taken since.
     RenewReleased,
     /// `renew` while the one before is still on its way.
     RenewTwice,
     Detach,
     Adopt,
     ReleaseById,
-    /// Of a holder that nobody will hear of again.
+    /// Of a dead holder.
     ForceRelease,
     /// Of a holder that goes on until it notices.
     ForceReleaseHeld,
@@ -67,7 +67,7 @@ pub(super) enum Call {
     ReadAll,
     /// All entries, as a stream.
     Stream,
-    /// Of a lease that nobody renews.
+    /// Of a lease without renewals.
     Lost,
     /// Of a lease that is renewed in the background.
     LostRenewing,
@@ -129,7 +129,7 @@ impl Call {
         }
     }
 
-    /// Whether what it seeds is impossible.
+    /// Whether its seed is impossible.
     pub(super) fn has_wrong_clock(self) -> bool {
         matches!(self, Call::AcquireAhead | Call::AcquireBehind)
     }

@@ -21,7 +21,7 @@ const LATE: Duration = Duration::from_millis(4_200);
 /// How long the holder that is waited for goes on.
 const HELD_FOR: Duration = Duration::from_millis(1_500);
 
-/// What a call gave.
+/// The result of a call.
 #[derive(Debug)]
 pub(super) enum Gave {
     Lease(Lease),
@@ -37,7 +37,7 @@ pub(super) enum Gave {
     Forced(ReleaseOutcome),
 }
 
-/// Both clients, and what a call needs.
+/// Both clients, and the values that a call needs.
 #[derive(Debug)]
 pub(super) struct Cast {
     pub(super) stage: Stage,
@@ -125,7 +125,7 @@ impl Cast {
                     .manual_renewal(true)
                     .acquire()
                     .await?;
-                // Its outcome is that of any release by identity.
+                // The outcome of this release is tested elsewhere.
                 let _ = cast.rival.release(lease.id()).await?;
                 cast.lease = Some(lease);
                 cast.theirs = Some(cast.rival.acquire(KEY).await?);
@@ -149,7 +149,7 @@ impl Cast {
         Ok(cast)
     }
 
-    /// A record whose holder nobody will hear of again; its lease ends `ms` from now.
+    /// A record of a dead holder, whose lease ends `ms` from now.
     fn plant_dead(&self, ms: i64) {
         let expires_at = ServiceTime(self.stage.now().0 + ms);
         self.stage.plant(Record {
@@ -175,7 +175,7 @@ impl Cast {
         self.clock.sleep_until(self.clock.elapsed().plus(by)).await;
     }
 
-    /// The future of the call. What it took out of the cast goes with it.
+    /// The future of the call. It owns the values that it took from the cast.
     pub(super) fn call(&mut self, call: Call) -> Pin<Box<dyn Future<Output = Gave> + Send + '_>> {
         let lease = self.lease.take();
         let theirs = &mut self.theirs;
@@ -184,7 +184,7 @@ impl Cast {
             let clock = clock.clone();
             async move { clock.sleep_until(clock.elapsed().plus(by)).await }
         };
-        // A lease that is only looked at goes back when the call is over or dropped.
+        // A call that only reads a lease returns it at its end or drop.
         let kept = &mut self.lease;
         match call {
             Call::TryAcquireFree | Call::TryAcquireHeld | Call::TryAcquireDead => {
@@ -274,7 +274,7 @@ impl Cast {
                     return Gave::Nothing;
                 };
                 {
-                    // Asked for, and nobody waits for it.
+                    // Requested, but not awaited.
                     let asked = std::pin::pin!(lease.renew());
                     let moment = pause(Duration::from_millis(1));
                     tokio::select! { biased; _ = asked => {}, () = moment => {} }

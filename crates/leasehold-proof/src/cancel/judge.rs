@@ -19,7 +19,7 @@ use super::stage::{Fortune, SLOW, Stage};
 const DRAINED: Duration = Duration::from_secs(40);
 /// After this whatever a dropped acquire was granted has been given back.
 const SETTLED: Duration = Duration::from_secs(20);
-/// How long the rival holds the key, while what was in flight lands.
+/// How long the rival holds the key, while requests in flight land.
 const RIVAL_HOLDS: Duration = Duration::from_secs(12);
 /// Where every request is answered in the end, what was acquired is given back within this: two
 /// request time-outs, late answers, back-offs.
@@ -36,7 +36,7 @@ pub(super) enum Cut {
     Gate(usize),
 }
 
-/// What a case showed.
+/// The result of a case.
 #[derive(Debug)]
 pub(super) struct Shown {
     /// The outcomes that its requests met, by number.
@@ -77,7 +77,7 @@ async fn case(call: Call, cut: Cut, stage: Stage) -> anyhow::Result<Shown> {
                 () = stage.reached() => None,
             },
         }
-        // The future is dropped here, while whoever reached the gate still stands there.
+        // The future is dropped here, while the task that reached the gate still waits there.
     };
     stage.open();
     let took = cast.clock.elapsed().since(started);
@@ -127,7 +127,7 @@ async fn cut_after<T: Send>(
     .await
 }
 
-/// What a call that was not dropped gave.
+/// Judges the result of a call that was not dropped.
 async fn judge_answer(
     call: Call,
     gave: Gave,
@@ -191,7 +191,7 @@ async fn judge_answer(
             let expected = match call {
                 // No answer in time to any of the renewals that fit into this short lease.
                 Call::LostRenewing => fortunes.len() >= 3 && fortunes.iter().all(unlucky),
-                // It is worth less than a third of its lease, and must be renewed all the same.
+                // Less than a third of its lease is left, and it must still be renewed.
                 Call::LostBehind => fortunes.iter().any(unlucky),
                 _ => true,
             };
@@ -264,8 +264,8 @@ async fn judge_aftermath(call: Call, cast: &mut Cast, wrong: &mut Vec<String>) {
         cast.sleep(SLOW).await;
     }
     if call.has_wrong_clock() {
-        // Whoever takes such a grant over within its round trip counts on from its token; that is not
-        // what is judged here.
+        // A client that takes such a grant over within its round trip continues its token, which is not
+        // judged here.
         cast.sleep(SETTLED).await;
     }
     let waited = cast.clock.elapsed();

@@ -1,20 +1,22 @@
-//! Every public future dropped at every await, whatever its requests meet.
+//! Every public future dropped at every await, with every outcome of its requests.
 //!
-//! The library awaits three things: its clock, its store, and channels that tasks waiting for those
-//! two feed. So a case drops the future of a call either after so many polls, or at the moment at
-//! which the library comes to its n-th await of clock or store, in whichever task that is; n goes up
-//! until the call ends before it is dropped. That is done for every combination of what the first
-//! `DEPTH` requests meet, counted over the whole case: also those that give back what a dropped
-//! call had acquired. The outcomes are `ok`, `error`, `slow` and `never`, where `error` and `never`
-//! come in two kinds: the request was applied, or it was not.
+//! The library awaits its clock, its store, and channels from tasks that await those two. So a case drops
+//! the future of a call after n polls, or when any task reaches the n-th await of clock or store. n grows
+//! until the call ends before it is dropped. This is done for every combination of outcomes of the first
+//! `DEPTH` requests of the whole case, clean-up requests included. The outcomes are `ok`, `error`, `slow`
+//! and `never`. `error` and `never` have two kinds: the request was applied, or it was not.
 //!
-//! After each case: the key is free again within a lease, or at once where every request was
-//! answered; whoever takes it next keeps it, untouched (S4); no request was cancelled in flight; no
-//! release overtook a renewal (rule 5); `lost` stays lost (rule 4); no task is left beyond its bound;
-//! nothing panicked. A call that was not dropped gives what it promises (S5, S6, effects).
+//! After each case:
 //!
-//! There are 338,504 cases. The number follows from the library's awaits, is counted, printed, and held
-//! against `LEAST`, so that it cannot shrink silently.
+//! - The key is free again within a lease, or at once if every request was answered.
+//! - The next holder keeps its grant unchanged (S4).
+//! - No request was cancelled in flight, and no release overtook a renewal (rule 5).
+//! - A lost lease stays lost (rule 4).
+//! - No task exceeds its bound, and none panicked.
+//! - A call that was not dropped keeps its guarantees (S5, S6, effects).
+//!
+//! There are 338,504 cases. The number follows from the library's awaits. It is printed and compared with
+//! `LEAST`, so that it cannot shrink silently.
 
 mod call;
 mod calls;
@@ -37,7 +39,7 @@ const DEPTH: usize = 3;
 /// No call has more awaits than this.
 const AWAITS: usize = 2_000;
 
-/// What a call's cases were.
+/// The cases of a call.
 #[derive(Clone, Debug, Default)]
 struct Count {
     places: usize,
@@ -208,9 +210,9 @@ fn say(calls: &[Call], counts: &[Count], depth: usize, took: f64) -> bool {
     !wrong.is_empty()
 }
 
-/// At least so many cases of each call, at the usual depth. The numbers follow from the library's
-/// awaits and are written down so that a change that loses cases is seen. Where awaits were taken away
-/// on purpose, write down what the command prints.
+/// The least number of cases of each call, at the default depth. The numbers follow from the library's
+/// awaits, so a change that loses cases is seen. After an intended removal of awaits, copy the numbers that
+/// the command prints.
 const LEAST: &[(Call, usize)] = &[
     (Call::TryAcquireFree, 6920),
     (Call::TryAcquireHeld, 5860),

@@ -1,9 +1,8 @@
-//! What the library plays on: a store whose answers are scripted, a clock, and gates at every await.
+//! The fixture of a case: a store with scripted answers, a clock, and gates at every await.
 //!
-//! Both clients of a case share the records; only the requests of the client under test meet
-//! outcomes and gates. Invariants watched here: no request is dropped before it has ended, none
-//! changes the rival's grant (S4), and no release overtakes a renewal that is still on its way
-//! (holder rule 5).
+//! Both clients of a case share the records. Only requests of the client under test have scripted outcomes
+//! and gates. Invariants that are checked here: no request is dropped before it has ended, none changes the
+//! rival's grant (S4), and no release overtakes a renewal in flight (holder rule 5).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +24,7 @@ use super::call::Call;
 
 /// The wall clock and the service's when a case begins.
 pub(super) const START_MS: i64 = 1_800_000_000_000;
-/// Half of what a slow request takes: it lands late, and its answer comes after the request time-out.
+/// Half of the time of a slow request. It lands late, and its answer comes after the request time-out.
 pub(super) const SLOW: Duration = Duration::from_millis(700);
 /// How long the store itself waits for an answer (see the contract of `Store`).
 pub(super) const STORE_BOUND: Duration = Duration::from_secs(8);
@@ -92,7 +91,7 @@ struct Inner {
     violations: Vec<String>,
 }
 
-/// The stage of one case. Clones are the same one.
+/// The fixture of one case. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Stage {
     inner: Arc<Mutex<Inner>>,
@@ -126,7 +125,7 @@ impl Stage {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From here on requests meet their outcomes, and the gate `cut_at` stops whoever comes to it.
+    /// From here on requests get their outcomes, and the gate `cut_at` stops a task that reaches it.
     pub(super) fn arm(&self, cut_at: Option<usize>) {
         let mut inner = self.lock();
         inner.armed = true;
@@ -138,14 +137,14 @@ impl Stage {
         self.lock().rivals.clear();
     }
 
-    /// Waits until somebody has come to the gate of the cut.
+    /// Waits until a task has reached the gate of the cut.
     pub(super) async fn reached(&self) {
         let mut reached = self.reached.subscribe();
         // The sender lives as long as the stage.
         let _ = reached.wait_for(|reached| *reached).await;
     }
 
-    /// Nobody stops at a gate any more.
+    /// Opens all gates.
     pub(super) fn open(&self) {
         self.lock().cut_at = None;
         self.open.send_replace(true);
@@ -412,7 +411,7 @@ impl Stage {
     }
 }
 
-/// A request on its way: a request in flight is never cancelled.
+/// A request in flight, which must never be cancelled.
 struct Flight<'a> {
     stage: &'a Stage,
     operation: Operation,
@@ -428,7 +427,7 @@ impl Drop for Flight<'_> {
     }
 }
 
-/// The stage as one party sees it: its store, its clock, its random bits.
+/// The fixture for one client: its store, its clock, its random bits.
 #[derive(Clone, Debug)]
 pub(super) struct Seat {
     pub(super) stage: Stage,

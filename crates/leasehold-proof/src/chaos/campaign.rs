@@ -19,7 +19,7 @@ use super::wall::pause;
 /// How often the history is judged. What ended a whole window ago is then forgotten, so that every two
 /// grants that end within a window of each other are compared.
 const WINDOW: At = 30_000_000_000;
-/// What a process told is here by then.
+/// By then, the events of a process have arrived.
 const SETTLED: At = 5_000_000_000;
 
 /// With so many violations nothing more is to be learnt, and a soak need not pile them up.

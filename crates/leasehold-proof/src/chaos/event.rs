@@ -1,6 +1,6 @@
-//! What the processes tell: one line of text per event, on standard output.
+//! The events of the processes: one line of text per event, on standard output.
 //!
-//! A pipe keeps what a killed process had written, and a line shorter than `PIPE_BUF` is never torn.
+//! A pipe keeps the output of a killed process, and a line shorter than `PIPE_BUF` is never split.
 //! All times are nanoseconds of `CLOCK_BOOTTIME`, which is one clock for all processes of the
 //! machine, whatever their wall clocks show.
 
@@ -52,7 +52,7 @@ pub(super) enum Event {
     Added { element: String },
     /// An element was refused by the fence.
     Refused { element: String },
-    /// Nobody knows whether an element was added.
+    /// It is unknown whether an element was added.
     Unsure { element: String },
 }
 
@@ -81,8 +81,7 @@ impl fmt::Display for Event {
 }
 
 impl Event {
-    /// Tells it to whoever started this process. A reader that is gone is the end of this process,
-    /// too.
+    /// Writes the event to the parent process. A closed pipe ends this process.
     pub(super) fn tell(&self) -> Result<()> {
         let line = format!("{self}\n");
         // One write of the whole line; standard output's own buffer ends at the newline.

@@ -37,7 +37,7 @@ pub(super) enum Fault {
     ResetAfter,
     /// 500, nothing applied.
     ErrorBefore,
-    /// 500, applied all the same.
+    /// 500, although it was applied.
     ErrorAfter,
     /// The service throttles: nothing applied.
     Throttle,
@@ -137,7 +137,7 @@ impl Faults {
         if now() < self.cut_off_until.load(Ordering::Relaxed) {
             return (Some(Fault::Partition), Duration::ZERO);
         }
-        // Nothing under this lock can leave the dice half thrown.
+        // A panic under this mutex leaves a valid generator.
         let mut dice = self.dice.lock().unwrap_or_else(PoisonError::into_inner);
         let delay = dice.millis(50, 3000);
         // The last kind is a partition, which is not for single requests.
@@ -206,7 +206,7 @@ fn reply(answer: Option<Message>) -> Reply {
     answer.map_or(Reply::Close, Reply::Answer)
 }
 
-/// As the service itself says it, with its clock, which on this machine is ours.
+/// An error like the service's, with its clock, which on this machine is the same.
 fn error(status: u16, code: &str) -> Reply {
     let seconds = SystemClock.wall_unix_ms().div_euclid(1000);
     let date = DateTime::from_secs(seconds).fmt(DateTimeFormat::HttpDate);

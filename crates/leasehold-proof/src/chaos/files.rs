@@ -1,12 +1,11 @@
-//! The files of a lock file are anybody's to read, from inside a holder's process and from outside.
+//! Other programs, and threads of a holder's process, read the files of a lock file.
 //!
-//! Two holders keep a lease each and take turns at a counter, while a thread of theirs copies and
-//! sums up the three files: each of its closes drops all of SQLite's locks of the process. Beside
-//! them shells come and go, each of which would empty and delete the log if it found itself alone,
-//! and short processes, each of which takes one turn. The shells are our own SQLite and, where it is
-//! installed, the command `sqlite3`: versions before 3.51 see the lost locks in another way. Every turn must be counted,
-//! no process may end by a signal, no lease be lost or granted twice, and no file be another one
-//! at the end.
+//! Two holders hold one lease each and take turns at a counter, while a thread in their process copies the
+//! three files: each close drops all of SQLite's locks of the process. Beside them run SQLite shells, each of
+//! which would delete the log if it were alone, and short processes, each with one turn. The shells are our
+//! own SQLite and, if installed, the command `sqlite3`: versions before 3.51 handle lost locks differently.
+//! Every turn must be counted. No process may end by a signal, no lease may be lost or granted twice, and no
+//! file may be replaced.
 
 use std::fs::{self, OpenOptions};
 use std::io::Read;
@@ -280,7 +279,7 @@ pub(super) fn holder(arguments: &[String]) -> Result<()> {
         };
         let waiting = stop.clone();
         std::thread::spawn(move || {
-            // Whether it ends or fails: nobody wants more turns.
+            // An end or a failure: no more turns are requested.
             let _ = std::io::stdin().read(&mut [0]);
             waiting.store(true, Ordering::Relaxed);
         });

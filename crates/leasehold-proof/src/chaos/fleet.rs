@@ -24,9 +24,10 @@ use super::worker::{Job, KEYS};
 const COMMAND_LEASE: &str = "3s";
 const GRACE: &str = "200ms";
 
-/// Whoever wrote within this time, and has not let go, is about to write again: the best time to stop it.
+/// A process that wrote within this time and still holds its lease is about to write again: the best time
+/// to stop it.
 const JUST_NOW: At = 100_000_000;
-/// An aimed stop lasts until somebody else has written, or so long. Not longer than the others take.
+/// An aimed stop lasts until another process has written, and at most this long.
 const AIMED: At = 10_000_000_000;
 
 /// Exit codes of `leasehold run` that chaos explains: done, unreachable, not acquired, lost.
@@ -283,10 +284,10 @@ impl Fleet {
         Ok(())
     }
 
-    /// Does something to somebody.
+    /// Injects one fault into one process.
     pub(super) fn harm(&mut self) -> Result<()> {
-        // Stops at random seldom hit somebody between its look and its write, so some are aimed: all,
-        // until the register has refused a write.
+        // A random stop seldom comes between check and write, so some stops are aimed: all of them, until the
+        // register has refused a write.
         let aims = self.dice.permille(200) || lock(&self.history).totals.refused == 0;
         if aims && self.stop_who_writes()? {
             return Ok(());
@@ -303,7 +304,7 @@ impl Fleet {
             return Ok(());
         };
         match roll {
-            // Somebody has to go on, or nothing is taken over.
+            // Some process must go on, or no key is taken over.
             0..50 if frozen < 2 && seat.thaw_at.is_none() => {
                 // Just before, so that every sign of life after it is explained.
                 lock(&self.history).freezes(seat.who, now());
@@ -332,8 +333,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// Stops a process of the library that is about to write, until somebody else has written. Whether
-    /// there was one to stop.
+    /// Stops a process of the library that is about to write, until another process has written. Returns whether
+    /// there was one.
     fn stop_who_writes(&mut self) -> Result<bool> {
         let frozen = self.seats.iter().any(|seat| seat.thaw_at.is_some());
         let mut history = lock(&self.history);
@@ -358,8 +359,8 @@ impl Fleet {
         now() + nanos(self.dice.millis(400, 1_200))
     }
 
-    /// Ends everybody, and waits until nothing of the fleet is left. What is then still there, or could
-    /// not be understood, is an error.
+    /// Ends all processes, and waits until none of the fleet is left. A left process or an unclear event is an
+    /// error.
     pub(super) async fn end(&mut self) -> Result<()> {
         for seat in &mut self.seats {
             let Some(mut member) = seat.member.take() else {
@@ -383,7 +384,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Takes in what those who ended had said, so that a soak does not pile them up.
+    /// Reads the events of ended processes, so that a long run does not accumulate them.
     pub(super) async fn settle(&mut self) -> Result<()> {
         // The latest may have grandchildren that are just being killed.
         let old = self.ended.len().saturating_sub(16);
@@ -413,8 +414,7 @@ async fn silence(member: Member) -> Result<()> {
     }
 }
 
-/// Clients that are killed in the middle of a request look like nonsense; a service that cannot be
-/// reached or understood does not.
+/// Ignores requests that a kill has cut, but not a failure of the service.
 fn understood(proxy: &Proxy) -> Result<()> {
     match proxy.check() {
         Err(error) if !error.to_string().contains("bad request") => {

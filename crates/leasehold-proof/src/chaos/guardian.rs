@@ -1,10 +1,9 @@
-//! Nothing that we start outlives us, whatever ends us.
+//! No started process outlives this program, even after a `KILL`.
 //!
-//! The guardian is this program once more, in a process group of its own, so that Ctrl-C does not reach
-//! it. It holds the reading end of a pipe and is told which processes run and which are reaped. When
-//! the pipe closes, by our end or by a `KILL`, it kills what is left, by process group, stopped or not,
-//! and removes our directory. The command's own child has a group of its own and dies with its wrapper
-//! (the kernel's parent-death signal), also when both are stopped.
+//! The guardian is a second process of this program, in its own process group, so that Ctrl-C does not reach
+//! it. It reads from a pipe which processes run and which are reaped. When the pipe closes, it kills the
+//! remaining process groups, stopped or not, and removes the directory. The command's child has its own group,
+//! and dies with its wrapper by the kernel's parent-death signal.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, Write};
@@ -57,8 +56,7 @@ impl Guardian {
         &self.directory
     }
 
-    /// Keeps a copy of a program there, so that all processes of a run are of one build, however often
-    /// somebody builds meanwhile.
+    /// Copies a program there, so that all processes of a run use one build.
     pub(super) fn keep(&self, program: &Path) -> Result<PathBuf> {
         let name = program.file_name().context("a program has a name")?;
         let copy = self.directory.join(name);

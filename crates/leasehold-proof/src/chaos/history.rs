@@ -1,18 +1,17 @@
-//! The history of one store: grants, as their holders believed in them, and writes, as the register
-//! took them.
+//! The history of one store: grants, as their holders believed in them, and writes, as the register accepted
+//! them.
 //!
-//! It is put together while it happens, and never longer than it must be: what ended long ago is
-//! forgotten once it has been judged, so that a soak of days needs no more memory than a minute.
+//! Old events are forgotten after they were judged, so that a run of days needs no more memory than one of a
+//! minute.
 //!
-//! What counts as the end of a grant is what the judge compares, so it errs to neither side:
+//! The end of a grant must not be estimated too early or too late:
 //!
-//! - for the library, the latest deadline that the holder was seen to believe in (each observation is
-//!   a clock reading **before** the question plus the answer, so the true belief is never earlier), or
-//!   the moment just before it let go, whichever comes first; and, where the store lets a dead process
-//!   be replaced at once (SQLite), not later than the moment just before our SIGKILL;
-//! - for `leasehold run`, the last sign of life of its command, except those that our own SIGSTOP
-//!   explains: from the stop on, a frozen wrapper cannot end its command; once it runs again it gets
-//!   its grace and a second.
+//! - For the library, it is the earlier of two moments: the latest deadline that the holder reported, and the
+//!   moment just before its release. (A report is a clock reading **before** the question plus the answer, so
+//!   the true belief is never earlier.) On SQLite, where a dead process is replaced at once, it is not later
+//!   than the moment just before our SIGKILL.
+//! - For `leasehold run`, it is the last sign of life of its command, except for signs after our own SIGSTOP: a
+//!   stopped wrapper cannot end its command. When it runs again, it has its grace and a second.
 
 use std::collections::HashMap;
 
@@ -233,8 +232,8 @@ impl History {
         accepted
     }
 
-    /// The process of the library that wrote last of those that have not let go, with the key and the token of its
-    /// grant; nothing, if nobody wrote since `since`.
+    /// The process of the library that holds a lease and wrote last, with the key and the token of its grant; `None`
+    /// if none wrote since `since`.
     pub(super) fn writing(&self, since: At) -> Option<(usize, String, u64)> {
         let latest = self.writes.iter().rev().take_while(|w| w.at >= since);
         latest.filter(|write| write.accepted).find_map(|write| {

@@ -1,18 +1,17 @@
-//! The judge: what a history must not show. Sorts and sweeps, n log n in grants and writes.
+//! The judge of a history. It sorts and sweeps, with n log n steps for n grants and writes.
 //!
-//! - **S1**: on one key, the validity of a grant, as its holder believed, does not overlap another's;
-//!   and no write made within it is refused for a newer token.
-//! - **S2**: a grant asked for after another had returned has a larger token; no token comes twice.
-//! - **S3**: no accepted write is older than an accepted newer one before it; and none has a token that
-//!   nobody was granted.
+//! - **S1**: on one key, the validity of a grant, as its holder believed, does not overlap another's, and no
+//!   write in that time is refused because of a newer token.
+//! - **S2**: a grant that was requested after the return of another has a larger token, and no token comes
+//!   twice.
+//! - **S3**: no write is accepted after one with a newer token, and none has a token that was not granted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::event::At;
 use super::history::{Grant, History, Written};
 
-/// Everything that is wrong, in words. Writes after `settled` may be of grants that have not been told
-/// yet.
+/// All violations, as text. Writes after `settled` may belong to grants whose events have not arrived yet.
 pub(super) fn judge(history: &History, settled: At) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut keys: BTreeMap<&str, (Vec<&Grant>, Vec<&Written>)> = BTreeMap::new();

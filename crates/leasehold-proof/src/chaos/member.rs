@@ -22,9 +22,9 @@ use super::event::{At, Event, now};
 use super::guardian::Guardian;
 use super::history::Kind;
 
-/// How much of its messages is kept, to explain an end that nobody expected.
+/// How many of its messages are kept, to explain an unexpected end.
 const LAST_WORDS: usize = 12;
-/// How far a wall clock may be from where it should be, milliseconds: libfaketime looks once a second.
+/// How far a wall clock may be from its set time, in milliseconds: libfaketime reads its file once a second.
 const TOLERANCE_MS: i64 = 2_000;
 
 /// What a reader of a process's output shares with who started it.
@@ -63,7 +63,7 @@ pub(super) struct Start {
     pub(super) ear: Ear,
 }
 
-/// Who hears what a process tells: the process, and the event.
+/// The receiver of the events of a process.
 #[derive(Clone)]
 pub(super) struct Ear(Arc<dyn Fn(usize, Event) + Send + Sync>);
 
@@ -139,7 +139,7 @@ impl Member {
             .with_context(|| format!("cannot signal process {}", self.pid))
     }
 
-    /// The command's child, if there is one that we know of.
+    /// Signals the command's child, if it is known.
     fn signal_inner(&self, signal: Signal) {
         if let Some(inner) = &lock(&self.heard).inner {
             // It may have ended.
@@ -182,7 +182,7 @@ impl Member {
         self.killed
     }
 
-    /// What it said last.
+    /// Its last messages.
     pub(super) fn last_words(&self) -> String {
         let heard = lock(&self.heard);
         heard
@@ -193,7 +193,7 @@ impl Member {
             .join("\n")
     }
 
-    /// Its listeners end when nobody has its output open any more: it and all that it started are gone.
+    /// Waits until its output is closed, so that it and all its descendants have ended.
     pub(super) async fn silence(self) -> Result<()> {
         for listener in self.listeners {
             listener.await.context("a listener failed")?;

@@ -1,32 +1,33 @@
-//! Chaos: real processes on real stores, killed, stopped and lied to (`leasehold-chaos`).
+//! Chaos: real processes on real stores, which are killed and stopped, with wrong clocks (`leasehold-chaos`).
 //!
-//! `run` keeps four processes at work on DynamoDB Local, behind proxies that lose, delay, break and
-//! repeat requests, and at the same time four on SQLite: two use the library, two are the command
-//! `leasehold run` with a child. They are stopped for longer than their lease, killed and started
-//! again, cut off, and their wall clocks are wrong and step. All write, with their fencing tokens, to a
-//! register that refuses old ones. What they tell is judged while it happens.
+//! `run` starts four processes on DynamoDB Local, behind proxies that lose, delay, break and repeat requests,
+//! and four on SQLite. On each store, two use the library and two are the command `leasehold run` with a child.
+//! They are stopped for longer than their lease, killed and restarted, and cut off. Their wall clocks are wrong
+//! and step. All write, with their fencing tokens, to a register that refuses old tokens. Their events are
+//! judged during the run.
 //!
-//! `lockset` is the honest experiment: how many acknowledged updates of a shared set are lost with the
-//! lock alone, and that none are with either fence.
+//! `lockset` counts the acknowledged updates of a shared set that are lost with the lock alone, and requires that
+//! none are lost with either fence.
 //!
-//! - `options`, `report`: what goes in and out;
-//! - `campaign`: one store's run; `fleet`, `member`: its processes; `guardian`: nothing is left
-//!   of them; `fault`, `wall`, `dice`: what is done to them;
-//! - `worker`, `child`: what they do; `place`: where; `event`: what they tell;
-//! - `register`: what they write to; `history`, `judge`: what must not come of it;
-//! - `lockset`: the experiment;
-//! - `files`: a lock file whose files are read by everybody while it is in use.
+//! | modules | are for |
+//! |---|---|
+//! | `options`, `report` | input and output |
+//! | `campaign` | the run of one store |
+//! | `fleet`, `member`, `guardian` | processes, and their end |
+//! | `fault`, `wall`, `dice` | faults, wall clocks, random numbers |
+//! | `worker`, `child`, `place`, `event` | the programs of the processes, their stores and events |
+//! | `register`, `history`, `judge` | the protected resource, the record of a run, and its judge |
+//! | `lockset` | the experiment |
+//! | `files` | a lock file that other programs read while it is in use |
 //!
 //! # What is judged, and what is not
 //!
-//! All times are `CLOCK_BOOTTIME`, one clock for all processes of a machine. A grant of the library is
-//! valid from when `acquire` returned until its holder lets go or, at the latest, until the deadline
-//! it believed in while it ran; that deadline counts whether or not the process was stopped before it.
-//! A grant of the command is valid from its child's first sign of life to its last; signs of life
-//! while our own SIGSTOP holds the wrapper (and for its grace and a second after) do not count: a
-//! wrapper that does not run cannot stop its child, and nothing can promise that it does. The register
-//! refuses what such a child writes. Real clocks of several machines, and a real DynamoDB, are not
-//! tried here.
+//! All times are `CLOCK_BOOTTIME`, one clock for all processes of a machine. A grant of the library is valid from
+//! the return of `acquire` until the release, and at the latest until the deadline that its holder believed in.
+//! A stop of the process before that deadline changes nothing. A grant of the command is valid from its child's
+//! first sign of life to its last. Signs of life during our own SIGSTOP of the wrapper, and for its grace and a
+//! second after it, do not count: a stopped wrapper cannot stop its child. The register refuses the writes of such
+//! a child. Clocks of several machines, and a real DynamoDB, are not tested here.
 
 mod campaign;
 mod child;
@@ -59,12 +60,11 @@ use self::guardian::Guardian;
 use self::options::{Cli, Options, Part, Server};
 use self::place::Place;
 
-/// The part that the first argument names.
+/// Runs the part that the first argument names.
 ///
 /// # Errors
 ///
-/// When something could not be done at all. Violations are no error: they are printed, and are the exit
-/// code 1.
+/// When the run itself fails. Violations are no error: they are printed, and give exit code 1.
 pub fn main() -> Result<ExitCode> {
     match Cli::parse().part {
         Part::Run {

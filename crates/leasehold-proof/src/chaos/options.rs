@@ -31,7 +31,7 @@ pub(super) enum Part {
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
         seconds: u64,
     },
-    /// A lock file that everybody reads; both numbers must be reached
+    /// A lock file that other programs read; both numbers must be reached
     Files {
         #[arg(long, default_value_t = 60)]
         seconds: u64,

@@ -13,7 +13,7 @@ use leasehold::store::sqlite::SqliteStore;
 
 const REGION: &str = "eu-west-1";
 
-/// A store. As text it is a store URL of the command line, which is also how our own processes are told.
+/// A store. Its text is a store URL of the command line, which all processes get.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Place {
     Sqlite { path: PathBuf },

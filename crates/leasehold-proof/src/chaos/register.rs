@@ -1,9 +1,8 @@
 //! The protected resource: a fenced register on loopback, one for each store.
 //!
-//! A client sends `KEY TOKEN`, a line, and is answered `accepted` or `refused`: a token that is smaller
-//! than the largest seen is refused. Decision and record are one critical section of the history, so
-//! the history has them in the order in which they were made. It lives in the process that judges,
-//! which nobody stops.
+//! A client sends the line `KEY TOKEN`, and gets `accepted` or `refused`: a token smaller than the largest seen
+//! is refused. Decision and record are in one critical section, so the history has the order of decisions. The
+//! register is in the judging process, which is never stopped.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

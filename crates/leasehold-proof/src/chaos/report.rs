@@ -1,4 +1,4 @@
-//! What a run prints, and whether it counts: a fault that never happened proves nothing.
+//! The output of a run, and whether it counts: each fault must have happened.
 
 use std::fmt::Write;
 

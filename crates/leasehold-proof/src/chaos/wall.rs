@@ -1,15 +1,14 @@
 //! Wrong wall clocks.
 //!
-//! With libfaketime (Debian: `libfaketime`) every process of a fleet gets its own wall clock, the
-//! command included; it reads its offset from a file every second, so that clocks can also step while
-//! their process runs. Elapsed clocks stay true: `CLOCK_BOOTTIME` is read by a direct call of the
-//! kernel's vDSO, which no preloaded library sees, and `FAKETIME_DONT_FAKE_MONOTONIC` keeps the timers
-//! of the runtime true. Neither is believed: each process says at its start what its clocks show, and
-//! the fleet compares.
+//! With libfaketime (Debian: `libfaketime`) every process of a fleet, the command included, has its own wall
+//! clock. It reads its offset from a file every second, so clocks can also step during a run. Elapsed clocks stay
+//! right: `CLOCK_BOOTTIME` is read by a direct call of the kernel's vDSO, which a preloaded library does not see,
+//! and `FAKETIME_DONT_FAKE_MONOTONIC` keeps the runtime's timers right. Both are checked: each process reports its
+//! clocks at its start, and the fleet compares them.
 //!
-//! Without libfaketime the library's processes get their wrong clock through the public
-//! [`Clock`](leasehold::clock::Clock), it does not step, and the command's clock stays right. The report
-//! says which it was.
+//! Without libfaketime, the library's processes get a wrong clock through the public
+//! [`Clock`](leasehold::clock::Clock). It does not step, and the command's clock stays right. The report shows
+//! which case it was.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -44,7 +43,7 @@ pub(super) fn offset(dice: &mut Dice) -> i64 {
     *dice.pick(&OFFSETS)
 }
 
-/// What a process needs in its environment to have the clock that `file` says.
+/// The environment of a process with the clock of `file`.
 pub(super) fn environment(library: &Path, file: &Path) -> Vec<(&'static str, OsString)> {
     vec![
         ("LD_PRELOAD", library.into()),
@@ -54,7 +53,7 @@ pub(super) fn environment(library: &Path, file: &Path) -> Vec<(&'static str, OsS
     ]
 }
 
-/// Sets the clock of whoever reads `file`. Whole, or not at all.
+/// Atomically sets the clock of all processes that read `file`.
 pub(super) fn set(file: &Path, offset: i64) -> Result<()> {
     let new = file.with_extension("new");
     std::fs::write(&new, format!("{offset:+}\n"))

@@ -1,9 +1,9 @@
-//! A process of the library: some tasks that take one lock after the other, and write to the register
-//! under it.
+//! A process of the library: some tasks that acquire one lock after the other, and write to the register under
+//! it.
 //!
-//! It looks at its lease, works for a while, and writes **without** looking again: whoever is stopped in
-//! between writes with an old token, as every careful program would, too. It tells each observation of
-//! its lease with a clock reading from before it looked.
+//! It checks its lease, works for a while, and writes **without** another check: a process that is stopped in
+//! between writes with an old token, like every real program. It reports each check of its lease with a clock
+//! reading from before the check.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ const TASKS: u64 = 5;
 pub(super) const LEASE: Duration = Duration::from_secs(2);
 const MARGIN: Duration = Duration::from_millis(200);
 
-/// What a worker is told.
+/// The settings of a worker.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) place: Place,
@@ -111,7 +111,7 @@ async fn work(job: Job) -> Result<()> {
     }
 }
 
-/// Tries for a while: whoever is stopped within a transaction has the file locked.
+/// Retries for a while: a process that is stopped within a transaction keeps the file locked.
 async fn open(place: &Place) -> Result<Arc<dyn Store>> {
     let mut tries = 0;
     loop {
@@ -182,7 +182,7 @@ async fn hold(
         }
         .tell()?;
         pause(dice.millis(5, 80)).await;
-        // No look here: see above.
+        // No check here: see the module.
         register
             .write(&key, token)
             .await

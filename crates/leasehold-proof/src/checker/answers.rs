@@ -1,4 +1,4 @@
-//! What a client of ours makes of an answer: the other half of [`Client`].
+//! How a client handles an answer: the other half of [`Client`].
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ impl Client {
         let waiting = self.waiting.remove(at);
         let now = self.reading(shape, time);
         self.learn(answer.stamp, waiting.sent, now, shape);
-        // Before the answer is looked at: what is over stays over.
+        // Before the answer counts: a lost lease stays lost.
         self.watch_the_deadline(shape, time);
         let phase = std::mem::replace(&mut self.phase, Phase::Idle);
         let mut output = match phase {
@@ -345,7 +345,7 @@ impl Client {
         }
     }
 
-    /// Takes the answer to a renewal; whether it says that the grant is over.
+    /// Takes the answer to a renewal, and returns whether the grant has ended.
     fn take_renewal(
         &self,
         kept: &mut Kept,

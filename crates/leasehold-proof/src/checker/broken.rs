@@ -1,7 +1,7 @@
 //! Rules that are removed to check the checker.
 //!
-//! Production code knows nothing of them. Each is made by what the checker hands to the real code, or
-//! by what it makes of its result; see the uses of [`Broken`].
+//! Production code knows nothing of them. The checker changes the input of the real code, or its result; see the
+//! uses of [`Broken`].
 
 /// A rule that is removed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,7 +34,7 @@ pub(super) enum Broken {
     ReleaseWithoutOwner,
     /// A lease that is lost may be held again.
     LostUnfires,
-    /// What a machine pause shows in the wall clock is not looked at.
+    /// A machine pause that only the wall clock shows is ignored.
     PauseUnseen,
     /// A lease is given although nothing is left of it.
     WorthlessHandedOver,

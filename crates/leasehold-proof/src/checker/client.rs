@@ -1,11 +1,9 @@
-//! One client of ours: what the async client does between calls of the protocol code.
+//! One client: the steps of the async client between calls of the protocol code.
 //!
-//! Follows `leasehold/src/acquire/` and `renewal/`, with everything that they leave to timers,
-//! chance and the caller open: a choice may be made at any moment or never, so a stalled process, a
-//! time-out, a back-off, a cancelled call and a late renewal are all the same thing here, the passing
-//! of ticks. Decisions are the protocol crate's own; a removed rule ([`Broken`]) only changes what is
-//! handed to it. Invariant: a client is a value; every step gives a new one, and equal clients
-//! behave equally from here on.
+//! It follows `leasehold/src/acquire/` and `renewal/`. Choices of timers, chance and the caller may come at any
+//! moment or never. So a stalled process, a time-out, a back-off, a cancelled call and a late renewal are all the
+//! same here: ticks pass. The protocol crate makes the decisions; a removed rule ([`Broken`]) only changes its
+//! input. Invariant: a client is a value. Every step gives a new one, and equal clients behave equally.
 
 use std::sync::Arc;
 
@@ -58,8 +56,7 @@ impl Client {
         reading
     }
 
-    /// Whether the holder believes in its grant now: S1 is about this, margin included, whatever it
-    /// was told since.
+    /// Whether the holder believes in its grant now, margin included, even if `lost` has fired. S1 is about this.
     pub(super) fn believes(&self, shape: &Shape, time: u8) -> bool {
         match &self.phase {
             Phase::Holding { kept, .. } => {
@@ -191,7 +188,7 @@ impl Client {
             }
             (Choice::Poll, phase) => {
                 self.phase = phase;
-                // A new read: the answer to an older one is no longer waited for.
+                // A new read: the answer to an older one is ignored.
                 self.waiting.retain(|w| w.purpose != Purpose::Read);
                 self.send(Purpose::Read, (now, time), Ask::Read)
             }
@@ -392,7 +389,7 @@ impl Client {
         self.send(purpose, sent, Ask::Write { write, seen: 0 })
     }
 
-    /// A tick has passed: the keeper's timer looks at the deadline.
+    /// A tick has passed: the renewal task checks the deadline.
     pub(super) fn tick(&mut self, shape: &Shape, time: u8, missed: bool) -> Option<Breach> {
         self.missed += u8::from(missed);
         self.watch_the_deadline(shape, time);
@@ -410,7 +407,7 @@ impl Client {
         }
     }
 
-    /// S6: a holder that was not told of its loss has more than the margin left.
+    /// S6: a holder whose `lost` has not fired has more than the margin left.
     pub(super) fn judge_lead(&self, shape: &Shape, time: u8) -> Option<Breach> {
         let Phase::Holding {
             kept,

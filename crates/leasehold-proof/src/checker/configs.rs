@@ -1,8 +1,8 @@
 //! The configurations: what is explored to the end.
 //!
-//! Each has a full size and a quick one. Sizes are chosen so that every boundary is reached within few
-//! ticks: a lease is one and a half, so a holder believes at the tick of its send and at the next one,
-//! and the first tick at which a contender may act is the one after that.
+//! Each has a full size and a quick one. Sizes are chosen so that every boundary is reached within few ticks. A
+//! lease is one and a half ticks: a holder believes at the tick of its send and at the next one, and a contender
+//! may first act at the tick after that.
 
 use std::time::Duration;
 

@@ -1,10 +1,9 @@
-//! The ledger of grants: judges S2, S3 and S5 by what happened, not by what a record says.
+//! The ledger of grants: it judges S2, S3 and S5 by the true events, not by a record.
 //!
-//! Every grant that lands gets a place in the order of grants. Invariant of the canonical form: an
-//! entry stays only while a later event can still be judged by it, so that histories that can never
-//! be told apart again are one state. What stays: grants that landed and that their callers were not
-//! told of yet; of the tokens that callers were given, the newest, and the neighbours of each grant
-//! that may still be shown.
+//! Every grant that lands gets a place in the order of grants. Invariant of the canonical form: an entry stays
+//! only while it can matter for a later event, so that indistinguishable histories are one state. Two kinds of
+//! entries stay: grants that landed and that their callers do not know yet, and of the tokens of callers the
+//! newest one and the neighbours of each grant that may still be shown.
 
 use super::message::Author;
 use super::shape::{Breach, CLIENTS, Property};
@@ -74,7 +73,7 @@ impl Ledger {
         })
     }
 
-    /// A client's attempts before `attempt` are over: nothing of them will be shown any more.
+    /// A client's attempts before `attempt` have ended, and will not be shown again.
     pub(super) fn forget(&mut self, process: u8, attempt: u8) {
         self.landed
             .retain(|grant| grant.author.process != process || grant.author.attempt >= attempt);

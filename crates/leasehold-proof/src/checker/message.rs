@@ -11,7 +11,7 @@ pub(super) struct Author {
     pub(super) attempt: u8,
 }
 
-/// What a request asks for.
+/// The content of a request.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Ask {
     /// A conditional write of ours. `seen` is the version of the record that a take-over saw.
@@ -35,12 +35,12 @@ pub(super) enum Ask {
 pub(super) struct Request {
     pub(super) author: Author,
     pub(super) tag: u8,
-    /// The sender's wall clock, by which it is signed; 0 where nobody looks at signatures.
+    /// The sender's wall clock, by which it is signed; 0 if signatures are not checked.
     pub(super) signed_ms: i64,
     pub(super) ask: Ask,
 }
 
-/// What the service says.
+/// The content of an answer.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Outcome {
     Applied(Option<Record>),

@@ -1,56 +1,56 @@
 //! The protocol checker: every run of a small world, on the production decision code.
 //!
-//! Two or three clients share one record. The checker explores breadth first every order in which
-//! requests, answers, clocks, faults and the clients' own choices can happen within the bounds of a
-//! configuration, to the end, and judges S1 to S6 of `docs/protocol.md` in every state and on every step.
-//! Then it removes one rule after the other and demands the counterexample.
+//! Two or three clients share one record. The checker explores, breadth first, every order of requests, answers,
+//! clocks, faults and choices of clients within the bounds of a configuration. It judges S1 to S6 of
+//! `docs/protocol.md` in every state and on every step. Then it removes one rule after the other, and requires a
+//! counterexample.
 //!
 //! # What runs for real
 //!
-//! `leasehold-protocol`, and nothing like a copy of it: `Attempt`, `Kept`, `Observation::judge`,
-//! `ServiceClock`, `Deadline`, `Terms` and `apply`, with real durations and times in milliseconds. A
-//! step of one client depends on that client, the tick and one message; the real code runs once for
-//! each such combination, and its result is remembered. A state is the numbers of its parts. States
-//! are kept and compared in full: there is no hash compaction, so no state is lost to a collision.
+//! The code of `leasehold-protocol` itself runs: `Attempt`, `Kept`, `Observation::judge`, `ServiceClock`,
+//! `Deadline`, `Terms` and `apply`, with real durations and times in milliseconds. A step of one client depends on
+//! that client, the tick and one message. The real code runs once for each such combination, and its result is
+//! remembered. A state is the numbers of its parts. States are kept and compared in full, so no state is lost to
+//! a hash collision.
 //!
 //! # What is modelled
 //!
-//! - *The network*: a bag. Any message may be delivered at any later moment or never, in any order, so
-//!   delay, reordering, loss of requests and of answers need no budget. The service may carry out a
-//!   write twice (`duplicates`), answering either time. In configurations that say *prompt* an answer is
-//!   taken at once or never, which leaves room for more requests.
-//! - *Time*: ticks. A step takes none. Elapsed clocks start anywhere and run at a fixed rate; wall
-//!   clocks are off by one of a set of offsets, and may be set; a machine pause is a tick that the
-//!   elapsed clock misses and the wall clock shows. Stamps are exact or floored `Date`s of hosts that
-//!   are behind, right, or ahead by the whole bound.
-//! - *Clients*: `acquire/` and `keeper/` of the library with every timer left open: anything may be
-//!   done at any moment or never. A late renewal, a stalled process, a crash without a restart, a lost
-//!   answer that leads to a retry: all of these are that.
+//! - *The network*: a bag. Any message may be delivered at any later moment or never, in any order. So delays,
+//!   reordering and losses need no budget. The service may carry out a write twice (`duplicates`), with either
+//!   answer. In *prompt* configurations an answer is taken at once or never, which allows more requests.
+//! - *Time*: ticks. A step takes no time. Elapsed clocks start anywhere and run at a fixed rate. Wall clocks are
+//!   off by one of a set of offsets, and may be set. A machine pause is a tick that only the wall clock counts.
+//!   Stamps are exact or floored `Date`s of hosts that are behind, right, or ahead by the whole bound.
+//! - *Clients*: `acquire/` and `renewal/` of the library with open timers: each step may come at any moment or
+//!   never. This covers late renewals, stalled processes, crashes without a restart, and retries after lost
+//!   answers.
 //! - *F# clients*: their two requests, with the wall clock.
-//! - *TTL*: the record may be deleted at any moment from the first at which a host may find it due.
-//! - *The truth*: whose grant the record is, how often it changed, the order of grants, the tokens that
-//!   callers were given. The protocol code never sees it. It judges S2 to S5 without attempt ids.
+//! - *TTL*: the record may be deleted at any moment after the first at which a host may find it due.
+//! - *The truth*: whose grant the record is, how often it changed, the order of grants, the tokens of callers.
+//!   The protocol code never sees it. It judges S2 to S5 without attempt ids.
 //!
 //! # What is judged
 //!
 //! | property | how | where |
 //! |---|---|---|
-//! | S1 | no two clients of ours, nor one beside an F# client, before the deadline of a lease that was handed over and not let go (margin included, `lost` or not) | every state, except *any clocks* |
-//! | S2 | tokens that callers are given grow in the order of grants | each hand-over, except beside F# |
-//! | S3 | the register takes no write of an older grant after a newer one's | *any clocks* |
+//! | S1 | no two of our clients, nor one of them and an F# client, hold leases before their deadlines (margin included, `lost` or not) | every state, except *any clocks* |
+//! | S2 | tokens of callers grow in the order of grants | each returned lease, except beside F# |
+//! | S3 | the register accepts no write of an older grant after a newer one's | *any clocks* |
 //! | S4 | a write changes its own grant's record, a free one, or, as a take-over, exactly the version it saw | every write |
-//! | S5 | the grant landed for this very call, and more than the margin is left | each hand-over |
-//! | S6 | not told means that more than the margin is left; told stays told | every step of a holder |
+//! | S5 | the grant landed for this call, and more than the margin is left | each returned lease |
+//! | S6 | before `lost` fires, more than the margin is left; a lost lease stays lost | every step of a holder |
 //!
 //! # What is not modelled
 //!
-//! More than one key; the dead-process rule (SQLite); `detach` and leases known by their id; the read
-//! that a host with an impossible wall clock begins with; samples older than ten minutes beside younger
-//! ones, except in *next life*; what happens between two ticks; processes that look at an answer later
-//! than it came; a host that dies or stalls with a wrong seed while records are deleted (`DESIGN.md`
-//! names that case, and without a check of signatures it does break S2). Bounds are small: a breach that
-//! needs more requests, ticks or faults than the table states is not found here. The simulation has none
-//! of these limits, and is not exhaustive.
+//! - More than one key; the dead-process rule (SQLite); `detach` and leases known by their id.
+//! - The first read of a host with an impossible wall clock.
+//! - Samples older than ten minutes beside younger ones, except in *next life*.
+//! - Events between two ticks, and processes that read an answer later than it came.
+//! - A host that dies or stalls with a wrong seed while records are deleted. `docs/protocol.md` section 13 names that
+//!   case; without a check of signatures it breaks S2.
+//!
+//! Bounds are small: a violation that needs more requests, ticks or faults than the table states is not found. The
+//! simulation has none of these limits, and is not exhaustive.
 
 mod answers;
 mod broken;

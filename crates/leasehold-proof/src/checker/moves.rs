@@ -44,7 +44,7 @@ impl World {
         next.extend(self.delete(state));
     }
 
-    /// What the world has a say in: faults left, and the order in which equal clients begin.
+    /// Whether the world allows a choice: faults may be used up, and equal clients begin in a fixed order.
     fn allows(&self, state: &State, client: usize, choice: Choice) -> bool {
         let known = &self.known[state.clients[client] as usize];
         let [_, _, crashes, steps] = state.faults;
@@ -122,7 +122,7 @@ impl World {
         (after, breach)
     }
 
-    /// Removes answers and reads that their client no longer waits for.
+    /// Removes answers and reads that their client does not wait for.
     fn forget_void(&self, state: &mut State, client: usize) {
         let tags = self.known[state.clients[client] as usize].tags;
         let void = |message: u32| {

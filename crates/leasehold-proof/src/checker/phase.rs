@@ -1,4 +1,4 @@
-//! What a client may do, and where it stands.
+//! The phases and choices of a client.
 
 use leasehold_protocol::attempt::{Attempt, Granted, Request};
 use leasehold_protocol::deadline::Sent;
@@ -9,7 +9,7 @@ use leasehold_protocol::time::{Reading, ServiceTime};
 use super::message::Ask;
 use super::shape::Breach;
 
-/// What a client does of its own accord.
+/// A choice of a client.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
 pub(super) enum Choice {
@@ -48,7 +48,7 @@ impl Choice {
     ];
 }
 
-/// What the ledger has to know of a step.
+/// The part of a step that the ledger records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Note {
     Nothing,
@@ -63,10 +63,10 @@ pub(super) enum Note {
     },
 }
 
-/// What a step gives besides the client itself.
+/// The result of a step besides the client itself.
 #[derive(Debug)]
 pub(super) struct Output {
-    /// Its tag, the attempt that it belongs to, and what it asks for.
+    /// Its tag, its attempt, and its content.
     pub(super) ask: Option<(u8, u8, Ask)>,
     pub(super) note: Note,
     pub(super) breach: Option<Breach>,

@@ -5,7 +5,7 @@ use super::states::Reached;
 use super::words::describe;
 use super::world::{Next, World};
 
-/// What a search found.
+/// The result of a search.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) states: usize,

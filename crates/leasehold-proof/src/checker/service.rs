@@ -19,7 +19,7 @@ pub(super) struct Stored {
     pub(super) owner: Option<Author>,
 }
 
-/// What a request did.
+/// The effect of a request.
 #[derive(Debug)]
 pub(super) struct Served {
     pub(super) stored: Stored,
@@ -30,7 +30,7 @@ pub(super) struct Served {
 }
 
 impl Stored {
-    /// Carries out what a request asks for. Writes to the register are not for the record.
+    /// Carries out a request, except for writes to the register.
     pub(super) fn serve(&self, ask: &Ask, author: Author, shape: &Shape) -> Served {
         let unchanged = |outcome| Served {
             stored: self.clone(),

@@ -1,8 +1,7 @@
-//! What one configuration is made of: clients, clocks, the service's stamps, bounds, promises.
+//! One configuration: clients, clocks, the service's stamps, bounds, guarantees.
 //!
-//! True time is a small integer, the tick. Everything that the protocol code is given, readings of
-//! clocks and stamps, is computed from it here. Invariant: with the rates and errors that a
-//! configuration states, what it says about clocks is true exactly as [`ClockBounds`] means it.
+//! True time is a small integer, the tick. Clock readings and stamps for the protocol code are computed from it
+//! here. Invariant: the rates and errors of a configuration are exactly within its [`ClockBounds`].
 
 use std::time::Duration;
 
@@ -103,7 +102,7 @@ pub(super) struct Shape {
     /// Whether callers give up, and what may have landed is given back.
     pub(super) gives_up: bool,
     pub(super) faults: Faults,
-    /// Whether a read may show what the record was before its last change.
+    /// Whether a read may show the record before its last change.
     pub(super) stale_reads: bool,
     /// Whether holders write to a fenced register.
     pub(super) register: bool,

@@ -109,7 +109,7 @@ pub(super) struct State {
     /// Faults left: duplicates, pauses, crashes, steps of a wall clock.
     pub(super) faults: [u8; 4],
     pub(super) stored: u32,
-    /// What the record was before its last change, where reads may show it.
+    /// The record before its last change, if reads may show it.
     pub(super) previous: u32,
     pub(super) ledger: u32,
     pub(super) clients: [u32; CLIENTS],

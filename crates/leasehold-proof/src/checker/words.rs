@@ -173,7 +173,7 @@ fn stamp(stamp: Stamp, shape: &Shape) -> String {
     }
 }
 
-/// What a step made of a client, where that is worth a line.
+/// The change of a client by a step, if it needs a line.
 fn changed(before: &Process, after: &Process, shape: &Shape) -> Option<String> {
     let (Process::Ours(before), Process::Ours(after)) = (before, after) else {
         return None;

@@ -1,17 +1,15 @@
-//! The whole: clients, network, service, time; and every step that can be made from a state.
+//! The world: clients, network, service, time, and every possible step from a state.
 //!
-//! Parts are numbers (see `states`), and a step of one part depends on that part, the tick and one
-//! message alone. The protocol code is pure, so the real code runs once for each such combination,
-//! and its result is kept by their numbers. Invariant: nothing else is an input of a step.
+//! Parts are numbers (see `states`). A step of one part depends only on that part, the tick and one message. The
+//! protocol code is pure, so the real code runs once for each such combination, and its result is kept.
+//! Invariant: nothing else is an input of a step.
 //!
-//! What keeps the search small, and why it loses nothing:
+//! These reductions keep the search small, and lose no run:
 //!
-//! - Nothing is ever dropped: a lost request or answer is one that is never delivered. So is a crash
-//!   without a restart: a client that never does anything again (its belief goes on, which only asks more).
-//! - An answer that its client no longer waits for, and a read whose answer nobody waits for, are
-//!   removed: they can change nothing.
-//! - Clients of equal shape begin in the order of their numbers: any other run is such a one with
-//!   their names exchanged, and no property names a client.
+//! - A lost request or answer is one that is never delivered. A crash without a restart is a client without further
+//!   steps (its belief goes on, which is stricter).
+//! - An answer or read that its client does not wait for is removed: it can change nothing.
+//! - Equal clients begin in the order of their numbers: any other run only exchanges their names.
 //! - A client that can never send or believe again is one value (`settle`), and so is a ledger.
 
 use std::rc::Rc;
@@ -78,7 +76,7 @@ pub(super) struct Known {
     pub(super) ours: bool,
 }
 
-/// What a step of a client depends on, besides the client.
+/// The input of a step besides the client.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Input {
     pub(super) time: u8,
@@ -104,7 +102,7 @@ pub(super) struct Step {
     pub(super) breach: Option<Breach>,
 }
 
-/// What the service made of a request.
+/// The effect of a request on the service.
 #[derive(Clone, Debug)]
 pub(super) struct Done {
     pub(super) stored: u32,

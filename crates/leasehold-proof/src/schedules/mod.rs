@@ -1,11 +1,10 @@
 //! One client on several runtimes, in virtual time, by random schedules.
 //!
-//! The simulation runs each process until all of its tasks wait, and each process has one runtime. Here
-//! the runtimes of one client are run for a few polls at a time, stand still, or end; futures are polled by
-//! hand, late or never; waiters leave at any moment, also with a guard in their place; the store
-//! fails, hangs and recovers. After each step at most one guard believes in its lease (S1). At the end the
-//! store works, whatever still runs is run fairly, and every waiter there must get the key and give it back:
-//! nobody waits on a free key, and no waiter is lost.
+//! In the simulation each process has one runtime, which runs until all its tasks wait. Here one client has several
+//! runtimes, which run for a few polls at a time, stop, or end. Futures are polled by hand, late or never. Waiters
+//! leave at any moment, also with a guard in their place. The store fails, hangs and recovers. After each step at
+//! most one guard believes in its lease (S1). At the end the store works, and all running runtimes are scheduled
+//! fairly. Every waiter there must get the key and release it.
 //!
 //! A schedule is a function of its seed: `leasehold-schedules --seed N` repeats one.
 
@@ -21,7 +20,7 @@ use leasehold::clock::{Clock, SystemClock};
 
 use self::run::{Shown, run};
 
-/// What all schedules together must have shown, so that a run cannot pass without meeting what it is for.
+/// From this number of schedules on, each expected event must have happened.
 const EXPECTED_FROM: u64 = 10_000;
 
 #[derive(Default)]

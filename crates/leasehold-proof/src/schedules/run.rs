@@ -22,7 +22,7 @@ const LEASE: Duration = Duration::from_secs(3);
 const KEY: &str = "k";
 /// How long the key may be free while a waiter that runs waits for it.
 const FREE: Duration = Duration::from_secs(8);
-/// By then everybody who runs has had the key.
+/// By then every running waiter has had the key.
 const CALM: Duration = Duration::from_secs(90);
 
 /// What schedules have shown.
@@ -68,7 +68,7 @@ impl Shown {
     }
 }
 
-/// What the programs of a schedule tell.
+/// The events of the programs of a schedule.
 #[derive(Debug, Default)]
 struct Book {
     guards: Mutex<Vec<LeaseWatch>>,
@@ -343,18 +343,18 @@ impl Schedule {
         ))
     }
 
-    /// The store works, and whatever runs is run fairly: everybody there gets the key.
+    /// Runs all runtimes fairly with a working store: every waiter there must get the key.
     fn calm(&mut self) -> Result<(), String> {
         self.wire.set_outage(false);
         let now = self.clock.elapsed();
-        // One of several may stand still for ever: nobody else depends on it.
+        // One of several runtimes may stop for ever: no other depends on it.
         let still = self.runtimes.len() > 1 && self.rng.chance(30);
         for (n, runtime) in self.runtimes.iter_mut().enumerate() {
             runtime.until = if still && n == 0 { Elapsed::NEVER } else { now };
         }
         // And one by hand may never be polled again.
         let kept = self.rng.chance(30).then(|| self.rng.below(8) as usize);
-        // Not one that has the key: that keeps it, and rightly.
+        // Except for a runtime that has the key, which may keep it.
         let waits = |kept: &usize| {
             let waiter = self.waiters.get(*kept);
             waiter.is_some_and(|waiter| !waiter.holds.load(Ordering::Relaxed))
@@ -434,7 +434,7 @@ impl Schedule {
     }
 }
 
-/// Whether nobody holds the key by its record. A memory store answers at the first poll.
+/// Whether the key is free by its record. A memory store answers at the first poll.
 fn futures_block_on(
     read: impl Future<
         Output = Result<
@@ -452,7 +452,7 @@ fn futures_block_on(
     }
 }
 
-/// What a waiter does.
+/// The program of a waiter.
 struct Program {
     locks: LockClient,
     clock: ManualClock,
@@ -484,7 +484,7 @@ impl Program {
                 .label("another")
                 .drop_policy(DropPolicy::LeaveToExpire);
         }
-        // A store that fails for longer than one puts up with ends a wait, and that is no fault.
+        // A store that fails for the call time-out ends a wait, which is no violation.
         let Ok(lease) = request.acquire().await else {
             return;
         };

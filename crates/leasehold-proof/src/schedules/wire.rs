@@ -30,7 +30,7 @@ pub(super) struct Wire {
     pub(super) failures: AtomicU64,
 }
 
-/// What befalls a request.
+/// The fault of a request.
 #[derive(Clone, Copy)]
 enum Fate {
     Passes,

@@ -12,9 +12,9 @@ pub(super) struct Believer {
     pub(super) incarnation: u32,
     pub(super) index: usize,
     pub(super) kind: Kind,
-    /// Looks at which its time was over and `lost` had not fired.
+    /// Checks at which its time was over and `lost` had not fired.
     pub(super) late: u32,
-    /// Looks in a row at which its time was over.
+    /// Checks in a row at which its time was over.
     pub(super) over: u32,
 }
 
@@ -39,7 +39,7 @@ pub(super) fn undisturbed(world: &World, process: usize) -> bool {
 
 pub(super) fn same_grant(a: &Believer, b: &Believer) -> bool {
     match (&a.kind, &b.kind) {
-        // A detached grant and whoever took it up; not two guards of a grant that was handed on.
+        // A detached grant and its adopter; not two guards of a grant that was handed off.
         (
             Kind::Ours {
                 place: a, token: s, ..

@@ -1,9 +1,8 @@
-//! What the library believes about the service's clock, held against the truth.
+//! The library's bounds of the service's clock, compared with the truth.
 //!
-//! Beside each process runs the library's own [`ServiceClock`], fed with the stamps that reach that
-//! process. Invariant of `docs/protocol.md` section 3: `earliest <= service time <= latest`, at every answer
-//! and once a second. An error here need not end in an overlap: the widths on both sides of an expiry
-//! have to conspire for that, which random worlds seldom do.
+//! Beside each process runs the library's own [`ServiceClock`], with the stamps that reach that process. Invariant of
+//! `docs/protocol.md` section 3: `earliest <= service time <= latest`, at every answer and once a second. An error
+//! here seldom causes an overlap in a random world, so it is checked directly.
 
 use leasehold_protocol::time::{Reading, ServiceTime, Stamp};
 use leasehold_protocol::write::Write;
@@ -32,8 +31,8 @@ impl World {
         self.judge_bounds(process);
     }
 
-    /// What a grant or a renewal publishes: a lease and the expiry padding after the service's clock, at least. Before a first
-    /// answer it is the wall clock's guess, and after a machine pause the last answer's.
+    /// The published expiry of a grant or a renewal: at least a lease and the expiry padding after the service's clock.
+    /// Before a first answer it depends on the wall clock, and after a machine pause on the last answer.
     pub(super) fn judge_expiry(&mut self, process: usize, write: &Write) {
         let (expires_at, lease) = match write {
             Write::Acquire(grant) | Write::TakeOver(grant, ..) => (grant.expires_at, grant.lease),
@@ -54,7 +53,7 @@ impl World {
         };
         let time = ServiceTime(self.service.time_ms(self.now));
         let least = time.plus(lease).plus(self.shape.expiry_padding);
-        // What is known is looked at last: it takes longest, and hardly ever decides.
+        // Checked last: it takes longest, and seldom decides.
         let known = || {
             let clock = &self.processes[process].service_clock;
             clock.latest_by_elapsed(self.elapsed(process)).is_some()
@@ -66,7 +65,7 @@ impl World {
         }
     }
 
-    /// Once a second, of whoever runs.
+    /// Once a second, for all running processes.
     pub(super) fn judge_all_bounds(&mut self) {
         for process in 0..self.processes.len() {
             self.judge_bounds(process);

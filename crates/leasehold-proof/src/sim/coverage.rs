@@ -6,13 +6,13 @@
 /// What goes wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Fault {
-    /// The request never arrives; the caller is told so at once, or after the store's own bound.
+    /// The request never arrives, and fails at once or after the store's own bound.
     RequestLost,
     /// It is applied, the connection breaks before the answer.
     AnswerLost,
     /// It is applied, and no answer comes until the store's own bound.
     NoAnswer,
-    /// It arrives much later, perhaps after its caller was told that it is lost.
+    /// It arrives much later, perhaps after it failed for its caller.
     LateRequest,
     /// The answer takes its time.
     LateAnswer,
@@ -71,20 +71,20 @@ pub(super) const FAULTS: [Fault; 20] = [
     Fault::Cancel,
 ];
 
-/// What the protocol was doing: which request is on its way, or none.
+/// The phase of the protocol: the request in flight, or none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
     Acquire,
     TakeOver,
     Renew,
     Release,
-    /// The release of an acquisition that nobody waits for any more.
+    /// The clean-up of an abandoned acquisition.
     GiveBack,
     Withdraw,
     /// The last renewal of a lease that is handed on.
     Detach,
-    /// A look at a held key.
-    Look,
+    /// A poll of a held key.
+    Poll,
     /// A strongly consistent read: adopt, inspect.
     Read,
     List,
@@ -92,8 +92,8 @@ pub(super) enum Phase {
     Hold,
     /// Nothing.
     Rest,
-    /// A guard of the process holds a key, and others of it stand in line. Beside any of the above.
-    Line,
+    /// A guard of the process holds a key, and other calls of it wait in the queue. Beside any of the above.
+    Queue,
     /// A guard that was handed on holds a key. Beside any of the above.
     HandedOff,
 }
@@ -107,12 +107,12 @@ pub(super) const PHASES: [Phase; 14] = [
     Phase::GiveBack,
     Phase::Withdraw,
     Phase::Detach,
-    Phase::Look,
+    Phase::Poll,
     Phase::Read,
     Phase::List,
     Phase::Hold,
     Phase::Rest,
-    Phase::Line,
+    Phase::Queue,
     Phase::HandedOff,
 ];
 
@@ -122,19 +122,19 @@ pub(super) const IN_FLIGHT: usize = 10;
 impl Fault {
     /// Whether it can happen in a phase.
     pub(super) fn applies(self, phase: Phase) -> bool {
-        if matches!(phase, Phase::Line | Phase::HandedOff) {
-            // Whatever else the process has on its way; its looks are those of the head.
+        if matches!(phase, Phase::Queue | Phase::HandedOff) {
+            // The process may have other requests in flight; its polls are those of the leader.
             return !matches!(self, Fault::Stale | Fault::Deleted);
         }
         let at_rest = matches!(phase, Phase::Hold | Phase::Rest);
-        let reads = matches!(phase, Phase::Look | Phase::Read | Phase::List);
+        let reads = matches!(phase, Phase::Poll | Phase::Read | Phase::List);
         match self {
             Fault::Conflict | Fault::Duplicate | Fault::DuplicateAnswered | Fault::ErrorAfter => {
                 !at_rest && !reads
             }
-            Fault::Stale => phase == Phase::Look,
+            Fault::Stale => phase == Phase::Poll,
             // Withdrawals and reads of deleted records are too rare to ask for.
-            Fault::Deleted => matches!(phase, Phase::Acquire | Phase::TakeOver | Phase::Look),
+            Fault::Deleted => matches!(phase, Phase::Acquire | Phase::TakeOver | Phase::Poll),
             Fault::Stop
             | Fault::Suspend
             | Fault::MachinePause

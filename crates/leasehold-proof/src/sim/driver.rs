@@ -1,9 +1,8 @@
 //! Runs one seed and judges it.
 //!
-//! After every step of a process the driver asks every live grant whether it is still believed in
-//! at this instant, by its own process's clocks: belief rises only when a process runs, so that no
-//! overlap can fall between two looks (S1). At the end faults stop, everybody dies, and a newcomer
-//! must get every key within the bound of L2.
+//! After every step of a process the driver checks for every live grant whether its holder believes in it, by the
+//! clocks of its process. Belief grows only when a process runs, so no overlap is missed between two checks (S1).
+//! At the end faults stop, all processes die, and a new process must get every key within the bound of L2.
 
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use super::wire;
 use super::workload::{ForeignScript, Script};
 use super::world::{Notice, Shared, Step, Still, World};
 
-/// What a seed has shown.
+/// The result of a seed.
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) seed: u64,
@@ -255,7 +254,7 @@ impl Driver {
         }
     }
 
-    /// Faults stop, everybody is dead: a newcomer gets every key in time (L1, L2).
+    /// Faults stop, and all processes are dead: a new process must get every key in time (L1, L2).
     fn finale(&mut self, end: Nanos) -> anyhow::Result<()> {
         self.believers.clear();
         for host in &mut self.hosts {
@@ -383,11 +382,10 @@ impl Driver {
     }
 }
 
-/// L2: how long a newcomer may have to wait for a record whose holder is dead; `None` where it may
-/// wait for ever.
+/// L2: how long a new process may have to wait for a record whose holder is dead; `None`: for ever.
 fn longest_wait(shape: &Shape, record: Option<&Record>, time_ms: i64) -> Option<Duration> {
-    // A poll, its backoff's certain part, some round trips, slow ones; and old reads: one that shows
-    // the key as it was when it was free starts the observation again.
+    // A poll, the certain part of its backoff, some slow round trips, and old reads: a read that shows
+    // the key free starts the observation again.
     let poll = CHECK_DELAY_MAX
         + CHECK_DELAY_MAX / 8
         + Duration::from_nanos(shape.latency) * 60

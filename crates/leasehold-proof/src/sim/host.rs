@@ -1,9 +1,8 @@
 //! The executor of one simulated process: a tokio runtime without timers and without threads.
 //!
-//! It runs when the world says so, until all of its tasks wait; a process that is stopped is
-//! simply not run, and a crash drops the runtime with everything in it, without a word to anyone.
-//! Tokio's current-thread scheduler is deterministic when it is woken from one thread, and no
-//! `select!` of the library draws lots (all are `biased`).
+//! The world runs it until all of its tasks wait. A stopped process is not run, and a crash drops the runtime and all
+//! its tasks. Tokio's current-thread scheduler is deterministic if one thread wakes it, and every `select!` of the
+//! library is `biased`.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +12,7 @@ use std::task::{Poll, Waker};
 use tokio::runtime::{Builder, EnterGuard, Runtime};
 use tokio::task::AbortHandle;
 
-/// What the runtime's idle hook and the waiting driver share.
+/// The state that the runtime's idle hook and the waiting driver share.
 #[derive(Debug, Default)]
 struct Idle {
     reached: AtomicBool,

@@ -1,4 +1,4 @@
-//! Judges the beliefs in grants after every step: S1, S6, and what a loss is worth.
+//! Judges the beliefs in grants after every step: S1, S6, and losses.
 
 use leasehold_protocol::attempt::AttemptId;
 
@@ -53,7 +53,7 @@ impl Driver {
             let Kind::Ours { signal, .. } = &believer.kind else {
                 continue;
             };
-            // Rule 4: what is over stays over. One look may fall between two steps of a wall clock.
+            // Rule 4: a lost lease stays lost. One check may fall between two steps of a wall clock.
             let none_left = signal.remaining().is_zero();
             if believer.over > 1 && !none_left {
                 let text = format!("p{}: {} is held again", believer.process, signal.id());
@@ -73,8 +73,7 @@ impl Driver {
         }
     }
 
-    /// What S1 rests on: nobody believes in a grant past its expiry less the expiry padding, at which others may
-    /// act.
+    /// The basis of S1: no holder believes in a grant past its expiry less the expiry padding, at which others may act.
     pub(super) fn judge_belief(&mut self) {
         for believer in &self.believers {
             let Kind::Ours { place, .. } = &believer.kind else {

@@ -1,30 +1,29 @@
 //! Deterministic simulation of the real library, end to end.
 //!
-//! One seed is one world: three to eight processes with clocks of their own, a simulated DynamoDB,
-//! and everything that can go wrong between them, in virtual time. The processes run the library's
-//! own [`LockClient`](leasehold::LockClient) through its `Store`, `Clock` and `Random`.
+//! One seed is one world in virtual time: three to eight processes with their own clocks, a simulated DynamoDB, and
+//! faults between them. The processes run the library's own [`LockClient`](leasehold::LockClient) through its `Store`,
+//! `Clock` and `Random`.
 //!
-//! - `shape`: what a world is made of, and what is promised in it;
+//! - `shape`: the configuration of a world, and its guarantees;
 //! - `world`, `host`, `clock`: events, executors and clocks;
 //! - `wire`, `service`: requests, faults, records, and the ledger that judges S2, S3 and S4;
-//! - `workload`: what the processes do;
-//! - `bounds`: what the processes believe about the service's clock, against the truth;
+//! - `workload`: the calls of the processes;
+//! - `bounds`: the bounds of the service's clock, compared with the truth;
 //! - `driver`: runs a seed, judges S1, S5, S6, L1, L2 and the bounds of calls;
-//! - `coverage`, `report`: what was met, and what is printed.
+//! - `coverage`, `report`: the faults that happened, and the output.
 
 //! # Determinism
 //!
-//! The runtimes have no timers and no threads, every `select!` of the library is `biased`, nothing
-//! here iterates over a hash map, and labels are given (the default one shows a pid). One thing of
-//! the operating system process could leak in: tokio drops the tasks of a crashed runtime in an
-//! order that depends on a global counter; see `World::tidy_timers`. A part of the seeds runs twice
-//! in every run, and any difference fails it.
+//! The runtimes have no timers and no threads, every `select!` of the library is `biased`, no code here iterates over a
+//! hash map, and labels are set (the default has a pid). One global input is handled in `World::tidy_timers`: tokio
+//! drops the tasks of a crashed runtime in an order that depends on a global counter. Some seeds run twice in every
+//! run, and any difference fails it.
 //!
 //! # What is not simulated
 //!
-//! The wire format (DynamoDB's expressions are held to `apply` by the contract suite), tables with
-//! many pages, credentials, panics in the work of `run`, and `shutdown`. Wall clocks that go back
-//! within a machine pause: nothing is promised then.
+//! The wire format (the contract suite compares DynamoDB's expressions with `apply`), tables with many pages, credentials,
+//! panics in the work of `run`, and `shutdown`. Wall clocks that go back within a machine pause: there is no guarantee
+//! then.
 
 mod believer;
 mod bounds;

@@ -1,8 +1,8 @@
-//! The one source of chance: a generator that is a pure function of the seed.
+//! The only source of randomness: a generator that is a pure function of the seed.
 //!
-//! Invariant: everything random in a world comes from a [`Rng`] that was forked from its seed, in
-//! an order that does not depend on threads, addresses or the host. Forks are independent streams,
-//! so that one more draw of a client does not change what the service does.
+//! Invariant: all randomness in a world comes from an [`Rng`] that was forked from its seed, in an order that does not
+//! depend on threads, addresses or the host. Forks are independent streams, so that another draw of a client does not
+//! change the service.
 
 use std::sync::{Mutex, PoisonError};
 

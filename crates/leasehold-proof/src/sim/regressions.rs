@@ -1,10 +1,9 @@
-//! Seeds that have failed, and what they found. They run first, in every run, and twice.
+//! Seeds that have failed, and their findings. They run first and twice in every run.
 //!
-//! A seed names a world only as long as nobody changes what is drawn from it: a change of `shape`,
-//! `workload` or `world` that draws more or less gives every seed another world. Run the mutants
-//! again then, and look for new seeds of the same findings on a copy without the fix.
+//! A change of the draws in `shape`, `workload` or `world` gives every seed another world. After such a change, run the
+//! mutants, and search for new seeds of the same findings on a copy without the fix.
 
-/// The seed, and what it found.
+/// The seed, and its finding.
 pub(super) const SEEDS: &[(u64, &str)] = &[
     (
         24,

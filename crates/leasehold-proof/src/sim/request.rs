@@ -42,7 +42,7 @@ pub(super) struct Request {
     /// When the store gives up on it.
     pub(super) bound: Nanos,
     pub(super) back: Nanos,
-    /// Age of what a read shows.
+    /// Age of the record that a read shows.
     pub(super) age: Nanos,
     pub(super) answer: Option<Answer>,
     pub(super) answered: bool,

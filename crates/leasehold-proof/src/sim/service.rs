@@ -56,7 +56,7 @@ pub(super) struct Granted {
 pub(super) struct Slot {
     pub(super) key: String,
     pub(super) record: Option<Record>,
-    /// What it was, until when.
+    /// Earlier records, and until when each was current.
     past: VecDeque<(Nanos, Option<Record>)>,
     /// Since when each grant and renewal can have been seen, in strict worlds.
     since: HashMap<Seen, Nanos>,
@@ -85,7 +85,7 @@ pub(super) struct Service {
     retention_ms: i64,
     /// Contenders trust nothing but the rate of their elapsed clocks, which keep within bounds.
     strict: bool,
-    /// Attempts whose grants somebody adopts, by the identity that their guards were detached with.
+    /// Attempts whose grants another process adopts, by the identity of the detached guard.
     pub(super) adopted: HashSet<String>,
 }
 
@@ -186,9 +186,8 @@ impl Service {
         }
     }
 
-    /// `strict`: nobody takes over what cannot have been seen for its own lease. A request that arrives twice, with
-    /// a deletion by an F# client in between, makes the very same grant twice: it counts from the first time,
-    /// as its holder does.
+    /// `strict`: a grant is only taken over after its own lease. A request that arrives twice, with a deletion by an F#
+    /// client in between, makes the same grant twice: it counts from the first time, as for its holder.
     fn judge_patience(&mut self, now: Nanos, index: usize, write: &Write) {
         let slot = &self.slots[index];
         let native = slot.record.as_ref().and_then(|record| record.native);
@@ -216,7 +215,7 @@ impl Service {
             return;
         };
         let ends_ms = time_ms + millis(native.lease);
-        // S2 rests on it: nobody deletes a record within R of its last use.
+        // S2 assumes that no record is deleted within R of its last use.
         let kept_until_ms = record.ttl_seconds.map(|s| s.saturating_mul(1_000));
         let held = record.owner.is_some();
         if held && kept_until_ms < Some(record.expires_at.0.saturating_add(self.retention_ms)) {
@@ -317,8 +316,8 @@ impl Service {
     pub(super) fn expire(&mut self, now: Nanos, index: usize) -> bool {
         let time_s = self.time_ms(now).div_euclid(1_000);
         let due = self.slots[index].record.as_ref().is_some_and(|record| {
-            // The F# library's own TTL leaves no room for its clients' clocks; that is between them
-            // and the service. Here it is late by the expiry padding and the rounding.
+            // The F# library's TTL has no reserve for the clocks of its clients. Here it is late by the expiry padding
+            // and the rounding.
             let room = if record.native.is_none() { 3 } else { 0 };
             record
                 .ttl_seconds
@@ -432,8 +431,8 @@ impl Service {
         true
     }
 
-    /// S2 in the next life of the records: whoever creates one again after its TTL, with the
-    /// smallest seed that is let through, still gets a larger token.
+    /// S2 after the deletion of records: a client that creates one again after its TTL, with the smallest accepted seed,
+    /// must get a larger token.
     pub(super) fn judge_next_life(&mut self, now: Nanos) {
         let time_s = self.time_ms(now).div_euclid(1_000);
         if !self.next_life {
@@ -459,7 +458,7 @@ impl Service {
     }
 }
 
-/// What the key looks like when the world begins.
+/// The record of the key when the world begins.
 fn first_record(key: &str, shape: &Shape, rng: &mut Rng) -> Option<Record> {
     let kind = rng.below(10);
     let past_ms = rng.within(1_000, 80_000_000).cast_signed();

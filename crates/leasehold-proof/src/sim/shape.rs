@@ -1,8 +1,8 @@
-//! What a seed's world is made of: drawn once, before anything runs.
+//! The configuration of a seed's world, drawn once before the run.
 //!
-//! A [`Shape`] says how many processes there are, what their clocks and policies are, and how
-//! often what goes wrong. It also says what may be promised in such a world: S1 only where the
-//! clocks keep within the bounds, tokens across records only where the service tells the time.
+//! A [`Shape`] has the number of processes, their clocks and policies, and the rates of faults. It also has the
+//! guarantees of such a world: S1 only if the clocks are within the bounds, tokens across records only if the service
+//! gives the time.
 
 use std::time::Duration;
 
@@ -93,11 +93,11 @@ pub(super) struct Shape {
 
 /// The longest check delay of any policy here.
 pub(super) const CHECK_DELAY_MAX: Duration = Duration::from_millis(1_200);
-/// Bound of calls that wait for nobody.
+/// The bound of calls that wait for no holder.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One seed in ten has several tasks in each process. By the number of the seed and from a stream
-/// of its own, so that every other seed keeps the world that it had before there were crowds.
+/// One seed in ten has several tasks in each process. The number of the seed decides, with a separate stream, so that the
+/// worlds of other seeds do not depend on it.
 fn crowd(seed: u64) -> u64 {
     if seed.is_multiple_of(10) {
         Rng::new(seed, 11).within(1, 5)
@@ -161,9 +161,8 @@ impl Shape {
         Ok(shape)
     }
 
-    /// In one seed of ten nobody's wall clock is near the truth, records are deleted, hosts restart and
-    /// machines pause: withdrawals of impossible tokens are too rare elsewhere to meet every fault. By
-    /// the number of the seed and from a stream of its own, as with crowds.
+    /// In one seed of ten no wall clock is near the truth, records are deleted, hosts restart and machines pause: elsewhere
+    /// withdrawals of impossible tokens are too rare to meet every fault. It has a separate stream, as with crowds.
     fn stray(&mut self, seed: u64) {
         if seed % 10 != 7 || self.mixed || self.lawless || self.dateless {
             return;
@@ -180,8 +179,8 @@ impl Shape {
         self.weather.request = self.weather.request.max(500);
     }
 
-    /// In three seeds of forty waits do not look but ask, as F# does, in one of them with crowds. By the number of the seed and from a stream of
-    /// its own, as with crowds.
+    /// In three seeds of forty, waits poll by acquire requests, as F# does, in one of them with crowds. It has a separate
+    /// stream, as with crowds.
     fn check_by_writing(&mut self, seed: u64) -> anyhow::Result<()> {
         if seed % 20 != 5 && seed % 40 != 10 {
             return Ok(());
@@ -225,8 +224,8 @@ impl Shape {
         // answers take time, and its clock drifts, too: a little less.
         let bound = match (foreign, self.mixed) {
             (true, _) => 930,
-            // Beside them a wall clock that is a little behind is the worst: what it publishes
-            // first is still worth something.
+            // Beside F# clients a wall clock that is a little behind is the worst case: part of its first lease is
+            // still usable.
             (false, true) if rng.chance(60) => rng.pick(&[900, 2_000]),
             _ => bound,
         };

@@ -20,7 +20,7 @@ impl Trace {
         }
     }
 
-    /// Takes in one event: what it is and its numbers; words only where somebody reads them.
+    /// Records one event with its numbers, and with text only if it is printed.
     pub(super) fn note(
         &mut self,
         now: Nanos,

@@ -1,8 +1,7 @@
-//! Requests on their way: what the network and the service do to each, and the `Store` that the
-//! library sees.
+//! Requests in flight: their faults in the network and the service, and the `Store` that the library sees.
 //!
-//! A request belongs to the world from the moment it is sent: it arrives, once, twice or never,
-//! whether or not somebody still waits for it. Every call ends within the store's own bound.
+//! A request that was sent arrives once, twice or never, even if its caller has left. Every call ends within the store's
+//! own bound.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -53,7 +52,7 @@ impl World {
         }
         if let Some(fault) = fault {
             self.coverage.met(fault, phase);
-            for beside in [Phase::Line, Phase::HandedOff] {
+            for beside in [Phase::Queue, Phase::HandedOff] {
                 if fault.applies(beside) && self.phases(process).any(|phase| phase == beside) {
                     self.coverage.met(fault, beside);
                 }
@@ -114,7 +113,7 @@ impl World {
             )
             | Body::Foreign(ForeignWrite::Delete { .. }) => Phase::Release,
             Body::Write(Write::Withdraw { .. }) => Phase::Withdraw,
-            Body::Read(_, Consistency::Eventual) => Phase::Look,
+            Body::Read(_, Consistency::Eventual) => Phase::Poll,
             Body::Read(..) => Phase::Read,
             Body::List => Phase::List,
         }
@@ -288,7 +287,7 @@ fn broken(what: &str) -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, Effect::Unknown, what)
 }
 
-/// What the trace's hash takes in of an answer.
+/// The part of an answer that the trace's hash includes.
 fn digest(number: usize, value: &Value) -> [u64; 3] {
     let of = |record: Option<&Record>| match record {
         Some(r) => {

@@ -1,7 +1,7 @@
-//! What the processes do: the public calls of the library, in every order and with every ending.
+//! The calls of the processes: the public calls of the library, in every order and with every outcome.
 //!
-//! A script checks its own calls: none takes longer than its bound (S5 and S1 are the driver's).
-//! Calls during which the process stood still are not measured.
+//! A script checks that none of its calls takes longer than its bound; the driver judges S1 and S5. Calls during a stop of
+//! the process are not measured.
 
 use std::time::Duration;
 
@@ -210,7 +210,7 @@ impl Script {
         drop(this.perhaps(patience, call).await);
     }
 
-    /// Adopts or releases a lease that somebody has detached.
+    /// Adopts or releases a detached lease.
     async fn take_up(&mut self) {
         let mail = self.world.lock().mail.pop();
         let Some(Ok(id)) = mail.map(|text| text.parse::<LeaseId>()) else {
@@ -274,7 +274,7 @@ impl Script {
             tokio::select! {
                 biased;
                 _ = lease.lost() => {
-                    // Some writers do not look; the register does.
+                    // Some writers do not check their lease; the register checks the token.
                     let delay = self.rng.below(4_000) * MILLI;
                     self.write_register(&lease.watch(), delay);
                     return;

@@ -22,7 +22,7 @@ use super::service::{Granted, Service};
 use super::shape::{MILLI, Nanos, SECOND, Shape};
 use super::trace::Trace;
 
-/// How late a timer can be after its host has slept: the library's clock looks once a second.
+/// How late a timer can be after a suspend: the library reads its clock once a second.
 const LONGEST_SLEEP: Nanos = SECOND;
 
 /// Something that will happen.
@@ -50,7 +50,7 @@ pub(super) enum Event {
     Start(usize),
     /// The service may delete what is past its TTL.
     Sweep,
-    /// Nobody waits for it; the driver looks around.
+    /// An event for the driver alone, which then checks the world.
     Look,
 }
 
@@ -85,11 +85,11 @@ pub(super) struct Process {
     pub(super) disturbed_at: Nanos,
     pub(super) incarnation: u32,
     slept: Nanos,
-    /// What the library must believe about the service's clock, by the answers of this process.
+    /// The expected bounds of the service's clock, by the answers of this process.
     pub(super) service_clock: ServiceClock,
 }
 
-/// Somebody sleeps.
+/// A sleeping task.
 #[derive(Debug, Default)]
 struct Timer {
     process: usize,
@@ -99,7 +99,7 @@ struct Timer {
     waker: Option<Waker>,
 }
 
-/// What a process tells the driver. Tokens are the visible ones.
+/// An event from a process to the driver. Tokens are the visible ones.
 #[derive(Debug)]
 pub(super) enum Notice {
     /// A caller was given a lease.
@@ -130,7 +130,7 @@ pub(super) enum Notice {
     ForeignDone { owner: u64 },
 }
 
-/// What the driver must do about an event.
+/// The reaction of the driver to an event.
 #[derive(Debug, Default)]
 pub(super) struct Step {
     pub(super) waker: Option<Waker>,
@@ -156,7 +156,7 @@ pub(super) struct World {
     pub(super) trace: Trace,
     pub(super) coverage: Coverage,
     pub(super) notices: Vec<Notice>,
-    /// Identities of leases that were detached, for whoever takes them up.
+    /// Identities of detached leases, for processes that adopt or release them.
     pub(super) mail: Vec<String>,
     pub(super) acquisitions: u64,
     /// Guards that were handed on to a caller, and those of them that ran out.
@@ -164,7 +164,7 @@ pub(super) struct World {
     pub(super) hand_offs_lost: u64,
     /// Faults have stopped.
     pub(super) calm: bool,
-    /// Keys that the newcomer at the end does not have yet.
+    /// Keys that the new process at the end does not have yet.
     pub(super) finale_left: usize,
 }
 
@@ -335,7 +335,7 @@ impl World {
 
     // --- timers ---
 
-    /// Somebody sleeps until `at`.
+    /// Adds a task that sleeps until `at`.
     pub(super) fn add_timer(&mut self, process: usize, at: Elapsed, waker: Waker) -> usize {
         let slot = self.free_timers.pop().unwrap_or_else(|| {
             self.timers.push(Timer::default());
@@ -379,8 +379,8 @@ impl World {
         self.timers[slot].waker.take()
     }
 
-    /// After a crash: tokio drops the tasks of a runtime in an order that depends on a counter of
-    /// the whole operating system process, and the order of free slots must not.
+    /// Orders the free slots after a crash: tokio drops the tasks of a runtime in an order that depends on a counter of the
+    /// whole operating system process.
     pub(super) fn tidy_timers(&mut self) {
         self.free_timers.sort_unstable();
     }
@@ -392,7 +392,7 @@ impl World {
         }
         let process = timer.process;
         match self.processes[process].still {
-            // It is looked at again when the process runs again.
+            // It is checked again when the process runs again.
             Still::Suspended | Still::MachinePaused { .. } => return,
             _ => {}
         }
@@ -430,7 +430,7 @@ impl World {
         PHASES.into_iter().filter(move |phase| match phase {
             Phase::Hold => holds > 0 && !busy,
             Phase::Rest => holds == 0 && !busy,
-            Phase::Line => in_line,
+            Phase::Queue => in_line,
             Phase::HandedOff => handed_on,
             other => in_flight[*other as usize] > 0,
         })
@@ -535,7 +535,7 @@ impl World {
             format!("p{process}")
         });
         if was != Still::Stopped {
-            // Timers have stood still: they come late, by the rest of a nap at most.
+            // Timers stopped in the suspend: they come late, by the rest of a sleep at most.
             for slot in 0..self.timers.len() {
                 let timer = &self.timers[slot];
                 if timer.process == process && timer.waker.is_some() && !timer.fired {

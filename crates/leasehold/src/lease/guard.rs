@@ -120,9 +120,8 @@ impl Lease {
     ///
     /// # Errors
     ///
-    /// [`Lost`](crate::ErrorKind::Lost) when the lease is lost. If that happens during the call, a
-    /// renewal may be in flight, and the [effect](crate::Error::effect) is
-    /// [unknown](crate::Effect::Unknown).
+    /// [`Lost`](crate::ErrorKind::Lost) when the lease is lost. If that happens during the call with a
+    /// renewal in flight, the [effect](crate::Error::effect) is [unknown](crate::Effect::Unknown).
     ///
     /// # Cancel safety
     ///

@@ -7,7 +7,7 @@
 //! # Invariants
 //!
 //! 1. If there are waiters without a guard or error, exactly one of them is the leader. Every change
-//!    ends with [`State::restore`], which chooses it.
+//!    ends with [`restore`](state::State::restore), which chooses it.
 //! 2. The role belongs to a place, not to a request. A waiter that leaves gives it up.
 //! 3. A leader promises a sign of life by some time. An overdue leader (its runtime is blocked, or its
 //!    future is not polled) loses the role to the next waiter that runs.

@@ -1,7 +1,7 @@
-//! Processes that want locks, each a client of its own, in one thread and in virtual time.
+//! Simulated processes that want locks, each with its own client, in one thread and in virtual time.
 //!
-//! Invariants: what a run does is decided by its seed alone; what is measured begins after the warm-up
-//! and ends with the window, and nothing that a process did outside of it is counted.
+//! Invariants: the seed alone decides a run. The measurement begins after the warm-up and ends with the
+//! window; events outside of it do not count.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,7 +22,7 @@ const START_MS: i64 = 1_800_000_000_000;
 /// Which key a process wants next.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Keys {
-    /// Everybody the same.
+    /// All processes use the same key.
     One,
     /// Any of so many, each as often as the other.
     Even(u32),
@@ -41,7 +41,7 @@ impl Keys {
     }
 }
 
-/// What everybody does, over and over: acquire, hold, release, rest.
+/// The loop of every process: acquire, hold, release, rest.
 #[derive(Clone, Debug)]
 pub(super) struct Load {
     pub(super) processes: u32,
@@ -77,13 +77,13 @@ impl Load {
         self
     }
 
-    pub(super) fn looks(mut self, first: Duration, max: Duration) -> Load {
+    pub(super) fn polls(mut self, first: Duration, max: Duration) -> Load {
         self.policy = self.policy.check_delay(CheckDelay::Backoff { first, max });
         self
     }
 }
 
-/// What the processes saw within the window.
+/// The events within the window.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     /// How long the grants took.
@@ -242,7 +242,7 @@ async fn member(stage: Stage, locks: LockClient, load: Load, dice: Dice) {
                 match error.kind() {
                     ErrorKind::WaitExpired => findings.expired += 1,
                     ErrorKind::Throttled if ran_out => findings.expired += 1,
-                    // What one in line is told whose own process had the key all the time.
+                    // The error of a waiter whose own process had the key all the time.
                     ErrorKind::Unreachable if ran_out => findings.expired += 1,
                     ErrorKind::Throttled => findings.throttled += 1,
                     _ => findings.odd.push(error.to_string()),

@@ -92,7 +92,7 @@ fn add(report: &mut Report, load: &Load, keys: &str, outcome: &Outcome) {
     } = outcome;
     let grants = findings.waits.len() as u64;
     let throttled = tally.acquires.throttled
-        + tally.looks.throttled
+        + tally.polls.throttled
         + tally.renewals.throttled
         + tally.releases.throttled;
     let per_million = tally.dollars() / grants.max(1) as f64 * 1e6;

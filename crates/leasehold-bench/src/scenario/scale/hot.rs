@@ -1,4 +1,4 @@
-//! One key that everybody wants, and one whose holder died.
+//! One key that all processes want, and one whose holder died.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub(super) fn run(quick: bool) -> Result<()> {
             "wait p50",
             "p99",
             "failed/s: waits that ran out, gave up throttled",
-            "looks/s asked (throttled)",
+            "polls/s asked (throttled)",
             "acquires/s asked (refused, throttled)",
             "releases throttled",
             "longest release",
@@ -41,7 +41,7 @@ pub(super) fn run(quick: bool) -> Result<()> {
          20 s after 30 s.",
     );
     report.note(
-        "Where it bends: looks at the item's read units; writes at the herd that sees a key free before the next \
+        "Where it bends: polls at the item's read units; writes at the herd that sees a key free before the next \
          grant, and at first requests, which are writes.",
     );
     for (load, settings, warm_up, window) in loads(quick) {
@@ -55,8 +55,8 @@ pub(super) fn run(quick: bool) -> Result<()> {
 /// With the times before and in the window.
 fn loads(quick: bool) -> Vec<(Load, &'static str, Duration, Duration)> {
     let spaced = |processes| {
-        let load = Load::hot(processes, s(1)).looks(s(2), s(20));
-        (load.wait(s(600)), "looks 2 to 20 s, wait 10 min")
+        let load = Load::hot(processes, s(1)).polls(s(2), s(20));
+        (load.wait(s(600)), "polls 2 to 20 s, wait 10 min")
     };
     let line = Load {
         tasks: 1_000,
@@ -89,7 +89,7 @@ fn orphaned(quick: bool) -> Result<()> {
         &[
             "waiting",
             "next grant after the holder's deadline",
-            "looks in 5 s (throttled)",
+            "polls in 5 s (throttled)",
             "acquires (refused, throttled)",
             "longest release afterwards",
         ],
@@ -109,8 +109,8 @@ fn orphaned(quick: bool) -> Result<()> {
                 late.map_or_else(|| "not within 4 s".to_owned(), time),
                 format!(
                     "{} ({})",
-                    grouped(asked.looks.all as f64),
-                    share(asked.looks.throttled, asked.looks.all)
+                    grouped(asked.polls.all as f64),
+                    share(asked.polls.throttled, asked.polls.all)
                 ),
                 format!(
                     "{} ({}, {})",
@@ -123,8 +123,8 @@ fn orphaned(quick: bool) -> Result<()> {
             json!({
                 "waiting": waiting,
                 "next_ms": late.map(as_ms),
-                "looks": asked.looks.all,
-                "looks_throttled": asked.looks.throttled,
+                "polls": asked.polls.all,
+                "looks_throttled": asked.polls.throttled,
                 "acquires": asked.acquires.all,
                 "acquires_refused": asked.refused,
                 "acquires_throttled": asked.acquires.throttled,
@@ -168,8 +168,8 @@ async fn orphan(waiting: u32) -> Result<Death> {
         });
     }
     stage.until(s(45)).await;
-    // Nobody else may be in before: the deadline of the holder, not the expiry that it has published,
-    // which is later by what it does not know of the service's time.
+    // No other client may hold the key before the deadline of the holder. The published expiry is later, by
+    // the uncertainty of the service's time.
     let ends = stage.clock.elapsed().plus(held.remaining()).0;
     drop(held);
     stage.until(ends.saturating_sub(s(1))).await;
@@ -213,8 +213,8 @@ fn add(report: &mut Report, load: &Load, settings: &str, outcome: &Outcome) {
             ),
             format!(
                 "{} ({})",
-                per_second(tally.looks.all),
-                share(tally.looks.throttled, tally.looks.all)
+                per_second(tally.polls.all),
+                share(tally.polls.throttled, tally.polls.all)
             ),
             format!(
                 "{} ({}, {})",
@@ -251,7 +251,7 @@ fn add(report: &mut Report, load: &Load, settings: &str, outcome: &Outcome) {
             "wait_p99_ms": as_ms(findings.waits.p99()),
             "expired": findings.expired,
             "failed_throttled": findings.throttled,
-            "looks": { "asked": tally.looks.all, "throttled": tally.looks.throttled },
+            "polls": { "asked": tally.polls.all, "throttled": tally.polls.throttled },
             "acquires": {
                 "asked": tally.acquires.all,
                 "refused": tally.refused,

@@ -1,9 +1,8 @@
 //! Scale: the real library on a simulated service with DynamoDB's limits, 1,000 to 100,000 processes.
 //!
-//! Everything is in virtual time and decided by a seed: it costs processor time only, and two runs give
-//! the same figures. `service` is the table, `crowd` the processes, `hot` and `customers` what many of
-//! them do to one key and to a million, `cases` the small fleets, `paper` the sums that say where it
-//! bends before one tries.
+//! Time is virtual and a seed decides everything, so two runs give the same figures. `service` is the table,
+//! `crowd` has the processes, `hot` and `customers` are the loads on one key and on a million keys, `cases`
+//! are small fleets, and `paper` computes the expected limits.
 
 mod cases;
 mod crowd;

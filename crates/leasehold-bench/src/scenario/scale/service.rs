@@ -116,7 +116,7 @@ pub(super) struct Asked {
     pub(super) throttled: u64,
 }
 
-/// What passed, and what it costs.
+/// The requests that passed, and their units.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub(super) struct Tally {
     /// Acquires and take-overs.
@@ -126,7 +126,7 @@ pub(super) struct Tally {
     pub(super) renewals: Asked,
     /// Releases, and withdrawals.
     pub(super) releases: Asked,
-    pub(super) looks: Asked,
+    pub(super) polls: Asked,
     pub(super) write_units: f64,
     pub(super) read_units: f64,
 }
@@ -160,21 +160,21 @@ impl Tally {
             refused: counts(self.refused, other.refused),
             renewals: asked(self.renewals, other.renewals),
             releases: asked(self.releases, other.releases),
-            looks: asked(self.looks, other.looks),
+            polls: asked(self.polls, other.polls),
             write_units: units(self.write_units, other.write_units),
             read_units: units(self.read_units, other.read_units),
         }
     }
 
     pub(super) fn requests(&self) -> u64 {
-        self.acquires.all + self.renewals.all + self.releases.all + self.looks.all
+        self.acquires.all + self.renewals.all + self.releases.all + self.polls.all
     }
 
     pub(super) fn dollars(&self) -> f64 {
         dollars(self.write_units, self.read_units)
     }
 
-    /// Dollars if it goes on like this for a month, when this is what passed `within`.
+    /// US dollars for a month at this rate, if this passed `within`.
     pub(super) fn dollars_a_month(&self, within: Duration) -> f64 {
         self.dollars() / within.as_secs_f64() * MONTH_SECONDS
     }
@@ -183,7 +183,7 @@ impl Tally {
         match operation {
             Operation::Renew => &mut self.renewals,
             Operation::Release | Operation::Withdraw => &mut self.releases,
-            Operation::Read | Operation::List => &mut self.looks,
+            Operation::Read | Operation::List => &mut self.polls,
             _ => &mut self.acquires,
         }
     }
@@ -393,14 +393,14 @@ mod tests {
         let writes = offer(&clock, &service, Operation::Acquire).await;
         assert!((10_990..=11_010).contains(&writes), "{writes} writes");
         let (clock, service) = table(1);
-        let looks = offer(&clock, &service, Operation::Read).await;
-        assert!((65_940..=66_060).contains(&looks), "{looks} looks");
+        let polls = offer(&clock, &service, Operation::Read).await;
+        assert!((65_940..=66_060).contains(&polls), "{polls} polls");
         let tally = service.tally();
         assert_eq!(
-            (tally.looks.all, tally.looks.throttled),
-            (120_000, 120_000 - looks)
+            (tally.polls.all, tally.polls.throttled),
+            (120_000, 120_000 - polls)
         );
-        assert!((tally.read_units - looks as f64 / 2.0).abs() < 1e-6);
+        assert!((tally.read_units - polls as f64 / 2.0).abs() < 1e-6);
     }
 
     #[tokio::test(start_paused = true)]

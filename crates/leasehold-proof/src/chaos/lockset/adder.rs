@@ -1,7 +1,7 @@
-//! A process that adds elements to the shared set: read, think, write, under the lock.
+//! A process that adds elements to the shared set under the lock: it reads, waits, and writes.
 //!
-//! It does not look at its lease between read and write: it could be stopped after that look as well,
-//! only more rarely. How each protection is used is how the library's documentation says it.
+//! It does not check its lease between read and write: it could be stopped after the check as well. Each
+//! protection is used as the library's documentation describes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -31,7 +31,7 @@ const THINK: Duration = Duration::from_millis(150);
 /// How often a transaction that met a renewal is tried again.
 const TRIES: u32 = 20;
 
-/// What an adder is told.
+/// The settings of an adder.
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) place: Place,
@@ -168,8 +168,8 @@ impl Sets {
         }
     }
 
-    /// Raises the token column and reads, in one: from here on nobody older can write. A read before
-    /// the column is raised could miss a write of an older holder that is accepted after it.
+    /// Raises the token column and reads, in one request. From here on, no older holder can write. A read before
+    /// that could miss a later write of an older holder.
     async fn claim(&self, lease: &Lease) -> Result<Option<BTreeSet<String>>> {
         let fence = TokenColumn::new(COLUMN, lease.token());
         let answer = self
@@ -211,7 +211,7 @@ impl Sets {
                     let response = answer.responses.unwrap_or_default().into_iter().next();
                     return Ok(elements(response.and_then(|response| response.item)));
                 }
-                // Somebody writes it right now.
+                // Another process writes it at the moment.
                 Err(error) if refused(&error, |e| e.is_transaction_canceled_exception()) => {
                     pause(Duration::from_millis(20)).await;
                 }

@@ -1,12 +1,12 @@
-//! The honest experiment: Jepsen's lock-set.
+//! The experiment of Jepsen's lock-set.
 //!
-//! Five processes add elements to one shared set on DynamoDB, by reading it, thinking, and writing it
-//! back, under a lock with a lease of 2 s. Every 5 s whoever is between its read and its write is
-//! stopped for twice the lease. What was acknowledged and is not in the set at the end is lost.
+//! Five processes add elements to one shared set on DynamoDB, under a lock with a lease of 2 s: each reads the
+//! set, waits, and writes it. Every 5 s a process between its read and its write is stopped for twice the
+//! lease. An acknowledged element that is not in the set at the end is lost.
 //!
-//! With the lock alone updates **are** lost: a process that is stopped writes when it wakes up, over
-//! whatever others have written meanwhile. No lease lock can prevent that, and a run that loses nothing
-//! shows only that the experiment has no teeth, so it fails. With either fence nothing is lost.
+//! With the lock alone, updates **are** lost: a stopped process continues, and overwrites later updates. No lease
+//! lock can prevent that. A run without such a loss fails, because it does not test the fences. With either fence
+//! no update is lost.
 
 pub(super) mod adder;
 mod protection;
@@ -35,7 +35,7 @@ const EVERY: Duration = Duration::from_secs(5);
 /// Twice the lease: others take the lock over by watching it for one.
 const STOPPED: Duration = Duration::from_secs(4);
 
-/// What the processes of one table told.
+/// The events of the processes of one table.
 #[derive(Debug, Default)]
 struct Told {
     added: BTreeSet<String>,
@@ -248,7 +248,7 @@ async fn stop_whoever_is_inside(
             member.thaw()?;
             stopped.remove(0);
         }
-        // Whoever is stopped last has to wake up and write before the end.
+        // The process that is stopped last must continue and write before the end.
         let last = STOPPED.as_secs() * second + second;
         if now() < next || now() + last > end {
             continue;

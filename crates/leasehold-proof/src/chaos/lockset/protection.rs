@@ -1,4 +1,4 @@
-//! What protects what the lock protects, too.
+//! The additional protection of the shared set.
 
 use std::fmt;
 
