@@ -288,3 +288,31 @@ impl StdError for Error {
         self.0.source.as_deref().map(|s| s as _)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{StoreError, StoreErrorKind};
+
+    #[test]
+    fn an_error_keeps_what_the_store_said() {
+        let store = || StoreError {
+            status: Some(503),
+            ..StoreError::new(StoreErrorKind::Unavailable, Effect::Unknown, "no answer")
+                .with_source(std::io::Error::other("the cause"))
+        };
+        let error = store().into_error(Operation::Renew, Some("k"));
+        assert_eq!(error.operation(), Some(Operation::Renew));
+        assert_eq!(error.status(), Some(503));
+        let causes =
+            [&store() as &dyn StdError, &error].map(|e| e.source().map(ToString::to_string));
+        assert_eq!(
+            causes,
+            [const { "the cause" }; 2].map(|c| Some(c.to_owned()))
+        );
+        assert!(
+            format!("{error:?}").contains("cause: the cause"),
+            "{error:?}"
+        );
+    }
+}

@@ -105,6 +105,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_map_of_keys_is_asked_with_text() {
+        let key = Key::new("k").expect("valid");
+        let map = std::collections::HashMap::from([(key, 7)]);
+        assert_eq!((map.get("k"), map.get("l")), (Some(&7), None));
+    }
+
+    #[test]
     fn the_bounds_are_bytes() {
         assert!(Key::new("k").is_ok());
         assert!(Key::new(&"ä".repeat(512)).is_ok());

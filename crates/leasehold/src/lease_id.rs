@@ -190,6 +190,29 @@ mod tests {
     }
 
     #[test]
+    fn each_part_tells_identities_apart() {
+        use std::hash::BuildHasher;
+        let id = |key, attempt, token| {
+            LeaseId::new(
+                Key::new(key).expect("valid"),
+                AttemptId::from_random([attempt; 16]),
+                FencingToken::new(token, 0, false),
+            )
+        };
+        let hasher = std::hash::RandomState::new();
+        let one = id("k", 1, 1);
+        let hash = hasher.hash_one(&one);
+        assert_eq!(
+            (&one, hash),
+            (&id("k", 1, 1), hasher.hash_one(id("k", 1, 1)))
+        );
+        for other in [id("l", 1, 1), id("k", 2, 1), id("k", 1, 2)] {
+            assert_ne!(one, other);
+            assert_ne!(hash, hasher.hash_one(&other));
+        }
+    }
+
+    #[test]
     fn text_and_back() {
         for (key, best_effort) in [("k", false), ("a:b:1:c", true)] {
             let id = LeaseId::new(

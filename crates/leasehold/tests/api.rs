@@ -311,3 +311,43 @@ async fn f13_an_outage_lasts_until_it_is_ended() {
             .is_some()
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_shown_to_people_names_key_and_holder() {
+    let lab = Lab::new();
+    let policy = Policy::builder()
+        .label("worker 7")
+        .build()
+        .expect("adds up");
+    let locks = lab.client(policy);
+    assert_eq!(locks.describe_store(), "memory store");
+    let shown = async || locks.inspect("k").await.expect("works").to_string();
+    assert_eq!(shown().await, "`k` is free");
+    let lease = locks.acquire("k").await.expect("free");
+    let status = locks.inspect("k").await.expect("works");
+    let holder = status.holder().expect("held");
+    assert_eq!((holder.key(), holder.label()), ("k", "worker 7"));
+    let text = status.to_string();
+    assert!(text.contains("`k`") && text.contains("worker 7"), "{text}");
+    lab.kill_record_of("k").await;
+    assert_eq!(shown().await, "`k` was held by worker 7 and has expired");
+    drop(lease);
+}
+
+#[test]
+fn every_outcome_of_a_release_is_told_apart() {
+    use leasehold::ReleaseOutcome::{
+        AlreadyReleased, HandedOff, NoRecord, Released, ReleasedLate, Superseded,
+    };
+    for (outcome, words) in [
+        (Released, "released"),
+        (ReleasedLate, "after its lease had run out"),
+        (AlreadyReleased, "released already"),
+        (Superseded, "released it since"),
+        (NoRecord, "no record"),
+        (HandedOff, "handed off"),
+    ] {
+        let text = outcome.to_string();
+        assert!(text.contains(words), "{text}");
+    }
+}

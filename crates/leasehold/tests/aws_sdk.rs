@@ -8,9 +8,12 @@ mod support;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Builder, Config, Credentials, Region};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use http::{Say, serve};
+use http::{Say, error, serve};
 use leasehold::store::dynamodb::DynamoDbStore;
+use leasehold::store::{Store, StoreErrorKind};
 use leasehold::{Effect, Error, ErrorKind, LockClient};
+use leasehold_protocol::attempt::AttemptId;
+use leasehold_protocol::write::Write;
 
 /// A client that works, at an address where nobody is.
 fn config() -> Builder {
@@ -142,4 +145,101 @@ async fn c27_a_message_is_one_line_whatever_a_key_is() {
         "{error}"
     );
     assert_eq!(error.key(), Some("one\nleasehold: two"));
+}
+
+/// What one write is told, which no retry follows.
+async fn told(endpoint: &str) -> leasehold::store::StoreError {
+    let client = config().endpoint_url(endpoint).build();
+    let store = DynamoDbStore::new(Client::from_conf(client), "locks");
+    let release = Write::Release {
+        key: "k".into(),
+        attempt: AttemptId::from_random([1; 16]),
+        token: None,
+        ttl_seconds: None,
+    };
+    store
+        .write(release)
+        .await
+        .expect_err("no answer of a store")
+}
+
+#[tokio::test]
+async fn every_answer_is_told_by_kind_and_effect() {
+    use Effect::{NotApplied, Unknown};
+    use StoreErrorKind::{
+        AccessDenied, Configuration, Conflict, Credentials, InvalidInput, Other, Throttled,
+        Unavailable,
+    };
+    let page = |status| Say::Answer(status, "<p>1 > 0</p>".to_owned());
+    let coded = |status, code| error(status, code, "because");
+    for (say, kind, effect, words) in [
+        (page(429), Throttled, NotApplied, "status 429, \"1 > 0\""),
+        (page(408), Unavailable, Unknown, "status 408"),
+        (page(500), Unavailable, Unknown, "status 500"),
+        (page(299), Configuration, Unknown, "status 299"),
+        (page(300), Configuration, NotApplied, "status 300"),
+        (page(404), Configuration, NotApplied, "status 404"),
+        (
+            coded(400, "RequestLimitExceeded"),
+            Throttled,
+            NotApplied,
+            "because",
+        ),
+        (
+            coded(400, "ThrottlingException"),
+            Throttled,
+            NotApplied,
+            "because",
+        ),
+        (
+            coded(400, "TransactionInProgressException"),
+            Conflict,
+            NotApplied,
+            "because",
+        ),
+        (
+            coded(400, "TransactionConflictException"),
+            Conflict,
+            NotApplied,
+            "because",
+        ),
+        (
+            coded(400, "ResourceNotFoundException"),
+            Configuration,
+            NotApplied,
+            "does not exist",
+        ),
+        (
+            coded(400, "ValidationException"),
+            InvalidInput,
+            NotApplied,
+            "because",
+        ),
+        (
+            coded(400, "NotAuthorized"),
+            AccessDenied,
+            NotApplied,
+            "because",
+        ),
+        (
+            coded(400, "RequestExpired"),
+            Credentials,
+            NotApplied,
+            "because",
+        ),
+        (coded(400, "SomethingNew"), Other, NotApplied, "because"),
+        (coded(429, "SomethingNew"), Throttled, NotApplied, "because"),
+        (coded(500, "SomethingNew"), Unavailable, Unknown, "because"),
+        (Say::Close, Unavailable, Unknown, "the connection broke"),
+    ] {
+        let shown = format!("{say:?}");
+        let server = serve(move |_| say.clone()).await;
+        let told = told(&server.endpoint).await;
+        assert_eq!((told.kind, told.effect), (kind, effect), "{shown}: {told}");
+        assert!(told.message.contains(words), "{shown}: {told}");
+    }
+    // Nobody listens.
+    let told = told("http://127.0.0.1:9").await;
+    assert_eq!((told.kind, told.effect), (Unavailable, NotApplied));
+    assert!(told.message.contains("cannot connect"), "{told}");
 }

@@ -7,6 +7,7 @@ mod support;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
 use aws_sdk_dynamodb::types::{
     AttributeValue, Delete, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
     Update,
@@ -329,4 +330,31 @@ async fn a_fence_asks_for_attempt_and_token() {
         .send();
     let error = sent.await.expect_err("another grant");
     assert!(is_fenced(&error), "{error:?}");
+}
+
+#[test]
+fn a_failed_condition_is_judged_by_the_column_that_it_shows() {
+    let fence = TokenColumn::new("FT", 5.into());
+    let number = |n: &str| AttributeValue::N(n.to_owned());
+    let columns = [
+        (None, false),
+        (Some(number("4")), false),
+        (Some(number("5")), false),
+        (Some(number("6")), true),
+        (Some(number("0.5")), true),
+        (Some(AttributeValue::S("4".to_owned())), true),
+    ];
+    for (column, fenced) in columns {
+        let mut refused = ConditionalCheckFailedException::builder().item("Id", number("1"));
+        if let Some(column) = &column {
+            refused = refused.item("FT", column.clone());
+        }
+        // The SDK has two shapes for one refusal.
+        let refused = refused.build();
+        let of_the_sdk = aws_sdk_dynamodb::Error::ConditionalCheckFailedException(refused.clone());
+        assert_eq!(fence.is_fenced(&refused), fenced, "{column:?}");
+        assert_eq!(fence.is_fenced(&of_the_sdk), fenced, "{column:?}");
+    }
+    let bare = ConditionalCheckFailedException::builder().build();
+    assert!(fence.is_fenced(&bare), "not known: stop");
 }

@@ -79,5 +79,8 @@ mod tests {
         tokio::join!(sleeper, mover);
         clock.step_wall(-5_000);
         assert_eq!(clock.wall_unix_ms(), 0);
+        clock.step_wall(7_000);
+        let wall_of = |clock: &dyn Clock| clock.wall_unix_ms();
+        assert_eq!(wall_of(&std::sync::Arc::new(clock)), 7_000, "shared");
     }
 }

@@ -58,4 +58,22 @@ mod tests {
         assert!(draws.iter().all(|f| (0.0..1.0).contains(f)));
         assert!(draws.iter().any(|f| *f < 0.5) && draws.iter().any(|f| *f >= 0.5));
     }
+
+    #[test]
+    fn a_shared_source_draws_for_itself() {
+        #[derive(Debug)]
+        struct Fixed;
+        impl Random for Fixed {
+            fn attempt_bits(&self) -> [u8; 16] {
+                [7; 16]
+            }
+            fn fraction(&self) -> f64 {
+                0.25
+            }
+        }
+        fn drawn(random: impl Random) -> ([u8; 16], f64) {
+            (random.attempt_bits(), random.fraction())
+        }
+        assert_eq!(drawn(Arc::new(Fixed)), ([7; 16], 0.25));
+    }
 }

@@ -281,7 +281,10 @@ mod tests {
             let needed = Duration::from_secs_f64(number.parse().expect("seconds"));
             assert_eq!(error.setting(), Some("lease_duration"));
             assert_eq!(error.needed(), Some(needed));
-            assert!(builder.lease_duration(needed).build().is_ok(), "{hint}");
+            let with = |lease| builder.clone().lease_duration(lease).build();
+            assert!(with(needed).is_ok(), "{hint}");
+            let less = with(needed - Duration::from_millis(100));
+            assert!(less.is_err(), "{hint}, and no more than that");
         }
     }
 
@@ -301,7 +304,7 @@ mod tests {
         };
         assert!(base.grants_like(&with(|p| p.wait_forever())));
         assert!(base.grants_like(&with(|p| p.check_delay(CheckDelay::Fixed(s(1))))));
-        let others: [fn(PolicyBuilder) -> PolicyBuilder; 15] = [
+        let others: [fn(PolicyBuilder) -> PolicyBuilder; 16] = [
             |p| p.lease_duration(s(30)),
             |p| p.grace(s(1)),
             |p| p.margin(s(2)),
@@ -309,6 +312,12 @@ mod tests {
             |p| p.request_timeout(s(1)),
             |p| p.call_timeout(s(1)),
             |p| p.retention(s(9 * 86_400)),
+            |p| {
+                p.clock_bounds(leasehold_protocol::time::ClockBounds {
+                    disagreement: s(9),
+                    drift_ppm: 1,
+                })
+            },
             |p| p.strict(true),
             |p| p.manual_renewal(true),
             |p| p.shared_with_fsharp(true),
@@ -328,5 +337,17 @@ mod tests {
     fn busy_loops_are_refused() {
         let zero = CheckDelay::Fixed(Duration::ZERO);
         assert!(refused(Policy::builder().check_delay(zero)).contains("busy loop"));
+    }
+
+    #[test]
+    fn the_first_poll_and_the_others_have_bounds() {
+        let hints = crate::store::Hints::default();
+        let bounds =
+            |delay| Policy::unchecked(Policy::builder().check_delay(delay)).check_delays(&hints);
+        let backoff = |first, max| CheckDelay::Backoff { first, max };
+        assert_eq!(bounds(CheckDelay::Fixed(s(8))), (s(9), s(8)));
+        assert_eq!(bounds(CheckDelay::ByAcquire(s(8))), (s(9), s(8)));
+        assert_eq!(bounds(backoff(s(8), s(24))), (s(9), s(25)));
+        assert_eq!(bounds(backoff(s(16), s(8))), (s(9), s(9)));
     }
 }

@@ -276,3 +276,20 @@ fn granted(grant: &Grant, token: Option<u64>, condition: &str, places: &[Place])
         .begins_with(places)
         .removes(removed, places.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_is_as_large_as_it_is_billed() {
+        let mut expression = Expression::new("", "")
+            .names(&[("#a", "Name"), ("#b", "No")])
+            .text(":t", "four")
+            .number(":n", 123_456);
+        assert_eq!(expression.item_bytes("key"), 3 + 6 + 4 + 5);
+        let blob = AttributeValue::B(Blob::new([0; 100]));
+        expression.values.insert(":d".to_owned(), blob);
+        assert_eq!(expression.item_bytes("key"), 118);
+    }
+}

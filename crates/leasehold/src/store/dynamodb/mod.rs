@@ -334,3 +334,55 @@ impl Store for DynamoDbStore {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::atomic::AtomicUsize;
+
+    use aws_sdk_dynamodb::config::BehaviorVersion;
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Level, Metadata, Subscriber};
+
+    use super::*;
+
+    /// Counts the warnings of this thread.
+    #[derive(Clone, Default)]
+    struct Warnings(Arc<AtomicUsize>);
+
+    impl Subscriber for Warnings {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() == Level::WARN
+        }
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn event(&self, _: &Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[test]
+    fn a_record_that_costs_twice_is_told_once() {
+        let warnings = Warnings::default();
+        let _scope = tracing::subscriber::set_default(warnings.clone());
+        let config = aws_sdk_dynamodb::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .build();
+        let store = DynamoDbStore::new(Client::from_conf(config), "locks");
+        let nothing = expressions::Expression {
+            update: String::new(),
+            condition: String::new(),
+            names: HashMap::new(),
+            values: HashMap::new(),
+        };
+        for (length, told) in [(1, 0), (1_024, 0), (1_025, 1), (2_000, 1)] {
+            store.warn_of_size(&"k".repeat(length), &nothing);
+            assert_eq!(warnings.0.load(Ordering::Relaxed), told, "{length}");
+        }
+    }
+}

@@ -146,4 +146,18 @@ mod tests {
         assert_eq!(parse("Thu, 01 Jan 1970 00:01:40 GMT"), Some(100));
         assert_eq!(parse("yesterday"), None);
     }
+
+    #[tokio::test]
+    async fn a_panic_comes_out_with_what_it_said() {
+        let said: [Box<dyn Any + Send>; 3] =
+            [Box::new("plain"), Box::new("made".to_owned()), Box::new(7)];
+        for (panic, told) in said.into_iter().zip(["plain", "made", "no message"]) {
+            let request = async { std::panic::resume_unwind(panic) };
+            let answer: Result<(), SdkError<std::io::Error>> =
+                Sending::new("GetItem").answer(request).await;
+            let error = answer.expect_err("it panicked");
+            let cause = std::error::Error::source(&error).expect("the panic");
+            assert_eq!(cause.to_string(), told);
+        }
+    }
 }
