@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::record::Record;
-
 /// The identity of one acquisition: 128 random bits from the operating system, written as a UUID.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AttemptId(u128);
@@ -24,11 +22,6 @@ impl AttemptId {
     /// The id of a stored place.
     pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
         AttemptId(u128::from_be_bytes(bytes))
-    }
-
-    /// Whether a record is held under this id.
-    pub fn owns(&self, record: &Record) -> bool {
-        record.owner.as_deref().and_then(|s| s.parse().ok()) == Some(*self)
     }
 }
 

@@ -9,7 +9,6 @@
 use std::time::Duration;
 
 use super::id::AttemptId;
-use super::record::Record;
 use super::time::ServiceTime;
 
 /// How many places a queue has. With all of them taken and a key of 40 bytes, a record stays below
@@ -99,31 +98,6 @@ fn whole_ms(length: Duration) -> u32 {
     u32::try_from(length.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX)
 }
 
-impl Record {
-    /// The index of the place of this attempt, if it waits.
-    pub fn place_of(&self, attempt: AttemptId) -> Option<usize> {
-        self.queue.iter().position(|place| place.attempt == attempt)
-    }
-
-    /// For a take-over by this attempt: the first places of the queue, up to its own, or all without
-    /// one; and how long the others among them have to take the key first.
-    pub fn before(
-        &self,
-        attempt: AttemptId,
-        earliest: Option<ServiceTime>,
-    ) -> (&[Place], Duration) {
-        let removed = match self.place_of(attempt) {
-            Some(index) => &self.queue[..=index],
-            None => &self.queue,
-        };
-        let waits = |place: &&Place| place.attempt != attempt && !place.has_ended(earliest);
-        (
-            removed,
-            removed.iter().filter(waits).map(Place::claim).sum(),
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,28 +144,5 @@ mod tests {
         assert!(!place.has_ended(None));
         assert!(!place.has_ended(Some(ServiceTime(1_000))));
         assert!(place.has_ended(Some(ServiceTime(1_001))));
-    }
-
-    #[test]
-    fn whoever_takes_over_gives_those_before_it_their_time() {
-        let queue = vec![place(1, 10), place(2, 30), place(3, 20)];
-        let record = Record {
-            queue: queue.clone(),
-            ..Record::released("k")
-        };
-        let before = |id, now| {
-            let attempt = AttemptId::from_random([id; 16]);
-            let (removed, time) = record.before(attempt, now);
-            (removed.len(), time.as_secs())
-        };
-        assert_eq!(before(1, None), (1, 0));
-        assert_eq!(before(2, None), (2, 3));
-        assert_eq!(before(3, None), (3, 6));
-        assert_eq!(before(4, None), (3, 9));
-        assert_eq!(before(4, Some(ServiceTime(10))), (3, 9));
-        assert_eq!(before(4, Some(ServiceTime(11))), (3, 6));
-        assert_eq!(before(4, Some(ServiceTime(31))), (3, 0));
-        assert_eq!(record.place_of(queue[2].attempt()), Some(2));
-        assert_eq!(record.place_of(AttemptId::from_random([4; 16])), None);
     }
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::id::AttemptId;
 use super::queue::Place;
 use super::time::ServiceTime;
 use super::token::PASS_BITS;
@@ -224,27 +225,6 @@ impl Record {
         })
     }
 
-    /// A record that says nothing but that its key is free.
-    #[cfg(test)]
-    pub(super) fn released(key: &str) -> Record {
-        Record {
-            key: key.to_owned(),
-            owner: None,
-            expires_at: ServiceTime(0),
-            native: Some(Native {
-                token: 1,
-                lease: Duration::from_secs(20),
-                renew_count: 1,
-            }),
-            ttl_seconds: None,
-            holder: None,
-            acquired_at: None,
-            data: None,
-            queue: Vec::new(),
-            holder_is_dead: false,
-        }
-    }
-
     /// What the record says about its key.
     pub fn state(&self) -> State {
         match (&self.owner, self.native) {
@@ -264,6 +244,40 @@ impl Record {
     /// The stored token, if the record has one.
     pub fn token(&self) -> Option<u64> {
         self.native.map(|n| n.token)
+    }
+}
+
+impl Record {
+    /// The index of the place of this attempt, if it waits.
+    pub fn place_of(&self, attempt: AttemptId) -> Option<usize> {
+        self.queue
+            .iter()
+            .position(|place| place.attempt() == attempt)
+    }
+
+    /// For a take-over by this attempt: the first places of the queue, up to its own, or all without
+    /// one; and how long the others among them have to take the key first.
+    pub fn before(
+        &self,
+        attempt: AttemptId,
+        earliest: Option<ServiceTime>,
+    ) -> (&[Place], Duration) {
+        let removed = match self.place_of(attempt) {
+            Some(index) => &self.queue[..=index],
+            None => &self.queue,
+        };
+        let waits = |place: &&Place| place.attempt() != attempt && !place.has_ended(earliest);
+        (
+            removed,
+            removed.iter().filter(waits).map(Place::claim).sum(),
+        )
+    }
+}
+
+impl AttemptId {
+    /// Whether a record is held under this id.
+    pub fn owns(&self, record: &Record) -> bool {
+        record.owner.as_deref().and_then(|s| s.parse().ok()) == Some(*self)
     }
 }
 
@@ -317,7 +331,6 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::id::AttemptId;
     use super::*;
 
     fn attributes(entries: &[(&'static str, Value)]) -> BTreeMap<&'static str, Value> {

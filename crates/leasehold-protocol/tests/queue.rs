@@ -533,3 +533,26 @@ fn those_who_have_ceased_to_wait_are_given_no_time() {
     record.queue[0] = Place::new(id(1), LEASE, CLAIM, ServiceTime(WALL + 500));
     assert_eq!(takes(&record, Some(2), 1_020, false), Some(2));
 }
+
+#[test]
+fn whoever_takes_over_gives_those_before_it_their_time() {
+    let until = |n, ms| Place::new(id(n), LEASE, CLAIM, ServiceTime(ms));
+    let queue = vec![until(1, 10), until(2, 30), until(3, 20)];
+    let record = Record {
+        queue: queue.clone(),
+        ..held_by(9)
+    };
+    let before = |n, now| {
+        let (removed, time) = record.before(id(n), now);
+        (removed.len(), time.as_secs())
+    };
+    assert_eq!(before(1, None), (1, 0));
+    assert_eq!(before(2, None), (2, 3));
+    assert_eq!(before(3, None), (3, 6));
+    assert_eq!(before(4, None), (3, 9));
+    assert_eq!(before(4, Some(ServiceTime(10))), (3, 9));
+    assert_eq!(before(4, Some(ServiceTime(11))), (3, 6));
+    assert_eq!(before(4, Some(ServiceTime(31))), (3, 0));
+    assert_eq!(record.place_of(queue[2].attempt()), Some(2));
+    assert_eq!(record.place_of(id(4)), None);
+}

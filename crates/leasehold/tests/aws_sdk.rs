@@ -155,6 +155,7 @@ async fn told(endpoint: &str) -> leasehold::store::StoreError {
         key: "k".into(),
         attempt: AttemptId::from_random([1; 16]),
         token: None,
+        passed: Vec::new(),
         ttl_seconds: None,
     };
     store
