@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use crate::error::{Error, ErrorKind};
 use crate::key::Key;
 use leasehold_protocol::attempt::AttemptId;
-use leasehold_protocol::token::FencingToken;
+use leasehold_protocol::token::{FencingToken, PASS_BITS};
 
 /// The identity of one grant: key, attempt and token.
 ///
@@ -158,9 +158,15 @@ fn parse(s: &str) -> Option<Result<LeaseId, Error>> {
     let attempt = parts.next()?.parse().ok()?;
     let stored = parts.next()?.parse().ok()?;
     let pass = parts.next()?;
-    let best_effort = pass.ends_with('b');
-    let pass = pass.trim_end_matches('b').parse().ok()?;
+    let (pass, best_effort) = match pass.strip_suffix('b') {
+        Some(pass) => (pass.parse().ok()?, true),
+        None => (pass.parse().ok()?, false),
+    };
     let token = FencingToken::new(stored, pass, best_effort);
+    // Larger numbers than any grant has would name another one.
+    if token.pass() != pass || token.get() >> PASS_BITS != stored {
+        return None;
+    }
     Some(Key::new(parts.next()?).map(|key| LeaseId::new(key, attempt, token)))
 }
 
@@ -187,6 +193,19 @@ mod tests {
         assert!(next.pin() && next.same_grant(&passed));
         assert!(next.token() > passed.token());
         assert_eq!(fenced, passed);
+    }
+
+    #[test]
+    fn only_the_text_of_an_identity_is_read() {
+        let id = AttemptId::from_random([9; 16]);
+        let read = |token: &str| format!("1:{id}:{token}:k").parse::<LeaseId>();
+        for token in ["5:3", "5:3b", "5:1023b", "18014398509481983:0"] {
+            let text = read(token).expect("an identity").to_string();
+            assert_eq!(text, format!("1:{id}:{token}:k"));
+        }
+        for token in ["5:3bb", "5:b", "5:1024", "18014398509481984:0", "5:-1", "5"] {
+            assert!(read(token).is_err(), "{token}");
+        }
     }
 
     #[test]
