@@ -71,6 +71,7 @@ async fn memory_long_model() {
 async fn sqlite() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = SqliteStore::open(directory.path().join("locks.db")).expect("opened");
+    assert!(store.describe().contains("locks.db"), "{store:?}");
     run_all(Arc::new(store), "contract/").await;
 }
 

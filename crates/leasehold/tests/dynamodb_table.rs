@@ -66,8 +66,10 @@ async fn a_table_that_another_makes_meanwhile_is_used() {
 
 #[tokio::test]
 async fn a_table_that_may_not_be_made_is_an_error() {
-    let (_server, store) = store(|operation, _| match operation {
-        "DescribeTable" => error(400, "ResourceNotFoundException", "none"),
+    let (_server, store) = store(|operation, n| match (operation, n) {
+        ("DescribeTable", 1) => error(400, "ResourceNotFoundException", "none"),
+        ("DescribeTable", _) => table(),
+        ("DescribeTimeToLive", _) => ttl("ENABLED"),
         _ => error(400, "AccessDeniedException", "not you"),
     })
     .await;

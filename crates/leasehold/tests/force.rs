@@ -169,3 +169,14 @@ async fn f17_without_a_reason_or_a_token_it_is_refused() {
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.message().contains("F#"), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn f17_the_longest_reason_is_taken() {
+    let lab = Lab::new();
+    let lease = lab.client(policy("victim")).acquire("k").await;
+    let lease = lease.expect("free");
+    let admin = lab.client(policy("admin"));
+    let longest = "x".repeat(256);
+    let outcome = admin.force_release("k", lease.token(), &longest).await;
+    assert_eq!(outcome.expect("works"), ReleaseOutcome::Released);
+}

@@ -92,3 +92,19 @@ async fn shutdown_ends_waits() {
     assert!(drained);
     drop(holder);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_was_shut_down_takes_no_grant_over_by_identity() {
+    let lab = Lab::new();
+    let id = lab.detached("k").await;
+    let locks = lab.client(Policy::default());
+    assert!(locks.shutdown(ms(1_000)).await, "nothing to wait for");
+    let before = lab.counted.counts().requests();
+    let refused = locks.adopt(&id).await.expect_err("shut down");
+    assert_eq!(refused.kind(), leasehold::ErrorKind::ShutDown);
+    let token = id.token();
+    let refused = locks.force_release("k", token, "stuck").await;
+    let refused = refused.expect_err("shut down");
+    assert_eq!(refused.kind(), leasehold::ErrorKind::ShutDown);
+    assert_eq!(lab.counted.counts().requests(), before, "nothing is sent");
+}
