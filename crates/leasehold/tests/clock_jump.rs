@@ -218,6 +218,8 @@ async fn a_token_seeded_by_a_wrong_clock_is_withdrawn_before_anyone_sees_it() {
         let sane = world.client(0, Policy::default());
         let lease = sane.acquire("k").await.expect("free");
         assert!(lease.token() > before);
+        let days = i64::try_from(lease.token().stored()).expect("small") - VIRTUAL_START_MS;
+        assert!(days > 7 * 24 * HOUR, "started anew, not counted on");
     }
 }
 

@@ -88,6 +88,52 @@ async fn an_adopted_lease_is_kept_with_its_own_length() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_cannot_be_adopted_says_why() {
+    let lab = Lab::new();
+    let lease = lab.client(Policy::default()).acquire("k").await;
+    let id = lease.expect("free").detach().await.expect("held");
+    let other = lab.client(Policy::default());
+    let why = async || {
+        let error = other.adopt(&id).await.expect_err("over");
+        assert_eq!(error.kind(), ErrorKind::Lost);
+        error.to_string()
+    };
+    assert!(other.release(&id).await.expect("works").is_released());
+    assert!(
+        why()
+            .await
+            .contains(&EndReason::ReleasedElsewhere.to_string())
+    );
+    let next = lab.bystander().acquire("k").await.expect("free");
+    assert!(why().await.contains("held by"), "{}", why().await);
+    assert!(next.release().await.expect("works").is_released());
+    assert!(why().await.contains(&EndReason::Superseded.to_string()));
+    lab.expire_record_of("k").await;
+    assert!(why().await.contains(&EndReason::NoRecord.to_string()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_release_of_a_lease_that_is_known_to_be_taken_over_asks_nobody() {
+    let lab = Lab::new();
+    let policy = Policy::builder().manual_renewal(true).build();
+    let lease = lab.client(policy.expect("adds up")).acquire("k").await;
+    let lease = lease.expect("free");
+    let adopted = lab.client(Policy::default()).adopt(lease.id()).await;
+    let _adopted = adopted.expect("taken over");
+    assert_eq!(
+        lease.renew().await.expect_err("gone").kind(),
+        ErrorKind::Lost
+    );
+    lab.counted.reset();
+    let outcome = lease.release().await.expect("works");
+    assert!(
+        matches!(outcome, ReleaseOutcome::TakenOver(_)),
+        "{outcome:?}"
+    );
+    assert_eq!(lab.counted.counts().requests(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn b5_of_two_who_adopt_one_grant_one_gets_it() {
     let lab = Lab::new();
     let lease = lab.client(Policy::default()).acquire("k").await;

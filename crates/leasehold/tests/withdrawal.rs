@@ -20,7 +20,7 @@ async fn an_abandoned_impossible_seed_is_withdrawn() {
     let first = lab.bystander().acquire("k").await.expect("free");
     let before = first.token();
     assert!(first.release().await.expect("works").is_released());
-    lab.memory.expunge("k"); // after R
+    lab.expire_record_of("k").await; // after R
     // A host without a clock; its caller gives up before the answer comes.
     lab.faulty
         .plan(Operation::Acquire, [Fault::DelayAnswer(ms(10))]);
@@ -46,7 +46,7 @@ async fn an_impossible_seed_of_a_process_that_died_is_withdrawn() {
     let first = lab.bystander().acquire("k").await.expect("free");
     let before = first.token();
     assert!(first.release().await.expect("works").is_released());
-    lab.memory.expunge("k"); // after R
+    lab.expire_record_of("k").await; // after R
     let gate = Gate::new(Arc::new(lab.memory.clone()));
     gate.dead_after_next.store(true, Ordering::SeqCst);
     let wrong = with_wall(&lab, Wrapped(gate), -VIRTUAL_START_MS, Policy::default());

@@ -192,6 +192,13 @@ impl Lab {
     }
 
     /// Makes the record of a key look as if its holder had died long ago.
+    /// Deletes the record of a key, as a table's TTL does.
+    pub async fn expire_record_of(&self, key: &str) {
+        self.memory.expunge(key);
+        let read = self.memory.read(key, leasehold::store::Consistency::Strong);
+        assert_eq!(read.await.expect("memory works").value, None, "deleted");
+    }
+
     pub async fn kill_record_of(&self, key: &str) {
         let reply = self
             .memory
