@@ -343,7 +343,7 @@ fn every_outcome_of_a_release_is_told_apart() {
         (Released, "released"),
         (ReleasedLate, "after its lease had run out"),
         (AlreadyReleased, "released already"),
-        (Superseded, "released it since"),
+        (Superseded, "took it over and released it"),
         (NoRecord, "no record"),
         (HandedOff, "handed off"),
     ] {

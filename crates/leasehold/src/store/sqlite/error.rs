@@ -299,7 +299,7 @@ mod tests {
             (ffi::SQLITE_NOMEM, Unavailable, "reading or writing"),
             (ffi::SQLITE_TOOBIG, InvalidInput, "payload is too large"),
             (ffi::SQLITE_CONSTRAINT, InvalidInput, "does not take such"),
-            (ffi::SQLITE_MISMATCH, Other, "something unexpected"),
+            (ffi::SQLITE_MISMATCH, Other, "unexpected answer"),
         ] {
             let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
             let damaged = [ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB].contains(&code);
