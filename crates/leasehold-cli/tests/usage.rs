@@ -252,7 +252,7 @@ fn sums_that_do_not_add_up_are_refused_and_shown() {
         &["run", "x", "--max-hold", "0s", "--", "true"],
         64,
         "--max-hold is 0",
-        "leave --max-hold away",
+        "omit --max-hold",
     );
 }
 
