@@ -28,7 +28,7 @@ fn help_and_version_are_no_errors() {
         );
     }
     // What it cannot promise is said where the promises are.
-    for caveat in ["`kill -9` of leasehold", "daemon"] {
+    for caveat in ["`kill -9` of leasehold", "set-uid"] {
         assert!(text.contains(caveat), "{caveat} is not in: {text}");
     }
     for verb in ["ls", "show", "init"] {
