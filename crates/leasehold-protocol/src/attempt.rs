@@ -315,29 +315,19 @@ impl Attempt {
     fn origin_of(&self, record: &Record, shown: &Shown) -> Option<Request> {
         let same = |r: &&Request| r.sent.expires_at == record.expires_at;
         let request = self.recent.iter().find(same).or(self.first.as_ref());
-        let handed_over = self.waiting.as_ref().map(|waiting| Request {
-            sent: Sent {
-                at: waiting.not_before(shown),
-                expires_at: record.expires_at,
-            },
+        let waited = self.waiting.as_ref();
+        let since = waited.map(|waiting| waiting.not_before(shown));
+        let sent = Sent {
+            at: since.or_else(|| request.map(|request| request.sent.at))?,
+            expires_at: record.expires_at,
+        };
+        let origin = request.copied().unwrap_or(Request {
+            sent,
             seed: ServiceTime(0),
             unsampled: false,
             over_foreign: false,
         });
-        match (request, handed_over) {
-            (Some(request), Some(handed_over)) => Some(Request {
-                sent: handed_over.sent,
-                ..*request
-            }),
-            (Some(request), None) => Some(Request {
-                sent: Sent {
-                    at: request.sent.at,
-                    expires_at: record.expires_at,
-                },
-                ..*request
-            }),
-            (None, handed_over) => handed_over,
-        }
+        Some(Request { sent, ..origin })
     }
 
     /// The release of any grant of this attempt, even of one that no answer showed. It is refused while

@@ -22,7 +22,7 @@ pub const PLACE_BYTES: usize = 30;
 const LATEST: u64 = (1 << 48) - 1;
 
 /// One contender's place in the queue of a key.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Place {
     attempt: AttemptId,
     lease_ms: u32,

@@ -224,20 +224,22 @@ mod tests {
         clock
     }
 
+    fn judged(
+        seen: &mut Observation,
+        record: &Record,
+        ms: u64,
+        clock: &ServiceClock,
+        strict: bool,
+    ) -> Verdict {
+        let now = present(at(ms));
+        seen.judge(me(), Some(record), now.elapsed, now, clock, &rules(strict))
+    }
+
     #[test]
     fn the_service_rule_needs_the_clock_to_be_past_p() {
         let mut seen = Observation::default();
         let clock = sampled(100_000);
-        let judge = |seen: &mut Observation, p| {
-            seen.judge(
-                me(),
-                Some(&held(p, 1)),
-                at(0),
-                present(at(0)),
-                &clock,
-                &rules(false),
-            )
-        };
+        let judge = |seen: &mut Observation, p| judged(seen, &held(p, 1), 0, &clock, false);
         assert!(matches!(judge(&mut seen, 100_000), Verdict::Wait { .. }));
         assert!(matches!(judge(&mut seen, 99_999), Verdict::TakeOver(..)));
     }
@@ -246,17 +248,7 @@ mod tests {
     fn strict_ignores_the_published_expiry_and_watches_one_lease() {
         let mut seen = Observation::default();
         let clock = sampled(100_000);
-        let mut judge = |ms, count| {
-            let record = held(1, count);
-            seen.judge(
-                me(),
-                Some(&record),
-                at(ms),
-                present(at(ms)),
-                &clock,
-                &rules(true),
-            )
-        };
+        let mut judge = |ms, count| judged(&mut seen, &held(1, count), ms, &clock, true);
         assert_eq!(
             judge(0, 1),
             Verdict::Wait {
@@ -280,16 +272,7 @@ mod tests {
         if let Some(native) = &mut withdrawn.native {
             native.token = 1 << 50;
         }
-        let mut judge = |record: &Record, ms, strict| {
-            seen.judge(
-                me(),
-                Some(record),
-                at(ms),
-                present(at(ms)),
-                &clock,
-                &rules(strict),
-            )
-        };
+        let mut judge = |record: &Record, ms, strict| judged(&mut seen, record, ms, &clock, strict);
         assert!(matches!(judge(&withdrawn, 0, false), Verdict::Wait { .. }));
         // The smaller token is the key's true one from here on.
         let true_one = held(i64::MAX, 7);
@@ -309,16 +292,7 @@ mod tests {
         let mut seen = Observation::default();
         let clock = ServiceClock::new(ClockBounds::default());
         let record = held(1, 1);
-        let mut judge = |ms| {
-            seen.judge(
-                me(),
-                Some(&record),
-                at(ms),
-                present(at(ms)),
-                &clock,
-                &rules(false),
-            )
-        };
+        let mut judge = |ms| judged(&mut seen, &record, ms, &clock, false);
         assert!(matches!(judge(0), Verdict::Wait { .. }));
         assert!(matches!(judge(20_020), Verdict::TakeOver(..)));
     }
@@ -328,27 +302,19 @@ mod tests {
         let mut seen = Observation::default();
         let mut record = held(100_000, 1);
         record.native = None;
-        let mut judge = |clock: &ServiceClock, now: Elapsed, strict| {
-            seen.judge(
-                me(),
-                Some(&record),
-                now,
-                present(now),
-                clock,
-                &rules(strict),
-            )
-        };
+        let mut judge =
+            |clock: &ServiceClock, ms, strict| judged(&mut seen, &record, ms, clock, strict);
         assert!(matches!(
-            judge(&sampled(101_000), at(0), false),
+            judge(&sampled(101_000), 0, false),
             Verdict::Wait { ends: Some(_) }
         ));
         assert!(matches!(
-            judge(&sampled(101_001), at(0), false),
+            judge(&sampled(101_001), 0, false),
             Verdict::TakeOver(Seen::Foreign { .. }, _)
         ));
         let unsampled = ServiceClock::new(ClockBounds::default());
         assert_eq!(
-            judge(&unsampled, at(3_600_000), true),
+            judge(&unsampled, 3_600_000, true),
             Verdict::Wait { ends: None }
         );
     }
@@ -392,14 +358,7 @@ mod tests {
         let mut record = held(i64::MAX, 1);
         record.holder_is_dead = true;
         let clock = ServiceClock::new(ClockBounds::default());
-        let verdict = seen.judge(
-            me(),
-            Some(&record),
-            at(0),
-            present(at(0)),
-            &clock,
-            &rules(true),
-        );
+        let verdict = judged(&mut seen, &record, 0, &clock, true);
         assert!(matches!(verdict, Verdict::TakeOver(..)));
     }
 }

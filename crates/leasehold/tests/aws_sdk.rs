@@ -147,8 +147,8 @@ async fn c27_a_message_is_one_line_whatever_a_key_is() {
     assert_eq!(error.key(), Some("one\nleasehold: two"));
 }
 
-/// What one write is told, which no retry follows.
-async fn told(endpoint: &str) -> leasehold::store::StoreError {
+/// The error of one write, which no retry follows.
+async fn error_of(endpoint: &str) -> leasehold::store::StoreError {
     let client = config().endpoint_url(endpoint).build();
     let store = DynamoDbStore::new(Client::from_conf(client), "locks");
     let release = Write::Release {
@@ -235,12 +235,12 @@ async fn every_answer_is_told_by_kind_and_effect() {
     ] {
         let shown = format!("{say:?}");
         let server = serve(move |_| say.clone()).await;
-        let told = told(&server.endpoint).await;
+        let told = error_of(&server.endpoint).await;
         assert_eq!((told.kind, told.effect), (kind, effect), "{shown}: {told}");
         assert!(told.message.contains(words), "{shown}: {told}");
     }
     // Nobody listens.
-    let told = told("http://127.0.0.1:9").await;
+    let told = error_of("http://127.0.0.1:9").await;
     assert_eq!((told.kind, told.effect), (Unavailable, NotApplied));
     assert!(told.message.contains("cannot connect"), "{told}");
 }

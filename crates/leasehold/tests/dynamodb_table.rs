@@ -1,4 +1,4 @@
-//! Making the lock table while others do the same, told by a server that answers as it should.
+//! Making the lock table while others do the same, against a server that answers as it should.
 
 #[path = "support/http.rs"]
 #[expect(dead_code, reason = "others use the rest of it")]

@@ -136,17 +136,13 @@ impl Database {
         let _gate = self.gate()?;
         let path = self.path.clone();
         let now = self.time.as_ref().map(Time::now);
-        let boot = self.time.as_ref().map(|time| time.boot.id().to_owned());
-        let this = self.process;
         let failed = |problem| explained(&path, problem);
         let transaction = self
             .connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|e| classify(&path, e))?;
-        let living = Living {
-            boot: boot.as_deref(),
-            this,
-        };
+        // Not of all of `self`, whose connection the transaction has.
+        let living = Living::of(self.time.as_ref(), self.process);
         let current = fetch(&transaction, write.key(), living).map_err(failed)?;
         if let (None, Write::Acquire(grant)) = (&current, &mut write) {
             raise_seed(&transaction, grant).map_err(|e| classify(&path, e))?;
@@ -217,10 +213,7 @@ impl Database {
 
     /// Which processes may be alive.
     fn living(&self) -> Living<'_> {
-        Living {
-            boot: self.time.as_ref().map(|time| time.boot.id()),
-            this: self.process,
-        }
+        Living::of(self.time.as_ref(), self.process)
     }
 
     /// The record, and whether its holder is certainly dead.
@@ -393,7 +386,14 @@ struct Living<'a> {
     this: Option<Identity>,
 }
 
-impl Living<'_> {
+impl<'a> Living<'a> {
+    fn of(time: Option<&'a Time>, this: Option<Identity>) -> Self {
+        Living {
+            boot: time.map(|time| time.boot.id()),
+            this,
+        }
+    }
+
     fn is_dead(&self, boot: Option<&str>, process: Option<Identity>) -> bool {
         match (boot, self.boot) {
             (Some(boot), Some(this)) if boot != this => true,
