@@ -21,7 +21,7 @@ use super::record::{Record, Seen};
 use super::takeover::{Observation, Rules, Verdict};
 use super::time::{Elapsed, Reading, ServiceClock, ServiceTime};
 use super::token::FencingToken;
-use super::write::{Grant, Write};
+use super::write::{Description, Grant, Write};
 
 /// The largest credible distance between a token's seed and service time. The service refuses
 /// older signatures, so no correct request carries a seed that is further away.
@@ -61,6 +61,8 @@ pub struct Granted {
     pub queue: Vec<Place>,
     /// The TTL of the record.
     pub ttl_seconds: Option<i64>,
+    /// What the record does not say of it, because the key was handed over.
+    pub description: Option<Description>,
 }
 
 /// How a record was shown: by a read, or by a refusal.
@@ -251,6 +253,10 @@ impl Attempt {
             expires_at: record.expires_at,
             queue: record.queue.clone(),
             ttl_seconds: record.ttl_seconds,
+            description: record.holder.is_none().then(|| Description {
+                holder: self.wish.holder.clone(),
+                data: self.wish.data.clone(),
+            }),
             impossible_seed: seeded && is_impossible(request.seed, clock, now),
         }
     }
@@ -271,12 +277,13 @@ impl Attempt {
         }
     }
 
-    /// A request to give up its place; `None` if the record does not show it.
-    pub fn leave(&self, record: &Record) -> Option<Write> {
-        let index = record.place_of(self.id)?;
+    /// A request to give up its place, which was seen at this index of the queue; `None` if it has not
+    /// joined.
+    pub fn leave(&self, index: usize) -> Option<Write> {
+        let waiting = self.waiting.as_ref()?;
         Some(Write::Leave {
             key: self.wish.key.clone(),
-            place: record.queue[index],
+            place: waiting.place,
             index,
         })
     }
@@ -354,6 +361,11 @@ impl Attempt {
         }
         let (token, ttl_seconds) = (Some(native.token), record.ttl_seconds);
         Some(self.end(token, &record.queue, ttl_seconds, clock, now))
+    }
+
+    /// Whether a request for a place was made. The key may then be handed to this attempt at any time.
+    pub fn has_joined(&self) -> bool {
+        self.waiting.is_some()
     }
 
     /// The release of a grant of this attempt by its token, like [`abandon`](Self::abandon).

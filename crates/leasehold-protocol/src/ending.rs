@@ -27,7 +27,8 @@ impl Ending<'_> {
     pub(super) fn write(&self, clock: &ServiceClock, now: Reading) -> Write {
         let (key, attempt, token) = (self.key.clone(), self.attempt, self.token);
         let earliest = clock.earliest(now.elapsed);
-        let waits = |place: &Place| !place.has_ended(earliest);
+        // A join that lands after its attempt has got the key leaves a place of its own behind it.
+        let waits = |place: &Place| place.attempt() != attempt && !place.has_ended(earliest);
         let Some(index) = self.queue.iter().position(waits) else {
             return Write::Release {
                 key,

@@ -15,7 +15,7 @@ use super::ending::Ending;
 use super::queue::Place;
 use super::record::{Record, State};
 use super::time::{Elapsed, Reading, ServiceClock, ServiceTime};
-use super::write::Write;
+use super::write::{Description, Write};
 
 /// How a grant ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,6 +51,8 @@ pub struct Kept {
     unanswered: Vec<Sent>,
     queue: Vec<Place>,
     ttl_seconds: Option<i64>,
+    /// What the record does not say of it yet. Boxed, since most grants have none.
+    description: Option<Box<Description>>,
 }
 
 /// How many unanswered renewals are remembered. An older one that lands gives no deadline.
@@ -69,6 +71,7 @@ impl Kept {
             unanswered: Vec::new(),
             queue: granted.queue.clone(),
             ttl_seconds: granted.ttl_seconds,
+            description: granted.description.clone().map(Box::new),
         }
     }
 
@@ -91,6 +94,7 @@ impl Kept {
             unanswered: Vec::new(),
             queue: Vec::new(),
             ttl_seconds: None,
+            description: None,
         }
     }
 
@@ -152,6 +156,7 @@ impl Kept {
             expires_at,
             ttl_seconds: self.terms.ttl_seconds(expires_at, clock, now),
             bound_to_process,
+            description: self.description.as_deref().cloned(),
         };
         (sent, write)
     }
@@ -161,6 +166,7 @@ impl Kept {
         let deadline = Deadline::of(sent, &self.terms, clock, now);
         self.deadline = self.deadline.later(deadline);
         self.unanswered.retain(|s| s.expires_at > sent.expires_at);
+        self.description = None;
     }
 
     /// The meaning of a refused renewal, whose answer showed `record`.
@@ -181,6 +187,13 @@ impl Kept {
             return RenewalRefused::StillOurs;
         }
         RenewalRefused::Lost(self.ended(record))
+    }
+
+    /// Whether the record lacks a payload that a renewal would write.
+    pub fn hides_data(&self) -> bool {
+        self.description
+            .as_ref()
+            .is_some_and(|description| description.data.is_some())
     }
 
     /// When the next renewal is due: a third of the lease after the send of the last acknowledged
@@ -299,6 +312,7 @@ mod tests {
             impossible_seed: false,
             queue: Vec::new(),
             ttl_seconds: None,
+            description: None,
         };
         (Kept::new("k".into(), attempt, &granted, terms), record)
     }

@@ -49,6 +49,15 @@ pub struct Grant {
     pub bound_to_process: bool,
 }
 
+/// What people see of a grant.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Description {
+    /// Label of the holder. It never decides ownership.
+    pub holder: Arc<str>,
+    /// The holder's payload.
+    pub data: Option<Arc<[u8]>>,
+}
+
 /// One conditional write on one record.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Write {
@@ -71,6 +80,8 @@ pub enum Write {
         ttl_seconds: i64,
         /// As in [`Grant::bound_to_process`].
         bound_to_process: bool,
+        /// Of a grant that was handed over: the releaser did not know it.
+        description: Option<Description>,
     },
     /// End the caller's grant; the record and its token stay.
     Release {
@@ -237,6 +248,7 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
             token,
             expires_at,
             ttl_seconds,
+            description,
             ..
         } => {
             let (record, native) = owned(current, attempt, Some(*token))?;
@@ -244,7 +256,7 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
             if record.expires_at >= *expires_at {
                 return Err(ConditionFailed);
             }
-            Ok(Some(Record {
+            let mut renewed = Record {
                 expires_at: *expires_at,
                 ttl_seconds: Some(*ttl_seconds),
                 native: Some(Native {
@@ -252,7 +264,13 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
                     ..native
                 }),
                 ..record.clone()
-            }))
+            };
+            if let Some(Description { holder, data }) = description {
+                renewed.holder = Some(holder.to_string());
+                let data = data.as_ref().map(|data| data.to_vec());
+                renewed.data = data.or(renewed.data);
+            }
+            Ok(Some(renewed))
         }
         Write::Release {
             attempt,

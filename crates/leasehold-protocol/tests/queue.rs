@@ -118,15 +118,28 @@ fn a_place_is_left_where_it_was_seen() {
     refused(&record, &leave(2, 0));
     refused(&record, &leave(2, 3));
     assert_eq!(apply(None, &leave(2, 1)), Err(ConditionFailed));
-    // From a record of an attempt, with the place as it is stored.
-    let stored = Place::new(id(2), CLAIM, CLAIM, ServiceTime(5));
+    // An attempt leaves the place that it has joined with.
+    let mut me = attempt(4);
+    assert_eq!(me.leave(0), None);
+    let joined = applied(&record, &me.join(CLAIM, ServiceTime(5), reading(0)));
+    let write = me.leave(3).expect("it has joined");
+    assert_eq!(applied(&joined, &write).queue, record.queue);
+}
+
+#[test]
+fn a_place_of_the_holder_itself_is_passed_when_its_grant_ends() {
+    // A join that was delayed until its attempt had got the key.
+    let (mut kept, record) = kept(&[1, 2]);
+    kept.saw(&record);
+    let after = applied(&record, &kept.release(&sampled(5_000), reading(0)));
+    assert!(id(2).owns(&after) && after.queue.is_empty());
     let record = Record {
-        queue: vec![place(1), stored],
+        queue: vec![place(1)],
         ..record
     };
-    let write = attempt(2).leave(&record).expect("it is in there");
-    assert_eq!(applied(&record, &write).queue, [place(1)]);
-    assert_eq!(attempt(3).leave(&record), None);
+    kept.saw(&record);
+    let after = applied(&record, &kept.release(&sampled(5_000), reading(0)));
+    assert_eq!(after.state(), State::Released);
 }
 
 #[test]

@@ -25,6 +25,7 @@ fn granted(sent_ms: u64, expires_at: ServiceTime) -> Granted {
         impossible_seed: false,
         queue: Vec::new(),
         ttl_seconds: None,
+        description: None,
     }
 }
 

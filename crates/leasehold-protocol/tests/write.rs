@@ -71,6 +71,7 @@ fn a_renewal_moves_expiry_ttl_and_count_and_nothing_else() {
         expires_at: ServiceTime(WALL + 30_000),
         ttl_seconds: 6,
         bound_to_process: true,
+        description: None,
     };
     let expected = Record {
         expires_at: ServiceTime(WALL + 30_000),

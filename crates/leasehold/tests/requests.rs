@@ -79,15 +79,19 @@ async fn renewals_are_a_third_of_the_lease_apart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiting_costs_reads_and_no_writes() {
+async fn waiting_costs_two_writes_and_reads() {
     let lab = Lab::new();
     let holder = lab.bystander().acquire("k").await.expect("free");
     let locks = lab.client(Policy::default());
     locks.acquire("k").await.expect_err("held for longer");
     let counts = lab.counted.counts();
+    // A refused request, and a place in the queue.
     assert_eq!(counts.of(Operation::Acquire), 1);
-    assert_eq!(counts.units().write, 1.0);
-    assert_eq!(counts.of(Operation::Read) + 1, counts.requests());
-    assert_eq!(counts.units().read, counts.of(Operation::Read) as f64 / 2.0);
+    assert_eq!(counts.of(Operation::Join), 1);
+    assert_eq!(counts.units().write, 2.0);
+    assert_eq!(counts.of(Operation::Read) + 2, counts.requests());
+    // With the longest delay, every fourth is strongly consistent.
+    let reads = counts.of(Operation::Read) as f64;
+    assert!(counts.units().read < reads * 0.7, "{reads}");
     drop(holder);
 }

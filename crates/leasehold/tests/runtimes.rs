@@ -225,7 +225,8 @@ fn b13_a_leader_that_does_not_run_holds_nobody_up() {
     site.pass(SECOND * 10, &[&b]);
     assert!(b.block_on(held.release()).expect("works").is_released());
     let (next, waited) = site.until_acquired(&mut next, &[&b]);
-    assert!(waited <= SECOND * 3, "{waited:?}");
+    // The key is handed to the place of the first, which has its claim.
+    assert!(waited <= SECOND * 5, "{waited:?}");
     assert!(b.block_on(next.release()).expect("works").is_released());
     let (_last, waited) = site.until_acquired(&mut last, &[&b]);
     assert!(waited <= SECOND, "{waited:?}");

@@ -191,7 +191,9 @@ async fn where_a_key_changes_hands_looks_stay_quick() {
     let mut counts = Vec::new();
     for moving in [false, true] {
         let lab = Lab::new();
-        let locks = lab.client(policy(50, 5_000));
+        // With F# clients on the table there is no queue.
+        let delay = policy(50, 5_000).to_builder().shared_with_fsharp(true);
+        let locks = lab.client(delay.build().expect("adds up"));
         let mut holder = lab.bystander().acquire("k").await.expect("free");
         let waiter = locks.acquire("k");
         tokio::select! {

@@ -77,6 +77,8 @@ struct Inner {
     /// Renewals of ours on their way: which grant, since when.
     renewing: Vec<(u64, AttemptId, Elapsed)>,
     rivals: Vec<String>,
+    /// The attempts of ours that have joined a queue.
+    places: Vec<AttemptId>,
     /// Whether ours were granted anything since the case was armed.
     granted: bool,
     no_grant: bool,
@@ -287,8 +289,32 @@ impl Stage {
         {
             inner.bound = Some(*bound_to_process);
         }
+        if let (Write::HandOver { .. }, Some(next)) = (write, &after) {
+            match party_of(&inner, next) {
+                Party::Rival => inner.rivals.extend(next.owner.clone()),
+                Party::Ours => inner.granted |= inner.armed,
+            }
+        }
+        if let Write::Join { place, .. } = write
+            && party == Party::Ours
+        {
+            inner.places.push(place.attempt());
+        }
+        let same_grant = match (&current, &after) {
+            (Some(before), Some(after)) => {
+                let queue = after.queue.clone();
+                matches!(write, Write::Join { .. } | Write::Leave { .. })
+                    && *after
+                        == Record {
+                            queue,
+                            ..before.clone()
+                        }
+            }
+            _ => false,
+        };
         let owner = current.and_then(|record| record.owner);
-        if party == Party::Ours && owner.is_some_and(|owner| inner.rivals.contains(&owner)) {
+        let of_rival = owner.is_some_and(|owner| inner.rivals.contains(&owner));
+        if party == Party::Ours && of_rival && !same_grant {
             let text = format!("S4: {} changed the rival's grant", write.operation());
             inner.violations.push(text);
         }
@@ -297,6 +323,18 @@ impl Stage {
             None => inner.records.remove(write.key()),
         };
         Outcome::Applied(after)
+    }
+
+    /// Whether a place of ours is left in a queue.
+    pub(super) fn has_place(&self) -> bool {
+        let inner = self.lock();
+        let left = |record: &Record| {
+            inner
+                .places
+                .iter()
+                .any(|place| record.place_of(*place).is_some())
+        };
+        inner.records.values().any(left)
     }
 
     fn reply<T>(&self, value: T) -> Reply<T> {
@@ -408,6 +446,14 @@ impl Stage {
         self.lock()
             .renewing
             .retain(|(number, ..)| Some(*number) != renewal);
+    }
+}
+
+/// Whose attempt holds a record that was handed over.
+fn party_of(inner: &Inner, record: &Record) -> Party {
+    match inner.places.iter().any(|place| place.owns(record)) {
+        true => Party::Ours,
+        false => Party::Rival,
     }
 }
 

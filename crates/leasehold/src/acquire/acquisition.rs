@@ -14,9 +14,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::debug;
 
+use super::ask::Asked;
 use super::order::{
     Order, Patience, TryAcquireOutcome, shut_down_while_waiting, store_failed, wait_expired,
 };
+use super::turn::{Seat, Waiting};
 use crate::error::{Effect, Error, ErrorKind};
 use crate::holder::HolderInfo;
 use crate::lease::guard::Undelivered;
@@ -27,7 +29,7 @@ use crate::runtime::request::Mailbox;
 use crate::runtime::retry::{RETRY_FIRST, RETRY_MAX};
 use crate::shared::Core;
 use crate::store::{Outcome, StoreError, StoreErrorKind};
-use leasehold_protocol::attempt::{Attempt, AttemptId, Granted, Request, Wish};
+use leasehold_protocol::attempt::{Attempt, AttemptId, Granted, Wish};
 use leasehold_protocol::time::Elapsed;
 use leasehold_protocol::write::Operation;
 
@@ -104,7 +106,8 @@ pub(super) struct Acquisition {
     pub(super) gone: CancellationToken,
     pub(super) started: Elapsed,
     pub(super) limit: Elapsed,
-    pub(super) mailbox: Mailbox<Request, Outcome>,
+    pub(super) mailbox: Mailbox<Asked, Outcome>,
+    pub(super) waiting: Waiting,
     /// Requests without an answer.
     pub(super) unanswered: usize,
     /// Whether a request has landed or may have landed, so that a grant may have to be released.
@@ -160,6 +163,7 @@ impl Acquisition {
             started,
             limit,
             mailbox: Mailbox::new(IN_FLIGHT),
+            waiting: Waiting::default(),
             unanswered: 0,
             uncertain: false,
             spoiled: None,
@@ -196,7 +200,10 @@ impl Acquisition {
                     tasks.spawn(with(place, self.clean_up_beside(token)));
                 }
             }
-            _ if self.uncertain || self.unanswered > 0 => {
+            _ if self.uncertain
+                || self.unanswered > 0
+                || matches!(self.waiting.seat, Seat::Taken(_)) =>
+            {
                 tasks.spawn(with(place, self.clean_up()));
             }
             _ => {}
@@ -234,6 +241,17 @@ impl Acquisition {
         operation: Operation,
         error: StoreError,
     ) -> Result<(), End> {
+        let until = self.failed(operation, error)?;
+        self.or_stop(self.core.clocks.sleep_until(until)).await?;
+        self.check_queue()
+    }
+
+    /// Records a failure. Returns when to try again.
+    pub(super) fn failed(
+        &mut self,
+        operation: Operation,
+        error: StoreError,
+    ) -> Result<Elapsed, End> {
         debug!(key = %self.order.key, %error, "request failed, retrying");
         self.uncertain |= error.effect == Effect::Unknown;
         self.failures += 1;
@@ -254,7 +272,7 @@ impl Acquisition {
         }
         let mut delay = self.core.backoff(self.failures, RETRY_FIRST, RETRY_MAX);
         let may_wait = self.order.patience != Patience::None;
-        if may_wait && operation == Operation::Acquire && error.kind == StoreErrorKind::Throttled {
+        if may_wait && operation != Operation::Read && error.kind == StoreErrorKind::Throttled {
             // As with polls: a call that may wait leaves capacity to the holder's release.
             self.core.poll_limit.asked(true);
             delay = self.core.poll_limit.stretch(delay);
@@ -268,8 +286,7 @@ impl Acquisition {
         };
         self.last_failure = Some(error);
         self.expect(until);
-        self.or_stop(self.core.clocks.sleep_until(until)).await?;
-        self.check_queue()
+        Ok(until)
     }
 
     /// Promises the queue a sign of life by `by`.

@@ -2,8 +2,8 @@
 //! grants of requests that land later.
 //!
 //! It runs in the background, within these bounds: [`LATE_ANSWERS`] for late answers, two searches
-//! for a grant, and one write for each late answer that shows a grant. Each search and write has
-//! [`GIVE_BACK`] and [`TRIES`] requests; all but the first count in the client's retry budget. A
+//! for a grant, and [`CHANGES`] writes for each late answer that shows a grant or a place. Each search
+//! and write has [`GIVE_BACK`] and [`TRIES`] requests; all but the first count in the client's retry budget. A
 //! grant that is missed expires.
 
 use std::time::Duration;
@@ -11,11 +11,12 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 use super::acquisition::Acquisition;
+use super::ask::Asked;
+use super::turn::Seat;
 use crate::error::Effect;
 use crate::runtime::request::Answer;
 use crate::shared::Retry;
 use crate::store::{Consistency, Outcome, StoreError};
-use leasehold_protocol::attempt::Request;
 use leasehold_protocol::record::Record;
 use leasehold_protocol::write::Write;
 
@@ -26,19 +27,23 @@ const LATE_ANSWERS: Duration = Duration::from_secs(40);
 const GIVE_BACK: Duration = Duration::from_secs(10);
 /// The most requests of one search or write.
 const TRIES: u32 = 10;
+/// The most writes that give back one grant or place, while the queue changes.
+const CHANGES: u32 = 8;
 
 impl Acquisition {
-    /// Releases grants that the acquisition may have got: known ones at once, others when an answer
-    /// shows them.
+    /// Gives back what the acquisition has got or may have got: grants, and its place in the queue. Known
+    /// ones at once, others when an answer shows them.
     pub(super) async fn clean_up(mut self) {
         if self.uncertain {
             self.search().await;
+        } else if let Seat::Taken(index) = self.waiting.seat {
+            self.leave(index).await;
         }
         let mut uncertain = false;
         while let Some((_, answer)) = self.late_answer().await {
             match answer.result {
                 Ok(Outcome::Applied(Some(record)) | Outcome::Refused(Some(record))) => {
-                    self.give_back(&record).await;
+                    self.give_back(record, None).await;
                 }
                 Ok(Outcome::Applied(None)) => uncertain = true,
                 Ok(Outcome::Refused(None)) => {}
@@ -53,19 +58,24 @@ impl Acquisition {
     /// The same beside a lease of this attempt: only grants with another token are released.
     pub(super) async fn clean_up_beside(mut self, leased: u64) {
         while let Some((_, answer)) = self.late_answer().await {
-            let Ok(Outcome::Applied(Some(record))) = answer.result else {
-                continue;
-            };
-            let Some(token) = record.token().filter(|token| *token != leased) else {
-                continue;
-            };
-            debug!(key = %self.order.key, token, "a late request landed after the end of its lease");
-            self.release_late(token).await;
+            if let Ok(Outcome::Applied(Some(record))) = answer.result {
+                self.give_back(record, Some(leased)).await;
+            }
+        }
+    }
+
+    /// Gives up a place. A refusal shows where it is now, or that it has become a grant.
+    async fn leave(&self, index: usize) {
+        let Some(leave) = self.attempt.leave(index) else {
+            return;
+        };
+        if let Ok(Outcome::Refused(Some(record))) = self.write(|| leave.clone()).await {
+            self.give_back(record, None).await;
         }
     }
 
     /// The answer to a request in flight, within the bound of the clean-up.
-    async fn late_answer(&mut self) -> Option<(Request, Answer<Outcome>)> {
+    async fn late_answer(&mut self) -> Option<(Asked, Answer<Outcome>)> {
         if self.unanswered == 0 {
             return None;
         }
@@ -90,7 +100,7 @@ impl Acquisition {
                 .read(key.clone(), Consistency::Strong, timeout, &call_usage)
         };
         match self.insist(read).await {
-            Ok(Some(record)) => self.give_back(&record).await,
+            Ok(Some(record)) => self.give_back(record, None).await,
             Ok(None) => {}
             Err(error) if error.kind.is_retryable() => {
                 debug!(%key, %error, "a possible grant of an ended call is not released: its lease expires");
@@ -104,32 +114,46 @@ impl Acquisition {
                         .clocks
                         .with_service(|service| attempt.abandon(service, now))
                 };
-                let _ = self.write(abandon).await;
+                if let Ok(Outcome::Refused(Some(record))) = self.write(abandon).await {
+                    self.give_back(record, None).await;
+                }
             }
         }
     }
 
-    /// Releases or withdraws our grant in a record.
-    async fn give_back(&self, record: &Record) {
-        let write = || {
+    /// Ends our grant in a record, but for the one with the token `leased`, or gives up our place in its
+    /// queue. A refusal shows the record as it is now: the queue has changed, or our place has become a
+    /// grant.
+    async fn give_back(&self, mut record: Record, leased: Option<u64>) {
+        for _ in 0..CHANGES {
+            if leased.is_some() && record.token() == leased {
+                return;
+            }
             let now = self.core.clocks.reading();
             let attempt = &self.attempt;
-            self.core
-                .clocks
-                .with_service(|service| attempt.give_back(record, service, now))
-        };
-        let Some(write) = write() else { return };
-        let withdraws = matches!(write, Write::Withdraw { .. });
-        let Err(error) = self.write(|| write.clone()).await else {
+            let clocks = &self.core.clocks;
+            let ends = clocks.with_service(|service| attempt.give_back(&record, service, now));
+            let Some(write) = ends.or_else(|| attempt.leave(record.place_of(attempt.id())?)) else {
+                return;
+            };
+            let withdraws = matches!(write, Write::Withdraw { .. });
+            let error = match self.write(|| write.clone()).await {
+                Ok(Outcome::Refused(Some(changed))) => {
+                    record = changed;
+                    continue;
+                }
+                Ok(_) => return,
+                Err(error) => error,
+            };
+            debug!(key = %self.order.key, %error, "cannot give back what an ended call has got");
+            if withdraws && !error.kind.is_retryable() {
+                // Without permission to delete: a wrong token is better than a stuck key.
+                warn!(key = %self.order.key, "a record with a wrong token could not be deleted and is released");
+                self.release_late(record.token().unwrap_or(0)).await;
+            }
             return;
-        };
-        debug!(key = %self.order.key, %error, "cannot release the grant of an ended call");
-        if withdraws && !error.kind.is_retryable() {
-            // Without permission to delete: a wrong token is better than a stuck key.
-            warn!(key = %self.order.key, "a record with a wrong token could not be deleted and is released");
-            let token = record.token().unwrap_or(0);
-            self.release_late(token).await;
         }
+        debug!(key = %self.order.key, "the queue has changed each time: a place or grant of an ended call expires");
     }
 
     /// Releases a grant of this attempt by its token. A grant that is missed expires.

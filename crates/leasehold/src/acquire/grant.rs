@@ -24,8 +24,10 @@ impl Acquisition {
         let key = self.order.key.clone();
         let id = LeaseId::new(key.clone(), self.attempt.id(), granted.token);
         let mut kept = Kept::new(key.shared(), self.attempt.id(), &granted, terms);
-        if self.core.remaining(&kept).is_zero() {
-            debug!(%key, "the grant has no time left, renewing it");
+        // A grant that was handed over ends after its claim, and nobody renews it here.
+        let is_short = self.order.policy.is_manual() && granted.description.is_some();
+        if is_short || self.core.remaining(&kept).is_zero() {
+            debug!(%key, "the grant has not enough time left, renewing it");
             let (bound, timeout) = (
                 self.order.policy.is_bound_to_process(),
                 self.order.policy.request_timeout(),

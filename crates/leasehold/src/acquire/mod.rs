@@ -1,6 +1,7 @@
 //! From a call to a lease: the dispatch of a call that tries, and of one that waits.
 //!
-//! `wait` waits in the queue. `acquisition` is one acquisition. `ask` sends its requests and polls.
+//! `wait` waits in the queue. `acquisition` is one acquisition. `ask` sends its requests, and
+//! `turn` waits and polls between them.
 //! `grant` makes a lease of a grant. `cleanup` releases a grant that no caller receives.
 
 mod acquisition;
@@ -8,6 +9,7 @@ mod ask;
 mod cleanup;
 mod grant;
 mod order;
+mod turn;
 mod wait;
 mod within;
 

@@ -255,7 +255,7 @@ impl LockClient {
             // Its guard was released, and the grant goes on under another guard.
             return Ok(ReleaseOutcome::AlreadyReleased);
         }
-        let outcome = {
+        let (outcome, _) = {
             let started = self.core.clocks.elapsed();
             let how = Releasing {
                 held: false,

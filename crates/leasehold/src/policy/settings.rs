@@ -18,6 +18,9 @@ pub struct Policy {
     pub(super) settings: Arc<PolicyBuilder>,
 }
 
+/// The service's dates are whole seconds.
+const ROUNDED: Duration = Duration::from_secs(1);
+
 impl Policy {
     /// A builder with the defaults.
     pub fn builder() -> PolicyBuilder {
@@ -102,15 +105,26 @@ impl Policy {
         })
     }
 
-    /// An upper bound of the time to the first poll of a waiter, and one of the time between two polls.
-    pub(crate) fn check_delays(&self, hints: &Hints) -> (Duration, Duration) {
-        match self.check_delay(hints) {
-            CheckDelay::Fixed(delay) | CheckDelay::ByAcquire(delay) => (delay / 8 + delay, delay),
-            CheckDelay::Backoff { first, max } => {
-                let first = first.min(max);
-                (first / 8 + first, first / 8 + max)
-            }
-        }
+    /// Whether the caller has set how often to poll.
+    pub(crate) fn has_check_delay(&self) -> bool {
+        self.settings.check_delay.is_some()
+    }
+
+    /// Whether waiters take a place in the queue of the record. F# clients know of no queue, and write
+    /// over it.
+    pub(crate) fn is_queueing(&self) -> bool {
+        !self.settings.shared_with_fsharp && !self.polls_by_acquire()
+    }
+
+    /// How soon a waiter promises to notice that it was handed the key. The time is enough for two
+    /// polls and a renewal, before the margin of the lease begins.
+    pub(crate) fn claim(&self, hints: &Hints) -> Duration {
+        let longest = match self.check_delay(hints) {
+            CheckDelay::Fixed(delay) | CheckDelay::ByAcquire(delay) => delay,
+            CheckDelay::Backoff { first, max } => first / 8 + max,
+        };
+        let noticed = self.safety_margin() + self.request_timeout() + longest + ROUNDED;
+        noticed.min(self.settings.lease)
     }
 
     pub(crate) fn polls_by_acquire(&self) -> bool {

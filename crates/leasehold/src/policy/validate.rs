@@ -340,14 +340,13 @@ mod tests {
     }
 
     #[test]
-    fn the_first_poll_and_the_others_have_bounds() {
+    fn a_claim_is_time_for_two_polls_and_a_renewal_and_never_more_than_the_lease() {
         let hints = crate::store::Hints::default();
-        let bounds =
-            |delay| Policy::unchecked(Policy::builder().check_delay(delay)).check_delays(&hints);
-        let backoff = |first, max| CheckDelay::Backoff { first, max };
-        assert_eq!(bounds(CheckDelay::Fixed(s(8))), (s(9), s(8)));
-        assert_eq!(bounds(CheckDelay::ByAcquire(s(8))), (s(9), s(8)));
-        assert_eq!(bounds(backoff(s(8), s(24))), (s(9), s(25)));
-        assert_eq!(bounds(backoff(s(16), s(8))), (s(9), s(9)));
+        let claim = |policy| Policy::unchecked(policy).claim(&hints).as_millis();
+        // Margin 1 s, request 2 s, dates 1 s, and the longest delay.
+        assert_eq!(claim(Policy::builder()), 5_006);
+        let fixed = Policy::builder().check_delay(CheckDelay::Fixed(s(8)));
+        assert_eq!(claim(fixed), 12_000);
+        assert_eq!(claim(Policy::builder().lease_duration(s(3))), 3_000);
     }
 }

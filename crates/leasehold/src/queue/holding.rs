@@ -13,15 +13,16 @@ use crate::policy::Policy;
 use leasehold_protocol::time::Elapsed;
 use leasehold_protocol::token::FencingToken;
 
-/// How a process shares a key with other processes.
+/// For how long a queue is remembered after its last use.
+const REMEMBERED_FOR: Duration = Duration::from_secs(600);
+
+/// How a grant was released.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Turns {
-    /// How long it may keep the key while other processes may wait for it.
-    pub(crate) hold_limit: Duration,
-    /// How long its queue pauses after that.
-    pub(crate) pause: Duration,
-    /// How long it pauses after every turn if another process is known to want the key.
-    pub(crate) short_pause: Duration,
+pub(crate) enum Released {
+    /// Nobody waited.
+    Free,
+    /// It was handed over, and so many wait behind its new holder.
+    HandedOver(usize),
 }
 
 /// A guard of this client holds the key. Dropped without [`released`](Holding::released), the state of
@@ -30,6 +31,7 @@ pub(crate) struct Turns {
 pub(crate) struct Holding {
     queue: Arc<Queue>,
     number: u64,
+    since: Elapsed,
     gone: bool,
 }
 
@@ -43,37 +45,27 @@ impl Holding {
         let held = Arc::downgrade(lease_state);
         let token = lease_state.id.token().stored();
         let number = queue.with(|state, _| {
-            state.own = state.own.max(Some(token));
+            state.pace.saw(token, now);
             let number = state.next_number();
             state.holders.push((number, held));
-            state.kept_since.get_or_insert(now);
             number
         });
         Holding {
             queue: queue.clone(),
             number,
+            since: now,
             gone: false,
         }
     }
 
-    /// Whether the first waiter asks for this grant, and the process has kept the key for less than
-    /// `hold_limit`.
-    pub(crate) fn has_next(
-        &self,
-        policy: &Policy,
-        data: Option<&Arc<[u8]>>,
-        now: Elapsed,
-        hold_limit: Duration,
-    ) -> bool {
-        self.queue.with(|state, _| {
-            let since = state.kept_since.unwrap_or(now);
-            now.since(since) < hold_limit && state.is_wanted(policy, data)
-        })
+    /// Whether the first waiter asks for this grant.
+    pub(crate) fn has_next(&self, policy: &Policy, data: Option<&Arc<[u8]>>) -> bool {
+        self.queue.with(|state, _| state.is_wanted(policy, data))
     }
 
-    /// Whether another process is known to want the key, too.
-    pub(crate) fn is_shared(&self) -> bool {
-        self.queue.with(|state, _| state.shared_turns > 0)
+    /// How long this client had the key the last time, if others wanted it then.
+    pub(crate) fn shared_hold(&self) -> Option<Duration> {
+        self.queue.with(|state, _| state.shared_hold)
     }
 
     /// Gives the first waiter a guard, and shows it to the other waiters. Returns the runtime of that
@@ -105,35 +97,27 @@ impl Holding {
             .with(|state, wake| state.take_back(token, now, wake))
     }
 
-    /// Records that the key is free. The next request of this process pauses, so that other processes get
-    /// a turn: after `hold_limit`, and if they are known to want the key, after every turn without a next
-    /// waiter.
-    pub(crate) fn released(&mut self, now: Elapsed, turns: &Turns) {
-        let (pause, last) = self.queue.with(|state, _| {
-            let long = state
-                .kept_since
-                .is_some_and(|since| now.since(since) >= turns.hold_limit);
-            if long {
-                state.kept_since = None;
+    /// Records that the grant with this token was released. A call that comes back soon finds this queue.
+    pub(crate) fn released(&mut self, now: Elapsed, token: u64, released: Released) {
+        let held = now.since(self.since);
+        let start = self.queue.with(|state, _| match released {
+            Released::Free => {
+                state.shared_hold = None;
+                Start::Request
             }
-            let last = state.waiters.is_empty();
-            let shared = last && state.shared_turns > 0;
-            // In a queue that is never empty, each long hold counts as a turn.
-            state.shared_turns = state.shared_turns.saturating_sub(u8::from(last || long));
-            let pause = match (long, last) {
-                (true, false) => turns.pause,
-                (true, true) => turns.short_pause,
-                (false, _) if shared => turns.short_pause,
-                (false, _) => Duration::ZERO,
-            };
-            (pause, last)
+            Released::HandedOver(behind) => {
+                (state.shared, state.shared_hold) = (true, Some(held));
+                state.pace.saw(token + 1, now);
+                let turn = state.pace.turn().unwrap_or(held);
+                let turns = u32::try_from(behind).unwrap_or(u32::MAX).saturating_add(1);
+                Start::Join(now.plus(turn.saturating_mul(turns)))
+            }
         });
-        if last && let Some(queues) = self.queue.queues() {
-            // A call that comes back at once must find this queue and its pause.
-            queues.remember(&self.queue, now.plus(turns.short_pause));
+        let shared = self.queue.with(|state, _| state.shared);
+        if shared && let Some(queues) = self.queue.queues() {
+            queues.remember(&self.queue, now.plus(REMEMBERED_FOR));
         }
-        let not_before = now.plus(pause);
-        self.gone(Start::Request { not_before });
+        self.gone(start);
     }
 
     /// Records that the guard does not hold the key, or that this is unknown.

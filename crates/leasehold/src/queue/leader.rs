@@ -3,14 +3,12 @@
 
 use std::sync::Arc;
 
+use super::pace::Pace;
 use super::registry::Queue;
 use super::state::Start;
 use crate::holder::HolderInfo;
 use crate::store::StoreError;
 use leasehold_protocol::time::{Elapsed, Reading};
-
-/// For how many turns a process remembers that others want the key.
-const SHARED_TURNS: u8 = 8;
 
 #[derive(Clone, Debug)]
 pub(crate) struct LeaderRole {
@@ -78,17 +76,16 @@ impl LeaderRole {
 
     /// Records that another client holds the key.
     pub(crate) fn saw(&self, held: &HolderInfo) {
-        let token = held.token().map(|token| token.stored());
         let held = Box::new(held.clone());
         let _old = self.queue.with(|state, _| {
-            let own = token.is_some() && token <= state.own;
-            if state.holders.is_empty() && !own {
-                // Another process has a turn now.
-                state.kept_since = None;
-                state.shared_turns = SHARED_TURNS;
-            }
+            state.shared = true;
             state.held.replace(held)
         });
+    }
+
+    /// What is known of the turns of the key.
+    pub(crate) fn pace<T>(&self, f: impl FnOnce(&mut Pace) -> T) -> T {
+        self.queue.with(|state, _| f(&mut state.pace))
     }
 
     /// Who holds the key, as far as the queue knows.

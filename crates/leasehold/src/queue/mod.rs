@@ -19,12 +19,14 @@
 
 mod holding;
 mod leader;
+mod pace;
 mod registry;
 mod state;
 mod waiter;
 
-pub(crate) use self::holding::{Holding, Turns};
+pub(crate) use self::holding::{Holding, Released};
 pub(crate) use self::leader::LeaderRole;
+pub(crate) use self::pace::{Delays, Pace};
 pub(crate) use self::registry::{Queue, Queues};
 pub(crate) use self::state::{PATIENCE, Polls, Start};
 pub(crate) use self::waiter::{Next, Stop, Waiter};

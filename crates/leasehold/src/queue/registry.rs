@@ -1,6 +1,6 @@
 //! The queues of a client, by key.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Waker;
 
@@ -11,12 +11,12 @@ use crate::lease_id::LeaseId;
 use crate::runtime::clocks::Clocks;
 use leasehold_protocol::time::{Elapsed, Reading};
 
-/// The most queues that are kept for a moment after a release. With more, the one that ends first is
+/// The most queues that are kept after a release. With more, the one that was released first is
 /// forgotten.
 const REMEMBERED: usize = 256;
 
-/// The queues of a client. A queue exists while it has a waiter or a holder. After a release, some are
-/// kept for a moment, until the next call of [`Queues::of`].
+/// The queues of a client. A queue exists while it has a waiter or a holder. Those of keys that other
+/// clients want too are kept after a release, for what they have seen.
 #[derive(Debug)]
 pub(crate) struct Queues {
     clock: Arc<Clocks>,
@@ -24,8 +24,8 @@ pub(crate) struct Queues {
     recent: Mutex<Recent>,
 }
 
-/// Queues that are kept for a moment, by the end of that moment and their key.
-type Recent = BTreeMap<(Elapsed, Arc<str>), Arc<Queue>>;
+/// Queues that are kept, and until when.
+type Recent = VecDeque<(Elapsed, Arc<Queue>)>;
 
 /// The queue of one key.
 #[derive(Debug)]
@@ -61,22 +61,23 @@ impl Queues {
         queue
     }
 
-    /// Keeps a queue for a moment.
+    /// Keeps a queue until then.
     pub(super) fn remember(&self, queue: &Arc<Queue>, until: Elapsed) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = (recent.len() == REMEMBERED).then(|| recent.pop_first());
-        let same = recent.insert((until, queue.key.clone()), queue.clone());
+        recent.retain(|(_, other)| !Arc::ptr_eq(other, queue));
+        recent.push_back((until, queue.clone()));
+        let oldest = (recent.len() > REMEMBERED).then(|| recent.pop_front());
         // The drop of a queue locks this registry.
         drop(recent);
-        drop((next, same));
+        drop(oldest);
     }
 
-    /// Forgets the queues whose moment has passed.
+    /// Forgets the queues whose time has passed.
     fn forget(&self, now: Elapsed) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let mut over = Vec::new();
-        while let Some(first) = recent.first_entry().filter(|first| first.key().0 <= now) {
-            over.push(first.remove());
+        while let Some(first) = recent.pop_front_if(|(until, _)| *until <= now) {
+            over.push(first);
         }
         // The drop of a queue locks this registry.
         drop(recent);

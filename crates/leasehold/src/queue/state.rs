@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use super::pace::Pace;
 use crate::holder::HolderInfo;
 use crate::lease::guard::Undelivered;
 use crate::lease::state::LeaseState;
@@ -25,44 +26,24 @@ const WATCH_STEP: Duration = Duration::from_millis(50);
 const WATCHING: u64 = 16;
 
 /// How the next leader begins.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Start {
-    /// The key may be free: send an acquire request, not before the given time.
-    Request { not_before: Elapsed },
-    /// The key is held: poll.
+    /// The key may be free: send an acquire request.
+    #[default]
+    Request,
+    /// The key is held by another client until then, as far as is known: join its queue.
+    Join(Elapsed),
+    /// The key is held, or its state is unknown: poll.
     Poll(Polls),
 }
 
-impl Default for Start {
-    fn default() -> Self {
-        Start::Request {
-            not_before: Elapsed::default(),
-        }
-    }
-}
-
-/// The state of a leader's polls.
+/// The next poll of a leader.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Polls {
-    /// How many polls found the key held.
-    pub(crate) round: u32,
-    /// When the next poll is due, if known.
+    /// When it is due, if known.
     pub(crate) at: Option<Elapsed>,
     /// When the grant that was seen can end at the latest.
     pub(crate) ends: Option<Elapsed>,
-    /// The newest token that a poll has shown.
-    pub(crate) newest: Option<u64>,
-}
-
-impl Polls {
-    /// Records the token that a poll has shown. The delays start again with every new grant, so that they
-    /// stay short while grants are short.
-    pub(crate) fn saw(&mut self, token: u64) {
-        if token > *self.newest.get_or_insert(token) {
-            self.newest = Some(token);
-            self.round = 0;
-        }
-    }
 }
 
 /// The state of one key that the waiters of a client share.
@@ -73,13 +54,12 @@ pub(super) struct State {
     leader: Option<Leader>,
     pub(super) holders: Vec<(u64, Weak<LeaseState>)>,
     pub(super) start: Start,
-    /// Since when this process has kept the key, as far as it knows.
-    pub(super) kept_since: Option<Elapsed>,
-    /// The token of the newest grant of this client. A record with it does not show another holder, even
-    /// if another client has adopted the grant.
-    pub(super) own: Option<u64>,
-    /// For how many more turns this process pauses after each: another process has had the key lately.
-    pub(super) shared_turns: u8,
+    /// What is known of the turns of the key.
+    pub(super) pace: Pace,
+    /// Whether another client has had the key.
+    pub(super) shared: bool,
+    /// How long this client had the key the last time, if others wanted it then.
+    pub(super) shared_hold: Option<Duration>,
     /// The last holder seen.
     pub(super) held: Option<Box<HolderInfo>>,
     /// Since when the store has failed, and its last error.

@@ -1,10 +1,11 @@
 //! The step from one guard of a grant to the next (`docs/protocol.md` section 9).
 //!
 //! Invariants: the old guard ends before the new one exists, both within the same deadline. No hand-off
-//! follows a fence, a loss or a shutdown. Hand-offs are bounded by count and by the time that the
-//! process keeps the key.
+//! follows a fence, a loss or a shutdown. Hand-offs are bounded by count, and while others are known to
+//! wait in the queue of the record also by time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use leasehold_protocol::time::Elapsed;
 use tokio::runtime::Handle;
@@ -16,19 +17,18 @@ use crate::lease::guard::Undelivered;
 use crate::lease::guard::{Finish, Finished, guard};
 use crate::lease::state::{LeaseState, Terms};
 use crate::policy::DropPolicy;
-use crate::queue::{PATIENCE, Turns};
+use crate::queue::PATIENCE;
 use crate::runtime::request::Mailbox;
 
-/// The most hand-offs of a grant, if no other process is known to want the key. With 5 ms to the table
-/// and empty holds, this gives twice the throughput of 64. The token has bits for 1023.
+/// The most hand-offs of a grant, if nobody else is known to wait. With 5 ms to the table and empty
+/// holds, this gives twice the throughput of 64. The token has bits for 1023.
 const PASSES_ALONE: u16 = 256;
-/// The same, if another process has had the key lately.
-const PASSES_SHARED: u16 = 64;
-/// While others may wait, a process keeps a key for this many of its longest check delays, and at most
-/// for half a lease.
-const HOLD_LIMIT: u32 = 10;
-/// After that it pauses for one check delay, but at most for the limit divided by this.
-const PAUSE: u32 = 8;
+/// The most hand-offs after the first that found others in the queue of the record.
+const PASSES_SHARED: u16 = 8;
+/// No hand-off begins later than that after it.
+const SHARED_FOR: Duration = Duration::from_secs(1);
+/// While a grant is handed off, the queue of the record is looked at so often.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl RenewalTask {
     /// Hands the grant off to the next waiter, if that asks for the same grant. Returns the runtime of the
@@ -81,9 +81,11 @@ impl RenewalTask {
         if runtime.id() != Handle::current().id() {
             // If this runtime ends, answers to its requests may never come, so they are not awaited.
             self.mailbox = Mailbox::new(IN_FLIGHT);
+            self.looks.clear();
             self.unanswered = 0;
             self.schedule();
         }
+        self.look_between_guards(started);
         self.place = None;
         self.deliver_by = Some(self.core.clocks.elapsed().plus(PATIENCE));
         let next = &self.lease_state;
@@ -102,32 +104,29 @@ impl RenewalTask {
         self.watch_the_deadline(now);
         self.policy.is_handing_off()
             && !core.shut.is_cancelled()
-            && self.lease_state.id.token().pass() < self.most_passes()
             && self.lease_state.loss().is_none()
-            && self.holding.has_next(
-                &self.policy,
-                self.lease_state.data.as_ref(),
-                now.elapsed,
-                self.turns().hold_limit,
-            )
+            && self.has_turns_left(now.elapsed)
+            && self
+                .holding
+                .has_next(&self.policy, self.lease_state.data.as_ref())
     }
 
-    fn most_passes(&self) -> u16 {
-        if self.holding.is_shared() {
-            PASSES_SHARED
-        } else {
-            PASSES_ALONE
+    /// Whether this process may keep the key for another turn. It is bounded while others wait for it.
+    fn has_turns_left(&mut self, now: Elapsed) -> bool {
+        let pass = self.lease_state.id.token().pass();
+        if self.kept.queue().is_empty() {
+            self.others_since = None;
+            return pass < PASSES_ALONE;
         }
+        let (since, first) = *self.others_since.get_or_insert((now, pass));
+        let last = first.saturating_add(PASSES_SHARED).min(PASSES_ALONE);
+        pass < last && now.since(since) < SHARED_FOR.min(self.policy.lease_duration() / 2)
     }
 
-    /// How this process shares the key with other processes.
-    pub(super) fn turns(&self) -> Turns {
-        let (shortest, longest) = self.policy.check_delays(&self.core.hints);
-        let hold_limit = (self.policy.lease_duration() / 2).min(longest.saturating_mul(HOLD_LIMIT));
-        Turns {
-            hold_limit,
-            pause: longest.min(hold_limit / PAUSE),
-            short_pause: shortest.min(hold_limit / PAUSE),
+    /// Looks at the queue of the record once in a while, without waiting for the answer.
+    fn look_between_guards(&mut self, now: Elapsed) {
+        if now.since(self.looked) >= LOOK_EVERY {
+            self.look(now);
         }
     }
 

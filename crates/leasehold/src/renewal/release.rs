@@ -16,12 +16,12 @@ use crate::lease::guard::Finish;
 use crate::lease_id::LeaseId;
 use crate::meter::CallUsage;
 use crate::policy::{DropPolicy, Policy};
-use crate::queue::{Polls, Start};
+use crate::queue::{Polls, Released, Start};
 use crate::shared::{Core, Retry};
 use crate::store::{Outcome, StoreError, StoreErrorKind};
 use leasehold_protocol::renewal::{Ended, Kept};
 use leasehold_protocol::time::Elapsed;
-use leasehold_protocol::write::Operation;
+use leasehold_protocol::write::{Operation, Write};
 
 /// The most tries of the last renewal before a detach.
 const TRIES: u32 = 3;
@@ -90,7 +90,6 @@ impl RenewalTask {
         held: bool,
         started: Elapsed,
     ) -> Result<ReleaseOutcome, Error> {
-        let turns = self.turns();
         let (core, lease_state, holding) = (&self.core, &self.lease_state, &mut self.holding);
         let how = Releasing {
             held,
@@ -107,7 +106,7 @@ impl RenewalTask {
             || holding.gone(Start::Poll(Polls::default())),
         )
         .await;
-        if let Ok(outcome) = &outcome {
+        if let Ok((outcome, _)) = &outcome {
             let cost = lease_state.call_usage.usage();
             debug!(
                 key = %lease_state.id.key(),
@@ -121,12 +120,15 @@ impl RenewalTask {
             );
         }
         match &outcome {
-            Ok(ReleaseOutcome::TakenOver(_)) | Err(_) => {
+            Ok((ReleaseOutcome::TakenOver(_), _)) | Err(_) => {
                 holding.gone(Start::Poll(Polls::default()));
             }
-            Ok(_) => holding.released(core.clocks.elapsed(), &turns),
+            Ok((_, released)) => {
+                let token = lease_state.id.token().stored();
+                holding.released(core.clocks.elapsed(), token, *released);
+            }
         }
-        outcome
+        outcome.map(|(outcome, _)| outcome)
     }
 
     /// Renews the grant a last time, unbound from this process, and returns its identity.
@@ -175,8 +177,8 @@ pub(crate) struct Releasing {
     pub(crate) call_usage: CallUsage,
 }
 
-/// Ends a grant, conditional on our id and token, with retries within the call time-out. It calls
-/// `in_doubt` after a failed try.
+/// Ends a grant, conditional on our id and token, with retries within the call time-out: hands the key
+/// over if somebody waits for it. It calls `in_doubt` after a failed try.
 pub(crate) async fn release(
     core: &Arc<Core>,
     policy: &Policy,
@@ -184,7 +186,7 @@ pub(crate) async fn release(
     kept: &Kept,
     how: Releasing,
     mut in_doubt: impl FnMut() + Send,
-) -> Result<ReleaseOutcome, Error> {
+) -> Result<(ReleaseOutcome, Released), Error> {
     let Releasing {
         held,
         started,
@@ -198,6 +200,12 @@ pub(crate) async fn release(
         let write = core
             .clocks
             .with_service(|service| kept.release(service, now));
+        let released = match &write {
+            Write::HandOver { passed, .. } => {
+                Released::HandedOver(kept.queue().len() - passed.len() - 1)
+            }
+            _ => Released::Free,
+        };
         let timeout = policy.request_timeout().min(limit.since(now.elapsed));
         let answer = core.write_detached(write, now, timeout, &call_usage).await;
         // Computed for every answer, which may have come after the deadline.
@@ -209,7 +217,7 @@ pub(crate) async fn release(
             ReleaseOutcome::ReleasedLate
         };
         let error = match answer.result {
-            Ok(Outcome::Applied(_)) => return Ok(ours),
+            Ok(Outcome::Applied(_)) => return Ok((ours, released)),
             Ok(Outcome::Refused(Some(record))) if kept.is_ours(&record) => {
                 // Somebody has come to wait, or has left: once more, with the queue as it is now.
                 kept.saw(&record);
@@ -225,14 +233,15 @@ pub(crate) async fn release(
                 // key, which before our deadline is possible only after our release.
                 let shown = kept.shows_release(record.as_ref());
                 if (shown && (in_time || retry.uncertain)) || (in_time && retry.uncertain) {
-                    return Ok(ours);
+                    return Ok((ours, released));
                 }
-                return Ok(match kept.ended(record.as_ref()) {
+                let outcome = match kept.ended(record.as_ref()) {
                     Ended::Released => ReleaseOutcome::AlreadyReleased,
                     Ended::TakenOver(record) => ReleaseOutcome::TakenOver(HolderInfo::of(&record)),
                     Ended::Superseded => ReleaseOutcome::Superseded,
                     Ended::NoRecord => ReleaseOutcome::NoRecord,
-                });
+                };
+                return Ok((outcome, Released::Free));
             }
             Err(error) => error,
         };

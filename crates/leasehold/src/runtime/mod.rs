@@ -4,6 +4,7 @@
 pub(crate) mod clocks;
 pub(crate) mod detached;
 pub(crate) mod poll_limit;
+pub(crate) mod reads;
 pub(crate) mod request;
 pub(crate) mod retry;
 pub(crate) mod timer;

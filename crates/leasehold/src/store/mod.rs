@@ -32,7 +32,7 @@ pub mod protocol {
     pub use leasehold_protocol::queue::{PLACE_BYTES, PLACES, Place};
     pub use leasehold_protocol::record::{Malformed, Native, Record, Seen, State, attribute};
     pub use leasehold_protocol::time::{ServiceTime, Stamp};
-    pub use leasehold_protocol::write::{Grant, Operation, Write, apply};
+    pub use leasehold_protocol::write::{Description, Grant, Operation, Write, apply};
 }
 
 /// A store of lock records.

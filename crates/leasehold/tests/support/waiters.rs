@@ -12,7 +12,7 @@ pub const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// A lease of 20 s and polls up to a second apart: a process keeps a key for 10 s.
+/// A lease of 20 s and polls up to a second apart.
 pub fn policy() -> PolicyBuilder {
     Policy::builder().check_delay(CheckDelay::Backoff {
         first: ms(50),
@@ -73,13 +73,4 @@ pub async fn futures<F: Future + Unpin>(mut all: Vec<F>) -> Vec<F::Output> {
     })
     .await;
     values.into_iter().flatten().collect()
-}
-
-/// A lease of a client that has waited for another process.
-pub async fn acquired_after_another(lab: &Lab, locks: &LockClient) -> Lease {
-    let other = lab.bystander().acquire("k").await.expect("free");
-    let waiting = waiter(locks, same);
-    lab.sleep(ms(100)).await;
-    assert!(released(other).await.is_released());
-    waiting.await.expect("its turn")
 }

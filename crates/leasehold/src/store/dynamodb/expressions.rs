@@ -145,16 +145,22 @@ pub(super) fn update(write: &Write) -> Expression {
         )
         .text(":seen_client", owner)
         .number(":seen_expires", expires_at.0),
-        Write::Renew { attempt, token, expires_at, ttl_seconds, .. } => Expression::new(
-            "SET #expires = :expires, #ttl = :ttl, #count = #count + :one",
-            "#client = :me AND #token = :token AND #expires < :expires",
-        )
-        .names(&[CLIENT, TOKEN, EXPIRES, TTL, COUNT])
-        .text(":me", attempt)
-        .number(":token", token)
-        .number(":expires", expires_at.0)
-        .number(":ttl", ttl_seconds)
-        .number(":one", 1),
+        Write::Renew { attempt, token, expires_at, ttl_seconds, description, .. } => {
+            let renewal = Expression::new(
+                "SET #expires = :expires, #ttl = :ttl, #count = #count + :one",
+                "#client = :me AND #token = :token AND #expires < :expires",
+            )
+            .names(&[CLIENT, TOKEN, EXPIRES, TTL, COUNT])
+            .text(":me", attempt)
+            .number(":token", token)
+            .number(":expires", expires_at.0)
+            .number(":ttl", ttl_seconds)
+            .number(":one", 1);
+            match description {
+                Some(description) => described(renewal, &description.holder, description.data.as_deref()),
+                None => renewal,
+            }
+        }
         Write::Release { attempt, token, ttl_seconds, passed, .. } => {
             let update = match ttl_seconds {
                 Some(_) => "SET #expires = :zero, #ttl = :ttl",
@@ -245,19 +251,16 @@ fn granted(grant: &Grant, token: Option<u64>, condition: &str, places: &[Place])
     };
     let update = format!(
         "SET #client = :me, #expires = :expires, #ttl = :ttl, #lease = :lease, #version = :version, \
-         #holder = :holder, #acquired = :acquired, \
+         #acquired = :acquired, \
          #count = if_not_exists(#count, :zero) + :one, #token = {next}"
     );
     let mut expression = Expression::new(&update, condition)
-        .names(&[
-            CLIENT, EXPIRES, TTL, LEASE, VERSION, HOLDER, ACQUIRED, COUNT, TOKEN, DATA,
-        ])
+        .names(&[CLIENT, EXPIRES, TTL, LEASE, VERSION, ACQUIRED, COUNT, TOKEN])
         .text(":me", grant.attempt)
         .number(":expires", grant.expires_at.0)
         .number(":ttl", grant.ttl_seconds)
         .number(":lease", grant.lease.as_millis())
         .number(":version", RECORD_VERSION)
-        .text(":holder", &grant.holder)
         .number(":acquired", grant.acquired_at.0)
         .number(":zero", 0)
         .number(":one", 1);
@@ -265,16 +268,32 @@ fn granted(grant: &Grant, token: Option<u64>, condition: &str, places: &[Place])
         Some(token) => expression.number(":next_token", token),
         None => expression.number(":seed", grant.seed.0.max(0)),
     };
-    let mut removed: &[&str] = &["#data"];
-    if let Some(data) = &grant.data {
+    described(
+        expression.begins_with(places),
+        &grant.holder,
+        grant.data.as_deref(),
+    )
+    .names(&[DATA])
+    .removes(
+        if grant.data.is_some() {
+            &[]
+        } else {
+            &["#data"]
+        },
+        places.len(),
+    )
+}
+
+/// Sets what people see of a grant. Data that is none is for the caller to remove.
+fn described(mut expression: Expression, holder: &str, data: Option<&[u8]>) -> Expression {
+    expression.update.push_str(", #holder = :holder");
+    if let Some(data) = data {
         expression.update.push_str(", #data = :data");
         let blob = AttributeValue::B(Blob::new(data.to_vec()));
         expression.values.insert(":data".to_owned(), blob);
-        removed = &[];
+        expression = expression.names(&[DATA]);
     }
-    expression
-        .begins_with(places)
-        .removes(removed, places.len())
+    expression.names(&[HOLDER]).text(":holder", holder)
 }
 
 #[cfg(test)]

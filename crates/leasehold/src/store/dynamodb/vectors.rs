@@ -11,7 +11,7 @@ use leasehold_protocol::attempt::AttemptId;
 use leasehold_protocol::queue::{PLACES, Place};
 use leasehold_protocol::record::{Native, RECORD_VERSION, Record, Seen, attribute};
 use leasehold_protocol::time::ServiceTime;
-use leasehold_protocol::write::{Grant, Write, apply};
+use leasehold_protocol::write::{Description, Grant, Write, apply};
 use serde_json::{Value, json};
 
 use super::expressions;
@@ -135,6 +135,42 @@ fn renew(by_ms: i64) -> Write {
         expires_at: ServiceTime(NOW + 21_000 + by_ms),
         ttl_seconds: TTL + 7,
         bound_to_process: false,
+        description: None,
+    }
+}
+
+fn described(renewal: Write) -> Write {
+    match renewal {
+        Write::Renew {
+            key,
+            attempt,
+            token,
+            expires_at,
+            ttl_seconds,
+            bound_to_process,
+            ..
+        } => Write::Renew {
+            key,
+            attempt,
+            token,
+            expires_at,
+            ttl_seconds,
+            bound_to_process,
+            description: Some(Description {
+                holder: "a-host worker 12".into(),
+                data: Some(b"payload".as_slice().into()),
+            }),
+        },
+        other => other,
+    }
+}
+
+/// The key was handed over, and its record says nothing of the holder.
+fn handed_over() -> Record {
+    Record {
+        holder: None,
+        data: None,
+        ..held(&[2])
     }
 }
 
@@ -210,6 +246,11 @@ fn cases() -> Vec<(&'static str, Option<Record>, Write)> {
             take_over(&foreign(), 2, &[]),
         ),
         ("renew", Some(held(&[2])), renew(1_000)),
+        (
+            "renew: after a hand-over, with what people see",
+            Some(handed_over()),
+            described(renew(1_000)),
+        ),
         ("renew: refused, not forward", Some(held(&[])), renew(0)),
         (
             "release: nobody waits",

@@ -179,6 +179,7 @@ impl Bench {
             expires_at,
             ttl_seconds: FAR + 1,
             bound_to_process: false,
+            description: None,
         }
     }
 

@@ -11,7 +11,7 @@ use leasehold_protocol::attempt::AttemptId;
 use leasehold_protocol::queue::Place;
 use leasehold_protocol::record::{Record, Seen, State};
 use leasehold_protocol::time::ServiceTime;
-use leasehold_protocol::write::{Grant, Write, apply};
+use leasehold_protocol::write::{Description, Grant, Write, apply};
 
 const KEYS: usize = 3;
 const CLIENTS: usize = 4;
@@ -123,6 +123,10 @@ fn random_write(
             expires_at,
             ttl_seconds,
             bound_to_process: dice.one_in(2),
+            description: dice.one_in(3).then(|| Description {
+                holder: "renewed".into(),
+                data: dice.one_in(2).then(|| b"payload".as_slice().into()),
+            }),
         },
         9..=10 => Write::Release {
             key,

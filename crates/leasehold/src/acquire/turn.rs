@@ -1,0 +1,326 @@
+//! The wait for a turn: a place in the queue of the record, and polls.
+//!
+//! Invariants: a waiter that has seen no place of its own in a queue with room joins it. A waiter with
+//! a place polls often enough to notice a grant within its claim. Reads in flight are bounded.
+
+use super::acquisition::{Acquisition, End, stopped};
+use super::ask::{Asked, Turn};
+use super::order::Patience;
+use crate::policy::CheckDelay;
+use crate::queue::{Delays, Pace, Polls, Start};
+use crate::runtime::reads::Reads;
+use crate::runtime::request::Answer;
+use crate::store::{Consistency, Outcome, StoreErrorKind};
+use leasehold_protocol::attempt::{Refusal, Shown};
+use leasehold_protocol::deadline::service_now;
+use leasehold_protocol::queue::PLACES;
+use leasehold_protocol::record::Record;
+use leasehold_protocol::takeover::Verdict;
+use leasehold_protocol::time::{Elapsed, ServiceTime};
+use leasehold_protocol::write::{Operation, Write};
+
+/// The most polls of the first waiter in flight.
+const READS: usize = 8;
+/// The shortest delay between polls of the first waiter is this part of the first check delay.
+const QUICK: u32 = 16;
+/// Its longest delay is this part of the longest check delay.
+const FIRST: u32 = 5;
+/// Of polls with the longest delay, each fourth of the first waiter is strongly consistent: the deadline
+/// of a grant counts from such an answer.
+const CONSISTENT: u32 = 4;
+/// A waiter without a place doubles its delays so often.
+const DOUBLED: u32 = 3;
+
+/// What the last answer has shown of the queue of the record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) enum Seat {
+    /// The key is free, or has no queue for this waiter.
+    #[default]
+    None,
+    /// The queue has room.
+    Room,
+    /// All places are taken.
+    Full,
+    /// It has a place behind so many others.
+    Taken(usize),
+}
+
+/// The state of a wait.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    pub(super) seat: Seat,
+    /// When the grant that was seen can end at the latest.
+    pub(super) ends: Option<Elapsed>,
+    /// When the last request was sent.
+    pub(super) last: Elapsed,
+    /// When the next poll is due, if that does not follow from what was seen.
+    pub(super) at: Option<Elapsed>,
+    /// The next poll has its turn among the polls of the client then.
+    reserved: Option<Elapsed>,
+    /// After a failure.
+    not_before: Elapsed,
+    /// The last answer may have been old, so the next poll is strongly consistent.
+    unsure: bool,
+    /// How many answers in a row have shown a full queue.
+    full: u32,
+}
+
+impl Acquisition {
+    /// Waits until the key may be taken or requested again, or until there is room in its queue.
+    pub(super) async fn wait_for_turn(&mut self) -> Result<Turn, End> {
+        self.waited = true;
+        // Polls that are in flight at the end go on in the background.
+        let mut reads = Reads::default();
+        loop {
+            if self.waiting.seat == Seat::Room && self.may_queue() {
+                return Ok(Turn::Join);
+            }
+            let due = self.next_poll();
+            self.plan(due);
+            let clock = self.core.clocks.clone();
+            let may_poll = reads.len() < self.most_reads();
+            let turn = tokio::select! {
+                biased;
+                (asked, answer) = self.mailbox.next() => {
+                    self.unanswered -= 1;
+                    self.late(&asked, answer)?
+                }
+                (consistency, answer) = reads.next() => self.polled(consistency, answer)?,
+                () = clock.sleep_until(due), if may_poll => self.poll(&mut reads)?,
+                stop = stopped(&self.core, &self.gone, self.limit) => return Err(stop.into()),
+            };
+            if let Some(turn) = turn {
+                return Ok(turn);
+            }
+        }
+    }
+
+    /// Whether this call takes a place in the queue of the record.
+    pub(super) fn may_queue(&self) -> bool {
+        let waits = self.order.patience != Patience::None && self.order.adopts.is_none();
+        waits && self.order.policy.is_queueing()
+    }
+
+    /// The request for a place.
+    pub(super) fn join(&mut self, now: leasehold_protocol::time::Reading) -> Write {
+        let claim = self.order.policy.claim(&self.core.hints);
+        let left = self.limit.since(now.elapsed);
+        let until = self.core.clocks.with_service(|service| match self.limit {
+            Elapsed::NEVER => ServiceTime(i64::MAX),
+            _ => service_now(service, now).plus(left),
+        });
+        self.attempt.join(claim, until, now)
+    }
+
+    /// A late answer to a write: it only matters if it shows a grant or a place.
+    fn late(&mut self, asked: &Asked, answer: Answer<Outcome>) -> Result<Option<Turn>, End> {
+        let shown = answer.shown(true);
+        let record = match answer.result {
+            Ok(Outcome::Applied(record)) => match asked {
+                Asked::Acquire(request) => {
+                    return self
+                        .applied(request, record)
+                        .map(|grant| Some(Turn::Ours(grant)));
+                }
+                Asked::Join => record,
+            },
+            Ok(Outcome::Refused(record)) => record,
+            Err(error) => {
+                self.uncertain |= error.effect == crate::error::Effect::Unknown;
+                return Ok(None);
+            }
+        };
+        // The record is older than the last one seen.
+        if let Refusal::Ours(granted) = self.judge(record.as_ref(), &shown) {
+            return Ok(Some(Turn::Ours(granted)));
+        }
+        Ok(None)
+    }
+
+    /// Reserves a poll, or sends the one that was reserved.
+    fn poll(&mut self, reads: &mut Reads<Consistency>) -> Result<Option<Turn>, End> {
+        let now = self.core.clocks.elapsed();
+        if self.waiting.reserved.is_none() {
+            self.check_queue()?;
+            self.waiting.reserved = Some(self.core.poll_limit.take(now));
+            return Ok(None);
+        }
+        self.waiting.reserved = None;
+        self.waiting.at = None;
+        self.waiting.last = now;
+        let round = self.pace(Pace::polls);
+        if self.order.policy.polls_by_acquire() {
+            // The acquire request is the poll.
+            return Ok(Some(Turn::Acquire(None)));
+        }
+        self.sends();
+        let consistency = self.consistency(now, round);
+        let (core, key) = (self.core.clone(), self.order.key.shared());
+        let (timeout, call_usage) = (self.order.policy.request_timeout(), self.call_usage());
+        reads.push(
+            consistency,
+            Box::pin(async move { core.read(key, consistency, timeout, &call_usage).await }),
+        );
+        Ok(None)
+    }
+
+    /// The first waiter's polls are strongly consistent near the end of a turn.
+    fn consistency(&mut self, now: Elapsed, round: u32) -> Consistency {
+        let strong = std::mem::take(&mut self.waiting.unsure)
+            || self.waiting.seat == Seat::Taken(0)
+                && (round.is_multiple_of(CONSISTENT)
+                    || self.next_poll().since(now) < self.delays(0).max);
+        match strong {
+            true => Consistency::Strong,
+            false => Consistency::Eventual,
+        }
+    }
+
+    /// The meaning of a poll's answer.
+    fn polled(
+        &mut self,
+        consistency: Consistency,
+        answer: Answer<Option<Record>>,
+    ) -> Result<Option<Turn>, End> {
+        let throttled =
+            matches!(&answer.result, Err(error) if error.kind == StoreErrorKind::Throttled);
+        if throttled || answer.result.is_ok() {
+            self.core.poll_limit.asked(throttled);
+        }
+        let shown = answer.shown(consistency == Consistency::Strong);
+        let record = match answer.result {
+            Ok(record) => record,
+            Err(error) if error.kind.is_retryable() => {
+                self.waiting.not_before = self.failed(Operation::Read, error)?;
+                return Ok(None);
+            }
+            Err(error) => return Err(self.fatal(Operation::Read, error)),
+        };
+        self.calm_down();
+        let verdict = match self.judge(record.as_ref(), &shown) {
+            Refusal::Ours(granted) => return Ok(Some(Turn::Ours(granted))),
+            Refusal::Others(verdict) => verdict,
+        };
+        if !self.looks_around(record.as_ref(), &shown) {
+            return Ok(None);
+        }
+        Ok(match verdict {
+            Verdict::Free => Some(Turn::Acquire(None)),
+            Verdict::TakeOver(seen, places) => Some(Turn::Acquire(Some((seen, places)))),
+            Verdict::Wait { ends } => {
+                self.waiting.ends = ends;
+                None
+            }
+        })
+    }
+
+    /// Learns its seat in the queue. False if the answer may be from before the join.
+    pub(super) fn looks_around(&mut self, record: Option<&Record>, shown: &Shown) -> bool {
+        let held = record.filter(|record| record.owner.is_some() && record.native.is_some());
+        let place = held.and_then(|record| record.place_of(self.attempt.id()));
+        let old = place.is_none() && !shown.consistent && self.attempt.has_joined();
+        self.waiting.unsure |= old;
+        if old {
+            return false;
+        }
+        self.waiting.seat = match (held, place) {
+            (_, Some(ahead)) => Seat::Taken(ahead),
+            (Some(record), None) if record.queue.len() < PLACES => Seat::Room,
+            (Some(_), None) => Seat::Full,
+            (None, None) => Seat::None,
+        };
+        self.waiting.full = match self.waiting.seat {
+            Seat::Full => self.waiting.full + 1,
+            _ => 0,
+        };
+        if let Some(token) = held.and_then(Record::token) {
+            let took = shown.received.since(shown.sent.elapsed);
+            self.pace(|pace| {
+                pace.answered(took);
+                pace.saw(token, shown.received);
+            });
+        }
+        true
+    }
+
+    fn most_reads(&self) -> usize {
+        match self.waiting.seat {
+            Seat::Taken(0) if !self.order.policy.has_check_delay() => READS,
+            _ => 1,
+        }
+    }
+
+    /// When to poll next: by the place in the queue, or after a random delay. One poll is timed to the end
+    /// of the grant that was seen.
+    fn next_poll(&mut self) -> Elapsed {
+        let waiting = &self.waiting;
+        let now = self.core.clocks.elapsed();
+        let at = match (waiting.reserved, waiting.seat) {
+            (Some(reserved), _) => return reserved,
+            (None, Seat::Taken(ahead)) if !self.order.policy.has_check_delay() => {
+                let (last, delays) = (waiting.last, self.delays(ahead));
+                self.pace(|pace| pace.next(ahead, last, now, delays))
+            }
+            _ => {
+                let at = waiting.at.unwrap_or_else(|| now.plus(self.random_delay()));
+                self.waiting.at = Some(at);
+                at
+            }
+        };
+        let at = match self.waiting.ends {
+            Some(ends) if ends > now => at.min(ends),
+            _ => at,
+        };
+        at.max(self.waiting.not_before)
+    }
+
+    /// How often a waiter with a place polls.
+    fn delays(&self, ahead: usize) -> Delays {
+        let hints = &self.core.hints;
+        let max = match ahead {
+            0 => hints.check_delay_max / FIRST,
+            _ => hints.check_delay_max,
+        };
+        Delays {
+            first: self
+                .core
+                .poll_limit
+                .stretch(hints.check_delay / QUICK)
+                .min(max),
+            max,
+        }
+    }
+
+    fn random_delay(&mut self) -> std::time::Duration {
+        let round = self.pace(|pace| pace.round());
+        let delay = match self.order.policy.check_delay(&self.core.hints) {
+            CheckDelay::Fixed(delay) | CheckDelay::ByAcquire(delay) => delay,
+            CheckDelay::Backoff { first, max } => {
+                // An eighth of the first bound is certain, so a poll is never sent at once.
+                first.min(max) / 8 + self.core.backoff(round, first, max)
+            }
+        };
+        let delay = self.core.poll_limit.stretch(delay);
+        delay * (1 << self.waiting.full.min(DOUBLED))
+    }
+
+    /// What the next leader begins with, if this one leaves.
+    fn plan(&self, due: Elapsed) {
+        let Some(leader) = &self.leader else { return };
+        leader.plan(match self.waiting.seat {
+            Seat::Room | Seat::Taken(_) if self.may_queue() => Start::Join(due),
+            _ => Start::Poll(Polls {
+                at: Some(due),
+                ends: self.waiting.ends,
+            }),
+        });
+        leader.expect(due);
+    }
+
+    fn pace<T>(&self, f: impl FnOnce(&mut Pace) -> T) -> T {
+        match &self.leader {
+            Some(leader) => leader.pace(f),
+            None => f(&mut Pace::default()),
+        }
+    }
+}
