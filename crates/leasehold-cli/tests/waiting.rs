@@ -82,7 +82,7 @@ fn verbose_names_the_holder_once_and_at_once() {
         .filter(|line| line.contains("read `job`: held"));
     assert!(
         polls
-            .last()
+            .next_back()
             .is_some_and(|line| line.contains("that found nothing new")),
         "{said}"
     );
