@@ -77,7 +77,7 @@ fn verbose_names_the_holder_once_and_at_once() {
         "{said}"
     );
     // Some dozens of polls, in one line: the last one shows the grant that the holder has handed over.
-    let polls = said
+    let mut polls = said
         .lines()
         .filter(|line| line.contains("read `job`: held"));
     assert!(

@@ -55,6 +55,7 @@ fn leave(n: u8, index: usize) -> Write {
 
 fn hand_over(attempt: u8, token: Option<u64>, passed: &[u8], next: u8) -> Write {
     Write::HandOver {
+        held: None,
         key: "k".into(),
         attempt: id(attempt),
         token,
@@ -202,6 +203,7 @@ fn a_hand_over_needs_our_grant_and_the_queue_as_it_was_seen() {
 #[test]
 fn nobody_is_released_past() {
     let release = |passed: &[u8]| Write::Release {
+        held: None,
         key: "k".into(),
         attempt: id(9),
         token: Some(7),

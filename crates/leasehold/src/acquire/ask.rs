@@ -144,6 +144,7 @@ impl Acquisition {
         match self.leader.as_ref().map(LeaderRole::start) {
             Some(Start::Poll(polls)) => {
                 (self.waiting.at, self.waiting.ends) = (polls.at, polls.ends);
+                self.waiting.full = polls.full;
                 self.wait_for_turn().await
             }
             Some(Start::Join(until)) if self.may_queue() && self.core.clocks.elapsed() < until => {
@@ -253,6 +254,11 @@ impl Acquisition {
 
     pub(super) fn judge(&mut self, record: Option<&Record>, shown: &Shown) -> Refusal {
         let now = self.core.clocks.reading();
+        if let Some((record, token)) = record.and_then(|record| Some((record, record.token()?)))
+            && record.owner.is_some()
+        {
+            self.pace(|pace| pace.saw(token, record.last_hold, shown));
+        }
         if let Some(record) = record
             && record.owner.is_some()
             && !self.attempt.id().owns(record)
