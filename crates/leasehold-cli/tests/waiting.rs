@@ -99,7 +99,7 @@ fn the_code_of_a_conflict_can_be_chosen() {
             expected
         );
         assert_eq!(
-            room.code(&["run", "job", "-w", "100ms", "-E", code, "--", "true"]),
+            room.code(&["run", "job", "-w", "500ms", "-E", code, "--", "true"]),
             expected
         );
     }

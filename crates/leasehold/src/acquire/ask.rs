@@ -263,7 +263,7 @@ impl Acquisition {
             && record.owner.is_some()
             && !self.attempt.id().owns(record)
         {
-            let held = HolderInfo::of(record);
+            let held = HolderInfo::seen_by(record, self.attempt.id());
             if let Some(leader) = &self.leader {
                 leader.saw(&held);
             }

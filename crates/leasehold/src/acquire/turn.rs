@@ -21,8 +21,8 @@ use leasehold_protocol::takeover::Verdict;
 use leasehold_protocol::time::{Elapsed, ServiceTime};
 use leasehold_protocol::write::{Operation, Write};
 
-/// The most polls of the first waiter in flight.
-const READS: usize = 8;
+/// The most polls of the first waiter in flight. Each of them needs a connection.
+const READS: usize = 2;
 /// The shortest delay between polls of the first waiter is this part of the first check delay.
 const QUICK: u32 = 16;
 /// It is not shorter than the grain of timers.
@@ -63,6 +63,8 @@ pub(super) struct Waiting {
     reserved: Option<Elapsed>,
     /// After a failure.
     not_before: Elapsed,
+    /// Whether it has had a place.
+    placed: bool,
     /// The last answer may have been old, so the next poll is strongly consistent.
     unsure: bool,
     /// How many answers in a row have shown a full queue.
@@ -226,6 +228,11 @@ impl Acquisition {
         self.waiting.unsure |= old;
         if old {
             return false;
+        }
+        if let Some(ahead) = place
+            && !std::mem::replace(&mut self.waiting.placed, true)
+        {
+            self.core.meter.place(ahead + 1);
         }
         self.waiting.seat = match (held, place) {
             (_, Some(ahead)) => Seat::Taken(ahead),

@@ -22,7 +22,7 @@ const OF_DISTANCE: u32 = 8;
 /// The same where nothing is known of turns, of the time that the holder has had.
 const OF_HELD: u32 = 4;
 /// The most polls of the first waiter for one round trip.
-const PER_ROUND_TRIP: u32 = 3;
+const PER_ROUND_TRIP: u32 = 2;
 
 /// What the waiters of a client know of the turns of a key.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,11 +33,30 @@ pub(crate) struct Pace {
     held: Option<Duration>,
     /// How long turns were.
     turn: Option<Duration>,
-    round_trip: Option<Duration>,
+    round_trip: RoundTrip,
     /// The shortest delay at the last poll.
     shortest: Duration,
     /// Polls since the newest token was first shown.
     round: u32,
+}
+
+/// How long a request takes.
+#[derive(Clone, Copy, Debug, Default)]
+enum RoundTrip {
+    #[default]
+    Unknown,
+    /// The first request may have opened a connection.
+    First(Duration),
+    Mean(Duration),
+}
+
+impl RoundTrip {
+    fn length(self) -> Duration {
+        match self {
+            RoundTrip::Unknown => Duration::ZERO,
+            RoundTrip::First(took) | RoundTrip::Mean(took) => took,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,11 +82,11 @@ impl Pace {
     /// Records the token that an answer has shown, and how long the last grant was held.
     pub(crate) fn saw(&mut self, token: u64, held: Option<Duration>, shown: &Shown) {
         let took = shown.received.since(shown.sent.elapsed);
-        self.round_trip = Some(match self.round_trip {
-            // The first request may have opened a connection.
-            Some(before) if took > before => (before * 7 + took) / 8,
-            _ => took,
-        });
+        self.round_trip = match self.round_trip {
+            RoundTrip::Unknown => RoundTrip::First(took),
+            RoundTrip::First(_) => RoundTrip::Mean(took),
+            RoundTrip::Mean(mean) => RoundTrip::Mean((mean * 3 + took) / 4),
+        };
         let at = shown.sent.elapsed.plus(took / 2);
         let Some((newest, before)) = self.newest else {
             self.held = held;
@@ -120,7 +139,7 @@ impl Pace {
 
     /// How long a turn takes, if that is known: the grant, its way there and back, and half a delay.
     pub(crate) fn length(&self) -> Option<Duration> {
-        let around = |held| held + self.round_trip.unwrap_or_default() + self.shortest / 2;
+        let around = |held| held + self.round_trip.length() + self.shortest / 2;
         self.held.map(around).or(self.turn)
     }
 
@@ -133,7 +152,7 @@ impl Pace {
         delays: Delays,
     ) -> Elapsed {
         let Delays { first, max } = delays;
-        let round_trip = self.round_trip.unwrap_or_default();
+        let round_trip = self.round_trip.length();
         self.shortest = first.max(round_trip / PER_ROUND_TRIP);
         let turns = u32::try_from(ahead).unwrap_or(u32::MAX).saturating_add(1);
         let since = self.newest.map_or(now, |(_, turn)| turn.since);
@@ -216,7 +235,7 @@ mod tests {
         assert_eq!(pace.length(), Some(Duration::from_millis(20)));
         // With the way there and back.
         pace.saw(8, Some(Duration::from_millis(40)), &shown(200, 240));
-        assert_eq!(pace.length(), Some(Duration::from_millis(45)));
+        assert_eq!(pace.length(), Some(Duration::from_millis(80)));
         // A long pause counts for little, and older answers for nothing.
         let paused = seen(&[(7, 0), (8, 0), (9, 20), (8, 25), (10, 60_000)], None);
         assert!(
@@ -236,7 +255,7 @@ mod tests {
         assert_eq!(next(&pace, 0, 60_000), 61_000);
         // A poll is sent so that it arrives then. Turns are longer by the way there and back.
         pace.saw(2, None, &shown(60, 120));
-        assert_eq!(next(&pace, 0, 120), 123);
+        assert_eq!(next(&pace, 0, 120), 127);
     }
 
     #[test]
