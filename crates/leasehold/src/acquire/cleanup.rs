@@ -11,8 +11,7 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 use super::acquisition::Acquisition;
-use super::ask::Asked;
-use super::turn::Seat;
+use super::step::{Asked, Seat};
 use crate::error::Effect;
 use crate::runtime::request::Answer;
 use crate::shared::Retry;

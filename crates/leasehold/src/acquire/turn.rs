@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use super::acquisition::{Acquisition, End, stopped};
-use super::ask::{Asked, Turn};
 use super::order::Patience;
+use super::step::{Asked, Seat, Turn};
 use crate::policy::CheckDelay;
 use crate::queue::{Delays, Pace, Polls, Start};
 use crate::runtime::reads::Reads;
@@ -34,42 +34,6 @@ const FIRST: u32 = 5;
 const CONSISTENT: u32 = 4;
 /// A waiter without a place doubles half of the longest check delay so often.
 const DOUBLED: u32 = 4;
-
-/// What the last answer has shown of the queue of the record.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) enum Seat {
-    /// The key is free, or has no queue for this waiter.
-    #[default]
-    None,
-    /// The queue has room.
-    Room,
-    /// All places are taken.
-    Full,
-    /// It has a place behind so many others.
-    Taken(usize),
-}
-
-/// The state of a wait.
-#[derive(Debug, Default)]
-pub(super) struct Waiting {
-    pub(super) seat: Seat,
-    /// When the grant that was seen can end at the latest.
-    pub(super) ends: Option<Elapsed>,
-    /// When the last request was sent.
-    pub(super) last: Elapsed,
-    /// When the next poll is due, if that does not follow from what was seen.
-    pub(super) at: Option<Elapsed>,
-    /// The next poll has its turn among the polls of the client then.
-    reserved: Option<Elapsed>,
-    /// After a failure.
-    not_before: Elapsed,
-    /// Whether it has had a place.
-    placed: bool,
-    /// The last answer may have been old, so the next poll is strongly consistent.
-    unsure: bool,
-    /// How many answers in a row have shown a full queue.
-    pub(super) full: u32,
-}
 
 impl Acquisition {
     /// Waits until the key may be taken or requested again, or until there is room in its queue.
