@@ -119,7 +119,7 @@ pub enum Write {
         /// As in [`Write::Release`].
         held: Option<Duration>,
     },
-    /// Wait for a held key: append our place to its queue.
+    /// Wait for a key that another holds: append our place to its queue.
     Join {
         /// The key.
         key: Arc<str>,
@@ -338,7 +338,9 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
         Write::Join { place, .. } => {
             let record = current.ok_or(ConditionFailed)?;
             let held = record.owner.is_some() && record.native.is_some();
-            if !held || record.queue.len() >= PLACES || record.queue.contains(place) {
+            // A join that was delayed until its attempt got the key would wait behind itself.
+            let ours = place.attempt().owns(record);
+            if !held || ours || record.queue.len() >= PLACES || record.queue.contains(place) {
                 return Err(ConditionFailed);
             }
             let mut record = record.clone();

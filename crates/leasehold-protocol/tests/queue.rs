@@ -107,6 +107,8 @@ fn a_full_queue_takes_nobody() {
     }
     assert_eq!(record.queue.len(), PLACES);
     refused(&record, &join(1));
+    // Not behind itself.
+    refused(&queued(&[]), &join(9));
     let record = applied(&record, &leave(10, 0));
     applied(&record, &join(1));
 }

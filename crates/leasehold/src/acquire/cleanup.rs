@@ -137,7 +137,8 @@ impl Acquisition {
             };
             let withdraws = matches!(write, Write::Withdraw { .. });
             let error = match self.write(|| write.clone()).await {
-                Ok(Outcome::Refused(Some(changed))) => {
+                // Its end may leave a place that has come late.
+                Ok(Outcome::Refused(Some(changed)) | Outcome::Applied(Some(changed))) => {
                     record = changed;
                     continue;
                 }

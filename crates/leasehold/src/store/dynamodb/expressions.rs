@@ -199,10 +199,11 @@ pub(super) fn update(write: &Write) -> Expression {
         Write::Join { place, .. } => {
             let mut expression = Expression::new(
                 "SET #queue = list_append(if_not_exists(#queue, :empty), :places)",
-                "attribute_exists(#client) AND #version = :version \
+                "attribute_exists(#client) AND #client <> :me AND #version = :version \
                  AND (attribute_not_exists(#queue) OR size(#queue) < :most) AND NOT contains(#queue, :place)",
             )
             .names(&[CLIENT, VERSION, QUEUE])
+            .text(":me", place.attempt())
             .number(":version", RECORD_VERSION)
             .number(":most", PLACES)
             .place(":place", *place);

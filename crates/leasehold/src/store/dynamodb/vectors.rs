@@ -293,6 +293,7 @@ fn cases() -> Vec<(&'static str, Option<Record>, Write)> {
         ),
         ("join: the first place", Some(held(&[])), join(2)),
         ("join: behind another", Some(held(&[2])), join(3)),
+        ("join: refused, it has the key", Some(held(&[2])), join(1)),
         (
             "join: refused, it has its place",
             Some(held(&[2, 3])),
