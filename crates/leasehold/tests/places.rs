@@ -214,6 +214,26 @@ async fn a_grant_that_was_handed_over_is_renewed_before_its_claim_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_notices_its_grant_too_late_waits_again() {
+    let lab = Lab::new();
+    let holder = lab.bystander().acquire("k").await.expect("free");
+    let mut late = waiter(&process(&lab), same);
+    lab.sleep(ms(50)).await;
+    assert!(poll(&mut late).is_pending());
+    // Its task does not run while the key is handed to it, and on to the next one when its claim is over.
+    assert!(released(holder).await.is_released());
+    let next = process(&lab).acquire("k").await.expect("taken over");
+    let mut late = Box::pin(late);
+    tokio::select! {
+        biased;
+        _ = &mut late => panic!("held by the next one"),
+        () = lab.sleep(ms(100)) => {}
+    }
+    assert!(released(next).await.is_released());
+    assert!(late.await.expect("its turn").is_held());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_queue_is_waited_for_without_a_place() {
     let lab = Lab::new();
     let all: Vec<_> = (0..60)

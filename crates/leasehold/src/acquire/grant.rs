@@ -40,6 +40,10 @@ impl Acquisition {
             }
         }
         let left = self.core.remaining(&kept);
+        if left.is_zero() && granted.description.is_some() {
+            debug!(%key, "the key was handed over, and that was noticed too late: waiting again");
+            return Err(End::BackToQueue);
+        }
         if left.is_zero() {
             // The caller gets an error, so the clean-up releases the grant.
             let lead = self.order.policy.safety_margin();
