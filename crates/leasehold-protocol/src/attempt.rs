@@ -319,13 +319,21 @@ impl Attempt {
 
     /// The request that published the stored P, or else the first request with the stored P. The key
     /// of a waiting attempt may have been handed over. Its grant counts from before that, whatever its P.
+    /// A request of its own may have landed before the join, and be shown after it. So the earlier counts.
     fn origin_of(&self, record: &Record, shown: &Shown) -> Option<Request> {
         let same = |r: &&Request| r.sent.expires_at == record.expires_at;
-        let request = self.recent.iter().find(same).or(self.first.as_ref());
-        let waited = self.waiting.as_ref();
-        let since = waited.map(|waiting| waiting.not_before(shown));
+        let published = self.recent.iter().find(same);
+        let request = published.or(self.first.as_ref());
+        let at = match &self.waiting {
+            Some(waiting) => {
+                let own = published.map(|request| request.sent.at);
+                let both = own.into_iter().chain([waiting.not_before(shown)]);
+                both.min_by_key(|at| at.elapsed)?
+            }
+            None => request?.sent.at,
+        };
         let sent = Sent {
-            at: since.or_else(|| request.map(|request| request.sent.at))?,
+            at,
             expires_at: record.expires_at,
         };
         let origin = request.copied().unwrap_or(Request {

@@ -457,6 +457,26 @@ fn a_grant_of_one_who_waits_never_counts_from_a_request_with_the_same_expiry() {
 }
 
 #[test]
+fn a_grant_from_before_the_join_counts_from_its_own_request_however_late_it_is_shown() {
+    let mut me = attempt(2);
+    let (_, write) = me.request(None, &unsampled(), reading(1_000));
+    let own = apply(None, &write).expect("free").expect("a record");
+    // Its answer is lost. Another takes over, a refusal shows that, and the attempt joins.
+    me.join(CLAIM, ServiceTime(i64::MAX), reading(25_000));
+    others(&mut me, answer(25_000, 25_005, true));
+    let of_first = at(1_000 + 19_980);
+    assert_eq!(
+        believes(&mut me, &own, answer(2_000, 2_005, true)),
+        of_first
+    );
+    // An old read shows it as well.
+    assert_eq!(
+        believes(&mut me, &own, answer(26_000, 26_005, false)),
+        of_first
+    );
+}
+
+#[test]
 fn a_hand_over_that_comes_late_is_not_believed() {
     let (mut me, record) = waiting(0);
     let now = reading(60_000);
