@@ -92,9 +92,10 @@ const POLLS: usize = 8;
 impl Waiting {
     /// The latest instant at which the key was certainly not ours yet, for the answer that shows it as
     /// ours. Only answers from before the send of its request count: a later one may show the time
-    /// after the grant. An answer that may be old says nothing of the order, so the join counts.
+    /// after the grant. So may one of the same instant, if the clock stood still in between. An answer
+    /// that may be old says nothing of the order, so the join counts.
     fn not_before(&self, shown: &Shown) -> Reading {
-        let counts = |received: Elapsed| shown.consistent && received <= shown.sent.elapsed;
+        let counts = |received: Elapsed| shown.consistent && received < shown.sent.elapsed;
         let earlier = self.before.iter().filter(|(_, received)| counts(*received));
         let latest = earlier.max_by_key(|(sent, _)| sent.elapsed);
         latest.map_or(self.since, |(sent, _)| *sent)

@@ -385,13 +385,17 @@ fn a_handed_over_grant_counts_from_the_last_answer_that_came_before_the_poll() {
     let (mut me, record) = waiting(1_000);
     others(&mut me, answer(2_000, 2_005, true));
     others(&mut me, answer(3_000, 3_005, true));
-    // Sent before that answer came: it may show an older time.
+    // Sent before that answer came, or at the same instant: it may show an older time.
     assert_eq!(
         believes(&mut me, &record, answer(3_004, 3_009, true)),
         after(2_000)
     );
     assert_eq!(
-        believes(&mut me, &record, answer(3_005, 3_010, true)),
+        believes(&mut me, &record, answer(3_005, 3_009, true)),
+        after(2_000)
+    );
+    assert_eq!(
+        believes(&mut me, &record, answer(3_006, 3_010, true)),
         after(3_000)
     );
     // An answer that comes out of order counts by its send.
