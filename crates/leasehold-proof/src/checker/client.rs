@@ -8,13 +8,14 @@
 use std::sync::Arc;
 
 use leasehold_protocol::attempt::{Attempt, AttemptId, Wish};
+use leasehold_protocol::record::Record;
 use leasehold_protocol::takeover::Observation;
 use leasehold_protocol::time::{Reading, ServiceClock, ServiceTime, Stamp};
 use leasehold_protocol::write::Write;
 
 use super::broken::Broken;
-use super::message::Ask;
-use super::phase::{Choice, Lost, Next, Note, Output, Phase, Purpose, Waiting};
+use super::message::{Ask, Sight};
+use super::phase::{Choice, Lost, Next, Note, Output, Owed, Phase, Purpose, Waiting};
 use super::shape::{Breach, Property, Shape};
 
 /// A client of ours.
@@ -70,7 +71,7 @@ impl Client {
         }
     }
 
-    fn unanswered(&self, purpose: impl Fn(&Purpose) -> bool) -> u8 {
+    pub(super) fn unanswered(&self, purpose: impl Fn(&Purpose) -> bool) -> u8 {
         let count = self.waiting.iter().filter(|w| purpose(&w.purpose)).count();
         u8::try_from(count).unwrap_or(u8::MAX)
     }
@@ -81,7 +82,8 @@ impl Client {
         let same = |w: &&Waiting| match choice {
             Choice::Send => matches!(w.purpose, Purpose::Acquire { .. }),
             Choice::Renew => matches!(w.purpose, Purpose::Renew(_)),
-            Choice::Poll => w.purpose == Purpose::Read,
+            Choice::Poll | Choice::PollStrong => matches!(w.purpose, Purpose::Read { .. }),
+            Choice::Join => w.purpose == Purpose::Join,
             Choice::Release => w.purpose == Purpose::Release,
             _ => false,
         };
@@ -102,18 +104,20 @@ impl Client {
             Choice::Start => may_start && matches!(self.phase, Phase::Idle | Phase::Over { .. }),
             Choice::Send => match &self.phase {
                 Phase::Acquiring { next, .. } => {
-                    may_send && *next != Next::Poll && self.unanswered_acquires() < shape.open
+                    let polls = matches!(next, Next::Poll | Next::Join);
+                    may_send && !polls && self.unanswered_acquires() < shape.open
                 }
                 Phase::Withdrawing { .. } => may_send && none(|p| matches!(p, Purpose::Withdraw)),
                 _ => false,
             },
-            Choice::Poll => match &self.phase {
-                Phase::Acquiring { next, .. } => may_send && *next == Next::Poll,
-                _ => false,
-            },
+            Choice::Poll | Choice::PollStrong | Choice::Join => {
+                may_send && self.may_queue(choice, shape)
+            }
             Choice::GiveUp if !shape.gives_up => false,
             Choice::GiveUp => match &self.phase {
-                Phase::Acquiring { .. } => may_start || self.unanswered_acquires() > 0,
+                Phase::Acquiring { attempt, .. } => {
+                    may_start || attempt.has_joined() || self.unanswered_acquires() > 0
+                }
                 Phase::Withdrawing { .. } | Phase::HandingOver { .. } => true,
                 _ => false,
             },
@@ -151,16 +155,7 @@ impl Client {
     }
 
     fn has_to_give_back(&self) -> bool {
-        match &self.phase {
-            Phase::Over {
-                leased: None,
-                uncertain,
-                spoiled,
-                ..
-            } => *uncertain || spoiled.is_some(),
-            Phase::Over { late, .. } => late.is_some(),
-            _ => false,
-        }
+        matches!(&self.phase, Phase::Over { owed, .. } if *owed != Owed::Nothing)
     }
 
     /// Makes a choice that is open.
@@ -172,25 +167,36 @@ impl Client {
                 self.attempts += 1;
                 self.waiting.clear();
                 let attempt = self.new_attempt(shape);
-                let mut output = self.ask_for_it(attempt, Next::Acquire, (now, time));
+                let mut output = self.ask_for_it((attempt, None), Next::Acquire, (now, time));
                 output.note = Note::Over {
                     attempt: self.attempts,
                 };
                 output
             }
-            (Choice::Send, Phase::Acquiring { attempt, next }) => {
-                self.ask_for_it(attempt, next, (now, time))
-            }
+            (
+                Choice::Send,
+                Phase::Acquiring {
+                    attempt,
+                    next,
+                    place,
+                    ..
+                },
+            ) => self.ask_for_it((attempt, place), next, (now, time)),
+            (Choice::Join, phase) => self.join(phase, (now, time), shape),
             (Choice::Send, Phase::Withdrawing { attempt, granted }) => {
                 let write = attempt.withdraw(&granted);
                 self.phase = Phase::Withdrawing { attempt, granted };
                 self.write(Purpose::Withdraw, (now, time), write)
             }
-            (Choice::Poll, phase) => {
+            (Choice::Poll | Choice::PollStrong, phase) => {
                 self.phase = phase;
-                // A new read: the answer to an older one is ignored.
-                self.waiting.retain(|w| w.purpose != Purpose::Read);
-                self.send(Purpose::Read, (now, time), Ask::Read)
+                if shape.queueing.reads == 1 {
+                    // A new read: the answer to an older one is ignored.
+                    self.waiting
+                        .retain(|w| !matches!(w.purpose, Purpose::Read { .. }));
+                }
+                let strong = choice == Choice::PollStrong;
+                self.send(Purpose::Read { strong }, (now, time), Ask::Read { strong })
             }
             (Choice::GiveUp, phase) => {
                 self.give_up(phase);
@@ -233,7 +239,7 @@ impl Client {
                     late,
                 },
             ) => {
-                let write = kept.release(&self.clock, now);
+                let write = self.release(&attempt, &kept, now, shape);
                 self.phase = Phase::Releasing {
                     attempt,
                     kept,
@@ -310,27 +316,46 @@ impl Client {
         )
     }
 
-    fn ask_for_it(&mut self, mut attempt: Attempt, next: Next, now: (Reading, u8)) -> Output {
+    fn ask_for_it(
+        &mut self,
+        (mut attempt, place): (Attempt, Option<u8>),
+        next: Next,
+        now: (Reading, u8),
+    ) -> Output {
         let (take_over, seen) = match &next {
-            Next::TakeOver(what, version) => (Some((what.clone(), Vec::new())), *version),
-            Next::Acquire | Next::Poll => (None, 0),
+            Next::TakeOver(what, places, seen) => (Some((what.clone(), places.clone())), *seen),
+            Next::Acquire | Next::Poll | Next::Join => (None, Sight::default()),
         };
         let (request, write) = attempt.request(take_over, &self.clock, now.0);
         let published = match &write {
             Write::Acquire(grant) | Write::TakeOver(grant, ..) => grant.expires_at,
             _ => ServiceTime(0),
         };
-        self.phase = Phase::Acquiring { attempt, next };
+        self.phase = Phase::Acquiring {
+            attempt,
+            next,
+            place,
+            counts: None,
+        };
         let purpose = Purpose::Acquire { request, published };
         self.send(purpose, now, Ask::Write { write, seen })
     }
 
     fn give_up(&mut self, phase: Phase) {
-        let uncertain = self.unanswered_acquires() > 0;
-        let (attempt, spoiled, uncertain) = match phase {
-            Phase::Acquiring { attempt, .. } => (attempt, None, uncertain),
-            Phase::Withdrawing { attempt, granted } => (attempt, Some(granted), true),
-            Phase::HandingOver { attempt, .. } => (attempt, None, true),
+        let uncertain = match self.unanswered_claims() > 0 {
+            true => Owed::Perhaps,
+            false => Owed::Nothing,
+        };
+        let (attempt, owed) = match phase {
+            Phase::Acquiring { attempt, place, .. } => (
+                attempt,
+                match place {
+                    Some(index) if uncertain == Owed::Nothing => Owed::Place(index),
+                    _ => uncertain,
+                },
+            ),
+            Phase::Withdrawing { attempt, granted } => (attempt, Owed::Spoiled(granted)),
+            Phase::HandingOver { attempt, .. } => (attempt, Owed::Perhaps),
             other => {
                 self.phase = other;
                 return;
@@ -340,40 +365,48 @@ impl Client {
         self.phase = Phase::Over {
             attempt,
             leased: None,
-            late: None,
-            spoiled,
-            uncertain,
+            owed,
         };
     }
 
+    /// Requests for the key or for a place without an answer.
+    pub(super) fn unanswered_claims(&self) -> u8 {
+        self.unanswered(|p| matches!(p, Purpose::Acquire { .. } | Purpose::Join))
+    }
+
     fn what_to_give_back(&self, phase: &Phase, now: Reading) -> Option<Write> {
+        let shown = |attempt: &Attempt, record: &Record| {
+            let ends = attempt.give_back(record, &self.clock, now);
+            ends.or_else(|| attempt.leave(record.place_of(attempt.id())?))
+        };
         match phase {
-            Phase::Over {
+            Phase::Over { attempt, owed, .. } => match owed {
+                Owed::Nothing => None,
+                Owed::Perhaps => Some(attempt.abandon(&self.clock, now)),
+                Owed::Place(index) => attempt.leave(usize::from(*index)),
+                Owed::Spoiled(granted) => Some(attempt.withdraw(granted)),
+                Owed::Shown(record) => shown(attempt, record),
+            },
+            Phase::Holding {
                 attempt,
-                spoiled: Some(granted),
-                ..
-            } => Some(attempt.withdraw(granted)),
-            Phase::Over {
-                attempt,
-                late: Some(token),
-                ..
-            }
-            | Phase::Holding {
-                attempt,
-                late: Some(token),
+                late: Some(record),
                 ..
             }
             | Phase::Releasing {
                 attempt,
-                late: Some(token),
+                late: Some(record),
                 ..
-            } => Some(attempt.release_late(*token, &self.clock, now)),
-            Phase::Over { attempt, .. } => Some(attempt.abandon(&self.clock, now)),
+            } => shown(attempt, record),
             _ => None,
         }
     }
 
-    fn send(&mut self, purpose: Purpose, (sent, tick): (Reading, u8), ask: Ask) -> Output {
+    pub(super) fn send(
+        &mut self,
+        purpose: Purpose,
+        (sent, tick): (Reading, u8),
+        ask: Ask,
+    ) -> Output {
         let tag = self.requests;
         self.requests += 1;
         self.waiting.push(Waiting {
@@ -385,8 +418,9 @@ impl Client {
         Output::asks(tag, self.attempts, ask)
     }
 
-    fn write(&mut self, purpose: Purpose, sent: (Reading, u8), write: Write) -> Output {
-        self.send(purpose, sent, Ask::Write { write, seen: 0 })
+    pub(super) fn write(&mut self, purpose: Purpose, sent: (Reading, u8), write: Write) -> Output {
+        let seen = Sight::default();
+        self.send(purpose, sent, Ask::Write { write, seen })
     }
 
     /// A tick has passed: the renewal task checks the deadline.
@@ -434,7 +468,10 @@ impl Client {
                 spent
                     || (!self.has_to_give_back()
                         && self.unanswered(|p| {
-                            matches!(p, Purpose::Acquire { .. } | Purpose::GiveBack)
+                            matches!(
+                                p,
+                                Purpose::Acquire { .. } | Purpose::Join | Purpose::GiveBack
+                            )
                         }) == 0)
             }
             Phase::Releasing { .. } => spent,
@@ -446,6 +483,7 @@ impl Client {
             }
             _ => false,
         };
+        self.forget_the_way(shape);
         if over {
             self.phase = Phase::Idle;
             self.waiting.clear();
@@ -459,8 +497,31 @@ impl Client {
         }
     }
 
+    /// How a grant was won matters only while a request of its call may still land.
+    fn forget_the_way(&mut self, shape: &Shape) {
+        if self.attempts >= shape.clients[usize::from(self.index)].attempts {
+            self.observation = Observation::default();
+        }
+        let open = self.unanswered_claims() > 0 || self.unanswered(|p| *p == Purpose::GiveBack) > 0;
+        let bare = self.new_attempt(shape);
+        if let Phase::Holding { attempt, late, .. } | Phase::Releasing { attempt, late, .. } =
+            &mut self.phase
+            && late.is_none()
+            && !open
+        {
+            *attempt = bare;
+        }
+    }
+
     /// Feeds the service clock with a stamp.
-    pub(super) fn learn(&mut self, stamp: Stamp, sent: Reading, received: Reading, shape: &Shape) {
+    pub(super) fn learn(
+        &mut self,
+        stamp: Option<Stamp>,
+        sent: Reading,
+        received: Reading,
+        shape: &Shape,
+    ) {
+        let Some(stamp) = stamp else { return };
         if shape.lacks(Broken::SampleFromWrongEnd) {
             self.clock.learn(stamp, received, sent);
         } else {

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::message::{Answer, Ask, Author, Message, Request};
+use super::order::PASSED;
 use super::phase::{Choice, Note, Output};
 use super::service::Served;
 use super::shape::Breach;
@@ -13,15 +14,18 @@ impl World {
     /// Every step from a state, into `next`.
     pub(super) fn successors(&mut self, state: &State, next: &mut Vec<Next>) {
         next.clear();
-        for message in state.bag() {
-            let envelope = self.envelopes[*message as usize];
-            if envelope.answer {
-                let client = usize::from(envelope.process);
-                let (after, breach) = self.step(state, client, Event::Answer(*message));
-                next.push((Action::Take { message: *message }, after, breach));
-            } else {
-                self.serve(state, *message, envelope, next);
+        if let Some(message) = state.fresh() {
+            let mut from = *state;
+            from.set_fresh(None);
+            self.deliver(&from, message, next);
+            if let Some(left) = from.faults[4].checked_sub(1) {
+                from.faults[4] = left;
+                next.push((Action::Delay { message }, from, None));
             }
+            return;
+        }
+        for message in state.bag() {
+            self.deliver(state, *message, next);
         }
         for client in 0..self.clients() {
             let known = self.known[state.clients[client] as usize];
@@ -44,10 +48,29 @@ impl World {
         next.extend(self.delete(state));
     }
 
+    fn deliver(&mut self, state: &State, message: u32, next: &mut Vec<Next>) {
+        let envelope = self.envelopes[message as usize];
+        if envelope.answer {
+            let client = usize::from(envelope.process);
+            let (after, breach) = self.step(state, client, Event::Answer(message));
+            next.push((Action::Take { message }, after, breach));
+        } else {
+            self.serve(state, message, envelope, next);
+        }
+    }
+
+    /// A message gets into the network.
+    fn put(&self, state: &mut State, message: u32) {
+        state.put(message);
+        if self.shape.faults.late.is_some() {
+            state.set_fresh(Some(message));
+        }
+    }
+
     /// Whether the world allows a choice: faults may be used up, and equal clients begin in a fixed order.
     fn allows(&self, state: &State, client: usize, choice: Choice) -> bool {
         let known = &self.known[state.clients[client] as usize];
-        let [_, _, crashes, steps] = state.faults;
+        let [_, _, crashes, steps, _] = state.faults;
         match choice {
             Choice::Start if !known.started && client > 0 => {
                 let shapes = &self.shape.clients;
@@ -56,9 +79,14 @@ impl World {
             }
             Choice::Crash => crashes > 0 && known.started,
             Choice::WallForward | Choice::WallBack => steps > 0 && known.started,
-            Choice::Send | Choice::Renew | Choice::Poll | Choice::Release => {
-                self.shape.eager
-                    || known.sent_at[choice as usize - 1].is_none_or(|at| at < state.time)
+            Choice::Poll | Choice::PollStrong if self.shape.queueing.reads > 1 => true,
+            Choice::Send
+            | Choice::Renew
+            | Choice::Poll
+            | Choice::PollStrong
+            | Choice::Join
+            | Choice::Release => {
+                self.shape.eager || known.sent_at[choice as usize].is_none_or(|at| at < state.time)
             }
             _ => true,
         }
@@ -98,7 +126,7 @@ impl World {
         }
         self.forget_void(&mut after, client);
         if step.message != NONE {
-            after.put(step.message);
+            self.put(&mut after, step.message);
         }
         let mut breach = step.breach;
         let finished = |process: u32| self.known[process as usize].finished;
@@ -224,7 +252,7 @@ impl World {
         }
         let current = self.serve_on(state.stored, message, state.time);
         self.served_as(state, message, envelope, &current, next);
-        if envelope.read && self.shape.stale_reads && state.previous != state.stored {
+        if envelope.stale && self.shape.stale_reads && state.previous != state.stored {
             let old = self.serve_on(state.previous, message, state.time);
             let old = Done {
                 stored: state.stored,
@@ -249,13 +277,18 @@ impl World {
                 applied.previous = state.stored;
             }
         }
-        if let Some(token) = done.granted
-            && let Message::Request(request) = &*self.messages.value(message)
-        {
+        if let Some((author, token)) = done.granted {
             let mut ledger = (*self.ledgers.value(state.ledger)).clone();
-            ledger.land(request.author, token);
+            ledger.land(author, token);
             applied.ledger = self.ledgers.number(ledger).0;
         }
+        let waits = |author: &&Author| {
+            let process = state.clients[usize::from(author.process)];
+            self.known[process as usize].waits == Some(author.attempt)
+        };
+        let found = done
+            .breach
+            .or(done.passed.iter().find(waits).map(|_| PASSED));
         let process = state.clients[usize::from(envelope.process)];
         let awaited = self.known[process as usize].tags >> envelope.tag & 1 == 1;
         let may_repeat = state.faults[0] > 0 && !envelope.read;
@@ -271,7 +304,7 @@ impl World {
             }
             let action = Action::Serve { message, again };
             if !awaited {
-                next.push((action, after, done.breach));
+                next.push((action, after, found));
                 continue;
             }
             for answer in done.answers.iter() {
@@ -279,14 +312,14 @@ impl World {
                 if self.shape.prompt {
                     let (client, event) = (usize::from(envelope.process), Event::Answer(*answer));
                     let (after, breach) = self.step(&after, client, event);
-                    next.push((action, after, done.breach.or(breach)));
+                    next.push((action, after, found.or(breach)));
                 } else {
-                    after.put(*answer);
-                    next.push((action, after, done.breach));
+                    self.put(&mut after, *answer);
+                    next.push((action, after, found));
                 }
             }
             if self.shape.prompt {
-                next.push((action, after, done.breach));
+                next.push((action, after, found));
             }
         }
     }
@@ -302,6 +335,7 @@ impl World {
                 stored,
                 answers: Rc::from([]),
                 granted: None,
+                passed: Rc::from([]),
                 breach: None,
             };
         };
@@ -309,12 +343,13 @@ impl World {
             stored: after,
             outcome,
             granted,
+            passed,
             breach,
         } = self
             .stored
             .value(stored)
-            .serve(&request.ask, request.author, &self.shape);
-        let version = after.version;
+            .serve(&request.ask, request.author, &self.shape, time);
+        let sight = after.sight();
         let stamps = self.shape.stamps_at(time);
         let answers = stamps.into_iter().map(|stamp| {
             self.message(Message::Answer(Answer {
@@ -322,7 +357,7 @@ impl World {
                 tag: request.tag,
                 outcome: outcome.clone(),
                 stamp,
-                version,
+                sight,
             }))
         });
         let answers: Vec<u32> = answers.collect();
@@ -330,6 +365,7 @@ impl World {
             stored: self.stored.number(after).0,
             answers: answers.into(),
             granted,
+            passed: passed.into(),
             breach,
         };
         self.served.insert((stored, message, time), done.clone());
