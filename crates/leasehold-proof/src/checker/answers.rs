@@ -9,6 +9,7 @@ use leasehold_protocol::renewal::{Ended, Kept, RenewalRefused};
 use leasehold_protocol::takeover::Verdict;
 use leasehold_protocol::time::{Reading, ServiceClock, ServiceTime, Stamp};
 
+use super::after::beside_a_lease;
 use super::broken::Broken;
 use super::client::Client;
 use super::message::{Answer, Outcome};
@@ -409,66 +410,5 @@ impl Client {
             }
             Outcome::Read(_) => false,
         }
-    }
-
-    fn take_late(
-        &self,
-        (attempt, leased, owed): (Attempt, Option<u64>, Owed),
-        waiting: &Waiting,
-        answer: &Answer,
-    ) -> Phase {
-        let applied = matches!(answer.outcome, Outcome::Applied(_));
-        let shown = match &answer.outcome {
-            // A lease has been released by its own request.
-            Outcome::Refused(_) if leased.is_some() && waiting.purpose != Purpose::GiveBack => None,
-            outcome => is_owed(&attempt, outcome, leased),
-        };
-        let owed = match (&waiting.purpose, shown) {
-            (Purpose::GiveBack, _) if applied => self.owed_still(leased),
-            (Purpose::GiveBack | Purpose::Acquire { .. } | Purpose::Join, Some(record)) => {
-                Owed::Shown(record)
-            }
-            (Purpose::GiveBack, None) => self.owed_still(leased),
-            _ => owed,
-        };
-        Phase::Over {
-            attempt,
-            leased,
-            owed,
-        }
-    }
-
-    fn owed_still(&self, leased: Option<u64>) -> Owed {
-        match leased {
-            None if self.unanswered_claims() > 0 => Owed::Perhaps,
-            _ => Owed::Nothing,
-        }
-    }
-}
-
-/// The record of an answer, if it shows a grant or a place of a call beside its lease.
-fn is_owed(attempt: &Attempt, outcome: &Outcome, leased: Option<u64>) -> Option<Box<Record>> {
-    let (Outcome::Applied(Some(record)) | Outcome::Refused(Some(record))) = outcome else {
-        return None;
-    };
-    let leased = leased.is_some() && record.token() == leased;
-    let ours = attempt.id().owns(record) || record.place_of(attempt.id()).is_some();
-    (ours && !leased).then(|| Box::new(record.clone()))
-}
-
-/// What else a call with a lease has to give back.
-fn beside_a_lease(
-    attempt: &Attempt,
-    late: Option<Box<Record>>,
-    waiting: &Waiting,
-    answer: &Answer,
-    leased: u64,
-) -> Option<Box<Record>> {
-    let shown = || is_owed(attempt, &answer.outcome, Some(leased));
-    match (&waiting.purpose, &answer.outcome) {
-        (Purpose::Acquire { .. } | Purpose::Join, Outcome::Applied(_)) => late.or_else(shown),
-        (Purpose::GiveBack, Outcome::Refused(_)) => shown(),
-        (Purpose::GiveBack, _) => None,
-        _ => late,
     }
 }

@@ -8,15 +8,14 @@
 use std::sync::Arc;
 
 use leasehold_protocol::attempt::{Attempt, AttemptId, Wish};
-use leasehold_protocol::record::Record;
 use leasehold_protocol::takeover::Observation;
-use leasehold_protocol::time::{Reading, ServiceClock, ServiceTime, Stamp};
+use leasehold_protocol::time::{Reading, ServiceClock, ServiceTime};
 use leasehold_protocol::write::Write;
 
 use super::broken::Broken;
 use super::message::{Ask, Sight};
-use super::phase::{Choice, Lost, Next, Note, Output, Owed, Phase, Purpose, Waiting};
-use super::shape::{Breach, Property, Shape};
+use super::phase::{Choice, Lost, Next, Note, Output, Phase, Purpose, Waiting};
+use super::shape::Shape;
 
 /// A client of ours.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -152,10 +151,6 @@ impl Client {
                 self.phase != Phase::Idle || self.attempts < limits.attempts
             }
         }
-    }
-
-    fn has_to_give_back(&self) -> bool {
-        matches!(&self.phase, Phase::Over { owed, .. } if *owed != Owed::Nothing)
     }
 
     /// Makes a choice that is open.
@@ -294,7 +289,7 @@ impl Client {
         output
     }
 
-    fn new_attempt(&self, shape: &Shape) -> Attempt {
+    pub(super) fn new_attempt(&self, shape: &Shape) -> Attempt {
         let mut bits = [0; 16];
         bits[0] = self.index + 1;
         if !shape.lacks(Broken::OneIdPerProcess) {
@@ -341,66 +336,6 @@ impl Client {
         self.send(purpose, now, Ask::Write { write, seen })
     }
 
-    fn give_up(&mut self, phase: Phase) {
-        let uncertain = match self.unanswered_claims() > 0 {
-            true => Owed::Perhaps,
-            false => Owed::Nothing,
-        };
-        let (attempt, owed) = match phase {
-            Phase::Acquiring { attempt, place, .. } => (
-                attempt,
-                match place {
-                    Some(index) if uncertain == Owed::Nothing => Owed::Place(index),
-                    _ => uncertain,
-                },
-            ),
-            Phase::Withdrawing { attempt, granted } => (attempt, Owed::Spoiled(granted)),
-            Phase::HandingOver { attempt, .. } => (attempt, Owed::Perhaps),
-            other => {
-                self.phase = other;
-                return;
-            }
-        };
-        self.observation = attempt.observation().clone();
-        self.phase = Phase::Over {
-            attempt,
-            leased: None,
-            owed,
-        };
-    }
-
-    /// Requests for the key or for a place without an answer.
-    pub(super) fn unanswered_claims(&self) -> u8 {
-        self.unanswered(|p| matches!(p, Purpose::Acquire { .. } | Purpose::Join))
-    }
-
-    fn what_to_give_back(&self, phase: &Phase, now: Reading) -> Option<Write> {
-        let shown = |attempt: &Attempt, record: &Record| {
-            let ends = attempt.give_back(record, &self.clock, now);
-            ends.or_else(|| attempt.leave(record.place_of(attempt.id())?))
-        };
-        match phase {
-            Phase::Over { attempt, owed, .. } => match owed {
-                Owed::Nothing => None,
-                Owed::Perhaps => Some(attempt.abandon(&self.clock, now)),
-                Owed::Place(index) => attempt.leave(usize::from(*index)),
-                Owed::Spoiled(granted) => Some(attempt.withdraw(granted)),
-                Owed::Shown(record) => shown(attempt, record),
-            },
-            Phase::Holding {
-                attempt,
-                late: Some(record),
-                ..
-            }
-            | Phase::Releasing {
-                attempt,
-                late: Some(record),
-                ..
-            } => shown(attempt, record),
-            _ => None,
-        }
-    }
-
     pub(super) fn send(
         &mut self,
         purpose: Purpose,
@@ -421,111 +356,5 @@ impl Client {
     pub(super) fn write(&mut self, purpose: Purpose, sent: (Reading, u8), write: Write) -> Output {
         let seen = Sight::default();
         self.send(purpose, sent, Ask::Write { write, seen })
-    }
-
-    /// A tick has passed: the renewal task checks the deadline.
-    pub(super) fn tick(&mut self, shape: &Shape, time: u8, missed: bool) -> Option<Breach> {
-        self.missed += u8::from(missed);
-        self.watch_the_deadline(shape, time);
-        self.settle(shape, time);
-        self.judge_lead(shape, time)
-    }
-
-    pub(super) fn watch_the_deadline(&mut self, shape: &Shape, time: u8) {
-        let now = self.reading(shape, time);
-        if let Phase::Holding { kept, lost, .. } = &mut self.phase
-            && *lost == Lost::No
-            && kept.remaining(now, &self.clock).is_zero()
-        {
-            *lost = Lost::Expired;
-        }
-    }
-
-    /// S6: a holder whose `lost` has not fired has more than the margin left.
-    pub(super) fn judge_lead(&self, shape: &Shape, time: u8) -> Option<Breach> {
-        let Phase::Holding {
-            kept,
-            lost: Lost::No,
-            ..
-        } = &self.phase
-        else {
-            return None;
-        };
-        let now = self.reading(shape, time);
-        let left = kept.deadline().at.since(kept.deadline().effective_now(now));
-        (left <= shape.terms.safety_margin).then_some(Breach {
-            property: Property::S6,
-            how: "less than the margin is left, and the holder was not told",
-        })
-    }
-
-    /// Forgets what no later step depends on, so that equal futures are equal values.
-    pub(super) fn settle(&mut self, shape: &Shape, time: u8) {
-        let limits = &shape.clients[usize::from(self.index)];
-        let spent = self.requests >= limits.requests;
-        let over = match &self.phase {
-            Phase::Over { .. } => {
-                spent
-                    || (!self.has_to_give_back()
-                        && self.unanswered(|p| {
-                            matches!(
-                                p,
-                                Purpose::Acquire { .. } | Purpose::Join | Purpose::GiveBack
-                            )
-                        }) == 0)
-            }
-            Phase::Releasing { .. } => spent,
-            Phase::Acquiring { .. } => spent && self.waiting.is_empty(),
-            Phase::Holding { lost, worked, .. } => {
-                let renewing = self.unanswered(|p| matches!(p, Purpose::Renew(_))) > 0;
-                let works = shape.register && !worked;
-                spent && *lost != Lost::No && !renewing && !works && !self.believes(shape, time)
-            }
-            _ => false,
-        };
-        self.forget_the_way(shape);
-        if over {
-            self.phase = Phase::Idle;
-            self.waiting.clear();
-        }
-        if self.phase == Phase::Idle && (spent || self.attempts >= limits.attempts) {
-            *self = Client {
-                attempts: limits.attempts,
-                requests: limits.requests,
-                ..Client::new(self.index, 0, shape)
-            };
-        }
-    }
-
-    /// How a grant was won matters only while a request of its call may still land.
-    fn forget_the_way(&mut self, shape: &Shape) {
-        if self.attempts >= shape.clients[usize::from(self.index)].attempts {
-            self.observation = Observation::default();
-        }
-        let open = self.unanswered_claims() > 0 || self.unanswered(|p| *p == Purpose::GiveBack) > 0;
-        let bare = self.new_attempt(shape);
-        if let Phase::Holding { attempt, late, .. } | Phase::Releasing { attempt, late, .. } =
-            &mut self.phase
-            && late.is_none()
-            && !open
-        {
-            *attempt = bare;
-        }
-    }
-
-    /// Feeds the service clock with a stamp.
-    pub(super) fn learn(
-        &mut self,
-        stamp: Option<Stamp>,
-        sent: Reading,
-        received: Reading,
-        shape: &Shape,
-    ) {
-        let Some(stamp) = stamp else { return };
-        if shape.lacks(Broken::SampleFromWrongEnd) {
-            self.clock.learn(stamp, received, sent);
-        } else {
-            self.clock.learn(stamp, sent, received);
-        }
     }
 }

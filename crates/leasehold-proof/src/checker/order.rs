@@ -93,7 +93,7 @@ impl Order<'_> {
                 passed: self.passed_over(None, None),
             },
             Write::Acquire(_) => self.granted(self.author, None),
-            Write::TakeOver(_, _, named) => self.granted(self.author, Some(named)),
+            Write::TakeOver(_, _, named) => self.judge_take_over(named),
             Write::HandOver { next, .. } => {
                 let next = author_of(next);
                 let mut judged = self.granted(next, None);
@@ -103,6 +103,10 @@ impl Order<'_> {
                 judged
             }
         }
+    }
+
+    fn judge_take_over(&self, named: &[Place]) -> Judged {
+        self.granted(self.author, Some(named))
     }
 
     /// `named` are the places that a take-over removes.
@@ -148,5 +152,101 @@ impl Order<'_> {
             }
         }
         passed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use leasehold_protocol::attempt::AttemptId;
+    use leasehold_protocol::time::ServiceTime;
+
+    use super::*;
+
+    const END: i64 = 1_000;
+
+    fn place(process: u8, until: i64) -> Place {
+        let mut bits = [0; 16];
+        (bits[0], bits[1]) = (process + 1, 1);
+        let (lease, claim) = (Duration::from_secs(1), Duration::from_millis(300));
+        Place::new(
+            AttemptId::from_random(bits),
+            lease,
+            claim,
+            ServiceTime(until),
+        )
+    }
+
+    fn queue(waiting: &[u8]) -> Vec<Place> {
+        waiting.iter().map(|n| place(*n, i64::MAX)).collect()
+    }
+
+    fn by(process: u8) -> Author {
+        Author {
+            process,
+            attempt: 1,
+        }
+    }
+
+    /// Who must not wait any more, if `author` takes over a grant that ended at [`END`].
+    fn taken(author: u8, before: &[Place], removed: usize, now_ms: i64) -> Judged {
+        let named = before[..removed].to_vec();
+        let order = Order {
+            before,
+            after: &before[removed..],
+            author: by(author),
+            seen: Sight {
+                version: 1,
+                line: before.iter().fold(0, |line, place| line | bit(place)),
+            },
+            grant_ends_ms: END,
+            now_ms,
+        };
+        order.judge_take_over(&named)
+    }
+
+    #[test]
+    fn a_place_names_its_call() {
+        assert_eq!(author_of(&place(2, 5)), by(2));
+    }
+
+    #[test]
+    fn each_place_before_has_its_claim() {
+        let two = queue(&[0, 1, 2]);
+        assert_eq!(taken(2, &two, 3, END + 299).passed, [by(0), by(1)]);
+        assert_eq!(taken(2, &two, 3, END + 300).passed, [by(1)]);
+        assert_eq!(taken(2, &two, 3, END + 600).passed, []);
+        // One whose wait has ended has no claim.
+        let mut ended = two;
+        ended[0] = place(0, END - 1);
+        assert_eq!(taken(2, &ended, 3, END + 299).passed, [by(1)]);
+        assert_eq!(taken(2, &ended, 3, END + 300).passed, []);
+    }
+
+    #[test]
+    fn a_place_is_used_up_and_those_behind_it_stay() {
+        let two = queue(&[0, 1]);
+        assert!(taken(0, &two, 1, END).breach.is_none());
+        assert!(taken(0, &two, 0, END).breach.is_some());
+        assert_eq!(taken(0, &two, 2, END).passed, [by(1)]);
+    }
+
+    #[test]
+    fn one_without_a_place_waits_for_those_that_it_saw() {
+        let two = queue(&[0, 1]);
+        assert_eq!(taken(2, &two, 2, END + 300).passed, [by(1)]);
+        let unseen = Order {
+            before: &two,
+            after: &two,
+            author: by(2),
+            seen: Sight {
+                version: 1,
+                line: 0,
+            },
+            grant_ends_ms: END,
+            now_ms: END,
+        };
+        assert_eq!(unseen.judge_take_over(&[]).passed, []);
     }
 }

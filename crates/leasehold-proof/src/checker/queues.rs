@@ -18,9 +18,11 @@ pub(super) fn all(size: Size) -> Vec<Shape> {
         duplicates(size),
         stale(size),
         strict(size),
-        no_dates(size),
+        no_dates(),
         dates(size),
         late(),
+        chain(size),
+        pauses(size),
     ];
     // All other messages are delivered at once.
     for shape in &mut shapes {
@@ -36,7 +38,7 @@ fn hand_over(size: Size) -> Shape {
 
 /// The old holder comes back as a contender.
 fn receiver(size: Size) -> Shape {
-    let clients = vec![ours(2, 5), joiner(1, 4)];
+    let clients = vec![ours(2, size.of(5, 4)), joiner(1, 4)];
     Shape::new(
         "queue: receiver",
         "the old holder contends with the receiver",
@@ -46,7 +48,11 @@ fn receiver(size: Size) -> Shape {
 }
 
 fn claims(size: Size) -> Shape {
-    let clients = vec![ours(1, 1), joiner(1, 4), joiner(1, size.of(4, 3))];
+    let clients = vec![
+        ours(1, 1),
+        joiner(1, size.of(4, 3)),
+        joiner(1, size.of(4, 3)),
+    ];
     Shape::new(
         "queue: claims",
         "the holder dies; two places let their claims pass",
@@ -146,7 +152,7 @@ fn strict(size: Size) -> Shape {
         "queue: strict",
         "take over by observation alone; rates at their bounds",
         clients,
-        3,
+        size.of(3, 2),
     );
     with_rates(&mut shape);
     shape.rules.strict = true;
@@ -164,7 +170,7 @@ pub(super) fn without_dates(shape: &mut Shape) {
     }
 }
 
-fn no_dates(size: Size) -> Shape {
+fn no_dates() -> Shape {
     let clients = vec![ours(2, 6), joiner(1, 4)];
     let mut shape = Shape::new(
         "queue: no dates",
@@ -178,7 +184,7 @@ fn no_dates(size: Size) -> Shape {
 }
 
 fn dates(size: Size) -> Shape {
-    let clients = vec![ours(2, 4), joiner(1, 4)];
+    let clients = vec![ours(2, 4), joiner(1, size.of(4, 3))];
     let mut shape = Shape::new(
         "queue: dates",
         "service time by floored dates of hosts that disagree",
@@ -209,5 +215,30 @@ fn late() -> Shape {
     );
     landed_first(&mut shape);
     shape.faults.late = Some(2);
+    shape
+}
+
+fn chain(size: Size) -> Shape {
+    let clients = vec![ours(1, 3), joiner(1, 4), joiner(1, size.of(4, 3))];
+    let mut shape = Shape::new(
+        "queue: chain",
+        "the key is handed over twice, or three times with a late place",
+        clients,
+        1,
+    );
+    shape.faults.late = Some(1);
+    shape
+}
+
+fn pauses(size: Size) -> Shape {
+    let clients = vec![ours(2, size.of(5, 4)), joiner(1, size.of(4, 3))];
+    let mut shape = Shape::new(
+        "queue: pauses",
+        "machine pauses that only the wall clock shows",
+        clients,
+        3,
+    );
+    shape.faults.pauses = 1;
+    shape.faults.late = Some(1);
     shape
 }
