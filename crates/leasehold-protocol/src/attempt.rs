@@ -254,7 +254,7 @@ impl Attempt {
             expires_at: record.expires_at,
             queue: record.queue.clone(),
             ttl_seconds: record.ttl_seconds,
-            description: record.holder.is_none().then(|| Description {
+            description: is_handed_over(record).then(|| Description {
                 holder: self.wish.holder.clone(),
                 data: self.wish.data.clone(),
             }),
@@ -319,22 +319,17 @@ impl Attempt {
     }
 
     /// The request that published the stored P, or else the first request with the stored P. The key
-    /// of a waiting attempt may have been handed over. Its grant counts from before that, whatever its P.
-    /// A request of its own may have landed before the join, and be shown after it. So the earlier counts.
+    /// of a waiting attempt may have been handed over, which its record shows. That grant counts from
+    /// before the hand-over, whatever its P. Any other counts from its own request: it may be from before
+    /// the join, and be shown after it.
     fn origin_of(&self, record: &Record, shown: &Shown) -> Option<Request> {
         let same = |r: &&Request| r.sent.expires_at == record.expires_at;
-        let published = self.recent.iter().find(same);
-        let request = published.or(self.first.as_ref());
-        let at = match &self.waiting {
-            Some(waiting) => {
-                let own = published.map(|request| request.sent.at);
-                let both = own.into_iter().chain([waiting.not_before(shown)]);
-                both.min_by_key(|at| at.elapsed)?
-            }
-            None => request?.sent.at,
-        };
+        let request = self.recent.iter().find(same).or(self.first.as_ref());
+        let handed_over = is_handed_over(record) || request.is_none();
+        let waited = self.waiting.as_ref().filter(|_| handed_over);
+        let since = waited.map(|waiting| waiting.not_before(shown));
         let sent = Sent {
-            at,
+            at: since.or_else(|| request.map(|request| request.sent.at))?,
             expires_at: record.expires_at,
         };
         let origin = request.copied().unwrap_or(Request {
@@ -409,6 +404,11 @@ impl Attempt {
             token: granted.token.stored(),
         }
     }
+}
+
+/// Whether the grant of a record was handed over: whoever did that did not know its label.
+fn is_handed_over(record: &Record) -> bool {
+    record.holder.is_none()
 }
 
 fn u64_of(t: ServiceTime) -> u64 {

@@ -473,6 +473,14 @@ fn a_grant_from_before_the_join_counts_from_its_own_request_however_late_it_is_s
         believes(&mut me, &own, answer(2_000, 2_005, true)),
         of_first
     );
+    // So does a request that was sent after the join.
+    let mut early = attempt(2);
+    early.join(CLAIM, ServiceTime(i64::MAX), reading(0));
+    early.request(None, &unsampled(), reading(1_000));
+    assert_eq!(
+        believes(&mut early, &own, answer(2_000, 2_005, true)),
+        of_first
+    );
     // An old read shows it as well.
     assert_eq!(
         believes(&mut me, &own, answer(26_000, 26_005, false)),
