@@ -9,6 +9,7 @@
 //! - `wire`, `service`: requests, faults, records, and the ledger that judges S2, S3 and S4;
 //! - `workload`: the calls of the processes;
 //! - `bounds`: the bounds of the service's clock, compared with the truth;
+//! - `order`: S9 and L3;
 //! - `driver`: runs a seed, judges S1, S5, S6, L1, L2 and the bounds of calls;
 //! - `coverage`, `report`: the faults that happened, and the output.
 
@@ -32,6 +33,7 @@ mod coverage;
 mod driver;
 pub(crate) mod host;
 mod judge;
+mod order;
 pub(crate) mod random;
 mod regressions;
 mod report;
