@@ -21,7 +21,7 @@
 //!   are *late or lost*, and all others are delivered at once. Both allow more requests.
 //! - *Time*: ticks. A step takes no time. Elapsed clocks start anywhere and run at a fixed rate. Wall clocks are
 //!   off by one of a set of offsets, and may be set. A machine pause is a tick that only the wall clock counts.
-//!   Stamps are exact or floored `Date`s of hosts that are behind, right, or ahead by the whole bound.
+//!   Stamps are exact, floored `Date`s of hosts that are behind, right, or ahead by the whole bound, or missing.
 //! - *Clients*: `acquire/` and `renewal/` of the library with open timers: each step may come at any moment or
 //!   never. This covers late renewals, stalled processes, crashes without a restart, and retries after lost
 //!   answers.
@@ -46,7 +46,8 @@
 //! | S9 | a grant goes to the first place whose call still waits, and uses it up; a call has one place; places go by a grant, a leave, the end of their wait or a claim that has passed | every write |
 //!
 //! S9 counts a claim from the end of the grant before, which is P or a lease after its last write, whichever is
-//! earlier. A take-over without a place passes over only places that joined after its sender saw the record.
+//! earlier. A take-over without a place is measured by the queue that its sender saw, even by an old read. Places
+//! that it did not see stay behind it.
 //!
 //! # What is not modelled
 //!

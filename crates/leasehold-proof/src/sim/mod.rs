@@ -1,8 +1,8 @@
 //! Deterministic simulation of the real library, end to end.
 //!
 //! One seed is one world in virtual time: three to eight processes with their own clocks, a simulated DynamoDB, and
-//! faults between them. The processes run the library's own [`LockClient`](leasehold::LockClient) through its `Store`,
-//! `Clock` and `Random`.
+//! faults between them. In a *fair* world there are 2 to 64 processes, one key and no faults. The processes run the
+//! library's own [`LockClient`](leasehold::LockClient) through its `Store`, `Clock` and `Random`.
 //!
 //! - `shape`: the configuration of a world, and its guarantees;
 //! - `world`, `host`, `clock`: events, executors and clocks;
