@@ -11,13 +11,13 @@ use clap::ValueEnum;
 use crate::dynamodb::{self, Server};
 use crate::guard::{self, Guarded};
 use crate::steps::{SERVER_VARIABLE, guarded_cargo, judge};
-use crate::verb::Bench;
+use crate::verb::{Bench, Choice};
 
 /// The environment variable that tells the benchmarks where to put files and peers.
 const TARGET_VARIABLE: &str = "LEASEHOLD_BENCH_TARGET";
 
 /// `cargo xtask bench`: these benchmarks, or all of them.
-pub(crate) fn run(names: &[Bench], quick: bool) -> Result<()> {
+pub(crate) fn run(names: &[Bench], choice: &Choice) -> Result<()> {
     let names = if names.is_empty() {
         Bench::value_variants()
     } else {
@@ -33,11 +33,11 @@ pub(crate) fn run(names: &[Bench], quick: bool) -> Result<()> {
 
     let named = std::env::var(SERVER_VARIABLE).ok();
     if !names.iter().any(|name| name.needs_dynamodb()) {
-        return alone(bench(&program, names, quick, None)?);
+        return alone(bench(&program, names, choice, None)?);
     }
     if let Some(url) = dynamodb::given(named.as_deref())? {
         eprintln!("== bench: uses the DynamoDB at {url}, as {SERVER_VARIABLE} says");
-        return alone(bench(&program, names, quick, Some(url))?);
+        return alone(bench(&program, names, choice, Some(url))?);
     }
     let Server {
         url,
@@ -48,7 +48,7 @@ pub(crate) fn run(names: &[Bench], quick: bool) -> Result<()> {
     // In this order, so that a signal ends the benchmarks before the server that they use.
     let mut programs = vec![
         server,
-        Guarded::spawn(bench(&program, names, quick, Some(&url))?)?,
+        Guarded::spawn(bench(&program, names, choice, Some(&url))?)?,
     ];
     match guard::supervise(&mut programs)? {
         (1, status) => judge("bench", status),
@@ -76,11 +76,11 @@ fn build(package: &str) -> Result<()> {
     judge("build", status)
 }
 
-fn bench(program: &Path, names: &[Bench], quick: bool, url: Option<&str>) -> Result<Command> {
+fn bench(program: &Path, names: &[Bench], choice: &Choice, url: Option<&str>) -> Result<Command> {
     let mut command = guard::command(program)?;
     command
         .args(names.iter().map(|name| name.name()))
-        .args(quick.then_some("--quick"))
+        .args(choice.args())
         .env(TARGET_VARIABLE, crate::paths::target());
     if let Some(url) = url {
         command.env(SERVER_VARIABLE, url);

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         Verb::Patches { only } => patches::run(only.as_deref()),
         Verb::Api { bless } => api::run(bless),
         Verb::Package => package::run(),
-        Verb::Bench { names, quick } => bench::run(&names, quick),
+        Verb::Bench { names, choice } => bench::run(&names, &choice),
         Verb::Dynamodb { port } => dynamodb::foreground(port),
         Verb::Guard { program, args } => return guard::serve(&program, &args),
     };

@@ -1,6 +1,7 @@
 //! The command line of `cargo xtask`.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -63,9 +64,8 @@ pub(crate) enum Verb {
     Bench {
         /// All of them, if none is named
         names: Vec<Bench>,
-        /// Small scenarios
-        #[arg(long)]
-        quick: bool,
+        #[command(flatten)]
+        choice: Choice,
     },
     /// DynamoDB Local in the foreground, until Ctrl-C
     Dynamodb {
@@ -89,6 +89,42 @@ fn hours(word: &str) -> Result<Duration, String> {
         .ok_or_else(|| "give a number of hours, 0.5 for half of one".to_owned())
 }
 
+/// Options of the benchmarks, as `leasehold-bench` has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub(crate) struct Choice {
+    /// Small scenarios
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// These subjects alone, `leasehold,fsharp,java,go` for four; installs only the peers among them
+    #[arg(long, value_name = "WHO", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// A JAR of AWS's Java client, built by hand, instead of the registry's
+    #[arg(long, value_name = "JAR")]
+    pub(crate) java: Option<PathBuf>,
+    /// A directory with dynamolock's module instead of the registry's
+    #[arg(long, value_name = "DIR")]
+    pub(crate) go_replace: Option<PathBuf>,
+}
+
+impl Choice {
+    /// What `leasehold-bench` reads.
+    pub(crate) fn args(&self) -> Vec<OsString> {
+        let mut args = Vec::new();
+        if self.quick {
+            args.push("--quick".into());
+        }
+        for only in &self.only {
+            args.extend(["--only".into(), only.into()]);
+        }
+        for (option, path) in [("--java", &self.java), ("--go-replace", &self.go_replace)] {
+            if let Some(path) = path {
+                args.extend([option.into(), path.into()]);
+            }
+        }
+        args
+    }
+}
+
 /// One benchmark of `leasehold-bench`, in the order of a full run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Bench {
@@ -110,6 +146,8 @@ pub(crate) enum Bench {
     Waiter,
     /// A dead holder
     Killed,
+    /// An answer that never arrives
+    Lost,
     /// Ten thousand leases
     Many,
     /// The embedded store beside file locks
@@ -167,6 +205,33 @@ mod tests {
         let program = "cargo".into();
         let guard = [&[GUARD, "cargo"], words.as_slice()].concat();
         assert_eq!(parse(&guard), Ok(Verb::Guard { program, args }));
+    }
+
+    #[test]
+    fn the_choice_of_a_bench_is_passed_on() {
+        let choice = Choice {
+            quick: true,
+            only: vec!["java".into(), "go".into(), "raw".into()],
+            java: Some("a.jar".into()),
+            go_replace: Some("b".into()),
+        };
+        let args = choice.args();
+        let words = [
+            "bench",
+            "killed",
+            "--quick",
+            "--only",
+            "java,go",
+            "--only=raw",
+        ];
+        let words = [words.as_slice(), &["--java", "a.jar", "--go-replace=b"]].concat();
+        let names = vec![Bench::Killed];
+        assert_eq!(parse(&words), Ok(Verb::Bench { names, choice }));
+        assert_eq!(
+            args.join("".as_ref()),
+            "--quick--onlyjava--onlygo--onlyraw--javaa.jar--go-replaceb"
+        );
+        assert!(Choice::default().args().is_empty());
     }
 
     #[test]

@@ -36,6 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         });
         let refused = refusals.last().copied().unwrap_or_default();
         let release = Write::Release {
+            held: None,
             key: "cycle".into(),
             attempt: me,
             token: None,

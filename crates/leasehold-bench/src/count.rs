@@ -1,8 +1,8 @@
 //! Counting requests by operation, and the units that they cost, at a distance of a round trip.
 //!
-//! [`Counting`] is a rule of the [`leasehold_proxy`] with two effects. It requests the units from the
-//! service if a client does not. It delays every request and every answer by half of the round trip. A
-//! request that cannot be counted fails the connection, and then [`Counted::take`] fails.
+//! [`Counting`] is a rule of the [`leasehold_proxy`] with these effects. It requests the units from the
+//! service if a client does not. It delays every request and every answer by half of the round trip, and can
+//! lose an answer. A request that cannot be counted fails the connection, and then [`Counted::take`] fails.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::delay::exactly;
 use crate::drive::monotonic_ns;
+use crate::loss::Loss;
 use crate::turns::between;
 
 /// The operations that can report their units.
@@ -76,6 +77,11 @@ impl Counted {
         Ok(counts)
     }
 
+    /// What becomes of answers.
+    pub(crate) fn loss(&self) -> &Loss {
+        &self.counting.loss
+    }
+
     /// When each key was written that the service has applied a write of.
     pub(crate) fn written(&self) -> BTreeMap<String, Written> {
         self.counting.written().clone()
@@ -88,6 +94,7 @@ pub(crate) struct Counting {
     round_trip: Duration,
     counts: Mutex<Counts>,
     written: Mutex<BTreeMap<String, Written>>,
+    loss: Loss,
 }
 
 /// When a key was written. Nanoseconds of the monotonic clock, at the service's answer.
@@ -108,13 +115,7 @@ impl Counting {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note_write(&self, request: &Message, answer: &Message) {
-        let writes = request
-            .operation()
-            .is_some_and(|operation| METERED.contains(&operation) && !READS.contains(&operation));
-        if !writes || answer.status() != Some(200) {
-            return;
-        }
+    fn note_write(&self, request: &Message) {
         let Ok(body) = serde_json::from_slice::<Value>(&request.body) else {
             return;
         };
@@ -152,10 +153,22 @@ impl Rule for Counting {
             return Ok(Reply::Close);
         };
         self.counts().add(&request, &answer)?;
-        self.note_write(&request, &answer);
+        let applied = is_write(&request) && answer.status() == Some(200);
+        if applied {
+            self.note_write(&request);
+        }
         exactly(self.round_trip / 2).await;
+        if applied && self.loss.hits() {
+            return Ok(Reply::Reset);
+        }
         Ok(Reply::Answer(answer))
     }
+}
+
+fn is_write(request: &Message) -> bool {
+    request
+        .operation()
+        .is_some_and(|operation| METERED.contains(&operation) && !READS.contains(&operation))
 }
 
 /// What passed.

@@ -239,6 +239,7 @@ pub(crate) async fn store_cycle(store: &dyn Store, key: &str) -> Result<()> {
         bail!("`{key}` is held");
     };
     let release = Write::Release {
+        held: None,
         key: key.into(),
         attempt,
         token: record.and_then(|record| record.native.map(|native| native.token)),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
 
 use crate::count::{Counted, Counts};
@@ -13,6 +13,9 @@ use crate::turns::Turns;
 
 /// Between giving a job and its beginning: all drivers must have read it.
 const HEAD_START: Duration = Duration::from_millis(100);
+/// Cycles of each task.
+const WARM_UP: u32 = 30;
+const WARM_UP_LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(crate) struct Fleet {
@@ -39,12 +42,44 @@ impl Fleet {
     ) -> Result<Fleet> {
         let proxy = Counted::at(&lineup.endpoint, round_trip).await?;
         let starting = (0..processes).map(|_| async {
-            Driver::start(&subject.label(), lineup.command(subject, proxy.url())?).await
+            let command = lineup.command(subject, proxy.url()).await?;
+            Driver::start(&subject.label(), command).await
         });
         let drivers = try_join_all(starting).await?;
         // Requests at the creation of a client (does the table exist?) do not count.
         proxy.take()?;
         Ok(Fleet { proxy, drivers })
+    }
+
+    /// So many uncontended cycles of each of `tasks` in every driver, on keys of their own: connections are made, and
+    /// compilers have run, where a service has run for a while. Nothing of it counts.
+    pub(crate) async fn warm_up(&mut self, tasks: u32) -> Result<()> {
+        for (process, driver) in self.drivers.iter_mut().enumerate() {
+            let mut job = Job::new(
+                &format!("warm-up/{}/{process}", self.proxy.url()),
+                tasks,
+                WARM_UP,
+                Duration::ZERO,
+            );
+            job.keys = tasks;
+            driver.begin(&job).await?;
+        }
+        let finishing = self
+            .drivers
+            .iter_mut()
+            .map(|driver| driver.finish(WARM_UP_LIMIT));
+        let done = try_join_all(finishing).await?.into_iter().all(|done| done);
+        let failure = self
+            .drivers
+            .iter()
+            .flat_map(Driver::turns)
+            .find_map(|turn| turn.failure);
+        ensure!(
+            done && failure.is_none(),
+            "free locks could not be acquired and released: {failure:?}"
+        );
+        self.proxy.take()?;
+        Ok(())
     }
 
     /// Gives all drivers the same job, to begin at the same time, and waits for it.

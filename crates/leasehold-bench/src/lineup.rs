@@ -4,79 +4,19 @@
 //! tuned to the scenario: a poll of 20 ms, which the README of FSharp.DynamoDbLock gives for production,
 //! or the nearest setting.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
     TimeToLiveSpecification,
 };
 use serde_json::{Value, json};
 use tokio::process::Command;
+use tokio::sync::OnceCell;
 
+use crate::choice::Choice;
 use crate::dynamodb;
-use crate::peers::Peer;
-
-/// Whose lock it is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Who {
-    Ours,
-    FSharp,
-    Raw,
-    DLock,
-    DynamoDbLease,
-    DynamoDbLock,
-    Node,
-    Python,
-}
-
-impl Who {
-    const ALL: [Who; 8] = [
-        Who::Ours,
-        Who::FSharp,
-        Who::Raw,
-        Who::DLock,
-        Who::DynamoDbLease,
-        Who::DynamoDbLock,
-        Who::Node,
-        Who::Python,
-    ];
-
-    pub(crate) fn label(self) -> &'static str {
-        match self {
-            Who::Ours => "leasehold",
-            Who::FSharp => "F# algorithm",
-            Who::Raw => "raw UpdateItem x 2",
-            Who::DLock => "dlock 0.2.0",
-            Who::DynamoDbLease => "dynamodb-lease 0.22.1",
-            Who::DynamoDbLock => "dynamodb_lock 0.6.1",
-            Who::Node => "npm dynamodb-lock-client 0.7.3",
-            Who::Python => "PyPI python-dynamodb-lock 0.9.1",
-        }
-    }
-
-    /// As its driver knows it, and a part of its table's name.
-    fn id(self) -> &'static str {
-        match self {
-            Who::Ours => "leasehold",
-            Who::FSharp => "fsharp",
-            Who::Raw => "raw",
-            Who::DLock => "dlock",
-            Who::DynamoDbLease => "dynamodb-lease",
-            Who::DynamoDbLock => "dynamodb_lock",
-            Who::Node => "node",
-            Who::Python => "python",
-        }
-    }
-
-    fn key_attributes(self) -> &'static [&'static str] {
-        match self {
-            Who::Ours | Who::FSharp | Who::Raw => &["LockKey"],
-            Who::DLock => &["lock_name"],
-            Who::DynamoDbLease | Who::DynamoDbLock => &["key"],
-            Who::Node => &["id"],
-            Who::Python => &["lock_key", "sort_key"],
-        }
-    }
-}
+use crate::peers::{Found, Peer};
+use crate::who::Who;
 
 /// One lock with one set of settings.
 #[derive(Clone, PartialEq, Debug)]
@@ -126,6 +66,8 @@ pub(crate) fn defaults() -> Vec<Subject> {
         subject(Who::DynamoDbLock, "defaults (10 s)", json!({})).slow(),
         subject(Who::Node, "README (fail open, 10 s)", json!({})).slow(),
         subject(Who::Python, "defaults (5 s)", json!({})).slow(),
+        subject(Who::Java, "defaults (1 s)", json!({})).slow(),
+        subject(Who::Go, "defaults (1 s)", json!({})).slow(),
     ]
 }
 
@@ -133,6 +75,8 @@ pub(crate) fn defaults() -> Vec<Subject> {
 pub(crate) fn tuned() -> Vec<Subject> {
     const HOUR_MS: u64 = 3_600_000;
     let subject = Subject::new;
+    // Both poll with reads, so that more of them cost little.
+    let reading = |poll: u64| json!({ "poll_ms": poll, "wait_ms": HOUR_MS, "connections": 1_000 });
     vec![
         subject(
             Who::Ours,
@@ -153,11 +97,11 @@ pub(crate) fn tuned() -> Vec<Subject> {
             "fail closed, 20 ms",
             json!({ "closed": true, "poll_ms": 20, "retries": 1_000_000, "keep_alive": true }),
         ),
-        subject(
-            Who::Python,
-            "20 ms",
-            json!({ "poll_ms": 20, "wait_ms": HOUR_MS, "connections": 1_000 }),
-        ),
+        subject(Who::Python, "20 ms", reading(20)),
+        subject(Who::Java, "20 ms", reading(20)),
+        subject(Who::Java, "5 ms", reading(5)),
+        subject(Who::Go, "20 ms", reading(20)),
+        subject(Who::Go, "5 ms", reading(5)),
     ]
 }
 
@@ -165,50 +109,97 @@ pub(crate) fn tuned() -> Vec<Subject> {
 #[derive(Debug)]
 pub(crate) struct Lineup {
     pub(crate) endpoint: String,
-    rust: Peer,
-    node: Peer,
-    python: Peer,
+    choice: Choice,
+    rust: OnceCell<Peer>,
+    node: OnceCell<Peer>,
+    python: OnceCell<Peer>,
+    java: OnceCell<Found>,
+    go: OnceCell<Found>,
 }
 
 impl Lineup {
-    /// Installs the peers and makes the tables.
-    pub(crate) async fn new(endpoint: String) -> Result<Lineup> {
+    /// Makes the tables. A peer is installed when it is first needed.
+    pub(crate) async fn new(endpoint: String, choice: &Choice) -> Result<Lineup> {
         let lineup = Lineup {
-            rust: Peer::rust().await?,
-            node: Peer::node().await?,
-            python: Peer::python().await?,
             endpoint,
+            choice: choice.clone(),
+            rust: OnceCell::new(),
+            node: OnceCell::new(),
+            python: OnceCell::new(),
+            java: OnceCell::new(),
+            go: OnceCell::new(),
         };
-        for who in Who::ALL {
+        for who in lineup.tables() {
             lineup.create(who).await?;
         }
         Ok(lineup)
     }
 
+    /// Whether it was chosen.
+    pub(crate) fn includes(&self, who: Who) -> bool {
+        self.choice.includes(who)
+    }
+
+    /// Those with a table. The yardstick always has one.
+    fn tables(&self) -> impl Iterator<Item = Who> {
+        let all = Who::ALL.into_iter();
+        all.filter(|who| *who == Who::Raw || self.includes(*who))
+    }
+
     /// Deletes the tables.
     pub(crate) async fn tidy(&self) -> Result<()> {
         let client = dynamodb::client(&self.endpoint);
-        for who in Who::ALL {
+        for who in self.tables() {
             dynamodb::delete(&client, &table(who)).await?;
         }
         Ok(())
     }
 
+    /// Why it cannot take part here, if it cannot.
+    pub(crate) async fn absence(&self, who: Who) -> Result<Option<String>> {
+        Ok(match self.peer(who).await? {
+            Some(Err(absence)) => Some(absence.clone()),
+            _ => None,
+        })
+    }
+
+    /// Installs it unless it is there, or is this program.
+    async fn peer(&self, who: Who) -> Result<Option<Result<&Peer, &String>>> {
+        let Choice {
+            java, go_replace, ..
+        } = &self.choice;
+        Ok(Some(match who {
+            Who::Ours | Who::FSharp | Who::Raw => return Ok(None),
+            Who::DLock | Who::DynamoDbLease | Who::DynamoDbLock => {
+                Ok(self.rust.get_or_try_init(Peer::rust).await?)
+            }
+            Who::Node => Ok(self.node.get_or_try_init(Peer::node).await?),
+            Who::Python => Ok(self.python.get_or_try_init(Peer::python).await?),
+            Who::Java => {
+                let install = || Peer::java(java.as_deref());
+                self.java.get_or_try_init(install).await?.as_ref()
+            }
+            Who::Go => {
+                let install = || Peer::go(go_replace.as_deref());
+                self.go.get_or_try_init(install).await?.as_ref()
+            }
+        }))
+    }
+
     /// Its driver, with the service at `url`.
-    pub(crate) fn command(&self, subject: &Subject, url: &str) -> Result<Command> {
+    pub(crate) async fn command(&self, subject: &Subject, url: &str) -> Result<Command> {
         let who = subject.who;
-        let mut command = match who {
-            Who::Ours | Who::FSharp | Who::Raw => {
+        let mut command = match self.peer(who).await? {
+            None => {
                 let mut own = Command::new(std::env::current_exe()?);
                 own.arg("drive");
                 own
             }
-            Who::DLock | Who::DynamoDbLease | Who::DynamoDbLock => self.rust.command(),
-            Who::Node => self.node.command(),
-            Who::Python => self.python.command(),
+            Some(Ok(peer)) => peer.command(),
+            Some(Err(absence)) => bail!("{}: {absence}", subject.label()),
         };
         match who {
-            Who::Node | Who::Python => command.arg("drive"),
+            Who::Node | Who::Python | Who::Java | Who::Go => command.arg("drive"),
             _ => command.arg(who.id()),
         };
         command

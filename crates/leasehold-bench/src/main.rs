@@ -11,11 +11,13 @@
 //! | [`table`], [`report`], [`plot`] | output |
 //! | [`place`], [`dynamodb`] | files, programs, clients, tables |
 //! | [`floor`], [`fsharp`] | raw requests |
-//! | [`count`], [`delay`] | the proxy that counts and delays requests |
-//! | [`peers`], [`lineup`] | other locks, and the settings of all subjects |
+//! | [`count`], [`delay`], [`loss`] | the proxy that counts and delays requests, and loses answers |
+//! | [`choice`] | what the command line chooses |
+//! | [`who`], [`peers`], [`lineup`] | all subjects, other locks among them, and their settings |
 //! | [`drive`], [`driver`], [`fleet`] | processes that take turns under a lock |
 //! | [`turns`] | the evaluation of their events |
 
+mod choice;
 mod command;
 mod count;
 mod cycle;
@@ -27,6 +29,7 @@ mod fleet;
 mod floor;
 mod fsharp;
 mod lineup;
+mod loss;
 mod peers;
 mod place;
 mod plot;
@@ -39,32 +42,35 @@ mod stopwatch;
 mod table;
 mod turns;
 mod units;
+mod who;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
 
-use crate::scenario::{contend, hot, killed, local, many, price, scale, uncontended, waiter};
+use crate::choice::Choice;
+use crate::scenario::{contend, hot, killed, local, lost, many, price, scale, uncontended, waiter};
 
-/// A benchmark; the argument is whether it is to be small.
-type Bench = fn(bool) -> Result<()>;
+/// A benchmark.
+type Bench = fn(&Choice) -> Result<()>;
 
 /// All benchmarks, in the order in which they run.
-const ALL: [(&str, Bench); 13] = [
+const ALL: [(&str, Bench); 14] = [
     ("cycle", |_| cycle::run()),
     ("sqlite", |_| sqlite::run()),
-    ("units", |_| units::run()),
+    ("units", units::run),
     ("command", |_| command::run()),
     ("uncontended", uncontended::run),
     ("contend", contend::run),
     ("hot", hot::run),
     ("waiter", waiter::run),
     ("killed", killed::run),
+    ("lost", lost::run),
     ("many", many::run),
-    ("local", local::run),
+    ("local", |choice| local::run(choice.quick)),
     ("price", price::run),
-    ("scale", scale::run),
+    ("scale", |choice| scale::run(choice.quick)),
 ];
 
 /// The benchmarks.
@@ -74,9 +80,8 @@ struct Cli {
     /// All of them, if none is named
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(ALL.map(|(name, _)| name)))]
     names: Vec<String>,
-    /// Small scenarios
-    #[arg(long)]
-    quick: bool,
+    #[command(flatten)]
+    choice: Choice,
 }
 
 fn main() -> ExitCode {
@@ -84,7 +89,7 @@ fn main() -> ExitCode {
     let outcome = match args.split_first() {
         // A process of a benchmark.
         Some((first, rest)) if first == "drive" => drive::run(rest),
-        _ => run(&Cli::parse()),
+        _ => run(Cli::parse()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -95,20 +100,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(Cli { names, quick }: &Cli) -> Result<()> {
-    report::begin()?;
+fn run(Cli { names, mut choice }: Cli) -> Result<()> {
+    choice.settle()?;
+    let note = choice.note();
+    report::begin(&note)?;
     for (name, bench) in ALL {
         if !names.is_empty() && !names.iter().any(|wanted| wanted == name) {
             continue;
         }
-        let size = if *quick {
+        let size = if choice.quick {
             " Quick: too small to quote."
         } else {
             ""
         };
-        println!("\n## {name}\n\n{}{size}\n", place::machine());
+        println!("\n## {name}\n\n{}{size}{note}\n", place::machine());
         let stopwatch = stopwatch::Stopwatch::start();
-        bench(*quick)?;
+        bench(&choice)?;
         eprintln!("== {name}: {:.0} s", stopwatch.elapsed().as_secs_f64());
     }
     Ok(())

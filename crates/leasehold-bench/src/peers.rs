@@ -1,15 +1,17 @@
 //! Other people's locks: installed once under `target/peers`, run as programs of their own.
 //!
 //! Versions and contents are pinned by the lock files in `peers/`; nothing is installed outside of
-//! the target directory, and no install script runs.
+//! the target directory, and no install script runs. AWS's Java client and Go's dynamolock can also be run
+//! from a copy that was built by hand. Where neither is to be had, they are absent, and their rows say so.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
 use crate::place;
@@ -25,9 +27,12 @@ const RUN_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     program: PathBuf,
-    driver: Option<PathBuf>,
+    args: Vec<OsString>,
     node_path: Option<PathBuf>,
 }
+
+/// A peer, or why there is none.
+pub(crate) type Found = Result<Peer, String>;
 
 impl Peer {
     /// npm `dynamodb-lock-client`.
@@ -51,7 +56,7 @@ impl Peer {
         .await?;
         Ok(Peer {
             program: "node".into(),
-            driver: Some(source.join("driver.js")),
+            args: vec![source.join("driver.js").into()],
             node_path: Some(home.join("node_modules")),
         })
     }
@@ -88,7 +93,7 @@ impl Peer {
         .await?;
         Ok(Peer {
             program: python,
-            driver: Some(source.join("driver.py")),
+            args: vec![source.join("driver.py").into()],
             node_path: None,
         })
     }
@@ -111,9 +116,102 @@ impl Peer {
         finish(Command::new(cargo), &args, &source, BUILD_LIMIT).await?;
         Ok(Peer {
             program: home.join("release/leasehold-bench-peers"),
-            driver: None,
+            args: Vec::new(),
             node_path: None,
         })
+    }
+
+    /// AWS's Java client: the registry's, or the JAR `copy`, with the SDK that it needs.
+    pub(crate) async fn java(copy: Option<&Path>) -> Result<Found> {
+        let source = source("java");
+        let home = home(if copy.is_some() { "java-copy" } else { "java" })?;
+        let libraries = home.join("lib");
+        let installed = install(&source, &home, "pom.xml", async || {
+            let mut mvn = Command::new("mvn");
+            mvn.arg("-f").arg(source.join("pom.xml"));
+            if copy.is_some() {
+                mvn.arg("-Dcopy");
+            }
+            let mut output = OsString::from("-DoutputDirectory=");
+            output.push(&libraries);
+            let args: [&OsStr; 4] = [
+                "--batch-mode".as_ref(),
+                "--quiet".as_ref(),
+                "dependency:copy-dependencies".as_ref(),
+                &output,
+            ];
+            finish(mvn, &args, &home, INSTALL_LIMIT).await
+        })
+        .await;
+        if let Err(error) = installed {
+            return absent(error, "--java JAR");
+        }
+        let classes = home.join("classes");
+        let mut class_path = libraries.join("*").into_os_string();
+        if let Some(copy) = copy {
+            class_path.push(":");
+            class_path.push(copy);
+        }
+        let args: [&OsStr; 6] = [
+            "-proc:none".as_ref(),
+            "-cp".as_ref(),
+            &class_path,
+            "-d".as_ref(),
+            classes.as_ref(),
+            "Driver.java".as_ref(),
+        ];
+        finish(Command::new("javac"), &args, &source, INSTALL_LIMIT).await?;
+        class_path.push(":");
+        class_path.push(&classes);
+        // Ten of them on two cores: a small collector, and code that is fast soon rather than fastest late.
+        let flags = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx512m"];
+        let mut args: Vec<OsString> = flags.map(OsString::from).to_vec();
+        args.extend(["-cp".into(), class_path, "Driver".into()]);
+        Ok(Ok(Peer {
+            program: "java".into(),
+            args,
+            node_path: None,
+        }))
+    }
+
+    /// Go's `cirello.io/dynamolock/v2`: the registry's, or the module in the directory `copy`.
+    pub(crate) async fn go(copy: Option<&Path>) -> Result<Found> {
+        let source = source("go");
+        let home = home(if copy.is_some() { "go-copy" } else { "go" })?;
+        for file in ["go.mod", "go.sum"] {
+            fs::copy(source.join(file), home.join(file))?;
+        }
+        let go = || Command::new("go");
+        let module = home.join("go.mod");
+        if let Some(copy) = copy {
+            let mut replace = OsString::from("-replace=cirello.io/dynamolock/v2=");
+            replace.push(copy);
+            let args: [&OsStr; 4] = ["mod".as_ref(), "edit".as_ref(), &replace, module.as_ref()];
+            finish(go(), &args, &source, INSTALL_LIMIT).await?;
+        }
+        let mut file = OsString::from("-modfile=");
+        file.push(&module);
+        let args: [&OsStr; 3] = ["mod".as_ref(), "download".as_ref(), &file];
+        if let Err(error) = finish(go(), &args, &source, INSTALL_LIMIT).await {
+            return absent(error, "--go-replace DIR");
+        }
+        let program = home.join("driver");
+        // It may write the sum of the one module that was never to be had here; the checksum database knows it.
+        let args: [&OsStr; 7] = [
+            "build".as_ref(),
+            "-buildvcs=false".as_ref(),
+            "-mod=mod".as_ref(),
+            &file,
+            "-o".as_ref(),
+            program.as_ref(),
+            ".".as_ref(),
+        ];
+        finish(go(), &args, &source, INSTALL_LIMIT).await?;
+        Ok(Ok(Peer {
+            program,
+            args: Vec::new(),
+            node_path: None,
+        }))
     }
 
     /// Its driver as a program that takes jobs.
@@ -124,9 +222,7 @@ impl Peer {
         if let Some(path) = &self.node_path {
             program.env("NODE_PATH", path);
         }
-        if let Some(driver) = &self.driver {
-            program.arg(driver);
-        }
+        program.args(&self.args);
         program
     }
 
@@ -184,12 +280,62 @@ async fn finish(
         Ok(output) => output.with_context(|| format!("cannot start {what}: install it"))?,
         Err(error) => bail!("{what}: {error:#}"),
     };
-    ensure!(
-        output.status.success(),
-        "{what} failed ({}):\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    if !output.status.success() {
+        bail!(Failed(format!(
+            "{what} failed ({}):\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )));
+    }
     Ok(())
+}
+
+/// A program ran, and said no.
+#[derive(Debug)]
+struct Failed(String);
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Failed {}
+
+/// What an error of the program that resolves a peer means. That there is no such program is for the user to mend.
+fn absent(error: anyhow::Error, option: &str) -> Result<Found> {
+    if error.is::<Failed>() {
+        eprintln!("{error}");
+        return Ok(Err(format!(
+            "not measured: it does not resolve here; `{option}` runs a copy"
+        )));
+    }
+    Err(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_is_absent_when_its_resolver_says_no_and_not_when_there_is_none() {
+        let run = async |program: &str| {
+            finish(
+                Command::new(program),
+                &["-"; 0],
+                Path::new("."),
+                INSTALL_LIMIT,
+            )
+            .await
+        };
+        let refused = run("false").await.expect_err("false says no");
+        let found = absent(refused, "--java JAR").expect("no error");
+        let absence = found.expect_err("no peer");
+        assert!(absence.contains("does not resolve"), "{absence}");
+        assert!(absence.contains("--java JAR"), "{absence}");
+        let missing = run("no-such-program").await.expect_err("not there");
+        let error = absent(missing, "--java JAR").expect_err("an error");
+        assert!(format!("{error:#}").contains("install it"), "{error:#}");
+    }
 }

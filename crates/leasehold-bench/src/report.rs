@@ -21,6 +21,8 @@ pub(crate) struct Report {
     rows: Vec<Vec<String>>,
     data: Vec<Value>,
     notes: Vec<String>,
+    /// Rows of those who cannot take part. They come last.
+    absent: Vec<(Vec<String>, Value)>,
 }
 
 impl Report {
@@ -31,6 +33,7 @@ impl Report {
             rows: Vec::new(),
             data: Vec::new(),
             notes: Vec::new(),
+            absent: Vec::new(),
         }
     }
 
@@ -41,13 +44,29 @@ impl Report {
         self.data.push(data);
     }
 
+    /// A row without figures, for one that cannot take part.
+    pub(crate) fn absent(&mut self, subject: &Subject, why: &str) {
+        let cell = |column: &&str| match *column {
+            "lock" => subject.who.label(),
+            "settings" => subject.variant,
+            "remarks" => why,
+            _ => "–",
+        };
+        let row = self.head.iter().map(|column| cell(column).to_owned());
+        let data = json!({ "who": who(subject), "remarks": why });
+        self.absent.push((row.collect(), data));
+    }
+
     /// A line of text above the table.
     pub(crate) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
     }
 
     /// Prints the table and writes the files.
-    pub(crate) fn finish(self) -> Result<()> {
+    pub(crate) fn finish(mut self) -> Result<()> {
+        for (row, data) in std::mem::take(&mut self.absent) {
+            self.add(row, data);
+        }
         let table = table::render(&self.head, &self.rows);
         let notes = self.notes.join("\n");
         let gap = if notes.is_empty() { "" } else { "\n\n" };
@@ -69,8 +88,8 @@ impl Report {
 }
 
 /// Starts a new `report.md`.
-pub(crate) fn begin() -> Result<()> {
-    let text = format!("# leasehold's benchmarks\n\n{}\n", place::machine());
+pub(crate) fn begin(note: &str) -> Result<()> {
+    let text = format!("# leasehold's benchmarks\n\n{}{note}\n", place::machine());
     fs::write(file("report.md")?, text).context("cannot write the report")
 }
 
@@ -129,4 +148,22 @@ pub(crate) fn counted(counts: &Counts) -> Value {
 /// Milliseconds for programs.
 pub(crate) fn as_ms(time: Duration) -> Value {
     json!((time.as_secs_f64() * 1e6).round() / 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::who::Who;
+
+    #[test]
+    fn a_row_of_an_absent_subject_has_its_reason_and_no_figure() {
+        let mut report = Report::new("x", &["round trip", "lock", "settings", "wall", "remarks"]);
+        report.absent(&Subject::new(Who::Go, "5 ms", json!({})), "not to be had");
+        let (row, data) = &report.absent[0];
+        assert_eq!(
+            row,
+            &["–", "Go dynamolock 2.2.0", "5 ms", "–", "not to be had"]
+        );
+        assert_eq!(data["remarks"], "not to be had");
+    }
 }

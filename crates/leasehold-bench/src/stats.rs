@@ -52,6 +52,12 @@ impl Times {
     }
 }
 
+impl Extend<Duration> for Times {
+    fn extend<I: IntoIterator<Item = Duration>>(&mut self, times: I) {
+        self.0.extend(times);
+    }
+}
+
 /// How many times the one p50 is the other.
 pub(crate) fn ratio(of: &Times, to: &Times) -> String {
     let floor = to.p50().as_secs_f64();

@@ -9,20 +9,22 @@ use anyhow::{Result, bail, ensure};
 use leasehold::store::dynamodb::DynamoDbStore;
 use leasehold::{LockClient, TryAcquireOutcome};
 
+use crate::choice::Choice;
 use crate::count::{Counted, Counts};
 use crate::cycle::cycle;
 use crate::floor::{Answers, Floor};
 use crate::fsharp::FSharp;
-use crate::peers::Peer;
+use crate::peers::{Found, Peer};
+use crate::who::Who;
 use crate::{dynamodb, place, table};
 
 const KEY: &str = "customer/42";
 
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(choice: &Choice) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let rows = runtime.block_on(measure())?;
+    let rows = runtime.block_on(measure(choice))?;
     table::print(
         &[
             "client",
@@ -38,14 +40,30 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-async fn measure() -> Result<Vec<Vec<String>>> {
+async fn measure(choice: &Choice) -> Result<Vec<Vec<String>>> {
     let endpoint = place::endpoint()?;
     let proxy = Counted::start(&endpoint).await?;
     let mut report = Report::default();
-    ours(&mut report, &proxy, &endpoint).await?;
-    raw(&mut report, &proxy, &endpoint).await?;
-    node(&mut report, &proxy, &endpoint).await?;
-    python(&mut report, &proxy, &endpoint).await?;
+    if choice.includes(Who::Ours) {
+        ours(&mut report, &proxy, &endpoint).await?;
+    }
+    if choice.includes(Who::Raw) || choice.includes(Who::FSharp) {
+        raw(&mut report, &proxy, &endpoint).await?;
+    }
+    if choice.includes(Who::Node) {
+        node(&mut report, &proxy, &endpoint).await?;
+    }
+    if choice.includes(Who::Python) {
+        python(&mut report, &proxy, &endpoint).await?;
+    }
+    if choice.includes(Who::Java) {
+        let java = Peer::java(choice.java.as_deref()).await?;
+        heartbeating(&mut report, &proxy, &endpoint, Who::Java, java).await?;
+    }
+    if choice.includes(Who::Go) {
+        let go = Peer::go(choice.go_replace.as_deref()).await?;
+        heartbeating(&mut report, &proxy, &endpoint, Who::Go, go).await?;
+    }
     Ok(report.0)
 }
 
@@ -64,6 +82,41 @@ impl Report {
             format!("{:.1}", counts.read_units()),
         ]);
     }
+}
+
+/// AWS's Java client and Go's port of it.
+async fn heartbeating(
+    report: &mut Report,
+    proxy: &Counted,
+    endpoint: &str,
+    who: Who,
+    found: Found,
+) -> Result<()> {
+    let peer = match found {
+        Ok(peer) => peer,
+        Err(absence) => {
+            let mut row = vec!["–".to_owned(); 7];
+            (row[0], row[1]) = (who.label().to_owned(), absence);
+            report.0.push(row);
+            return Ok(());
+        }
+    };
+    let direct = dynamodb::client(endpoint);
+    let table = dynamodb::table_name(&format!("units-{}", who.id()));
+    dynamodb::create(&direct, &table, "key").await?;
+    for what in [NEW, USED] {
+        peer.run(&["cycle", proxy.url(), &table, KEY]).await?;
+        report.add(who.label(), what, &proxy.take()?);
+    }
+    for (mode, what) in [
+        ("skipped", "refused try (its option not to wait)"),
+        ("refused", "refused try (defaults; waits a lease of 20 s)"),
+    ] {
+        peer.run(&[mode, proxy.url(), &table, KEY, endpoint])
+            .await?;
+        report.add(who.label(), what, &proxy.take()?);
+    }
+    dynamodb::delete(&direct, &table).await
 }
 
 const NEW: &str = "cycle, new key";

@@ -109,15 +109,16 @@ fn one_lock_in_detail() {
     until("held", || room.has("in"));
     let shown = text(&room.run(&["show", "job"]));
     for line in [
-        "name    job\n",
-        "state   held\n",
-        "holder  me\n",
-        "lease   3s\n",
+        "name     job\n",
+        "state    held\n",
+        "holder   me\n",
+        "lease    3s\n",
+        "waiting  0\n",
     ] {
         assert!(shown.contains(line), "{shown}");
     }
     assert!(
-        shown.contains(&format!("store   {}\n", room.store())),
+        shown.contains(&format!("store    {}\n", room.store())),
         "{shown}"
     );
     assert_eq!(room.job()["holder"], "me");

@@ -50,6 +50,8 @@ pub struct Wish {
 pub struct Granted {
     /// The token.
     pub token: FencingToken,
+    /// When its answer was read.
+    pub at: Elapsed,
     /// Until when the holder may believe in it.
     pub deadline: Deadline,
     /// The stored P.
@@ -250,6 +252,7 @@ impl Attempt {
                 0,
                 self.wish.shared_with_fsharp || request.over_foreign,
             ),
+            at: now.elapsed,
             deadline: Deadline::of(&request.sent, &self.terms, clock, now),
             expires_at: record.expires_at,
             queue: record.queue.clone(),
@@ -392,6 +395,7 @@ impl Attempt {
             terms: &self.terms,
             queue,
             ttl_seconds,
+            held: None,
         };
         ending.write(clock, now)
     }

@@ -1,6 +1,7 @@
 //! The write that ends a grant: a hand-over to the next place of the queue, or a release.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::deadline::{Terms, service_now};
 use super::id::AttemptId;
@@ -20,6 +21,8 @@ pub(super) struct Ending<'a> {
     pub(super) queue: &'a [Place],
     /// The TTL of the record, where it is known.
     pub(super) ttl_seconds: Option<i64>,
+    /// How long it was held, where that is known.
+    pub(super) held: Option<Duration>,
 }
 
 impl Ending<'_> {
@@ -36,6 +39,7 @@ impl Ending<'_> {
                 token,
                 ttl_seconds: self.terms.released_ttl_seconds(clock, now),
                 passed: self.queue.to_vec(),
+                held: self.held,
             };
         };
         let next = self.queue[index];
@@ -55,6 +59,7 @@ impl Ending<'_> {
             expires_at,
             ttl_seconds: ttl_seconds.max(self.ttl_seconds.unwrap_or(0)),
             acquired_at: service_now(clock, now),
+            held: self.held,
         }
     }
 }

@@ -44,6 +44,8 @@ pub mod attribute {
     pub const ACQUIRED_MS: &str = "AcquiredAtUnixMs";
     /// The holder's payload.
     pub const DATA: &str = "Data";
+    /// How long the last grant was held, in milliseconds.
+    pub const HELD_MS: &str = "HeldMs";
     /// The queue: a list of places.
     pub const QUEUE: &str = "Queue";
 }
@@ -82,6 +84,8 @@ pub struct Record {
     pub acquired_at: Option<ServiceTime>,
     /// The holder's payload.
     pub data: Option<Vec<u8>>,
+    /// How long the last grant was held, which tells waiters when to poll. It decides nothing.
+    pub last_hold: Option<Duration>,
     /// Who waits for the key, in the order of joining.
     pub queue: Vec<Place>,
     /// Set by a store that can see that the holding process is dead.
@@ -217,6 +221,10 @@ impl Record {
             data: match attributes.get(attribute::DATA) {
                 Some(Value::Binary(bytes)) => Some(bytes.clone()),
                 Some(Value::Text(text)) => Some(text.clone().into_bytes()),
+                _ => None,
+            },
+            last_hold: match reader.number(attribute::HELD_MS) {
+                Ok(Some(ms)) => u64::try_from(ms).ok().map(Duration::from_millis),
                 _ => None,
             },
             queue: reader.queue()?,

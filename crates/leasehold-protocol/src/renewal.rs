@@ -46,6 +46,8 @@ pub struct Kept {
     attempt: AttemptId,
     token: u64,
     terms: Terms,
+    /// Since when it is held; `None` for a grant that is known only by its identity.
+    began: Option<Elapsed>,
     deadline: Deadline,
     last_expires_at: ServiceTime,
     unanswered: Vec<Sent>,
@@ -66,6 +68,7 @@ impl Kept {
             attempt,
             token: granted.token.stored(),
             terms,
+            began: Some(granted.at),
             deadline: granted.deadline,
             last_expires_at: granted.expires_at,
             unanswered: Vec::new(),
@@ -89,6 +92,7 @@ impl Kept {
             attempt,
             token,
             terms,
+            began: None,
             deadline: Deadline::over(),
             last_expires_at: last_expires_at.unwrap_or(ServiceTime(0)),
             unanswered: Vec::new(),
@@ -218,6 +222,7 @@ impl Kept {
             terms: &self.terms,
             queue: &self.queue,
             ttl_seconds: self.ttl_seconds,
+            held: self.began.map(|began| whole_ms(now.elapsed.since(began))),
         };
         ending.write(clock, now)
     }
@@ -251,6 +256,11 @@ impl Kept {
     pub fn is_ours(&self, record: &Record) -> bool {
         self.attempt.owns(record) && record.token() == Some(self.token)
     }
+}
+
+/// As it is stored.
+fn whole_ms(length: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(length.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -306,6 +316,7 @@ mod tests {
             expires_at,
         };
         let granted = Granted {
+            at: Elapsed::default(),
             token: FencingToken::new(6, 0, false),
             deadline: Deadline::of(&sent, &terms, &clock(), reading(0)),
             expires_at,

@@ -189,6 +189,7 @@ mod tests {
 
     fn held(expires_ms: i64, renew_count: u64) -> Record {
         Record {
+            last_hold: None,
             key: "k".into(),
             owner: Some("a".into()),
             expires_at: ServiceTime(expires_ms),

@@ -95,6 +95,8 @@ pub enum Write {
         ttl_seconds: Option<i64>,
         /// The whole queue. None of its contenders waits any more.
         passed: Vec<Place>,
+        /// How long the grant was held, if known.
+        held: Option<Duration>,
     },
     /// End our grant, and give the key to a place in the queue.
     HandOver {
@@ -114,8 +116,10 @@ pub enum Write {
         ttl_seconds: i64,
         /// For people.
         acquired_at: ServiceTime,
+        /// As in [`Write::Release`].
+        held: Option<Duration>,
     },
-    /// Wait for a held key: append our place to its queue.
+    /// Wait for a key that another holds: append our place to its queue.
     Join {
         /// The key.
         key: Arc<str>,
@@ -277,6 +281,7 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
             token,
             ttl_seconds,
             passed,
+            held,
             ..
         } => {
             let (record, _) = owned(current, attempt, *token)?;
@@ -292,6 +297,7 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
                 ttl_seconds: ttl_seconds.or(record.ttl_seconds),
                 holder: None,
                 data: None,
+                last_hold: held.or(record.last_hold),
                 ..record.clone()
             }))
         }
@@ -303,6 +309,7 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
             expires_at,
             ttl_seconds,
             acquired_at,
+            held,
             ..
         } => {
             let (record, native) = owned(current, attempt, *token)?;
@@ -323,6 +330,7 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
                 holder: None,
                 acquired_at: Some(*acquired_at),
                 data: None,
+                last_hold: held.or(record.last_hold),
                 queue,
                 ..record.clone()
             }))
@@ -330,7 +338,9 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
         Write::Join { place, .. } => {
             let record = current.ok_or(ConditionFailed)?;
             let held = record.owner.is_some() && record.native.is_some();
-            if !held || record.queue.len() >= PLACES || record.queue.contains(place) {
+            // A join that was delayed until its attempt got the key would wait behind itself.
+            let ours = place.attempt().owns(record);
+            if !held || ours || record.queue.len() >= PLACES || record.queue.contains(place) {
                 return Err(ConditionFailed);
             }
             let mut record = record.clone();
@@ -390,6 +400,7 @@ fn owned<'a>(
 
 fn granted(before: Option<&Record>, grant: &Grant) -> Record {
     let queue = before.map_or_else(Vec::new, |record| record.queue.clone());
+    let last_hold = before.and_then(|record| record.last_hold);
     let before = before.and_then(|record| record.native);
     let seed = u64::try_from(grant.seed.0).unwrap_or(0);
     Record {
@@ -405,6 +416,7 @@ fn granted(before: Option<&Record>, grant: &Grant) -> Record {
         holder: Some(grant.holder.to_string()),
         acquired_at: Some(grant.acquired_at),
         data: grant.data.as_ref().map(|data| data.to_vec()),
+        last_hold,
         queue,
         holder_is_dead: false,
     }

@@ -55,6 +55,7 @@ fn leave(n: u8, index: usize) -> Write {
 
 fn hand_over(attempt: u8, token: Option<u64>, passed: &[u8], next: u8) -> Write {
     Write::HandOver {
+        held: None,
         key: "k".into(),
         attempt: id(attempt),
         token,
@@ -106,6 +107,8 @@ fn a_full_queue_takes_nobody() {
     }
     assert_eq!(record.queue.len(), PLACES);
     refused(&record, &join(1));
+    // Not behind itself.
+    refused(&queued(&[]), &join(9));
     let record = applied(&record, &leave(10, 0));
     applied(&record, &join(1));
 }
@@ -202,6 +205,7 @@ fn a_hand_over_needs_our_grant_and_the_queue_as_it_was_seen() {
 #[test]
 fn nobody_is_released_past() {
     let release = |passed: &[u8]| Write::Release {
+        held: None,
         key: "k".into(),
         attempt: id(9),
         token: Some(7),

@@ -19,6 +19,7 @@ fn granted(sent_ms: u64, expires_at: ServiceTime) -> Granted {
         expires_at,
     };
     Granted {
+        at: leasehold_protocol::time::Elapsed::default(),
         token: FencingToken::new(7, 0, false),
         deadline: Deadline::of(&sent, &terms(), &unsampled(), reading(sent_ms)),
         expires_at,

@@ -92,6 +92,7 @@ fn a_renewal_moves_expiry_ttl_and_count_and_nothing_else() {
 fn a_release_leaves_the_token_and_takes_the_rest() {
     let before = held_by(1);
     let release = |token, ttl_seconds| Write::Release {
+        held: None,
         key: "k".into(),
         attempt: id(1),
         token,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::text::one_line;
+use leasehold_protocol::id::AttemptId;
 use leasehold_protocol::record::Record;
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::token::FencingToken;
@@ -22,6 +23,8 @@ pub struct HolderInfo {
     lease: Option<Duration>,
     data: Option<Vec<u8>>,
     ours: bool,
+    waiting: Option<usize>,
+    place: Option<usize>,
 }
 
 impl HolderInfo {
@@ -35,6 +38,16 @@ impl HolderInfo {
             lease: record.native.map(|n| n.lease),
             data: record.data.clone(),
             ours: false,
+            waiting: record.native.map(|_| record.queue.len()),
+            place: None,
+        }
+    }
+
+    /// The same, for an attempt that may wait for the key.
+    pub(crate) fn seen_by(record: &Record, attempt: AttemptId) -> HolderInfo {
+        HolderInfo {
+            place: record.place_of(attempt).map(|index| index + 1),
+            ..HolderInfo::of(record)
         }
     }
 
@@ -57,6 +70,8 @@ impl HolderInfo {
             lease: Some(lease),
             data: data.map(<[u8]>::to_vec),
             ours: true,
+            waiting: None,
+            place: None,
         }
     }
 
@@ -95,6 +110,17 @@ impl HolderInfo {
         self.ours
     }
 
+    /// How many clients wait for the key in its queue. `None` where that is not known: for F# clients,
+    /// and for a guard of the asking client.
+    pub fn waiting(&self) -> Option<usize> {
+        self.waiting
+    }
+
+    /// The place of the asking call in the queue, counted from 1. `None` without a place.
+    pub fn place(&self) -> Option<usize> {
+        self.place
+    }
+
     /// The holder's payload.
     pub fn data(&self) -> Option<&[u8]> {
         self.data.as_deref()
@@ -108,7 +134,13 @@ impl fmt::Display for HolderInfo {
         } else {
             ""
         };
-        let held = format!("`{}` is held by {itself}{}", self.key, self.label());
+        let queue = match (self.place, self.waiting) {
+            (Some(place), Some(all)) => format!(", place {place} of {all} in its queue"),
+            (_, Some(1)) => ", 1 waits for it".to_owned(),
+            (_, Some(all)) if all > 1 => format!(", {all} wait for it"),
+            _ => String::new(),
+        };
+        let held = format!("`{}` is held by {itself}{}{queue}", self.key, self.label());
         f.write_str(&one_line(held))
     }
 }

@@ -82,6 +82,11 @@ impl Meter {
         self.facade.wait(waited);
     }
 
+    /// A call has got a place in the queue of its key, counted from 1.
+    pub(crate) fn place(&self, place: usize) {
+        self.facade.place(place);
+    }
+
     /// A guard begins to hold a lease, or ends.
     pub(crate) fn held(&self, more: bool) {
         self.facade.held(more);

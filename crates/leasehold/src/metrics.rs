@@ -30,6 +30,7 @@ impl Facade {
     pub(crate) fn grant(&self) {}
     pub(crate) fn hand_off(&self) {}
     pub(crate) fn wait(&self, _waited: Duration) {}
+    pub(crate) fn place(&self, _place: usize) {}
     pub(crate) fn held(&self, _more: bool) {}
     pub(crate) fn loss(&self) {}
     pub(crate) fn error(&self, _kind: ErrorKind) {}
@@ -43,6 +44,7 @@ mod names {
     pub(super) const GRANTS: &str = "leasehold_grants_total";
     pub(super) const HAND_OFFS: &str = "leasehold_hand_offs_total";
     pub(super) const WAITS: &str = "leasehold_wait_seconds";
+    pub(super) const PLACE: &str = "leasehold_queue_place";
     pub(super) const HELD: &str = "leasehold_leases_held";
     pub(super) const LOSSES: &str = "leasehold_leases_lost_total";
     pub(super) const ERRORS: &str = "leasehold_errors_total";
@@ -98,6 +100,8 @@ mod with_metrics {
             }
             let help = "Waits of ended calls, whether or not they got the lease";
             describe_histogram!(names::WAITS, Unit::Seconds, help);
+            let help = "First place of each wait in the queue of its key, from 1";
+            describe_histogram!(names::PLACE, Unit::Count, help);
             describe_gauge!(names::HELD, Unit::Count, "Leases held by this client now");
             let facade = Facade { store };
             facade.count(names::GRANTS, 0);
@@ -140,6 +144,11 @@ mod with_metrics {
 
         pub(crate) fn wait(&self, waited: Duration) {
             histogram!(names::WAITS, "store" => self.store.clone()).record(waited.as_secs_f64());
+        }
+
+        pub(crate) fn place(&self, place: usize) {
+            let place = u32::try_from(place).unwrap_or(u32::MAX);
+            histogram!(names::PLACE, "store" => self.store.clone()).record(f64::from(place));
         }
 
         /// A guard begins to hold a lease, or ends.

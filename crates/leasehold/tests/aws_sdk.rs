@@ -152,6 +152,7 @@ async fn error_of(endpoint: &str) -> leasehold::store::StoreError {
     let client = config().endpoint_url(endpoint).build();
     let store = DynamoDbStore::new(Client::from_conf(client), "locks");
     let release = Write::Release {
+        held: None,
         key: "k".into(),
         attempt: AttemptId::from_random([1; 16]),
         token: None,

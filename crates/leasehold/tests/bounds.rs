@@ -175,6 +175,7 @@ async fn a_store_that_refuses_blindly_is_not_hammered() {
 async fn a_record_without_owner_and_version_is_not_hammered() {
     let lab = Lab::new();
     lab.memory.plant(Record {
+        last_hold: None,
         key: "k".into(),
         owner: None,
         expires_at: ServiceTime(0),

@@ -44,6 +44,7 @@ async fn memory() {
 async fn memory_leaves_what_is_not_ours() {
     let store = MemoryStore::new();
     let strange = Record {
+        last_hold: None,
         key: "k".into(),
         owner: None,
         expires_at: ServiceTime(0),

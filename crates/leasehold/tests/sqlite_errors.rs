@@ -387,6 +387,7 @@ async fn a_release_whose_caller_has_gone_is_carried_out() {
     });
     tokio::task::yield_now().await;
     let mut release = store.write(Write::Release {
+        held: None,
         key: "held".into(),
         attempt,
         token: None,

@@ -28,6 +28,7 @@ const PROCESSES: usize = 8;
 
 fn release(key: &str, attempt: AttemptId) -> Write {
     Write::Release {
+        held: None,
         key: key.into(),
         attempt,
         token: None,
@@ -336,6 +337,7 @@ async fn a_grant_that_is_handed_over_is_bound_to_the_process_that_waited() {
     let (store, me, waiter) = waited_for(&path).await;
     let held = record(&store).await;
     let hand_over = Write::HandOver {
+        held: None,
         key: "k".into(),
         attempt: me,
         token: held.token(),

@@ -1,7 +1,7 @@
 //! The work of a driver: jobs of a fleet of tasks that take turns under one lock.
 //!
 //! This crate's own locks and, by path, the workspace `peers/rust` use this file, so that all have the
-//! same loop. The drivers in Node and Python do the same. A driver is a separate program. It reads one
+//! same loop. The other drivers do the same. A driver is a separate program. It reads one
 //! [`Job`] a line, as JSON, from standard input, and exits when that ends. It writes one event a line to
 //! standard output:
 //!

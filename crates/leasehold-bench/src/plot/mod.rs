@@ -10,8 +10,8 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::lineup::Who;
 use crate::report;
+use crate::who::Who;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -29,6 +29,8 @@ fn colour(who: Who) -> RGBColor {
         Who::DynamoDbLock => RGBColor(164, 96, 132),
         Who::Node => RGBColor(70, 138, 84),
         Who::Python => RGBColor(60, 138, 150),
+        Who::Java => RGBColor(120, 92, 60),
+        Who::Go => RGBColor(40, 176, 214),
     }
 }
 

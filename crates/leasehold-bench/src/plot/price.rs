@@ -4,8 +4,8 @@ use anyhow::Result;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use crate::lineup::Who;
 use crate::plot::{Axis, Canvas, GREY, INK, RULE, colour, line, text};
+use crate::who::Who;
 
 const SIZE: (u32, u32) = (1_060, 640);
 const LEFT: i32 = 90;

@@ -4,9 +4,10 @@ use anyhow::Result;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
-use crate::lineup::{Subject, Who};
+use crate::lineup::Subject;
 use crate::plot::{Axis, Canvas, GREY, INK, RULE, colour, line, text, time_label};
 use crate::turns::Turns;
+use crate::who::Who;
 
 const WIDTH: u32 = 1_120;
 const LANE: i32 = 30;

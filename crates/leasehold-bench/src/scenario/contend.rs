@@ -6,13 +6,14 @@ use anyhow::Result;
 use futures_util::future::try_join_all;
 use serde_json::json;
 
+use crate::choice::Choice;
 use crate::driver::Job;
 use crate::fleet::{Fleet, Outcome};
 use crate::lineup::{Lineup, Subject, defaults, tuned};
 use crate::plot;
 use crate::report::{Report, as_ms, counted, dollars, dollars_per_million, short_ms, who};
 use crate::scenario::uncontended::short_round_trip;
-use crate::scenario::{REGION, ROUND_TRIPS, ms, remarks, with_lineup};
+use crate::scenario::{REGION, ROUND_TRIPS, ms, present, remarks, with_lineup};
 use crate::stats::Times;
 use crate::turns::Turns;
 
@@ -40,8 +41,9 @@ impl Place {
     }
 }
 
-pub(crate) fn run(quick: bool) -> Result<()> {
-    with_lineup(async |lineup| {
+pub(crate) fn run(choice: &Choice) -> Result<()> {
+    let quick = choice.quick;
+    with_lineup(choice, async |lineup| {
         let mut report = Report::new(
             "contend",
             &[
@@ -64,6 +66,8 @@ pub(crate) fn run(quick: bool) -> Result<()> {
              each of the 9 hand-overs. Wall: median of the runs; requests and units: mean of a run. \
              Those that sleep for seconds run at 5 ms only, once.",
         );
+        let all = defaults().into_iter().chain(tuned());
+        let subjects = present(&lineup, &mut report, all, |one| one).await?;
         let mut drawn = Vec::new();
         for processes in [1, CONTENDERS] {
             for round_trip in ROUND_TRIPS {
@@ -76,7 +80,7 @@ pub(crate) fn run(quick: bool) -> Result<()> {
                     repeats: if quick { 1 } else { 3 },
                     limit: if quick { ms(4_000) } else { ms(12_000) },
                 };
-                let found = everybody(&lineup, &mut report, place).await?;
+                let found = everybody(&lineup, &mut report, &subjects, place).await?;
                 if round_trip == REGION {
                     drawn.push((processes, found));
                 }
@@ -109,12 +113,11 @@ pub(crate) fn run(quick: bool) -> Result<()> {
 async fn everybody(
     lineup: &Lineup,
     report: &mut Report,
+    subjects: &[Subject],
     place: Place,
 ) -> Result<Vec<(Subject, Turns)>> {
-    let (slow, quick): (Vec<Subject>, Vec<Subject>) = defaults()
-        .into_iter()
-        .chain(tuned())
-        .partition(|subject| subject.slow);
+    let (slow, quick): (Vec<Subject>, Vec<Subject>) =
+        subjects.iter().cloned().partition(|subject| subject.slow);
     let mut found = Vec::new();
     for subject in quick {
         let outcomes = measure(lineup, &subject, place).await?;
@@ -153,11 +156,7 @@ async fn measure(lineup: &Lineup, subject: &Subject, place: Place) -> Result<Vec
         place.processes,
         place.round_trip.as_millis()
     );
-    // Connections are made, and interpreters are warm, where a service has run for a while.
-    let warm_up = Job::new(&format!("{key}/warm-up"), 1, 1, Duration::ZERO);
-    if place.processes == 1 {
-        fleet.run(&warm_up, place.limit).await?;
-    }
+    fleet.warm_up(CONTENDERS / place.processes).await?;
     let mut outcomes = Vec::new();
     for repeat in 0..place.repeats {
         let tasks = CONTENDERS / place.processes;

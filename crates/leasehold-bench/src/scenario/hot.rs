@@ -6,15 +6,18 @@ use anyhow::Result;
 use futures_util::future::try_join_all;
 use serde_json::json;
 
+use crate::choice::Choice;
 use crate::driver::Job;
 use crate::fleet::{Fleet, Outcome};
-use crate::lineup::{Lineup, Subject, Who, defaults, tuned};
+use crate::lineup::{Lineup, Subject, defaults, tuned};
 use crate::report::{Report, as_ms, counted, dollars, dollars_per_million, short_ms, who};
 use crate::scenario::uncontended::short_round_trip;
-use crate::scenario::{REGION, ms, remarks, with_lineup};
+use crate::scenario::{REGION, ms, present, remarks, with_lineup};
+use crate::who::Who;
 
-pub(crate) fn run(quick: bool) -> Result<()> {
-    with_lineup(async |lineup| {
+pub(crate) fn run(choice: &Choice) -> Result<()> {
+    let quick = choice.quick;
+    with_lineup(choice, async |lineup| {
         let mut report = Report::new(
             "hot",
             &[
@@ -37,9 +40,11 @@ pub(crate) fn run(quick: bool) -> Result<()> {
              wait is twice the mean.",
             limit.as_secs()
         ));
+        let all = defaults().into_iter().chain(tuned());
+        let subjects = present(&lineup, &mut report, all, |one| one).await?;
         for round_trip in [Duration::ZERO, REGION] {
             for tasks in [100, 1_000] {
-                at(&lineup, &mut report, round_trip, tasks, limit).await?;
+                at(&lineup, &mut report, &subjects, round_trip, tasks, limit).await?;
             }
         }
         report.finish()?;
@@ -50,19 +55,17 @@ pub(crate) fn run(quick: bool) -> Result<()> {
 async fn at(
     lineup: &Lineup,
     report: &mut Report,
+    subjects: &[Subject],
     round_trip: Duration,
     tasks: u32,
     limit: Duration,
 ) -> Result<()> {
-    let (slow, fast): (Vec<Subject>, Vec<Subject>) = defaults()
-        .into_iter()
-        .chain(tuned())
-        .partition(|subject| subject.slow);
+    let (slow, fast): (Vec<Subject>, Vec<Subject>) =
+        subjects.iter().cloned().partition(|subject| subject.slow);
     let measure = async |subject: Subject| {
         let mut fleet = Fleet::start(lineup, &subject, round_trip, 1).await?;
         let key = format!("hot/{}/{tasks}/{}", round_trip.as_millis(), subject.variant);
-        let warm_up = Job::new(&format!("{key}/warm-up"), 1, 1, Duration::ZERO);
-        fleet.run(&warm_up, limit).await?;
+        fleet.warm_up(1).await?;
         let outcome = fleet
             .run(&Job::new(&key, tasks, 1, Duration::ZERO), limit)
             .await?;
@@ -91,11 +94,13 @@ async fn at(
             .map(|(_, outcome)| rate(outcome))
             .fold(0.0, f64::max)
     };
-    report.note(format!(
-        "At {} ms and {tasks} tasks the best of ours has {:.1} x the throughput of the best peer.",
-        round_trip.as_millis(),
-        best(true) / best(false)
-    ));
+    if best(true) > 0.0 && best(false) > 0.0 {
+        report.note(format!(
+            "At {} ms and {tasks} tasks the best of ours has {:.1} x the throughput of the best peer.",
+            round_trip.as_millis(),
+            best(true) / best(false)
+        ));
+    }
     for (subject, outcome) in &found {
         let waits = outcome.turns.waits();
         let longest = waits.quantile(1.0);

@@ -10,14 +10,16 @@ use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 
+use crate::choice::Choice;
 use crate::count::Written;
 use crate::drive::monotonic_ns;
 use crate::driver::{Driver, Job};
 use crate::fleet::Fleet;
-use crate::lineup::{Lineup, Subject, Who};
+use crate::lineup::{Lineup, Subject};
 use crate::report::{Report, as_ms, short_ms, who};
-use crate::scenario::{REGION, ms, with_lineup};
+use crate::scenario::{REGION, ms, present, with_lineup};
 use crate::stopwatch::pause;
+use crate::who::Who;
 
 /// Eight keys each, acquired an eighth of a second apart: dates are in whole seconds.
 const KEYS: u32 = 8;
@@ -84,6 +86,12 @@ fn entries(quick: bool) -> Vec<Entry> {
             }),
         ),
     ];
+    for who in [Who::Java, Who::Go] {
+        let settings = json!({
+            "lease_ms": 10_000, "heartbeat_ms": 2_500, "poll_ms": 20, "wait_ms": HOUR_MS,
+        });
+        entries.push(entry(10_000, who, "20 ms, lease 10 s", settings));
+    }
     if !quick {
         entries.extend([
             entry(20_000, Who::Ours, "defaults (20 s)", json!({})),
@@ -96,13 +104,24 @@ fn entries(quick: bool) -> Vec<Entry> {
             entry(60_000, Who::DynamoDbLease, "defaults (60 s)", json!({})),
             entry(10_000, Who::Node, "README (fail open, 10 s)", json!({})),
             entry(30_000, Who::Python, "defaults (30 s)", json!({})),
+            entry(20_000, Who::Java, "defaults (20 s)", json!({})),
+            entry(20_000, Who::Go, "defaults (20 s)", json!({})),
         ]);
     }
     entries
 }
 
-pub(crate) fn run(quick: bool) -> Result<()> {
-    with_lineup(async |lineup| {
+/// The subjects of this scenario: a lease of 10 s, and defaults.
+pub(crate) fn subjects_with_leases(quick: bool) -> Vec<Subject> {
+    entries(quick)
+        .into_iter()
+        .map(|entry| entry.subject)
+        .collect()
+}
+
+pub(crate) fn run(choice: &Choice) -> Result<()> {
+    let quick = choice.quick;
+    with_lineup(choice, async |lineup| {
         let mut report = Report::new(
             "killed",
             &[
@@ -120,7 +139,8 @@ pub(crate) fn run(quick: bool) -> Result<()> {
              Below zero: granted before the lease had ended, as seen by the service. Ours publishes a expiry_padding \
              of 1 s for F# clients; targets: expiry_padding + 0.6 s and expiry_padding + 1.5 s."
         ));
-        let measuring = entries(quick)
+        let entries = present(&lineup, &mut report, entries(quick), |entry| &entry.subject).await?;
+        let measuring = entries
             .into_iter()
             .enumerate()
             .map(|(n, entry)| measure(&lineup, entry, n));
@@ -151,6 +171,7 @@ async fn measure(lineup: &Lineup, entry: Entry, n: usize) -> Result<(Entry, Gran
     let mut holders = Fleet::start(lineup, &entry.subject, REGION, 2).await?;
     let contender = entry.subject.clone().each();
     let mut waiter = Fleet::start(lineup, &contender, REGION, 1).await?;
+    waiter.warm_up(KEYS).await?;
     for (driver, role) in holders.drivers.iter_mut().zip(["waiter", "newcomer"]) {
         let mut job = job(role);
         job.hold = None;
@@ -177,6 +198,7 @@ async fn measure(lineup: &Lineup, entry: Entry, n: usize) -> Result<(Entry, Gran
     let (waited, new) = (ends("waiter"), ends("newcomer"));
 
     let mut newcomer = Fleet::start(lineup, &contender, REGION, 1).await?;
+    newcomer.warm_up(KEYS).await?;
     let mut job = job("newcomer");
     job.start_ns = new.values().copied().min().unwrap_or_else(monotonic_ns);
     job.start_step = APART;

@@ -10,14 +10,16 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use crate::choice::Choice;
 use crate::drive::monotonic_ns;
 use crate::driver::Job;
 use crate::fleet::Fleet;
-use crate::lineup::{Lineup, Subject, Who};
+use crate::lineup::{Lineup, Subject};
 use crate::report::{Report, as_ms, counted, who};
-use crate::scenario::{REGION, ms, with_lineup};
+use crate::scenario::{REGION, ms, present, with_lineup};
 use crate::stopwatch::{Stopwatch, pause};
 use crate::turns::between;
+use crate::who::Who;
 
 /// How many acquire at once.
 const AT_ONCE: u32 = 64;
@@ -32,7 +34,8 @@ struct Size {
     rest: Duration,
 }
 
-pub(crate) fn run(quick: bool) -> Result<()> {
+pub(crate) fn run(choice: &Choice) -> Result<()> {
+    let quick = choice.quick;
     let size = if quick {
         Size {
             leases: 1_000,
@@ -46,7 +49,7 @@ pub(crate) fn run(quick: bool) -> Result<()> {
             rest: ms(4_000),
         }
     };
-    with_lineup(async |lineup| {
+    with_lineup(choice, async |lineup| {
         let mut report = Report::new(
             "many",
             &[
@@ -69,10 +72,12 @@ pub(crate) fn run(quick: bool) -> Result<()> {
             size.lease.as_secs(),
             size.rest.as_secs()
         ));
-        for (subject, renewal) in subjects(size) {
+        let all = present(&lineup, &mut report, subjects(size), |(subject, _)| subject).await?;
+        for (subject, renewal) in all {
             measure(&lineup, &mut report, &subject, size, renewal).await?;
         }
-        for cannot in [Who::FSharp, Who::DynamoDbLock] {
+        let cannot = [Who::FSharp, Who::DynamoDbLock];
+        for cannot in cannot.into_iter().filter(|who| lineup.includes(*who)) {
             let mut row = vec!["–".to_owned(); 10];
             row[0] = cannot.label().to_owned();
             row[9] = "renews nothing".to_owned();
@@ -90,6 +95,8 @@ pub(crate) fn run(quick: bool) -> Result<()> {
 fn subjects(size: Size) -> Vec<(Subject, Duration)> {
     let lease = u64::try_from(size.lease.as_millis()).unwrap_or(u64::MAX);
     let subject = |who, settings: Value| Subject::new(who, "", settings);
+    let heartbeats =
+        || json!({ "lease_ms": lease, "heartbeat_ms": lease / 4, "connections": AT_ONCE });
     vec![
         (
             subject(Who::Ours, json!({ "lease_ms": lease })),
@@ -120,6 +127,8 @@ fn subjects(size: Size) -> Vec<(Subject, Duration)> {
             ),
             size.lease / 4,
         ),
+        (subject(Who::Java, heartbeats()), size.lease / 4),
+        (subject(Who::Go, heartbeats()), size.lease / 4),
     ]
 }
 

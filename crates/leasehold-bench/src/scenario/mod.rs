@@ -4,6 +4,7 @@ pub(crate) mod contend;
 pub(crate) mod hot;
 pub(crate) mod killed;
 pub(crate) mod local;
+pub(crate) mod lost;
 pub(crate) mod many;
 pub(crate) mod price;
 pub(crate) mod scale;
@@ -15,9 +16,11 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::runtime::Runtime;
 
+use crate::choice::Choice;
 use crate::fleet::Outcome;
-use crate::lineup::Lineup;
+use crate::lineup::{Lineup, Subject};
 use crate::place;
+use crate::report::Report;
 
 /// How far away the service is.
 pub(crate) const ROUND_TRIPS: [Duration; 3] = [
@@ -33,8 +36,8 @@ pub(crate) const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
-/// Runs a scenario with all subjects installed.
-pub(crate) fn with_lineup<F>(scenario: impl FnOnce(Lineup) -> F) -> Result<()>
+/// Runs a scenario with the subjects that were chosen.
+pub(crate) fn with_lineup<F>(choice: &Choice, scenario: impl FnOnce(Lineup) -> F) -> Result<()>
 where
     F: Future<Output = Result<Lineup>>,
 {
@@ -42,9 +45,30 @@ where
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let lineup = scenario(Lineup::new(place::endpoint()?).await?).await?;
+        let lineup = scenario(Lineup::new(place::endpoint()?, choice).await?).await?;
         lineup.tidy().await
     })
+}
+
+/// Those that were chosen and can take part. Who was chosen and cannot has a row that says why.
+pub(crate) async fn present<T>(
+    lineup: &Lineup,
+    report: &mut Report,
+    all: impl IntoIterator<Item = T>,
+    subject: impl Fn(&T) -> &Subject,
+) -> Result<Vec<T>> {
+    let mut present = Vec::new();
+    for one in all {
+        let subject = subject(&one);
+        if !lineup.includes(subject.who) {
+            continue;
+        }
+        match lineup.absence(subject.who).await? {
+            Some(why) => report.absent(subject, &why),
+            None => present.push(one),
+        }
+    }
+    Ok(present)
 }
 
 /// What is to be said of a run beyond its figures.

@@ -8,18 +8,21 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 
+use crate::choice::Choice;
 use crate::driver::Job;
 use crate::fleet::Fleet;
-use crate::lineup::{Subject, Who, defaults, tuned};
+use crate::lineup::{Subject, defaults, tuned};
 use crate::plot;
 use crate::report::{Report, as_ms, counted, dollars, dollars_per_million, short_ms, who};
-use crate::scenario::{REGION, ms, remarks, with_lineup};
+use crate::scenario::{REGION, ms, present, remarks, with_lineup};
+use crate::who::Who;
 
 const ROUNDS: u32 = 2;
 const HOLD: Duration = ms(20);
 
-pub(crate) fn run(quick: bool) -> Result<()> {
-    with_lineup(async |lineup| {
+pub(crate) fn run(choice: &Choice) -> Result<()> {
+    let quick = choice.quick;
+    with_lineup(choice, async |lineup| {
         let mut report = Report::new(
             "price",
             &[
@@ -44,9 +47,10 @@ pub(crate) fn run(quick: bool) -> Result<()> {
         };
         let limit = if quick { ms(3_000) } else { ms(10_000) };
         let mut lines = Vec::new();
-        for subject in subjects() {
+        for subject in present(&lineup, &mut report, subjects(), |one| one).await? {
             let mut line = Vec::new();
             let mut fleet = Fleet::start(&lineup, &subject, REGION, 1).await?;
+            fleet.warm_up(1).await?;
             for contenders in sizes {
                 let price = at(&mut fleet, &mut report, &subject, *contenders, limit).await?;
                 line.extend(price.price.map(|price| (*contenders, price)));

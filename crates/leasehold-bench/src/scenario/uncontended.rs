@@ -8,19 +8,24 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::json;
 
+use crate::choice::Choice;
 use crate::driver::Job;
 use crate::fleet::Fleet;
-use crate::lineup::{Lineup, Subject, Who, defaults};
+use crate::lineup::{Lineup, Subject, defaults};
 use crate::report::{Report, as_ms, dollars, dollars_per_million, short_ms, who};
-use crate::scenario::{ROUND_TRIPS, ms, with_lineup};
+use crate::scenario::{ROUND_TRIPS, ms, present, with_lineup};
 use crate::stats::{Times, ratio};
 use crate::turns::Turns;
+use crate::who::Who;
 
 const BLOCKS: u32 = 4;
+/// Compilers of a running program take their time.
+const WARM_UP: u32 = 50;
 const LIMIT: Duration = Duration::from_secs(60);
 
-pub(crate) fn run(quick: bool) -> Result<()> {
-    with_lineup(async |lineup| {
+pub(crate) fn run(choice: &Choice) -> Result<()> {
+    let quick = choice.quick;
+    with_lineup(choice, async |lineup| {
         let mut report = Report::new(
             "uncontended",
             &[
@@ -32,38 +37,45 @@ pub(crate) fn run(quick: bool) -> Result<()> {
                 "p50 / raw",
                 "requests a cycle",
                 "$ per million cycles",
+                "remarks",
             ],
         );
         report.note(
             "Acquire and release of a free lock in one process, in blocks that take turns. \
              Settings for waiting do not matter here, so everybody has its defaults.",
         );
+        // The yardstick is there whoever was chosen.
+        let mut subjects = vec![Subject::new(Who::Raw, "nothing returned", json!({}))];
+        subjects.extend(present(&lineup, &mut report, defaults(), |one| one).await?);
         for round_trip in ROUND_TRIPS {
-            at(&lineup, &mut report, round_trip, quick).await?;
+            at(&lineup, &mut report, &subjects, round_trip, quick).await?;
         }
         report.finish()?;
         Ok(lineup)
     })
 }
 
-async fn at(lineup: &Lineup, report: &mut Report, round_trip: Duration, quick: bool) -> Result<()> {
+async fn at(
+    lineup: &Lineup,
+    report: &mut Report,
+    subjects: &[Subject],
+    round_trip: Duration,
+    quick: bool,
+) -> Result<()> {
     let per_block = match (quick, round_trip > ms(10)) {
         (true, _) => 15,
         (false, true) => 25,
         (false, false) => 75,
     };
-    let raw = Subject::new(Who::Raw, "nothing returned", json!({}));
-    let mut subjects = vec![raw];
-    subjects.extend(defaults());
     let mut fleets = Vec::new();
-    for subject in &subjects {
+    for subject in subjects {
         fleets.push(Fleet::start(lineup, subject, round_trip, 1).await?);
     }
     let mut found: Vec<(Times, u32, f64)> = vec![Default::default(); subjects.len()];
     let key = format!("uncontended/{}", round_trip.as_millis());
     for block in 0..=BLOCKS {
         // The first block only warms up: connections, compilers.
-        let rounds = if block == 0 { 10 } else { per_block };
+        let rounds = if block == 0 { WARM_UP } else { per_block };
         for turn in 0..subjects.len() {
             let index = (turn + block as usize) % subjects.len();
             let job = Job::new(&key, 1, rounds, Duration::ZERO);
@@ -98,6 +110,7 @@ async fn at(lineup: &Lineup, report: &mut Report, round_trip: Duration, quick: b
                 ratio(times, &floor),
                 format!("{a_cycle:.1}"),
                 dollars(Some(cost)),
+                String::new(),
             ],
             json!({
                 "who": who(subject),

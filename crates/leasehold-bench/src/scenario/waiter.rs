@@ -10,14 +10,16 @@ use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
 use serde_json::json;
 
+use crate::choice::Choice;
 use crate::count::Counts;
 use crate::driver::{Driver, Job, Turn};
 use crate::fleet::{Fleet, Outcome};
-use crate::lineup::{Lineup, Subject, Who, defaults, tuned};
+use crate::lineup::{Lineup, Subject, defaults, tuned};
 use crate::report::{Report, as_ms, counted, dollars, dollars_per_million, short_ms, who};
-use crate::scenario::{REGION, ms, remarks, with_lineup};
+use crate::scenario::{REGION, ms, present, remarks, with_lineup};
 use crate::stats::Times;
 use crate::turns::between;
+use crate::who::Who;
 
 /// A prime number of milliseconds, against steps that fit into somebody's polls.
 const APART: Duration = ms(137);
@@ -28,8 +30,9 @@ struct Entry {
     keys: u32,
 }
 
-pub(crate) fn run(quick: bool) -> Result<()> {
-    with_lineup(async |lineup| {
+pub(crate) fn run(choice: &Choice) -> Result<()> {
+    let quick = choice.quick;
+    with_lineup(choice, async |lineup| {
         let hold = if quick { ms(6_000) } else { ms(60_000) };
         let mut report = Report::new(
             "waiter",
@@ -55,6 +58,7 @@ pub(crate) fn run(quick: bool) -> Result<()> {
         let mut found = Vec::new();
         // In two groups: all at once would keep the service busier than it can bear on two cores.
         for group in groups() {
+            let group = present(&lineup, &mut report, group, |entry| &entry.subject).await?;
             let waiting = group.into_iter().map(|entry| measure(&lineup, entry, hold));
             found.extend(try_join_all(waiting).await?);
         }
@@ -122,9 +126,10 @@ async fn measure(lineup: &Lineup, entry: Entry, hold: Duration) -> Result<(Entry
     );
     job.keys = entry.keys;
     job.hold_step = APART;
-    let mut holder =
-        Driver::start(&label, lineup.command(&entry.subject, &lineup.endpoint)?).await?;
+    let command = lineup.command(&entry.subject, &lineup.endpoint).await?;
+    let mut holder = Driver::start(&label, command).await?;
     let mut fleet = Fleet::start(lineup, &waiter, REGION, 1).await?;
+    fleet.warm_up(entry.keys).await?;
     holder.begin(&job).await?;
     ensure!(
         holder.grants(entry.keys as usize, ms(10_000)).await?,
@@ -180,7 +185,11 @@ fn add(
             format!("{:.1}", outcome.counts.write_units() / keys),
             format!("{:.1}", outcome.counts.read_units() / keys),
             dollars(Some(price)),
-            format!("1 / {:.1}", yardstick / price),
+            if yardstick.is_nan() {
+                "–".to_owned()
+            } else {
+                format!("1 / {:.1}", yardstick / price)
+            },
             dash(short_ms(delays.p50())),
             dash(short_ms(delays.quantile(1.0))),
             remark.clone(),

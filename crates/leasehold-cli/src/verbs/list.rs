@@ -34,6 +34,7 @@ struct Entry {
     lease_ms: Option<u64>,
     token: Option<u64>,
     data: Option<String>,
+    waiting: Option<usize>,
     error: Option<String>,
     #[serde(skip)]
     held: Option<HolderInfo>,
@@ -62,6 +63,7 @@ impl Entry {
             data: held
                 .and_then(HolderInfo::data)
                 .map(|data| String::from_utf8_lossy(data).into_owned()),
+            waiting: held.and_then(HolderInfo::waiting),
             error: None,
             held: held.cloned(),
         }
@@ -193,7 +195,9 @@ fn json_lines(entries: &[Entry]) -> Result<String, Failure> {
 fn table(entries: &[Entry]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["NAME", "STATE", "HOLDER", "SINCE", "UNTIL", "TOKEN"]);
+    table.set_header([
+        "NAME", "STATE", "HOLDER", "SINCE", "UNTIL", "WAITING", "TOKEN",
+    ]);
     let or_dash =
         |text: Option<String>| text.map_or_else(|| "-".to_owned(), |text| one_line(&text));
     for entry in entries {
@@ -204,6 +208,7 @@ fn table(entries: &[Entry]) -> String {
             or_dash(entry.holder.clone()),
             or_dash(held.and_then(HolderInfo::since).map(times::relative)),
             or_dash(held.map(HolderInfo::until).map(times::relative)),
+            or_dash(entry.waiting.map(|waiting| waiting.to_string())),
             or_dash(entry.token.map(|token| token.to_string())),
         ]);
     }
@@ -225,12 +230,13 @@ fn details(entry: &Entry, location: &Location) -> String {
         ("since", held.and_then(HolderInfo::since).map(times::local)),
         ("until", held.map(HolderInfo::until).map(times::local)),
         ("lease", lease),
+        ("waiting", entry.waiting.map(|waiting| waiting.to_string())),
         ("token", entry.token.map(|token| token.to_string())),
         ("data", entry.data.clone()),
         ("store", Some(location.to_string())),
     ];
     rows.into_iter()
-        .filter_map(|(name, value)| Some(format!("{name:<8}{}\n", one_line(&value?))))
+        .filter_map(|(name, value)| Some(format!("{name:<9}{}\n", one_line(&value?))))
         .collect()
 }
 

@@ -14,6 +14,7 @@ use leasehold_protocol::time::ServiceTime;
 async fn main() {
     let memory = MemoryStore::new();
     memory.plant(Record {
+        last_hold: None,
         key: "strange".into(),
         owner: None,
         expires_at: ServiceTime(0),

@@ -153,6 +153,7 @@ impl Cast {
     fn plant_dead(&self, ms: i64) {
         let expires_at = ServiceTime(self.stage.now().0 + ms);
         self.stage.plant(Record {
+            last_hold: None,
             key: KEY.to_owned(),
             owner: Some("11111111-1111-4111-8111-111111111111".to_owned()),
             expires_at,

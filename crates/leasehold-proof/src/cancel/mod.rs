@@ -15,7 +15,7 @@
 //! - No task exceeds its bound, and none panicked.
 //! - A call that was not dropped keeps its guarantees (S5, S6, effects).
 //!
-//! There are 338,504 cases. The number follows from the library's awaits. It is printed and compared with
+//! There are 342,071 cases. The number follows from the library's awaits. It is printed and compared with
 //! `LEAST`, so that it cannot shrink silently.
 
 mod call;
@@ -214,30 +214,30 @@ fn say(calls: &[Call], counts: &[Count], depth: usize, took: f64) -> bool {
 /// awaits, so a change that loses cases is seen. After an intended removal of awaits, copy the numbers that
 /// the command prints.
 const LEAST: &[(Call, usize)] = &[
-    (Call::TryAcquireFree, 6920),
+    (Call::TryAcquireFree, 7095),
     (Call::TryAcquireHeld, 5860),
     (Call::TryAcquireDead, 7583),
-    (Call::AcquireFree, 7167),
-    (Call::AcquireAhead, 9395),
-    (Call::AcquireBehind, 9395),
-    (Call::AcquireHeld, 17_446),
-    (Call::AcquireHeldByWriting, 17_616),
-    (Call::AcquireInLine, 1092),
-    (Call::AcquireInVain, 19_606),
-    (Call::AcquireDead, 21_661),
-    (Call::AcquireDeadStrict, 64_213),
-    (Call::Run, 9910),
-    (Call::RunLong, 17_675),
-    (Call::RunBrief, 8011),
-    (Call::RunImpatient, 7493),
-    (Call::Release, 4212),
-    (Call::ReleaseRenewing, 4962),
-    (Call::Renew, 5050),
-    (Call::RenewLate, 4775),
-    (Call::RenewStopped, 1539),
+    (Call::AcquireFree, 7125),
+    (Call::AcquireAhead, 8561),
+    (Call::AcquireBehind, 8561),
+    (Call::AcquireHeld, 18_232),
+    (Call::AcquireHeldByWriting, 17_294),
+    (Call::AcquireInLine, 1487),
+    (Call::AcquireInVain, 20_392),
+    (Call::AcquireDead, 22_552),
+    (Call::AcquireDeadStrict, 65_104),
+    (Call::Run, 9733),
+    (Call::RunLong, 17_493),
+    (Call::RunBrief, 7824),
+    (Call::RunImpatient, 7171),
+    (Call::Release, 4427),
+    (Call::ReleaseRenewing, 5247),
+    (Call::Renew, 5385),
+    (Call::RenewLate, 5290),
+    (Call::RenewStopped, 1814),
     (Call::RenewReleased, 3525),
-    (Call::RenewTwice, 6230),
-    (Call::Detach, 3432),
+    (Call::RenewTwice, 6465),
+    (Call::Detach, 3487),
     (Call::Adopt, 5698),
     (Call::ReleaseById, 3365),
     (Call::ForceRelease, 6562),
@@ -246,10 +246,10 @@ const LEAST: &[(Call, usize)] = &[
     (Call::List, 590),
     (Call::ReadAll, 1689),
     (Call::Stream, 1689),
-    (Call::Lost, 1404),
-    (Call::LostRenewing, 18_015),
-    (Call::LostBehind, 12_831),
-    (Call::Shutdown, 11_991),
+    (Call::Lost, 1789),
+    (Call::LostRenewing, 18_340),
+    (Call::LostBehind, 13_156),
+    (Call::Shutdown, 11_584),
 ];
 
 fn check_counts(counts: &[Count]) -> anyhow::Result<()> {

@@ -319,6 +319,7 @@ fn carry_out(
 
 fn foreign_record(owner: &str, expires_ms: i64) -> Record {
     Record {
+        last_hold: None,
         key: "k".into(),
         owner: Some(owner.into()),
         expires_at: ServiceTime(expires_ms),

@@ -335,6 +335,7 @@ impl Service {
                     released: false,
                 });
                 let record = Record {
+                    last_hold: None,
                     key: key.clone(),
                     owner: Some(owner.clone()),
                     expires_at: ServiceTime(*expires_ms),
@@ -523,6 +524,7 @@ fn first_record(key: &str, shape: &Shape, rng: &mut Rng) -> Option<Record> {
     let expires_ms = if held { shape.start_ms + ahead_ms } else { 0 };
     let used_ms = (shape.start_ms - past_ms).max(expires_ms);
     Some(Record {
+        last_hold: None,
         key: key.to_owned(),
         owner: held.then(|| "11111111-1111-4111-8111-111111111111".to_owned()),
         expires_at: ServiceTime(expires_ms),

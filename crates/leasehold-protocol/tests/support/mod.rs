@@ -92,6 +92,7 @@ pub fn sampled(service_ms: i64) -> ServiceClock {
 /// A grant of `n`, renewed once.
 pub fn held_by(n: u8) -> Record {
     Record {
+        last_hold: None,
         key: "k".into(),
         owner: Some(id(n).to_string()),
         expires_at: ServiceTime(WALL + 21_000),

@@ -14,11 +14,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::debug;
 
-use super::ask::Asked;
 use super::order::{
     Order, Patience, TryAcquireOutcome, shut_down_while_waiting, store_failed, wait_expired,
 };
-use super::turn::{Seat, Waiting};
+use super::step::{Asked, Seat, Waiting};
 use crate::error::{Effect, Error, ErrorKind};
 use crate::holder::HolderInfo;
 use crate::lease::guard::Undelivered;

@@ -5,7 +5,7 @@
 
 use super::acquisition::{Acquisition, End, IN_FLIGHT, stopped};
 use super::order::{Adoption, Patience};
-use super::turn::Seat;
+use super::step::{Asked, Seat, Turn};
 use crate::error::Effect;
 use crate::holder::HolderInfo;
 use crate::lease::end::seen_in;
@@ -20,7 +20,6 @@ use leasehold_protocol::queue::Place;
 use leasehold_protocol::record::{Record, Seen};
 use leasehold_protocol::takeover::Verdict;
 use leasehold_protocol::time::Elapsed;
-use leasehold_protocol::write::Operation;
 
 /// 2026-11-01 in milliseconds: no right wall clock shows less, since this line is younger.
 const EARLIEST_WALL_MS: i64 = 1_793_491_200_000;
@@ -144,6 +143,7 @@ impl Acquisition {
         match self.leader.as_ref().map(LeaderRole::start) {
             Some(Start::Poll(polls)) => {
                 (self.waiting.at, self.waiting.ends) = (polls.at, polls.ends);
+                self.waiting.full = polls.full;
                 self.wait_for_turn().await
             }
             Some(Start::Join(until)) if self.may_queue() && self.core.clocks.elapsed() < until => {
@@ -253,11 +253,16 @@ impl Acquisition {
 
     pub(super) fn judge(&mut self, record: Option<&Record>, shown: &Shown) -> Refusal {
         let now = self.core.clocks.reading();
+        if let Some((record, token)) = record.and_then(|record| Some((record, record.token()?)))
+            && record.owner.is_some()
+        {
+            self.pace(|pace| pace.saw(token, record.last_hold, shown));
+        }
         if let Some(record) = record
             && record.owner.is_some()
             && !self.attempt.id().owns(record)
         {
-            let held = HolderInfo::of(record);
+            let held = HolderInfo::seen_by(record, self.attempt.id());
             if let Some(leader) = &self.leader {
                 leader.saw(&held);
             }
@@ -281,32 +286,6 @@ impl Acquisition {
         self.last_sent = self.core.clocks.elapsed();
         if let Some(leader) = &self.leader {
             leader.sends(self.last_sent.plus(self.order.policy.request_timeout()));
-        }
-    }
-}
-
-/// A write of the acquisition.
-#[derive(Debug)]
-pub(super) enum Asked {
-    Acquire(Request),
-    Join,
-}
-
-/// What an acquisition does next.
-pub(super) enum Turn {
-    /// Nothing: the key was granted.
-    Ours(Granted),
-    /// Request the key, or take over what was seen.
-    Acquire(Option<(Seen, Vec<Place>)>),
-    /// Request a place in the queue.
-    Join,
-}
-
-impl Turn {
-    fn operation(&self) -> Operation {
-        match self {
-            Turn::Join => Operation::Join,
-            _ => Operation::Acquire,
         }
     }
 }

@@ -11,8 +11,7 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 use super::acquisition::Acquisition;
-use super::ask::Asked;
-use super::turn::Seat;
+use super::step::{Asked, Seat};
 use crate::error::Effect;
 use crate::runtime::request::Answer;
 use crate::shared::Retry;
@@ -138,7 +137,8 @@ impl Acquisition {
             };
             let withdraws = matches!(write, Write::Withdraw { .. });
             let error = match self.write(|| write.clone()).await {
-                Ok(Outcome::Refused(Some(changed))) => {
+                // Its end may leave a place that has come late.
+                Ok(Outcome::Refused(Some(changed)) | Outcome::Applied(Some(changed))) => {
                     record = changed;
                     continue;
                 }

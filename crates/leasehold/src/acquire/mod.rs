@@ -9,6 +9,7 @@ mod ask;
 mod cleanup;
 mod grant;
 mod order;
+mod step;
 mod turn;
 mod wait;
 mod within;

@@ -3,9 +3,11 @@
 //! Invariants: a waiter that has seen no place of its own in a queue with room joins it. A waiter with
 //! a place polls often enough to notice a grant within its claim. Reads in flight are bounded.
 
+use std::time::Duration;
+
 use super::acquisition::{Acquisition, End, stopped};
-use super::ask::{Asked, Turn};
 use super::order::Patience;
+use super::step::{Asked, Seat, Turn};
 use crate::policy::CheckDelay;
 use crate::queue::{Delays, Pace, Polls, Start};
 use crate::runtime::reads::Reads;
@@ -19,51 +21,19 @@ use leasehold_protocol::takeover::Verdict;
 use leasehold_protocol::time::{Elapsed, ServiceTime};
 use leasehold_protocol::write::{Operation, Write};
 
-/// The most polls of the first waiter in flight.
-const READS: usize = 8;
+/// The most polls of the first waiter in flight. Each of them needs a connection.
+const READS: usize = 2;
 /// The shortest delay between polls of the first waiter is this part of the first check delay.
 const QUICK: u32 = 16;
+/// It is not shorter than the grain of timers.
+const GRAIN: Duration = Duration::from_millis(1);
 /// Its longest delay is this part of the longest check delay.
 const FIRST: u32 = 5;
 /// Of polls with the longest delay, each fourth of the first waiter is strongly consistent: the deadline
 /// of a grant counts from such an answer.
 const CONSISTENT: u32 = 4;
-/// A waiter without a place doubles its delays so often.
-const DOUBLED: u32 = 3;
-
-/// What the last answer has shown of the queue of the record.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) enum Seat {
-    /// The key is free, or has no queue for this waiter.
-    #[default]
-    None,
-    /// The queue has room.
-    Room,
-    /// All places are taken.
-    Full,
-    /// It has a place behind so many others.
-    Taken(usize),
-}
-
-/// The state of a wait.
-#[derive(Debug, Default)]
-pub(super) struct Waiting {
-    pub(super) seat: Seat,
-    /// When the grant that was seen can end at the latest.
-    pub(super) ends: Option<Elapsed>,
-    /// When the last request was sent.
-    pub(super) last: Elapsed,
-    /// When the next poll is due, if that does not follow from what was seen.
-    pub(super) at: Option<Elapsed>,
-    /// The next poll has its turn among the polls of the client then.
-    reserved: Option<Elapsed>,
-    /// After a failure.
-    not_before: Elapsed,
-    /// The last answer may have been old, so the next poll is strongly consistent.
-    unsure: bool,
-    /// How many answers in a row have shown a full queue.
-    full: u32,
-}
+/// A waiter without a place doubles half of the longest check delay so often.
+const DOUBLED: u32 = 4;
 
 impl Acquisition {
     /// Waits until the key may be taken or requested again, or until there is room in its queue.
@@ -223,6 +193,11 @@ impl Acquisition {
         if old {
             return false;
         }
+        if let Some(ahead) = place
+            && !std::mem::replace(&mut self.waiting.placed, true)
+        {
+            self.core.meter.place(ahead + 1);
+        }
         self.waiting.seat = match (held, place) {
             (_, Some(ahead)) => Seat::Taken(ahead),
             (Some(record), None) if record.queue.len() < PLACES => Seat::Room,
@@ -233,13 +208,6 @@ impl Acquisition {
             Seat::Full => self.waiting.full + 1,
             _ => 0,
         };
-        if let Some(token) = held.and_then(Record::token) {
-            let took = shown.received.since(shown.sent.elapsed);
-            self.pace(|pace| {
-                pace.answered(took);
-                pace.saw(token, shown.received);
-            });
-        }
         true
     }
 
@@ -285,13 +253,18 @@ impl Acquisition {
             first: self
                 .core
                 .poll_limit
-                .stretch(hints.check_delay / QUICK)
+                .stretch((hints.check_delay / QUICK).max(GRAIN))
                 .min(max),
             max,
         }
     }
 
-    fn random_delay(&mut self) -> std::time::Duration {
+    fn random_delay(&mut self) -> Duration {
+        if self.waiting.full > 0 && !self.order.policy.has_check_delay() {
+            let half = self.core.hints.check_delay_max / 2;
+            let longest = half * (1 << self.waiting.full.min(DOUBLED));
+            return longest.mul_f64(0.125 + self.core.random.fraction());
+        }
         let round = self.pace(|pace| pace.round());
         let delay = match self.order.policy.check_delay(&self.core.hints) {
             CheckDelay::Fixed(delay) | CheckDelay::ByAcquire(delay) => delay,
@@ -300,8 +273,7 @@ impl Acquisition {
                 first.min(max) / 8 + self.core.backoff(round, first, max)
             }
         };
-        let delay = self.core.poll_limit.stretch(delay);
-        delay * (1 << self.waiting.full.min(DOUBLED))
+        self.core.poll_limit.stretch(delay)
     }
 
     /// What the next leader begins with, if this one leaves.
@@ -312,12 +284,13 @@ impl Acquisition {
             _ => Start::Poll(Polls {
                 at: Some(due),
                 ends: self.waiting.ends,
+                full: self.waiting.full,
             }),
         });
         leader.expect(due);
     }
 
-    fn pace<T>(&self, f: impl FnOnce(&mut Pace) -> T) -> T {
+    pub(super) fn pace<T>(&self, f: impl FnOnce(&mut Pace) -> T) -> T {
         match &self.leader {
             Some(leader) => leader.pace(f),
             None => f(&mut Pace::default()),

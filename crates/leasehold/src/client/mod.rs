@@ -16,6 +16,7 @@ use tokio_util::either::Either;
 use crate::acquire::{Adoption, Order, Patience, TryAcquireOutcome, acquire, shut_down};
 use crate::clock::{OsRandom, SystemClock};
 use crate::error::Error;
+use crate::holder::HolderInfo;
 use crate::inspect::{Lister, LockStatus};
 use crate::key::Key;
 use crate::lease::end::ReleaseOutcome;
@@ -337,6 +338,13 @@ impl LockClient {
     /// Lists all locks of the store: see [`Lister`].
     pub fn list(&self) -> Lister {
         Lister::new(self.core.clone(), self.prefix.clone())
+    }
+
+    /// What the waits of this client for a key know of it, without a request: its holder, how many wait,
+    /// and the own place. `None` if none of them has seen a holder.
+    pub fn waits_for(&self, key: &str) -> Option<HolderInfo> {
+        let key = self.key(key).ok()?;
+        self.core.queues.seen(key.as_str())
     }
 
     /// The usage of this client and its clones so far.

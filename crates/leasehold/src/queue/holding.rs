@@ -10,11 +10,15 @@ use super::state::{Polls, Start};
 use crate::lease::guard::Undelivered;
 use crate::lease::state::LeaseState;
 use crate::policy::Policy;
+use leasehold_protocol::queue::PLACES;
 use leasehold_protocol::time::Elapsed;
 use leasehold_protocol::token::FencingToken;
 
 /// For how long a queue is remembered after its last use.
 const REMEMBERED_FOR: Duration = Duration::from_secs(600);
+
+/// A process that comes back does not join while no more than so many places are free.
+const LEFT_TO_OTHERS: usize = 2;
 
 /// How a grant was released.
 #[derive(Clone, Copy, Debug)]
@@ -43,9 +47,7 @@ impl Holding {
         now: Elapsed,
     ) -> Holding {
         let held = Arc::downgrade(lease_state);
-        let token = lease_state.id.token().stored();
         let number = queue.with(|state, _| {
-            state.pace.saw(token, now);
             let number = state.next_number();
             state.holders.push((number, held));
             number
@@ -97,18 +99,25 @@ impl Holding {
             .with(|state, wake| state.take_back(token, now, wake))
     }
 
-    /// Records that the grant with this token was released. A call that comes back soon finds this queue.
-    pub(crate) fn released(&mut self, now: Elapsed, token: u64, released: Released) {
+    /// Records that the grant was released. A call that comes back soon finds this queue.
+    pub(crate) fn released(&mut self, now: Elapsed, released: Released) {
         let held = now.since(self.since);
         let start = self.queue.with(|state, _| match released {
             Released::Free => {
                 state.shared_hold = None;
                 Start::Request
             }
+            // It leaves the places that come free to those who have none.
+            Released::HandedOver(behind) if behind + LEFT_TO_OTHERS >= PLACES => {
+                (state.shared, state.shared_hold) = (true, Some(held));
+                Start::Poll(Polls {
+                    full: 1,
+                    ..Polls::default()
+                })
+            }
             Released::HandedOver(behind) => {
                 (state.shared, state.shared_hold) = (true, Some(held));
-                state.pace.saw(token + 1, now);
-                let turn = state.pace.turn().unwrap_or(held);
+                let turn = state.pace.length().unwrap_or(held);
                 let turns = u32::try_from(behind).unwrap_or(u32::MAX).saturating_add(1);
                 Start::Join(now.plus(turn.saturating_mul(turns)))
             }

@@ -95,6 +95,16 @@ impl Queues {
         holders.pop()
     }
 
+    /// The holder of a key that waiters wait for, as far as they know.
+    pub(crate) fn seen(&self, key: &str) -> Option<HolderInfo> {
+        let queue = {
+            let queues = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+            queues.get(key).and_then(Weak::upgrade)?
+        };
+        let waits = queue.with(|state, _| !state.waiters.is_empty());
+        waits.then(|| queue.held()).flatten()
+    }
+
     /// Pins the grant of an identity (see [`LeaseId::pin`]), also if a guard here has another copy of the
     /// identity. False if the guard of that identity was handed off.
     pub(crate) fn pin(self: &Arc<Self>, id: &LeaseId) -> bool {

@@ -44,6 +44,8 @@ pub(crate) struct Polls {
     pub(crate) at: Option<Elapsed>,
     /// When the grant that was seen can end at the latest.
     pub(crate) ends: Option<Elapsed>,
+    /// How many answers in a row have shown a full queue.
+    pub(crate) full: u32,
 }
 
 /// The state of one key that the waiters of a client share.

@@ -124,8 +124,7 @@ impl RenewalTask {
                 holding.gone(Start::Poll(Polls::default()));
             }
             Ok((_, released)) => {
-                let token = lease_state.id.token().stored();
-                holding.released(core.clocks.elapsed(), token, *released);
+                holding.released(core.clocks.elapsed(), *released);
             }
         }
         outcome.map(|(outcome, _)| outcome)

@@ -50,6 +50,7 @@ mod tests {
     /// The observation of a held key.
     fn seen() -> Observation {
         let record = Record {
+            last_hold: None,
             key: "k".into(),
             owner: Some("11111111-1111-4111-8111-111111111111".into()),
             expires_at: ServiceTime(1_000),

@@ -97,6 +97,8 @@ struct Holder {
     since: Option<String>,
     until: String,
     token: Option<u64>,
+    waiting: Option<usize>,
+    place: Option<usize>,
 }
 
 impl Report {
@@ -157,6 +159,8 @@ impl Report {
             since: held.since().map(times::utc),
             until: times::utc(held.until()),
             token: held.token().map(leasehold::FencingToken::get),
+            waiting: held.waiting(),
+            place: held.place(),
         });
     }
 

@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use leasehold::clock::{Clock, SystemClock};
-use leasehold::{Error, ErrorKind, HolderInfo, Lease, LockClient, LockState, TryAcquireOutcome};
+use leasehold::{Error, ErrorKind, HolderInfo, Lease, LockClient, TryAcquireOutcome};
 use rustix::process::Signal;
 
 use crate::failure::Failure;
@@ -17,7 +17,7 @@ use crate::plan::{RunPlan, Wait};
 use crate::process::{Signals, suspend_ourselves};
 use crate::text::duration;
 use crate::text::quoted;
-use crate::text::times;
+use crate::text::{one_line, times};
 
 /// How long the clean-up waits for an unanswered acquire request. Too short: the lock stays held until its
 /// lease expires. Too long: the user waits after Ctrl-C.
@@ -25,9 +25,6 @@ const CLEAN_UP: Duration = Duration::from_secs(3);
 
 /// A shorter wait has no message.
 const WORTH_A_LINE: Duration = Duration::from_millis(300);
-
-/// How often the status line reads the holder, for one read unit each.
-const ASK: Duration = Duration::from_secs(5);
 
 /// How the wait ended.
 #[derive(Debug)]
@@ -122,12 +119,23 @@ pub(super) async fn clean_up(
 
 /// The failure of a run that must not wait.
 pub(super) fn busy(plan: &RunPlan, client: &LockClient, held: &HolderInfo) -> Failure {
+    let message = format!("{} ({})", holder(held), client.describe_store());
+    Failure::new(plan.conflict_code, message)
+        .hint("wait for it with `-w 30s`, or for ever without `-n`")
+}
+
+/// Who holds the lock, for how long, and who waits for it.
+fn holder(held: &HolderInfo) -> String {
     let since = held
         .since()
         .map_or_else(String::new, |since| format!(" for {}", times::age(since)));
-    let message = format!("{held}{since} ({})", client.describe_store());
-    Failure::new(plan.conflict_code, message)
-        .hint("wait for it with `-w 30s`, or for ever without `-n`")
+    let queue = match (held.place(), held.waiting()) {
+        (Some(place), Some(all)) => format!(", place {place} of {all} in its queue"),
+        (None, Some(all)) if all > 0 => format!(", {all} in its queue"),
+        _ => String::new(),
+    };
+    let (key, label) = (one_line(held.key()), one_line(held.label()));
+    format!("`{key}` is held by {label}{since}{queue}")
 }
 
 /// The failure of a run whose wait expired.
@@ -148,29 +156,13 @@ async fn tell(plan: &RunPlan, client: &LockClient, messages: &Messages) -> Infal
     }
     let started = SystemClock.elapsed();
     SystemClock.sleep_until(started.plus(WORTH_A_LINE)).await;
-    let mut known: Option<HolderInfo> = None;
-    let mut ask_at = SystemClock.elapsed();
     loop {
-        let now = SystemClock.elapsed();
-        if now >= ask_at {
-            ask_at = now.plus(ASK);
-            // Only for the status line: the acquisition reports a failure of the store.
-            known = match client.inspect(plan.key.as_str()).await {
-                Ok(status) => match status.state() {
-                    LockState::Held(held) | LockState::Expired(held) => Some(held.clone()),
-                    _ => None,
-                },
-                Err(_) => None,
-            };
-        }
-        if let Some(held) = &known {
-            let since = held
-                .since()
-                .map_or_else(String::new, |since| format!(" for {}", times::age(since)));
+        if let Some(held) = client.waits_for(plan.key.as_str()) {
             let waited = SystemClock.elapsed().since(started);
             messages.line(&format!(
-                "waiting {}: {held}{since}",
-                duration::show(waited)
+                "waiting {}: {}",
+                duration::show(waited),
+                holder(&held)
             ));
         }
         let second = SystemClock.elapsed().plus(Duration::from_secs(1));

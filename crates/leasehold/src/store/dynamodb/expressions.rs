@@ -4,6 +4,7 @@
 //! the two. Every name is a placeholder, because some are reserved words.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -31,6 +32,7 @@ const COUNT: (&str, &str) = ("#count", attribute::RENEW_COUNT);
 const VERSION: (&str, &str) = ("#version", attribute::VERSION);
 const HOLDER: (&str, &str) = ("#holder", attribute::HOLDER);
 const ACQUIRED: (&str, &str) = ("#acquired", attribute::ACQUIRED_MS);
+const HELD: (&str, &str) = ("#held", attribute::HELD_MS);
 const DATA: (&str, &str) = ("#data", attribute::DATA);
 const QUEUE: (&str, &str) = ("#queue", attribute::QUEUE);
 
@@ -161,28 +163,29 @@ pub(super) fn update(write: &Write) -> Expression {
                 None => renewal,
             }
         }
-        Write::Release { attempt, token, ttl_seconds, passed, .. } => {
-            let update = match ttl_seconds {
-                Some(_) => "SET #expires = :zero, #ttl = :ttl",
-                None => "SET #expires = :zero",
-            };
-            let mut expression = owned(Expression::new(update, ""), attempt, *token)
+        Write::Release { attempt, token, ttl_seconds, passed, held, .. } => {
+            let mut update = "SET #expires = :zero".to_owned();
+            if ttl_seconds.is_some() {
+                update.push_str(", #ttl = :ttl");
+            }
+            let expression = with_hold(Expression::new(&update, ""), *held);
+            let mut expression = owned(expression, attempt, *token)
                 .begins_with(passed)
                 .removes(&["#client", "#holder", "#data"], passed.len())
                 .names(&[EXPIRES, HOLDER, DATA, QUEUE])
                 .number(":zero", 0);
             let end = format!(" AND attribute_not_exists(#queue[{}])", passed.len());
             expression.condition.push_str(&end);
-            match ttl_seconds {
-                Some(ttl) => expression.names(&[TTL]).number(":ttl", ttl),
-                None => expression,
+            if let Some(ttl) = ttl_seconds {
+                expression = expression.names(&[TTL]).number(":ttl", ttl);
             }
+            expression
         }
-        Write::HandOver { attempt, token, next, passed, expires_at, ttl_seconds, acquired_at, .. } => {
+        Write::HandOver { attempt, token, next, passed, expires_at, ttl_seconds, acquired_at, held, .. } => {
             let places: Vec<Place> = passed.iter().chain([next]).copied().collect();
             let update = "SET #client = :next, #expires = :expires, #ttl = :ttl, #lease = :lease, \
                  #acquired = :acquired, #count = #count + :one, #token = #token + :one";
-            owned(Expression::new(update, ""), attempt, *token)
+            owned(with_hold(Expression::new(update, ""), *held), attempt, *token)
                 .begins_with(&places)
                 .removes(&["#holder", "#data"], places.len())
                 .names(&[EXPIRES, TTL, LEASE, ACQUIRED, COUNT, TOKEN, HOLDER, DATA])
@@ -196,10 +199,11 @@ pub(super) fn update(write: &Write) -> Expression {
         Write::Join { place, .. } => {
             let mut expression = Expression::new(
                 "SET #queue = list_append(if_not_exists(#queue, :empty), :places)",
-                "attribute_exists(#client) AND #version = :version \
+                "attribute_exists(#client) AND #client <> :me AND #version = :version \
                  AND (attribute_not_exists(#queue) OR size(#queue) < :most) AND NOT contains(#queue, :place)",
             )
             .names(&[CLIENT, VERSION, QUEUE])
+            .text(":me", place.attempt())
             .number(":version", RECORD_VERSION)
             .number(":most", PLACES)
             .place(":place", *place);
@@ -237,6 +241,13 @@ fn owned(mut expression: Expression, attempt: &AttemptId, token: Option<u64>) ->
         expression = expression.names(&[TOKEN]).number(":token", token);
     }
     expression
+}
+
+/// Sets how long the grant was held, if that is known.
+fn with_hold(mut expression: Expression, held: Option<Duration>) -> Expression {
+    let Some(held) = held else { return expression };
+    expression.update.push_str(", #held = :held");
+    expression.names(&[HELD]).number(":held", held.as_millis())
 }
 
 fn binary(place: Place) -> AttributeValue {

@@ -48,6 +48,7 @@ fn held(waiting: &[u8]) -> Record {
         holder: Some("host-a/17".into()),
         acquired_at: Some(ServiceTime(NOW)),
         data: None,
+        last_hold: Some(Duration::from_millis(1_234)),
         queue: places(waiting),
         holder_is_dead: false,
     }
@@ -68,6 +69,7 @@ fn foreign() -> Record {
         native: None,
         holder: None,
         acquired_at: None,
+        last_hold: None,
         ..held(&[])
     }
 }
@@ -95,6 +97,7 @@ fn release(token: Option<u64>, passed: &[u8]) -> Write {
         token,
         ttl_seconds: Some(TTL + 5),
         passed: places(passed),
+        held: Some(Duration::from_millis(4_321)),
     }
 }
 
@@ -108,6 +111,7 @@ fn hand_over(passed: &[u8], next: u8) -> Write {
         expires_at: ServiceTime(NOW + 9_000),
         ttl_seconds: TTL + 5,
         acquired_at: ServiceTime(NOW + 5_000),
+        held: Some(Duration::from_millis(4_321)),
     }
 }
 
@@ -289,6 +293,7 @@ fn cases() -> Vec<(&'static str, Option<Record>, Write)> {
         ),
         ("join: the first place", Some(held(&[])), join(2)),
         ("join: behind another", Some(held(&[2])), join(3)),
+        ("join: refused, it has the key", Some(held(&[2])), join(1)),
         (
             "join: refused, it has its place",
             Some(held(&[2, 3])),
@@ -347,6 +352,9 @@ fn item(record: &Record, emptied: bool) -> Value {
     }
     if let Some(acquired_at) = record.acquired_at {
         item.insert(attribute::ACQUIRED_MS, number(&acquired_at.0));
+    }
+    if let Some(hold) = record.last_hold {
+        item.insert(attribute::HELD_MS, number(&hold.as_millis()));
     }
     if let Some(data) = &record.data {
         item.insert(attribute::DATA, binary(data));

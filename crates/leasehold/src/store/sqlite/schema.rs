@@ -49,7 +49,8 @@ CREATE TABLE locks (
     pid_started INTEGER,
     pid_namespace INTEGER,
     time_namespace INTEGER,
-    queue BLOB
+    queue BLOB,
+    held_ms INTEGER
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE clock (
     boot_id TEXT NOT NULL PRIMARY KEY,
@@ -64,7 +65,7 @@ CREATE TABLE meta (
 macro_rules! columns {
     () => {
         "key, owner, expires_ms, token, lease_ms, renew_count, ttl_seconds, holder, acquired_ms, \
-         data, boot_id, pid, pid_started, pid_namespace, time_namespace, queue"
+         data, boot_id, pid, pid_started, pid_namespace, time_namespace, queue, held_ms"
     };
 }
 
@@ -78,7 +79,7 @@ pub(super) const DELETE: &str = "DELETE FROM locks WHERE key = ?1";
 const REPLACE: &str = concat!(
     "REPLACE INTO locks (",
     columns!(),
-    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"
+    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"
 );
 
 /// The contents of a file.
@@ -215,6 +216,10 @@ impl Stored {
                 .get::<Option<i64>>(8, attribute::ACQUIRED_MS)?
                 .map(ServiceTime),
             data: reader.get(9, attribute::DATA)?,
+            last_hold: match reader.get::<Option<i64>>(16, attribute::HELD_MS)? {
+                Some(ms) => u64::try_from(ms).ok().map(Duration::from_millis),
+                None => None,
+            },
             holder_is_dead: false,
             key: key.clone(),
         };
@@ -251,6 +256,9 @@ impl Stored {
             self.process.map(|p| p.pid_namespace),
             self.process.map(|p| p.time_namespace),
             waiting::write(&self.waiting),
+            record
+                .last_hold
+                .map(|hold| i64::try_from(hold.as_millis()).unwrap_or(i64::MAX)),
         ])?;
         Ok(())
     }

@@ -185,6 +185,7 @@ impl Bench {
 
     fn release(&self, attempt: AttemptId, token: Option<u64>) -> Write {
         Write::Release {
+            held: None,
             key: self.key.clone(),
             attempt,
             token,

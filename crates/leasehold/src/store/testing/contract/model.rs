@@ -129,6 +129,7 @@ fn random_write(
             }),
         },
         9..=10 => Write::Release {
+            held: dice.one_in(2).then_some(Duration::from_millis(1_234)),
             key,
             attempt,
             token: (!dice.one_in(3)).then_some(token),
@@ -152,6 +153,7 @@ fn random_write(
         17..=18 => {
             let next = queue.get(first).copied();
             Write::HandOver {
+                held: dice.one_in(2).then_some(Duration::from_millis(1_234)),
                 key,
                 attempt,
                 token: (!dice.one_in(3)).then_some(token),

@@ -35,6 +35,7 @@ impl Bench {
 
     fn hand_over(&self, record: &Record, me: AttemptId, passed: &[Place], next: Place) -> Write {
         Write::HandOver {
+            held: None,
             key: self.key.clone(),
             attempt: me,
             token: Some(token(record)),
