@@ -7,7 +7,7 @@ use leasehold_protocol::deadline::{Deadline, Sent};
 use leasehold_protocol::record::Record;
 use leasehold_protocol::renewal::{Ended, Kept, RenewalRefused};
 use leasehold_protocol::takeover::Verdict;
-use leasehold_protocol::time::{Reading, ServiceClock, ServiceTime, Stamp};
+use leasehold_protocol::time::{Elapsed, Reading, ServiceClock, ServiceTime, Stamp};
 
 use super::after::beside_a_lease;
 use super::broken::Broken;
@@ -324,6 +324,10 @@ impl Client {
             return Output::NOTHING;
         }
         let token = granted.token.stored();
+        let granted = Granted {
+            at: Elapsed::default(),
+            ..granted
+        };
         let kept = Kept::new("k".into(), attempt.id(), &granted, shape.terms);
         if kept.remaining(now, &self.clock).is_zero() && !shape.lacks(Broken::WorthlessHandedOver) {
             self.phase = Phase::HandingOver {

@@ -129,7 +129,11 @@ impl Client {
         now: Reading,
         shape: &Shape,
     ) -> Write {
-        let write = kept.release(&self.clock, now);
+        let mut write = kept.release(&self.clock, now);
+        if let Write::Release { held, .. } | Write::HandOver { held, .. } = &mut write {
+            // It decides nothing, and would make many states of one.
+            *held = None;
+        }
         let own = kept
             .queue()
             .iter()
@@ -154,6 +158,7 @@ impl Client {
             expires_at: claimed.publish(&self.clock, now, None),
             ttl_seconds: i64::from(u32::MAX),
             acquired_at: ServiceTime(0),
+            held: None,
         }
     }
 

@@ -204,6 +204,7 @@ mod tests {
             expires_at: ServiceTime(END),
             ttl_seconds: 0,
             acquired_at: ServiceTime(0),
+            held: None,
         };
         assert_eq!(
             fault(&before, &write(first, vec![]), vec![second], 50),
