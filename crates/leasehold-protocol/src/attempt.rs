@@ -94,9 +94,10 @@ const POLLS: usize = 8;
 impl Waiting {
     /// The latest instant at which the key was certainly not ours yet, for the answer that shows it as
     /// ours. Only answers from before the send of its request count: a later one may show the time
-    /// after the grant. An answer that may be old says nothing of the order, so the join counts.
+    /// after the grant. So may one of the same instant, if the clock stood still in between. An answer
+    /// that may be old says nothing of the order, so the join counts.
     fn not_before(&self, shown: &Shown) -> Reading {
-        let counts = |received: Elapsed| shown.consistent && received <= shown.sent.elapsed;
+        let counts = |received: Elapsed| shown.consistent && received < shown.sent.elapsed;
         let earlier = self.before.iter().filter(|(_, received)| counts(*received));
         let latest = earlier.max_by_key(|(sent, _)| sent.elapsed);
         latest.map_or(self.since, |(sent, _)| *sent)
@@ -256,7 +257,7 @@ impl Attempt {
             expires_at: record.expires_at,
             queue: record.queue.clone(),
             ttl_seconds: record.ttl_seconds,
-            description: record.holder.is_none().then(|| Description {
+            description: is_handed_over(record).then(|| Description {
                 holder: self.wish.holder.clone(),
                 data: self.wish.data.clone(),
             }),
@@ -321,11 +322,14 @@ impl Attempt {
     }
 
     /// The request that published the stored P, or else the first request with the stored P. The key
-    /// of a waiting attempt may have been handed over. Its grant counts from before that, whatever its P.
+    /// of a waiting attempt may have been handed over, which its record shows. That grant counts from
+    /// before the hand-over, whatever its P. Any other counts from its own request: it may be from before
+    /// the join, and be shown after it.
     fn origin_of(&self, record: &Record, shown: &Shown) -> Option<Request> {
         let same = |r: &&Request| r.sent.expires_at == record.expires_at;
         let request = self.recent.iter().find(same).or(self.first.as_ref());
-        let waited = self.waiting.as_ref();
+        let handed_over = is_handed_over(record) || request.is_none();
+        let waited = self.waiting.as_ref().filter(|_| handed_over);
         let since = waited.map(|waiting| waiting.not_before(shown));
         let sent = Sent {
             at: since.or_else(|| request.map(|request| request.sent.at))?,
@@ -404,6 +408,11 @@ impl Attempt {
             token: granted.token.stored(),
         }
     }
+}
+
+/// Whether the grant of a record was handed over: whoever did that did not know its label.
+fn is_handed_over(record: &Record) -> bool {
+    record.holder.is_none()
 }
 
 fn u64_of(t: ServiceTime) -> u64 {

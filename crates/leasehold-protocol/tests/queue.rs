@@ -389,13 +389,17 @@ fn a_handed_over_grant_counts_from_the_last_answer_that_came_before_the_poll() {
     let (mut me, record) = waiting(1_000);
     others(&mut me, answer(2_000, 2_005, true));
     others(&mut me, answer(3_000, 3_005, true));
-    // Sent before that answer came: it may show an older time.
+    // Sent before that answer came, or at the same instant: it may show an older time.
     assert_eq!(
         believes(&mut me, &record, answer(3_004, 3_009, true)),
         after(2_000)
     );
     assert_eq!(
-        believes(&mut me, &record, answer(3_005, 3_010, true)),
+        believes(&mut me, &record, answer(3_005, 3_009, true)),
+        after(2_000)
+    );
+    assert_eq!(
+        believes(&mut me, &record, answer(3_006, 3_010, true)),
         after(3_000)
     );
     // An answer that comes out of order counts by its send.
@@ -458,6 +462,34 @@ fn a_grant_of_one_who_waits_never_counts_from_a_request_with_the_same_expiry() {
     record.expires_at = grant.expires_at;
     let shown = answer(9_001, 9_005, true);
     assert_eq!(believes(&mut me, &record, shown), at(1_000 + 19_980));
+}
+
+#[test]
+fn a_grant_from_before_the_join_counts_from_its_own_request_however_late_it_is_shown() {
+    let mut me = attempt(2);
+    let (_, write) = me.request(None, &unsampled(), reading(1_000));
+    let own = apply(None, &write).expect("free").expect("a record");
+    // Its answer is lost. Another takes over, a refusal shows that, and the attempt joins.
+    me.join(CLAIM, ServiceTime(i64::MAX), reading(25_000));
+    others(&mut me, answer(25_000, 25_005, true));
+    let of_first = at(1_000 + 19_980);
+    assert_eq!(
+        believes(&mut me, &own, answer(2_000, 2_005, true)),
+        of_first
+    );
+    // So does a request that was sent after the join.
+    let mut early = attempt(2);
+    early.join(CLAIM, ServiceTime(i64::MAX), reading(0));
+    early.request(None, &unsampled(), reading(1_000));
+    assert_eq!(
+        believes(&mut early, &own, answer(2_000, 2_005, true)),
+        of_first
+    );
+    // An old read shows it as well.
+    assert_eq!(
+        believes(&mut me, &own, answer(26_000, 26_005, false)),
+        of_first
+    );
 }
 
 #[test]

@@ -7,13 +7,15 @@ use leasehold_protocol::deadline::{Deadline, Sent};
 use leasehold_protocol::record::Record;
 use leasehold_protocol::renewal::{Ended, Kept, RenewalRefused};
 use leasehold_protocol::takeover::Verdict;
-use leasehold_protocol::time::{Reading, ServiceClock, ServiceTime, Stamp};
+use leasehold_protocol::time::{Elapsed, Reading, ServiceClock, ServiceTime, Stamp};
 
+use super::after::beside_a_lease;
 use super::broken::Broken;
 use super::client::Client;
 use super::message::{Answer, Outcome};
-use super::phase::{Lost, Next, Note, Output, Phase, Purpose, Waiting};
+use super::phase::{Lost, Next, Note, Output, Owed, Phase, Purpose, Waiting};
 use super::shape::{Breach, Property, Shape};
+use super::turn::without_claims;
 
 impl Client {
     /// Takes an answer that it waits for.
@@ -28,8 +30,14 @@ impl Client {
         self.watch_the_deadline(shape, time);
         let phase = std::mem::replace(&mut self.phase, Phase::Idle);
         let mut output = match phase {
-            Phase::Acquiring { attempt, next } => {
-                self.take_acquiring(attempt, next, &waiting, answer, now, shape)
+            Phase::Acquiring {
+                attempt,
+                next,
+                place,
+                counts,
+            } => {
+                let turn = (next, place, counts);
+                self.take_acquiring(attempt, turn, &waiting, answer, now, shape)
             }
             Phase::Withdrawing { attempt, granted } => {
                 self.phase = if waiting.purpose == Purpose::Withdraw {
@@ -37,6 +45,8 @@ impl Client {
                     Phase::Acquiring {
                         attempt,
                         next: Next::Acquire,
+                        place: None,
+                        counts: None,
                     }
                 } else {
                     Phase::Withdrawing { attempt, granted }
@@ -78,7 +88,7 @@ impl Client {
                 {
                     lost = Lost::No;
                 }
-                late = late.or(landed_late(&waiting, answer, token));
+                late = beside_a_lease(&attempt, late, &waiting, answer, token);
                 self.phase = Phase::Holding {
                     attempt,
                     kept,
@@ -101,15 +111,28 @@ impl Client {
                 token,
                 late,
             } => {
-                let late = late.or(landed_late(&waiting, answer, token));
+                let late = beside_a_lease(&attempt, late, &waiting, answer, token);
+                let mut kept = kept;
                 self.phase = if waiting.purpose == Purpose::Release {
-                    self.observation = attempt.observation().clone();
-                    Phase::Over {
-                        attempt,
-                        leased: Some(token),
-                        late,
-                        spoiled: None,
-                        uncertain: false,
+                    match &answer.outcome {
+                        // Somebody has come to wait, or has left.
+                        Outcome::Refused(Some(record)) if kept.is_ours(record) => {
+                            kept.saw(record);
+                            Phase::Releasing {
+                                attempt,
+                                kept,
+                                token,
+                                late,
+                            }
+                        }
+                        _ => {
+                            self.observation = attempt.observation().clone();
+                            Phase::Over {
+                                attempt,
+                                leased: Some(token),
+                                owed: late.map_or(Owed::Nothing, Owed::Shown),
+                            }
+                        }
                     }
                 } else {
                     Phase::Releasing {
@@ -124,16 +147,9 @@ impl Client {
             Phase::Over {
                 attempt,
                 leased,
-                late,
-                spoiled,
-                uncertain,
+                owed,
             } => {
-                self.phase = self.take_late(
-                    (attempt, leased, late, spoiled, uncertain),
-                    &waiting,
-                    answer,
-                    now,
-                );
+                self.phase = self.take_late((attempt, leased, owed), &waiting, answer);
                 Output::NOTHING
             }
             Phase::Idle => Output::NOTHING,
@@ -146,7 +162,7 @@ impl Client {
     fn take_acquiring(
         &mut self,
         mut attempt: Attempt,
-        next: Next,
+        (next, place, counts): (Next, Option<u8>, Option<Reading>),
         waiting: &Waiting,
         answer: &Answer,
         now: Reading,
@@ -161,9 +177,15 @@ impl Client {
                 return self.granted(attempt, granted, now, shape, (waiting, request));
             }
             (Purpose::Acquire { .. }, Outcome::Refused(record))
-            | (Purpose::Read, Outcome::Read(record)) => record.as_ref(),
+            | (Purpose::Join, Outcome::Applied(record) | Outcome::Refused(record))
+            | (Purpose::Read { .. }, Outcome::Read(record)) => record.as_ref(),
             _ => {
-                self.phase = Phase::Acquiring { attempt, next };
+                self.phase = Phase::Acquiring {
+                    attempt,
+                    next,
+                    place,
+                    counts,
+                };
                 return Output::NOTHING;
             }
         };
@@ -175,15 +197,20 @@ impl Client {
                 {
                     granted.deadline = self.deadline(at, published, now, shape);
                 }
+                self.count_wrongly(&mut granted, (waiting, counts), now, shape);
                 self.received(attempt, granted, now, shape)
             }
             Refusal::Others(verdict) => {
-                let next = match verdict {
-                    Verdict::Free => Next::Acquire,
-                    Verdict::TakeOver(seen, _) => Next::TakeOver(seen, answer.version),
-                    Verdict::Wait { .. } => Next::Poll,
+                let counts = self.counts_wrongly(waiting, counts, shape);
+                let turn = (next, place);
+                let (next, place) =
+                    self.next_turn(&attempt, turn, verdict, (waiting, answer), shape);
+                self.phase = Phase::Acquiring {
+                    attempt,
+                    next,
+                    place,
+                    counts,
                 };
-                self.phase = Phase::Acquiring { attempt, next };
                 Output::NOTHING
             }
         }
@@ -200,8 +227,11 @@ impl Client {
         let mut shown = Shown {
             sent: waiting.sent,
             received: now.elapsed,
-            consistent: matches!(waiting.purpose, Purpose::Acquire { .. }),
+            consistent: waiting.purpose.is_consistent() || shape.lacks(Broken::StaleReadsCount),
         };
+        if shape.lacks(Broken::SameInstantCounts) {
+            shown.received = shown.received.minus(Duration::from_nanos(1));
+        }
         if shape.lacks(Broken::ObservedFromSend) {
             shown.received = waiting.sent.elapsed;
         }
@@ -218,6 +248,9 @@ impl Client {
                 ) if count.is_some() => Refusal::Others(Verdict::TakeOver(seen, places)),
                 (verdict, _) => verdict,
             };
+        }
+        if shape.lacks(Broken::ClaimsUnwaited) {
+            return without_claims(attempt, record, &shown, now, &self.clock);
         }
         let believed = self.other_end(now, shape);
         let clock = believed.as_ref().unwrap_or(&self.clock);
@@ -291,6 +324,10 @@ impl Client {
             return Output::NOTHING;
         }
         let token = granted.token.stored();
+        let granted = Granted {
+            at: Elapsed::default(),
+            ..granted
+        };
         let kept = Kept::new("k".into(), attempt.id(), &granted, shape.terms);
         if kept.remaining(now, &self.clock).is_zero() && !shape.lacks(Broken::WorthlessHandedOver) {
             self.phase = Phase::HandingOver {
@@ -316,9 +353,7 @@ impl Client {
             self.phase = Phase::Over {
                 attempt,
                 leased: None,
-                late: None,
-                spoiled: None,
-                uncertain: true,
+                owed: Owed::Perhaps,
             };
             return Output::NOTHING;
         }
@@ -358,7 +393,8 @@ impl Client {
             return false;
         };
         match &answer.outcome {
-            Outcome::Applied(_) => {
+            Outcome::Applied(record) => {
+                record.iter().for_each(|record| kept.saw(record));
                 let mut sent = sent;
                 if shape.lacks(Broken::DeadlineFromAnswer) {
                     sent.at = now;
@@ -367,6 +403,7 @@ impl Client {
                 false
             }
             Outcome::Refused(record) => {
+                record.iter().for_each(|record| kept.saw(record));
                 let refused = kept.renewal_refused(record.as_ref(), &self.clock, now);
                 match refused {
                     RenewalRefused::StillOurs => false,
@@ -377,58 +414,5 @@ impl Client {
             }
             Outcome::Read(_) => false,
         }
-    }
-
-    fn take_late(
-        &self,
-        (attempt, leased, mut late, mut spoiled, mut uncertain): (
-            Attempt,
-            Option<u64>,
-            Option<u64>,
-            Option<Granted>,
-            bool,
-        ),
-        waiting: &Waiting,
-        answer: &Answer,
-        now: Reading,
-    ) -> Phase {
-        match (&waiting.purpose, &answer.outcome) {
-            (Purpose::GiveBack, _) => {
-                late = None;
-                spoiled = None;
-                uncertain = self.unanswered_acquires() > 0;
-            }
-            (Purpose::Acquire { request, .. }, Outcome::Applied(Some(record))) => match leased {
-                Some(token) => late = late.or(record.token().filter(|t| *t != token)),
-                None => {
-                    let granted = attempt.applied(request, record, &self.clock, now);
-                    spoiled = granted.impossible_seed.then_some(granted);
-                    uncertain = true;
-                }
-            },
-            (Purpose::Acquire { .. }, Outcome::Refused(Some(record)))
-                if leased.is_none() && attempt.id().owns(record) =>
-            {
-                uncertain = true;
-            }
-            _ => {}
-        }
-        Phase::Over {
-            attempt,
-            leased,
-            late,
-            spoiled,
-            uncertain,
-        }
-    }
-}
-
-/// The token of a grant of the same call that landed beside its lease.
-fn landed_late(waiting: &Waiting, answer: &Answer, leased: u64) -> Option<u64> {
-    match (&waiting.purpose, &answer.outcome) {
-        (Purpose::Acquire { .. }, Outcome::Applied(Some(record))) => {
-            record.token().filter(|token| *token != leased)
-        }
-        _ => None,
     }
 }

@@ -44,6 +44,38 @@ pub(super) enum Broken {
     SeedUnchecked,
     /// TTL is rounded down.
     TtlRoundedDown,
+    /// A receiver counts from the send of the poll that shows its grant.
+    ReceivedFromPoll,
+    /// A receiver counts from the latest send whose answer did not show the grant, whenever that came.
+    ReceivedFromLatest,
+    /// A receiver counts from answers that came at the instant at which it sent the poll.
+    SameInstantCounts,
+    /// A receiver counts from answers that may be old.
+    StaleReadsCount,
+    /// A receiver counts a grant by its own request from its join.
+    OwnGrantFromJoin,
+    /// A receiver does not look at the expiry that was published for it.
+    ReceiverTrustsLease,
+    /// A hand-over leaves the token as it is.
+    HandOverKeepsToken,
+    /// A hand-over does not ask whose grant it is.
+    HandOverWithoutOwner,
+    /// A hand-over names an index, and does not compare the place.
+    HandOverByIndex,
+    /// A release does not ask who waits.
+    ReleaseIgnoresQueue,
+    /// A join that is sent again adds a place.
+    SecondPlace,
+    /// A join does not ask for a holder.
+    JoinOfFree,
+    /// A leave names an index, and does not compare the place.
+    LeaveByIndex,
+    /// A take-over does not wait for the claims of the places before.
+    ClaimsUnwaited,
+    /// A take-over leaves its own place in the queue.
+    TakeOverKeepsPlace,
+    /// A release hands the key to a place of the holder itself.
+    OwnPlaceHanded,
     /// A number of a configuration is wrong: its expiry padding, its retention, its bounds.
     Numbers,
 }

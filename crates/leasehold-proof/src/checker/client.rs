@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use leasehold_protocol::attempt::{Attempt, AttemptId, Wish};
 use leasehold_protocol::takeover::Observation;
-use leasehold_protocol::time::{Reading, ServiceClock, ServiceTime, Stamp};
+use leasehold_protocol::time::{Reading, ServiceClock, ServiceTime};
 use leasehold_protocol::write::Write;
 
 use super::broken::Broken;
-use super::message::Ask;
+use super::message::{Ask, Sight};
 use super::phase::{Choice, Lost, Next, Note, Output, Phase, Purpose, Waiting};
-use super::shape::{Breach, Property, Shape};
+use super::shape::Shape;
 
 /// A client of ours.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -70,7 +70,7 @@ impl Client {
         }
     }
 
-    fn unanswered(&self, purpose: impl Fn(&Purpose) -> bool) -> u8 {
+    pub(super) fn unanswered(&self, purpose: impl Fn(&Purpose) -> bool) -> u8 {
         let count = self.waiting.iter().filter(|w| purpose(&w.purpose)).count();
         u8::try_from(count).unwrap_or(u8::MAX)
     }
@@ -81,7 +81,8 @@ impl Client {
         let same = |w: &&Waiting| match choice {
             Choice::Send => matches!(w.purpose, Purpose::Acquire { .. }),
             Choice::Renew => matches!(w.purpose, Purpose::Renew(_)),
-            Choice::Poll => w.purpose == Purpose::Read,
+            Choice::Poll | Choice::PollStrong => matches!(w.purpose, Purpose::Read { .. }),
+            Choice::Join => w.purpose == Purpose::Join,
             Choice::Release => w.purpose == Purpose::Release,
             _ => false,
         };
@@ -102,18 +103,20 @@ impl Client {
             Choice::Start => may_start && matches!(self.phase, Phase::Idle | Phase::Over { .. }),
             Choice::Send => match &self.phase {
                 Phase::Acquiring { next, .. } => {
-                    may_send && *next != Next::Poll && self.unanswered_acquires() < shape.open
+                    let polls = matches!(next, Next::Poll | Next::Join);
+                    may_send && !polls && self.unanswered_acquires() < shape.open
                 }
                 Phase::Withdrawing { .. } => may_send && none(|p| matches!(p, Purpose::Withdraw)),
                 _ => false,
             },
-            Choice::Poll => match &self.phase {
-                Phase::Acquiring { next, .. } => may_send && *next == Next::Poll,
-                _ => false,
-            },
+            Choice::Poll | Choice::PollStrong | Choice::Join => {
+                may_send && self.may_queue(choice, shape)
+            }
             Choice::GiveUp if !shape.gives_up => false,
             Choice::GiveUp => match &self.phase {
-                Phase::Acquiring { .. } => may_start || self.unanswered_acquires() > 0,
+                Phase::Acquiring { attempt, .. } => {
+                    may_start || attempt.has_joined() || self.unanswered_acquires() > 0
+                }
                 Phase::Withdrawing { .. } | Phase::HandingOver { .. } => true,
                 _ => false,
             },
@@ -150,19 +153,6 @@ impl Client {
         }
     }
 
-    fn has_to_give_back(&self) -> bool {
-        match &self.phase {
-            Phase::Over {
-                leased: None,
-                uncertain,
-                spoiled,
-                ..
-            } => *uncertain || spoiled.is_some(),
-            Phase::Over { late, .. } => late.is_some(),
-            _ => false,
-        }
-    }
-
     /// Makes a choice that is open.
     pub(super) fn choose(&mut self, choice: Choice, shape: &Shape, time: u8) -> Output {
         let now = self.reading(shape, time);
@@ -172,25 +162,36 @@ impl Client {
                 self.attempts += 1;
                 self.waiting.clear();
                 let attempt = self.new_attempt(shape);
-                let mut output = self.ask_for_it(attempt, Next::Acquire, (now, time));
+                let mut output = self.ask_for_it((attempt, None), Next::Acquire, (now, time));
                 output.note = Note::Over {
                     attempt: self.attempts,
                 };
                 output
             }
-            (Choice::Send, Phase::Acquiring { attempt, next }) => {
-                self.ask_for_it(attempt, next, (now, time))
-            }
+            (
+                Choice::Send,
+                Phase::Acquiring {
+                    attempt,
+                    next,
+                    place,
+                    ..
+                },
+            ) => self.ask_for_it((attempt, place), next, (now, time)),
+            (Choice::Join, phase) => self.join(phase, (now, time), shape),
             (Choice::Send, Phase::Withdrawing { attempt, granted }) => {
                 let write = attempt.withdraw(&granted);
                 self.phase = Phase::Withdrawing { attempt, granted };
                 self.write(Purpose::Withdraw, (now, time), write)
             }
-            (Choice::Poll, phase) => {
+            (Choice::Poll | Choice::PollStrong, phase) => {
                 self.phase = phase;
-                // A new read: the answer to an older one is ignored.
-                self.waiting.retain(|w| w.purpose != Purpose::Read);
-                self.send(Purpose::Read, (now, time), Ask::Read)
+                if shape.queueing.reads == 1 {
+                    // A new read: the answer to an older one is ignored.
+                    self.waiting
+                        .retain(|w| !matches!(w.purpose, Purpose::Read { .. }));
+                }
+                let strong = choice == Choice::PollStrong;
+                self.send(Purpose::Read { strong }, (now, time), Ask::Read { strong })
             }
             (Choice::GiveUp, phase) => {
                 self.give_up(phase);
@@ -233,7 +234,7 @@ impl Client {
                     late,
                 },
             ) => {
-                let write = kept.release(&self.clock, now);
+                let write = self.release(&attempt, &kept, now, shape);
                 self.phase = Phase::Releasing {
                     attempt,
                     kept,
@@ -288,7 +289,7 @@ impl Client {
         output
     }
 
-    fn new_attempt(&self, shape: &Shape) -> Attempt {
+    pub(super) fn new_attempt(&self, shape: &Shape) -> Attempt {
         let mut bits = [0; 16];
         bits[0] = self.index + 1;
         if !shape.lacks(Broken::OneIdPerProcess) {
@@ -310,70 +311,37 @@ impl Client {
         )
     }
 
-    fn ask_for_it(&mut self, mut attempt: Attempt, next: Next, now: (Reading, u8)) -> Output {
+    fn ask_for_it(
+        &mut self,
+        (mut attempt, place): (Attempt, Option<u8>),
+        next: Next,
+        now: (Reading, u8),
+    ) -> Output {
         let (take_over, seen) = match &next {
-            Next::TakeOver(what, version) => (Some((what.clone(), Vec::new())), *version),
-            Next::Acquire | Next::Poll => (None, 0),
+            Next::TakeOver(what, places, seen) => (Some((what.clone(), places.clone())), *seen),
+            Next::Acquire | Next::Poll | Next::Join => (None, Sight::default()),
         };
         let (request, write) = attempt.request(take_over, &self.clock, now.0);
         let published = match &write {
             Write::Acquire(grant) | Write::TakeOver(grant, ..) => grant.expires_at,
             _ => ServiceTime(0),
         };
-        self.phase = Phase::Acquiring { attempt, next };
+        self.phase = Phase::Acquiring {
+            attempt,
+            next,
+            place,
+            counts: None,
+        };
         let purpose = Purpose::Acquire { request, published };
         self.send(purpose, now, Ask::Write { write, seen })
     }
 
-    fn give_up(&mut self, phase: Phase) {
-        let uncertain = self.unanswered_acquires() > 0;
-        let (attempt, spoiled, uncertain) = match phase {
-            Phase::Acquiring { attempt, .. } => (attempt, None, uncertain),
-            Phase::Withdrawing { attempt, granted } => (attempt, Some(granted), true),
-            Phase::HandingOver { attempt, .. } => (attempt, None, true),
-            other => {
-                self.phase = other;
-                return;
-            }
-        };
-        self.observation = attempt.observation().clone();
-        self.phase = Phase::Over {
-            attempt,
-            leased: None,
-            late: None,
-            spoiled,
-            uncertain,
-        };
-    }
-
-    fn what_to_give_back(&self, phase: &Phase, now: Reading) -> Option<Write> {
-        match phase {
-            Phase::Over {
-                attempt,
-                spoiled: Some(granted),
-                ..
-            } => Some(attempt.withdraw(granted)),
-            Phase::Over {
-                attempt,
-                late: Some(token),
-                ..
-            }
-            | Phase::Holding {
-                attempt,
-                late: Some(token),
-                ..
-            }
-            | Phase::Releasing {
-                attempt,
-                late: Some(token),
-                ..
-            } => Some(attempt.release_late(*token, &self.clock, now)),
-            Phase::Over { attempt, .. } => Some(attempt.abandon(&self.clock, now)),
-            _ => None,
-        }
-    }
-
-    fn send(&mut self, purpose: Purpose, (sent, tick): (Reading, u8), ask: Ask) -> Output {
+    pub(super) fn send(
+        &mut self,
+        purpose: Purpose,
+        (sent, tick): (Reading, u8),
+        ask: Ask,
+    ) -> Output {
         let tag = self.requests;
         self.requests += 1;
         self.waiting.push(Waiting {
@@ -385,86 +353,8 @@ impl Client {
         Output::asks(tag, self.attempts, ask)
     }
 
-    fn write(&mut self, purpose: Purpose, sent: (Reading, u8), write: Write) -> Output {
-        self.send(purpose, sent, Ask::Write { write, seen: 0 })
-    }
-
-    /// A tick has passed: the renewal task checks the deadline.
-    pub(super) fn tick(&mut self, shape: &Shape, time: u8, missed: bool) -> Option<Breach> {
-        self.missed += u8::from(missed);
-        self.watch_the_deadline(shape, time);
-        self.settle(shape, time);
-        self.judge_lead(shape, time)
-    }
-
-    pub(super) fn watch_the_deadline(&mut self, shape: &Shape, time: u8) {
-        let now = self.reading(shape, time);
-        if let Phase::Holding { kept, lost, .. } = &mut self.phase
-            && *lost == Lost::No
-            && kept.remaining(now, &self.clock).is_zero()
-        {
-            *lost = Lost::Expired;
-        }
-    }
-
-    /// S6: a holder whose `lost` has not fired has more than the margin left.
-    pub(super) fn judge_lead(&self, shape: &Shape, time: u8) -> Option<Breach> {
-        let Phase::Holding {
-            kept,
-            lost: Lost::No,
-            ..
-        } = &self.phase
-        else {
-            return None;
-        };
-        let now = self.reading(shape, time);
-        let left = kept.deadline().at.since(kept.deadline().effective_now(now));
-        (left <= shape.terms.safety_margin).then_some(Breach {
-            property: Property::S6,
-            how: "less than the margin is left, and the holder was not told",
-        })
-    }
-
-    /// Forgets what no later step depends on, so that equal futures are equal values.
-    pub(super) fn settle(&mut self, shape: &Shape, time: u8) {
-        let limits = &shape.clients[usize::from(self.index)];
-        let spent = self.requests >= limits.requests;
-        let over = match &self.phase {
-            Phase::Over { .. } => {
-                spent
-                    || (!self.has_to_give_back()
-                        && self.unanswered(|p| {
-                            matches!(p, Purpose::Acquire { .. } | Purpose::GiveBack)
-                        }) == 0)
-            }
-            Phase::Releasing { .. } => spent,
-            Phase::Acquiring { .. } => spent && self.waiting.is_empty(),
-            Phase::Holding { lost, worked, .. } => {
-                let renewing = self.unanswered(|p| matches!(p, Purpose::Renew(_))) > 0;
-                let works = shape.register && !worked;
-                spent && *lost != Lost::No && !renewing && !works && !self.believes(shape, time)
-            }
-            _ => false,
-        };
-        if over {
-            self.phase = Phase::Idle;
-            self.waiting.clear();
-        }
-        if self.phase == Phase::Idle && (spent || self.attempts >= limits.attempts) {
-            *self = Client {
-                attempts: limits.attempts,
-                requests: limits.requests,
-                ..Client::new(self.index, 0, shape)
-            };
-        }
-    }
-
-    /// Feeds the service clock with a stamp.
-    pub(super) fn learn(&mut self, stamp: Stamp, sent: Reading, received: Reading, shape: &Shape) {
-        if shape.lacks(Broken::SampleFromWrongEnd) {
-            self.clock.learn(stamp, received, sent);
-        } else {
-            self.clock.learn(stamp, sent, received);
-        }
+    pub(super) fn write(&mut self, purpose: Purpose, sent: (Reading, u8), write: Write) -> Output {
+        let seen = Sight::default();
+        self.send(purpose, sent, Ask::Write { write, seen })
     }
 }

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::queues;
 use super::shape::{ClientShape, Faults, Kind, Shape, Stamps};
 
 /// How much is explored.
@@ -16,7 +17,7 @@ pub(super) enum Size {
 }
 
 impl Size {
-    fn of<T>(self, full: T, quick: T) -> T {
+    pub(super) fn of<T>(self, full: T, quick: T) -> T {
         match self {
             Size::Full => full,
             Size::Quick => quick,
@@ -32,6 +33,15 @@ pub(super) fn ours(attempts: u8, requests: u8) -> ClientShape {
         rate: (1, 1),
         attempts,
         requests,
+        joins: false,
+    }
+}
+
+/// A client of ours that joins the queue.
+pub(super) fn joiner(attempts: u8, requests: u8) -> ClientShape {
+    ClientShape {
+        joins: true,
+        ..ours(attempts, requests)
     }
 }
 
@@ -75,9 +85,10 @@ pub(super) fn all(size: Size) -> Vec<Shape> {
         any_clocks(size),
         next_life(size),
     ];
+    shapes.extend(queues::all(size));
     if size == Size::Quick {
         for shape in &mut shapes {
-            shape.prompt = true;
+            shape.prompt = shape.faults.late.is_none();
         }
     }
     shapes

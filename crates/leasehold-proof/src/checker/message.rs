@@ -11,13 +11,22 @@ pub(super) struct Author {
     pub(super) attempt: u8,
 }
 
+/// What an answer showed, in truth.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Sight {
+    /// The version of the grant.
+    pub(super) version: u8,
+    /// Who had a place: a bit for each call.
+    pub(super) line: u16,
+}
+
 /// The content of a request.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Ask {
-    /// A conditional write of ours. `seen` is the version of the record that a take-over saw.
-    Write { write: Write, seen: u8 },
-    /// An eventually consistent read.
-    Read,
+    /// A conditional write of ours, and what a take-over saw.
+    Write { write: Write, seen: Sight },
+    /// A read, strongly consistent or not.
+    Read { strong: bool },
     /// PutItem of the F# library: if there is no record, or `now` is past its expiry.
     Put {
         owner: String,
@@ -54,9 +63,9 @@ pub(super) struct Answer {
     pub(super) process: u8,
     pub(super) tag: u8,
     pub(super) outcome: Outcome,
-    pub(super) stamp: Stamp,
-    /// The version of the record that it shows.
-    pub(super) version: u8,
+    /// `None` from a service that shows no time.
+    pub(super) stamp: Option<Stamp>,
+    pub(super) sight: Sight,
 }
 
 /// Something in the network. It stays there for as long as it likes: what is lost is never delivered.

@@ -2,7 +2,7 @@
 //!
 //! Two or three clients share one record. The checker explores, breadth first, every order of requests, answers,
 //! clocks, faults and choices of clients within the bounds of a configuration. It judges S1 to S6 of
-//! `docs/protocol.md` in every state and on every step. Then it removes one rule after the other, and requires a
+//! `docs/protocol.md`, and S9, in every state and on every step. Then it removes one rule after the other, and requires a
 //! counterexample.
 //!
 //! # What runs for real
@@ -17,13 +17,17 @@
 //!
 //! - *The network*: a bag. Any message may be delivered at any later moment or never, in any order. So delays,
 //!   reordering and losses need no budget. The service may carry out a write twice (`duplicates`), with either
-//!   answer. In *prompt* configurations an answer is taken at once or never, which allows more requests.
+//!   answer. In *prompt* configurations an answer is taken at once or never. In those with a queue, so many messages
+//!   are *late or lost*, and all others are delivered at once. Both allow more requests.
 //! - *Time*: ticks. A step takes no time. Elapsed clocks start anywhere and run at a fixed rate. Wall clocks are
 //!   off by one of a set of offsets, and may be set. A machine pause is a tick that only the wall clock counts.
-//!   Stamps are exact or floored `Date`s of hosts that are behind, right, or ahead by the whole bound.
+//!   Stamps are exact, floored `Date`s of hosts that are behind, right, or ahead by the whole bound, or missing.
 //! - *Clients*: `acquire/` and `renewal/` of the library with open timers: each step may come at any moment or
 //!   never. This covers late renewals, stalled processes, crashes without a restart, and retries after lost
 //!   answers.
+//! - *The queue*: as in `acquire/turn.rs` and `renewal/release.rs`. A client of a queue joins once it sees the key held,
+//!   joins again where an answer shows no place of its own, and polls. Polls are consistent, or may be old, and
+//!   overtake each other. A call that ends gives its place or its grant back. The others are newcomers.
 //! - *F# clients*: their two requests, with the wall clock.
 //! - *TTL*: the record may be deleted at any moment after the first at which a host may find it due.
 //! - *The truth*: whose grant the record is, how often it changed, the order of grants, the tokens of callers.
@@ -39,9 +43,16 @@
 //! | S4 | a write changes its own grant's record, a free one, or, as a take-over, exactly the version it saw | every write |
 //! | S5 | the grant landed for this call, and more than the margin is left | each returned lease |
 //! | S6 | before `lost` fires, more than the margin is left; a lost lease stays lost | every step of a holder |
+//! | S9 | a grant goes to the first place whose call still waits, and uses it up; a call has one place; places go by a grant, a leave, the end of their wait or a claim that has passed | every write |
+//!
+//! S9 counts a claim from the end of the grant before, which is P or a lease after its last write, whichever is
+//! earlier. A take-over without a place is measured by the queue that its sender saw, even by an old read. Places
+//! that it did not see stay behind it.
 //!
 //! # What is not modelled
 //!
+//! - A full queue; a queue beside F# clients, or in a record that TTL deletes. A record that is withdrawn takes its queue
+//!   with it, unjudged. Holders do not look at the queue by reads, which could only show it older.
 //! - More than one key; the dead-process rule (SQLite); `detach` and leases known by their id.
 //! - The first read of a host with an impossible wall clock.
 //! - Samples older than ten minutes beside younger ones, except in *next life*.
@@ -52,21 +63,28 @@
 //! Bounds are small: a violation that needs more requests, ticks or faults than the table states is not found. The
 //! simulation has none of these limits, and is not exhaustive.
 
+mod after;
 mod answers;
 mod broken;
 mod client;
 mod configs;
+mod delivery;
 mod fsharp;
 mod ledger;
 mod message;
 mod moves;
+mod order;
 mod phase;
+mod queue_variants;
+mod queues;
 mod report;
 mod search;
 mod service;
 mod shape;
 mod states;
+mod turn;
 mod variants;
+mod watch;
 mod words;
 mod world;
 

@@ -1,27 +1,27 @@
 //! Every step from a state: the other half of [`World`].
 
-use std::rc::Rc;
-
-use super::message::{Answer, Ask, Author, Message, Request};
+use super::message::{Ask, Author, Message, Request};
 use super::phase::{Choice, Note, Output};
-use super::service::Served;
 use super::shape::Breach;
 use super::states::State;
-use super::world::{Action, Done, Envelope, Event, Input, NONE, Next, Process, Step, World};
+use super::world::{Action, Event, Input, NONE, Next, Process, Step, World};
 
 impl World {
     /// Every step from a state, into `next`.
     pub(super) fn successors(&mut self, state: &State, next: &mut Vec<Next>) {
         next.clear();
-        for message in state.bag() {
-            let envelope = self.envelopes[*message as usize];
-            if envelope.answer {
-                let client = usize::from(envelope.process);
-                let (after, breach) = self.step(state, client, Event::Answer(*message));
-                next.push((Action::Take { message: *message }, after, breach));
-            } else {
-                self.serve(state, *message, envelope, next);
+        if let Some(message) = state.fresh() {
+            let mut from = *state;
+            from.set_fresh(None);
+            self.deliver(&from, message, next);
+            if let Some(left) = from.faults[4].checked_sub(1) {
+                from.faults[4] = left;
+                next.push((Action::Delay { message }, from, None));
             }
+            return;
+        }
+        for message in state.bag() {
+            self.deliver(state, *message, next);
         }
         for client in 0..self.clients() {
             let known = self.known[state.clients[client] as usize];
@@ -44,10 +44,29 @@ impl World {
         next.extend(self.delete(state));
     }
 
+    fn deliver(&mut self, state: &State, message: u32, next: &mut Vec<Next>) {
+        let envelope = self.envelopes[message as usize];
+        if envelope.answer {
+            let client = usize::from(envelope.process);
+            let (after, breach) = self.step(state, client, Event::Answer(message));
+            next.push((Action::Take { message }, after, breach));
+        } else {
+            self.serve(state, message, envelope, next);
+        }
+    }
+
+    /// A message gets into the network.
+    pub(super) fn put(&self, state: &mut State, message: u32) {
+        state.put(message);
+        if self.shape.faults.late.is_some() {
+            state.set_fresh(Some(message));
+        }
+    }
+
     /// Whether the world allows a choice: faults may be used up, and equal clients begin in a fixed order.
     fn allows(&self, state: &State, client: usize, choice: Choice) -> bool {
         let known = &self.known[state.clients[client] as usize];
-        let [_, _, crashes, steps] = state.faults;
+        let [_, _, crashes, steps, _] = state.faults;
         match choice {
             Choice::Start if !known.started && client > 0 => {
                 let shapes = &self.shape.clients;
@@ -56,9 +75,14 @@ impl World {
             }
             Choice::Crash => crashes > 0 && known.started,
             Choice::WallForward | Choice::WallBack => steps > 0 && known.started,
-            Choice::Send | Choice::Renew | Choice::Poll | Choice::Release => {
-                self.shape.eager
-                    || known.sent_at[choice as usize - 1].is_none_or(|at| at < state.time)
+            Choice::Poll | Choice::PollStrong if self.shape.queueing.reads > 1 => true,
+            Choice::Send
+            | Choice::Renew
+            | Choice::Poll
+            | Choice::PollStrong
+            | Choice::Join
+            | Choice::Release => {
+                self.shape.eager || known.sent_at[choice as usize].is_none_or(|at| at < state.time)
             }
             _ => true,
         }
@@ -77,7 +101,12 @@ impl World {
     }
 
     /// One step of one client.
-    fn step(&mut self, state: &State, client: usize, event: Event) -> (State, Option<Breach>) {
+    pub(super) fn step(
+        &mut self,
+        state: &State,
+        client: usize,
+        event: Event,
+    ) -> (State, Option<Breach>) {
         let input = Input {
             time: state.time,
             event,
@@ -98,7 +127,7 @@ impl World {
         }
         self.forget_void(&mut after, client);
         if step.message != NONE {
-            after.put(step.message);
+            self.put(&mut after, step.message);
         }
         let mut breach = step.breach;
         let finished = |process: u32| self.known[process as usize].finished;
@@ -197,155 +226,6 @@ impl World {
         match (process, self.shape.signature_life_ms) {
             (Process::Ours(client), Some(_)) => client.reading(&self.shape, time).wall_ms,
             _ => 0,
-        }
-    }
-
-    /// The service carries out a request.
-    fn serve(&mut self, state: &State, message: u32, envelope: Envelope, next: &mut Vec<Next>) {
-        if self.is_signed_too_far_away(message, state.time) {
-            return;
-        }
-        if envelope.register {
-            let mut after = *state;
-            after.remove(message);
-            let mut breach = None;
-            if let Message::Request(Request {
-                ask: Ask::Register { token, place },
-                ..
-            }) = &*self.messages.value(message)
-            {
-                let mut ledger = (*self.ledgers.value(state.ledger)).clone();
-                breach = ledger.register(*token, *place);
-                after.ledger = self.ledgers.number(ledger).0;
-            }
-            let again = false;
-            next.push((Action::Serve { message, again }, after, breach));
-            return;
-        }
-        let current = self.serve_on(state.stored, message, state.time);
-        self.served_as(state, message, envelope, &current, next);
-        if envelope.read && self.shape.stale_reads && state.previous != state.stored {
-            let old = self.serve_on(state.previous, message, state.time);
-            let old = Done {
-                stored: state.stored,
-                ..old
-            };
-            self.served_as(state, message, envelope, &old, next);
-        }
-    }
-
-    fn served_as(
-        &mut self,
-        state: &State,
-        message: u32,
-        envelope: Envelope,
-        done: &Done,
-        next: &mut Vec<Next>,
-    ) {
-        let mut applied = *state;
-        if done.stored != state.stored {
-            applied.stored = done.stored;
-            if self.shape.stale_reads {
-                applied.previous = state.stored;
-            }
-        }
-        if let Some(token) = done.granted
-            && let Message::Request(request) = &*self.messages.value(message)
-        {
-            let mut ledger = (*self.ledgers.value(state.ledger)).clone();
-            ledger.land(request.author, token);
-            applied.ledger = self.ledgers.number(ledger).0;
-        }
-        let process = state.clients[usize::from(envelope.process)];
-        let awaited = self.known[process as usize].tags >> envelope.tag & 1 == 1;
-        let may_repeat = state.faults[0] > 0 && !envelope.read;
-        for again in [false, true] {
-            if again && !may_repeat {
-                continue;
-            }
-            let mut after = applied;
-            if again {
-                after.faults[0] -= 1;
-            } else {
-                after.remove(message);
-            }
-            let action = Action::Serve { message, again };
-            if !awaited {
-                next.push((action, after, done.breach));
-                continue;
-            }
-            for answer in done.answers.iter() {
-                let mut after = after;
-                if self.shape.prompt {
-                    let (client, event) = (usize::from(envelope.process), Event::Answer(*answer));
-                    let (after, breach) = self.step(&after, client, event);
-                    next.push((action, after, done.breach.or(breach)));
-                } else {
-                    after.put(*answer);
-                    next.push((action, after, done.breach));
-                }
-            }
-            if self.shape.prompt {
-                next.push((action, after, done.breach));
-            }
-        }
-    }
-
-    /// The real code's meaning of a request, and the answers that it may get.
-    fn serve_on(&mut self, stored: u32, message: u32, time: u8) -> Done {
-        if let Some(done) = self.served.get(&(stored, message, time)) {
-            return done.clone();
-        }
-        let request = self.messages.value(message);
-        let Message::Request(request) = &*request else {
-            return Done {
-                stored,
-                answers: Rc::from([]),
-                granted: None,
-                breach: None,
-            };
-        };
-        let Served {
-            stored: after,
-            outcome,
-            granted,
-            breach,
-        } = self
-            .stored
-            .value(stored)
-            .serve(&request.ask, request.author, &self.shape);
-        let version = after.version;
-        let stamps = self.shape.stamps_at(time);
-        let answers = stamps.into_iter().map(|stamp| {
-            self.message(Message::Answer(Answer {
-                process: request.author.process,
-                tag: request.tag,
-                outcome: outcome.clone(),
-                stamp,
-                version,
-            }))
-        });
-        let answers: Vec<u32> = answers.collect();
-        let done = Done {
-            stored: self.stored.number(after).0,
-            answers: answers.into(),
-            granted,
-            breach,
-        };
-        self.served.insert((stored, message, time), done.clone());
-        done
-    }
-
-    fn is_signed_too_far_away(&self, message: u32, time: u8) -> bool {
-        let Some(life) = self.shape.signature_life_ms else {
-            return false;
-        };
-        match &*self.messages.value(message) {
-            Message::Request(request) => {
-                let now = self.shape.service_ms(time);
-                now.abs_diff(request.signed_ms) > life.unsigned_abs()
-            }
-            Message::Answer(_) => false,
         }
     }
 

@@ -2,11 +2,12 @@
 
 use leasehold_protocol::attempt::{Attempt, Granted, Request};
 use leasehold_protocol::deadline::Sent;
-use leasehold_protocol::record::Seen;
+use leasehold_protocol::queue::Place;
+use leasehold_protocol::record::{Record, Seen};
 use leasehold_protocol::renewal::Kept;
 use leasehold_protocol::time::{Reading, ServiceTime};
 
-use super::message::Ask;
+use super::message::{Ask, Sight};
 use super::shape::Breach;
 
 /// A choice of a client.
@@ -17,11 +18,15 @@ pub(super) enum Choice {
     Start,
     /// The next request of the acquire call: acquire, take over, or withdraw.
     Send,
-    /// A read, while another holds the key.
+    /// An eventually consistent read, while another holds the key.
     Poll,
+    /// A strongly consistent one.
+    PollStrong,
+    /// A request for a place in the queue.
+    Join,
     /// The caller drops the call, or its bound is reached.
     GiveUp,
-    /// Gives back what may have landed.
+    /// Gives back what landed or may have landed: a grant, or a place.
     GiveBack,
     Renew,
     Release,
@@ -33,10 +38,12 @@ pub(super) enum Choice {
 }
 
 impl Choice {
-    pub(super) const ALL: [Choice; 11] = [
+    pub(super) const ALL: [Choice; 13] = [
         Choice::Start,
         Choice::Send,
         Choice::Poll,
+        Choice::PollStrong,
+        Choice::Join,
         Choice::GiveUp,
         Choice::GiveBack,
         Choice::Renew,
@@ -104,7 +111,10 @@ pub(super) enum Purpose {
         request: Request,
         published: ServiceTime,
     },
-    Read,
+    Read {
+        strong: bool,
+    },
+    Join,
     Renew(Sent),
     Release,
     GiveBack,
@@ -115,9 +125,10 @@ pub(super) enum Purpose {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Next {
     Acquire,
-    /// With the version of the record that was seen.
-    TakeOver(Seen, u8),
+    /// With what the answer showed in truth.
+    TakeOver(Seen, Vec<Place>, Sight),
     Poll,
+    Join,
 }
 
 /// Why a lease is lost.
@@ -135,6 +146,10 @@ pub(super) enum Phase {
     Acquiring {
         attempt: Attempt,
         next: Next,
+        /// Where its place in the queue was seen.
+        place: Option<u8>,
+        /// From when a broken receiver counts a grant; `None` without such a rule.
+        counts: Option<Reading>,
     },
     /// It was granted a token that cannot be right.
     Withdrawing {
@@ -153,23 +168,34 @@ pub(super) enum Phase {
         token: u64,
         lost: Lost,
         worked: bool,
-        late: Option<u64>,
+        late: Option<Box<Record>>,
     },
     /// The guard has let go.
     Releasing {
         attempt: Attempt,
         kept: Kept,
         token: u64,
-        late: Option<u64>,
+        late: Option<Box<Record>>,
     },
     /// The call is over; what lands late is given back.
     Over {
         attempt: Attempt,
         /// The token of the lease that the call had given.
         leased: Option<u64>,
-        /// A grant with another token landed late.
-        late: Option<u64>,
-        spoiled: Option<Granted>,
-        uncertain: bool,
+        owed: Owed,
     },
+}
+
+/// What a call that is over has to give back.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Owed {
+    Nothing,
+    /// A request may have landed.
+    Perhaps,
+    /// A place that was seen at this index.
+    Place(u8),
+    /// A grant with an impossible token.
+    Spoiled(Granted),
+    /// The grant or the place in this record.
+    Shown(Box<Record>),
 }

@@ -204,7 +204,8 @@ fn clients(shape: &Shape) -> String {
             Kind::Ours => "",
             Kind::Fsharp => "F# ",
         };
-        format!("{kind}{}x{}", client.attempts, client.requests)
+        let joins = if client.joins { " queues" } else { "" };
+        format!("{kind}{}x{}{joins}", client.attempts, client.requests)
     });
     clients.collect::<Vec<_>>().join(", ")
 }
@@ -212,6 +213,7 @@ fn clients(shape: &Shape) -> String {
 fn bounds(shape: &Shape) -> String {
     let stamps = match shape.stamps {
         Stamps::Exact => "exact".to_owned(),
+        Stamps::None => "no dates".to_owned(),
         Stamps::Dates { error_ms } => format!("dates ± {error_ms} ms"),
     };
     let mut bounds = format!("{} ticks of {} ms, {stamps}", shape.horizon, shape.tick_ms);
@@ -225,6 +227,9 @@ fn bounds(shape: &Shape) -> String {
         if number > 0 {
             bounds.push_str(&format!(", {what}: {number}"));
         }
+    }
+    if let Some(late) = faults.late {
+        bounds.push_str(&format!(", late or lost: {late}"));
     }
     if shape.prompt {
         bounds.push_str(", answers prompt or lost");

@@ -1,20 +1,25 @@
 //! The service: one record, carried out by the library's own [`apply`], and the ledger entry beside
 //! it that says whose grant the record is in truth. Judges S4 without looking at attempt ids.
 
+use std::time::Duration;
+
 use leasehold_protocol::record::{Record, State};
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::{ConditionFailed, Grant, Write, apply};
 
 use super::broken::Broken;
-use super::message::{Ask, Author, Outcome};
+use super::message::{Ask, Author, Outcome, Sight};
+use super::order::{Judged, Order, author_of, line};
 use super::shape::{Breach, Property, Shape};
 
 /// The record, and the truth about it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct Stored {
     pub(super) record: Option<Record>,
-    /// Changes so far.
+    /// Changes of the grant so far.
     pub(super) version: u8,
+    /// The tick of the last one, where there is a queue.
+    pub(super) at: u8,
     /// Whose grant it is; `None` when there is none, or it was released.
     pub(super) owner: Option<Author>,
 }
@@ -24,25 +29,38 @@ pub(super) struct Stored {
 pub(super) struct Served {
     pub(super) stored: Stored,
     pub(super) outcome: Outcome,
-    /// A grant began, with this token.
-    pub(super) granted: Option<u64>,
+    /// A grant of this call began, with this token.
+    pub(super) granted: Option<(Author, u64)>,
+    /// Calls whose place was passed over, which must not wait any more.
+    pub(super) passed: Vec<Author>,
     pub(super) breach: Option<Breach>,
 }
 
 impl Stored {
     /// Carries out a request, except for writes to the register.
-    pub(super) fn serve(&self, ask: &Ask, author: Author, shape: &Shape) -> Served {
+    pub(super) fn serve(&self, ask: &Ask, author: Author, shape: &Shape, time: u8) -> Served {
         let unchanged = |outcome| Served {
             stored: self.clone(),
             outcome,
             granted: None,
+            passed: Vec::new(),
             breach: None,
         };
         match ask {
-            Ask::Read | Ask::Register { .. } => unchanged(Outcome::Read(self.record.clone())),
+            Ask::Read { .. } | Ask::Register { .. } => {
+                unchanged(Outcome::Read(self.record.clone()))
+            }
             Ask::Write { write, seen } => match carry_out(self.record.as_ref(), write, shape) {
                 Err(ConditionFailed) => unchanged(Outcome::Refused(self.record.clone())),
-                Ok(record) => self.written(record, write, *seen, author),
+                Ok(record) => {
+                    let mut served = self.written(record, write, *seen, author);
+                    let now_ms = shape.service_ms(time);
+                    self.judge_order(&mut served, write, *seen, author, now_ms, shape);
+                    if shape.has_queue() && served.stored.version != self.version {
+                        served.stored.at = time;
+                    }
+                    served
+                }
             },
             Ask::Put {
                 owner,
@@ -54,7 +72,7 @@ impl Stored {
                     return unchanged(Outcome::Refused(None));
                 }
                 let record = foreign_record(owner, *expires_ms);
-                self.changed(Some(record), Some(author), Some(0))
+                self.changed(Some(record), Some(author), Some((author, 0)))
             }
             Ask::Delete { owner } => match &self.record {
                 Some(record) if record.owner.as_ref() == Some(owner) => {
@@ -72,34 +90,63 @@ impl Stored {
         self.changed(None, None, None).stored
     }
 
-    fn changed(&self, record: Option<Record>, owner: Option<Author>, token: Option<u64>) -> Served {
+    /// What a client sees of it besides the record.
+    pub(super) fn sight(&self) -> Sight {
+        Sight {
+            version: self.version,
+            line: line(self.record.as_ref()),
+        }
+    }
+
+    fn changed(
+        &self,
+        record: Option<Record>,
+        owner: Option<Author>,
+        granted: Option<(Author, u64)>,
+    ) -> Served {
         Served {
             outcome: Outcome::Applied(record.clone()),
             stored: Stored {
                 record,
                 version: self.version + 1,
+                at: self.at,
                 owner,
             },
-            granted: token,
+            granted,
+            passed: Vec::new(),
             breach: None,
         }
     }
 
-    fn written(&self, record: Option<Record>, write: &Write, seen: u8, author: Author) -> Served {
+    fn written(
+        &self,
+        record: Option<Record>,
+        write: &Write,
+        seen: Sight,
+        author: Author,
+    ) -> Served {
         let token = record.as_ref().and_then(Record::token);
+        let grant = |author| token.map(|token| (author, token));
         let (owner, granted, breach) = match write {
-            Write::Acquire(_) => (Some(author), token, self.judge_free()),
-            Write::TakeOver(..) => (Some(author), token, self.judge_seen(seen)),
+            Write::Acquire(_) => (Some(author), grant(author), self.judge_free()),
+            Write::TakeOver(..) => (Some(author), grant(author), self.judge_seen(seen)),
             Write::Renew { .. } => (self.owner, None, self.judge_owner(author)),
             Write::Release { .. } | Write::Withdraw { .. } => {
                 (None, None, self.judge_owner(author))
             }
-            // No client of the checker waits in a queue.
-            Write::Join { .. } | Write::Leave { .. } | Write::HandOver { .. } => {
-                (self.owner, None, self.judge_owner(author))
+            Write::HandOver { next, .. } => {
+                let next = author_of(next);
+                (Some(next), grant(next), self.judge_owner(author))
+            }
+            Write::Join { .. } | Write::Leave { .. } => {
+                let breach = self.judge_grant_kept(record.as_ref());
+                (self.owner, None, breach)
             }
         };
         let mut served = self.changed(record, owner, granted);
+        if let Write::Join { .. } | Write::Leave { .. } = write {
+            served.stored.version = self.version;
+        }
         served.breach = breach;
         served
     }
@@ -111,8 +158,57 @@ impl Stored {
         })
     }
 
-    fn judge_seen(&self, seen: u8) -> Option<Breach> {
-        (self.version != seen || self.owner.is_none()).then_some(Breach {
+    /// The queue belongs to the record: whoever changes it leaves the grant alone.
+    fn judge_grant_kept(&self, after: Option<&Record>) -> Option<Breach> {
+        let without_queue = |record: &Record| Record {
+            queue: Vec::new(),
+            ..record.clone()
+        };
+        let before = self.record.as_ref().map(without_queue);
+        (self.owner.is_none() || before != after.map(without_queue)).then_some(Breach {
+            property: Property::S4,
+            how: "a join or a leave changed a grant, or the record of none",
+        })
+    }
+
+    fn judge_order(
+        &self,
+        served: &mut Served,
+        write: &Write,
+        seen: Sight,
+        author: Author,
+        now_ms: i64,
+        shape: &Shape,
+    ) {
+        let queue = |record: Option<&Record>| record.map_or_else(Vec::new, |r| r.queue.clone());
+        let (before, after) = (
+            queue(self.record.as_ref()),
+            queue(served.stored.record.as_ref()),
+        );
+        if before.is_empty() && after.is_empty() {
+            return;
+        }
+        let grant_ends_ms = self.record.as_ref().map_or(0, |record| {
+            let lease = record.native.map_or(Duration::MAX, |native| native.lease);
+            let lease_ms = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
+            let watched = shape.service_ms(self.at).saturating_add(lease_ms);
+            record.expires_at.0.min(watched)
+        });
+        let order = Order {
+            before: &before,
+            after: &after,
+            author,
+            seen,
+            grant_ends_ms,
+            now_ms,
+        };
+        let Judged { breach, passed } = order.judge(write);
+        served.breach = served.breach.or(breach);
+        served.passed = passed;
+    }
+
+    fn judge_seen(&self, seen: Sight) -> Option<Breach> {
+        (self.version != seen.version || self.owner.is_none()).then_some(Breach {
             property: Property::S4,
             how: "a take-over took something else than its sender saw",
         })
@@ -151,11 +247,40 @@ fn carry_out(
             *attempt = owner.unwrap_or(*attempt);
             *token = None;
         }
+        (Broken::HandOverWithoutOwner, Write::HandOver { attempt, token, .. }, Some(record)) => {
+            let owner = record.owner.as_ref().and_then(|owner| owner.parse().ok());
+            *attempt = owner.unwrap_or(*attempt);
+            *token = None;
+        }
+        (Broken::HandOverByIndex, Write::HandOver { next, passed, .. }, Some(record)) => {
+            let at = passed.len();
+            if let Some(place) = record.queue.get_mut(at) {
+                *place = *next;
+                *passed = record.queue[..at].to_vec();
+            }
+        }
+        (Broken::ReleaseIgnoresQueue, Write::Release { passed, .. }, Some(record)) => {
+            passed.clone_from(&record.queue);
+        }
+        (Broken::LeaveByIndex, Write::Leave { place, index, .. }, Some(record)) => {
+            *place = record.queue.get(*index).copied().unwrap_or(*place);
+        }
+        (Broken::SecondPlace, Write::Join { place, .. }, Some(record))
+            if record.owner.is_some() =>
+        {
+            record.queue.push(*place);
+            return Ok(Some(record.clone()));
+        }
+        (Broken::JoinOfFree, Write::Join { place, .. }, Some(record)) if record.owner.is_none() => {
+            record.queue.push(*place);
+            return Ok(Some(record.clone()));
+        }
         (
             Broken::TtlRoundedDown,
             Write::Acquire(Grant { ttl_seconds, .. })
             | Write::TakeOver(Grant { ttl_seconds, .. }, ..)
             | Write::Renew { ttl_seconds, .. }
+            | Write::HandOver { ttl_seconds, .. }
             | Write::Release {
                 ttl_seconds: Some(ttl_seconds),
                 ..
@@ -168,6 +293,17 @@ fn carry_out(
     match (broken, &write, &mut after) {
         (Broken::TombstoneKeepsOwner, Write::Release { .. }, Some(record)) => {
             record.owner = current.and_then(|record| record.owner);
+        }
+        (Broken::HandOverKeepsToken, Write::HandOver { .. }, Some(record)) => {
+            if let Some(native) = &mut record.native {
+                native.token -= 1;
+            }
+        }
+        (Broken::TakeOverKeepsPlace, Write::TakeOver(grant, _, places), Some(record)) => {
+            let own = places
+                .last()
+                .filter(|place| place.attempt() == grant.attempt);
+            record.queue.splice(0..0, own.copied());
         }
         (Broken::TokenStandsStill, Write::Acquire(_) | Write::TakeOver(..), Some(record))
             if current.is_some() =>

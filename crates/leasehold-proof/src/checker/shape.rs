@@ -25,6 +25,7 @@ pub(super) enum Property {
     S4,
     S5,
     S6,
+    S9,
 }
 
 /// A promise that was broken, and how.
@@ -48,6 +49,21 @@ pub(super) enum Stamps {
     Exact,
     /// `Date`: whole seconds, floored, by hosts that are at most `error_ms` off.
     Dates { error_ms: i64 },
+    /// Nothing.
+    None,
+}
+
+/// How contenders wait in the queue of the record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Queueing {
+    /// How soon they promise to notice a grant.
+    pub(super) claim_ms: u64,
+    /// How long they wait, as their places say; for ever if `None`.
+    pub(super) wait_ms: Option<i64>,
+    /// Whether they poll by eventually consistent reads besides strongly consistent ones.
+    pub(super) weak: bool,
+    /// How many of a contender's polls may be under way; with 1 a new one replaces the last.
+    pub(super) reads: u8,
 }
 
 /// One client: its clocks and how much it may do.
@@ -62,6 +78,8 @@ pub(super) struct ClientShape {
     pub(super) attempts: u8,
     /// Requests in all.
     pub(super) requests: u8,
+    /// Whether it joins the queue.
+    pub(super) joins: bool,
 }
 
 /// Faults of one run, over all clients.
@@ -76,6 +94,8 @@ pub(super) struct Faults {
     /// Steps of a wall clock, by this much or by its negative.
     pub(super) wall_steps: u8,
     pub(super) wall_step_ms: i64,
+    /// Messages that are late or lost; any number of them if `None`. All others are delivered at once.
+    pub(super) late: Option<u8>,
 }
 
 /// One configuration.
@@ -102,7 +122,8 @@ pub(super) struct Shape {
     /// Whether callers give up, and what may have landed is given back.
     pub(super) gives_up: bool,
     pub(super) faults: Faults,
-    /// Whether a read may show the record before its last change.
+    pub(super) queueing: Queueing,
+    /// Whether an eventually consistent read may show the record before its last change.
     pub(super) stale_reads: bool,
     /// Whether holders write to a fenced register.
     pub(super) register: bool,
@@ -154,6 +175,12 @@ impl Shape {
             gives_up: false,
             prompt: false,
             faults: Faults::default(),
+            queueing: Queueing {
+                claim_ms: 300,
+                wait_ms: None,
+                weak: false,
+                reads: 1,
+            },
             stale_reads: false,
             register: false,
             ttl: false,
@@ -182,6 +209,11 @@ impl Shape {
 
     pub(super) fn has_fsharp(&self) -> bool {
         self.clients.iter().any(|c| c.kind == Kind::Fsharp)
+    }
+
+    /// Whether any client joins the queue.
+    pub(super) fn has_queue(&self) -> bool {
+        self.clients.iter().any(|c| c.joins)
     }
 
     /// Whether a broken variant has this rule removed.
@@ -213,15 +245,17 @@ impl Shape {
     }
 
     /// The stamps that an answer made at a tick may carry.
-    pub(super) fn stamps_at(&self, time: u8) -> Vec<Stamp> {
+    pub(super) fn stamps_at(&self, time: u8) -> Vec<Option<Stamp>> {
         let now = self.service_ms(time);
         match self.stamps {
-            Stamps::Exact => vec![Stamp::Exact(ServiceTime(now))],
+            Stamps::None => vec![None],
+            Stamps::Exact => vec![Some(Stamp::Exact(ServiceTime(now)))],
             Stamps::Dates { error_ms } => {
                 let date = |error: i64| (now + error).div_euclid(1_000);
                 let mut dates = vec![date(-error_ms), date(0), date(error_ms)];
                 dates.dedup();
-                dates.into_iter().map(Stamp::WholeSeconds).collect()
+                let stamp = |date| Some(Stamp::WholeSeconds(date));
+                dates.into_iter().map(stamp).collect()
             }
         }
     }
@@ -229,7 +263,7 @@ impl Shape {
     /// Whether a host of the service may find a TTL to have passed.
     pub(super) fn may_delete(&self, ttl_seconds: i64, time: u8) -> bool {
         let ahead = match self.stamps {
-            Stamps::Exact => 0,
+            Stamps::Exact | Stamps::None => 0,
             Stamps::Dates { error_ms } => error_ms,
         };
         self.service_ms(time) + ahead >= ttl_seconds.saturating_mul(1_000)

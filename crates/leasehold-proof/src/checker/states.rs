@@ -106,8 +106,8 @@ const WORDS: usize = 5 + CLIENTS + BAG;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct State {
     pub(super) time: u8,
-    /// Faults left: duplicates, pauses, crashes, steps of a wall clock.
-    pub(super) faults: [u8; 4],
+    /// Faults left: duplicates, pauses, crashes, steps of a wall clock, late messages.
+    pub(super) faults: [u8; 5],
     pub(super) stored: u32,
     /// The record before its last change, if reads may show it.
     pub(super) previous: u32,
@@ -115,10 +115,12 @@ pub(super) struct State {
     pub(super) clients: [u32; CLIENTS],
     bag: [u32; BAG],
     in_bag: u8,
+    /// Where in the bag the message is that is delivered next, unless it is late; plus one, or 0.
+    fresh: u8,
 }
 
 impl State {
-    pub(super) fn new(faults: [u8; 4], stored: u32, ledger: u32, clients: [u32; CLIENTS]) -> State {
+    pub(super) fn new(faults: [u8; 5], stored: u32, ledger: u32, clients: [u32; CLIENTS]) -> State {
         State {
             time: 0,
             faults,
@@ -128,7 +130,20 @@ impl State {
             clients,
             bag: [0; BAG],
             in_bag: 0,
+            fresh: 0,
         }
+    }
+
+    /// The message that is delivered next.
+    pub(super) fn fresh(&self) -> Option<u32> {
+        let at = usize::from(self.fresh).checked_sub(1)?;
+        self.bag().get(at).copied()
+    }
+
+    /// Makes a message of the bag the one that is delivered next; `None` leaves all of them late.
+    pub(super) fn set_fresh(&mut self, message: Option<u32>) {
+        let at = message.and_then(|message| self.bag().binary_search(&message).ok());
+        self.fresh = at.map_or(0, |at| at as u8 + 1);
     }
 
     pub(super) fn bag(&self) -> &[u32] {
@@ -176,13 +191,11 @@ impl State {
 
     fn words(&self) -> ([u32; WORDS], usize) {
         let mut words = [0; WORDS];
-        let [duplicates, pauses, crashes, steps] = self.faults;
-        words[0] = u32::from_le_bytes([
-            self.time,
-            duplicates | pauses << 4,
-            crashes | steps << 4,
-            self.in_bag,
-        ]);
+        words[0] = u32::from(self.time) << 5 | u32::from(self.in_bag);
+        for fault in self.faults {
+            words[0] = words[0] << 3 | u32::from(fault);
+        }
+        words[0] = words[0] << 5 | u32::from(self.fresh);
         words[1] = self.stored;
         words[2] = self.previous;
         words[3] = self.ledger;
@@ -193,20 +206,30 @@ impl State {
     }
 
     fn from_words(words: &[u32]) -> State {
-        let [time, low, high, in_bag] = words[0].to_le_bytes();
+        let mut rest = words[0];
+        let mut take = |bits: u32| {
+            let low = rest & ((1 << bits) - 1);
+            rest >>= bits;
+            low as u8
+        };
+        let fresh = take(5);
+        let mut faults = [0; 5];
+        faults.iter_mut().rev().for_each(|fault| *fault = take(3));
+        let (in_bag, time) = (take(5), take(7));
         let mut clients = [0; CLIENTS];
         clients.copy_from_slice(&words[4..4 + CLIENTS]);
         let mut bag = [0; BAG];
         bag[..usize::from(in_bag)].copy_from_slice(&words[4 + CLIENTS..]);
         State {
             time,
-            faults: [low & 15, low >> 4, high & 15, high >> 4],
+            faults,
             stored: words[1],
             previous: words[2],
             ledger: words[3],
             clients,
             bag,
             in_bag,
+            fresh,
         }
     }
 }
@@ -316,7 +339,7 @@ mod tests {
     use super::*;
 
     fn state(messages: &[u32]) -> State {
-        let mut state = State::new([1, 2, 3, 4], 7, 8, [1, 2, 3]);
+        let mut state = State::new([1, 2, 3, 4, 5], 7, 8, [1, 2, 3]);
         for message in messages {
             state.put(*message);
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::broken::Broken;
 use super::configs::{HOUR, Size, by_dates, fsharp, ours, with_rates};
+use super::queue_variants;
 use super::shape::{Faults, Property, Shape};
 
 /// A configuration with one rule removed.
@@ -17,7 +18,7 @@ pub(super) struct Variant {
     pub(super) shape: Shape,
 }
 
-fn variant(
+pub(super) fn variant(
     rule: &'static str,
     breaks: Property,
     broken: Broken,
@@ -40,11 +41,12 @@ pub(super) fn all(size: Size) -> Vec<Variant> {
     all.extend(identity());
     all.extend(fsharp_and_holders());
     all.extend(tokens());
+    all.extend(queue_variants::all());
     if size == Size::Quick {
         // This one breaks by a late answer only.
         all.retain(|variant| variant.shape.broken != Some(Broken::DeadlineFromAnswer));
         for variant in &mut all {
-            variant.shape.prompt = true;
+            variant.shape.prompt = variant.shape.faults.late.is_none();
         }
     }
     all

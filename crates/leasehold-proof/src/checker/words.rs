@@ -1,11 +1,13 @@
 //! Steps in plain words, for the traces of counterexamples.
 
+use leasehold_protocol::queue::Place;
 use leasehold_protocol::record::Record;
 use leasehold_protocol::time::{ServiceTime, Stamp};
 use leasehold_protocol::write::Write;
 
 use super::client::Client;
-use super::message::{Ask, Message, Outcome};
+use super::message::{Ask, Author, Message, Outcome};
+use super::order::author_of;
 use super::phase::{Choice, Lost, Phase};
 use super::shape::Shape;
 use super::states::State;
@@ -27,6 +29,13 @@ pub(super) fn describe(world: &World, from: &State, action: Action, to: &State) 
         }
         Action::Delete => "the service deletes the record, its TTL is over".to_owned(),
         Action::Choose { client, choice } => format!("{} {}", name(client), chosen(choice)),
+        Action::Delay { message } => match &*world.message_of(message) {
+            Message::Request(request) => format!(
+                "  the network keeps it for later: {}",
+                asked(&request.ask, shape)
+            ),
+            Message::Answer(_) => "  the network keeps the answer for later".to_owned(),
+        },
         Action::Take { message } => match &*world.message_of(message) {
             Message::Answer(answer) => format!(
                 "{} takes the answer: {}, {}",
@@ -38,11 +47,12 @@ pub(super) fn describe(world: &World, from: &State, action: Action, to: &State) 
         },
         Action::Serve { message, again } => match &*world.message_of(message) {
             Message::Request(request) => {
-                let changed = if from.stored == to.stored && !matches!(request.ask, Ask::Read) {
-                    "refuses"
-                } else {
-                    "carries out"
-                };
+                let changed =
+                    if from.stored == to.stored && !matches!(request.ask, Ask::Read { .. }) {
+                        "refuses"
+                    } else {
+                        "carries out"
+                    };
                 let by = name(usize::from(request.author.process));
                 let what = asked(&request.ask, shape);
                 let again = if again { ", and will do so again" } else { "" };
@@ -72,6 +82,12 @@ fn name(client: usize) -> String {
         .to_owned()
 }
 
+/// The call that a place belongs to.
+fn caller(place: &Place) -> String {
+    let Author { process, attempt } = author_of(place);
+    format!("call {attempt:02} of {}", name(usize::from(process)))
+}
+
 fn millis(ms: i64) -> String {
     format!("{}.{:03} s", ms.div_euclid(1_000), ms.rem_euclid(1_000))
 }
@@ -89,6 +105,8 @@ fn chosen(choice: Choice) -> &'static str {
         Choice::Start => "calls acquire and sends its first request",
         Choice::Send => "sends a request",
         Choice::Poll => "sends a read",
+        Choice::PollStrong => "sends a strongly consistent read",
+        Choice::Join => "asks for a place in the queue",
         Choice::GiveUp => "gives up waiting",
         Choice::GiveBack => "gives back what may have landed",
         Choice::Renew => "sends a renewal",
@@ -102,7 +120,8 @@ fn chosen(choice: Choice) -> &'static str {
 
 fn asked(ask: &Ask, shape: &Shape) -> String {
     match ask {
-        Ask::Read => "a read".to_owned(),
+        Ask::Read { strong: false } => "a read".to_owned(),
+        Ask::Read { strong: true } => "a strongly consistent read".to_owned(),
         Ask::Put {
             now_ms, expires_ms, ..
         } => format!(
@@ -121,9 +140,15 @@ fn asked(ask: &Ask, shape: &Shape) -> String {
                 format!("a renewal (P {})", clock(*expires_at, shape))
             }
             Write::Release { .. } => "a release".to_owned(),
-            Write::HandOver { .. } | Write::Join { .. } | Write::Leave { .. } => {
-                format!("a request to {}", write.operation())
-            }
+            Write::HandOver {
+                next, expires_at, ..
+            } => format!(
+                "a hand-over to {} (P {})",
+                caller(next),
+                clock(*expires_at, shape)
+            ),
+            Write::Join { .. } => "a join".to_owned(),
+            Write::Leave { index, .. } => format!("a request to leave place {index}"),
             Write::Withdraw { .. } => "a withdrawal".to_owned(),
         },
     }
@@ -148,7 +173,12 @@ fn record(record: Option<&Record>, shape: &Shape) -> String {
             let token = r
                 .token()
                 .map_or("no token".to_owned(), |t| format!("token {t}"));
-            format!("{owner}, P {}, {token}", clock(r.expires_at, shape))
+            let queue: Vec<String> = r.queue.iter().map(caller).collect();
+            let queue = match queue.is_empty() {
+                true => String::new(),
+                false => format!(", waiting: {}", queue.join(", ")),
+            };
+            format!("{owner}, P {}, {token}{queue}", clock(r.expires_at, shape))
         }
     }
 }
@@ -161,7 +191,10 @@ fn outcome(outcome: &Outcome, shape: &Shape) -> String {
     }
 }
 
-fn stamp(stamp: Stamp, shape: &Shape) -> String {
+fn stamp(stamp: Option<Stamp>, shape: &Shape) -> String {
+    let Some(stamp) = stamp else {
+        return "without a date".to_owned();
+    };
     match stamp {
         Stamp::Exact(time) | Stamp::Host(time) => format!("stamped {}", clock(time, shape)),
         Stamp::WholeSeconds(s) => {

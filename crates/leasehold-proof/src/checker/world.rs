@@ -17,7 +17,7 @@ use std::rc::Rc;
 use super::client::Client;
 use super::fsharp::Fsharp;
 use super::ledger::Ledger;
-use super::message::{Ask, Message};
+use super::message::{Ask, Author, Message};
 use super::phase::{Choice, Note, Phase};
 use super::service::Stored;
 use super::shape::{Breach, CLIENTS, Kind, Property, Shape};
@@ -45,6 +45,10 @@ pub(super) enum Action {
     Take {
         message: u32,
     },
+    /// The network keeps a message for later.
+    Delay {
+        message: u32,
+    },
     Choose {
         client: usize,
         choice: Choice,
@@ -69,8 +73,10 @@ pub(super) struct Known {
     /// Ticks for which `believing` was worked out, and those at which it believes in its grant.
     pub(super) asked: u64,
     pub(super) believing: u64,
-    /// When requests without an answer were sent last, by the number of the choice less one.
-    pub(super) sent_at: [Option<u8>; 6],
+    /// When requests without an answer were sent last, by the number of the choice.
+    pub(super) sent_at: [Option<u8>; Choice::ALL.len()],
+    /// The call that waits for the key.
+    pub(super) waits: Option<u8>,
     pub(super) started: bool,
     pub(super) finished: bool,
     pub(super) ours: bool,
@@ -107,7 +113,10 @@ pub(super) struct Step {
 pub(super) struct Done {
     pub(super) stored: u32,
     pub(super) answers: Rc<[u32]>,
-    pub(super) granted: Option<u64>,
+    /// A grant of this call began, with this token.
+    pub(super) granted: Option<(Author, u64)>,
+    /// Calls whose place was passed over, which must not wait any more.
+    pub(super) passed: Rc<[Author]>,
     pub(super) breach: Option<Breach>,
 }
 
@@ -118,6 +127,8 @@ pub(super) struct Envelope {
     pub(super) tag: u8,
     pub(super) answer: bool,
     pub(super) read: bool,
+    /// It may show an old record.
+    pub(super) stale: bool,
     pub(super) register: bool,
 }
 
@@ -160,6 +171,7 @@ impl World {
             faults.pauses,
             faults.crashes,
             faults.wall_steps,
+            faults.late.unwrap_or(0),
         ];
         let mut beginnings = vec![State::new(faults, stored, ledger, [NONE; CLIENTS])];
         for (index, client) in self.shape.clients.clone().iter().enumerate() {
@@ -217,12 +229,10 @@ impl World {
         match process {
             Process::Ours(client) => {
                 let limits = &shape.clients[usize::from(client.index)];
-                let mut sent_at = [None; 6];
-                for (at, choice) in sent_at.iter_mut().zip(&Choice::ALL[1..]) {
-                    *at = client.last_sent(*choice);
-                }
+                let acquires = matches!(client.phase, Phase::Acquiring { .. });
                 Known {
-                    sent_at,
+                    sent_at: Choice::ALL.map(|choice| client.last_sent(choice)),
+                    waits: acquires.then_some(client.attempts),
                     choices,
                     tags: client.waiting.iter().fold(0, |tags, w| tags | 1 << w.tag),
                     asked: 0,
@@ -233,7 +243,8 @@ impl World {
                 }
             }
             Process::Fsharp(client) => Known {
-                sent_at: [None; 6],
+                sent_at: [None; Choice::ALL.len()],
+                waits: None,
                 choices,
                 tags: client.waiting.map_or(0, |tag| 1 << tag),
                 asked: 0,
@@ -251,7 +262,8 @@ impl World {
                 process: request.author.process,
                 tag: request.tag,
                 answer: false,
-                read: request.ask == Ask::Read,
+                read: matches!(request.ask, Ask::Read { .. }),
+                stale: request.ask == Ask::Read { strong: false },
                 register: matches!(request.ask, Ask::Register { .. }),
             },
             Message::Answer(answer) => Envelope {
@@ -259,6 +271,7 @@ impl World {
                 tag: answer.tag,
                 answer: true,
                 read: false,
+                stale: false,
                 register: false,
             },
         };

@@ -78,7 +78,11 @@ pub(super) enum Phase {
     TakeOver,
     Renew,
     Release,
-    /// The clean-up of an abandoned acquisition.
+    /// A request for a place in the queue of the record.
+    Join,
+    /// The release of a key for which another waits.
+    HandOver,
+    /// The clean-up of an abandoned acquisition: of its grant, or of its place.
     GiveBack,
     Withdraw,
     /// The last renewal of a lease that is handed on.
@@ -99,11 +103,13 @@ pub(super) enum Phase {
 }
 
 /// Every phase, in the order of the table.
-pub(super) const PHASES: [Phase; 14] = [
+pub(super) const PHASES: [Phase; 16] = [
     Phase::Acquire,
     Phase::TakeOver,
     Phase::Renew,
     Phase::Release,
+    Phase::Join,
+    Phase::HandOver,
     Phase::GiveBack,
     Phase::Withdraw,
     Phase::Detach,
@@ -117,7 +123,7 @@ pub(super) const PHASES: [Phase; 14] = [
 ];
 
 /// Phases in which a request is on its way.
-pub(super) const IN_FLIGHT: usize = 10;
+pub(super) const IN_FLIGHT: usize = 12;
 
 impl Fault {
     /// Whether it can happen in a phase.

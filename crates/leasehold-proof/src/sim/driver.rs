@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use leasehold::LockClient;
 use leasehold::clock::Clock;
+use leasehold_protocol::queue::{PLACES, Place};
 use leasehold_protocol::record::Record;
 
 use super::believer::{Believer, Kind};
@@ -33,6 +34,9 @@ pub(super) struct Report {
     pub(super) acquisitions: u64,
     pub(super) hand_offs: u64,
     pub(super) hand_offs_lost: u64,
+    /// Grants to a place, and the longest wait for one, in thousandths of L3.
+    pub(super) turns: u64,
+    pub(super) longest: u128,
     pub(super) requests: u64,
     pub(super) simulated: Nanos,
     pub(super) coverage: Coverage,
@@ -260,12 +264,13 @@ impl Driver {
         for host in &mut self.hosts {
             *host = None;
         }
-        let (process, tasks) = {
+        let (process, tasks, longest) = {
             let mut world = self.world.lock();
             let world = &mut *world;
             world.now = world.now.max(end);
             world.still();
             world.service.judge_next_life(world.now);
+            world.service.turn = None;
             for process in &mut world.processes {
                 process.still = Still::Dead;
                 process.incarnation += 1;
@@ -294,7 +299,9 @@ impl Driver {
                 tasks
             };
             world.finale_left = tasks.len();
-            (process, tasks)
+            let bounds = tasks.iter().map(|(_, bound)| *bound);
+            let longest = bounds.max().unwrap_or_default();
+            (process, tasks, longest.as_nanos() as Nanos)
         };
         let host = Host::new()?;
         let clock = ProcessClock {
@@ -344,7 +351,7 @@ impl Driver {
         }
         self.hosts.push(Some(host));
         self.run_process(process);
-        let limit = end + 40 * SECOND;
+        let limit = end + 40 * SECOND + longest;
         while self.next_at() <= limit
             && self.violations.is_empty()
             && self.world.lock().finale_left > 0
@@ -374,6 +381,14 @@ impl Driver {
             acquisitions: world.acquisitions,
             hand_offs: world.hand_offs,
             hand_offs_lost: world.hand_offs_lost,
+            turns: world.service.slots.iter().map(|slot| slot.line.turns).sum(),
+            longest: world
+                .service
+                .slots
+                .iter()
+                .map(|slot| slot.line.longest)
+                .max()
+                .unwrap_or(0),
             requests: world.requests.len() as u64,
             simulated: world.now,
             coverage: std::mem::take(&mut world.coverage),
@@ -396,7 +411,18 @@ fn longest_wait(shape: &Shape, record: Option<&Record>, time_ms: i64) -> Option<
     };
     match record.native {
         // By observation at the latest: the stored expiry may be far ahead.
-        Some(native) => Some(native.lease + shape.expiry_padding + Duration::from_secs(1) + poll),
+        // Each place of its queue has its time first.
+        Some(native) => {
+            let claims: Duration = record.queue.iter().map(Place::claim).sum();
+            // Without a place its delays are eight times as long, and the last poll may have to be repeated.
+            let full = match record.queue.len() < PLACES {
+                true => Duration::ZERO,
+                false => CHECK_DELAY_MAX * 9,
+            };
+            Some(
+                native.lease + claims + full + shape.expiry_padding + Duration::from_secs(1) + poll,
+            )
+        }
         None if shape.strict => None,
         None => {
             let left = record.expires_at.0 + millis(shape.expiry_padding) - time_ms;

@@ -1,14 +1,15 @@
 //! Deterministic simulation of the real library, end to end.
 //!
 //! One seed is one world in virtual time: three to eight processes with their own clocks, a simulated DynamoDB, and
-//! faults between them. The processes run the library's own [`LockClient`](leasehold::LockClient) through its `Store`,
-//! `Clock` and `Random`.
+//! faults between them. In a *fair* world there are 2 to 64 processes, one key and no faults. The processes run the
+//! library's own [`LockClient`](leasehold::LockClient) through its `Store`, `Clock` and `Random`.
 //!
 //! - `shape`: the configuration of a world, and its guarantees;
 //! - `world`, `host`, `clock`: events, executors and clocks;
 //! - `wire`, `service`: requests, faults, records, and the ledger that judges S2, S3 and S4;
 //! - `workload`: the calls of the processes;
 //! - `bounds`: the bounds of the service's clock, compared with the truth;
+//! - `order`: S9 and L3;
 //! - `driver`: runs a seed, judges S1, S5, S6, L1, L2 and the bounds of calls;
 //! - `coverage`, `report`: the faults that happened, and the output.
 
@@ -32,6 +33,7 @@ mod coverage;
 mod driver;
 pub(crate) mod host;
 mod judge;
+mod order;
 pub(crate) mod random;
 mod regressions;
 mod report;

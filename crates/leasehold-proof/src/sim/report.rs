@@ -57,6 +57,8 @@ struct Totals {
     acquisitions: u64,
     hand_offs: u64,
     hand_offs_lost: u64,
+    turns: u64,
+    longest: u128,
     requests: u64,
     lawless_overlaps: u64,
     hash: u64,
@@ -71,6 +73,8 @@ impl Totals {
         self.acquisitions += report.acquisitions;
         self.hand_offs += report.hand_offs;
         self.hand_offs_lost += report.hand_offs_lost;
+        self.turns += report.turns;
+        self.longest = self.longest.max(report.longest);
         self.requests += report.requests;
         self.lawless_overlaps += report.lawless_overlaps;
         // Order must not matter: threads finish as they like.
@@ -190,6 +194,14 @@ fn say(totals: &Totals, took: f64, order: &Order) -> anyhow::Result<()> {
         "of them handed on inside a process, and lost there",
         format!("{}, {}", totals.hand_offs, totals.hand_offs_lost),
     );
+    row(
+        "of them by a place in the queue of the record",
+        totals.turns.to_string(),
+    );
+    row(
+        "the longest wait with a place, as a part of L3",
+        format!("{:.1} %", totals.longest as f64 / 10.0),
+    );
     row("requests", totals.requests.to_string());
     row("faults x phases met", totals.coverage.total().to_string());
     row(
@@ -243,6 +255,11 @@ fn say(totals: &Totals, took: f64, order: &Order) -> anyhow::Result<()> {
         }
         if totals.hand_offs_lost == 0 {
             bail!("no lease was lost that had been handed on: the simulation is blind");
+        }
+        if totals.turns == 0 || totals.longest == 0 {
+            bail!(
+                "no grant to a place in a queue, or none in a fair world: the simulation is blind"
+            );
         }
         if totals.lawless_overlaps == 0 {
             bail!("no overlap even where the clocks keep no bounds: the simulation is blind");

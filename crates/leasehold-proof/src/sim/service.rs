@@ -15,6 +15,7 @@ use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::token::FencingToken;
 use leasehold_protocol::write::{Write, apply};
 
+use super::order::{Line, Order};
 use super::random::Rng;
 use super::shape::{MILLI, Nanos, SECOND, Shape};
 
@@ -66,6 +67,8 @@ pub(super) struct Slot {
     /// A token that a host far ahead has started was counted on before that host, dead or without an
     /// answer, could withdraw it: the one hole that is known (`docs/protocol.md`, section 13).
     ahead: bool,
+    /// Who waits in the queue of the record.
+    pub(super) line: Line,
     /// The newest grant that has written to the fenced register, and its token.
     register: Option<(usize, u64)>,
 }
@@ -83,6 +86,10 @@ pub(super) struct Service {
     tokens: bool,
     next_life: bool,
     retention_ms: i64,
+    /// How long a turn in the queue takes at most, where nothing goes wrong.
+    pub(super) turn: Option<Duration>,
+    /// Clocks keep within bounds, so places are given their time.
+    ordered: bool,
     /// Contenders trust nothing but the rate of their elapsed clocks, which keep within bounds.
     strict: bool,
     /// Attempts whose grants another process adopts, by the identity of the detached guard.
@@ -110,6 +117,7 @@ impl Service {
                 grants: Vec::new(),
                 floor: u64::try_from(floor).unwrap_or(0),
                 ahead: false,
+                line: Line::default(),
                 register: None,
             }
         });
@@ -121,6 +129,8 @@ impl Service {
             tokens: promises.tokens,
             next_life: promises.next_life,
             retention_ms,
+            turn: shape.turn(),
+            ordered: promises.exclusion,
             strict: shape.strict && !shape.lawless,
             adopted: HashSet::new(),
         }
@@ -155,6 +165,7 @@ impl Service {
         };
         self.judge(before.as_ref(), write);
         self.judge_patience(now, index, write);
+        self.judge_order(now, index, write, after.as_ref());
         self.enter(now, index, write, after.as_ref());
         self.replace(now, index, after.clone());
         Outcome::Applied(after)
@@ -183,6 +194,29 @@ impl Service {
             let what = write.operation();
             let text = format!("{what} changed a record of {owner:?}: {write:?}");
             self.violations.push(("S4", text));
+        }
+    }
+
+    /// S9, and L3 where it is promised.
+    fn judge_order(&mut self, now: Nanos, index: usize, write: &Write, after: Option<&Record>) {
+        let time_ms = self.time_ms(now);
+        let slot = &mut self.slots[index];
+        let published = slot.record.as_ref().map_or(0, |r| r.expires_at.0);
+        let watched = slot.grants.last().map_or(0, |grant| grant.ends_ms);
+        let order = Order {
+            write,
+            before: slot.record.as_ref(),
+            after,
+            grant_ends_ms: published.min(watched),
+            time_ms,
+        };
+        if let Some(text) = slot.line.watch(now, &order, self.turn) {
+            self.violations.push(("L3", text));
+        }
+        if self.ordered
+            && let Some(text) = order.fault()
+        {
+            self.violations.push(("S9", text));
         }
     }
 
@@ -252,7 +286,22 @@ impl Service {
                     last.released = true;
                 }
             }
-            _ => {}
+            Write::HandOver { next, .. } => {
+                if let Some(last) = slot.grants.last_mut() {
+                    last.released = true;
+                }
+                slot.grants.push(Granted {
+                    attempt: Some(next.attempt()),
+                    token: native.token,
+                    at: now,
+                    expires_ms: record.expires_at.0,
+                    ends_ms,
+                    visible: false,
+                    pass: 0,
+                    released: false,
+                });
+            }
+            Write::Join { .. } | Write::Leave { .. } | Write::Withdraw { .. } => {}
         }
     }
 
@@ -332,8 +381,11 @@ impl Service {
 
     fn replace(&mut self, now: Nanos, index: usize, record: Option<Record>) {
         let slot = &mut self.slots[index];
-        if let (true, Some(State::Granted(seen))) =
-            (self.strict, record.as_ref().map(Record::state))
+        let state = |record: &Option<Record>| record.as_ref().map(Record::state);
+        // A join and a leave change no grant.
+        if let Some(State::Granted(seen)) = state(&record)
+            && self.strict
+            && state(&slot.record) != state(&record)
         {
             slot.since.entry(seen).or_insert(now);
         }
@@ -464,7 +516,8 @@ fn first_record(key: &str, shape: &Shape, rng: &mut Rng) -> Option<Record> {
     let kind = rng.below(10);
     let past_ms = rng.within(1_000, 80_000_000).cast_signed();
     let ahead_ms = rng.around(4_000);
-    if kind < 5 {
+    // L3 is promised from the first holder on.
+    if kind < 5 || shape.fair {
         return None;
     }
     let held = kind >= 8;

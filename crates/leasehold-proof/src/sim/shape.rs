@@ -63,6 +63,8 @@ pub(super) struct Promises {
 pub(super) struct Shape {
     pub(super) keys: usize,
     pub(super) processes: Vec<ProcessShape>,
+    /// Nothing goes wrong, and all want one key: then waits are bounded (L3).
+    pub(super) fair: bool,
     /// How many more tasks of each process crowd the same keys.
     pub(super) crowd: u64,
     /// Service time at the start, Unix milliseconds.
@@ -93,6 +95,8 @@ pub(super) struct Shape {
 
 /// The longest check delay of any policy here.
 pub(super) const CHECK_DELAY_MAX: Duration = Duration::from_millis(1_200);
+/// The longest hold of a fair world.
+pub(super) const FAIR_HOLD: Duration = Duration::from_millis(200);
 /// The bound of calls that wait for no holder.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -129,6 +133,7 @@ impl Shape {
         let mut shape = Shape {
             keys: rng.within(1, 3) as usize,
             processes: Vec::new(),
+            fair: false,
             crowd: crowd(seed),
             start_ms: 1_790_000_000_000 + rng.below(100_000_000).cast_signed(),
             hosts_ms: (0..rng.within(1, 4))
@@ -158,6 +163,7 @@ impl Shape {
         }
         shape.stray(seed);
         shape.check_by_writing(seed)?;
+        shape.be_fair(seed)?;
         Ok(shape)
     }
 
@@ -177,6 +183,49 @@ impl Shape {
         self.expires_records = true;
         self.weather.process_every = 8 * SECOND;
         self.weather.request = self.weather.request.max(500);
+    }
+
+    /// In one seed of twenty, 2 to 64 processes want one key, and nothing goes wrong. It has a separate stream, as with
+    /// crowds.
+    fn be_fair(&mut self, seed: u64) -> anyhow::Result<()> {
+        if seed % 20 != 3 {
+            return Ok(());
+        }
+        let mut rng = Rng::new(seed, 14);
+        (self.fair, self.keys, self.crowd) = (true, 1, 0);
+        (self.lawless, self.dateless, self.mixed) = (false, false, false);
+        (self.machine_pauses, self.expires_records) = (false, false);
+        (self.weather.request, self.weather.process_every) = (0, 0);
+        self.latency = rng.pick(&[1, 3, 8, 20]) * MILLI;
+        self.staleness = self.staleness.min(SECOND);
+        self.lease = Duration::from_secs(6);
+        self.hosts_ms = vec![0];
+        let policy = Policy::builder()
+            .lease_duration(self.lease)
+            .call_timeout(CALL_TIMEOUT)
+            .retention(self.retention)
+            .strict(self.strict)
+            .label("fair")
+            .build()?;
+        let count = rng.pick(&[2, 3, 5, 8, 16, 32, 64]);
+        self.processes = (0..count)
+            .map(|number| ProcessShape {
+                skew_ms: rng.around(200),
+                drift_ppm: rng.around(RHO_PPM),
+                elapsed_origin: rng.below(1_000_000) * SECOND / 7,
+                foreign: false,
+                policy: policy.clone(),
+                jitter_of: number,
+            })
+            .collect();
+        Ok(())
+    }
+
+    /// L3: the longest hold, and one hand-over. That is a release that is refused and sent again, the longest delay of a
+    /// waiter that was not the first a moment ago, and its poll. One message in fifty takes ten times as long.
+    pub(super) fn turn(&self) -> Option<Duration> {
+        let messages = Duration::from_nanos(self.latency * 10 * 6);
+        self.fair.then(|| FAIR_HOLD + CHECK_DELAY_MAX + messages)
     }
 
     /// In three seeds of forty, waits poll by acquire requests, as F# does, in one of them with crowds. It has a separate

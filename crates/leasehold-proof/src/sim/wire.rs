@@ -99,19 +99,15 @@ impl World {
                 ..
             }) => Phase::Detach,
             Body::Write(Write::Renew { .. }) => Phase::Renew,
-            Body::Write(Write::Release { key, attempt, .. })
-                if !self.service.was_shown(key, *attempt) =>
-            {
-                Phase::GiveBack
-            }
-            // Its simulated clients do not wait in a queue yet.
             Body::Write(
-                Write::Release { .. }
-                | Write::HandOver { .. }
-                | Write::Join { .. }
-                | Write::Leave { .. },
-            )
-            | Body::Foreign(ForeignWrite::Delete { .. }) => Phase::Release,
+                Write::Release { key, attempt, .. } | Write::HandOver { key, attempt, .. },
+            ) if !self.service.was_shown(key, *attempt) => Phase::GiveBack,
+            Body::Write(Write::Leave { .. }) => Phase::GiveBack,
+            Body::Write(Write::Join { .. }) => Phase::Join,
+            Body::Write(Write::HandOver { .. }) => Phase::HandOver,
+            Body::Write(Write::Release { .. }) | Body::Foreign(ForeignWrite::Delete { .. }) => {
+                Phase::Release
+            }
             Body::Write(Write::Withdraw { .. }) => Phase::Withdraw,
             Body::Read(_, Consistency::Eventual) => Phase::Poll,
             Body::Read(..) => Phase::Read,

@@ -14,7 +14,7 @@ use super::coverage::Fault;
 use super::random::Rng;
 use super::request::{Body, Value};
 use super::service::{ForeignWrite, foreign_owner, millis};
-use super::shape::{CALL_TIMEOUT, MILLI, Nanos};
+use super::shape::{CALL_TIMEOUT, FAIR_HOLD, MILLI, Nanos};
 use super::wire::Wire;
 use super::world::{Event, Notice, Shared};
 
@@ -46,6 +46,9 @@ pub(super) struct Script {
 impl Script {
     /// Works until the world ends.
     pub(super) async fn work(mut self) {
+        if self.world.lock().shape.fair {
+            return self.take_turns().await;
+        }
         while self.crowd {
             let idle = self.rng.within(0, 300);
             self.sleep(Duration::from_millis(idle)).await;
@@ -77,6 +80,25 @@ impl Script {
                             .await,
                     );
                 }
+            }
+        }
+    }
+
+    /// Waits for its turn, holds the key for a moment, and hands it over.
+    async fn take_turns(mut self) {
+        loop {
+            let idle = self.rng.within(0, 500);
+            self.sleep(Duration::from_millis(idle)).await;
+            let called = self.now();
+            let locks = self.locks.clone();
+            let Ok(request) = locks.request("k0") else {
+                return;
+            };
+            if let Ok(lease) = request.wait(Duration::from_secs(3_600)).acquire().await {
+                self.granted(&lease.watch(), called);
+                let hold = self.rng.within(0, millis(FAIR_HOLD).unsigned_abs());
+                self.sleep(Duration::from_millis(hold)).await;
+                drop(lease.release().await);
             }
         }
     }
