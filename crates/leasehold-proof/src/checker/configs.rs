@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use super::queues;
 use super::shape::{ClientShape, Faults, Kind, Shape, Stamps};
 
 /// How much is explored.
@@ -62,7 +61,7 @@ const WALLS: &[i64] = &[-24 * HOUR, -1_000, 0, 1_000, 24 * HOUR];
 const AHEAD: [i64; 1] = [15 * 60_000];
 const BEHIND: [i64; 1] = [-15 * 60_000];
 
-/// All configurations.
+/// All configurations without a queue.
 pub(super) fn all(size: Size) -> Vec<Shape> {
     let mut shapes = vec![
         lease(),
@@ -85,7 +84,6 @@ pub(super) fn all(size: Size) -> Vec<Shape> {
         any_clocks(size),
         next_life(size),
     ];
-    shapes.extend(queues::all(size));
     if size == Size::Quick {
         for shape in &mut shapes {
             shape.prompt = shape.faults.late.is_none();

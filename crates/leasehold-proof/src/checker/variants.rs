@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::broken::Broken;
 use super::configs::{HOUR, Size, by_dates, fsharp, ours, with_rates};
-use super::queue_variants;
 use super::shape::{Faults, Property, Shape};
 
 /// A configuration with one rule removed.
@@ -35,13 +34,12 @@ pub(super) fn variant(
     }
 }
 
-/// All of them. In the quick size answers are prompt or lost, never late.
+/// All but those of the queue. In the quick size answers are prompt or lost, never late.
 pub(super) fn all(size: Size) -> Vec<Variant> {
     let mut all = time();
     all.extend(identity());
     all.extend(fsharp_and_holders());
     all.extend(tokens());
-    all.extend(queue_variants::all());
     if size == Size::Quick {
         // This one breaks by a late answer only.
         all.retain(|variant| variant.shape.broken != Some(Broken::DeadlineFromAnswer));

@@ -2,8 +2,7 @@
 
 use leasehold_protocol::attempt::AttemptId;
 
-use super::service::millis;
-use super::shape::MILLI;
+use super::shape::{MILLI, millis};
 use super::world::Still;
 
 use super::believer::{Believer, Kind, describe, same_grant, undisturbed};

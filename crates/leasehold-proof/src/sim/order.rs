@@ -11,8 +11,7 @@ use leasehold_protocol::queue::Place;
 use leasehold_protocol::record::Record;
 use leasehold_protocol::write::Write;
 
-use super::service::millis;
-use super::shape::Nanos;
+use super::shape::{Nanos, millis};
 
 /// Times are whole milliseconds, and rounded.
 const GRAIN_MS: i64 = 2;

@@ -17,7 +17,7 @@ use leasehold_protocol::write::{Write, apply};
 
 use super::order::{Line, Order};
 use super::random::Rng;
-use super::shape::{MILLI, Nanos, SECOND, Shape};
+use super::shape::{MILLI, Nanos, SECOND, Shape, millis};
 
 /// What an F# client sends.
 #[derive(Clone, Debug)]
@@ -549,9 +549,4 @@ pub(super) fn foreign_owner(number: u64) -> String {
 
 fn foreign_number(owner: &str) -> Option<u64> {
     u64::from_str_radix(owner.strip_prefix('f')?, 16).ok()
-}
-
-/// Whole milliseconds.
-pub(super) fn millis(d: Duration) -> i64 {
-    i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
 }

@@ -369,3 +369,8 @@ impl Shape {
         words
     }
 }
+
+/// Whole milliseconds.
+pub(super) fn millis(d: Duration) -> i64 {
+    i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
+}

@@ -13,8 +13,8 @@ use super::clock::ProcessClock;
 use super::coverage::Fault;
 use super::random::Rng;
 use super::request::{Body, Value};
-use super::service::{ForeignWrite, foreign_owner, millis};
-use super::shape::{CALL_TIMEOUT, FAIR_HOLD, MILLI, Nanos};
+use super::service::{ForeignWrite, foreign_owner};
+use super::shape::{CALL_TIMEOUT, FAIR_HOLD, MILLI, Nanos, millis};
 use super::wire::Wire;
 use super::world::{Event, Notice, Shared};
 
