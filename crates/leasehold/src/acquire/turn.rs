@@ -184,11 +184,12 @@ impl Acquisition {
         })
     }
 
-    /// Learns its seat in the queue. False if the answer may be from before the join.
+    /// Learns its seat in the queue. False if the answer may be from before it had its place.
     pub(super) fn looks_around(&mut self, record: Option<&Record>, shown: &Shown) -> bool {
         let held = record.filter(|record| record.owner.is_some() && record.native.is_some());
         let place = held.and_then(|record| record.place_of(self.attempt.id()));
-        let old = place.is_none() && !shown.consistent && self.attempt.has_joined();
+        let placed = matches!(self.waiting.seat, Seat::Taken(_));
+        let old = place.is_none() && !shown.consistent && placed;
         self.waiting.unsure |= old;
         if old {
             return false;
