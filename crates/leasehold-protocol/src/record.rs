@@ -393,6 +393,21 @@ mod tests {
     }
 
     #[test]
+    fn the_length_of_the_last_hold_is_read_and_anything_else_is_ignored() {
+        let mut record = native();
+        let read = |record: &_| Record::parse(record).expect("well formed").last_hold;
+        assert_eq!(read(&record), None);
+        for (value, expected) in [
+            (number(1_234), Some(Duration::from_millis(1_234))),
+            (number(-1), None),
+            (text("long"), None),
+        ] {
+            record.insert("HeldMs", value);
+            assert_eq!(read(&record), expected);
+        }
+    }
+
+    #[test]
     fn a_released_record_has_no_owner() {
         let mut record = native();
         record.remove("ClientId");

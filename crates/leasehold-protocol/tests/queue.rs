@@ -605,3 +605,105 @@ fn whoever_takes_over_gives_those_before_it_their_time() {
     assert_eq!(record.place_of(queue[2].attempt()), Some(2));
     assert_eq!(record.place_of(id(4)), None);
 }
+
+#[test]
+fn an_attempt_knows_whether_it_has_joined() {
+    let mut me = attempt(1);
+    assert!(!me.has_joined());
+    me.join(CLAIM, ServiceTime(5), reading(0));
+    assert!(me.has_joined());
+}
+
+#[test]
+fn the_record_says_how_long_the_last_grant_was_held() {
+    for waiting in [&[][..], &[2, 3]] {
+        let (kept, record) = kept(waiting);
+        assert_eq!(record.last_hold, None);
+        let after = applied(&record, &kept.release(&sampled(WALL), reading(1_234)));
+        assert_eq!(after.last_hold, Some(Duration::from_millis(1_234)));
+        // A writer that does not know leaves it as it was.
+        let unknown = match kept.release(&sampled(WALL), reading(99)) {
+            Write::Release {
+                key,
+                attempt,
+                token,
+                ttl_seconds,
+                passed,
+                ..
+            } => Write::Release {
+                key,
+                attempt,
+                token,
+                ttl_seconds,
+                passed,
+                held: None,
+            },
+            Write::HandOver {
+                key,
+                attempt,
+                token,
+                next,
+                passed,
+                expires_at,
+                ttl_seconds,
+                acquired_at,
+                ..
+            } => Write::HandOver {
+                key,
+                attempt,
+                token,
+                next,
+                passed,
+                expires_at,
+                ttl_seconds,
+                acquired_at,
+                held: None,
+            },
+            other => panic!("{other:?}"),
+        };
+        let before = Record {
+            last_hold: after.last_hold,
+            ..record
+        };
+        assert_eq!(applied(&before, &unknown).last_hold, after.last_hold);
+    }
+}
+
+#[test]
+fn a_grant_that_was_handed_over_is_described_by_its_first_renewal() {
+    for data in [None, Some(b"payload".as_slice())] {
+        let clock = sampled(WALL);
+        let (me, record) = kept(&[2]);
+        let handed = applied(&record, &me.release(&clock, reading(100)));
+        let mut wish = wish();
+        wish.data = data.map(Into::into);
+        let mut next = Attempt::new(id(2), wish, terms(), rules(), Observation::default());
+        next.join(CLAIM, ServiceTime(i64::MAX), reading(0));
+        let shown = Shown {
+            sent: reading(110),
+            received: reading(120).elapsed,
+            consistent: true,
+        };
+        let Refusal::Ours(granted) = next.refused(Some(&handed), &shown, reading(120), &clock)
+        else {
+            panic!("it was handed over");
+        };
+        let mut kept = Kept::new("k".into(), id(2), &granted, terms());
+        assert_eq!(kept.hides_data(), data.is_some());
+        let (sent, write) = kept.renew(&clock, reading(200), false);
+        let renewed = applied(&handed, &write);
+        assert!(renewed.holder.is_some());
+        assert_eq!(renewed.data.as_deref(), data);
+        kept.renewed(&sent, &clock, reading(210));
+        assert!(!kept.hides_data());
+        // From then on a renewal changes neither.
+        let (_, write) = kept.renew(&clock, reading(300), false);
+        assert!(matches!(
+            write,
+            Write::Renew {
+                description: None,
+                ..
+            }
+        ));
+    }
+}
