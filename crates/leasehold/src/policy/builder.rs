@@ -156,9 +156,10 @@ impl PolicyBuilder {
         self
     }
 
-    /// How often a waiting `acquire` polls the key. Default: backoff with the store's bounds (50 ms to
-    /// 1 s on DynamoDB). Each poll costs half a read unit. A refused request of
-    /// [`CheckDelay::ByAcquire`] costs a write unit.
+    /// How often a waiting `acquire` polls the key. Default: by its place in the queue of the key, and by
+    /// how long the key is held (3 ms to 1 s on DynamoDB). Without a queue: backoff with the store's
+    /// bounds (50 ms to 1 s). A poll costs half a read unit, and shortly before its turn a whole one. A
+    /// refused request of [`CheckDelay::ByAcquire`] costs a write unit.
     #[must_use]
     pub fn check_delay(mut self, check_delay: CheckDelay) -> Self {
         self.check_delay = Some(check_delay);
