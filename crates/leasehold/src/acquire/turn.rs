@@ -28,7 +28,7 @@ const QUICK: u32 = 16;
 /// It is not shorter than the grain of timers.
 const GRAIN: Duration = Duration::from_millis(1);
 /// Its longest delay is this part of the longest check delay.
-const FIRST: u32 = 5;
+const FIRST: u32 = 4;
 /// Of polls with the longest delay, each fourth of the first waiter is strongly consistent: the deadline
 /// of a grant counts from such an answer.
 const CONSISTENT: u32 = 4;
