@@ -410,7 +410,7 @@ impl Attempt {
     }
 }
 
-/// Whether the grant of a record was handed over: whoever did that did not know its label.
+/// Whether the grant of a record was handed over: the releaser did not know its label.
 fn is_handed_over(record: &Record) -> bool {
     record.holder.is_none()
 }

@@ -622,45 +622,11 @@ fn the_record_says_how_long_the_last_grant_was_held() {
         let after = applied(&record, &kept.release(&sampled(WALL), reading(1_234)));
         assert_eq!(after.last_hold, Some(Duration::from_millis(1_234)));
         // A writer that does not know leaves it as it was.
-        let unknown = match kept.release(&sampled(WALL), reading(99)) {
-            Write::Release {
-                key,
-                attempt,
-                token,
-                ttl_seconds,
-                passed,
-                ..
-            } => Write::Release {
-                key,
-                attempt,
-                token,
-                ttl_seconds,
-                passed,
-                held: None,
-            },
-            Write::HandOver {
-                key,
-                attempt,
-                token,
-                next,
-                passed,
-                expires_at,
-                ttl_seconds,
-                acquired_at,
-                ..
-            } => Write::HandOver {
-                key,
-                attempt,
-                token,
-                next,
-                passed,
-                expires_at,
-                ttl_seconds,
-                acquired_at,
-                held: None,
-            },
+        let mut unknown = kept.release(&sampled(WALL), reading(99));
+        match &mut unknown {
+            Write::Release { held, .. } | Write::HandOver { held, .. } => *held = None,
             other => panic!("{other:?}"),
-        };
+        }
         let before = Record {
             last_hold: after.last_hold,
             ..record

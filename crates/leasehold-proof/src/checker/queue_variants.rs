@@ -37,6 +37,11 @@ fn deadlines() -> Vec<Variant> {
         without_dates(shape);
         shape.horizon = 2;
     };
+    let overtaken = |shape: &mut Shape| {
+        watched(shape);
+        shape.queueing.reads = 2;
+        shape.faults.late = Some(1);
+    };
     vec![
         queue(
             "a receiver counts from the poll that shows the grant",
@@ -50,22 +55,14 @@ fn deadlines() -> Vec<Variant> {
             S1,
             Broken::ReceivedFromLatest,
             back(4),
-            |shape| {
-                watched(shape);
-                shape.queueing.reads = 2;
-                shape.faults.late = Some(1);
-            },
+            overtaken,
         ),
         queue(
             "a receiver counts from polls that were answered at the instant of the send",
             S1,
             Broken::SameInstantCounts,
             back(4),
-            |shape| {
-                watched(shape);
-                shape.queueing.reads = 2;
-                shape.faults.late = Some(1);
-            },
+            overtaken,
         ),
         queue(
             "a receiver counts from reads that may be old",

@@ -158,7 +158,7 @@ impl Stored {
         })
     }
 
-    /// The queue belongs to the record: whoever changes it leaves the grant alone.
+    /// The queue belongs to the record: a change of it leaves the grant alone.
     fn judge_grant_kept(&self, after: Option<&Record>) -> Option<Breach> {
         let without_queue = |record: &Record| Record {
             queue: Vec::new(),

@@ -260,17 +260,20 @@ impl Service {
             let possible = u64::try_from(time_ms + millis(SEED_TOLERANCE)).unwrap_or(0);
             slot.ahead |= native.token > possible;
         }
+        let granted = |attempt| Granted {
+            attempt: Some(attempt),
+            token: native.token,
+            at: now,
+            expires_ms: record.expires_at.0,
+            ends_ms,
+            visible: false,
+            pass: 0,
+            released: false,
+        };
         match write {
-            Write::Acquire(grant) | Write::TakeOver(grant, ..) => slot.grants.push(Granted {
-                attempt: Some(grant.attempt),
-                token: native.token,
-                at: now,
-                expires_ms: record.expires_at.0,
-                ends_ms,
-                visible: false,
-                pass: 0,
-                released: false,
-            }),
+            Write::Acquire(grant) | Write::TakeOver(grant, ..) => {
+                slot.grants.push(granted(grant.attempt))
+            }
             Write::Renew { .. } => {
                 if let Some(last) = slot.grants.last_mut() {
                     last.expires_ms = last.expires_ms.max(record.expires_at.0);
@@ -290,16 +293,7 @@ impl Service {
                 if let Some(last) = slot.grants.last_mut() {
                     last.released = true;
                 }
-                slot.grants.push(Granted {
-                    attempt: Some(next.attempt()),
-                    token: native.token,
-                    at: now,
-                    expires_ms: record.expires_at.0,
-                    ends_ms,
-                    visible: false,
-                    pass: 0,
-                    released: false,
-                });
+                slot.grants.push(granted(next.attempt()));
             }
             Write::Join { .. } | Write::Leave { .. } | Write::Withdraw { .. } => {}
         }

@@ -5,7 +5,7 @@
 
 use super::acquisition::{Acquisition, End, IN_FLIGHT, stopped};
 use super::order::{Adoption, Patience};
-use super::step::{Asked, Seat, Turn};
+use super::step::{Ask, Asked, Seat, Turn};
 use crate::error::Effect;
 use crate::holder::HolderInfo;
 use crate::lease::end::seen_in;
@@ -16,7 +16,6 @@ use crate::runtime::retry::{RETRY_FIRST, RETRY_MAX};
 use crate::shared::no_answer_within;
 use crate::store::{Consistency, Outcome, StoreError, StoreErrorKind};
 use leasehold_protocol::attempt::{Granted, Refusal, Request, Shown};
-use leasehold_protocol::queue::Place;
 use leasehold_protocol::record::{Record, Seen};
 use leasehold_protocol::takeover::Verdict;
 use leasehold_protocol::time::Elapsed;
@@ -28,20 +27,20 @@ impl Acquisition {
     pub(super) async fn win(&mut self) -> Result<Result<Granted, HolderInfo>, End> {
         self.learn_the_time().await?;
         let mut turn = match self.begin().await? {
-            Turn::Acquire(None) => {
+            Turn::Ask(Ask::Acquire(None)) => {
                 let adopts = self.order.adopts.as_ref();
-                Turn::Acquire(adopts.map(|adopts| (adopts.seen.clone(), Vec::new())))
+                let seen = adopts.map(|adopts| (adopts.seen.clone(), Vec::new()));
+                Turn::Ask(Ask::Acquire(seen))
             }
             turn => turn,
         };
         let mut blind = 0;
         loop {
-            let asked = match &turn {
+            let ask = match &turn {
                 Turn::Ours(granted) => return Ok(Ok(granted.clone())),
-                Turn::Acquire(take_over) => self.ask(Some(take_over.clone())).await?,
-                Turn::Join => self.ask(None).await?,
+                Turn::Ask(ask) => ask,
             };
-            let Some((asked, answer)) = asked else {
+            let Some((asked, answer)) = self.ask(ask).await? else {
                 // No answer in time; the request may still land.
                 let limit = self.order.policy.request_timeout();
                 let late = StoreError::new(
@@ -53,7 +52,7 @@ impl Acquisition {
                         no_answer_within(limit)
                     ),
                 );
-                self.retry_later(turn.operation(), late).await?;
+                self.retry_later(ask.operation(), late).await?;
                 continue;
             };
             if answer.result.is_ok() && self.order.patience != Patience::None {
@@ -67,12 +66,12 @@ impl Acquisition {
                 },
                 Ok(Outcome::Refused(record)) => (record, false),
                 Err(error) if error.kind.is_retryable() => {
-                    self.retry_later(turn.operation(), error).await?;
+                    self.retry_later(ask.operation(), error).await?;
                     continue;
                 }
                 Err(error) => {
                     self.uncertain |= error.effect == Effect::Unknown;
-                    return Err(self.fatal(turn.operation(), error));
+                    return Err(self.fatal(ask.operation(), error));
                 }
             };
             self.calm_down();
@@ -82,16 +81,19 @@ impl Acquisition {
                     // A guard that was not detached has renewed it: try again with the present record.
                     blind += 1;
                     self.back_off(blind).await?;
-                    Turn::Acquire(Some((self.still_adopts(record.as_ref())?, Vec::new())))
+                    Turn::Ask(Ask::Acquire(Some((
+                        self.still_adopts(record.as_ref())?,
+                        Vec::new(),
+                    ))))
                 }
                 Refusal::Others(Verdict::Free) => {
                     // Refused although the key is free: a race, which is short with a correct store.
                     blind += 1;
                     self.back_off(blind).await?;
-                    Turn::Acquire(None)
+                    Turn::Ask(Ask::Acquire(None))
                 }
                 Refusal::Others(Verdict::TakeOver(seen, places)) => {
-                    Turn::Acquire(Some((seen, places)))
+                    Turn::Ask(Ask::Acquire(Some((seen, places))))
                 }
                 Refusal::Others(Verdict::Wait { ends }) => {
                     if let (Patience::None, Some(held)) = (self.order.patience, &self.last_held) {
@@ -101,7 +103,7 @@ impl Acquisition {
                     self.waiting.ends = ends;
                     self.waiting.last = shown.sent.elapsed;
                     // Refused although there is room: a race as well.
-                    let again = matches!(turn, Turn::Join) && !applied;
+                    let again = matches!(ask, Ask::Join) && !applied;
                     blind = match again && self.waiting.seat == Seat::Room {
                         true => blind + 1,
                         false => 0,
@@ -148,9 +150,9 @@ impl Acquisition {
             }
             Some(Start::Join(until)) if self.may_queue() && self.core.clocks.elapsed() < until => {
                 self.waited = true;
-                Ok(Turn::Join)
+                Ok(Turn::Ask(Ask::Join))
             }
-            _ => Ok(Turn::Acquire(None)),
+            _ => Ok(Turn::Ask(Ask::Acquire(None))),
         }
     }
 
@@ -176,11 +178,11 @@ impl Acquisition {
         Ok(())
     }
 
-    /// Sends a request for the key, which `take_over` is for, or else for a place. Waits for an answer, to
-    /// it or to an earlier one; `None` when none came within the request time-out.
+    /// Sends a request for the key or for a place. Waits for an answer, to it or to an earlier one;
+    /// `None` when none came within the request time-out.
     pub(super) async fn ask(
         &mut self,
-        take_over: Option<Option<(Seen, Vec<Place>)>>,
+        ask: &Ask,
     ) -> Result<Option<(Asked, Answer<Outcome>)>, Stop> {
         let mut limit = self
             .core
@@ -190,11 +192,12 @@ impl Acquisition {
         if self.unanswered < IN_FLIGHT {
             // Holder rule 1: the clocks first, then everything else, then the request.
             let now = self.core.clocks.reading();
-            let (asked, write) = match take_over {
-                None => (Asked::Join, self.join(now)),
-                Some(take_over) => {
+            let (asked, write) = match ask {
+                Ask::Join => (Asked::Join, self.join(now)),
+                Ask::Acquire(take_over) => {
                     let core = self.core.clone();
-                    let request = |service: &_| self.attempt.request(take_over, service, now);
+                    let request =
+                        |service: &_| self.attempt.request(take_over.clone(), service, now);
                     let (request, write) = core.clocks.with_service(request);
                     (Asked::Acquire(request), write)
                 }

@@ -65,10 +65,14 @@ impl Acquisition {
 
     /// Gives up a place. A refusal shows where it is now, or that it has become a grant.
     async fn leave(&self, index: usize) {
-        let Some(leave) = self.attempt.leave(index) else {
-            return;
-        };
-        if let Ok(Outcome::Refused(Some(record))) = self.write(|| leave.clone()).await {
+        if let Some(leave) = self.attempt.leave(index) {
+            self.give_back_by(|| leave.clone()).await;
+        }
+    }
+
+    /// Sends a write that gives back what this attempt has. A refusal shows what is left of it.
+    async fn give_back_by(&self, write: impl Fn() -> Write + Send + Sync) {
+        if let Ok(Outcome::Refused(Some(record))) = self.write(write).await {
             self.give_back(record, None).await;
         }
     }
@@ -113,9 +117,7 @@ impl Acquisition {
                         .clocks
                         .with_service(|service| attempt.abandon(service, now))
                 };
-                if let Ok(Outcome::Refused(Some(record))) = self.write(abandon).await {
-                    self.give_back(record, None).await;
-                }
+                self.give_back_by(abandon).await;
             }
         }
     }

@@ -42,7 +42,7 @@ pub(super) struct Waiting {
     pub(super) full: u32,
 }
 
-/// A write of the acquisition.
+/// A write of the acquisition that was sent.
 #[derive(Debug)]
 pub(super) enum Asked {
     Acquire(Request),
@@ -53,17 +53,23 @@ pub(super) enum Asked {
 pub(super) enum Turn {
     /// Nothing: the key was granted.
     Ours(Granted),
+    Ask(Ask),
+}
+
+/// The next write of an acquisition.
+#[derive(Clone)]
+pub(super) enum Ask {
     /// Request the key, or take over what was seen.
     Acquire(Option<(Seen, Vec<Place>)>),
     /// Request a place in the queue.
     Join,
 }
 
-impl Turn {
+impl Ask {
     pub(super) fn operation(&self) -> Operation {
         match self {
-            Turn::Join => Operation::Join,
-            _ => Operation::Acquire,
+            Ask::Join => Operation::Join,
+            Ask::Acquire(_) => Operation::Acquire,
         }
     }
 }

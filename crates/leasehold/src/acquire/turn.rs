@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::acquisition::{Acquisition, End, stopped};
 use super::order::Patience;
-use super::step::{Asked, Seat, Turn};
+use super::step::{Ask, Asked, Seat, Turn};
+use crate::error::Effect;
 use crate::policy::CheckDelay;
 use crate::queue::{Delays, Pace, Polls, Start};
 use crate::runtime::reads::Reads;
@@ -18,7 +19,7 @@ use leasehold_protocol::deadline::service_now;
 use leasehold_protocol::queue::PLACES;
 use leasehold_protocol::record::Record;
 use leasehold_protocol::takeover::Verdict;
-use leasehold_protocol::time::{Elapsed, ServiceTime};
+use leasehold_protocol::time::{Elapsed, Reading, ServiceTime};
 use leasehold_protocol::write::{Operation, Write};
 
 /// The most polls of the first waiter in flight. Each of them needs a connection.
@@ -43,7 +44,7 @@ impl Acquisition {
         let mut reads = Reads::default();
         loop {
             if self.waiting.seat == Seat::Room && self.may_queue() {
-                return Ok(Turn::Join);
+                return Ok(Turn::Ask(Ask::Join));
             }
             let due = self.next_poll();
             self.plan(due);
@@ -72,7 +73,7 @@ impl Acquisition {
     }
 
     /// The request for a place.
-    pub(super) fn join(&mut self, now: leasehold_protocol::time::Reading) -> Write {
+    pub(super) fn join(&mut self, now: Reading) -> Write {
         let claim = self.order.policy.claim(&self.core.hints);
         let left = self.limit.since(now.elapsed);
         let until = self.core.clocks.with_service(|service| match self.limit {
@@ -96,7 +97,7 @@ impl Acquisition {
             },
             Ok(Outcome::Refused(record)) => record,
             Err(error) => {
-                self.uncertain |= error.effect == crate::error::Effect::Unknown;
+                self.uncertain |= error.effect == Effect::Unknown;
                 return Ok(None);
             }
         };
@@ -121,7 +122,7 @@ impl Acquisition {
         let round = self.pace(Pace::polls);
         if self.order.policy.polls_by_acquire() {
             // The acquire request is the poll.
-            return Ok(Some(Turn::Acquire(None)));
+            return Ok(Some(Turn::Ask(Ask::Acquire(None))));
         }
         self.sends();
         let consistency = self.consistency(now, round);
@@ -175,8 +176,8 @@ impl Acquisition {
             return Ok(None);
         }
         Ok(match verdict {
-            Verdict::Free => Some(Turn::Acquire(None)),
-            Verdict::TakeOver(seen, places) => Some(Turn::Acquire(Some((seen, places)))),
+            Verdict::Free => Some(Turn::Ask(Ask::Acquire(None))),
+            Verdict::TakeOver(seen, places) => Some(Turn::Ask(Ask::Acquire(Some((seen, places))))),
             Verdict::Wait { ends } => {
                 self.waiting.ends = ends;
                 None

@@ -102,27 +102,19 @@ impl Holding {
     /// Records that the grant was released. A call that comes back soon finds this queue.
     pub(crate) fn released(&mut self, now: Elapsed, released: Released) {
         let held = now.since(self.since);
-        let start = self.queue.with(|state, _| match released {
-            Released::Free => {
-                state.shared_hold = None;
-                Start::Request
-            }
-            // It leaves the places that come free to those who have none.
-            Released::HandedOver(behind) if behind + LEFT_TO_OTHERS >= PLACES => {
-                (state.shared, state.shared_hold) = (true, Some(held));
-                Start::Poll(Polls {
-                    full: 1,
-                    ..Polls::default()
-                })
-            }
-            Released::HandedOver(behind) => {
-                (state.shared, state.shared_hold) = (true, Some(held));
-                let turn = state.pace.length().unwrap_or(held);
-                let turns = u32::try_from(behind).unwrap_or(u32::MAX).saturating_add(1);
-                Start::Join(now.plus(turn.saturating_mul(turns)))
-            }
+        let (start, shared) = self.queue.with(|state, _| {
+            let start = match released {
+                Released::Free => {
+                    state.shared_hold = None;
+                    Start::Request
+                }
+                Released::HandedOver(behind) => {
+                    (state.shared, state.shared_hold) = (true, Some(held));
+                    after_hand_over(behind, state.pace.length().unwrap_or(held), now)
+                }
+            };
+            (start, state.shared)
         });
-        let shared = self.queue.with(|state, _| state.shared);
         if shared && let Some(queues) = self.queue.queues() {
             queues.remember(&self.queue, now.plus(REMEMBERED_FOR));
         }
@@ -149,6 +141,19 @@ impl Holding {
             (old, seen.and_then(|seen| state.held.replace(seen)))
         });
     }
+}
+
+/// How this process comes back to a key that it has handed over, with so many waiting behind the holder.
+fn after_hand_over(behind: usize, turn: Duration, now: Elapsed) -> Start {
+    // It leaves the places that come free to those who have none.
+    if behind + LEFT_TO_OTHERS >= PLACES {
+        return Start::Poll(Polls {
+            full: 1,
+            ..Polls::default()
+        });
+    }
+    let turns = u32::try_from(behind).unwrap_or(u32::MAX).saturating_add(1);
+    Start::Join(now.plus(turn.saturating_mul(turns)))
 }
 
 impl Drop for Holding {

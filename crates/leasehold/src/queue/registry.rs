@@ -84,12 +84,15 @@ impl Queues {
         drop(over);
     }
 
+    /// The queue of a key, if there is one.
+    fn existing(&self, key: &str) -> Option<Arc<Queue>> {
+        let queues = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
+        queues.get(key).and_then(Weak::upgrade)
+    }
+
     /// The lease of this client that holds the key, if there is one.
     pub(crate) fn holder(&self, key: &str) -> Option<Arc<LeaseState>> {
-        let queue = {
-            let queues = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
-            queues.get(key).and_then(Weak::upgrade)?
-        };
+        let queue = self.existing(key)?;
         let mut holders = queue.holders();
         holders.retain(|held| !held.remaining().is_zero());
         holders.pop()
@@ -97,10 +100,7 @@ impl Queues {
 
     /// The holder of a key that waiters wait for, as far as they know.
     pub(crate) fn seen(&self, key: &str) -> Option<HolderInfo> {
-        let queue = {
-            let queues = self.by_key.lock().unwrap_or_else(PoisonError::into_inner);
-            queues.get(key).and_then(Weak::upgrade)?
-        };
+        let queue = self.existing(key)?;
         let waits = queue.with(|state, _| !state.waiters.is_empty());
         waits.then(|| queue.held()).flatten()
     }

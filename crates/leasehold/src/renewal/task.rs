@@ -200,7 +200,7 @@ impl RenewalTask {
         finish.unwrap_or(Finish::Dropped(self.policy.drop_policy()))
     }
 
-    /// Where others wanted the key the last time and nobody is known to wait now, a look at the queue comes
+    /// Where others wanted the key the last time and nobody is known to wait now, a read of the queue comes
     /// before the expected end of the hold. It costs a tenth of a release that is refused.
     fn expect_others(&mut self, now: Elapsed) {
         if self.kept.queue().is_empty()

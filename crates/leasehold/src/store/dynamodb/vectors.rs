@@ -143,30 +143,14 @@ fn renew(by_ms: i64) -> Write {
     }
 }
 
-fn described(renewal: Write) -> Write {
-    match renewal {
-        Write::Renew {
-            key,
-            attempt,
-            token,
-            expires_at,
-            ttl_seconds,
-            bound_to_process,
-            ..
-        } => Write::Renew {
-            key,
-            attempt,
-            token,
-            expires_at,
-            ttl_seconds,
-            bound_to_process,
-            description: Some(Description {
-                holder: "a-host worker 12".into(),
-                data: Some(b"payload".as_slice().into()),
-            }),
-        },
-        other => other,
+fn described(mut renewal: Write) -> Write {
+    if let Write::Renew { description, .. } = &mut renewal {
+        *description = Some(Description {
+            holder: "a-host worker 12".into(),
+            data: Some(b"payload".as_slice().into()),
+        });
     }
+    renewal
 }
 
 /// The key was handed over, and its record says nothing of the holder.
