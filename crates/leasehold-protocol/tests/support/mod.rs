@@ -9,9 +9,12 @@ use std::time::Duration;
 
 use leasehold_protocol::attempt::{Attempt, AttemptId, Shown, Wish};
 use leasehold_protocol::deadline::Terms;
+use leasehold_protocol::queue::Place;
 use leasehold_protocol::record::{Native, Record};
+use leasehold_protocol::renewal::Kept;
 use leasehold_protocol::takeover::{Observation, Rules};
 use leasehold_protocol::time::{ClockBounds, Elapsed, Reading, ServiceClock, ServiceTime, Stamp};
+use leasehold_protocol::write::{Write, apply};
 
 pub const LEASE: Duration = Duration::from_secs(20);
 /// The wall clock of a host at the elapsed time zero, in milliseconds since the Unix epoch.
@@ -107,5 +110,50 @@ pub fn held_by(n: u8) -> Record {
         data: Some(vec![9]),
         queue: Vec::new(),
         holder_is_dead: false,
+    }
+}
+
+pub const CLAIM: Duration = Duration::from_secs(3);
+
+pub fn place(n: u8) -> Place {
+    Place::new(id(n), LEASE, CLAIM, ServiceTime(i64::MAX))
+}
+
+/// A key that 9 holds, with these waiting for it.
+pub fn queued(waiting: &[u8]) -> Record {
+    Record {
+        queue: waiting.iter().map(|n| place(*n)).collect(),
+        ..held_by(9)
+    }
+}
+
+pub fn applied(before: &Record, write: &Write) -> Record {
+    apply(Some(before), write)
+        .expect("allowed")
+        .expect("a record")
+}
+
+/// A grant of 1 on a key of its own, with these waiting.
+pub fn kept(waiting: &[u8]) -> (Kept, Record) {
+    let clock = sampled(WALL);
+    let mut me = attempt(1);
+    let (request, write) = me.request(None, &clock, reading(0));
+    let mut record = apply(None, &write).expect("free").expect("a record");
+    record.queue = waiting.iter().map(|n| place(*n)).collect();
+    let granted = me.applied(&request, &record, &clock, reading(0));
+    (Kept::new("k".into(), id(1), &granted, terms()), record)
+}
+
+pub fn hand_over(attempt: u8, token: Option<u64>, passed: &[u8], next: u8) -> Write {
+    Write::HandOver {
+        held: None,
+        key: "k".into(),
+        attempt: id(attempt),
+        token,
+        next: place(next),
+        passed: passed.iter().map(|n| place(*n)).collect(),
+        expires_at: ServiceTime(WALL + 4_000),
+        ttl_seconds: 77,
+        acquired_at: ServiceTime(WALL + 1_000),
     }
 }
