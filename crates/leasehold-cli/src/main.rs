@@ -43,12 +43,7 @@ fn main() -> ExitCode {
             return failure.code.into();
         }
     };
-    let verbosity = match &verb {
-        Verb::Run(args) => args.verbosity,
-        Verb::Ls(args) => args.verbosity,
-        Verb::Show(args) => args.verbosity,
-        Verb::Init(args) => args.verbosity,
-    };
+    let verbosity = verb.verbosity();
     // Before any thread starts. Its error is written below.
     let separate = match &verb {
         Verb::Run(_) => process::separate(),

@@ -3,3 +3,4 @@
 pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod run;
+pub(crate) mod shared;

@@ -8,10 +8,10 @@ use std::ffi::OsString;
 
 use leasehold::Lease;
 
-use super::nested;
 use crate::plan::RunPlan;
 use crate::process::Command;
 use crate::text::duration::millis;
+use crate::verbs::shared::nested;
 
 const NAMES: [&str; 4] = ["NAME", "TOKEN", "LEASE_MS", "STORE"];
 
@@ -28,10 +28,10 @@ pub(super) fn with_lock(plan: &RunPlan, lease: &Lease) -> Command {
         }
     }
     let ours: [OsString; 4] = [
-        plan.key.as_str().into(),
+        plan.lock.key.as_str().into(),
         lease.token().to_string().into(),
-        millis(plan.policy.lease_duration()).to_string().into(),
-        plan.place.location.url(),
+        millis(plan.lock.policy.lease_duration()).to_string().into(),
+        plan.lock.place.location.url(),
     ];
     for (name, value) in NAMES.into_iter().zip(ours) {
         command.set(format!("LEASEHOLD_{name}"), value);

@@ -198,7 +198,7 @@ impl Watch<'_> {
     }
 
     async fn stop_after_loss(&self, group: &mut Group, loss: &EndReason) -> Stopped {
-        let (name, store) = (&self.plan.key, self.client.describe_store());
+        let (name, store) = (&self.plan.lock.key, self.client.describe_store());
         let failure = Failure::new(
             exit_codes::LOST,
             format!("lost the lock `{name}` ({store}), stopping the command: {loss}"),
@@ -210,7 +210,7 @@ impl Watch<'_> {
     }
 
     async fn stop_after_max_hold(&self, group: &mut Group) -> Stopped {
-        let (name, store) = (&self.plan.key, self.client.describe_store());
+        let (name, store) = (&self.plan.lock.key, self.client.describe_store());
         let most = self.plan.max_hold.map_or_else(String::new, duration::show);
         let failure = Failure::new(
             exit_codes::MAX_HOLD,
@@ -248,7 +248,7 @@ impl Watch<'_> {
     fn wants_terminal(&self) {
         let message = format!(
             "the command under `{}` is stopped: it needs the terminal, and was started in its background",
-            self.plan.key
+            self.plan.lock.key
         );
         self.messages.note_failure(&Failure::new(exit_codes::OWN_FAILURE, message).hint(
             "start it in the foreground, or give it another standard input; the lock is kept meanwhile",
@@ -259,7 +259,7 @@ impl Watch<'_> {
     fn remind(&self, group: &Group) {
         let message = format!(
             "the command has ended, but processes that it started have not: `{}` is kept until they are gone: {}",
-            self.plan.key,
+            self.plan.lock.key,
             group.remaining()
         );
         self.messages
@@ -271,7 +271,7 @@ impl Watch<'_> {
     fn warn_of(&self, loss: &EndReason) {
         self.messages.note(format_args!(
             "lost the lock `{}` ({}), the command runs on without it: {loss}",
-            self.plan.key,
+            self.plan.lock.key,
             self.client.describe_store()
         ));
     }

@@ -14,10 +14,7 @@
 
 mod environment;
 mod holding;
-mod nested;
-mod release;
 mod report;
-mod waiting;
 
 use std::io;
 use std::sync::Arc;
@@ -27,7 +24,8 @@ use leasehold::{Lease, LockClient};
 
 use self::holding::End;
 use self::report::Report;
-use self::waiting::Answer;
+use super::shared::waiting::Answer;
+use super::shared::{nested, release, waiting};
 use crate::args::{OnLost, RunArgs};
 use crate::exit_codes;
 use crate::failure::Failure;
@@ -77,7 +75,7 @@ fn carry_out(plan: &RunPlan, messages: &Arc<Messages>, report: &mut Report) -> R
     }
     let mut signals =
         Signals::install().map_err(|error| own_failure("cannot listen to signals", &error))?;
-    let runtime = plan.place.runtime()?;
+    let runtime = plan.lock.place.runtime()?;
     let code = runtime.block_on(under_lock(plan, messages, &mut signals, report));
     // Not dropped: the drop would wait for a name lookup.
     runtime.shutdown_background();
@@ -102,11 +100,11 @@ async fn under_lock(
     report: &mut Report,
 ) -> Result<u8, Failure> {
     let opened = async {
-        let store = plan.place.store(messages).await?;
-        match nested::refused(plan, &*store).await {
+        let store = plan.lock.place.store(messages).await?;
+        match nested::refused(&plan.lock, &*store).await {
             Some(refused) => Err(refused),
             None => Ok(LockClient::builder(store)
-                .policy(plan.policy.clone())
+                .policy(plan.lock.policy.clone())
                 .build()),
         }
     };
@@ -115,27 +113,27 @@ async fn under_lock(
         Err(signal) => return Ok(report.interrupted(signal)),
     };
     let asked = SystemClock.elapsed();
-    let answer = waiting::acquire(plan, &client, signals, messages).await;
+    let answer = waiting::acquire(&plan.lock, &client, signals, messages).await;
     report.waited(SystemClock.elapsed().since(asked));
     let code = match answer {
         Answer::Lease(lease) => with_lease(plan, messages, signals, report, &client, lease).await,
         Answer::Held(held) => {
             report.not_acquired(&held);
-            messages.note_failure(&waiting::busy(plan, &client, &held));
-            Ok(plan.conflict_code)
+            messages.note_failure(&waiting::busy(&plan.lock, &client, &held));
+            Ok(plan.lock.conflict_code)
         }
         Answer::Expired(error) => {
             if let Some(held) = error.held() {
                 report.not_acquired(held);
             }
-            messages.note_failure(&waiting::expired(plan, &error));
-            Ok(plan.conflict_code)
+            messages.note_failure(&waiting::expired(&plan.lock, &error));
+            Ok(plan.lock.conflict_code)
         }
-        Answer::Failed(error) => Err(plan.place.explain(error.into())),
+        Answer::Failed(error) => Err(plan.lock.place.explain(error.into())),
         Answer::Interrupted(signal) => Ok(report.interrupted(signal)),
     };
     if report.token.is_none() {
-        waiting::clean_up(plan, &client, signals, messages).await;
+        waiting::clean_up(&plan.lock, &client, signals, messages).await;
     }
     report.usage(plan, client.usage());
     code
@@ -153,7 +151,7 @@ async fn with_lease(
     report.acquired(&lease);
     messages.detail(format_args!(
         "acquired `{}` with token {} ({})",
-        plan.key,
+        plan.lock.key,
         lease.token(),
         client.describe_store()
     ));
@@ -163,7 +161,8 @@ async fn with_lease(
         Ok(group) => group,
         Err(error) => {
             // The command did not run, so the lock is not kept.
-            let release_result = release::release(plan, messages, signals, client, lease).await;
+            let release_result =
+                release::release(&plan.lock, messages, signals, client, lease).await;
             report.released(&release_result);
             report.held(SystemClock.elapsed().since(acquired));
             return Err((&error).into());
@@ -189,8 +188,8 @@ async fn with_lease(
     } else {
         drop(group);
         let keep_until = acquired.plus(plan.hold_at_least);
-        if release::keep(plan, messages, signals, &lease, keep_until).await {
-            release::release(plan, messages, signals, client, lease).await
+        if release::keep(&plan.lock, messages, signals, &lease, keep_until).await {
+            release::release(&plan.lock, messages, signals, client, lease).await
         } else {
             release::leave(messages, lease).await
         }

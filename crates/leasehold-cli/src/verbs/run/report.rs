@@ -16,7 +16,6 @@ use rustix::process::Signal;
 use serde::Serialize;
 
 use super::holding::End;
-use super::release::ReleaseResult;
 use crate::args::RunArgs;
 use crate::exit_codes;
 use crate::failure::Failure;
@@ -25,6 +24,7 @@ use crate::process::Status;
 use crate::store::url::Location;
 use crate::text::duration::{self, millis};
 use crate::text::times;
+use crate::verbs::shared::release::ReleaseResult;
 
 /// US dollars for a million write units: on demand, us-east-1, as of November 2024.
 const WRITE_MILLION: f64 = 0.625;
@@ -148,7 +148,7 @@ impl Report {
 
     /// Records the lease of the plan, which may have been adjusted.
     pub(super) fn leased(&mut self, plan: &RunPlan) {
-        self.lease_ms = millis(plan.policy.lease_duration());
+        self.lease_ms = millis(plan.lock.policy.lease_duration());
     }
 
     /// Records the holder that kept the lock.
@@ -228,7 +228,7 @@ impl Report {
         self.renewals = usage.renewals;
         self.write_units = usage.write_units;
         self.read_units = usage.read_units;
-        self.dollars = match plan.place.location {
+        self.dollars = match plan.lock.place.location {
             Location::DynamoDb(_) => {
                 (usage.write_units * WRITE_MILLION + usage.read_units * READ_MILLION) / 1e6
             }

@@ -13,14 +13,14 @@ use leasehold::store::protocol::AttemptId;
 use leasehold::store::{Consistency, Store};
 
 use crate::failure::Failure;
-use crate::plan::RunPlan;
+use crate::plan::LockPlan;
 use crate::process::of_ancestors;
 
 /// The variable: attempt ids, outermost first, with commas between.
-pub(super) const GRANTS: &str = "LEASEHOLD_GRANTS";
+pub(crate) const GRANTS: &str = "LEASEHOLD_GRANTS";
 
 /// The variable's value for a command under this grant.
-pub(super) fn with(attempt: AttemptId) -> OsString {
+pub(crate) fn with(attempt: AttemptId) -> OsString {
     let mut grants = std::env::var_os(GRANTS).unwrap_or_default();
     if !grants.is_empty() {
         grants.push(",");
@@ -31,7 +31,7 @@ pub(super) fn with(attempt: AttemptId) -> OsString {
 
 /// The failure if the command of an outer run holds the lock. It costs one read, and none outside of a
 /// run.
-pub(super) async fn refused(plan: &RunPlan, store: &dyn Store) -> Option<Failure> {
+pub(crate) async fn refused(plan: &LockPlan, store: &dyn Store) -> Option<Failure> {
     if !plan.waits_for_ever() {
         return None;
     }

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use crate::failure::Failure;
 use crate::messages::Messages;
-use crate::plan::{RunPlan, Wait};
+use crate::plan::{LockPlan, Wait};
 use crate::process::{Signals, suspend_ourselves};
 use crate::text::duration;
 use crate::text::quoted;
@@ -28,7 +28,7 @@ const WORTH_A_LINE: Duration = Duration::from_millis(300);
 
 /// How the wait ended.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// The lock was acquired.
     Lease(Lease),
     /// Another holds it, and the run must not wait.
@@ -42,8 +42,8 @@ pub(super) enum Answer {
 }
 
 /// Acquires the lock, as planned.
-pub(super) async fn acquire(
-    plan: &RunPlan,
+pub(crate) async fn acquire(
+    plan: &LockPlan,
     client: &LockClient,
     signals: &mut Signals,
     messages: &Messages,
@@ -75,7 +75,7 @@ pub(super) async fn acquire(
 
 /// Does `work`, and drops it at a signal that ends this process by default. Ctrl-Z stops the process as
 /// usual.
-pub(super) async fn or_signal<T>(
+pub(crate) async fn or_signal<T>(
     signals: &mut Signals,
     messages: &Messages,
     work: impl Future<Output = T>,
@@ -100,8 +100,8 @@ pub(super) async fn or_signal<T>(
 }
 
 /// Waits for the clean-up of unanswered requests. A second signal ends it.
-pub(super) async fn clean_up(
-    plan: &RunPlan,
+pub(crate) async fn clean_up(
+    plan: &LockPlan,
     client: &LockClient,
     signals: &mut Signals,
     messages: &Messages,
@@ -118,7 +118,7 @@ pub(super) async fn clean_up(
 }
 
 /// The failure of a run that must not wait.
-pub(super) fn busy(plan: &RunPlan, client: &LockClient, held: &HolderInfo) -> Failure {
+pub(crate) fn busy(plan: &LockPlan, client: &LockClient, held: &HolderInfo) -> Failure {
     let message = format!("{} ({})", holder(held), client.describe_store());
     Failure::new(plan.conflict_code, message)
         .hint("wait for it with `-w 30s`, or for ever without `-n`")
@@ -139,7 +139,7 @@ fn holder(held: &HolderInfo) -> String {
 }
 
 /// The failure of a run whose wait expired.
-pub(super) fn expired(plan: &RunPlan, error: &Error) -> Failure {
+pub(crate) fn expired(plan: &LockPlan, error: &Error) -> Failure {
     let mut failure = Failure::from(error).hint(format!(
         "wait longer with `-w`, or check the holder: `leasehold show {}{}`",
         quoted(plan.key.as_str()),
@@ -150,7 +150,7 @@ pub(super) fn expired(plan: &RunPlan, error: &Error) -> Failure {
 }
 
 /// Shows the holder in a status line on a terminal. Without a terminal, `-v` shows it.
-async fn tell(plan: &RunPlan, client: &LockClient, messages: &Messages) -> Infallible {
+async fn tell(plan: &LockPlan, client: &LockClient, messages: &Messages) -> Infallible {
     if plan.wait == Wait::No || !messages.has_line() {
         return std::future::pending().await;
     }

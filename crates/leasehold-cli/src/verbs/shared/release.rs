@@ -14,7 +14,7 @@ use leasehold::{Error, Lease, LockClient, ReleaseOutcome};
 use rustix::process::Signal;
 
 use crate::messages::Messages;
-use crate::plan::RunPlan;
+use crate::plan::LockPlan;
 use crate::process::{Signals, suspend_ourselves};
 use crate::text::duration;
 
@@ -23,7 +23,7 @@ const AFTER_A_SIGNAL: Duration = Duration::from_secs(3);
 
 /// The result of the release.
 #[derive(Debug)]
-pub(super) enum ReleaseResult {
+pub(crate) enum ReleaseResult {
     /// The store answered.
     Answered(ReleaseOutcome),
     /// The store did not answer, or refused.
@@ -36,7 +36,7 @@ pub(super) enum ReleaseResult {
 
 impl ReleaseResult {
     /// Whether the lease had ended before the release.
-    pub(super) fn was_too_late(&self) -> bool {
+    pub(crate) fn was_too_late(&self) -> bool {
         match self {
             ReleaseResult::Answered(outcome) => !outcome.is_released(),
             _ => false,
@@ -56,8 +56,8 @@ impl fmt::Display for ReleaseResult {
 }
 
 /// Keeps the lock until `until` (`--hold-at-least`); false when a signal came before.
-pub(super) async fn keep(
-    plan: &RunPlan,
+pub(crate) async fn keep(
+    plan: &LockPlan,
     messages: &Messages,
     signals: &mut Signals,
     lease: &Lease,
@@ -104,8 +104,8 @@ pub(super) async fn keep(
 }
 
 /// Releases the lock, and warns of everything but a clean release.
-pub(super) async fn release(
-    plan: &RunPlan,
+pub(crate) async fn release(
+    plan: &LockPlan,
     messages: &Messages,
     signals: &mut Signals,
     client: &LockClient,
@@ -176,7 +176,7 @@ async fn patiently<T>(
 }
 
 /// Leaves the lease to expire: a process may still work under it.
-pub(super) async fn leave(messages: &Messages, lease: Lease) -> ReleaseResult {
+pub(crate) async fn leave(messages: &Messages, lease: Lease) -> ReleaseResult {
     if let Err(error) = lease.detach().await {
         messages.detail(error);
     }

@@ -1,0 +1,29 @@
+//! The arguments of `init`.
+
+use clap::{Args, ValueEnum};
+
+use super::{StoreArg, VerbosityArgs};
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Print the table's definition for this tool to standard output, and create nothing
+    #[arg(long, value_name = "TOOL", value_enum)]
+    pub(crate) print: Option<Tool>,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+
+    #[command(flatten)]
+    pub(crate) verbosity: VerbosityArgs,
+}
+
+/// A tool that creates tables.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Tool {
+    /// A CloudFormation template
+    Cloudformation,
+    /// A Terraform resource
+    Terraform,
+    /// The AWS CDK, in TypeScript
+    Cdk,
+}

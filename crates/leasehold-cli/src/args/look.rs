@@ -1,0 +1,38 @@
+//! The arguments of `ls` and `show`.
+
+use clap::Args;
+
+use super::{StoreArg, VerbosityArgs};
+
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    /// Also list free locks whose records still exist
+    #[arg(short = 'a', long)]
+    pub(crate) all: bool,
+
+    /// One JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+
+    #[command(flatten)]
+    pub(crate) verbosity: VerbosityArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// The name of the lock
+    pub(crate) name: String,
+
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) store: StoreArg,
+
+    #[command(flatten)]
+    pub(crate) verbosity: VerbosityArgs,
+}

@@ -1,0 +1,126 @@
+//! The definition of the command line and its help.
+//!
+//! The arguments are raw; [`plan`](crate::plan) resolves them. Each verb has its file; [`lock`] has the options of
+//! every verb that acquires a lock, and [`usage`] the errors.
+
+mod init;
+mod lock;
+mod look;
+mod run;
+mod usage;
+
+use std::ffi::OsString;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+
+pub(crate) use self::init::{InitArgs, Tool};
+pub(crate) use self::lock::LockArgs;
+pub(crate) use self::look::{LsArgs, ShowArgs};
+pub(crate) use self::run::{OnLost, RunArgs};
+use crate::failure::Failure;
+use crate::help;
+use crate::messages::Verbosity;
+use crate::store::url::Location;
+
+/// Run a command under a distributed lock
+#[derive(Debug, Parser)]
+#[command(
+    name = "leasehold",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+#[command(after_help = "Without --store, locks are in a SQLite file of this machine.")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run a command under a lock
+    #[command(after_long_help = help::RUN)]
+    Run(Box<RunArgs>),
+    /// List locks with holder, start and end
+    #[command(after_long_help = help::LOOK)]
+    Ls(LsArgs),
+    /// Show one lock
+    #[command(after_long_help = help::LOOK)]
+    Show(ShowArgs),
+    /// Create the file or table for the locks, or print the table's definition
+    #[command(after_long_help = help::INIT)]
+    Init(InitArgs),
+}
+
+impl Verb {
+    /// The verbosity that was asked for.
+    pub(crate) fn verbosity(&self) -> VerbosityArgs {
+        match self {
+            Verb::Run(args) => args.verbosity,
+            Verb::Ls(args) => args.verbosity,
+            Verb::Show(args) => args.verbosity,
+            Verb::Init(args) => args.verbosity,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Store")]
+pub(crate) struct StoreArg {
+    /// The store of the locks: sqlite:PATH or dynamodb://TABLE[?region=…&endpoint=…&profile=…]
+    /// [default: a SQLite file in your state directory]
+    ///
+    /// `~/` before a PATH is your home.
+    ///
+    /// The credentials of `profile` come before those of the environment. The region is that of the URL, else AWS_REGION, else
+    /// the profile's.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "LEASEHOLD_STORE",
+        hide_env_values = true
+    )]
+    #[arg(value_parser = OsStringValueParser::new().try_map(|url: OsString| Location::parse(&url)))]
+    pub(crate) store: Option<Location>,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "Messages")]
+pub(crate) struct VerbosityArgs {
+    /// Write only errors
+    #[arg(short = 'q', long, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+
+    /// Write every request with its units; of polls while waiting, only those that find a new holder
+    #[arg(short = 'v', long)]
+    pub(crate) verbose: bool,
+}
+
+/// Reads the command line.
+///
+/// # Errors
+///
+/// After help and version, and after a usage error.
+pub(crate) fn parse() -> Result<Cli, Stop> {
+    Cli::try_parse().map_err(|error| usage::stop(&error))
+}
+
+/// Why no verb is carried out.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// Everything is printed; the code to end with.
+    Printed(u8),
+    /// A usage error, code 64.
+    Failed(Box<Failure>),
+}
+
+impl From<VerbosityArgs> for Verbosity {
+    fn from(args: VerbosityArgs) -> Self {
+        match args {
+            VerbosityArgs { quiet: true, .. } => Verbosity::Quiet,
+            VerbosityArgs { verbose: true, .. } => Verbosity::Verbose,
+            _ => Verbosity::Normal,
+        }
+    }
+}

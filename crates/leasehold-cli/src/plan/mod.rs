@@ -1,0 +1,146 @@
+//! The plan of a verb: raw arguments, resolved once, and checked before anything is locked.
+//!
+//! Invariant: a plan is valid. Everything that can be refused without a request is refused here: the key, the
+//! store's URL, the sums of lease, grace and margin.
+
+mod lock;
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+pub(crate) use self::lock::{LEASE, LockPlan, Wait};
+use crate::args::{OnLost, RunArgs};
+use crate::exit_codes;
+use crate::failure::Failure;
+use crate::process::{Command, Options};
+use crate::store::Place;
+use crate::store::url::Location;
+
+/// A validated run.
+#[derive(Debug)]
+pub(crate) struct RunPlan {
+    /// The lock.
+    pub(crate) lock: LockPlan,
+    /// The command.
+    pub(crate) command: Command,
+    /// How its processes are treated.
+    pub(crate) options: Options,
+    /// The signal that stops it.
+    pub(crate) signal: Signal,
+    /// How long it has after that signal.
+    pub(crate) grace: Duration,
+    /// What is done when the lock is lost.
+    pub(crate) on_lost: OnLost,
+    /// When it is stopped even without a loss.
+    pub(crate) max_hold: Option<Duration>,
+    /// How long the lock is kept at least.
+    pub(crate) hold_at_least: Duration,
+}
+
+impl RunPlan {
+    /// How long KILL may take after a loss: half of the margin, which the policy reserves. The other half is for
+    /// noticing the loss and for sending signals.
+    pub(crate) fn kill_wait(&self) -> Duration {
+        self.lock.policy.safety_margin().saturating_sub(self.grace) / 2
+    }
+}
+
+impl RunPlan {
+    /// Resolves the arguments.
+    ///
+    /// # Errors
+    ///
+    /// 64 and 78. No request has been sent then.
+    pub(crate) fn new(args: RunArgs) -> Result<RunPlan, Failure> {
+        let (child, hold) = (args.child, args.hold);
+        let key = LockPlan::key(&args.name)?;
+        let place = Place::resolve(args.store.store)?;
+        let command = command(args.what.line, args.what.command)?;
+        let hold_at_least = hold.hold_at_least.unwrap_or_default();
+        if hold.max_hold == Some(Duration::ZERO) {
+            return Err(Failure::new(
+                exit_codes::USAGE,
+                "--max-hold is 0: the command would be stopped at once",
+            )
+            .hint("set a longer time, or omit --max-hold"));
+        }
+        if hold.max_hold.is_some_and(|most| most < hold_at_least) {
+            return Err(Failure::new(
+                exit_codes::USAGE,
+                "--max-hold is shorter than --hold-at-least",
+            )
+            .hint("make --max-hold the longer one"));
+        }
+        let lock = LockPlan::new(key, place, args.lock, child.grace)?;
+        let dynamodb = matches!(lock.place.location, Location::DynamoDb(_));
+        Ok(RunPlan {
+            grace: lock.policy.grace(),
+            lock,
+            command,
+            options: Options {
+                detach_ok: child.detach_ok,
+                others: dynamodb,
+            },
+            signal: child.signal,
+            on_lost: child.on_lost,
+            max_hold: hold.max_hold,
+            hold_at_least,
+        })
+    }
+}
+
+fn command(
+    line: Option<std::ffi::OsString>,
+    words: Vec<std::ffi::OsString>,
+) -> Result<Command, Failure> {
+    let mut words = words.into_iter();
+    match (line, words.next()) {
+        (Some(line), _) => Ok(Command::shell(line)),
+        (None, Some(program)) => Ok(Command::new(program, words.collect())),
+        // Clap asks for one of them.
+        (None, None) => Err(Failure::new(exit_codes::USAGE, "no command was given")
+            .hint("put the command after `--`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(options: &[&str]) -> Result<RunPlan, Failure> {
+        let words = ["leasehold", "run", "job", "--store", "sqlite:/locks.db"];
+        let all = [&words, options, &["--", "true"]].concat();
+        let cli = <crate::args::Cli as clap::Parser>::try_parse_from(all).expect("a command line");
+        let crate::args::Verb::Run(args) = cli.verb else {
+            panic!("a run");
+        };
+        RunPlan::new(*args)
+    }
+
+    #[test]
+    fn r2_what_a_stop_may_take_is_in_the_sum_that_is_checked() {
+        for options in [
+            &[][..],
+            &["--lease", "3s", "--grace", "300ms"],
+            &["--lease", "13s", "--grace", "5s"],
+            &["--lease", "10m", "--grace", "4m"],
+        ] {
+            let plan = plan(options).expect("a plan");
+            let (grace, kill, lead) = (
+                plan.grace,
+                plan.kill_wait(),
+                plan.lock.policy.safety_margin(),
+            );
+            assert!(
+                grace + kill < lead,
+                "{grace:?} + {kill:?}, {lead:?} before the end"
+            );
+            assert!(kill >= Duration::from_millis(500), "{kill:?}");
+            // The rest of the lease is for renewals.
+            assert!(
+                plan.lock.policy.lease_duration() / 3 + lead < plan.lock.policy.lease_duration()
+            );
+        }
+    }
+}
