@@ -60,7 +60,7 @@ fn main() -> ExitCode {
 fn carry_out(verb: Verb, role: io::Result<Role>, messages: &Arc<Messages>) -> u8 {
     match verb {
         Verb::Run(args) => match role {
-            Ok(Role::Worker(guardian)) => run::run(*args, &guardian, messages),
+            Ok(Role::Worker(guardian)) => run::run(*args, &Arc::new(guardian), messages),
             Ok(Role::Survivor(survivor)) => run::survived(*args, &survivor, messages),
             Err(error) => told(messages, Err(own_failure("cannot start a process", &error))),
         },

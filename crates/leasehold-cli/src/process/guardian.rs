@@ -7,8 +7,8 @@
 //!   the command and its processes, releases the lock, and ends.
 //! - **The worker is killed.** The system kills the command, which is bound to the worker's main thread. The guardian
 //!   is a subreaper, so every other process of the command becomes its child, whatever its session. It kills
-//!   them until the system says that it has no children. Only then may it release the lock: the worker has sent the
-//!   lock's identity ahead.
+//!   them until the system says that it has no children. Only then may it release the lock: the worker has told it
+//!   of each request for the lock.
 //! - **Both are killed at once.** The command is killed by the system. Other processes of it run on, and the lease
 //!   expires. The worker has another name than the program, so that `pkill leasehold` does not end both.
 //!
@@ -17,10 +17,12 @@
 //!
 //! [`Signals::guarded`]: super::Signals::guarded
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
 use std::thread;
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::status::Status;
@@ -56,7 +58,7 @@ const GROUP: &str = "group ";
 const LINE: &str = "line ";
 
 impl Guardian {
-    /// Sends one line, which replaces the one before. The lines of a run fit into the socket, so it does not wait.
+    /// Sends one line, which replaces the one before. It does not wait: a line that does not fit is lost.
     pub(crate) fn send(&self, line: &str) {
         self.write(LINE, line);
     }
@@ -78,12 +80,13 @@ impl Guardian {
         let Some(socket) = &self.socket else {
             return Ok(());
         };
-        let mut socket = socket.try_clone()?;
+        let socket = socket.try_clone()?;
         thread::Builder::new()
             .name("guardian".to_owned())
             .spawn(move || {
-                // The guardian sends nothing: this returns at its end.
-                let _end = socket.read(&mut [0]);
+                // The guardian sends nothing: the socket is readable at its end.
+                let mut end = [PollFd::new(&socket, PollFlags::IN)];
+                while let Err(Errno::INTR) = poll(&mut end, None) {}
                 dead();
             })?;
         Ok(())
@@ -152,6 +155,7 @@ mod linux {
                 // `pkill leasehold` must not end both.
                 let _named = set_name(c"lh-worker");
                 drop(ours);
+                theirs.set_nonblocking(true)?;
                 let socket = Some(theirs);
                 Ok(Role::Worker(Guardian { socket }))
             }

@@ -9,9 +9,10 @@
 //! 5. The report is written, however the run ended.
 //!
 //! [`nested`] finds a run that would wait for itself. [`waiting`] acquires the lock, [`holding`] runs the
-//! command, and [`release`] releases the lock. [`environment`] has the command's variables, [`report`]
+//! command, and [`release`] releases the lock. [`environment`] has the command's variables, [`announced`] tells the guardian of requests, [`report`]
 //! writes the report, and [`survivor`] is the guardian's part after the worker was killed.
 
+mod announced;
 mod environment;
 mod holding;
 mod report;
@@ -24,6 +25,7 @@ use leasehold::clock::{Clock, SystemClock};
 use leasehold::{Lease, LockClient};
 use rustix::process::Signal;
 
+use self::announced::Announced;
 use self::holding::End;
 use self::report::Report;
 pub(crate) use self::survivor::survived;
@@ -38,7 +40,7 @@ use crate::process::{Group, Guardian, Signals};
 use crate::store::own_failure;
 
 /// Carries out the verb, and returns the exit code.
-pub(crate) fn run(args: RunArgs, guardian: &Guardian, messages: &Arc<Messages>) -> u8 {
+pub(crate) fn run(args: RunArgs, guardian: &Arc<Guardian>, messages: &Arc<Messages>) -> u8 {
     let (name, path) = (args.name.clone(), args.report.clone());
     let mut report = Report::new(&args);
     let trouble = path.as_deref().and_then(report::trouble);
@@ -69,7 +71,7 @@ pub(crate) fn run(args: RunArgs, guardian: &Guardian, messages: &Arc<Messages>) 
 
 fn carry_out(
     plan: &RunPlan,
-    guardian: &Guardian,
+    guardian: &Arc<Guardian>,
     messages: &Arc<Messages>,
     report: &mut Report,
 ) -> Result<u8, Failure> {
@@ -107,7 +109,7 @@ fn enough_descriptors() -> Result<(), Failure> {
 
 async fn under_lock(
     plan: &RunPlan,
-    guardian: &Guardian,
+    guardian: &Arc<Guardian>,
     messages: &Arc<Messages>,
     signals: &mut Signals,
     report: &mut Report,
@@ -116,7 +118,7 @@ async fn under_lock(
         let store = plan.lock.place.store(messages).await?;
         match nested::refused(&plan.lock, &*store).await {
             Some(refused) => Err(refused),
-            None => Ok(LockClient::builder(store)
+            None => Ok(LockClient::builder(Announced::new(store, guardian))
                 .policy(plan.lock.policy.clone())
                 .build()),
         }
@@ -130,10 +132,7 @@ async fn under_lock(
     report.waited(SystemClock.elapsed().since(asked));
     let code = match answer {
         Answer::Lease(lease) => {
-            guardian.send(&lease.id().to_string());
-            let code = with_lease(plan, guardian, messages, signals, report, &client, lease).await;
-            guardian.send("");
-            code
+            with_lease(plan, guardian, messages, signals, report, &client, lease).await
         }
         Answer::Held(held) => {
             report.not_acquired(&held);
@@ -159,7 +158,7 @@ async fn under_lock(
 
 async fn with_lease(
     plan: &RunPlan,
-    guardian: &Guardian,
+    guardian: &Arc<Guardian>,
     messages: &Arc<Messages>,
     signals: &mut Signals,
     report: &mut Report,
