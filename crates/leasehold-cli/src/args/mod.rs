@@ -3,6 +3,9 @@
 //! The arguments are raw; [`plan`](crate::plan) resolves them. Each verb has its file; [`lock`] has the options of
 //! every verb that acquires a lock, and [`usage`] the errors.
 
+mod force;
+mod grant;
+mod hold;
 mod init;
 mod lock;
 mod look;
@@ -14,6 +17,9 @@ use std::ffi::OsString;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use self::force::ForceArgs;
+pub(crate) use self::grant::{AcquireArgs, IdArg, Output, ReleaseArgs, RenewArgs};
+pub(crate) use self::hold::HoldArgs;
 pub(crate) use self::init::{InitArgs, Tool};
 pub(crate) use self::lock::LockArgs;
 pub(crate) use self::look::{LsArgs, ShowArgs};
@@ -42,6 +48,21 @@ pub(crate) enum Verb {
     /// Run a command under a lock
     #[command(after_long_help = help::RUN)]
     Run(Box<RunArgs>),
+    /// Acquire a lock and return: it stays held without a process
+    #[command(after_long_help = help::ACQUIRE)]
+    Acquire(Box<AcquireArgs>),
+    /// Renew an acquired lock by its id
+    #[command(after_long_help = help::BY_ID)]
+    Renew(RenewArgs),
+    /// Release an acquired lock by its id
+    #[command(after_long_help = help::BY_ID)]
+    Release(ReleaseArgs),
+    /// Hold a lock until a signal
+    #[command(after_long_help = help::HOLD)]
+    Hold(Box<HoldArgs>),
+    /// End the grant of a stuck holder
+    #[command(after_long_help = help::FORCE)]
+    ForceRelease(ForceArgs),
     /// List locks with holder, start and end
     #[command(after_long_help = help::LOOK)]
     Ls(LsArgs),
@@ -58,6 +79,11 @@ impl Verb {
     pub(crate) fn verbosity(&self) -> VerbosityArgs {
         match self {
             Verb::Run(args) => args.verbosity,
+            Verb::Acquire(args) => args.verbosity,
+            Verb::Renew(args) => args.verbosity,
+            Verb::Release(args) => args.verbosity,
+            Verb::Hold(args) => args.verbosity,
+            Verb::ForceRelease(args) => args.verbosity,
             Verb::Ls(args) => args.verbosity,
             Verb::Show(args) => args.verbosity,
             Verb::Init(args) => args.verbosity,
