@@ -121,6 +121,23 @@ can. The next token is larger, so that a protected resource that checks tokens r
 
 `leasehold show` says who did it, and why, while the lock is free. The first waiter gets the lock at once.";
 
+/// For `watch`.
+pub(crate) const WATCH: &str = "\
+Exit codes:
+  0    ended by a signal, or nobody reads its output any more
+  64   the command line is invalid
+  77   no credentials, or the store refuses access
+  78   bad configuration: table missing or with a wrong schema, a file of another program
+  125  leasehold itself failed, or its output could not be written
+
+Events: held, renewed, handed_over, lost (its lease ran out without a release), free, malformed. The first lines show the locks as they are.
+
+It only reads: one strongly consistent read of each name in each interval (on DynamoDB one read unit), without names one listing of the \
+store (on DynamoDB a scan, half a read unit for each 4 KB of the table). What begins and ends between two reads is one event or none. \
+A store that does not answer is asked again; a message says so once.
+
+JSON objects: event, at (UTC), and the fields of `leasehold show --json`, with v (1). New fields may be added.";
+
 /// For `ls` and `show`.
 pub(crate) const LOOK: &str = "\
 Exit codes:

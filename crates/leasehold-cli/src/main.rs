@@ -4,7 +4,7 @@
 //! configuration, messages and exit codes. Its modules, from the highest layer to the lowest:
 //!
 //! - [`args`] the command line, [`help`] the end of its help, [`plan`] the plan of `run`
-//! - [`verbs`]: `run`, `hold`, `acquire`, `renew`, `release`, `force-release`, `ls` and `show`, `init`
+//! - [`verbs`]: `run`, `hold`, `acquire`, `renew`, `release`, `force-release`, `ls` and `show`, `watch`, `init`
 //! - [`store`] the location of the locks and its store, [`process`] the command and its signals
 //! - [`failure`], [`panics`], [`exit_codes`], [`mod@messages`], [`outlet`]: errors and messages; [`text`]: formats
 
@@ -30,7 +30,7 @@ use self::args::{Stop, Verb, VerbosityArgs};
 use self::failure::Failure;
 use self::messages::{Messages, Verbosity, Warnings};
 use self::store::own_failure;
-use self::verbs::{acquire, by_id, force, hold, init, list, run};
+use self::verbs::{acquire, by_id, force, hold, init, list, run, watch};
 
 fn main() -> ExitCode {
     let verb = match args::parse() {
@@ -69,6 +69,7 @@ fn carry_out(verb: Verb, separate: io::Result<()>, messages: &Arc<Messages>) -> 
         Verb::ForceRelease(args) => told(messages, force::force_release(args, messages)),
         Verb::Ls(args) => told(messages, list::ls(args, messages)),
         Verb::Show(args) => told(messages, list::show(args, messages)),
+        Verb::Watch(args) => told(messages, watch::watch(args, messages)),
         Verb::Init(args) => told(messages, init::init(args, messages)),
     }
 }

@@ -11,6 +11,7 @@ mod lock;
 mod look;
 mod run;
 mod usage;
+mod watch;
 
 use std::ffi::OsString;
 
@@ -24,6 +25,7 @@ pub(crate) use self::init::{InitArgs, Tool};
 pub(crate) use self::lock::LockArgs;
 pub(crate) use self::look::{LsArgs, ShowArgs};
 pub(crate) use self::run::{OnLost, RunArgs};
+pub(crate) use self::watch::WatchArgs;
 use crate::failure::Failure;
 use crate::help;
 use crate::messages::Verbosity;
@@ -69,6 +71,9 @@ pub(crate) enum Verb {
     /// Show one lock
     #[command(after_long_help = help::LOOK)]
     Show(ShowArgs),
+    /// Write a line for each change of locks
+    #[command(after_long_help = help::WATCH)]
+    Watch(WatchArgs),
     /// Create the file or table for the locks, or print the table's definition
     #[command(after_long_help = help::INIT)]
     Init(InitArgs),
@@ -86,6 +91,7 @@ impl Verb {
             Verb::ForceRelease(args) => args.verbosity,
             Verb::Ls(args) => args.verbosity,
             Verb::Show(args) => args.verbosity,
+            Verb::Watch(args) => args.verbosity,
             Verb::Init(args) => args.verbosity,
         }
     }

@@ -8,3 +8,4 @@ pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod run;
 pub(crate) mod shared;
+pub(crate) mod watch;

@@ -157,6 +157,11 @@ impl Way {
         self.cut.store(true, Ordering::SeqCst);
     }
 
+    /// From now on everything gets through again. What was lost stays lost.
+    pub fn mend(&self) {
+        self.cut.store(false, Ordering::SeqCst);
+    }
+
     /// How many requests have come, roughly: pieces of them.
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)

@@ -1,6 +1,6 @@
 //! A lock as `ls`, `show` and `watch` show it.
 
-use leasehold::{Error, HolderInfo, LockState, LockStatus};
+use leasehold::{Error, FencingToken, HolderInfo, LastHolder, LockState, LockStatus};
 use serde::Serialize;
 
 use super::output::VERSION;
@@ -14,14 +14,16 @@ pub(crate) struct Entry {
     pub(crate) state: &'static str,
     pub(crate) holder: Option<String>,
     since: Option<String>,
-    until: Option<String>,
+    pub(crate) until: Option<String>,
     pub(crate) lease_ms: Option<u64>,
     pub(crate) token: Option<u64>,
     pub(crate) data: Option<String>,
     pub(crate) waiting: Option<usize>,
-    error: Option<String>,
+    pub(crate) error: Option<String>,
     /// Of a free lock: the label of its last holder, or who released it by force, and why.
     pub(crate) last_holder: Option<String>,
+    #[serde(skip)]
+    pub(crate) last_token: Option<u64>,
     #[serde(skip)]
     pub(crate) held: Option<HolderInfo>,
 }
@@ -29,7 +31,7 @@ pub(crate) struct Entry {
 impl Entry {
     /// The status of a lock.
     pub(crate) fn of(status: &LockStatus) -> Entry {
-        let held = status.holder();
+        let (held, last) = (status.holder(), status.last_holder());
         Entry {
             v: VERSION,
             name: status.key().to_owned(),
@@ -45,15 +47,14 @@ impl Entry {
             lease_ms: held
                 .and_then(HolderInfo::lease_duration)
                 .map(duration::millis),
-            token: held
-                .and_then(HolderInfo::token)
-                .map(leasehold::FencingToken::get),
+            token: held.and_then(HolderInfo::token).map(FencingToken::get),
             data: held
                 .and_then(HolderInfo::data)
                 .map(|data| String::from_utf8_lossy(data).into_owned()),
             waiting: held.and_then(HolderInfo::waiting),
             error: None,
-            last_holder: status.last_holder().map(|last| last.label().to_owned()),
+            last_holder: last.map(|last| last.label().to_owned()),
+            last_token: last.and_then(LastHolder::token).map(FencingToken::get),
             held: held.cloned(),
         }
     }
@@ -85,6 +86,7 @@ impl Entry {
             waiting: None,
             error: None,
             last_holder: None,
+            last_token: None,
             held: None,
         }
     }
