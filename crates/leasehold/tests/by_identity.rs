@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use leasehold::clock::TokioClock;
+use leasehold::clock::{Clock, TokioClock};
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::testing::faulty::Fault;
 use leasehold::store::testing::wrap::{Wrap, Wrapped};
@@ -213,6 +213,7 @@ async fn a_guard_whose_grant_is_renewed_by_identity_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+#[expect(clippy::disallowed_methods, reason = "a waiter of its own")]
 async fn who_waits_keeps_its_place_and_gets_the_key_by_the_release() {
     let lab = Lab::new();
     let locks = lab.client(Policy::default());
@@ -389,7 +390,7 @@ async fn a_process_killed_at_any_step_leaves_the_key_free_after_its_lease() {
     let long = long.wait_forever().build().expect("adds up");
     let first = client(long.clone()).acquire("k").await.expect("free");
     let (second, _) = tokio::join!(client(long.clone()).acquire("k"), async {
-        tokio::time::sleep(ms(100)).await;
+        clock.sleep_until(clock.elapsed().plus(ms(100))).await;
         first.release().await.expect("works")
     });
     let id = second.expect("handed over").detach().await.expect("held");
@@ -404,16 +405,13 @@ async fn a_process_killed_at_any_step_leaves_the_key_free_after_its_lease() {
         let next = next
             .policy(Policy::builder().wait_forever().build().expect("adds up"))
             .build();
-        let started = tokio::time::Instant::now();
+        let started = clock.elapsed();
         let lease = next.acquire("k").await.expect("in the end");
         // Places of the dead process have their claims before others.
         let claims: Duration = record.queue.iter().map(|place| place.claim()).sum();
         let most = ms(300_000 + 1_000) + claims;
-        assert!(
-            started.elapsed() <= most,
-            "{:?} of {record:#?}",
-            started.elapsed()
-        );
+        let passed = clock.elapsed().since(started);
+        assert!(passed <= most, "{passed:?} of {record:#?}");
         drop(lease);
     }
 }

@@ -25,7 +25,7 @@ use crate::text::{duration, times};
 /// The default lease. No process renews it, and a step of a pipeline takes minutes.
 const LEASE: Duration = Duration::from_secs(300);
 
-/// How long standard output and the id file may take. The lock is held meanwhile.
+/// How long standard output, the id file and a renewal may take. The lock is held meanwhile.
 const WRITE: Duration = Duration::from_secs(10);
 
 /// A grant with nine tenths of its lease left is written as it is. Another one is renewed first.
@@ -96,7 +96,7 @@ impl To {
         let (plan, until) = (held.plan, lease.until());
         let (id, token) = (lease.id().clone(), lease.token());
         let failed = |error: Error| Problem::Failed(plan.place.explain(error.into()));
-        let until = within(held, "the store has not answered", async {
+        let until = within(held, Late::Store, async {
             let whole = plan.policy.lease_duration().mul_f64(FRESH);
             // A grant that was handed over is a short one.
             let until = if lease.remaining() + plan.policy.safety_margin() < whole {
@@ -116,7 +116,7 @@ impl To {
             let (to, id) = (path.clone(), id.clone());
             let written = tokio::task::spawn_blocking(move || id_file::write(&to, &id));
             let written = async { written.await.unwrap_or_else(|e| Err(io::Error::other(e))) };
-            let written = within(held, "the id file was not written", written).await?;
+            let written = within(held, Late::IdFile, written).await?;
             written.map_err(|error| {
                 let what = format!("cannot write the id to `{}`", path.display());
                 let failure = own_failure(&what, &error).hint("give `--id-file` another file");
@@ -130,7 +130,7 @@ impl To {
             Output::Id => format!("{id}\n"),
             Output::Token => format!("{token}\n"),
         };
-        let written = within(held, "standard output was not read", output::write(text)).await?;
+        let written = within(held, Late::Output, output::write(text)).await?;
         written.map_err(|error| Problem::Failed(output::failed(&error)))?;
         if held.messages.has_line() && self.output != Output::Json {
             let until = times::local(until);
@@ -168,10 +168,40 @@ impl To {
     }
 }
 
+/// What takes too long.
+enum Late {
+    Store,
+    IdFile,
+    Output,
+}
+
+impl Late {
+    fn failure(&self) -> Failure {
+        let (code, what, hint) = match self {
+            Late::Store => (
+                exit_codes::UNAVAILABLE,
+                "the store has not answered",
+                "check the endpoint and the network, then try again",
+            ),
+            Late::IdFile => (
+                exit_codes::OWN_FAILURE,
+                "the id file was not written",
+                "give `--id-file` a file on a disk that answers",
+            ),
+            Late::Output => (
+                exit_codes::OWN_FAILURE,
+                "standard output was not read",
+                "give it a reader that reads",
+            ),
+        };
+        Failure::new(code, format!("{what} within {}", duration::show(WRITE))).hint(hint)
+    }
+}
+
 /// The result of `work`, if neither a signal nor the bound comes first.
 async fn within<T>(
     held: &mut Held<'_>,
-    late: &str,
+    late: Late,
     work: impl Future<Output = T>,
 ) -> Result<T, Problem> {
     let until = SystemClock.elapsed().plus(WRITE);
@@ -184,13 +214,7 @@ async fn within<T>(
     };
     match waiting::or_signal(held.signals, held.messages, bounded).await {
         Ok(Some(done)) => Ok(done),
-        Ok(None) => {
-            let message = format!("{late} within {}", duration::show(WRITE));
-            let failure = Failure::new(exit_codes::OWN_FAILURE, message);
-            Err(Problem::Failed(failure.hint(
-                "give it a reader that reads, or another `--id-file`",
-            )))
-        }
+        Ok(None) => Err(Problem::Failed(late.failure())),
         Err(signal) => Err(Problem::Signal(alone::ended_by(signal))),
     }
 }
