@@ -29,6 +29,7 @@ use std::sync::Arc;
 use self::args::{Stop, Verb, VerbosityArgs};
 use self::failure::Failure;
 use self::messages::{Messages, Verbosity, Warnings};
+use self::process::{Guardian, Role};
 use self::store::own_failure;
 use self::verbs::{acquire, by_id, force, hold, init, list, run, watch};
 
@@ -45,21 +46,22 @@ fn main() -> ExitCode {
     };
     let verbosity = verb.verbosity();
     // Before any thread starts. Its error is written below.
-    let separate = match &verb {
+    let role = match &verb {
         Verb::Run(_) => process::separate(),
-        _ => Ok(()),
+        _ => Ok(Role::Worker(Guardian::default())),
     };
     let messages = messages(verbosity);
     // The hook has written the panic. The unwind has killed the command, and the lease expires.
-    let code = catch_unwind(AssertUnwindSafe(|| carry_out(verb, separate, &messages)));
+    let code = catch_unwind(AssertUnwindSafe(|| carry_out(verb, role, &messages)));
     messages.end();
     code.unwrap_or(exit_codes::OWN_FAILURE).into()
 }
 
-fn carry_out(verb: Verb, separate: io::Result<()>, messages: &Arc<Messages>) -> u8 {
+fn carry_out(verb: Verb, role: io::Result<Role>, messages: &Arc<Messages>) -> u8 {
     match verb {
-        Verb::Run(args) => match separate {
-            Ok(()) => run::run(*args, messages),
+        Verb::Run(args) => match role {
+            Ok(Role::Worker(guardian)) => run::run(*args, &Arc::new(guardian), messages),
+            Ok(Role::Survivor(survivor)) => run::survived(*args, &survivor, messages),
             Err(error) => told(messages, Err(own_failure("cannot start a process", &error))),
         },
         Verb::Acquire(args) => acquire::acquire(*args, messages),
