@@ -4,7 +4,7 @@
 //! configuration, messages and exit codes. Its modules, from the highest layer to the lowest:
 //!
 //! - [`args`] the command line, [`help`] the end of its help, [`plan`] the plan of `run`
-//! - [`verbs`]: `run`, `ls` and `show`, `init`
+//! - [`verbs`]: `run`, `hold`, `acquire`, `renew`, `release`, `force-release`, `ls` and `show`, `watch`, `init`
 //! - [`store`] the location of the locks and its store, [`process`] the command and its signals
 //! - [`failure`], [`panics`], [`exit_codes`], [`mod@messages`], [`outlet`]: errors and messages; [`text`]: formats
 
@@ -31,7 +31,7 @@ use self::failure::Failure;
 use self::messages::{Messages, Verbosity, Warnings};
 use self::process::{Guardian, Role};
 use self::store::own_failure;
-use self::verbs::{init, list, run};
+use self::verbs::{acquire, by_id, force, hold, init, list, run, watch};
 
 fn main() -> ExitCode {
     let verb = match args::parse() {
@@ -64,8 +64,14 @@ fn carry_out(verb: Verb, role: io::Result<Role>, messages: &Arc<Messages>) -> u8
             Ok(Role::Survivor(survivor)) => run::survived(*args, &survivor, messages),
             Err(error) => told(messages, Err(own_failure("cannot start a process", &error))),
         },
+        Verb::Acquire(args) => acquire::acquire(*args, messages),
+        Verb::Renew(args) => told(messages, by_id::renew(args, messages)),
+        Verb::Release(args) => told(messages, by_id::release(args, messages)),
+        Verb::Hold(args) => hold::hold(*args, messages),
+        Verb::ForceRelease(args) => told(messages, force::force_release(args, messages)),
         Verb::Ls(args) => told(messages, list::ls(args, messages)),
         Verb::Show(args) => told(messages, list::show(args, messages)),
+        Verb::Watch(args) => told(messages, watch::watch(args, messages)),
         Verb::Init(args) => told(messages, init::init(args, messages)),
     }
 }

@@ -3,22 +3,30 @@
 //! The arguments are raw; [`plan`](crate::plan) resolves them. Each verb has its file; [`lock`] has the options of
 //! every verb that acquires a lock, and [`usage`] the errors.
 
+mod force;
+mod grant;
+mod hold;
 mod init;
 mod lock;
 mod look;
 mod run;
 mod usage;
+mod watch;
 
 use std::ffi::OsString;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use self::force::ForceArgs;
+pub(crate) use self::grant::{AcquireArgs, IdArg, Output, ReleaseArgs, RenewArgs};
+pub(crate) use self::hold::HoldArgs;
 pub(crate) use self::init::{InitArgs, Tool};
 pub(crate) use self::lock::LockArgs;
 pub(crate) use self::look::{LsArgs, ShowArgs};
 pub(crate) use self::run::{OnLost, RunArgs};
-use crate::failure::Failure;
+pub(crate) use self::usage::{Stop, parse};
+pub(crate) use self::watch::WatchArgs;
 use crate::help;
 use crate::messages::Verbosity;
 use crate::store::url::Location;
@@ -42,12 +50,30 @@ pub(crate) enum Verb {
     /// Run a command under a lock
     #[command(after_long_help = help::RUN)]
     Run(Box<RunArgs>),
+    /// Acquire a lock and return: it stays held without a process
+    #[command(after_long_help = help::ACQUIRE)]
+    Acquire(Box<AcquireArgs>),
+    /// Renew an acquired lock by its id
+    #[command(after_long_help = help::BY_ID)]
+    Renew(RenewArgs),
+    /// Release an acquired lock by its id
+    #[command(after_long_help = help::BY_ID)]
+    Release(ReleaseArgs),
+    /// Hold a lock until a signal
+    #[command(after_long_help = help::HOLD)]
+    Hold(Box<HoldArgs>),
+    /// End the grant of a stuck holder
+    #[command(after_long_help = help::FORCE)]
+    ForceRelease(ForceArgs),
     /// List locks with holder, start and end
     #[command(after_long_help = help::LOOK)]
     Ls(LsArgs),
     /// Show one lock
     #[command(after_long_help = help::LOOK)]
     Show(ShowArgs),
+    /// Write a line for each change of locks
+    #[command(after_long_help = help::WATCH)]
+    Watch(WatchArgs),
     /// Create the file or table for the locks, or print the table's definition
     #[command(after_long_help = help::INIT)]
     Init(InitArgs),
@@ -58,8 +84,14 @@ impl Verb {
     pub(crate) fn verbosity(&self) -> VerbosityArgs {
         match self {
             Verb::Run(args) => args.verbosity,
+            Verb::Acquire(args) => args.verbosity,
+            Verb::Renew(args) => args.verbosity,
+            Verb::Release(args) => args.verbosity,
+            Verb::Hold(args) => args.verbosity,
+            Verb::ForceRelease(args) => args.verbosity,
             Verb::Ls(args) => args.verbosity,
             Verb::Show(args) => args.verbosity,
+            Verb::Watch(args) => args.verbosity,
             Verb::Init(args) => args.verbosity,
         }
     }
@@ -95,24 +127,6 @@ pub(crate) struct VerbosityArgs {
     /// Write every request with its units; of polls while waiting, only those that find a new holder
     #[arg(short = 'v', long)]
     pub(crate) verbose: bool,
-}
-
-/// Reads the command line.
-///
-/// # Errors
-///
-/// After help and version, and after a usage error.
-pub(crate) fn parse() -> Result<Cli, Stop> {
-    Cli::try_parse().map_err(|error| usage::stop(&error))
-}
-
-/// Why no verb is carried out.
-#[derive(Debug)]
-pub(crate) enum Stop {
-    /// Everything is printed; the code to end with.
-    Printed(u8),
-    /// A usage error, code 64.
-    Failed(Box<Failure>),
 }
 
 impl From<VerbosityArgs> for Verbosity {

@@ -1,6 +1,11 @@
 //! The verbs.
 
+pub(crate) mod acquire;
+pub(crate) mod by_id;
+pub(crate) mod force;
+pub(crate) mod hold;
 pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod run;
 pub(crate) mod shared;
+pub(crate) mod watch;

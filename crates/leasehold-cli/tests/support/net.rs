@@ -162,6 +162,11 @@ impl Way {
         self.cut.store(true, Ordering::SeqCst);
     }
 
+    /// From now on everything gets through again. What was lost stays lost.
+    pub fn mend(&self) {
+        self.cut.store(false, Ordering::SeqCst);
+    }
+
     /// From now on every connection is closed, as by a server that has ended.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
