@@ -68,3 +68,14 @@ Exit codes:
   77   no credentials, or the store refuses access
   78   bad configuration: a table with a wrong schema, no such directory, a file of another program
   125  leasehold itself failed";
+
+/// For `doctor`.
+pub(crate) const DOCTOR: &str = "\
+Each finding is a line: ok, unknown, warning or problem, what was checked, and what was found. The line after a warning or a problem \
+has the next command. Nothing is changed: no lock record is written, and what tries a permission on a table has a condition that never holds. \
+On DynamoDB it costs about 30 read and 5 write units. Of a file, the disk's speed is measured on a file of its own.
+
+Exit codes:
+  0    no problem; there may be warnings
+  64   the command line is invalid
+  69, 77, 78, 125  there is a problem: the code that `run` would end with, of the first one";

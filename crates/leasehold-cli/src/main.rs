@@ -4,13 +4,14 @@
 //! configuration, messages and exit codes. Its modules, from the highest layer to the lowest:
 //!
 //! - [`args`] the command line, [`help`] the end of its help, [`plan`] the plan of `run`
-//! - [`verbs`]: `run`, `ls` and `show`, `init`
+//! - [`verbs`]: `run`, `ls` and `show`, `init`, `doctor`
 //! - [`store`] the location of the locks and its store, [`process`] the command and its signals
-//! - [`failure`], [`panics`], [`exit_codes`], [`mod@messages`], [`outlet`]: errors and messages; [`text`]: formats
+//! - [`failure`], [`finding`], [`panics`], [`exit_codes`], [`mod@messages`], [`outlet`]: errors and messages; [`text`]: formats
 
 mod args;
 mod exit_codes;
 mod failure;
+mod finding;
 mod help;
 mod messages;
 mod outlet;
@@ -30,7 +31,7 @@ use self::args::{Stop, Verb, VerbosityArgs};
 use self::failure::Failure;
 use self::messages::{Messages, Verbosity, Warnings};
 use self::store::own_failure;
-use self::verbs::{init, list, run};
+use self::verbs::{doctor, init, list, run};
 
 fn main() -> ExitCode {
     let verb = match args::parse() {
@@ -65,6 +66,7 @@ fn carry_out(verb: Verb, separate: io::Result<()>, messages: &Arc<Messages>) -> 
         Verb::Ls(args) => told(messages, list::ls(args, messages)),
         Verb::Show(args) => told(messages, list::show(args, messages)),
         Verb::Init(args) => told(messages, init::init(args, messages)),
+        Verb::Doctor(args) => told(messages, doctor::doctor(args)),
     }
 }
 

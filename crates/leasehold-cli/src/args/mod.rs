@@ -3,6 +3,7 @@
 //! The arguments are raw; [`plan`](crate::plan) resolves them. Each verb has its file; [`lock`] has the options of
 //! every verb that acquires a lock, and [`usage`] the errors.
 
+mod doctor;
 mod init;
 mod lock;
 mod look;
@@ -14,6 +15,7 @@ use std::ffi::OsString;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use self::doctor::DoctorArgs;
 pub(crate) use self::init::{InitArgs, Tool};
 pub(crate) use self::lock::LockArgs;
 pub(crate) use self::look::{LsArgs, ShowArgs};
@@ -51,6 +53,9 @@ pub(crate) enum Verb {
     /// Create the file or table for the locks, or print the table's definition
     #[command(after_long_help = help::INIT)]
     Init(InitArgs),
+    /// Check the store and the way to it, and say what to do
+    #[command(after_long_help = help::DOCTOR)]
+    Doctor(DoctorArgs),
 }
 
 impl Verb {
@@ -61,6 +66,7 @@ impl Verb {
             Verb::Ls(args) => args.verbosity,
             Verb::Show(args) => args.verbosity,
             Verb::Init(args) => args.verbosity,
+            Verb::Doctor(args) => args.verbosity,
         }
     }
 }

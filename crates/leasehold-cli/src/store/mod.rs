@@ -8,6 +8,7 @@ pub(crate) mod aws;
 #[cfg(not(feature = "dynamodb"))]
 #[path = "without_aws.rs"]
 pub(crate) mod aws;
+mod latency;
 mod logging;
 mod sqlite;
 pub(crate) mod url;
@@ -22,6 +23,7 @@ use tokio::runtime::{Builder, Runtime};
 use self::logging::Logging;
 use crate::exit_codes;
 use crate::failure::Failure;
+use crate::finding::Finding;
 use crate::messages::Messages;
 use crate::panics;
 use crate::store::url::{Location, Table};
@@ -130,6 +132,24 @@ impl Place {
                 created.map_err(|failure| self.explain(failure))
             }
         }
+    }
+
+    /// Checks the store and the way to it, for `doctor`. It writes no lock record.
+    pub(crate) async fn examine(&self) -> Vec<Finding> {
+        let named = std::env::var_os("LEASEHOLD_STORE")
+            .is_some_and(|url| Location::parse(&url).as_ref() == Ok(&self.location));
+        let source = match (self.of_user, named) {
+            (true, _) => "by default, for neither `--store` nor LEASEHOLD_STORE is given",
+            (false, true) => "from LEASEHOLD_STORE",
+            (false, false) => "from `--store`",
+        };
+        let store = Finding::ok("store", format!("{}, {source}", self.location));
+        let found = match &self.location {
+            Location::Sqlite { path } => sqlite::examine(path, self.of_user).await,
+            Location::DynamoDb(table) => aws::examine(table).await,
+        };
+        let explained = found.into_iter().map(|finding| finding.at(&self.location));
+        std::iter::once(store).chain(explained).collect()
     }
 
     async fn table(&self, table: &Table) -> Result<aws::Opened, Failure> {

@@ -1,5 +1,6 @@
 //! The verbs.
 
+pub(crate) mod doctor;
 pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod run;
