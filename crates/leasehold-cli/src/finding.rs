@@ -83,6 +83,7 @@ impl Finding {
     }
 
     /// Bad configuration.
+    #[cfg(any(feature = "dynamodb", test))]
     pub(crate) fn problem(
         check: &'static str,
         found: impl Into<String>,

@@ -79,3 +79,27 @@ Exit codes:
   0    no problem; there may be warnings
   64   the command line is invalid
   69, 77, 78, 125  there is a problem: the code that `run` would end with, of the first one";
+
+/// For `completions`.
+pub(crate) const COMPLETIONS: &str = "\
+Examples:
+  bash:  leasehold completions bash > ~/.local/share/bash-completion/completions/leasehold
+  zsh:   leasehold completions zsh > \"${fpath[1]}/_leasehold\"
+  fish:  leasehold completions fish > ~/.config/fish/completions/leasehold.fish
+
+Exit codes:
+  0    printed
+  64   the command line is invalid
+  125  leasehold itself failed";
+
+/// For `man`.
+pub(crate) const MAN: &str = "\
+Examples:
+  this page:  leasehold man man | man -l -
+  all pages:  leasehold man --dir ~/.local/share/man/man1
+
+Exit codes:
+  0    printed or written
+  64   the command line is invalid, or there is no such verb
+  78   a page cannot be written
+  125  leasehold itself failed";

@@ -4,6 +4,7 @@
 //! every verb that acquires a lock, and [`usage`] the errors.
 
 mod doctor;
+mod generate;
 mod init;
 mod lock;
 mod look;
@@ -16,6 +17,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use self::doctor::DoctorArgs;
+pub(crate) use self::generate::{CompletionsArgs, ManArgs};
 pub(crate) use self::init::{InitArgs, Tool};
 pub(crate) use self::lock::LockArgs;
 pub(crate) use self::look::{LsArgs, ShowArgs};
@@ -56,6 +58,12 @@ pub(crate) enum Verb {
     /// Check the store and the way to it, and say what to do
     #[command(after_long_help = help::DOCTOR)]
     Doctor(DoctorArgs),
+    /// Print the completions for a shell
+    #[command(after_long_help = help::COMPLETIONS)]
+    Completions(CompletionsArgs),
+    /// Print a manual page, or write all of them
+    #[command(after_long_help = help::MAN)]
+    Man(ManArgs),
 }
 
 impl Verb {
@@ -67,6 +75,7 @@ impl Verb {
             Verb::Show(args) => args.verbosity,
             Verb::Init(args) => args.verbosity,
             Verb::Doctor(args) => args.verbosity,
+            Verb::Completions(_) | Verb::Man(_) => VerbosityArgs::default(),
         }
     }
 }
@@ -91,7 +100,7 @@ pub(crate) struct StoreArg {
     pub(crate) store: Option<Location>,
 }
 
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Copy, Default, Debug, Args)]
 #[command(next_help_heading = "Messages")]
 pub(crate) struct VerbosityArgs {
     /// Write only errors
