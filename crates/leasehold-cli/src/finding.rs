@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+#[cfg(any(feature = "dynamodb", test))]
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::store::url::Location;

@@ -103,3 +103,21 @@ Exit codes:
   64   the command line is invalid, or there is no such verb
   78   a page cannot be written
   125  leasehold itself failed";
+
+/// For `top`.
+pub(crate) const TOP: &str = "\
+Keys:
+  q, Esc, Ctrl-C: quit
+  up, down, page up, page down, home, end: scroll
+  Ctrl-Z: suspend
+
+Events are differences between two reads. A lock that was released and acquired again in between counts as handed over. A lock is lost when \
+its lease ended without a release. One read takes at most 20 requests: 2,000 locks of a file, or 20 MB of a table.
+
+Exit codes:
+  0    a key ended it; 128+N when signal N did
+  64   the command line is invalid, or standard output is no terminal
+  69   the store is unreachable or throttles, at the start
+  77   no credentials, or the store refuses access
+  78   bad configuration: table missing or with a wrong schema, a file of another program
+  125  leasehold itself failed";

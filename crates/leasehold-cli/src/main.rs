@@ -4,7 +4,7 @@
 //! configuration, messages and exit codes. Its modules, from the highest layer to the lowest:
 //!
 //! - [`args`] the command line, [`help`] the end of its help, [`plan`] the plan of `run`
-//! - [`verbs`]: `run`, `ls` and `show`, `init`, `doctor`, `completions` and `man`
+//! - [`verbs`]: `run`, `ls` and `show`, `top`, `init`, `doctor`, `completions` and `man`
 //! - [`store`] the location of the locks and its store, [`process`] the command and its signals
 //! - [`failure`], [`finding`], [`panics`], [`exit_codes`], [`mod@messages`], [`outlet`]: errors and messages; [`text`]: formats
 
@@ -31,7 +31,7 @@ use self::args::{Stop, Verb, VerbosityArgs};
 use self::failure::Failure;
 use self::messages::{Messages, Verbosity, Warnings};
 use self::store::own_failure;
-use self::verbs::{doctor, generate, init, list, run};
+use self::verbs::{doctor, generate, init, list, run, top};
 
 fn main() -> ExitCode {
     let verb = match args::parse() {
@@ -65,6 +65,10 @@ fn carry_out(verb: Verb, separate: io::Result<()>, messages: &Arc<Messages>) -> 
         },
         Verb::Ls(args) => told(messages, list::ls(args, messages)),
         Verb::Show(args) => told(messages, list::show(args, messages)),
+        Verb::Top(args) => top::top(args, messages).unwrap_or_else(|failure| {
+            messages.failure(&failure);
+            failure.code
+        }),
         Verb::Init(args) => told(messages, init::init(args, messages)),
         Verb::Doctor(args) => told(messages, doctor::doctor(args)),
         Verb::Completions(args) => told(messages, generate::completions(&args)),

@@ -9,6 +9,7 @@ mod init;
 mod lock;
 mod look;
 mod run;
+mod top;
 mod usage;
 
 use std::ffi::OsString;
@@ -22,6 +23,7 @@ pub(crate) use self::init::{InitArgs, Tool};
 pub(crate) use self::lock::LockArgs;
 pub(crate) use self::look::{LsArgs, ShowArgs};
 pub(crate) use self::run::{OnLost, RunArgs};
+pub(crate) use self::top::TopArgs;
 use crate::failure::Failure;
 use crate::help;
 use crate::messages::Verbosity;
@@ -52,6 +54,9 @@ pub(crate) enum Verb {
     /// Show one lock
     #[command(after_long_help = help::LOOK)]
     Show(ShowArgs),
+    /// Show locks, leases and what happens to them on a live screen
+    #[command(after_long_help = help::TOP)]
+    Top(TopArgs),
     /// Create the file or table for the locks, or print the table's definition
     #[command(after_long_help = help::INIT)]
     Init(InitArgs),
@@ -75,6 +80,11 @@ impl Verb {
             Verb::Show(args) => args.verbosity,
             Verb::Init(args) => args.verbosity,
             Verb::Doctor(args) => args.verbosity,
+            // A message would be in the middle of the screen.
+            Verb::Top(_) => VerbosityArgs {
+                quiet: true,
+                verbose: false,
+            },
             Verb::Completions(_) | Verb::Man(_) => VerbosityArgs::default(),
         }
     }

@@ -17,6 +17,7 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 
 use leasehold::store::Store;
+use leasehold::store::sqlite::SqliteStore;
 use leasehold::{LockClient, Policy};
 use tokio::runtime::{Builder, Runtime};
 
@@ -26,7 +27,7 @@ use crate::failure::Failure;
 use crate::finding::Finding;
 use crate::messages::Messages;
 use crate::panics;
-use crate::store::url::{Location, Table};
+use crate::store::url::{Location, Table, is_missing};
 use crate::text::quoted;
 
 /// The resolved location of the locks.
@@ -131,6 +132,24 @@ impl Place {
                 })?;
                 created.map_err(|failure| self.explain(failure))
             }
+        }
+    }
+
+    /// Whether it is a lock file that does not exist yet, but may.
+    ///
+    /// # Errors
+    ///
+    /// When there cannot be such a file.
+    pub(crate) fn is_empty(&self) -> Result<bool, Failure> {
+        match &self.location {
+            Location::Sqlite { path } if is_missing(path) => {
+                // The default directory is created with the file.
+                if !self.of_user {
+                    SqliteStore::check_place(path)?;
+                }
+                Ok(true)
+            }
+            _ => Ok(false),
         }
     }
 

@@ -6,3 +6,4 @@ pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod run;
 pub(crate) mod shared;
+pub(crate) mod top;
