@@ -35,9 +35,13 @@ impl Level {
     }
 }
 
-/// One finding. As a JSON object its field names are stable; new ones may be added.
+/// The version of the JSON object. Fields may be added to it; a change of their meaning raises it.
+const VERSION: u8 = 1;
+
+/// One finding, also as a JSON object.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Finding {
+    v: u8,
     /// The checked thing, one word.
     pub(crate) check: &'static str,
     pub(crate) level: Level,
@@ -52,6 +56,7 @@ pub(crate) struct Finding {
 impl Finding {
     fn new(check: &'static str, level: Level, found: impl Into<String>) -> Self {
         Self {
+            v: VERSION,
             check,
             level,
             found: found.into(),

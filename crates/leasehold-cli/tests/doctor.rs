@@ -20,7 +20,15 @@ impl Examined {
     fn of(room: &Room) -> Examined {
         let output = room.run(&["doctor", "--json"]);
         let lines = String::from_utf8(output.stdout).unwrap();
-        let finding = |line| serde_json::from_str::<Value>(line).unwrap();
+        let finding = |line| {
+            let finding: Value = serde_json::from_str(line).unwrap();
+            let object = finding.as_object().unwrap();
+            let mut fields: Vec<_> = object.keys().map(String::as_str).collect();
+            fields.sort_unstable();
+            assert_eq!(fields, ["check", "code", "found", "hint", "level", "v"]);
+            assert_eq!(finding["v"], 1);
+            finding
+        };
         Examined {
             code: output.status.code().unwrap(),
             findings: lines.lines().map(finding).collect(),

@@ -75,7 +75,7 @@ fn a_signal_ends_it_with_its_code() {
 
 #[test]
 fn a_prefix_selects() {
-    let mut terminal = top("--prefix job");
+    let mut terminal = top("job");
     let room = &terminal.room;
     let mut job = room.start(&["--label", "selected"], &wait_line("go"));
     let other = ["run", "other", "--label", "hidden", "-c", &wait_line("go")];

@@ -24,7 +24,7 @@ pub(crate) use self::lock::LockArgs;
 pub(crate) use self::look::{LsArgs, ShowArgs};
 pub(crate) use self::run::{OnLost, RunArgs};
 pub(crate) use self::top::TopArgs;
-use crate::failure::Failure;
+pub(crate) use self::usage::{Stop, parse};
 use crate::help;
 use crate::messages::Verbosity;
 use crate::store::url::Location;
@@ -120,24 +120,6 @@ pub(crate) struct VerbosityArgs {
     /// Write every request with its units; of polls while waiting, only those that find a new holder
     #[arg(short = 'v', long)]
     pub(crate) verbose: bool,
-}
-
-/// Reads the command line.
-///
-/// # Errors
-///
-/// After help and version, and after a usage error.
-pub(crate) fn parse() -> Result<Cli, Stop> {
-    Cli::try_parse().map_err(|error| usage::stop(&error))
-}
-
-/// Why no verb is carried out.
-#[derive(Debug)]
-pub(crate) enum Stop {
-    /// Everything is printed; the code to end with.
-    Printed(u8),
-    /// A usage error, code 64.
-    Failed(Box<Failure>),
 }
 
 impl From<VerbosityArgs> for Verbosity {

@@ -9,14 +9,8 @@ use crate::text::duration;
 
 #[derive(Debug, Args)]
 pub(crate) struct TopArgs {
-    /// Show only locks whose names begin with this; the whole store is still read
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub(crate) prefix: String,
+    /// Only names that begin with this; the whole store is read all the same
+    pub(crate) prefix: Option<String>,
 
     /// Read the store this often, 100ms or more
     ///

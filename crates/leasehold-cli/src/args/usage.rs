@@ -1,15 +1,33 @@
-//! Clap's errors as failures: usage errors end with 64, not with clap's 2, and have a `hint:` line.
+//! The parsing of the command line, and clap's errors as failures: usage errors end with 64, not with clap's 2, and have a `hint:` line.
 
 use std::ffi::OsStr;
 
-use clap::CommandFactory;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
-use super::{Cli, Stop};
+use super::Cli;
 use crate::exit_codes;
 use crate::failure::Failure;
 
-pub(super) fn stop(error: &clap::Error) -> Stop {
+/// Reads the command line.
+///
+/// # Errors
+///
+/// After help and version, and after a usage error.
+pub(crate) fn parse() -> Result<Cli, Stop> {
+    Cli::try_parse().map_err(|error| stop(&error))
+}
+
+/// Why no verb is carried out.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// Everything is printed; the code to end with.
+    Printed(u8),
+    /// A usage error, code 64.
+    Failed(Box<Failure>),
+}
+
+fn stop(error: &clap::Error) -> Stop {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             // A closed pipe is no error.
@@ -81,7 +99,6 @@ fn joined(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
 
     #[test]
     fn the_definitions_are_sound() {

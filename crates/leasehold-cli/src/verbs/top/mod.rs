@@ -76,13 +76,14 @@ pub(crate) fn top(args: TopArgs, messages: &Arc<Messages>) -> Result<u8, Failure
         .map_err(|error| own_failure("cannot start a thread", &error))?;
     let runtime = place.runtime()?;
     let store = place.location.to_string();
-    let source = Source::new(place, args.prefix.clone(), messages);
+    let prefix = args.prefix.unwrap_or_default();
+    let source = Source::new(place, prefix.clone(), messages);
     let top = Top {
         model: Model::default(),
         rate: Rate::default(),
         zone: TimeZone::system(),
         store,
-        prefix: args.prefix,
+        prefix,
         interval: args.interval,
         problem: None,
         scroll: 0,
