@@ -103,7 +103,11 @@ fn there_is_a_page_for_each_verb_and_one_for_the_whole() {
     let whole = text(&["man"]);
     assert_eq!(whole, room.text("man1/leasehold.1"));
     for verb in verbs() {
-        assert!(whole.contains(&format!("leasehold\\-{verb}(1)")), "{whole}");
+        let escaped = verb.replace('-', "\\-");
+        assert!(
+            whole.contains(&format!("leasehold\\-{escaped}(1)")),
+            "{whole}"
+        );
     }
     assert!(text(&["man", "run"]).contains(".SH \"EXIT CODES\""));
 }
