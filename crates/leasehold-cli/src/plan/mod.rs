@@ -151,7 +151,7 @@ mod tests {
             (&["--lease", "10s"][..], s(10), None),
             (&["--grace", "30s"], s(50), Some(s(30))),
             (&["--margin", "12s"], s(20), None),
-            (&["--margin", "30s"], s(60), Some(s(5))),
+            (&["--margin", "30s"], s(55), Some(s(5))),
             (&["--lease", "300h"], s(300 * 3600), Some(s(5))),
         ] {
             let policy = plan(options).expect("a plan").lock.policy;
