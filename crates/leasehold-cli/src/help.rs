@@ -43,8 +43,9 @@ The lock is renewed until every process that the command has started is gone (--
 these processes. TERM, INT and Ctrl-C then reach all of them; without /proc, only those in the command's process group. A command that \
 KILL does not end at --max-hold, as under sudo, keeps the lock while it lives.
 
-`kill -9` of leasehold kills the command on Linux, but not the processes that the command has started, and not a set-uid command such as \
-sudo. Those run on, while the lease expires and the next holder begins.
+`kill -9`, on Linux: leasehold is two processes, a guardian and its worker `lh-worker`. If either is killed, the other kills the command with \
+all that it has started, and then releases the lock; the exit code is 137. If both are killed at once, or the command is set-uid as sudo is, \
+processes may run on while the lease expires.
 
 No lease stops a host that was frozen from running on afterwards. Pass LEASEHOLD_TOKEN to the protected resource, which must refuse smaller \
 tokens than it has seen.";
@@ -140,6 +141,9 @@ JSON objects: event, at (UTC), and the fields of `leasehold show --json`, with v
 
 /// For `ls` and `show`.
 pub(crate) const LOOK: &str = "\
+JSON, one object a line: v (1), name, state (free, held, expired, malformed, unknown), holder (its label), since and until (UTC, in service \
+time), lease_ms, token, data, waiting, last_holder, error (why the record is unreadable). Unknown values are null. New fields may be added.
+
 Exit codes:
   0    done, whether or not anything is held; a lock file that does not exist yet has no locks
   64   the command line is invalid
