@@ -157,3 +157,56 @@ Exit codes:
   77   no credentials, or the store refuses access
   78   bad configuration: a table with a wrong schema, no such directory, a file of another program
   125  leasehold itself failed";
+
+/// For `doctor`.
+pub(crate) const DOCTOR: &str = "\
+Each finding is a line: ok, unknown, warning or problem, what was checked, and what was found. The line after a warning or a problem \
+has the next command. Nothing is changed: no lock record is written, and what tries a permission on a table has a condition that never holds. \
+On DynamoDB it costs about 30 read and 5 write units. Of a file, the disk's speed is measured on a file of its own.
+
+Exit codes:
+  0    no problem; there may be warnings
+  64   the command line is invalid
+  69, 77, 78, 125  there is a problem: the code that `run` would end with, of the first one";
+
+/// For `completions`.
+pub(crate) const COMPLETIONS: &str = "\
+Examples:
+  bash:  leasehold completions bash > ~/.local/share/bash-completion/completions/leasehold
+  zsh:   leasehold completions zsh > \"${fpath[1]}/_leasehold\"
+  fish:  leasehold completions fish > ~/.config/fish/completions/leasehold.fish
+
+Exit codes:
+  0    printed
+  64   the command line is invalid
+  125  leasehold itself failed";
+
+/// For `man`.
+pub(crate) const MAN: &str = "\
+Examples:
+  this page:  leasehold man man | man -l -
+  all pages:  leasehold man --dir ~/.local/share/man/man1
+
+Exit codes:
+  0    printed or written
+  64   the command line is invalid, or there is no such verb
+  78   a page cannot be written
+  125  leasehold itself failed";
+
+/// For `top`.
+pub(crate) const TOP: &str = "\
+Keys:
+  q, Esc, Ctrl-C: quit
+  up, down, page up, page down, home, end: scroll
+  Ctrl-Z: suspend
+
+Events are differences between two reads. A lock that was released and acquired again in between counts as handed over. A lock is lost when \
+its lease ended without a release. One read takes at most 20 requests: 2,000 locks of a file, or 20 MB of a table.
+
+Exit codes:
+  0    a key ended it; 128+N when signal N did
+  64   the command line is invalid, or standard output is no terminal
+  69   the store is unreachable or throttles, at the start
+  77   no credentials, or the store refuses access
+  78   bad configuration: table missing or with a wrong schema, a file of another program
+  125  leasehold itself failed";

@@ -5,12 +5,14 @@
 //!
 //! - [`args`] the command line, [`help`] the end of its help, [`plan`] the plan of `run`
 //! - [`verbs`]: `run`, `hold`, `acquire`, `renew`, `release`, `force-release`, `ls` and `show`, `watch`, `init`
+//!   `doctor`, `top`, `completions` and `man`
 //! - [`store`] the location of the locks and its store, [`process`] the command and its signals
-//! - [`failure`], [`panics`], [`exit_codes`], [`mod@messages`], [`outlet`]: errors and messages; [`text`]: formats
+//! - [`failure`], [`finding`], [`panics`], [`exit_codes`], [`mod@messages`], [`outlet`]: errors and messages; [`text`]: formats
 
 mod args;
 mod exit_codes;
 mod failure;
+mod finding;
 mod help;
 mod messages;
 mod outlet;
@@ -31,7 +33,7 @@ use self::failure::Failure;
 use self::messages::{Messages, Verbosity, Warnings};
 use self::process::{Guardian, Role};
 use self::store::own_failure;
-use self::verbs::{acquire, by_id, force, hold, init, list, run, watch};
+use self::verbs::{acquire, by_id, doctor, force, generate, hold, init, list, run, top, watch};
 
 fn main() -> ExitCode {
     let verb = match args::parse() {
@@ -72,7 +74,14 @@ fn carry_out(verb: Verb, role: io::Result<Role>, messages: &Arc<Messages>) -> u8
         Verb::Ls(args) => told(messages, list::ls(args, messages)),
         Verb::Show(args) => told(messages, list::show(args, messages)),
         Verb::Watch(args) => told(messages, watch::watch(args, messages)),
+        Verb::Top(args) => top::top(args, messages).unwrap_or_else(|failure| {
+            messages.failure(&failure);
+            failure.code
+        }),
         Verb::Init(args) => told(messages, init::init(args, messages)),
+        Verb::Doctor(args) => told(messages, doctor::doctor(args)),
+        Verb::Completions(args) => told(messages, generate::completions(&args)),
+        Verb::Man(args) => told(messages, generate::man(&args, messages)),
     }
 }
 

@@ -174,9 +174,15 @@ impl Warnings {
             Verbosity::Normal => LevelFilter::WARN,
             Verbosity::Verbose => LevelFilter::DEBUG,
         };
+        let steps = match messages.verbosity {
+            Verbosity::Normal => LevelFilter::INFO,
+            _ => level,
+        };
         let targets = Targets::new()
             .with_target("leasehold", level)
             .with_target("leasehold::client::force", LevelFilter::OFF)
+            // The steps of `init`.
+            .with_target("leasehold::store::dynamodb::table", steps)
             .with_target("leasehold::lost", LevelFilter::OFF);
         let subscriber =
             tracing_subscriber::registry().with(Warnings(messages).with_filter(targets));

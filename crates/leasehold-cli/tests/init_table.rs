@@ -155,3 +155,45 @@ fn c27_a_table_of_others_has_not_no_locks() {
         "another table",
     );
 }
+
+#[test]
+fn each_step_is_said_once() {
+    let room = Room::with_store(&dynamo::url(&dynamo::table_name(), &dynamo::address()));
+    let said = |arguments: &[&str]| {
+        let output = room.run(arguments);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let first = said(&["init"]);
+    let steps = [
+        "creating table `cli-",
+        "turning TTL of table `cli-",
+        "created dynamodb://",
+    ];
+    let places: Vec<_> = steps
+        .map(|step| first.find(step))
+        .into_iter()
+        .flatten()
+        .collect();
+    assert!(places.len() == 3 && places.is_sorted(), "{first}");
+    let second = said(&["init"]);
+    assert!(
+        second.contains("is there already, and fine: dynamodb://"),
+        "{second}"
+    );
+    assert_eq!(second.lines().count(), 1, "{second}");
+    assert_eq!(said(&["init", "-q"]), "");
+}
+
+#[test]
+fn a_table_of_another_shape_is_refused_with_the_difference() {
+    let name = dynamo::table_name();
+    dynamo::create_table(&name, "LockKey", "N");
+    let room = Room::with_store(&dynamo::url(&name, &dynamo::address()));
+    assert_message(
+        &room.run(&["init"]),
+        78,
+        "has the key `LockKey` (N, HASH), a lock table has `LockKey` (S, HASH)",
+        "name another table",
+    );
+}

@@ -167,6 +167,15 @@ fn init_prints_definitions_without_asking_anyone() {
             assert!(definition.contains(part), "{definition}");
         }
     }
+    // Without a store it is the table of the documents.
+    let output = room
+        .command(&["init", "--print", "cdk"])
+        .env_remove("LEASEHOLD_STORE")
+        .output()
+        .unwrap();
+    assert!(text(&output).contains("tableName: 'locks'"), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("a table named `locks`"), "{said}");
     let output = Room::new().run(&["init", "--print", "cdk"]);
     assert_message(
         &output,
@@ -174,4 +183,44 @@ fn init_prints_definitions_without_asking_anyone() {
         "--print needs a table",
         "`--store dynamodb://TABLE`",
     );
+}
+
+#[test]
+fn init_prints_the_least_policy() {
+    let arn = "arn:aws:dynamodb:eu-west-1:123456789012:table/locks";
+    for (store, resource) in [
+        (
+            "dynamodb://locks",
+            "arn:aws:dynamodb:REGION:ACCOUNT:table/locks",
+        ),
+        (
+            "dynamodb://locks?region=eu-west-1",
+            "arn:aws:dynamodb:eu-west-1:ACCOUNT:table/locks",
+        ),
+        (&format!("dynamodb://{arn}"), arn),
+    ] {
+        let output = Room::with_store(store).run(&["init", "--print", "iam"]);
+        let policy: Value = serde_json::from_str(&text(&output)).unwrap();
+        let statements = policy["Statement"].as_array().unwrap();
+        let actions: Vec<_> = statements
+            .iter()
+            .flat_map(|statement| statement["Action"].as_array().unwrap())
+            .map(|action| action.as_str().unwrap())
+            .collect();
+        assert_eq!(
+            actions,
+            [
+                "UpdateItem",
+                "GetItem",
+                "DeleteItem",
+                "Scan",
+                "ConditionCheckItem"
+            ]
+            .map(|action| format!("dynamodb:{action}"))
+        );
+        assert!(
+            statements.iter().all(|s| s["Resource"] == resource),
+            "{policy}"
+        );
+    }
 }

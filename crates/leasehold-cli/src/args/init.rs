@@ -6,7 +6,9 @@ use super::{StoreArg, VerbosityArgs};
 
 #[derive(Debug, Args)]
 pub(crate) struct InitArgs {
-    /// Print the table's definition for this tool to standard output, and create nothing
+    /// Print the table's definition for this tool, or the policy for its users, and create nothing
+    ///
+    /// Without --store, the table's name is `locks`. REGION and ACCOUNT in a policy are yours to replace.
     #[arg(long, value_name = "TOOL", value_enum)]
     pub(crate) print: Option<Tool>,
 
@@ -26,4 +28,6 @@ pub(crate) enum Tool {
     Terraform,
     /// The AWS CDK, in TypeScript
     Cdk,
+    /// The least IAM policy for locks in the table
+    Iam,
 }

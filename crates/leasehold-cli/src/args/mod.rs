@@ -3,13 +3,16 @@
 //! The arguments are raw; [`plan`](crate::plan) resolves them. Each verb has its file; [`lock`] has the options of
 //! every verb that acquires a lock, and [`usage`] the errors.
 
+mod doctor;
 mod force;
+mod generate;
 mod grant;
 mod hold;
 mod init;
 mod lock;
 mod look;
 mod run;
+mod top;
 mod usage;
 mod watch;
 
@@ -18,13 +21,16 @@ use std::ffi::OsString;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use self::doctor::DoctorArgs;
 pub(crate) use self::force::ForceArgs;
+pub(crate) use self::generate::{CompletionsArgs, ManArgs};
 pub(crate) use self::grant::{AcquireArgs, IdArg, Output, ReleaseArgs, RenewArgs};
 pub(crate) use self::hold::HoldArgs;
 pub(crate) use self::init::{InitArgs, Tool};
 pub(crate) use self::lock::LockArgs;
 pub(crate) use self::look::{LsArgs, ShowArgs};
 pub(crate) use self::run::{OnLost, RunArgs};
+pub(crate) use self::top::TopArgs;
 pub(crate) use self::usage::{Stop, parse};
 pub(crate) use self::watch::WatchArgs;
 use crate::help;
@@ -74,9 +80,21 @@ pub(crate) enum Verb {
     /// Write a line for each change of locks
     #[command(after_long_help = help::WATCH)]
     Watch(WatchArgs),
+    /// Show locks, leases and what happens to them on a live screen
+    #[command(after_long_help = help::TOP)]
+    Top(TopArgs),
     /// Create the file or table for the locks, or print the table's definition
     #[command(after_long_help = help::INIT)]
     Init(InitArgs),
+    /// Check the store and the way to it, and say what to do
+    #[command(after_long_help = help::DOCTOR)]
+    Doctor(DoctorArgs),
+    /// Print the completions for a shell
+    #[command(after_long_help = help::COMPLETIONS)]
+    Completions(CompletionsArgs),
+    /// Print a manual page, or write all of them
+    #[command(after_long_help = help::MAN)]
+    Man(ManArgs),
 }
 
 impl Verb {
@@ -93,6 +111,13 @@ impl Verb {
             Verb::Show(args) => args.verbosity,
             Verb::Watch(args) => args.verbosity,
             Verb::Init(args) => args.verbosity,
+            Verb::Doctor(args) => args.verbosity,
+            // A message would be in the middle of the screen.
+            Verb::Top(_) => VerbosityArgs {
+                quiet: true,
+                verbose: false,
+            },
+            Verb::Completions(_) | Verb::Man(_) => VerbosityArgs::default(),
         }
     }
 }
@@ -117,7 +142,7 @@ pub(crate) struct StoreArg {
     pub(crate) store: Option<Location>,
 }
 
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Copy, Default, Debug, Args)]
 #[command(next_help_heading = "Messages")]
 pub(crate) struct VerbosityArgs {
     /// Write only errors

@@ -8,6 +8,7 @@ pub(crate) mod aws;
 #[cfg(not(feature = "dynamodb"))]
 #[path = "without_aws.rs"]
 pub(crate) mod aws;
+mod latency;
 mod logging;
 mod sqlite;
 pub(crate) mod url;
@@ -16,15 +17,17 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 
 use leasehold::store::Store;
+use leasehold::store::sqlite::SqliteStore;
 use leasehold::{LockClient, Policy};
 use tokio::runtime::{Builder, Runtime};
 
 use self::logging::Logging;
 use crate::exit_codes;
 use crate::failure::Failure;
+use crate::finding::Finding;
 use crate::messages::Messages;
 use crate::panics;
-use crate::store::url::{Location, Table};
+use crate::store::url::{Location, Table, is_missing};
 use crate::text::quoted;
 
 /// The resolved location of the locks.
@@ -130,6 +133,42 @@ impl Place {
                 created.map_err(|failure| self.explain(failure))
             }
         }
+    }
+
+    /// Whether it is a lock file that does not exist yet, but may.
+    ///
+    /// # Errors
+    ///
+    /// When there cannot be such a file.
+    pub(crate) fn is_empty(&self) -> Result<bool, Failure> {
+        match &self.location {
+            Location::Sqlite { path } if is_missing(path) => {
+                // The default directory is created with the file.
+                if !self.of_user {
+                    SqliteStore::check_place(path)?;
+                }
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Checks the store and the way to it, for `doctor`. It writes no lock record.
+    pub(crate) async fn examine(&self) -> Vec<Finding> {
+        let named = std::env::var_os("LEASEHOLD_STORE")
+            .is_some_and(|url| Location::parse(&url).as_ref() == Ok(&self.location));
+        let source = match (self.of_user, named) {
+            (true, _) => "by default, for neither `--store` nor LEASEHOLD_STORE is given",
+            (false, true) => "from LEASEHOLD_STORE",
+            (false, false) => "from `--store`",
+        };
+        let store = Finding::ok("store", format!("{}, {source}", self.location));
+        let found = match &self.location {
+            Location::Sqlite { path } => sqlite::examine(path, self.of_user).await,
+            Location::DynamoDb(table) => aws::examine(table).await,
+        };
+        let explained = found.into_iter().map(|finding| finding.at(&self.location));
+        std::iter::once(store).chain(explained).collect()
     }
 
     async fn table(&self, table: &Table) -> Result<aws::Opened, Failure> {

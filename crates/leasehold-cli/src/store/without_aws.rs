@@ -7,6 +7,7 @@ use leasehold::store::Store;
 use crate::args::Tool;
 use crate::exit_codes;
 use crate::failure::Failure;
+use crate::finding::Finding;
 use crate::store::url::Table;
 
 /// An opened table: there is none.
@@ -24,8 +25,12 @@ pub(super) async fn create(_: &Opened) -> Result<bool, Failure> {
     Ok(false)
 }
 
-pub(crate) fn definition_for(_: Tool, table: &str) -> Result<String, Failure> {
-    Err(missing(table))
+pub(super) async fn examine(table: &Table) -> Vec<Finding> {
+    vec![Finding::failed("settings", missing(&table.name))]
+}
+
+pub(crate) fn definition_for(_: Tool, table: &Table) -> Result<String, Failure> {
+    Err(missing(&table.name))
 }
 
 fn missing(table: &str) -> Failure {

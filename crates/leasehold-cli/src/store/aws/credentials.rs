@@ -82,6 +82,12 @@ impl Ready {
         })
     }
 
+    /// The first credentials, until a request takes them.
+    pub(super) fn first(&self) -> Option<Credentials> {
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        first.clone()
+    }
+
     async fn next(&self) -> Provided {
         let first = self
             .first

@@ -6,6 +6,7 @@
 //! for credentials ends after about a second.
 
 mod credentials;
+mod examine;
 mod http;
 mod settings;
 
@@ -16,7 +17,8 @@ use aws_config::imds::region::ImdsRegionProvider;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
-use aws_config::{BehaviorVersion, Region};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{
@@ -26,8 +28,9 @@ use leasehold::store::Store;
 use leasehold::store::dynamodb::{Created, DynamoDbStore, TableError, definition};
 
 use self::credentials::Ready;
+pub(super) use self::examine::examine;
 use self::http::Http;
-use self::settings::Settings;
+use self::settings::{Named, Settings};
 use crate::args::Tool;
 use crate::exit_codes;
 use crate::failure::Failure;
@@ -47,6 +50,18 @@ pub(super) struct Opened {
     /// The endpoint or the region, for messages.
     pub(super) endpoint: String,
     table: DynamoDbStore,
+    origin: Origin,
+}
+
+/// Where the parts of a client come from, for `doctor`.
+#[derive(Debug)]
+struct Origin {
+    client: Client,
+    region: Named,
+    endpoint: Option<Named>,
+    /// The first credentials, and the provider of all.
+    credentials: Option<(Credentials, SharedCredentialsProvider)>,
+    shared: SdkConfig,
 }
 
 /// Makes a client for the table. It sends no request to the table.
@@ -74,16 +89,14 @@ async fn with_settings(table: &Table) -> Result<Opened, Failure> {
     let version = BehaviorVersion::v2026_01_12();
     let machine = || ProviderConfig::without_region().with_http_client(http.for_credentials());
     let region = match settings.region()? {
-        Some(named) => Some(Region::new(named.value)),
+        Some(named) => Some(named),
         None => {
-            ImdsRegionProvider::builder()
-                .configure(&machine())
-                .build()
-                .region()
-                .await
+            let imds = ImdsRegionProvider::builder().configure(&machine()).build();
+            let region = imds.region().await;
+            region.map(|region| Named::new(region.to_string(), "the instance metadata"))
         }
     };
-    let Some(region) = region else {
+    let Some(named_region) = region else {
         let message = match settings.unreadable() {
             Some(why) => format!(
                 "no AWS region for dynamodb table `{}`: the AWS configuration files cannot be read: {why}",
@@ -94,6 +107,7 @@ async fn with_settings(table: &Table) -> Result<Opened, Failure> {
         return Err(Failure::new(exit_codes::CONFIG, message)
             .hint("set AWS_REGION, or add `?region=…` to the store URL"));
     };
+    let region = Region::new(named_region.value.clone());
     let shared = aws_config::defaults(version)
         .http_client(http.for_credentials())
         .timeout_config(timeouts.clone())
@@ -103,7 +117,8 @@ async fn with_settings(table: &Table) -> Result<Opened, Failure> {
         .profile_name(settings.profile())
         .load()
         .await;
-    let endpoint = settings.endpoint(&shared)?.map(|named| named.value);
+    let named_endpoint = settings.endpoint(&shared)?;
+    let endpoint = named_endpoint.as_ref().map(|named| named.value.clone());
     let way = match &endpoint {
         Some(endpoint) => format!("endpoint {endpoint}"),
         None => format!("region {region}"),
@@ -129,18 +144,29 @@ async fn with_settings(table: &Table) -> Result<Opened, Failure> {
     );
     // This replaces the SDK's value, which may come from an empty variable.
     config.set_endpoint_url(endpoint);
+    let mut credentials = None;
     if let Some(provider) = provider {
-        let ready = Ready::get(provider, &settings, table.profile.is_some()).await;
+        let ready = Ready::get(provider.clone(), &settings, table.profile.is_some()).await;
+        let ready = ready.map_err(|failure| failure.on(&way))?;
+        credentials = ready.first().map(|first| (first, provider));
         let cache = IdentityCache::lazy().load_timeout(credentials::WITHIN);
         config = config
             .identity_cache(cache.build())
-            .credentials_provider(ready.map_err(|failure| failure.on(&way))?);
+            .credentials_provider(ready);
     }
-    let store = DynamoDbStore::new(Client::from_conf(config.build()), table.name.as_str());
+    let client = Client::from_conf(config.build());
+    let store = DynamoDbStore::new(client.clone(), table.name.as_str());
     Ok(Opened {
         store: Arc::new(store.clone()),
         endpoint: way,
         table: store,
+        origin: Origin {
+            client,
+            region: named_region,
+            endpoint: named_endpoint,
+            credentials,
+            shared,
+        },
     })
 }
 
@@ -158,12 +184,19 @@ pub(super) async fn create(opened: &Opened) -> Result<bool, Failure> {
 /// # Errors
 ///
 /// Only in a build without DynamoDB.
-pub(crate) fn definition_for(tool: Tool, table: &str) -> Result<String, Failure> {
-    let definition = definition(table);
+pub(crate) fn definition_for(tool: Tool, table: &Table) -> Result<String, Failure> {
+    let arn = match (&table.region, tool) {
+        (Some(region), Tool::Iam) if !table.name.starts_with("arn:") => {
+            format!("arn:aws:dynamodb:{region}:ACCOUNT:table/{}", table.name)
+        }
+        _ => table.name.clone(),
+    };
+    let definition = definition(&arn);
     let text = match tool {
         Tool::Cloudformation => definition.cloud_formation().to_string(),
         Tool::Terraform => definition.terraform().to_string(),
         Tool::Cdk => definition.cdk().to_string(),
+        Tool::Iam => definition.iam_policy().to_string(),
     };
     Ok(text)
 }

@@ -30,11 +30,16 @@ pub(super) struct Named {
 }
 
 impl Named {
-    fn new(value: impl Into<String>, name: impl Into<String>) -> Self {
+    pub(super) fn new(value: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
             value: value.into(),
             name: name.into(),
         }
+    }
+
+    /// The name of the source.
+    pub(super) fn source(&self) -> &str {
+        &self.name
     }
 
     /// The error of an invalid value.

@@ -9,10 +9,12 @@
 //! | `attributes`, `sending` | answers as records and stamps |
 //! | `classify` | the meaning of failures |
 //! | `table` | creates and checks the table |
+//! | `definition` | the table and its permissions for other tools |
 //! | `fence` | protected items refuse an old holder |
 
 mod attributes;
 mod classify;
+mod definition;
 mod expressions;
 mod fence;
 mod sending;
@@ -37,9 +39,10 @@ use aws_sdk_dynamodb::types::{
 };
 
 use self::classify::{Conditional, Refusal};
+pub use self::definition::{Definition, definition};
 pub use self::fence::{TokenColumn, is_fenced};
 use self::sending::Sending;
-pub use self::table::{Created, Definition, TableError, definition};
+pub use self::table::{Created, TableError};
 use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
 use crate::error::Effect;
 use crate::usage::Units;

@@ -1,9 +1,8 @@
-//! The lock table: creation, checks, definitions for other tools.
+//! The lock table: creation and checks.
 //!
 //! Only this module uses the control plane. `create_table` does not change an existing table, except
 //! that it turns TTL on.
 
-use std::fmt;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
@@ -91,7 +90,7 @@ impl From<TableError> for Error {
 impl DynamoDbStore {
     /// Creates the table if it is missing, waits until it is active, turns TTL on, and checks its schema.
     /// Any number of callers may do so at the same time. An existing table is not changed, except that TTL
-    /// is turned on.
+    /// is turned on. Each step is an `info` event of `tracing`.
     ///
     /// It needs the permissions `dynamodb:DescribeTable` and `DescribeTimeToLive`; `CreateTable` only if the
     /// table is missing, and `UpdateTimeToLive` only if TTL is off.
@@ -106,11 +105,21 @@ impl DynamoDbStore {
     pub async fn create_table(&self) -> Result<Created, TableError> {
         let created = match self.find_table().await? {
             Ok(_) => Created::Existed,
-            Err(_missing) => self.create().await?,
+            Err(_missing) => {
+                tracing::info!("creating table `{}`", self.table());
+                self.create().await?
+            }
         };
         self.wait_until_active().await?;
         match self.check_table().await {
-            Err(TableError::TtlOff { .. }) => self.turn_ttl_on().await?,
+            Err(TableError::TtlOff { .. }) => {
+                tracing::info!(
+                    "turning TTL of table `{}` on, for `{}`",
+                    self.table(),
+                    attribute::TTL_SECONDS
+                );
+                self.turn_ttl_on().await?;
+            }
             checked => checked?,
         }
         Ok(created)
@@ -216,11 +225,18 @@ impl DynamoDbStore {
     /// Waits until the table is active, also if another caller creates it. A description may come from a
     /// replica that does not know the table yet.
     async fn wait_until_active(&self) -> Result<(), TableError> {
+        let mut told = false;
         for _ in 0..(ACTIVE_WITHIN.as_millis() / CHECK.as_millis()) {
             if let Ok(table) = self.find_table().await?
                 && let Some(TableStatus::Active | TableStatus::Updating) = table.table_status()
             {
                 return Ok(());
+            }
+            if !std::mem::replace(&mut told, true) {
+                tracing::info!(
+                    "waiting until table `{}` is active, {ACTIVE_WITHIN:?} at most",
+                    self.table()
+                );
             }
             pause().await;
         }
@@ -307,78 +323,4 @@ impl DynamoDbStore {
 )]
 async fn pause() {
     tokio::time::sleep(CHECK).await;
-}
-
-/// A lock table as code for infrastructure tools.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Definition<'a>(&'a str);
-
-/// The definition of a lock table of this name, for [`Definition::cloud_formation`] and the
-/// others.
-pub fn definition(table: &str) -> Definition<'_> {
-    Definition(table)
-}
-
-impl Definition<'_> {
-    /// As a CloudFormation template.
-    pub fn cloud_formation(&self) -> impl fmt::Display + use<> {
-        format!(
-            "Resources:
-  LockTable:
-    Type: AWS::DynamoDB::Table
-    DeletionPolicy: Retain
-    Properties:
-      TableName: {}
-      BillingMode: PAY_PER_REQUEST
-      AttributeDefinitions:
-        - AttributeName: LockKey
-          AttributeType: S
-      KeySchema:
-        - AttributeName: LockKey
-          KeyType: HASH
-      TimeToLiveSpecification:
-        AttributeName: ExpireInUnixSeconds
-        Enabled: true
-",
-            self.0
-        )
-    }
-
-    /// As Terraform.
-    pub fn terraform(&self) -> impl fmt::Display + use<> {
-        format!(
-            r#"resource "aws_dynamodb_table" "locks" {{
-  name         = "{}"
-  billing_mode = "PAY_PER_REQUEST"
-  hash_key     = "LockKey"
-
-  attribute {{
-    name = "LockKey"
-    type = "S"
-  }}
-
-  ttl {{
-    attribute_name = "ExpireInUnixSeconds"
-    enabled        = true
-  }}
-}}
-"#,
-            self.0
-        )
-    }
-
-    /// As the AWS CDK, in TypeScript.
-    pub fn cdk(&self) -> impl fmt::Display + use<> {
-        format!(
-            r"new dynamodb.Table(this, 'LockTable', {{
-  tableName: '{}',
-  partitionKey: {{ name: 'LockKey', type: dynamodb.AttributeType.STRING }},
-  billingMode: dynamodb.BillingMode.PAY_PER_REQUEST,
-  timeToLiveAttribute: 'ExpireInUnixSeconds',
-  removalPolicy: cdk.RemovalPolicy.RETAIN,
-}});
-",
-            self.0
-        )
-    }
 }

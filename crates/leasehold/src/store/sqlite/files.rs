@@ -255,6 +255,15 @@ fn is_in_log_mode(database: &File) -> io::Result<bool> {
     Ok(ours && header[18] == 2 && header[19] == 2)
 }
 
+/// Refuses an existing file with two names.
+pub(super) fn check_names(path: &Path) -> Result<(), StoreError> {
+    match (fs::metadata(path), fs::canonicalize(path)) {
+        (Ok(file), Ok(real)) => check_one_name(path, &real, &file),
+        // Missing, or for the opening to report.
+        _ => Ok(()),
+    }
+}
+
 /// Refuses a file with two names, which would have two logs.
 fn check_one_name(path: &Path, real: &Path, file: &fs::Metadata) -> Result<(), StoreError> {
     if file.nlink() > 1 {

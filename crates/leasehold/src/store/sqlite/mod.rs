@@ -100,6 +100,29 @@ impl SqliteStore {
         })
     }
 
+    /// Checks whether a lock file can be at a path, without opening or creating it: the path, its
+    /// directory, its file system, hard links and bind mounts. Rights and contents are not checked. It returns the
+    /// absolute path. It blocks while the disk does not answer.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`SqliteStore::open`] that concern the place.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use leasehold::store::StoreErrorKind;
+    /// use leasehold::store::sqlite::SqliteStore;
+    ///
+    /// let refused = SqliteStore::check_place("/no/such/directory/locks.db").unwrap_err();
+    /// assert_eq!(refused.kind, StoreErrorKind::Configuration);
+    /// ```
+    pub fn check_place(path: impl AsRef<Path>) -> Result<PathBuf, StoreError> {
+        let path = place::checked(path.as_ref())?;
+        files::check_names(&path)?;
+        Ok(path)
+    }
+
     /// The file, as an absolute path.
     pub fn path(&self) -> &Path {
         &self.inner.path

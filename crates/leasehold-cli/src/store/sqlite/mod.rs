@@ -1,11 +1,15 @@
 //! A SQLite file: the named one, or the default one with its directory.
 
+mod examine;
+mod mounts;
+
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use leasehold::store::sqlite::SqliteStore;
 
+pub(super) use self::examine::examine;
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::store::url::is_missing;

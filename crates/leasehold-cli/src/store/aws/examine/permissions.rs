@@ -1,0 +1,137 @@
+//! Permissions, each tried by a request that changes nothing.
+//!
+//! Invariant: every write here has a condition that holds for no item. So nothing is written, whatever is in the table.
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, TransactWriteItem};
+use leasehold::store::protocol::attribute;
+
+use super::headers::Headers;
+use super::table::refusal;
+use crate::exit_codes;
+use crate::failure::Failure;
+use crate::finding::Finding;
+use crate::store::url::Table;
+
+/// It holds for no item.
+const NEVER: &str = "attribute_exists(#key) AND attribute_not_exists(#key)";
+
+/// A key for tries.
+const PROBE: &str = "leasehold-doctor";
+
+/// What a permission is needed for.
+#[derive(Clone, Copy)]
+struct Need {
+    action: &'static str,
+    purpose: &'static str,
+    /// Whether `run` fails without it.
+    by_run: bool,
+}
+
+pub(super) async fn examine(client: &Client, table: &Table, headers: &Headers) -> Vec<Finding> {
+    let key = || AttributeValue::S(PROBE.to_owned());
+    let read = client
+        .get_item()
+        .table_name(&table.name)
+        .key(attribute::KEY, key())
+        .customize()
+        .interceptor(headers.clone())
+        .send();
+    let update = client
+        .update_item()
+        .table_name(&table.name)
+        .key(attribute::KEY, key())
+        .condition_expression(NEVER)
+        .expression_attribute_names("#key", attribute::KEY)
+        .customize()
+        .interceptor(headers.clone())
+        .send();
+    let delete = client
+        .delete_item()
+        .table_name(&table.name)
+        .key(attribute::KEY, key())
+        .condition_expression(NEVER)
+        .expression_attribute_names("#key", attribute::KEY)
+        .customize()
+        .interceptor(headers.clone())
+        .send();
+    let scan = client.scan().table_name(&table.name).limit(1).send();
+    let need = |action, purpose, by_run| Need {
+        action,
+        purpose,
+        by_run,
+    };
+    vec![
+        judge(need("GetItem", "reads", true), table, read.await),
+        judge(
+            need("UpdateItem", "acquires, renews and releases", true),
+            table,
+            update.await,
+        ),
+        judge(
+            need("DeleteItem", "withdraws a record with a wrong token", true),
+            table,
+            delete.await,
+        ),
+        judge(need("Scan", "lists locks", false), table, scan.await),
+        check(
+            client,
+            need("ConditionCheckItem", "fences transactions", false),
+            table,
+        )
+        .await,
+    ]
+}
+
+async fn check(client: &Client, need: Need, table: &Table) -> Finding {
+    let check = ConditionCheck::builder()
+        .table_name(&table.name)
+        .key(attribute::KEY, AttributeValue::S(PROBE.to_owned()))
+        .condition_expression(NEVER)
+        .expression_attribute_names("#key", attribute::KEY)
+        .build();
+    let Ok(check) = check else {
+        return Finding::unknown("permission", "the SDK refused a complete check");
+    };
+    let item = TransactWriteItem::builder().condition_check(check).build();
+    let sent = client.transact_write_items().transact_items(item).send();
+    judge(need, table, sent.await)
+}
+
+fn judge<T, E>(need: Need, table: &Table, answer: Result<T, SdkError<E>>) -> Finding
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let Need {
+        action,
+        purpose,
+        by_run,
+    } = need;
+    let allowed = || Finding::ok("permission", format!("dynamodb:{action}, which {purpose}"));
+    let error = match answer {
+        Ok(_) => return allowed(),
+        Err(error) => error,
+    };
+    match error.code() {
+        // The condition was evaluated, and did not hold.
+        Some("ConditionalCheckFailedException" | "TransactionCanceledException") => allowed(),
+        Some("AccessDeniedException" | "AccessDenied" | "NotAuthorized") => {
+            let found = format!("no dynamodb:{action}, which {purpose}: {}", refusal(&error));
+            let hint = format!(
+                "allow it: `leasehold init --print iam --store dynamodb://{}` prints the policy",
+                table.name
+            );
+            if by_run {
+                let failure = Failure::new(exit_codes::NO_PERMISSION, found).hint(hint);
+                Finding::failed("permission", failure)
+            } else {
+                Finding::warning("permission", found, hint)
+            }
+        }
+        _ => Finding::unknown(
+            "permission",
+            format!("dynamodb:{action}, which {purpose}: {}", refusal(&error)),
+        ),
+    }
+}
