@@ -103,7 +103,10 @@ fn there_is_a_page_for_each_verb_and_one_for_the_whole() {
     let whole = text(&["man"]);
     assert_eq!(whole, room.text("man1/leasehold.1"));
     for verb in verbs() {
-        assert!(whole.contains(&format!("leasehold\\-{verb}(1)")), "{whole}");
+        assert!(
+            whole.contains(&format!("leasehold\\-{}(1)", verb.replace("-", "\\-"))),
+            "{whole}"
+        );
     }
     assert!(text(&["man", "run"]).contains(".SH \"EXIT CODES\""));
 }
