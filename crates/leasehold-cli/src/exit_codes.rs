@@ -14,7 +14,8 @@ pub(crate) const UNAVAILABLE: u8 = 69;
 pub(crate) const NOT_ACQUIRED: u8 = 75;
 
 /// The lock was lost while the command ran. `leasehold` stopped the command, or it ended by itself after its lease:
-/// `lost` and `command` of the report show which.
+/// `lost` and `command` of the report show which. Also: the id or token of `renew`, `release` or `force-release` is not
+/// that of the present grant, and nothing was changed.
 pub(crate) const LOST: u8 = 76;
 
 /// The store refused access (`EX_NOPERM`).

@@ -65,7 +65,7 @@ Exit codes:
 In a script:
   id=$(leasehold acquire deploy --lease 10m -o id) || exit
   trap 'leasehold release deploy --id \"$id\"' EXIT
-  leasehold renew deploy --id \"$id\"     # before each long step
+  leasehold renew deploy --id \"$id\" # before each long step
 
 The JSON object: v (1), name, id (not with --id-file), token, until (UTC), lease_ms. New fields may be added. Whoever has the id can \
 end the grant. Pass the token to the protected resource, which must refuse smaller tokens than it has seen.

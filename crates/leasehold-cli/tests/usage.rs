@@ -36,10 +36,20 @@ fn help_and_version_are_no_errors() {
     ] {
         assert!(sentences.contains(caveat), "{caveat} is not in: {text}");
     }
-    for verb in ["ls", "show", "init"] {
+    for (verb, codes) in [
+        ("ls", &[0, 64, 69, 77, 78, 125][..]),
+        ("show", &[0, 64, 69, 77, 78, 125]),
+        ("init", &[0, 64, 69, 77, 78, 125]),
+        ("acquire", &[0, 64, 69, 75, 77, 78, 125]),
+        ("renew", &[0, 64, 69, 76, 77, 78, 125]),
+        ("release", &[0, 64, 69, 76, 77, 78, 125]),
+        ("hold", &[0, 64, 69, 75, 76, 77, 78, 124, 125]),
+        ("force-release", &[0, 64, 69, 76, 77, 78, 125]),
+        ("watch", &[0, 64, 77, 78, 125]),
+    ] {
         let help = leasehold(&[verb, "--help"]).output().unwrap();
         let text = String::from_utf8(help.stdout).unwrap();
-        for code in [0, 64, 69, 77, 78, 125] {
+        for code in codes {
             assert!(text.contains(&format!("\n  {code} ")), "{verb}: {text}");
         }
     }
