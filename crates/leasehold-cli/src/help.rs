@@ -49,6 +49,95 @@ sudo. Those run on, while the lease expires and the next holder begins.
 No lease stops a host that was frozen from running on afterwards. Pass LEASEHOLD_TOKEN to the protected resource, which must refuse smaller \
 tokens than it has seen.";
 
+/// For `acquire`.
+pub(crate) const ACQUIRE: &str = "\
+Exit codes:
+  0    acquired: it stays held until it is released, or until its lease has run out
+  64   the command line is invalid, or --id-file cannot be written
+  69   the store is unreachable, throttles, or answers too late to start
+  75   not acquired: held by another, or the wait expired (-E changes it)
+  77   no credentials, or the store refuses access
+  78   bad configuration: AWS settings, TLS, table missing or with a wrong schema, lease sums, unreadable record
+  125  leasehold itself failed, or its output could not be written; the lock is released again
+  128+N  signal N ended the wait; the lock is not held
+
+In a script:
+  id=$(leasehold acquire deploy --lease 10m -o id) || exit
+  trap 'leasehold release deploy --id \"$id\"' EXIT
+  leasehold renew deploy --id \"$id\"     # before each long step
+
+The JSON object: v (1), name, id (not with --id-file), token, until (UTC), lease_ms. New fields may be added. Whoever has the id can \
+end the grant. Pass the token to the protected resource, which must refuse smaller tokens than it has seen.
+
+No process is bound to the lock, so nothing stops the work when its lease runs out: renew it in time, or use `leasehold run`. On SQLite \
+a reboot ends it, too.";
+
+/// For `renew` and `release`.
+pub(crate) const BY_ID: &str = "\
+Exit codes:
+  0    done; release: also if this id had released it before, or if the id file was never written or is empty
+  64   the command line is invalid, the id is not an id, or it is of another lock
+  69   the store is unreachable or throttles; the lease runs on as it was
+  76   stale id: the lease ran out and another has taken the lock since (the message says who holds it now), or renew: it was released, \
+or the store has no such lock; nothing was changed
+  77   no credentials, or the store refuses access
+  78   bad configuration: AWS settings, table missing or with a wrong schema, lease sums, unreadable record
+  125  leasehold itself failed
+
+A lease that has run out is renewed if nobody has taken the lock since: the token is then still the largest. A released or taken lock is \
+never revived. renew prints a JSON object: v (1), name, token, until (UTC), lease_ms. On DynamoDB a renewal costs one read and one write \
+unit, a release one write unit.";
+
+/// For `hold`.
+pub(crate) const HOLD: &str = "\
+Exit codes:
+  0    held, and released after INT, TERM, HUP or another signal that ends a process
+  64   the command line is invalid
+  69   the store is unreachable, throttles, or answers too late to start
+  75   not acquired: held by another, or the wait expired (-E changes it)
+  76   the lock was lost
+  77   no credentials, or the store refuses access
+  78   bad configuration: AWS settings, TLS, table missing or with a wrong schema, lease sums, unreadable record
+  124  --max-hold was reached, and the lock was released
+  125  leasehold itself failed
+  128+N  signal N ended the wait; the lock is not held
+
+When the lock is held, one JSON object goes to standard output: v (1), name, token, until (UTC) without a renewal, lease_ms. New fields may \
+be added. A release that fails is a warning, and the lease expires.";
+
+/// For `force-release`.
+pub(crate) const FORCE: &str = "\
+Exit codes:
+  0    released, or the grant with this token was released already
+  64   the command line is invalid, or the holder is an F# client, which has no token
+  69   the store is unreachable or throttles
+  76   another grant is the present one, or none: nothing was changed, and the message says who holds the lock now
+  77   no credentials, or the store refuses access
+  78   bad configuration: AWS settings, table missing or with a wrong schema, unreadable record
+  125  leasehold itself failed
+
+The holder does not know of it until its next renewal, up to a third of its lease later, and works on until then. Stop it first if you \
+can. The next token is larger, so that a protected resource that checks tokens refuses the former holder.
+
+`leasehold show` says who did it, and why, while the lock is free. The first waiter gets the lock at once.";
+
+/// For `watch`.
+pub(crate) const WATCH: &str = "\
+Exit codes:
+  0    ended by a signal, or nobody reads its output any more
+  64   the command line is invalid
+  77   no credentials, or the store refuses access
+  78   bad configuration: table missing or with a wrong schema, a file of another program
+  125  leasehold itself failed, or its output could not be written
+
+Events: held, renewed, handed_over, lost (its lease ran out without a release), free, malformed. The first lines show the locks as they are.
+
+It only reads: one strongly consistent read of each name in each interval (on DynamoDB one read unit), without names one listing of the \
+store (on DynamoDB a scan, half a read unit for each 4 KB of the table). What begins and ends between two reads is one event or none. \
+A store that does not answer is asked again; a message says so once.
+
+JSON objects: event, at (UTC), and the fields of `leasehold show --json`, with v (1). New fields may be added.";
+
 /// For `ls` and `show`.
 pub(crate) const LOOK: &str = "\
 Exit codes:

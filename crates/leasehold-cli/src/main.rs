@@ -4,7 +4,8 @@
 //! configuration, messages and exit codes. Its modules, from the highest layer to the lowest:
 //!
 //! - [`args`] the command line, [`help`] the end of its help, [`plan`] the plan of `run`
-//! - [`verbs`]: `run`, `ls` and `show`, `top`, `init`, `doctor`, `completions` and `man`
+//! - [`verbs`]: `run`, `hold`, `acquire`, `renew`, `release`, `force-release`, `ls` and `show`, `watch`, `init`
+//!   `doctor`, `top`, `completions` and `man`
 //! - [`store`] the location of the locks and its store, [`process`] the command and its signals
 //! - [`failure`], [`finding`], [`panics`], [`exit_codes`], [`mod@messages`], [`outlet`]: errors and messages; [`text`]: formats
 
@@ -30,8 +31,9 @@ use std::sync::Arc;
 use self::args::{Stop, Verb, VerbosityArgs};
 use self::failure::Failure;
 use self::messages::{Messages, Verbosity, Warnings};
+use self::process::{Guardian, Role};
 use self::store::own_failure;
-use self::verbs::{doctor, generate, init, list, run, top};
+use self::verbs::{acquire, by_id, doctor, force, generate, hold, init, list, run, top, watch};
 
 fn main() -> ExitCode {
     let verb = match args::parse() {
@@ -46,25 +48,32 @@ fn main() -> ExitCode {
     };
     let verbosity = verb.verbosity();
     // Before any thread starts. Its error is written below.
-    let separate = match &verb {
+    let role = match &verb {
         Verb::Run(_) => process::separate(),
-        _ => Ok(()),
+        _ => Ok(Role::Worker(Guardian::default())),
     };
     let messages = messages(verbosity);
     // The hook has written the panic. The unwind has killed the command, and the lease expires.
-    let code = catch_unwind(AssertUnwindSafe(|| carry_out(verb, separate, &messages)));
+    let code = catch_unwind(AssertUnwindSafe(|| carry_out(verb, role, &messages)));
     messages.end();
     code.unwrap_or(exit_codes::OWN_FAILURE).into()
 }
 
-fn carry_out(verb: Verb, separate: io::Result<()>, messages: &Arc<Messages>) -> u8 {
+fn carry_out(verb: Verb, role: io::Result<Role>, messages: &Arc<Messages>) -> u8 {
     match verb {
-        Verb::Run(args) => match separate {
-            Ok(()) => run::run(*args, messages),
+        Verb::Run(args) => match role {
+            Ok(Role::Worker(guardian)) => run::run(*args, &Arc::new(guardian), messages),
+            Ok(Role::Survivor(survivor)) => run::survived(*args, &survivor, messages),
             Err(error) => told(messages, Err(own_failure("cannot start a process", &error))),
         },
+        Verb::Acquire(args) => acquire::acquire(*args, messages),
+        Verb::Renew(args) => told(messages, by_id::renew(args, messages)),
+        Verb::Release(args) => told(messages, by_id::release(args, messages)),
+        Verb::Hold(args) => hold::hold(*args, messages),
+        Verb::ForceRelease(args) => told(messages, force::force_release(args, messages)),
         Verb::Ls(args) => told(messages, list::ls(args, messages)),
         Verb::Show(args) => told(messages, list::show(args, messages)),
+        Verb::Watch(args) => told(messages, watch::watch(args, messages)),
         Verb::Top(args) => top::top(args, messages).unwrap_or_else(|failure| {
             messages.failure(&failure);
             failure.code

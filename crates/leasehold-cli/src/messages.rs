@@ -166,7 +166,8 @@ impl<S: Subscriber> Layer<S> for Warnings {
 }
 
 impl Warnings {
-    /// Starts to forward them, at the verbosity of the messages. The loss of a lease has its own message elsewhere.
+    /// Starts to forward them, at the verbosity of the messages. The loss of a lease and a forced release have messages of
+    /// their own.
     pub(crate) fn start(messages: Arc<Messages>) {
         let level = match messages.verbosity {
             Verbosity::Quiet => LevelFilter::OFF,
@@ -179,6 +180,7 @@ impl Warnings {
         };
         let targets = Targets::new()
             .with_target("leasehold", level)
+            .with_target("leasehold::client::force", LevelFilter::OFF)
             // The steps of `init`.
             .with_target("leasehold::store::dynamodb::table", steps)
             .with_target("leasehold::lost", LevelFilter::OFF);

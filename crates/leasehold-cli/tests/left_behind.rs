@@ -6,9 +6,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use support::{
-    BIN, PATIENCE, Room, SHORT, Wrapper, alive, children, is_called, parent, take_away, until,
+    BIN, PATIENCE, Room, SHORT, Wrapper, alive, below, children, is_called, take_away, until,
     wait_line,
 };
 
@@ -35,18 +35,6 @@ fn started(room: &Room, outer: &[&str], options: &[&str], line: &str) -> Wrapper
 /// A process in a session of its own, which runs `line` and leaves its parent.
 fn daemon(line: &str) -> String {
     format!("(setsid sh -c 'echo > daemon; {line}' </dev/null >/dev/null 2>&1 &)")
-}
-
-/// The process below this one that is called so.
-fn below(pid: Pid, name: &str) -> Pid {
-    let mut found = None;
-    until(name, || {
-        found = children(pid)
-            .into_iter()
-            .find(|child| is_called(*child, name));
-        found.is_some()
-    });
-    found.unwrap()
 }
 
 #[test]
@@ -339,17 +327,4 @@ fn c26_sockets_and_watchdog_are_the_commands() {
         .output()
         .unwrap();
     assert_eq!(missing.status.code(), Some(127));
-}
-
-#[test]
-fn the_wrapper_is_the_parent_of_its_command() {
-    let room = Room::new();
-    let mut wrapper = room.start(&[], &format!("echo $$ > command; {}", wait_line("go")));
-    assert_eq!(
-        parent(room.pid("command")),
-        Some(wrapper.pid()),
-        "no relay without need"
-    );
-    room.touch("go");
-    assert_eq!(wrapper.ended(), 0);
 }

@@ -122,9 +122,8 @@ fn one_lock_in_detail() {
         "{shown}"
     );
     assert_eq!(room.job()["holder"], "me");
-    // Killed without a word: it runs out, for its command might live on.
-    holder.0.kill().unwrap();
-    holder.0.wait().unwrap();
+    // Both killed at once: it runs out, for processes of its command might live on.
+    holder.kill_both();
     assert_eq!(room.job()["state"], "held");
     until("expired", || room.job()["state"] == "expired");
     assert!(text(&room.run(&["ls"])).contains("expired"));

@@ -7,7 +7,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use support::{Room, SHORT, alive, dynamo, net::Way, state, take_away, until, wait_line};
+use support::{Room, SHORT, alive, children, dynamo, net::Way, take_away, until, wait_line};
 
 /// A holder is stopped past its lease, another gets in, and the first wakes up.
 fn stopped_past_the_lease(room: &Room) {
@@ -15,8 +15,7 @@ fn stopped_past_the_lease(room: &Room) {
     let stubborn = format!("trap '' TERM; echo $$ > first; {}", wait_line("never"));
     let mut first = room.start(&[&SHORT[..], &["--report", "report"]].concat(), &stubborn);
     let command = room.pid("first");
-    first.signal(Signal::STOP);
-    until("the stop", || state(first.pid()) == Some('T'));
+    first.freeze();
 
     let mut second = room.start(
         &[&SHORT[..], &["--label", "second", "-w", "40s"]].concat(),
@@ -103,8 +102,7 @@ fn r1_a_command_that_ended_beside_another_holder_is_76() {
     let options = [&SHORT[..], &["--report", "report"]].concat();
     let mut first = room.start(&options, &format!("echo $$ > first; {}", wait_line("end")));
     let command = room.pid("first");
-    first.signal(Signal::STOP);
-    until("the stop", || state(first.pid()) == Some('T'));
+    first.freeze();
     let mut second = room.start(&["-w", "40s"], &format!("echo > in; {}", wait_line("go")));
     until("another is in", || room.has("in"));
     // Now the first command ends by itself, with a 0 that nobody should trust.
@@ -132,8 +130,7 @@ fn a_late_release_that_nobody_saw_keeps_the_code() {
         &format!("echo $$ > first; {}; exit 5", wait_line("end")),
     );
     let command = room.pid("first");
-    first.signal(Signal::STOP);
-    until("the stop", || state(first.pid()) == Some('T'));
+    first.freeze();
     room.touch("end");
     until("the command's end", || !alive(command));
     expired(&room);
@@ -230,10 +227,8 @@ fn a_signal_cuts_hold_at_least_short_and_leaves_the_lock_to_run_out() {
     let room = Room::new();
     let mut wrapper = room.start(&["--hold-at-least", "1h", "-v"], "echo > ran; exit 3");
     until("ran", || room.has("ran"));
-    until("the wait after the command", || {
-        let children = format!("/proc/{0}/task/{0}/children", wrapper.pid().as_raw_pid());
-        std::fs::read_to_string(children).is_ok_and(|children| children.trim().is_empty())
-    });
+    let worker = wrapper.worker();
+    until("the wait after the command", || children(worker).is_empty());
     std::thread::sleep(Duration::from_millis(100));
     wrapper.signal(Signal::TERM);
     assert_eq!(wrapper.ended(), 3);

@@ -6,7 +6,7 @@ use std::process::Output;
 
 use rustix::process::Signal;
 use support::{
-    Room, SHORT, Wrapper, alive, children, is_called, signal_mask, take_away, until, wait_line,
+    Room, SHORT, Wrapper, alive, below, is_called, signal_mask, take_away, until, wait_line,
 };
 
 /// Every signal that can be blocked and ignored; of those in real time, the ends.
@@ -140,14 +140,7 @@ fn c2_each_signal_that_is_blocked_reaches_the_command() {
         let block = format!("--block-signal={name}");
         let arguments = ["run", "job", "--", "sleep", "1000"];
         let mut wrapper = Wrapper(room.through(&["env", &block], &arguments).spawn().unwrap());
-        let mut command = None;
-        until("the command", || {
-            command = children(wrapper.pid())
-                .into_iter()
-                .find(|child| is_called(*child, "sleep"));
-            command.is_some()
-        });
-        let command = command.unwrap();
+        let command = below(wrapper.worker(), "sleep");
         wrapper.signal(signal);
         // Blocked there as it was here, so that it waits.
         let status = format!("/proc/{}/status", command.as_raw_pid());

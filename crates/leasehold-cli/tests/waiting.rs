@@ -156,8 +156,9 @@ fn a_signal_while_waiting_is_128_more_and_leaves_nothing() {
         let (room, mut holder) = held();
         let before = room.job();
         let mut waiter = room.start(&["-v", "--report", "report"], "echo > ran");
+        let worker = waiter.worker();
         let mut catches = || {
-            let status = format!("/proc/{}/status", waiter.pid().as_raw_pid());
+            let status = format!("/proc/{}/status", worker.as_raw_pid());
             let text = std::fs::read_to_string(status).unwrap_or_default();
             let mask = text.lines().find_map(|line| line.strip_prefix("SigCgt:"));
             mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())

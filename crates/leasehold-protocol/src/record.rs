@@ -412,8 +412,15 @@ mod tests {
         let mut record = native();
         record.remove("ClientId");
         record.insert("ExpireInUnixMs", number(0));
-        let record = Record::parse(&record).expect("well formed");
-        assert_eq!(record.state(), State::Released);
+        // With the label of the last holder, and without one, as older versions leave it.
+        for label in [None, Some("host a")] {
+            if let Some(label) = label {
+                record.insert("Holder", text(label));
+            }
+            let record = Record::parse(&record).expect("well formed");
+            assert_eq!(record.state(), State::Released);
+            assert_eq!(record.holder.as_deref(), label);
+        }
     }
 
     #[test]

@@ -160,8 +160,28 @@ impl Kept {
             expires_at,
             ttl_seconds: self.terms.ttl_seconds(expires_at, clock, now),
             bound_to_process,
+            lease: None,
             description: self.description.as_deref().cloned(),
         };
+        (sent, write)
+    }
+
+    /// The next renewal, with this lease instead of the record's, which must not be longer. The record's L grows
+    /// with the expiry: an observer that times the grant by the old L would take a live one.
+    pub fn renew_for(
+        &mut self,
+        lease: Duration,
+        clock: &ServiceClock,
+        now: Reading,
+        bound_to_process: bool,
+    ) -> (Sent, Write) {
+        // Rounded down, an observer would wait too short.
+        let lease = whole_ms(lease + Duration::from_nanos(999_999));
+        self.terms.lease = lease;
+        let (sent, mut write) = self.renew(clock, now, bound_to_process);
+        if let Write::Renew { lease: longer, .. } = &mut write {
+            *longer = Some(lease);
+        }
         (sent, write)
     }
 
@@ -191,6 +211,11 @@ impl Kept {
             return RenewalRefused::StillOurs;
         }
         RenewalRefused::Lost(self.ended(record))
+    }
+
+    /// Whether the record lacks the label or the payload, which the next renewal writes.
+    pub fn is_undescribed(&self) -> bool {
+        self.description.is_some()
     }
 
     /// Whether the record lacks a payload that a renewal would write.

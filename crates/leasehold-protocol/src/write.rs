@@ -66,7 +66,7 @@ pub enum Write {
     /// Take a key whose grant has ended: compare-and-set on what was seen. It removes these first
     /// places of the queue: our own, and those that did not take the key in time.
     TakeOver(Grant, Seen, Vec<Place>),
-    /// Move the expiry of our grant forward.
+    /// Move the expiry of our grant forward, and perhaps lengthen its lease.
     Renew {
         /// The key.
         key: Arc<str>,
@@ -80,10 +80,13 @@ pub enum Write {
         ttl_seconds: i64,
         /// As in [`Grant::bound_to_process`].
         bound_to_process: bool,
+        /// The new L, if it changes. It never becomes shorter: an observer may time the grant by the L that it
+        /// sees, while its holder still believes in the longer one.
+        lease: Option<Duration>,
         /// Of a grant that was handed over: the releaser did not know it.
         description: Option<Description>,
     },
-    /// End the caller's grant; the record and its token stay.
+    /// End the caller's grant; the record, its token and the label of its holder stay.
     Release {
         /// The key.
         key: Arc<str>,
@@ -252,6 +255,7 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
             token,
             expires_at,
             ttl_seconds,
+            lease,
             description,
             ..
         } => {
@@ -260,11 +264,17 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
             if record.expires_at >= *expires_at {
                 return Err(ConditionFailed);
             }
+            let lease = lease.unwrap_or(native.lease);
+            // S1: the holder of another renewal relies on the longer one.
+            if lease < native.lease {
+                return Err(ConditionFailed);
+            }
             let mut renewed = Record {
                 expires_at: *expires_at,
                 ttl_seconds: Some(*ttl_seconds),
                 native: Some(Native {
                     renew_count: native.renew_count.saturating_add(1),
+                    lease,
                     ..native
                 }),
                 ..record.clone()
@@ -295,7 +305,6 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
                 owner: None,
                 expires_at: ServiceTime(0),
                 ttl_seconds: ttl_seconds.or(record.ttl_seconds),
-                holder: None,
                 data: None,
                 last_hold: held.or(record.last_hold),
                 ..record.clone()

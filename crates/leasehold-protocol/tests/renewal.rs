@@ -145,6 +145,27 @@ fn an_adopted_identity_is_believed_in_only_after_a_renewal() {
 }
 
 #[test]
+fn a_renewal_for_a_longer_lease_moves_expiry_deadline_and_the_lease_of_the_record() {
+    let clock = sampled(WALL);
+    let hour = Duration::from_secs(3_600);
+    let mut me = Kept::adopted("k".into(), id(1), 7, Some(held_by(1).expires_at), terms());
+    // As often as it is sent again.
+    me.renew_for(hour, &clock, reading(1_000), false);
+    let (sent, write) = me.renew_for(hour, &clock, reading(2_000), false);
+    let renewed = applied(&held_by(1), &write);
+    assert_eq!(renewed.native.expect("ours").lease, hour);
+    let least = ServiceTime(WALL + 2_000).plus(hour + terms().expiry_padding);
+    assert!(renewed.expires_at >= least, "{renewed:?}");
+    me.renewed(&sent, &clock, reading(2_100));
+    assert!(me.remaining(reading(2_100), &clock) > hour - Duration::from_secs(10));
+    // Whole milliseconds, rounded up, in every store.
+    let odd = Duration::from_nanos(hour.as_secs() * 1_000_000_000 + 1);
+    let (_, write) = me.renew_for(odd, &clock, reading(3_000), false);
+    let lease = applied(&renewed, &write).native.expect("ours").lease;
+    assert_eq!(lease, hour + Duration::from_millis(1));
+}
+
+#[test]
 fn a_record_of_our_attempt_with_another_token_is_not_our_grant() {
     let (mut me, clock) = (first(), unsampled());
     me.renew(&clock, reading(6_000), false);

@@ -71,6 +71,7 @@ fn a_renewal_moves_expiry_ttl_and_count_and_nothing_else() {
         expires_at: ServiceTime(WALL + 30_000),
         ttl_seconds: 6,
         bound_to_process: true,
+        lease: None,
         description: None,
     };
     let expected = Record {
@@ -89,7 +90,33 @@ fn a_renewal_moves_expiry_ttl_and_count_and_nothing_else() {
 }
 
 #[test]
-fn a_release_leaves_the_token_and_takes_the_rest() {
+fn a_renewal_may_lengthen_the_lease_and_never_shortens_it() {
+    let before = held_by(1);
+    let renewal = |lease| Write::Renew {
+        key: "k".into(),
+        attempt: id(1),
+        token: 7,
+        expires_at: ServiceTime(WALL + 90_000),
+        ttl_seconds: 6,
+        bound_to_process: false,
+        lease: Some(lease),
+        description: None,
+    };
+    let longer = done(Some(&before), &renewal(LEASE * 4));
+    assert_eq!(longer.native.expect("ours").lease, LEASE * 4);
+    assert_eq!(longer.native.expect("ours").renew_count, 3);
+    let same = done(Some(&before), &renewal(LEASE));
+    assert_eq!(same.native.expect("ours").lease, LEASE);
+    let shorter = renewal(LEASE - std::time::Duration::from_millis(1));
+    assert_eq!(apply(Some(&before), &shorter), Err(ConditionFailed));
+    assert_eq!(
+        apply(Some(&held_by(2)), &renewal(LEASE * 4)),
+        Err(ConditionFailed)
+    );
+}
+
+#[test]
+fn a_release_leaves_the_token_and_the_label_and_takes_the_rest() {
     let before = held_by(1);
     let release = |token, ttl_seconds| Write::Release {
         held: None,
@@ -103,7 +130,6 @@ fn a_release_leaves_the_token_and_takes_the_rest() {
         owner: None,
         expires_at: ServiceTime(0),
         ttl_seconds: Some(77),
-        holder: None,
         data: None,
         ..before.clone()
     };

@@ -145,6 +145,41 @@ impl fmt::Display for HolderInfo {
     }
 }
 
+/// The last holder of a free key, as its record describes it after the release. After a
+/// [forced release](crate::LockClient::force_release), the label says who forced it, and why.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LastHolder {
+    label: String,
+    since: Option<ServiceTime>,
+    token: Option<FencingToken>,
+}
+
+impl LastHolder {
+    /// `None` for a record without a label, of a client that removed it.
+    pub(crate) fn of(record: &Record) -> Option<LastHolder> {
+        Some(LastHolder {
+            label: record.holder.clone()?,
+            since: record.acquired_at,
+            token: record.token().map(|t| FencingToken::new(t, 0, false)),
+        })
+    }
+
+    /// Its label.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// When its grant began.
+    pub fn since(&self) -> Option<SystemTime> {
+        self.since.map(system_time)
+    }
+
+    /// The fencing token of its grant.
+    pub fn token(&self) -> Option<FencingToken> {
+        self.token
+    }
+}
+
 pub(crate) fn system_time(t: ServiceTime) -> SystemTime {
     let distance = Duration::from_millis(t.0.unsigned_abs());
     let time = if t.0 < 0 {

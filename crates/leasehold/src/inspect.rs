@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 
 use crate::error::Error;
-use crate::holder::HolderInfo;
+use crate::holder::{HolderInfo, LastHolder};
 use crate::shared::Core;
 use crate::store::{Page, StoreError};
 use leasehold_protocol::record::Record;
@@ -22,6 +22,7 @@ use leasehold_protocol::write::Operation;
 pub struct LockStatus {
     key: String,
     state: LockState,
+    last: Option<LastHolder>,
 }
 
 /// The state of a key.
@@ -51,6 +52,10 @@ impl LockStatus {
         };
         LockStatus {
             key: key.to_owned(),
+            last: match state {
+                LockState::Free => record.and_then(LastHolder::of),
+                _ => None,
+            },
             state,
         }
     }
@@ -71,6 +76,12 @@ impl LockStatus {
             LockState::Free => None,
             LockState::Held(held) | LockState::Expired(held) => Some(held),
         }
+    }
+
+    /// The last holder of a free key. `None` while it is held, without a record, and after a release by a client
+    /// that keeps no label.
+    pub fn last_holder(&self) -> Option<&LastHolder> {
+        self.last.as_ref()
     }
 }
 

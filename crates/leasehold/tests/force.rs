@@ -141,8 +141,17 @@ async fn f17_who_and_why_are_seen_while_it_lasts() {
     assert!(done.expect("works").is_released());
     let holder = seen.holder().expect("for a moment").label().to_owned();
     assert_eq!(holder, "admin by force: stuck, ticket 4711");
+    // And afterwards, until somebody acquires it.
     let status = lab.bystander().inspect("k").await.expect("works");
     assert_eq!(*status.state(), LockState::Free);
+    let last = status.last_holder().expect("who and why");
+    assert_eq!(last.label(), "admin by force: stuck, ticket 4711");
+    assert!(last.token() > Some(victim.token()) && last.since().is_some());
+    let next = locks.acquire("k").await.expect("free");
+    let status = lab.bystander().inspect("k").await.expect("works");
+    assert!(status.last_holder().is_none(), "{status:?}");
+    assert_eq!(status.holder().expect("held").label(), "victim");
+    drop(next);
 }
 
 #[tokio::test(start_paused = true)]

@@ -185,6 +185,7 @@ async fn b9_a_hard_link_is_refused() {
         expires_at: ServiceTime(held.expires_at.0 + 1),
         ttl_seconds: 4_000_000_000,
         bound_to_process: true,
+        lease: None,
         description: None,
     };
     let renewed = store.write(renewal).await.expect("a write").value;

@@ -364,6 +364,7 @@ fn renewal(before: &Record, by_ms: i64, bound_to_process: bool) -> Write {
         expires_at: ServiceTime(before.expires_at.0 + by_ms),
         ttl_seconds: 4_000_000_000,
         bound_to_process,
+        lease: None,
         description: None,
     }
 }

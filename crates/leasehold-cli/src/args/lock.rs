@@ -39,6 +39,10 @@ pub(crate) struct LockArgs {
     #[arg(long)]
     pub(crate) strict: bool,
 
+    /// A text in the record while the lock is held, such as the URL of a build; others see it
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) data: Option<String>,
+
     /// The holder's label, which others see [default: host, program and pid]
     #[arg(long, value_name = "TEXT")]
     pub(crate) label: Option<String>,

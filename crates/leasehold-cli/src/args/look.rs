@@ -6,6 +6,13 @@ use super::{StoreArg, VerbosityArgs};
 
 #[derive(Debug, Args)]
 pub(crate) struct LsArgs {
+    /// Only names that begin with this; the whole store is read all the same
+    pub(crate) prefix: Option<String>,
+
+    /// Only locks that are held now: not those whose lease has run out
+    #[arg(long, conflicts_with = "all")]
+    pub(crate) held: bool,
+
     /// Also list free locks whose records still exist
     #[arg(short = 'a', long)]
     pub(crate) all: bool,

@@ -4,13 +4,17 @@
 //! every verb that acquires a lock, and [`usage`] the errors.
 
 mod doctor;
+mod force;
 mod generate;
+mod grant;
+mod hold;
 mod init;
 mod lock;
 mod look;
 mod run;
 mod top;
 mod usage;
+mod watch;
 
 use std::ffi::OsString;
 
@@ -18,13 +22,17 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use self::doctor::DoctorArgs;
+pub(crate) use self::force::ForceArgs;
 pub(crate) use self::generate::{CompletionsArgs, ManArgs};
+pub(crate) use self::grant::{AcquireArgs, IdArg, Output, ReleaseArgs, RenewArgs};
+pub(crate) use self::hold::HoldArgs;
 pub(crate) use self::init::{InitArgs, Tool};
 pub(crate) use self::lock::LockArgs;
 pub(crate) use self::look::{LsArgs, ShowArgs};
 pub(crate) use self::run::{OnLost, RunArgs};
 pub(crate) use self::top::TopArgs;
 pub(crate) use self::usage::{Stop, parse};
+pub(crate) use self::watch::WatchArgs;
 use crate::help;
 use crate::messages::Verbosity;
 use crate::store::url::Location;
@@ -48,12 +56,30 @@ pub(crate) enum Verb {
     /// Run a command under a lock
     #[command(after_long_help = help::RUN)]
     Run(Box<RunArgs>),
+    /// Acquire a lock and return: it stays held without a process
+    #[command(after_long_help = help::ACQUIRE)]
+    Acquire(Box<AcquireArgs>),
+    /// Renew an acquired lock by its id
+    #[command(after_long_help = help::BY_ID)]
+    Renew(RenewArgs),
+    /// Release an acquired lock by its id
+    #[command(after_long_help = help::BY_ID)]
+    Release(ReleaseArgs),
+    /// Hold a lock until a signal
+    #[command(after_long_help = help::HOLD)]
+    Hold(Box<HoldArgs>),
+    /// End the grant of a stuck holder
+    #[command(after_long_help = help::FORCE)]
+    ForceRelease(ForceArgs),
     /// List locks with holder, start and end
     #[command(after_long_help = help::LOOK)]
     Ls(LsArgs),
     /// Show one lock
     #[command(after_long_help = help::LOOK)]
     Show(ShowArgs),
+    /// Write a line for each change of locks
+    #[command(after_long_help = help::WATCH)]
+    Watch(WatchArgs),
     /// Show locks, leases and what happens to them on a live screen
     #[command(after_long_help = help::TOP)]
     Top(TopArgs),
@@ -76,8 +102,14 @@ impl Verb {
     pub(crate) fn verbosity(&self) -> VerbosityArgs {
         match self {
             Verb::Run(args) => args.verbosity,
+            Verb::Acquire(args) => args.verbosity,
+            Verb::Renew(args) => args.verbosity,
+            Verb::Release(args) => args.verbosity,
+            Verb::Hold(args) => args.verbosity,
+            Verb::ForceRelease(args) => args.verbosity,
             Verb::Ls(args) => args.verbosity,
             Verb::Show(args) => args.verbosity,
+            Verb::Watch(args) => args.verbosity,
             Verb::Init(args) => args.verbosity,
             Verb::Doctor(args) => args.verbosity,
             // A message would be in the middle of the screen.

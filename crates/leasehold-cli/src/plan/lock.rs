@@ -32,6 +32,8 @@ pub(crate) struct LockPlan {
     pub(crate) wait: Wait,
     /// The exit code if another holds it.
     pub(crate) conflict_code: u8,
+    /// What the record says while it is held.
+    pub(crate) data: Option<String>,
 }
 
 /// How long a lock is waited for.
@@ -64,12 +66,42 @@ impl LockPlan {
         lock: LockArgs,
         grace: Option<Duration>,
     ) -> Result<LockPlan, Failure> {
+        let lease = lock.lease;
+        // The command's processes may outlive a `leasehold` that was killed, so the lease must expire instead of
+        // being taken over at once.
+        Self::resolve(key, place, lock, |policy| {
+            fitting(policy.bound_to_process(false), lease, grace)
+                .map_err(|error| options(&error, ", or make `--grace` smaller"))
+        })
+    }
+
+    /// Resolves the options of a verb without a command, which needs no grace, with its default lease.
+    ///
+    /// # Errors
+    ///
+    /// 78, when the durations do not fit together.
+    pub(crate) fn without_command(
+        key: Key,
+        place: Place,
+        lock: LockArgs,
+        default_lease: Duration,
+        change: impl FnOnce(PolicyBuilder) -> PolicyBuilder,
+    ) -> Result<LockPlan, Failure> {
+        let lease = lock.lease.unwrap_or(default_lease);
+        Self::resolve(key, place, lock, |policy| {
+            let policy = change(policy).lease_duration(lease).build();
+            policy.map_err(|error| options(&error, ""))
+        })
+    }
+
+    fn resolve(
+        key: Key,
+        place: Place,
+        lock: LockArgs,
+        build: impl FnOnce(PolicyBuilder) -> Result<Policy, Failure>,
+    ) -> Result<LockPlan, Failure> {
         let nonblock = lock.nonblock || lock.wait == Some(Duration::ZERO);
-        let mut policy = Policy::builder()
-            .strict(lock.strict)
-            // The command's processes may outlive a `leasehold` that was killed, so the lease must expire instead of
-            // being taken over at once.
-            .bound_to_process(false);
+        let mut policy = Policy::builder().strict(lock.strict);
         policy = match lock.wait {
             Some(wait) if !nonblock => policy.wait(wait),
             _ => policy.wait_forever(),
@@ -80,12 +112,13 @@ impl LockPlan {
         if let Some(label) = lock.label {
             policy = policy.label(label);
         }
-        let policy = fitting(policy, lock.lease, grace).map_err(|error| options(&error))?;
+        let policy = build(policy)?;
         Ok(LockPlan {
             key,
             place,
             policy,
             wait: if nonblock { Wait::No } else { Wait::ByPolicy },
+            data: lock.data,
             conflict_code: lock.conflict_exit_code.unwrap_or(exit_codes::NOT_ACQUIRED),
         })
     }
@@ -123,8 +156,9 @@ fn fitting(
     }
 }
 
-/// The error of an invalid policy, with options of the command line in place of the library's settings.
-fn options(error: &Error) -> Failure {
+/// The error of an invalid policy, with options of the command line in place of the library's settings. `or` is what
+/// may be changed instead of the option.
+fn options(error: &Error, or: &str) -> Failure {
     let failure = Failure::from(error);
     let option = match error.setting() {
         Some("lease_duration") => "--lease",
@@ -142,7 +176,7 @@ fn options(error: &Error) -> Failure {
     };
     let hint = match (error.needed(), error.hint()) {
         (Some(needed), _) => {
-            format!("set `{option}` to {needed:?} or more, or make `--grace` smaller")
+            format!("set `{option}` to {needed:?} or more{or}")
         }
         (None, Some(hint)) => format!("change `{option}`: {hint}"),
         (None, None) => format!("change `{option}`"),

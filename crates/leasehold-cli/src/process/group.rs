@@ -11,7 +11,7 @@
 //!
 //! We are a subreaper: a process whose parent dies becomes our child, whatever its session. So the last
 //! descendant is a child of ours, and its end is a SIGCHLD. "No children" from the system proves, without a
-//! scan, that no process is left. The [`relay`](super::relay) keeps other children away, except those that
+//! scan, that no process is left. The `relay` keeps other children away, except those that
 //! the AWS SDK starts. If such children remain, a complete scan of the [`table`](super::table) can prove that
 //! none is the command's. An incomplete scan proves nothing, because a process that forks and ends in a loop
 //! hides from it, so the scan is repeated.
@@ -41,6 +41,7 @@ use rustix::process::{
 use tokio::sync::Notify;
 
 use super::command::{Command, SpawnError};
+use super::guardian::Guardian;
 use super::living::{Living, Where};
 use super::numbers::{our_group, our_session};
 use super::reaper::Reaper;
@@ -115,12 +116,16 @@ impl Group {
         command: &Command,
         options: Options,
         signals: &Signals,
+        guardian: &Guardian,
     ) -> Result<Self, SpawnError> {
         command.check()?;
         let shared = terminal::in_foreground();
         adopt_orphans();
         let child = command.start(!shared)?;
         let group = (!shared).then_some(child);
+        if let Some(group) = group {
+            guardian.send_group(group);
+        }
         Ok(Self {
             child,
             group,

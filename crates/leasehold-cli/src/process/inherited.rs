@@ -11,6 +11,8 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use rustix::process::Pid;
+
 /// The highest signal, and the width of the sets below.
 #[cfg(target_os = "linux")]
 const LAST: i32 = 64;
@@ -21,8 +23,9 @@ const LAST: i32 = 31;
 static IGNORED: AtomicU64 = AtomicU64::new(0);
 static BLOCKED: AtomicU64 = AtomicU64::new(0);
 
-/// The pid of the started process. With a relay, the work goes on in another one.
+/// The pid of the started process, and of its parent. The work may go on in another process.
 static STARTED_AS: AtomicU32 = AtomicU32::new(0);
+static STARTED_BY: AtomicU32 = AtomicU32::new(0);
 
 /// Signals whose disposition this process always changes. CHLD and CONT have handlers. PIPE and XFSZ are
 /// ignored, so that a closed pipe or a file size limit is an error of a write.
@@ -61,6 +64,7 @@ extern "C" fn read() {
         });
     }
     STARTED_AS.store(std::process::id(), Ordering::Relaxed);
+    STARTED_BY.store(std::os::unix::process::parent_id(), Ordering::Relaxed);
     IGNORED.store(ignored, Ordering::Relaxed);
     BLOCKED.store(blocked, Ordering::Relaxed);
 }
@@ -81,8 +85,14 @@ pub(super) fn is_ignored(signal: i32) -> bool {
 }
 
 /// The pid at the start.
-pub(super) fn started_as() -> u32 {
+pub(crate) fn started_as() -> u32 {
     STARTED_AS.load(Ordering::Relaxed)
+}
+
+/// The process that has started us, if this namespace has it.
+pub(super) fn started_by() -> Option<Pid> {
+    let parent = i32::try_from(STARTED_BY.load(Ordering::Relaxed));
+    parent.ok().and_then(Pid::from_raw)
 }
 
 /// Unblocks these signals in this thread and in those that it starts. Their handlers must be installed:

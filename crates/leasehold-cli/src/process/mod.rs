@@ -8,7 +8,8 @@
 //! - **P3** A signal reaches each process of the command at most once for each time it reached us, and never us.
 //! - **P4** Only processes of the command are reaped. The status of a child that other code of this process
 //!   started (the AWS SDK runs `credential_process` through tokio) is left to that code.
-//! - **P5** The drop of a `Group` kills its processes, and so does the end of [`Group::stop`].
+//! - **P5** The drop of a `Group` kills its processes, and so does the end of [`Group::stop`]. A death of this process kills
+//!   them too (Linux).
 //! - **P6** A wait here sleeps until a signal comes. Timers serve events without a signal, and a slow timer
 //!   serves lost signals: no wait depends on a wake-up alone.
 //! - **P7** Nothing here needs `/proc` to end.
@@ -16,18 +17,21 @@
 //!
 //! All of it must run on the main thread, on tokio's current-thread runtime with timers.
 //!
-//! [`inherited`] is the signal state at our start; [`relay`] keeps other processes away; [`signals`] turns signals into a stream; [`command`]
+//! [`inherited`] is the signal state at our start; [`guardian`] ends the command if this process is killed, and [`relay`] keeps other
+//! processes away; [`signals`] turns signals into a stream; [`command`]
 //! with [`script`] and [`socket_activation`] checks and starts; [`reaper`] collects the dead; [`table`] reads who descends from whom, [`living`] who is left of the
 //! command, [`remaining`] names them; [`helpers`] ends what other code has started; [`terminal`] answers what a terminal asks of us; [`group`] puts them together.
 
 mod command;
 mod group;
+mod guardian;
 #[cfg(feature = "dynamodb")]
 mod helpers;
 mod inherited;
 mod living;
 mod numbers;
 mod reaper;
+#[cfg(target_os = "linux")]
 mod relay;
 mod remaining;
 mod script;
@@ -42,10 +46,10 @@ use leasehold::clock::{Clock, SystemClock};
 
 pub(crate) use command::{Command, SpawnError};
 pub(crate) use group::{Change, Group, Options};
+pub(crate) use guardian::{Guardian, Role, Survivor, separate};
 #[cfg(feature = "dynamodb")]
 pub(crate) use helpers::Helpers;
-pub(crate) use inherited::block_signals_here;
-pub(crate) use relay::separate;
+pub(crate) use inherited::{block_signals_here, started_as};
 pub(crate) use remaining::Remaining;
 pub(crate) use signals::{Signals, named};
 pub(crate) use status::{Status, Stopped};

@@ -1,117 +1,106 @@
-//! A process that separates the command's children from other children.
+//! The processes between the one that was started and the one that runs the command.
 //!
-//! As process 1 of a container we would inherit every orphan in it, those of `docker exec` included, and could
-//! not distinguish them from the command's processes. The same holds after the `exec` of a shell that has
-//! background jobs. In both cases the work moves into a child, which is a subreaper: all its children are the
-//! command's. The first process stays as a small init: it forwards signals, collects ended processes, and ends
-//! as the child does.
+//! The first process is the [`guardian`](super::guardian), and its child is the worker, which does everything else.
+//!
+//! As process 1 of a container the guardian would inherit every orphan in it, those of `docker exec` included, and
+//! could not distinguish them from the command's processes. The same holds after the `exec` of a shell that has
+//! background jobs. Then the first process is a relay, a small init: it forwards signals, collects ended processes,
+//! and ends as its child does, which is the guardian.
 
-#[cfg(target_os = "linux")]
-pub(crate) use linux::separate;
+use std::io;
+use std::mem::MaybeUninit;
+use std::process::exit;
 
-/// Other systems have no subreaper, so no orphan becomes ours.
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn separate() -> std::io::Result<()> {
-    Ok(())
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, getppid, kill_process,
+    set_parent_process_death_signal, wait, waitid,
+};
+
+use super::inherited;
+use super::status::Status;
+
+/// Forks if processes that were not started here could become ours, and returns in the child. It must be called before any
+/// thread starts.
+///
+/// # Errors
+///
+/// When the operating system refuses a process.
+pub(super) fn keep_others_away() -> io::Result<()> {
+    if getpid() != Pid::INIT && !has_children() {
+        return Ok(());
+    }
+    let relay = getpid();
+    match fork()? {
+        Some(child) => exit(i32::from(pass_on(child).exit_code())),
+        None => {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            // The parent may have ended before that call.
+            if getppid() == Some(relay) {
+                Ok(())
+            } else {
+                Err(Errno::SRCH.into())
+            }
+        }
+    }
 }
 
-#[cfg(target_os = "linux")]
-mod linux {
-    use std::io;
-    use std::mem::MaybeUninit;
-    use std::process::exit;
+fn has_children() -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    waitid(WaitId::All, look).is_ok()
+}
 
-    use rustix::io::Errno;
-    use rustix::process::{
-        Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, getppid, kill_process,
-        set_parent_process_death_signal, wait, waitid,
-    };
-
-    use crate::process::inherited;
-    use crate::process::status::Status;
-
-    /// Forks if other processes than the command's could become ours, and returns in the child. It must be called
-    /// before any thread starts.
-    ///
-    /// # Errors
-    ///
-    /// When the operating system refuses a process.
-    pub(crate) fn separate() -> io::Result<()> {
-        if getpid() != Pid::INIT && !has_children() {
-            return Ok(());
-        }
-        // No signal may be lost between the fork and the first wait.
-        inherited::block_signals_here();
-        // If a parent left CHLD ignored, the system would discard the statuses.
-        inherited::keep_statuses();
-        let relay = getpid();
-        match fork()? {
-            Some(worker) => exit(i32::from(pass_on(worker))),
-            None => {
-                set_parent_process_death_signal(Some(Signal::KILL))?;
-                inherited::restore_mask();
-                // The parent may have ended before that call.
-                if getppid() == Some(relay) {
-                    Ok(())
-                } else {
-                    Err(Errno::SRCH.into())
+/// Forwards signals until the child has ended, and returns how. All signals are blocked in this process.
+pub(super) fn pass_on(child: Pid) -> Status {
+    loop {
+        // Also before the first wait for a signal: the child may have ended already.
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+            match pid == child {
+                // The shell must see that its job is stopped. As process 1 this has no effect.
+                true if status.stopped() => {
+                    let _stopped = kill_process(getpid(), Signal::STOP);
                 }
+                true => return Status::from(status),
+                false => {}
             }
         }
-    }
-
-    fn has_children() -> bool {
-        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        waitid(WaitId::All, look).is_ok()
-    }
-
-    /// Forwards signals until the worker has ended, and returns its exit code.
-    fn pass_on(worker: Pid) -> u8 {
-        loop {
-            // Also before the first wait for a signal: the worker may have ended already.
-            while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
-                match pid == worker {
-                    // The shell must see that its job is stopped. As process 1 this has no effect.
-                    true if status.stopped() => {
-                        let _stopped = kill_process(getpid(), Signal::STOP);
-                    }
-                    true => return Status::from(status).exit_code(),
-                    false => {}
-                }
-            }
-            let Some((signal, by_kernel)) = next_signal() else {
-                continue;
-            };
-            // The worker is in our process group, and the terminal driver signals groups.
-            if let Some(signal) = Signal::from_named_raw(signal)
-                && signal != Signal::CHILD
-                && !by_kernel
-            {
-                let _sent = kill_process(worker, signal);
-            }
+        let Some((signal, by_kernel)) = next_signal() else {
+            continue;
+        };
+        // The child is in our process group, and the terminal driver signals groups.
+        if let Some(signal) = Signal::from_named_raw(signal)
+            && signal != Signal::CHILD
+            && !by_kernel
+        {
+            let _sent = kill_process(child, signal);
         }
     }
+}
 
-    #[expect(unsafe_code, reason = "std and rustix have no stable fork")]
-    fn fork() -> io::Result<Option<Pid>> {
-        // SAFETY: no other thread could hold a lock at the fork: the caller guarantees that there is none.
-        let pid = unsafe { libc::fork() };
-        match pid {
-            -1 => Err(io::Error::last_os_error()),
-            pid => Ok(Pid::from_raw(pid)),
-        }
+/// Forks, and returns the child in the parent. No other thread may run.
+#[expect(unsafe_code, reason = "std and rustix have no stable fork")]
+pub(super) fn fork() -> io::Result<Option<Pid>> {
+    // No signal may be lost between the fork and the parent's first wait.
+    inherited::block_signals_here();
+    // If a parent left CHLD ignored, the system would discard the statuses.
+    inherited::keep_statuses();
+    // SAFETY: no other thread could hold a lock at the fork: the caller guarantees that there is none.
+    let pid = unsafe { libc::fork() };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        pid => Ok(Pid::from_raw(pid)),
     }
+}
 
-    /// The next signal, and whether the kernel itself sent it. All are blocked in this process.
-    #[expect(unsafe_code, reason = "std and rustix do not wait for signals")]
-    fn next_signal() -> Option<(i32, bool)> {
-        // SAFETY: the set is initialized before it is read, and the information only after the call has succeeded.
-        unsafe {
-            let mut all = MaybeUninit::<libc::sigset_t>::uninit();
-            libc::sigfillset(all.as_mut_ptr());
-            let mut info = MaybeUninit::<libc::siginfo_t>::uninit();
-            let signal = libc::sigwaitinfo(all.as_ptr(), info.as_mut_ptr());
-            (signal > 0).then(|| (signal, info.assume_init_ref().si_code == libc::SI_KERNEL))
-        }
+/// The next signal, and whether the kernel itself sent it. All are blocked in this process.
+#[expect(unsafe_code, reason = "std and rustix do not wait for signals")]
+fn next_signal() -> Option<(i32, bool)> {
+    // SAFETY: the set is initialized before it is read, and the information only after the call has succeeded.
+    unsafe {
+        let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigfillset(all.as_mut_ptr());
+        let mut info = MaybeUninit::<libc::siginfo_t>::uninit();
+        let signal = libc::sigwaitinfo(all.as_ptr(), info.as_mut_ptr());
+        (signal > 0).then(|| (signal, info.assume_init_ref().si_code == libc::SI_KERNEL))
     }
 }

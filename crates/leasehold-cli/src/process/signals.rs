@@ -11,17 +11,21 @@
 //!   state back, see [`inherited`].
 //! - Signals of the same kind may be merged if they arrive faster than they are read, as in the system.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
-use rustix::process::Signal;
+use leasehold::clock::Elapsed;
+use rustix::process::{Pid, Signal, getppid};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::{Cause, Origin};
 use tokio::sync::{Notify, mpsc};
 
-use super::inherited;
+use super::guardian::Guardian;
+use super::{inherited, now};
 
 /// The handled signals, with their names for `--signal`. KILL and STOP cannot be caught.
 const HANDLED: [(&str, Signal); 11] = [
@@ -60,6 +64,7 @@ impl Received {
 #[derive(Debug)]
 pub(crate) struct Signals {
     received: mpsc::UnboundedReceiver<Received>,
+    sender: mpsc::UnboundedSender<Received>,
     children: Arc<Notify>,
 }
 
@@ -85,16 +90,21 @@ impl Signals {
         let (sender, received) = mpsc::unbounded_channel();
         let children = Arc::new(Notify::new());
         let woken = Arc::clone(&children);
+        let theirs = sender.clone();
         thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
+                let mut twins = Twins::new();
                 for origin in origins.forever() {
+                    if twins.is_twin(&origin) {
+                        continue;
+                    }
                     match Signal::from_named_raw(origin.signal) {
                         // P6: one stored wake-up is enough, because the woken task checks everything.
                         Some(Signal::CHILD) => woken.notify_one(),
                         // The stream was dropped: the process is about to end.
                         Some(signal)
-                            if sender
+                            if theirs
                                 .send(Received {
                                     signal,
                                     from_terminal: from_terminal(&origin),
@@ -107,7 +117,11 @@ impl Signals {
                     }
                 }
             })?;
-        Ok(Self { received, children })
+        Ok(Self {
+            received,
+            sender,
+            children,
+        })
     }
 
     /// Waits for the next signal except for CHLD.
@@ -125,6 +139,22 @@ impl Signals {
             // The thread ends only with the process. If it has ended, no signals come.
             None => std::future::pending().await,
         }
+    }
+
+    /// Turns the death of the guardian into a KILL in the stream.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system refuses a thread.
+    pub(crate) fn guarded(&self, guardian: &Guardian) -> io::Result<()> {
+        let sender = self.sender.clone();
+        guardian.when_dead(move || {
+            // If the stream was dropped, the process is about to end.
+            let _sent = sender.send(Received {
+                signal: Signal::KILL,
+                from_terminal: false,
+            });
+        })
     }
 
     /// The notification that SIGCHLD wakes.
@@ -152,6 +182,48 @@ pub(crate) fn named(name: &str) -> Option<Signal> {
         .map(|(_, signal)| *signal)
 }
 
+/// How far apart the two copies of a signal to our whole process group arrive at most. Too short: the command gets it twice. Too long:
+/// two signals become one.
+const TWIN: Duration = Duration::from_millis(100);
+
+/// Finds second copies of signals. A signal to our process group, as `timeout` sends, comes to us directly, and once
+/// more from the guardian, which cannot know that.
+#[derive(Debug)]
+struct Twins {
+    guardian: i32,
+    /// The last of each kind: whether the guardian sent it, and when it came.
+    last: HashMap<i32, (bool, Elapsed)>,
+}
+
+impl Twins {
+    fn new() -> Self {
+        Self {
+            guardian: getppid().map_or(0, Pid::as_raw_pid),
+            last: HashMap::new(),
+        }
+    }
+
+    fn is_twin(&mut self, origin: &Origin) -> bool {
+        let Some(sender) = origin.process else {
+            return false;
+        };
+        self.is_second(origin.signal, sender.pid == self.guardian, now())
+    }
+
+    fn is_second(&mut self, signal: i32, by_guardian: bool, now: Elapsed) -> bool {
+        match self.last.get(&signal) {
+            Some((other, at)) if *other != by_guardian && now.since(*at) < TWIN => {
+                self.last.remove(&signal);
+                true
+            }
+            _ => {
+                self.last.insert(signal, (by_guardian, now));
+                false
+            }
+        }
+    }
+}
+
 /// Whether the terminal driver sent it. Linux reports that; on other systems the signal has no sender.
 fn from_terminal(origin: &Origin) -> bool {
     match origin.cause {
@@ -164,6 +236,23 @@ fn from_terminal(origin: &Origin) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signal_to_the_group_counts_once() {
+        let start = now();
+        let ms = |ms| start.plus(Duration::from_millis(ms));
+        let (direct, forwarded) = (false, true);
+        let mut twins = Twins::new();
+        // `timeout` signals its child, and then the group.
+        assert!(!twins.is_second(15, forwarded, ms(0)));
+        assert!(twins.is_second(15, direct, ms(1)));
+        assert!(!twins.is_second(15, forwarded, ms(2)));
+        // Others, and later ones, are signals of their own.
+        assert!(!twins.is_second(2, direct, ms(3)));
+        assert!(!twins.is_second(15, direct, ms(102)));
+        assert!(!twins.is_second(15, direct, ms(103)));
+        assert!(twins.is_second(15, forwarded, ms(104)));
+    }
 
     #[test]
     fn names_of_signals() {

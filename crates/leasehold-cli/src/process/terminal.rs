@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
-use rustix::process::{Signal, getpid, getppid, kill_process};
+use rustix::process::{Signal, getpid, kill_process};
 use rustix::termios::tcgetpgrp;
 
+use super::inherited::started_by;
 use super::numbers::{group_of, our_group, our_session, session_of};
 use super::table::{self, Entry};
 
@@ -44,8 +45,9 @@ pub(crate) fn suspend_ourselves() -> bool {
 pub(super) fn orphaned() -> bool {
     match table::scan() {
         Ok(scan) => orphaned_in(&scan.entries, our_group()),
-        // Without a table only our own parent is known. In doubt there is no stop, which might last for ever.
-        Err(_) => !getppid().is_some_and(|parent| {
+        // Without a table only the parent of the started process is known. In doubt there is no stop, which might last for
+        // ever.
+        Err(_) => !started_by().is_some_and(|parent| {
             let other_group = group_of(Some(parent)).is_ok_and(|group| group != our_group());
             other_group && session_of(Some(parent)).ok() == Some(our_session())
         }),

@@ -19,6 +19,17 @@ pub(crate) fn utc_ms(unix_ms: i64) -> String {
         .map_or_else(|_| "unknown".to_owned(), |time| time.to_string())
 }
 
+/// For people: the local time.
+pub(crate) fn clock(time: SystemTime) -> String {
+    Timestamp::try_from(time).map_or_else(
+        |_| "unknown".to_owned(),
+        |stamp| {
+            let zoned = stamp.to_zoned_datetime(TimeZone::system());
+            zoned.strftime("%Y-%m-%d %H:%M:%S").to_string()
+        },
+    )
+}
+
 /// For people: the local time, and the distance from now.
 pub(crate) fn local(time: SystemTime) -> String {
     let Ok(stamp) = Timestamp::try_from(time) else {

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comfy_table::{Table, presets};
-use leasehold::{ErrorKind, HolderInfo, Key, LockClient, LockState, LockStatus, Policy};
-use serde::Serialize;
+use leasehold::{ErrorKind, HolderInfo, Key, LockClient, LockState, Policy};
 
+use super::shared::entry::Entry;
+use super::shared::output::json_line;
 use crate::args::{LsArgs, ShowArgs};
 use crate::failure::Failure;
 use crate::messages::Messages;
@@ -23,73 +24,18 @@ use crate::text::times;
 /// A name for a test read, whether or not there is such a lock.
 const ANY: &str = "leasehold";
 
-/// A lock as a JSON object. Field names are stable; new ones may be added.
-#[derive(Debug, Default, Serialize)]
-struct Entry {
-    name: String,
-    state: &'static str,
-    holder: Option<String>,
-    since: Option<String>,
-    until: Option<String>,
-    lease_ms: Option<u64>,
-    token: Option<u64>,
-    data: Option<String>,
-    waiting: Option<usize>,
-    error: Option<String>,
-    #[serde(skip)]
-    held: Option<HolderInfo>,
-}
-
-impl Entry {
-    fn of(status: &LockStatus) -> Entry {
-        let held = status.holder();
-        Entry {
-            name: status.key().to_owned(),
-            state: match status.state() {
-                LockState::Free => "free",
-                LockState::Held(_) => "held",
-                LockState::Expired(_) => "expired",
-                _ => "unknown",
-            },
-            holder: held.map(|held| held.label().to_owned()),
-            since: held.and_then(HolderInfo::since).map(times::utc),
-            until: held.map(HolderInfo::until).map(times::utc),
-            lease_ms: held
-                .and_then(HolderInfo::lease_duration)
-                .map(duration::millis),
-            token: held
-                .and_then(HolderInfo::token)
-                .map(leasehold::FencingToken::get),
-            data: held
-                .and_then(HolderInfo::data)
-                .map(|data| String::from_utf8_lossy(data).into_owned()),
-            waiting: held.and_then(HolderInfo::waiting),
-            error: None,
-            held: held.cloned(),
-        }
-    }
-
-    fn free(name: &str) -> Entry {
-        Entry {
-            name: name.to_owned(),
-            state: "free",
-            ..Entry::default()
-        }
-    }
-}
-
 /// Lists locks.
 ///
 /// # Errors
 ///
 /// When the store cannot be read.
 pub(crate) fn ls(args: LsArgs, messages: &Arc<Messages>) -> Result<(), Failure> {
-    let place = Place::resolve(args.store.store)?;
+    let place = Place::resolve(args.store.store.clone())?;
     let found = client(&place, messages)?;
     let there = found.is_some();
     let mut entries = match found {
         Some((runtime, client)) => runtime
-            .block_on(list(&client, args.all))
+            .block_on(list(&client, &args))
             .map_err(|failure| place.explain(failure))?,
         None => Vec::new(),
     };
@@ -99,7 +45,12 @@ pub(crate) fn ls(args: LsArgs, messages: &Arc<Messages>) -> Result<(), Failure> 
     }
     if entries.is_empty() {
         if there {
-            messages.note(format_args!("no locks in {}", place.location));
+            let which = match (&args.prefix, args.held) {
+                (Some(prefix), _) => format!("no locks that begin with `{prefix}`"),
+                (None, true) => "no held locks".to_owned(),
+                (None, false) => "no locks".to_owned(),
+            };
+            messages.note(format_args!("{which} in {}", place.location));
         }
         return Ok(());
     }
@@ -129,8 +80,13 @@ pub(crate) fn show(args: ShowArgs, messages: &Arc<Messages>) -> Result<(), Failu
     print(&details(&entry, &place.location))
 }
 
-/// The client; `None` for a file that does not exist yet, which may be a typing mistake.
-fn client(
+/// Whether the store is a lock file that does not exist yet, which may be a typing mistake.
+pub(super) fn is_missing_file(place: &Place) -> bool {
+    matches!(&place.location, Location::Sqlite { path } if is_missing(path))
+}
+
+/// The client; `None` for a file that does not exist yet.
+pub(super) fn client(
     place: &Place,
     messages: &Arc<Messages>,
 ) -> Result<Option<(tokio::runtime::Runtime, LockClient)>, Failure> {
@@ -148,25 +104,28 @@ fn client(
     Ok(Some((runtime, client)))
 }
 
-async fn list(client: &LockClient, all: bool) -> Result<Vec<Entry>, Failure> {
+async fn list(client: &LockClient, args: &LsArgs) -> Result<Vec<Entry>, Failure> {
     let mut lister = client.list();
+    if let Some(prefix) = &args.prefix {
+        lister = lister.prefix(prefix);
+    }
+    let wanted = |state: &LockState| match state {
+        LockState::Free => args.all,
+        LockState::Held(_) => true,
+        _ => !args.held,
+    };
     let mut entries = Vec::new();
     let mut a_lock = false;
     while let Some(page) = lister.next_page().await? {
         a_lock |= page.iter().any(Result::is_ok);
         for status in page {
             match status {
-                Ok(status) if all || *status.state() != LockState::Free => {
+                Ok(status) if wanted(status.state()) => {
                     entries.push(Entry::of(&status));
                 }
                 Ok(_) => {}
                 // A person must inspect it, so it is never omitted.
-                Err(error) => entries.push(Entry {
-                    name: error.key().unwrap_or_default().to_owned(),
-                    state: "malformed",
-                    error: Some(error.message().to_owned()),
-                    ..Entry::default()
-                }),
+                Err(error) => entries.push(Entry::malformed(&error)),
             }
         }
     }
@@ -182,14 +141,7 @@ async fn list(client: &LockClient, all: bool) -> Result<Vec<Entry>, Failure> {
 }
 
 fn json_lines(entries: &[Entry]) -> Result<String, Failure> {
-    let mut lines = String::new();
-    for entry in entries {
-        let line = serde_json::to_string(entry)
-            .map_err(|error| own_failure("cannot write JSON", &error.into()))?;
-        lines.push_str(&line);
-        lines.push('\n');
-    }
-    Ok(lines)
+    entries.iter().map(json_line).collect()
 }
 
 fn table(entries: &[Entry]) -> String {
@@ -205,7 +157,10 @@ fn table(entries: &[Entry]) -> String {
         table.add_row([
             one_line(&entry.name),
             entry.state.to_owned(),
-            or_dash(entry.holder.clone()),
+            or_dash(entry.holder.clone().or_else(|| {
+                let last = entry.last_holder.as_ref()?;
+                Some(format!("- (last: {last})"))
+            })),
             or_dash(held.and_then(HolderInfo::since).map(times::relative)),
             or_dash(held.map(HolderInfo::until).map(times::relative)),
             or_dash(entry.waiting.map(|waiting| waiting.to_string())),
@@ -227,6 +182,7 @@ fn details(entry: &Entry, location: &Location) -> String {
         ("name", Some(entry.name.clone())),
         ("state", Some(entry.state.to_owned())),
         ("holder", entry.holder.clone()),
+        ("last", entry.last_holder.clone()),
         ("since", held.and_then(HolderInfo::since).map(times::local)),
         ("until", held.map(HolderInfo::until).map(times::local)),
         ("lease", lease),

@@ -228,6 +228,29 @@ impl Wrapper {
         kill_process(self.pid(), signal).unwrap();
     }
 
+    /// The process that holds the lock: the one that was started is its guardian.
+    pub fn worker(&self) -> Pid {
+        below(self.pid(), "lh-worker")
+    }
+
+    /// Stops both, as a host that freezes does, until CONT to the guardian.
+    pub fn freeze(&self) {
+        let worker = self.worker();
+        kill_process(worker, Signal::STOP).unwrap();
+        until("the stop", || {
+            state(worker) == Some('T') && state(self.pid()) == Some('T')
+        });
+    }
+
+    /// Kills both, without a moment for either to notice.
+    pub fn kill_both(&mut self) {
+        let worker = self.worker();
+        self.freeze();
+        kill_process(self.pid(), Signal::KILL).unwrap();
+        kill_process(worker, Signal::KILL).unwrap();
+        self.0.wait().unwrap();
+    }
+
     pub fn running(&mut self) -> bool {
         self.0.try_wait().unwrap().is_none()
     }
@@ -269,6 +292,18 @@ pub fn children(pid: Pid) -> Vec<Pid> {
         .split_whitespace()
         .filter_map(|number| number.parse().ok());
     numbers.filter_map(Pid::from_raw).collect()
+}
+
+/// The child of this process that is called so.
+pub fn below(pid: Pid, name: &str) -> Pid {
+    let mut found = None;
+    until(name, || {
+        found = children(pid)
+            .into_iter()
+            .find(|child| is_called(*child, name));
+        found.is_some()
+    });
+    found.unwrap()
 }
 
 /// Whether it runs this program.

@@ -118,6 +118,7 @@ pub struct Way {
     pub address: String,
     delay_ms: Arc<AtomicU64>,
     cut: Arc<AtomicBool>,
+    closed: Arc<AtomicBool>,
     answers: Arc<AtomicUsize>,
     requests: Arc<AtomicUsize>,
 }
@@ -130,12 +131,16 @@ impl Way {
             address: listener.local_addr().unwrap().to_string(),
             delay_ms: Arc::default(),
             cut: Arc::default(),
+            closed: Arc::default(),
             answers: Arc::default(),
             requests: Arc::default(),
         };
         let (server, here) = (server.to_owned(), way.clone());
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
+                if here.closed.load(Ordering::SeqCst) {
+                    continue;
+                }
                 let server = TcpStream::connect(&server).unwrap();
                 let (there, back) = (here.clone(), here.clone());
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
@@ -157,6 +162,16 @@ impl Way {
         self.cut.store(true, Ordering::SeqCst);
     }
 
+    /// From now on everything gets through again. What was lost stays lost.
+    pub fn mend(&self) {
+        self.cut.store(false, Ordering::SeqCst);
+    }
+
+    /// From now on every connection is closed, as by a server that has ended.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
     /// How many requests have come, roughly: pieces of them.
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
@@ -172,6 +187,10 @@ impl Way {
             count_as.fetch_add(1, Ordering::SeqCst);
             if back {
                 thread::sleep(Duration::from_millis(self.delay_ms.load(Ordering::SeqCst)));
+            }
+            if self.closed.load(Ordering::SeqCst) {
+                let _closed = from.shutdown(Shutdown::Both);
+                break;
             }
             if self.cut.load(Ordering::SeqCst) {
                 continue;

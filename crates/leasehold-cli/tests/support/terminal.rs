@@ -18,7 +18,10 @@ pub struct Terminal {
 impl Terminal {
     /// `line` is run by a shell that is the session leader.
     pub fn new(line: &str) -> Self {
-        let room = Room::new();
+        Self::within(Room::new(), line)
+    }
+
+    fn within(room: Room, line: &str) -> Self {
         let screen = File::create(room.path("screen")).unwrap();
         let mut script = Command::new("script")
             .args(["-qefc", line, "/dev/null"])
@@ -36,7 +39,12 @@ impl Terminal {
 
     /// An interactive shell with job control.
     pub fn shell() -> Self {
-        let mut terminal = Self::new("exec bash --norc --noprofile -i");
+        Self::shell_in(Room::new())
+    }
+
+    /// The same in a room that is there already.
+    pub fn shell_in(room: Room) -> Self {
+        let mut terminal = Self::within(room, "exec bash --norc --noprofile -i");
         terminal.keys("echo $$ > shell\n");
         terminal.room.pid("shell");
         terminal

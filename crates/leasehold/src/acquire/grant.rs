@@ -34,7 +34,7 @@ impl Acquisition {
             );
             let call_usage = self.call_usage();
             self.expect(self.core.clocks.elapsed().plus(timeout));
-            let renewal = renew_once(&self.core, &mut kept, bound, timeout, &call_usage);
+            let renewal = renew_once(&self.core, &mut kept, None, bound, timeout, &call_usage);
             if let Err(ended) = self.or_stop(renewal).await? {
                 debug!(%key, ?ended, "the grant has ended already");
             }

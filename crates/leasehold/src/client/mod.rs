@@ -5,6 +5,7 @@
 
 mod builder;
 mod force;
+mod renew;
 mod request;
 
 use std::future::{Future, ready};

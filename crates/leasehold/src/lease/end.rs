@@ -105,6 +105,23 @@ impl fmt::Display for ReleaseOutcome {
     }
 }
 
+/// The outcome of a renewal by identity.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum RenewOutcome {
+    /// The grant lasts until [`until`](HolderInfo::until) now.
+    Renewed(HolderInfo),
+    /// The grant had ended. Nothing was changed.
+    Ended(EndReason),
+}
+
+impl RenewOutcome {
+    /// Whether the grant lasts.
+    pub fn is_renewed(&self) -> bool {
+        matches!(self, RenewOutcome::Renewed(_))
+    }
+}
+
 impl From<Ended> for EndReason {
     fn from(ended: Ended) -> Self {
         match ended {

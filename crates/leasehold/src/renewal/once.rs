@@ -18,18 +18,20 @@ pub(crate) enum NotRenewed {
     Failed(StoreError),
 }
 
-/// Renews a grant once, outside of its renewal task's loop.
+/// Renews a grant once, outside of its renewal task's loop, perhaps for a longer lease.
 pub(crate) async fn renew_once(
     core: &Arc<Core>,
     kept: &mut Kept,
+    longer: Option<Duration>,
     bound_to_process: bool,
     timeout: Duration,
     call_usage: &CallUsage,
 ) -> Result<(), NotRenewed> {
     let now = core.clocks.reading();
-    let (sent, write) = core
-        .clocks
-        .with_service(|service| kept.renew(service, now, bound_to_process));
+    let (sent, write) = core.clocks.with_service(|service| match longer {
+        Some(lease) => kept.renew_for(lease, service, now, bound_to_process),
+        None => kept.renew(service, now, bound_to_process),
+    });
     let answer = core.write_detached(write, now, timeout, call_usage).await;
     let now = core.clocks.reading();
     match answer.result {

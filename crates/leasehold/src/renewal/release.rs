@@ -25,6 +25,8 @@ use leasehold_protocol::write::{Operation, Write};
 
 /// The most tries of the last renewal before a detach.
 const TRIES: u32 = 3;
+/// The part of a lease that must be left for a detach without a renewal.
+const FRESH: f64 = 0.9;
 /// After so many refusals in a row by a queue that has changed, a release pauses as after a failure.
 const CHANGES: u32 = 8;
 impl RenewalTask {
@@ -130,6 +132,21 @@ impl RenewalTask {
         outcome.map(|(outcome, _)| outcome)
     }
 
+    /// Whether the record says all of the grant that a last renewal would: it is bound to no process, and most of
+    /// its lease is left.
+    fn is_fresh(&self) -> bool {
+        let lease = self.kept.terms().lease;
+        let now = self.core.clocks.reading();
+        let left = self
+            .kept
+            .deadline()
+            .at
+            .since(self.kept.deadline().effective_now(now));
+        !self.policy.is_bound_to_process()
+            && !self.kept.is_undescribed()
+            && left >= lease.mul_f64(FRESH)
+    }
+
     /// Renews the grant a last time, unbound from this process, and returns its identity.
     pub(super) async fn detach(
         &mut self,
@@ -139,6 +156,9 @@ impl RenewalTask {
         if let Some(loss) = loss {
             return Err(self.lease_state.id.lost_error(&loss.to_string()));
         }
+        if self.is_fresh() {
+            return Ok(self.lease_state.id.clone());
+        }
         let core = self.core.clone();
         let timeout = self.policy.request_timeout();
         let call_usage = Some(self.lease_state.call_usage.clone());
@@ -146,7 +166,7 @@ impl RenewalTask {
         let mut retry = Retry::until(limit).at_most(TRIES);
         loop {
             let timeout = timeout.min(limit.since(core.clocks.elapsed()));
-            match renew_once(&core, &mut self.kept, false, timeout, &call_usage).await {
+            match renew_once(&core, &mut self.kept, None, false, timeout, &call_usage).await {
                 Ok(()) => return Ok(self.lease_state.id.clone()),
                 Err(NotRenewed::Ended(ended)) => {
                     let why = EndReason::from(ended).to_string();

@@ -94,6 +94,15 @@ impl Kit {
         }
     }
 
+    /// A memory store in real time.
+    pub fn memory_in_real_time() -> Kit {
+        Kit {
+            store: Arc::new(MemoryStore::new()),
+            clock: Arc::new(SystemClock),
+            ..Kit::memory()
+        }
+    }
+
     /// A SQLite file in real time.
     pub fn sqlite() -> Kit {
         let (dir, store) = sqlite();

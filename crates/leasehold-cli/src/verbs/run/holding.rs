@@ -46,6 +46,11 @@ pub(super) enum End {
         /// The result of the stop.
         stopped: Stopped,
     },
+    /// The guardian was killed, and we killed the command.
+    Killed {
+        /// The result of the stop.
+        stopped: Stopped,
+    },
 }
 
 impl End {
@@ -53,7 +58,9 @@ impl End {
     pub(super) fn has_survivors(&self) -> bool {
         match self {
             End::Finished { .. } => false,
-            End::Lost { stopped, .. } | End::MaxHold { stopped } => !stopped.survivors.is_empty(),
+            End::Lost { stopped, .. } | End::MaxHold { stopped } | End::Killed { stopped } => {
+                !stopped.survivors.is_empty()
+            }
         }
     }
 }
@@ -163,6 +170,10 @@ impl Watch<'_> {
                     self.messages.pause();
                     group.suspend(&received).await;
                 }
+                Signal::KILL => {
+                    let stopped = self.kill_after_death(group).await;
+                    return End::Killed { stopped };
+                }
                 Signal::CONT => {
                     // The stop may have lasted longer than the lease: check before the command goes on.
                     if !self.lease.is_held() && self.plan.on_lost == OnLost::Kill {
@@ -221,6 +232,21 @@ impl Watch<'_> {
         self.stop(group, &failure, KILL_WAIT, &then).await
     }
 
+    /// `leasehold` was killed. Whoever did that wants no grace.
+    async fn kill_after_death(&self, group: &mut Group) -> Stopped {
+        let (name, store) = (&self.plan.lock.key, self.client.describe_store());
+        let failure = Failure::new(
+            exit_codes::OWN_FAILURE,
+            format!("leasehold was killed: killing the command under the lock `{name}` ({store})"),
+        )
+        .hint("use TERM, which the command gets, too");
+        self.messages.failure(&failure);
+        let stopped = group.stop(Signal::KILL, Duration::ZERO, KILL_WAIT).await;
+        let then = format!("the lease of `{name}` expires");
+        self.warn_of_survivors(&failure, &stopped, &then);
+        stopped
+    }
+
     async fn stop(
         &self,
         group: &mut Group,
@@ -233,6 +259,11 @@ impl Watch<'_> {
         let stopped = group
             .stop(self.plan.signal, self.plan.grace, kill_wait)
             .await;
+        self.warn_of_survivors(failure, &stopped, then);
+        stopped
+    }
+
+    fn warn_of_survivors(&self, failure: &Failure, stopped: &Stopped, then: &str) {
         if !stopped.survivors.is_empty() {
             let message = format!(
                 "KILL did not end all processes of the command, {then}: {}",
@@ -242,7 +273,6 @@ impl Watch<'_> {
                 "they hang in the kernel, or belong to another user, as under sudo: end them as that user",
             ));
         }
-        stopped
     }
 
     fn wants_terminal(&self) {

@@ -9,21 +9,26 @@
 //! 5. The report is written, however the run ended.
 //!
 //! [`nested`] finds a run that would wait for itself. [`waiting`] acquires the lock, [`holding`] runs the
-//! command, and [`release`] releases the lock. [`environment`] has the command's variables, and [`report`]
-//! writes the report.
+//! command, and [`release`] releases the lock. [`environment`] has the command's variables, [`announced`] tells the guardian of requests, [`report`]
+//! writes the report, and [`survivor`] is the guardian's part after the worker was killed.
 
+mod announced;
 mod environment;
 mod holding;
 mod report;
+mod survivor;
 
 use std::io;
 use std::sync::Arc;
 
 use leasehold::clock::{Clock, SystemClock};
 use leasehold::{Lease, LockClient};
+use rustix::process::Signal;
 
+use self::announced::Announced;
 use self::holding::End;
 use self::report::Report;
+pub(crate) use self::survivor::survived;
 use super::shared::waiting::Answer;
 use super::shared::{nested, release, waiting};
 use crate::args::{OnLost, RunArgs};
@@ -31,18 +36,19 @@ use crate::exit_codes;
 use crate::failure::Failure;
 use crate::messages::Messages;
 use crate::plan::RunPlan;
-use crate::process::{Group, Signals};
+use crate::process::{Group, Guardian, Signals};
 use crate::store::own_failure;
 
 /// Carries out the verb, and returns the exit code.
-pub(crate) fn run(args: RunArgs, messages: &Arc<Messages>) -> u8 {
+pub(crate) fn run(args: RunArgs, guardian: &Arc<Guardian>, messages: &Arc<Messages>) -> u8 {
     let (name, path) = (args.name.clone(), args.report.clone());
     let mut report = Report::new(&args);
     let trouble = path.as_deref().and_then(report::trouble);
     if let Some(trouble) = &trouble {
         messages.note(trouble);
     }
-    let ended = RunPlan::new(args).and_then(|plan| carry_out(&plan, messages, &mut report));
+    let ended =
+        RunPlan::new(args).and_then(|plan| carry_out(&plan, guardian, messages, &mut report));
     let code = ended.unwrap_or_else(|failure| {
         let failure = failure.about(&name);
         messages.failure(&failure);
@@ -63,7 +69,12 @@ pub(crate) fn run(args: RunArgs, messages: &Arc<Messages>) -> u8 {
     code
 }
 
-fn carry_out(plan: &RunPlan, messages: &Arc<Messages>, report: &mut Report) -> Result<u8, Failure> {
+fn carry_out(
+    plan: &RunPlan,
+    guardian: &Arc<Guardian>,
+    messages: &Arc<Messages>,
+    report: &mut Report,
+) -> Result<u8, Failure> {
     report.leased(plan);
     plan.command
         .check()
@@ -75,8 +86,11 @@ fn carry_out(plan: &RunPlan, messages: &Arc<Messages>, report: &mut Report) -> R
     }
     let mut signals =
         Signals::install().map_err(|error| own_failure("cannot listen to signals", &error))?;
+    signals
+        .guarded(guardian)
+        .map_err(|error| own_failure("cannot watch the guardian", &error))?;
     let runtime = plan.lock.place.runtime()?;
-    let code = runtime.block_on(under_lock(plan, messages, &mut signals, report));
+    let code = runtime.block_on(under_lock(plan, guardian, messages, &mut signals, report));
     // Not dropped: the drop would wait for a name lookup.
     runtime.shutdown_background();
     code
@@ -95,6 +109,7 @@ fn enough_descriptors() -> Result<(), Failure> {
 
 async fn under_lock(
     plan: &RunPlan,
+    guardian: &Arc<Guardian>,
     messages: &Arc<Messages>,
     signals: &mut Signals,
     report: &mut Report,
@@ -103,7 +118,7 @@ async fn under_lock(
         let store = plan.lock.place.store(messages).await?;
         match nested::refused(&plan.lock, &*store).await {
             Some(refused) => Err(refused),
-            None => Ok(LockClient::builder(store)
+            None => Ok(LockClient::builder(Announced::new(store, guardian))
                 .policy(plan.lock.policy.clone())
                 .build()),
         }
@@ -116,7 +131,9 @@ async fn under_lock(
     let answer = waiting::acquire(&plan.lock, &client, signals, messages).await;
     report.waited(SystemClock.elapsed().since(asked));
     let code = match answer {
-        Answer::Lease(lease) => with_lease(plan, messages, signals, report, &client, lease).await,
+        Answer::Lease(lease) => {
+            with_lease(plan, guardian, messages, signals, report, &client, lease).await
+        }
         Answer::Held(held) => {
             report.not_acquired(&held);
             messages.note_failure(&waiting::busy(&plan.lock, &client, &held));
@@ -141,6 +158,7 @@ async fn under_lock(
 
 async fn with_lease(
     plan: &RunPlan,
+    guardian: &Arc<Guardian>,
     messages: &Arc<Messages>,
     signals: &mut Signals,
     report: &mut Report,
@@ -157,7 +175,7 @@ async fn with_lease(
     ));
     let command = environment::with_lock(plan, &lease);
     messages.pause();
-    let mut group = match Group::spawn(&command, plan.options, signals) {
+    let mut group = match Group::spawn(&command, plan.options, signals, guardian) {
         Ok(group) => group,
         Err(error) => {
             // The command did not run, so the lock is not kept.
@@ -181,6 +199,7 @@ async fn with_lease(
         End::Finished { status, .. } => status.exit_code(),
         End::Lost { .. } => exit_codes::LOST,
         End::MaxHold { .. } => exit_codes::MAX_HOLD,
+        End::Killed { .. } => exit_codes::signalled(Signal::KILL.as_raw()),
     };
     // Processes that outlived KILL still work under the lock, so its lease must expire.
     let release_result = if end.has_survivors() {

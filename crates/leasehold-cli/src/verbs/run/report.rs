@@ -20,7 +20,7 @@ use crate::args::RunArgs;
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::plan::{LEASE, RunPlan};
-use crate::process::Status;
+use crate::process::{Status, started_as};
 use crate::store::url::Location;
 use crate::text::duration::{self, millis};
 use crate::text::times;
@@ -44,6 +44,8 @@ pub(super) enum Outcome {
     NotAcquired,
     /// A signal came while we waited; nothing was run.
     Interrupted,
+    /// `leasehold` was killed, and killed the command.
+    Killed,
     /// The lock was lost while the command ran.
     Lost,
     /// The command took too long and was stopped.
@@ -110,7 +112,7 @@ impl Report {
                 Some(location) => Some(location.to_string()),
                 None => Location::of_user().ok().map(|own| own.to_string()),
             },
-            pid: std::process::id(),
+            pid: started_as(),
             started_at: times::utc_ms(SystemClock.wall_unix_ms()),
             outcome: Outcome::Failed,
             exit_code: exit_codes::OWN_FAILURE,
@@ -191,6 +193,7 @@ impl Report {
             }
             End::Lost { loss, stopped } => (Outcome::Lost, stopped.status, Some(loss)),
             End::MaxHold { stopped } => (Outcome::MaxHold, stopped.status, None),
+            End::Killed { stopped } => (Outcome::Killed, stopped.status, None),
         };
         self.outcome = outcome;
         self.lost = lost.map(ToString::to_string);

@@ -1,6 +1,11 @@
-//! What the verbs that acquire a lock share: [`nested`] finds a run that would wait for itself, [`waiting`] acquires
-//! the lock, and [`release`] releases it.
+//! What the verbs share: [`nested`] finds a run that would wait for itself, [`waiting`] acquires the lock, [`alone`]
+//! does so for a verb without a command, and [`release`] releases it. [`output`] writes results, [`entry`] is a lock in them, and [`id_file`] ids.
 
+pub(crate) mod alone;
+pub(crate) mod entry;
+pub(crate) mod id_file;
 pub(crate) mod nested;
+pub(crate) mod output;
 pub(crate) mod release;
 pub(crate) mod waiting;
+pub(crate) mod who;

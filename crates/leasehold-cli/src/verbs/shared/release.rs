@@ -142,7 +142,7 @@ pub(crate) async fn release(
 
 /// Waits for a release. The key press that ended the command often reaches this process only now. So the
 /// first signal bounds the wait, and only a second one ends it.
-async fn patiently<T>(
+pub(crate) async fn patiently<T>(
     signals: &mut Signals,
     messages: &Messages,
     release: impl Future<Output = T>,

@@ -49,7 +49,10 @@ pub(crate) async fn acquire(
     messages: &Messages,
 ) -> Answer {
     let asking = async {
-        let request = client.request(plan.key.as_str())?;
+        let mut request = client.request(plan.key.as_str())?;
+        if let Some(data) = &plan.data {
+            request = request.data(data);
+        }
         match plan.wait {
             Wait::No => request.try_acquire().await,
             Wait::ByPolicy => request.acquire().await.map(TryAcquireOutcome::Acquired),
@@ -125,7 +128,7 @@ pub(crate) fn busy(plan: &LockPlan, client: &LockClient, held: &HolderInfo) -> F
 }
 
 /// Who holds the lock, for how long, and who waits for it.
-fn holder(held: &HolderInfo) -> String {
+pub(crate) fn holder(held: &HolderInfo) -> String {
     let since = held
         .since()
         .map_or_else(String::new, |since| format!(" for {}", times::age(since)));

@@ -147,8 +147,8 @@ pub(super) fn update(write: &Write) -> Expression {
         )
         .text(":seen_client", owner)
         .number(":seen_expires", expires_at.0),
-        Write::Renew { attempt, token, expires_at, ttl_seconds, description, .. } => {
-            let renewal = Expression::new(
+        Write::Renew { attempt, token, expires_at, ttl_seconds, lease, description, .. } => {
+            let mut renewal = Expression::new(
                 "SET #expires = :expires, #ttl = :ttl, #count = #count + :one",
                 "#client = :me AND #token = :token AND #expires < :expires",
             )
@@ -158,6 +158,11 @@ pub(super) fn update(write: &Write) -> Expression {
             .number(":expires", expires_at.0)
             .number(":ttl", ttl_seconds)
             .number(":one", 1);
+            if let Some(lease) = lease {
+                renewal.update.push_str(", #lease = :lease");
+                renewal.condition.push_str(" AND #lease <= :lease");
+                renewal = renewal.names(&[LEASE]).number(":lease", lease.as_millis());
+            }
             match description {
                 Some(description) => described(renewal, &description.holder, description.data.as_deref()),
                 None => renewal,
@@ -171,8 +176,8 @@ pub(super) fn update(write: &Write) -> Expression {
             let expression = with_hold(Expression::new(&update, ""), *held);
             let mut expression = owned(expression, attempt, *token)
                 .begins_with(passed)
-                .removes(&["#client", "#holder", "#data"], passed.len())
-                .names(&[EXPIRES, HOLDER, DATA, QUEUE])
+                .removes(&["#client", "#data"], passed.len())
+                .names(&[EXPIRES, DATA, QUEUE])
                 .number(":zero", 0);
             let end = format!(" AND attribute_not_exists(#queue[{}])", passed.len());
             expression.condition.push_str(&end);

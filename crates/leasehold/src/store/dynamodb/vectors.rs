@@ -58,7 +58,6 @@ fn released() -> Record {
     Record {
         owner: None,
         expires_at: ServiceTime(0),
-        holder: None,
         ..held(&[])
     }
 }
@@ -139,8 +138,16 @@ fn renew(by_ms: i64) -> Write {
         expires_at: ServiceTime(NOW + 21_000 + by_ms),
         ttl_seconds: TTL + 7,
         bound_to_process: false,
+        lease: None,
         description: None,
     }
+}
+
+fn lengthened(mut renewal: Write, lease_ms: u64) -> Write {
+    if let Write::Renew { lease, .. } = &mut renewal {
+        *lease = Some(Duration::from_millis(lease_ms));
+    }
+    renewal
 }
 
 fn described(mut renewal: Write) -> Write {
@@ -238,6 +245,16 @@ fn cases() -> Vec<(&'static str, Option<Record>, Write)> {
             "renew: after a hand-over, with what people see",
             Some(handed_over()),
             described(renew(1_000)),
+        ),
+        (
+            "renew: for a longer lease",
+            Some(held(&[])),
+            lengthened(renew(60_000), 60_000),
+        ),
+        (
+            "renew: refused, for a shorter lease",
+            Some(held(&[])),
+            lengthened(renew(60_000), 19_999),
         ),
         ("renew: refused, not forward", Some(held(&[])), renew(0)),
         (

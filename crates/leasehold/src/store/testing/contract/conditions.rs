@@ -251,6 +251,29 @@ pub(super) async fn renewal_moves_forward_only(bench: &Bench) {
         .await;
 }
 
+pub(super) async fn a_renewal_lengthens_the_lease_and_never_shortens_it(bench: &Bench) {
+    let me = attempt();
+    let mut expected = bench.acquired(me).await;
+    let token = token(&expected);
+    for (lease_s, applies) in [(20, true), (60, true), (59, false), (60, true)] {
+        let forward = expected.expires_at.plus(SECOND);
+        let mut write = bench.renewal(me, token, forward);
+        if let Write::Renew { lease, .. } = &mut write {
+            *lease = Some(Duration::from_secs(lease_s));
+        }
+        if !applies {
+            bench.refused(write).await;
+            continue;
+        }
+        expected.expires_at = forward;
+        expected.ttl_seconds = Some(FAR + 1);
+        let native = expected.native.as_mut().expect("one of our records");
+        native.renew_count += 1;
+        native.lease = Duration::from_secs(lease_s);
+        assert_eq!(bench.applied(write).await, expected);
+    }
+}
+
 pub(super) async fn renewal_needs_our_id_and_token(bench: &Bench) {
     let me = attempt();
     bench.refused(bench.renewal(me, 1, later())).await;
@@ -318,7 +341,7 @@ pub(super) async fn release_needs_our_id_and_token(bench: &Bench) {
     bench.refused(bench.release(me, Some(token(&record)))).await;
 }
 
-pub(super) async fn release_keeps_the_token_and_clears_the_holder(bench: &Bench) {
+pub(super) async fn release_keeps_the_token_and_the_label(bench: &Bench) {
     let me = attempt();
     let grant = Grant {
         data: Some(b"secret"[..].into()),
@@ -327,7 +350,7 @@ pub(super) async fn release_keeps_the_token_and_clears_the_holder(bench: &Bench)
     let held = bench.applied(Write::Acquire(grant)).await;
     let released = bench.applied(bench.release(me, Some(token(&held)))).await;
     assert_eq!(released.owner, None);
-    assert_eq!(released.holder, None);
+    assert_eq!(released.holder, held.holder, "the last holder's");
     assert_eq!(released.data, None);
     assert_eq!(released.expires_at, ServiceTime(0));
     assert_eq!(released.ttl_seconds, Some(FAR + 2));

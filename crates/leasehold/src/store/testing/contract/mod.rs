@@ -62,11 +62,12 @@ pub async fn run_all(store: Arc<dyn Store>, scope: &str) {
         conditions::take_over_needs_a_grant,
         conditions::renewal_moves_the_expiry_and_nothing_else,
         conditions::renewal_moves_forward_only,
+        conditions::a_renewal_lengthens_the_lease_and_never_shortens_it,
         conditions::renewal_needs_our_id_and_token,
         conditions::renewal_after_release_revives_nothing,
         conditions::renewal_after_a_take_over_changes_nothing,
         conditions::release_needs_our_id_and_token,
-        conditions::release_keeps_the_token_and_clears_the_holder,
+        conditions::release_keeps_the_token_and_the_label,
         conditions::abandon_needs_no_token,
         conditions::withdraw_deletes_only_our_grant,
         conditions::a_grant_after_a_withdrawal_has_a_greater_token,
@@ -179,6 +180,7 @@ impl Bench {
             expires_at,
             ttl_seconds: FAR + 1,
             bound_to_process: false,
+            lease: None,
             description: None,
         }
     }

@@ -72,6 +72,8 @@ fn random_write(
     };
     let token = current.and_then(Record::token).unwrap_or(1);
     let token = if dice.one_in(6) { token + 1 } else { token };
+    let lease = current.and_then(|r| r.native).map(|native| native.lease);
+    let lease = lease.unwrap_or(Duration::from_secs(1));
     let expires_at = current.map_or_else(later, |r| r.expires_at);
     let expires_at = match dice.below(4) {
         0 => expires_at,
@@ -123,6 +125,10 @@ fn random_write(
             expires_at,
             ttl_seconds,
             bound_to_process: dice.one_in(2),
+            lease: dice.one_in(4).then(|| match dice.one_in(4) {
+                true => lease.saturating_sub(Duration::from_millis(1)),
+                false => lease + Duration::from_millis(dice.next() % 1_000),
+            }),
             description: dice.one_in(3).then(|| Description {
                 holder: "renewed".into(),
                 data: dice.one_in(2).then(|| b"payload".as_slice().into()),

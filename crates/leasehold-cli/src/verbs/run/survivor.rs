@@ -1,0 +1,110 @@
+//! The guardian's part after the worker was killed: the release of the lock, or of the place in its queue.
+//!
+//! The lock may be released only when no process of the command is left. Each write names the worker's attempt, so it
+//! cannot end another grant.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use leasehold::clock::{Clock, SystemClock};
+use leasehold::store::protocol::{AttemptId, Record, Write};
+use leasehold::store::{Consistency, Store};
+use leasehold::{LeaseId, LockClient};
+
+use crate::args::RunArgs;
+use crate::exit_codes;
+use crate::failure::Failure;
+use crate::messages::Messages;
+use crate::process::Survivor;
+use crate::store::Place;
+
+/// How long the release may take, with the credentials of a table. Later the lease expires.
+const RELEASE: Duration = Duration::from_secs(5);
+
+/// Releases the lock of the killed worker, and returns the exit code: 128 + the signal.
+pub(crate) fn survived(args: RunArgs, survivor: &Survivor, messages: &Arc<Messages>) -> u8 {
+    let code = survivor.status.exit_code();
+    let name = args.name.clone();
+    let released = match survivor.sent.parse::<AttemptId>() {
+        // It has sent no request.
+        Err(_) => Ok("did not have the lock"),
+        Ok(_) if !survivor.alone => Err(Failure::new(
+            exit_codes::OWN_FAILURE,
+            "KILL did not end all processes of its command",
+        )),
+        Ok(attempt) => withdraw(args, attempt, messages),
+    };
+    let then = match released {
+        Ok(then) => then.to_owned(),
+        Err(failure) => format!("the lease expires by itself: {}", failure.message),
+    };
+    messages.failure(&Failure::new(
+        code,
+        format!(
+            "leasehold was killed (exit code {code}), and its command with it: `{name}`: {then}"
+        ),
+    ));
+    code
+}
+
+fn withdraw(
+    args: RunArgs,
+    attempt: AttemptId,
+    messages: &Arc<Messages>,
+) -> Result<&'static str, Failure> {
+    let place = Place::resolve(args.store.store)?;
+    let runtime = place.runtime()?;
+    let done = runtime.block_on(async {
+        let give_up = SystemClock.elapsed().plus(RELEASE);
+        let store = async {
+            let store = place.store(messages).await?;
+            give_back(store, &args.name, attempt).await
+        };
+        tokio::select! {
+            done = store => done,
+            () = SystemClock.sleep_until(give_up) => {
+                Err(Failure::new(exit_codes::UNAVAILABLE, "the store has not answered"))
+            }
+        }
+    });
+    // Not dropped: the drop would wait for a name lookup.
+    runtime.shutdown_background();
+    done
+}
+
+/// Ends what the attempt has in the record.
+async fn give_back(
+    store: Arc<dyn Store>,
+    key: &str,
+    attempt: AttemptId,
+) -> Result<&'static str, Failure> {
+    let record = store.read(key, Consistency::Strong).await?.value;
+    if let Some(id) = record
+        .as_ref()
+        .and_then(|record| held_by(record, key, attempt))
+    {
+        LockClient::builder(store).build().release(&id).await?;
+        return Ok("the lock is released");
+    }
+    let mut queue = record.iter().flat_map(|record| &record.queue).enumerate();
+    if let Some((index, place)) = queue.find(|(_, place)| place.attempt() == attempt) {
+        let leave = Write::Leave {
+            key: key.into(),
+            place: *place,
+            index,
+        };
+        store.write(leave).await?;
+        return Ok("its place in the queue is free");
+    }
+    Ok("did not have the lock")
+}
+
+/// The identity of the grant in the record, if it is the attempt's.
+fn held_by(record: &Record, key: &str, attempt: AttemptId) -> Option<LeaseId> {
+    let token = record.token()?;
+    let owner = record.owner.as_ref()?;
+    if *owner != attempt.to_string() {
+        return None;
+    }
+    format!("1:{attempt}:{token}:0:{key}").parse().ok()
+}

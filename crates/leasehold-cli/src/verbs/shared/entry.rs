@@ -1,0 +1,93 @@
+//! A lock as `ls`, `show` and `watch` show it.
+
+use leasehold::{Error, FencingToken, HolderInfo, LastHolder, LockState, LockStatus};
+use serde::Serialize;
+
+use super::output::VERSION;
+use crate::text::{duration, times};
+
+/// A lock as a JSON object. Field names are stable; new ones may be added.
+#[derive(Debug, Serialize)]
+pub(crate) struct Entry {
+    v: u8,
+    pub(crate) name: String,
+    pub(crate) state: &'static str,
+    pub(crate) holder: Option<String>,
+    since: Option<String>,
+    pub(crate) until: Option<String>,
+    pub(crate) lease_ms: Option<u64>,
+    pub(crate) token: Option<u64>,
+    pub(crate) data: Option<String>,
+    pub(crate) waiting: Option<usize>,
+    pub(crate) error: Option<String>,
+    /// Of a free lock: the label of its last holder, or who released it by force, and why.
+    pub(crate) last_holder: Option<String>,
+    #[serde(skip)]
+    pub(crate) last_token: Option<u64>,
+    #[serde(skip)]
+    pub(crate) held: Option<HolderInfo>,
+}
+
+impl Entry {
+    /// The status of a lock.
+    pub(crate) fn of(status: &LockStatus) -> Entry {
+        let (held, last) = (status.holder(), status.last_holder());
+        Entry {
+            v: VERSION,
+            name: status.key().to_owned(),
+            state: match status.state() {
+                LockState::Free => "free",
+                LockState::Held(_) => "held",
+                LockState::Expired(_) => "expired",
+                _ => "unknown",
+            },
+            holder: held.map(|held| held.label().to_owned()),
+            since: held.and_then(HolderInfo::since).map(times::utc),
+            until: held.map(HolderInfo::until).map(times::utc),
+            lease_ms: held
+                .and_then(HolderInfo::lease_duration)
+                .map(duration::millis),
+            token: held.and_then(HolderInfo::token).map(FencingToken::get),
+            data: held
+                .and_then(HolderInfo::data)
+                .map(|data| String::from_utf8_lossy(data).into_owned()),
+            waiting: held.and_then(HolderInfo::waiting),
+            error: None,
+            last_holder: last.map(|last| last.label().to_owned()),
+            last_token: last.and_then(LastHolder::token).map(FencingToken::get),
+            held: held.cloned(),
+        }
+    }
+
+    /// A lock without a record.
+    pub(crate) fn free(name: &str) -> Entry {
+        Entry::empty(name, "free")
+    }
+
+    /// A lock whose record is unreadable: a person must inspect it.
+    pub(crate) fn malformed(error: &Error) -> Entry {
+        Entry {
+            error: Some(error.message().to_owned()),
+            ..Entry::empty(error.key().unwrap_or_default(), "malformed")
+        }
+    }
+
+    fn empty(name: &str, state: &'static str) -> Entry {
+        Entry {
+            v: VERSION,
+            name: name.to_owned(),
+            state,
+            holder: None,
+            since: None,
+            until: None,
+            lease_ms: None,
+            token: None,
+            data: None,
+            waiting: None,
+            error: None,
+            last_holder: None,
+            last_token: None,
+            held: None,
+        }
+    }
+}

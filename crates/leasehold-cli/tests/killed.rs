@@ -1,0 +1,235 @@
+//! Deaths of the guardian and of the worker: nothing of the command is left when the next holder begins, and the lock
+//! is free at once.
+#![expect(clippy::disallowed_methods, reason = "real processes need real time")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use support::{Room, Wrapper, alive, dynamo, is_called, until, wait_line};
+
+/// A command with a child in its group, and with a daemon in a session of its own. All ignore TERM and HUP.
+fn family() -> String {
+    let member = |name: &str| {
+        format!(
+            "trap \"\" TERM HUP; echo $$ >> pids; echo > {name}; {}",
+            wait_line("never")
+        )
+    };
+    format!(
+        "(setsid sh -c '{}' </dev/null >/dev/null 2>&1 &); sh -c '{}' & {}",
+        member("daemon"),
+        member("child"),
+        member("command"),
+    )
+}
+
+fn pids(room: &Room) -> Vec<Pid> {
+    let text = room.text("pids");
+    let numbers = text.lines().map(|line| line.parse().unwrap());
+    numbers.filter_map(Pid::from_raw).collect()
+}
+
+fn started(room: &Room, options: &[&str]) -> (Wrapper, Pid) {
+    let wrapper = room.start(options, &family());
+    for member in ["command", "child", "daemon"] {
+        until(member, || room.has(member));
+    }
+    let worker = wrapper.worker();
+    (wrapper, worker)
+}
+
+/// A line that writes down each process that still runs.
+const LOOK: &str = "for p in $(cat pids); do s=$(sed -n 's/^State:\t\\(.\\).*/\\1/p' /proc/$p/status 2>/dev/null); \
+                    case $s in ''|Z|X) ;; *) echo $p $s >> overlap;; esac; done";
+
+/// The next holder gets the lock at once, and sees nobody of the one before.
+fn next_is_alone(room: &Room) {
+    let killed = Instant::now();
+    assert_eq!(room.code(&["run", "job", "-w", "15s", "-c", LOOK]), 0);
+    assert_eq!(room.text("overlap"), "");
+    // The lease is 20 s.
+    assert!(
+        killed.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        killed.elapsed()
+    );
+}
+
+fn guardian_is_killed(room: &Room) {
+    let (mut wrapper, worker) = started(room, &["--report", "report"]);
+    wrapper.0.kill().unwrap();
+    wrapper.0.wait().unwrap();
+    next_is_alone(room);
+    assert_eq!(pids(room).len(), 3);
+    until("the worker's end", || !alive(worker));
+    let said = wrapper.stderr();
+    assert!(
+        said.contains("leasehold was killed: killing the command under the lock `job`"),
+        "{said}"
+    );
+    assert_eq!(room.report()["outcome"], "killed");
+    assert_eq!(room.report()["exit_code"], 137);
+    assert_eq!(room.report()["command"]["signal"], 9);
+}
+
+fn worker_is_killed(room: &Room) {
+    let (mut wrapper, worker) = started(room, &[]);
+    kill_process(worker, Signal::KILL).unwrap();
+    next_is_alone(room);
+    assert_eq!(wrapper.ended(), 137);
+    assert_eq!(pids(room).len(), 3);
+    let said = wrapper.stderr();
+    assert!(said.contains("leasehold was killed (exit code 137), and its command with it: `job`: the lock is released"), "{said}");
+}
+
+#[test]
+fn a_killed_guardian_on_sqlite() {
+    guardian_is_killed(&Room::new());
+}
+
+#[test]
+fn a_killed_guardian_on_dynamodb() {
+    guardian_is_killed(&dynamo::room());
+}
+
+#[test]
+fn a_killed_worker_on_sqlite() {
+    worker_is_killed(&Room::new());
+}
+
+#[test]
+fn a_killed_worker_on_dynamodb() {
+    worker_is_killed(&dynamo::room());
+}
+
+#[test]
+fn a_killed_worker_hands_over_to_whoever_waits() {
+    let room = Room::new();
+    let (mut wrapper, worker) = started(&room, &[]);
+    let mut waiter = room.start(&[], LOOK);
+    until("the place", || room.job()["waiting"] == 1);
+    let killed = Instant::now();
+    kill_process(worker, Signal::KILL).unwrap();
+    assert_eq!(waiter.ended(), 0);
+    assert!(
+        killed.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        killed.elapsed()
+    );
+    assert_eq!(room.text("overlap"), "");
+    assert_eq!(wrapper.ended(), 137);
+}
+
+#[test]
+fn both_killed_leave_the_lease_to_expire() {
+    let room = Room::new();
+    let mut wrapper = room.start(&[], &format!("echo $$ > command; {}", wait_line("never")));
+    let command = room.pid("command");
+    wrapper.kill_both();
+    until("the command's end", || !alive(command));
+    assert_eq!(room.job()["state"], "held");
+}
+
+#[test]
+fn a_killed_guardian_ends_the_wait_and_leaves_the_queue() {
+    let room = Room::new();
+    let mut holder = room.start(&[], &format!("echo > in; {}", wait_line("go")));
+    until("in", || room.has("in"));
+    let mut waiter = room.start(&[], "echo > ran");
+    until("the place", || room.job()["waiting"] == 1);
+    let worker = waiter.worker();
+    waiter.0.kill().unwrap();
+    waiter.0.wait().unwrap();
+    until("the worker's end", || !alive(worker));
+    assert_eq!(room.job()["waiting"], 0);
+    room.touch("go");
+    assert_eq!(holder.ended(), 0);
+    assert!(!room.has("ran"));
+}
+
+#[test]
+fn a_killed_worker_that_waits_does_not_block_the_next() {
+    let room = Room::new();
+    let mut holder = room.start(&[], &format!("echo > in; {}", wait_line("go")));
+    until("in", || room.has("in"));
+    let mut waiter = room.start(&[], "echo > ran");
+    until("the place", || room.job()["waiting"] == 1);
+    kill_process(waiter.worker(), Signal::KILL).unwrap();
+    assert_eq!(waiter.ended(), 137);
+    let said = waiter.stderr();
+    assert!(
+        said.contains("`job`: its place in the queue is free"),
+        "{said}"
+    );
+    assert_eq!(room.job()["waiting"], 0);
+    room.touch("go");
+    assert_eq!(holder.ended(), 0);
+    assert!(!room.has("ran"));
+}
+
+#[test]
+fn detach_ok_does_not_outlive_a_kill() {
+    let room = Room::new();
+    let (mut wrapper, worker) = started(&room, &["--detach-ok"]);
+    kill_process(worker, Signal::KILL).unwrap();
+    next_is_alone(&room);
+    assert_eq!(wrapper.ended(), 137);
+}
+
+#[test]
+fn another_child_of_the_program_that_we_replaced_lives_on() {
+    let room = Room::new();
+    let line = format!(
+        "sleep 1000 & echo $! > other; exec {} run job -c 'echo > in; {}'",
+        support::BIN,
+        wait_line("never")
+    );
+    let mut shell = support::command("setsid");
+    shell
+        .args(["sh", "-c", &line])
+        .current_dir(room.directory());
+    let mut relay = Wrapper(shell.env("LEASEHOLD_STORE", room.store()).spawn().unwrap());
+    let other = room.pid("other");
+    until("in", || room.has("in"));
+    let guardian = support::children(relay.pid());
+    let guardian = guardian
+        .into_iter()
+        .find(|child| is_called(*child, "leasehold"))
+        .unwrap();
+    kill_process(support::below(guardian, "lh-worker"), Signal::KILL).unwrap();
+    assert_eq!(relay.ended(), 137);
+    assert!(alive(other), "it was nobody's to kill");
+    assert_eq!(room.job()["state"], "free");
+    kill_process(other, Signal::KILL).unwrap();
+}
+
+/// A hundred kills at random moments of a run, of either process.
+#[test]
+fn a_hundred_kills_at_random_moments() {
+    let room = Room::new();
+    // One random number, of which all others follow; a failure shows it.
+    let seed = u64::from(std::process::id());
+    let mut random = seed;
+    for round in 0..100 {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let _old = std::fs::remove_file(room.path("pids"));
+        let mut wrapper = room.start(&[], &family());
+        std::thread::sleep(Duration::from_micros((random >> 33) % 60_000));
+        let worker = support::children(wrapper.pid()).into_iter().next();
+        match worker.filter(|_| random >> 63 == 1) {
+            Some(worker) => kill_process(worker, Signal::KILL).unwrap(),
+            None => wrapper.0.kill().unwrap(),
+        }
+        assert_eq!(
+            room.code(&["run", "job", "-w", "30s", "-c", LOOK]),
+            0,
+            "{seed} {round}"
+        );
+        assert_eq!(room.text("overlap"), "", "{seed} {round}");
+        drop(wrapper);
+    }
+}
