@@ -124,6 +124,53 @@ fn for_people_it_is_a_line_each_on_standard_output() {
     );
 }
 
+/// Without what differs from run to run: the directory, and numbers with their units.
+fn normal(room: &Room, text: &str) -> String {
+    let directory = room.directory().display().to_string();
+    let mut normal = String::new();
+    let mut rest = text.replace(&directory, "DIR");
+    rest = rest.replace("µs", "ms");
+    let mut in_number = false;
+    for c in rest.chars() {
+        let number = c.is_ascii_digit() || (in_number && c == '.');
+        if !number {
+            normal.push(c);
+        } else if !in_number {
+            normal.push('N');
+        }
+        in_number = number;
+    }
+    normal.replace("Ns,", "Nms,").replace("Ns of", "Nms of")
+}
+
+#[test]
+fn the_whole_output_for_people() {
+    let room = Room::new();
+    assert_eq!(room.code(&["init"]), 0);
+    fs::set_permissions(room.path("locks.db"), fs::Permissions::from_mode(0o666)).unwrap();
+    let output = room.run(&["doctor"]);
+    let text = normal(&room, &String::from_utf8(output.stdout).unwrap());
+    // The type of the file system is this machine's.
+    let lines = text.lines().filter(|line| !line.contains(" place "));
+    assert_eq!(
+        lines.collect::<Vec<_>>(),
+        [
+            "ok       store        sqlite:DIR/locks.db, from LEASEHOLD_STORE",
+            "ok       file         `DIR/locks.db` has N bytes",
+            "ok       directory    `DIR` may be written (mode N)",
+            "warning  rights       every user may write the lock file (mode N)",
+            "                      hint: `chmod o-w DIR/locks.db*`",
+            "ok       links        one name: no symbolic link, hard link or bind mount",
+            "ok       side files   `-wal` (N bytes) and `-shm` are there, and belong to the lock file",
+            "ok       space        N MB free",
+            "ok       fsync        pN Nms, pN Nms, max Nms of N",
+            "ok       read         pN Nms, pN Nms, max Nms of N",
+            "ok       clock        the kernel's clock since the boot, which nobody can set; wall clocks play no part",
+        ]
+    );
+    assert!(output.stderr.is_empty() && output.status.success());
+}
+
 #[test]
 fn the_default_directory_is_not_made() {
     let room = Room::new();

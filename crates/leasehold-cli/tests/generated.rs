@@ -102,8 +102,9 @@ fn there_is_a_page_for_each_verb_and_one_for_the_whole() {
     assert_eq!(text(&["man", "run"]), room.text("man1/leasehold-run.1"));
     let whole = text(&["man"]);
     assert_eq!(whole, room.text("man1/leasehold.1"));
+    let plain = whole.replace('\\', "");
     for verb in verbs() {
-        assert!(whole.contains(&format!("leasehold\\-{verb}(1)")), "{whole}");
+        assert!(plain.contains(&format!("leasehold-{verb}(1)")), "{plain}");
     }
     assert!(text(&["man", "run"]).contains(".SH \"EXIT CODES\""));
 }
