@@ -1,4 +1,5 @@
 //! `doctor`: what it finds, what it says to do, and its exit code.
+#![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
 mod support;
 
@@ -285,7 +286,6 @@ fn a_table_that_is_missing_or_of_another_shape() {
 }
 
 /// A date header `ahead` of this host's clock.
-#[expect(clippy::disallowed_methods, reason = "a server has its own clock")]
 fn date(ahead: Duration) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let stamp = jiff::Timestamp::from_second((now + ahead).as_secs().cast_signed()).unwrap();
@@ -471,4 +471,27 @@ fn what_ends_before_the_table_ends_the_examination() {
         text.contains("problem  credentials  no usable AWS credentials"),
         "{text}"
     );
+}
+
+#[test]
+fn a_service_that_stops_to_answer_is_not_waited_for_long() {
+    let right = || format!("Server: Server\r\nDate: {}\r\n", date(Duration::ZERO));
+    let all = table("");
+    let room = at(&service(right, move |action| {
+        if action == "DescribeContinuousBackups" {
+            // Longer than the test may take.
+            std::thread::sleep(support::PATIENCE * 2);
+        }
+        all(action)
+    }));
+    let start = std::time::Instant::now();
+    let found = Examined::of(&room);
+    assert!(
+        start.elapsed() < Duration::from_secs(12),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(found.code, 0);
+    found.has("recovery", "unknown", "not known: ");
+    found.has("permission", "ok", "dynamodb:Scan");
 }
