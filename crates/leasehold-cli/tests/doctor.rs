@@ -392,11 +392,17 @@ fn what_the_description_of_a_table_says() {
         .command(&["doctor"])
         .env("AWS_REGION", "local")
         .env("AWS_ENDPOINT_URL", format!("http://{address}"))
+        .env("HTTPS_PROXY", "http://me:secret@127.0.0.1:9")
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("warning  replicas"), "{text}");
     assert!(text.contains("local, from AWS_REGION"), "{text}");
+    assert!(
+        text.contains("requests go through that of HTTPS_PROXY"),
+        "{text}"
+    );
+    assert!(!text.contains("secret"), "{text}");
     assert!(text.contains(", from AWS_ENDPOINT_URL\n"), "{text}");
 }
 

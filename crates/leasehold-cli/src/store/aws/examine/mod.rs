@@ -52,6 +52,7 @@ pub(in crate::store) async fn examine(table: &Table) -> Vec<Finding> {
         identity::endpoint(&opened.origin),
         identity::credentials(&opened.origin),
     ];
+    findings.extend(identity::proxies());
     let rest = panics::caught(requests(&opened, table)).await;
     findings.extend(rest.unwrap_or_else(|said| {
         vec![Finding::unknown(
