@@ -113,6 +113,20 @@ fn install(java: bool, npm: bool) -> Result<()> {
     .concat())
 }
 
+/// `musl-gcc`, installed if need be.
+pub(crate) fn musl_gcc() -> Result<()> {
+    if Command::new("musl-gcc").arg("--version").output().is_ok() {
+        return Ok(());
+    }
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    ensure!(
+        is_debian_like(&release) && rustix::process::geteuid().is_root(),
+        "musl-gcc is missing: on Debian, `sudo apt-get install musl-tools`"
+    );
+    apt(&["update"])?;
+    apt(&["install", "--yes", "--no-install-recommends", "musl-tools"])
+}
+
 fn apt(args: &[&str]) -> Result<()> {
     eprintln!("+ apt-get {}", args.join(" "));
     // Not under a guard: a package manager that is killed half-way leaves the host in need of repair.

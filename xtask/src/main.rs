@@ -5,6 +5,7 @@
 
 mod api;
 mod bench;
+mod dist;
 mod dynamodb;
 mod guard;
 mod host;
@@ -16,6 +17,7 @@ mod patches;
 mod paths;
 mod prove;
 mod steps;
+mod tools;
 mod verb;
 mod wait;
 
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Verb::Patches { only } => patches::run(only.as_deref()),
         Verb::Api { bless } => api::run(bless),
         Verb::Package => package::run(),
+        Verb::Dist => dist::run(),
         Verb::Bench { names, choice } => bench::run(&names, &choice),
         Verb::Dynamodb { port } => dynamodb::foreground(port),
         Verb::Guard { program, args } => return guard::serve(&program, &args),

@@ -17,6 +17,7 @@ use crate::guard::{self, Guarded};
 use crate::mutants;
 use crate::part::Part;
 use crate::steps::{SERVER_VARIABLE, guarded_cargo, judge};
+use crate::tools::MUTANTS;
 use crate::wait::Stopwatch;
 
 /// The Cargo profile of what computes, and its directory.
@@ -96,7 +97,7 @@ fn soak_seeds(time: Duration) -> [OsString; 8] {
 pub(crate) fn run(parts: &[Part], soak: Option<Duration>) -> Result<()> {
     let all = parts.is_empty() && soak.is_none();
     if all || parts.contains(&Part::Mutants) {
-        mutants::install()?;
+        MUTANTS.install()?;
     }
     build()?;
     let Server { url, program, log } = dynamodb::start(None)?;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::dynamodb::{self, Server};
 use crate::guard::{self, Guarded};
 use crate::layers;
+use crate::tools::DEB;
 
 /// The environment variable that names the DynamoDB for tests, for xtask and for the tests.
 pub(crate) const SERVER_VARIABLE: &str = "LEASEHOLD_TEST_DYNAMODB";
@@ -144,6 +145,8 @@ pub(crate) fn lint() -> Result<()> {
 /// `cargo xtask test`: all tests, against a DynamoDB Local of this run or against the one that the user named.
 /// Prints nothing after cargo's own closing lines when they pass.
 pub(crate) fn test(args: &[OsString]) -> Result<()> {
+    // A test packages the command.
+    DEB.install()?;
     let named = std::env::var(SERVER_VARIABLE).ok();
     if let Some(url) = dynamodb::given(named.as_deref())? {
         eprintln!("== test: uses the DynamoDB at {url}, as {SERVER_VARIABLE} says");
@@ -170,6 +173,7 @@ fn cargo_test(url: &str, args: &[OsString]) -> Result<Command> {
         command.arg("--workspace");
     }
     command.args(args).env(SERVER_VARIABLE, url);
+    command.env("LEASEHOLD_TEST_CARGO_DEB", DEB.program());
     Ok(command)
 }
 

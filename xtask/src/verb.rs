@@ -58,6 +58,8 @@ pub(crate) enum Verb {
     },
     /// Packages every published crate, and builds a user's crate of the packages
     Package,
+    /// A static program and a Debian package of the command, in target/dist
+    Dist,
     /// lint, api, package, prove, then test
     Ci,
     /// The benchmarks, with DynamoDB Local

@@ -171,10 +171,10 @@ fn what_is_wrong_is_refused_before_anything_is_locked() {
             "set `--lease` to",
         ),
         (
-            &["acquire", "job", "--lease", "9000h"],
+            &["acquire", "job", "--lease", "9000h", "--retention", "200h"],
             78,
-            "too long",
-            "167h",
+            "is too short: a record must outlive",
+            "`--retention`",
         ),
         (
             &["acquire", "job", "--id-file", "notes"],

@@ -2,7 +2,6 @@
 //! nobody left when the next holder begins, and a lock that is free at once.
 //!
 //! A cell is a function of four values, and [`expected`] says its code. Cells that cannot exist are counted, too.
-#![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
 mod support;
 

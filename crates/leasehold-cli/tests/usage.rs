@@ -303,13 +303,23 @@ fn the_hint_of_a_lease_is_its_bound() {
         assert_eq!(Room::new().code(&with(least)), 0);
     }
     refused(
-        &["run", "x", "--lease", "1000h", "--", "true"],
+        &[
+            "run",
+            "x",
+            "--lease",
+            "1000h",
+            "--retention",
+            "200h",
+            "--",
+            "true",
+        ],
         78,
-        "`--lease` is too long",
-        "set `--lease` to 167h or less",
+        "is too short: a record must outlive",
+        "set `--retention` to more",
     );
+    // The default of 7 days gives way.
     assert_eq!(
-        Room::new().code(&["run", "x", "--lease", "167h", "--", "true"]),
+        Room::new().code(&["run", "x", "--lease", "1000h", "--", "true"]),
         0
     );
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::policy::PolicyArgs;
 use crate::text::duration;
 
 /// How the lock is acquired.
@@ -46,4 +47,7 @@ pub(crate) struct LockArgs {
     /// The holder's label, which others see [default: host, program and pid]
     #[arg(long, value_name = "TEXT")]
     pub(crate) label: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
 }

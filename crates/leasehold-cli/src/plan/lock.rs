@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use leasehold::{CheckDelay, Error, Key, Policy, PolicyBuilder};
+use leasehold::store::Store;
+use leasehold::{CheckDelay, Error, Key, LockClient, Policy, PolicyBuilder};
 
-use crate::args::LockArgs;
+use crate::args::{LockArgs, PolicyArgs};
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::store::Place;
-
-/// The longest lease: a record is kept for 7 days, and must outlive it by some minutes.
-const LONGEST_LEASE_HOURS: u32 = 167;
 
 /// The default lease.
 pub(crate) const LEASE: Duration = Duration::from_secs(20);
@@ -34,6 +32,7 @@ pub(crate) struct LockPlan {
     pub(crate) conflict_code: u8,
     /// What the record says while it is held.
     pub(crate) data: Option<String>,
+    max_polls: Option<u32>,
 }
 
 /// How long a lock is waited for.
@@ -66,11 +65,16 @@ impl LockPlan {
         lock: LockArgs,
         grace: Option<Duration>,
     ) -> Result<LockPlan, Failure> {
-        let lease = lock.lease;
+        let set = Set {
+            lease: lock.lease,
+            grace,
+            retention: lock.policy.retention,
+        };
         // The command's processes may outlive a `leasehold` that was killed, so the lease must expire instead of
         // being taken over at once.
         Self::resolve(key, place, lock, |policy| {
-            fitting(policy.bound_to_process(false), lease, grace)
+            let defaults = (LEASE, GRACE);
+            fitting(policy.bound_to_process(false), &set, defaults)
                 .map_err(|error| options(&error, ", or make `--grace` smaller"))
         })
     }
@@ -87,10 +91,14 @@ impl LockPlan {
         default_lease: Duration,
         change: impl FnOnce(PolicyBuilder) -> PolicyBuilder,
     ) -> Result<LockPlan, Failure> {
-        let lease = lock.lease.unwrap_or(default_lease);
+        let set = Set {
+            lease: lock.lease,
+            grace: None,
+            retention: lock.policy.retention,
+        };
         Self::resolve(key, place, lock, |policy| {
-            let policy = change(policy).lease_duration(lease).build();
-            policy.map_err(|error| options(&error, ""))
+            fitting(change(policy), &set, (default_lease, Duration::ZERO))
+                .map_err(|error| options(&error, ""))
         })
     }
 
@@ -101,7 +109,7 @@ impl LockPlan {
         build: impl FnOnce(PolicyBuilder) -> Result<Policy, Failure>,
     ) -> Result<LockPlan, Failure> {
         let nonblock = lock.nonblock || lock.wait == Some(Duration::ZERO);
-        let mut policy = Policy::builder().strict(lock.strict);
+        let mut policy = configured(&lock.policy).strict(lock.strict);
         policy = match lock.wait {
             Some(wait) if !nonblock => policy.wait(wait),
             _ => policy.wait_forever(),
@@ -119,8 +127,18 @@ impl LockPlan {
             policy,
             wait: if nonblock { Wait::No } else { Wait::ByPolicy },
             data: lock.data,
+            max_polls: lock.policy.max_polls_per_second,
             conflict_code: lock.conflict_exit_code.unwrap_or(exit_codes::NOT_ACQUIRED),
         })
+    }
+
+    /// A client with the policy.
+    pub(crate) fn client(&self, store: impl Store) -> LockClient {
+        let mut client = LockClient::builder(store).policy(self.policy.clone());
+        if let Some(polls) = self.max_polls {
+            client = client.max_polls_per_second(polls);
+        }
+        client.build()
     }
 
     /// Whether the wait has no limit.
@@ -129,19 +147,62 @@ impl LockPlan {
     }
 }
 
-/// The policy with the given options. A default never makes it invalid: the default grace, or else the default lease,
-/// is adjusted.
-fn fitting(
-    policy: PolicyBuilder,
+/// The settings that are rarely changed.
+fn configured(options: &PolicyArgs) -> PolicyBuilder {
+    let mut policy = Policy::builder().shared_with_fsharp(options.shared_with_fsharp);
+    if let Some(margin) = options.margin {
+        policy = policy.margin(margin);
+    }
+    if let Some(timeout) = options.request_timeout {
+        policy = policy.request_timeout(timeout);
+    }
+    if let Some(timeout) = options.call_timeout {
+        policy = policy.call_timeout(timeout);
+    }
+    if let Some(padding) = options.expiry_padding {
+        policy = policy.expiry_padding(padding);
+    }
+    if let Some(retention) = options.retention {
+        policy = policy.retention(retention);
+    }
+    policy
+}
+
+/// The settings that a person has set, of those whose defaults may have to give way.
+struct Set {
     lease: Option<Duration>,
     grace: Option<Duration>,
+    retention: Option<Duration>,
+}
+
+/// The policy with the set options. A default never makes it invalid: the default grace, the default lease or the default
+/// retention is adjusted.
+fn fitting(
+    policy: PolicyBuilder,
+    set: &Set,
+    (lease, grace): (Duration, Duration),
 ) -> Result<Policy, Error> {
-    let with = |lease, grace| policy.clone().lease_duration(lease).grace(grace).build();
-    let built = with(lease.unwrap_or(LEASE), grace.unwrap_or(GRACE));
+    let with = |lease, grace| {
+        let policy = policy.clone().lease_duration(lease).grace(grace);
+        let built = policy.clone().build();
+        match &built {
+            Err(error) if error.setting() == Some("retention") && set.retention.is_none() => {
+                match error.needed() {
+                    Some(needed) => policy.retention(needed).build(),
+                    None => built,
+                }
+            }
+            _ => built,
+        }
+    };
+    let built = with(set.lease.unwrap_or(lease), set.grace.unwrap_or(grace));
     let Err(error) = &built else { return built };
-    match (lease, grace, error.needed()) {
-        (Some(lease), None, Some(_)) => {
-            let (mut fits, mut too_long) = (Duration::ZERO, GRACE);
+    if error.setting() != Some("lease_duration") {
+        return built;
+    }
+    match (set.lease, set.grace, error.needed()) {
+        (Some(lease), None, Some(_)) if !grace.is_zero() => {
+            let (mut fits, mut too_long) = (Duration::ZERO, grace);
             while too_long - fits > STEP {
                 let middle = fits + (too_long - fits) / 2;
                 match with(lease, middle) {
@@ -151,7 +212,7 @@ fn fitting(
             }
             with(lease, fits)
         }
-        (None, Some(grace), Some(needed)) => with(needed, grace),
+        (None, _, Some(needed)) => with(needed, set.grace.unwrap_or(grace)),
         _ => built,
     }
 }
@@ -161,18 +222,12 @@ fn fitting(
 fn options(error: &Error, or: &str) -> Failure {
     let failure = Failure::from(error);
     let option = match error.setting() {
-        Some("lease_duration") => "--lease",
-        Some("grace") => "--grace",
-        Some("check_delay") => "--check-delay",
-        // The retention has no option here.
+        Some("lease_duration") => "--lease".to_owned(),
         Some("retention") => {
-            return Failure {
-                message: "`--lease` is too long: records are kept for 7 days, and must outlive it"
-                    .to_owned(),
-                ..failure.hint(format!("set `--lease` to {LONGEST_LEASE_HOURS}h or less"))
-            };
+            return failure.hint("make `--lease` smaller, or set `--retention` to more");
         }
-        _ => return failure,
+        Some(setting) => format!("--{}", setting.replace('_', "-")),
+        None => return failure,
     };
     let hint = match (error.needed(), error.hint()) {
         (Some(needed), _) => {

@@ -143,4 +143,58 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn a_default_gives_way_to_what_is_set() {
+        let s = Duration::from_secs;
+        for (options, lease, grace) in [
+            (&["--lease", "10s"][..], s(10), None),
+            (&["--grace", "30s"], s(50), Some(s(30))),
+            (&["--margin", "12s"], s(20), None),
+            (&["--margin", "30s"], s(55), Some(s(5))),
+            (&["--lease", "300h"], s(300 * 3600), Some(s(5))),
+        ] {
+            let policy = plan(options).expect("a plan").lock.policy;
+            assert!(policy.lease_duration() >= lease, "{options:?}: {policy:?}");
+            if let Some(grace) = grace {
+                assert_eq!(policy.grace(), grace, "{options:?}");
+            }
+        }
+        // What a person has written is never changed.
+        for (options, option) in [
+            (&["--lease", "10s", "--grace", "8s"][..], "`--lease`"),
+            (&["--lease", "300h", "--retention", "200h"], "`--retention`"),
+            (&["--request-timeout", "99999999h"], "`--request-timeout`"),
+        ] {
+            let failure = plan(options).expect_err("a refusal");
+            let hint = failure.hint.unwrap_or_default();
+            assert!(hint.contains(option), "{options:?}: {hint}");
+        }
+    }
+
+    /// Each setting of the operating guide has an option, except those about several tasks of one process.
+    #[test]
+    fn every_documented_setting_has_an_option() {
+        let guide = include_str!("../../../../docs/operating.md");
+        let table = guide.split("## Settings").nth(1).expect("the settings");
+        let table = table.split("\n\n").nth(1).expect("a table");
+        let settings: Vec<_> = table
+            .lines()
+            .skip(2)
+            .filter_map(|row| row.split('`').nth(1))
+            .collect();
+        assert!(settings.len() >= 12, "{settings:?}");
+        let cli = <crate::args::Cli as clap::CommandFactory>::command();
+        let run = cli.find_subcommand("run").expect("run");
+        for setting in settings.into_iter().filter(|name| *name != "hand_off") {
+            let option = match setting {
+                "lease_duration" => "lease".to_owned(),
+                other => other.replace('_', "-"),
+            };
+            let known = run
+                .get_opts()
+                .any(|known| known.get_long() == Some(&option));
+            assert!(known, "no --{option}");
+        }
+    }
 }

@@ -118,9 +118,7 @@ async fn under_lock(
         let store = plan.lock.place.store(messages).await?;
         match nested::refused(&plan.lock, &*store).await {
             Some(refused) => Err(refused),
-            None => Ok(LockClient::builder(Announced::new(store, guardian))
-                .policy(plan.lock.policy.clone())
-                .build()),
+            None => Ok(plan.lock.client(Announced::new(store, guardian))),
         }
     };
     let client = match waiting::or_signal(signals, messages, opened).await {

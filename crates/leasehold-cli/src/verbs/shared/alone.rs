@@ -56,9 +56,7 @@ async fn acquired(
         let store = plan.place.store(messages).await?;
         match nested::refused(plan, &*store).await {
             Some(refused) => Err(refused),
-            None => Ok(LockClient::builder(store)
-                .policy(plan.policy.clone())
-                .build()),
+            None => Ok(plan.client(store)),
         }
     };
     let client = match waiting::or_signal(signals, messages, opened).await {
