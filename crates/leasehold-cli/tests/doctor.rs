@@ -1,4 +1,5 @@
 //! `doctor`: what it finds, what it says to do, and its exit code.
+#![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
 mod support;
 
@@ -124,6 +125,53 @@ fn for_people_it_is_a_line_each_on_standard_output() {
     );
 }
 
+/// Without what differs from run to run: the directory, and numbers with their units.
+fn normal(room: &Room, text: &str) -> String {
+    let directory = room.directory().display().to_string();
+    let mut normal = String::new();
+    let mut rest = text.replace(&directory, "DIR");
+    rest = rest.replace("µs", "ms");
+    let mut in_number = false;
+    for c in rest.chars() {
+        let number = c.is_ascii_digit() || (in_number && c == '.');
+        if !number {
+            normal.push(c);
+        } else if !in_number {
+            normal.push('N');
+        }
+        in_number = number;
+    }
+    normal.replace("Ns,", "Nms,").replace("Ns of", "Nms of")
+}
+
+#[test]
+fn the_whole_output_for_people() {
+    let room = Room::new();
+    assert_eq!(room.code(&["init"]), 0);
+    fs::set_permissions(room.path("locks.db"), fs::Permissions::from_mode(0o666)).unwrap();
+    let output = room.run(&["doctor"]);
+    let text = normal(&room, &String::from_utf8(output.stdout).unwrap());
+    // The type of the file system is this machine's.
+    let lines = text.lines().filter(|line| !line.contains(" place "));
+    assert_eq!(
+        lines.collect::<Vec<_>>(),
+        [
+            "ok       store        sqlite:DIR/locks.db, from LEASEHOLD_STORE",
+            "ok       file         `DIR/locks.db` has N bytes",
+            "ok       directory    `DIR` may be written (mode N)",
+            "warning  rights       every user may write the lock file (mode N)",
+            "                      hint: `chmod o-w DIR/locks.db*`",
+            "ok       links        one name: no symbolic link, hard link or bind mount",
+            "ok       side files   `-wal` (N bytes) and `-shm` are there, and belong to the lock file",
+            "ok       space        N MB free",
+            "ok       fsync        pN Nms, pN Nms, max Nms of N",
+            "ok       read         pN Nms, pN Nms, max Nms of N",
+            "ok       clock        the kernel's clock since the boot, which nobody can set; wall clocks play no part",
+        ]
+    );
+    assert!(output.stderr.is_empty() && output.status.success());
+}
+
 #[test]
 fn the_default_directory_is_not_made() {
     let room = Room::new();
@@ -238,7 +286,6 @@ fn a_table_that_is_missing_or_of_another_shape() {
 }
 
 /// A date header `ahead` of this host's clock.
-#[expect(clippy::disallowed_methods, reason = "a server has its own clock")]
 fn date(ahead: Duration) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let stamp = jiff::Timestamp::from_second((now + ahead).as_secs().cast_signed()).unwrap();
@@ -345,11 +392,17 @@ fn what_the_description_of_a_table_says() {
         .command(&["doctor"])
         .env("AWS_REGION", "local")
         .env("AWS_ENDPOINT_URL", format!("http://{address}"))
+        .env("HTTPS_PROXY", "http://me:secret@127.0.0.1:9")
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("warning  replicas"), "{text}");
     assert!(text.contains("local, from AWS_REGION"), "{text}");
+    assert!(
+        text.contains("requests go through that of HTTPS_PROXY"),
+        "{text}"
+    );
+    assert!(!text.contains("secret"), "{text}");
     assert!(text.contains(", from AWS_ENDPOINT_URL\n"), "{text}");
 }
 
@@ -424,4 +477,27 @@ fn what_ends_before_the_table_ends_the_examination() {
         text.contains("problem  credentials  no usable AWS credentials"),
         "{text}"
     );
+}
+
+#[test]
+fn a_service_that_stops_to_answer_is_not_waited_for_long() {
+    let right = || format!("Server: Server\r\nDate: {}\r\n", date(Duration::ZERO));
+    let all = table("");
+    let room = at(&service(right, move |action| {
+        if action == "DescribeContinuousBackups" {
+            // Longer than the test may take.
+            std::thread::sleep(support::PATIENCE * 2);
+        }
+        all(action)
+    }));
+    let start = std::time::Instant::now();
+    let found = Examined::of(&room);
+    assert!(
+        start.elapsed() < Duration::from_secs(12),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(found.code, 0);
+    found.has("recovery", "unknown", "not known: ");
+    found.has("permission", "ok", "dynamodb:Scan");
 }

@@ -35,6 +35,34 @@ pub(super) fn endpoint(origin: &Origin) -> Finding {
     )
 }
 
+/// The proxies of the environment. Their URLs may have passwords.
+pub(super) fn proxies() -> Option<Finding> {
+    let named = [
+        "HTTPS_PROXY",
+        "https_proxy",
+        "HTTP_PROXY",
+        "http_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ];
+    let set: Vec<_> = named.into_iter().filter(|name| is_set(name)).collect();
+    let exceptions = match ["NO_PROXY", "no_proxy"]
+        .into_iter()
+        .find(|name| is_set(name))
+    {
+        Some(name) => format!("; {name} has exceptions"),
+        None => String::new(),
+    };
+    (!set.is_empty()).then(|| {
+        let found = format!("requests go through that of {}{exceptions}", set.join(", "));
+        Finding::ok("proxy", found)
+    })
+}
+
+fn is_set(name: &str) -> bool {
+    env::var_os(name).is_some_and(|value| !value.is_empty())
+}
+
 pub(super) fn credentials(origin: &Origin) -> Finding {
     let Some((credentials, _)) = &origin.credentials else {
         return Finding::unknown("credentials", "the requests are not signed");
@@ -87,7 +115,6 @@ pub(super) async fn identity(origin: &Origin) -> Finding {
     let Some((_, provider)) = &origin.credentials else {
         return Finding::unknown("identity", "the requests are not signed");
     };
-    let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
     let named = is_set("AWS_ENDPOINT_URL_STS") || is_set("AWS_ENDPOINT_URL");
     if origin.endpoint.is_some() && !named {
         return Finding::unknown(

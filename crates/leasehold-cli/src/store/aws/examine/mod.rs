@@ -1,6 +1,7 @@
 //! `doctor` for a table: settings, identity, the table, permissions, latency and clocks.
 //!
-//! Every request has the bounds of the client. After the first one that gets no answer, no other is sent.
+//! If the reads at the start get no answer, no other request is sent. Each later request ends within 5 s, those of the library's
+//! check of the table within 20 s.
 
 mod dates;
 mod headers;
@@ -8,6 +9,10 @@ mod identity;
 mod permissions;
 mod table;
 
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use leasehold::clock::{Clock, SystemClock};
 use leasehold::store::protocol::Stamp;
 use leasehold::store::{Consistency, Store, StoreErrorKind};
@@ -24,8 +29,11 @@ use crate::store::url::Table;
 /// A lock name for reads. Nothing is written to it.
 const PROBE: &str = "leasehold-doctor";
 
+/// How long a request may take.
+const WITHIN: Duration = Duration::from_secs(5);
+
 /// The library sends a second request when an answer takes longer, with the default lease.
-const SLOW: std::time::Duration = std::time::Duration::from_secs(2);
+const SLOW: Duration = Duration::from_secs(2);
 
 /// Checks a table, which need not exist.
 pub(in crate::store) async fn examine(table: &Table) -> Vec<Finding> {
@@ -44,6 +52,7 @@ pub(in crate::store) async fn examine(table: &Table) -> Vec<Finding> {
         identity::endpoint(&opened.origin),
         identity::credentials(&opened.origin),
     ];
+    findings.extend(identity::proxies());
     let rest = panics::caught(requests(&opened, table)).await;
     findings.extend(rest.unwrap_or_else(|said| {
         vec![Finding::unknown(
@@ -55,7 +64,7 @@ pub(in crate::store) async fn examine(table: &Table) -> Vec<Finding> {
 }
 
 async fn requests(opened: &Opened, table: &Table) -> Vec<Finding> {
-    let client = &opened.origin.client;
+    let client = &quick(&opened.origin.client);
     let reads = Reads::of(&*opened.store).await;
     // Every other request would fail in the same way, and wait as long.
     if reads.no_way {
@@ -74,6 +83,16 @@ async fn requests(opened: &Opened, table: &Table) -> Vec<Finding> {
     findings.push(dates::clock(&reads.dated, reads.undated));
     findings.push(dates::way(&headers.all()));
     findings
+}
+
+/// The same client with shorter time-outs: a person waits.
+fn quick(client: &Client) -> Client {
+    let timeouts = TimeoutConfig::builder()
+        .operation_timeout(WITHIN)
+        .operation_attempt_timeout(WITHIN)
+        .build();
+    let config = client.config().to_builder().timeout_config(timeouts);
+    Client::from_conf(config.build())
 }
 
 /// Some strongly consistent reads of a key that no lock has.
