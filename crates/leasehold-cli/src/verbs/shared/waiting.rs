@@ -129,6 +129,10 @@ pub(crate) fn busy(plan: &LockPlan, client: &LockClient, held: &HolderInfo) -> F
 
 /// Who holds the lock, for how long, and who waits for it.
 pub(crate) fn holder(held: &HolderInfo) -> String {
+    described(held, "")
+}
+
+fn described(held: &HolderInfo, until: &str) -> String {
     let since = held
         .since()
         .map_or_else(String::new, |since| format!(" for {}", times::age(since)));
@@ -138,7 +142,17 @@ pub(crate) fn holder(held: &HolderInfo) -> String {
         _ => String::new(),
     };
     let (key, label) = (one_line(held.key()), one_line(held.label()));
-    format!("`{key}` is held by {label}{since}{queue}")
+    format!("`{key}` is held by {label}{since}{until}{queue}")
+}
+
+/// The status line of a wait. A renewal moves the end of the lease.
+fn line(waited: Duration, held: &HolderInfo) -> String {
+    let until = match times::left(held.until()) {
+        Some(_) => format!(", until {} unless renewed", times::of_day(held.until())),
+        None => ", whose lease is over".to_owned(),
+    };
+    let waited = duration::show(waited);
+    format!("waiting {waited}: {}", described(held, &until))
 }
 
 /// The failure of a run whose wait expired.
@@ -162,11 +176,7 @@ async fn tell(plan: &LockPlan, client: &LockClient, messages: &Messages) -> Infa
     loop {
         if let Some(held) = client.waits_for(plan.key.as_str()) {
             let waited = SystemClock.elapsed().since(started);
-            messages.line(&format!(
-                "waiting {}: {}",
-                duration::show(waited),
-                holder(&held)
-            ));
+            messages.line(&line(waited, &held));
         }
         let second = SystemClock.elapsed().plus(Duration::from_secs(1));
         SystemClock.sleep_until(second).await;
