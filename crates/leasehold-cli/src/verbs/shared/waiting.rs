@@ -129,30 +129,35 @@ pub(crate) fn busy(plan: &LockPlan, client: &LockClient, held: &HolderInfo) -> F
 
 /// Who holds the lock, for how long, and who waits for it.
 pub(crate) fn holder(held: &HolderInfo) -> String {
-    described(held, "")
-}
-
-fn described(held: &HolderInfo, until: &str) -> String {
-    let since = held
-        .since()
-        .map_or_else(String::new, |since| format!(" for {}", times::age(since)));
     let queue = match (held.place(), held.waiting()) {
         (Some(place), Some(all)) => format!(", place {place} of {all} in its queue"),
         (None, Some(all)) if all > 0 => format!(", {all} in its queue"),
         _ => String::new(),
     };
-    let (key, label) = (one_line(held.key()), one_line(held.label()));
-    format!("`{key}` is held by {label}{since}{until}{queue}")
+    format!("{}{queue}", since(held))
 }
 
-/// The status line of a wait. A renewal moves the end of the lease.
+fn since(held: &HolderInfo) -> String {
+    let since = held
+        .since()
+        .map_or_else(String::new, |since| format!(" for {}", times::age(since)));
+    let (key, label) = (one_line(held.key()), one_line(held.label()));
+    format!("`{key}` is held by {label}{since}")
+}
+
+/// The status line of a wait, with the place first: a narrow terminal cuts the end off. A renewal moves the end of
+/// the lease.
 fn line(waited: Duration, held: &HolderInfo) -> String {
+    let waited = duration::show(waited);
+    let place = match (held.place(), held.waiting()) {
+        (Some(place), Some(all)) => format!(", place {place} of {all}"),
+        _ => String::new(),
+    };
     let until = match times::left(held.until()) {
         Some(_) => format!(", until {} unless renewed", times::of_day(held.until())),
         None => ", whose lease is over".to_owned(),
     };
-    let waited = duration::show(waited);
-    format!("waiting {waited}: {}", described(held, &until))
+    format!("waiting {waited}{place}: {}{until}", since(held))
 }
 
 /// The failure of a run whose wait expired.
