@@ -39,7 +39,7 @@ fn the_line_of_a_wait() {
     let mut holder = room.start(&["--label", "first"], &wait_line("go"));
     until("held", || room.job()["state"] == "held");
     let mut terminal = Terminal::new(&format!(
-        "stty cols 80; {BIN} run job --store {} -- true",
+        "stty cols 120; {BIN} run job --store {} -- true",
         room.store()
     ));
     terminal.shows("place 1 of 1");
