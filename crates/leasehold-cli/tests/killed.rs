@@ -75,10 +75,20 @@ fn guardian_is_killed(room: &Room) {
 }
 
 fn worker_is_killed(room: &Room) {
-    let (mut wrapper, worker) = started(room, &[]);
+    let (mut wrapper, worker) = started(room, &["--report", "report"]);
+    let token = room.job()["token"].clone();
     kill_process(worker, Signal::KILL).unwrap();
     next_is_alone(room);
     assert_eq!(wrapper.ended(), 137);
+    let report = room.report();
+    assert_eq!(report["outcome"], "killed");
+    assert_eq!(report["exit_code"], 137);
+    assert_eq!(report["token"], token);
+    assert_eq!(report["release"], "released");
+    assert!(
+        report["requests"].is_null() && report["dollars"].is_null(),
+        "{report}"
+    );
     assert_eq!(pids(room).len(), 3);
     let said = wrapper.stderr();
     assert!(said.contains("leasehold was killed (exit code 137), and its command with it: `job`: the lock is released"), "{said}");
