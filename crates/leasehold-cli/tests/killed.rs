@@ -215,6 +215,18 @@ fn another_child_of_the_program_that_we_replaced_lives_on() {
     kill_process(other, Signal::KILL).unwrap();
 }
 
+#[test]
+fn a_killed_worker_whose_file_was_removed_makes_no_new_one() {
+    let room = Room::new();
+    let (mut wrapper, worker) = started(&room, &[]);
+    std::fs::remove_file(room.path("locks.db")).unwrap();
+    kill_process(worker, Signal::KILL).unwrap();
+    assert_eq!(wrapper.ended(), 137);
+    let said = wrapper.stderr();
+    assert!(said.contains("does not exist any more"), "{said}");
+    assert!(!room.has("locks.db"));
+}
+
 /// Forbids to become a subreaper, as a sandbox may.
 #[expect(unsafe_code, reason = "std has no system call filters")]
 fn forbid_subreapers() -> std::io::Result<()> {

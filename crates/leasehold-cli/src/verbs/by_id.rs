@@ -163,7 +163,7 @@ impl Ended<'_> {
 
     fn superseded(&self) -> Failure {
         self.stale(format_args!(
-            "another has ended the grant of `{}` by force, or has taken it over and released it",
+            "another has taken `{}` over and released it since, or has ended it by force",
             self.key
         ))
     }

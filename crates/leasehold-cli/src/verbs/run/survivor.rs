@@ -18,6 +18,7 @@ use crate::failure::Failure;
 use crate::messages::Messages;
 use crate::process::Survivor;
 use crate::store::Place;
+use crate::store::url::{Location, is_missing};
 
 /// How long the release may take, with the credentials of a table. Later the lease expires.
 const RELEASE: Duration = Duration::from_secs(5);
@@ -80,6 +81,13 @@ impl Back {
 
 fn withdraw(args: RunArgs, attempt: AttemptId, messages: &Arc<Messages>) -> Result<Back, Failure> {
     let place = Place::resolve(args.store.store)?;
+    // Its opening would create a new one.
+    if let Location::Sqlite { path } = &place.location
+        && is_missing(path)
+    {
+        let message = format!("the lock file `{}` does not exist any more", path.display());
+        return Err(Failure::new(exit_codes::UNAVAILABLE, message));
+    }
     let runtime = place.runtime()?;
     let done = runtime.block_on(async {
         let give_up = SystemClock.elapsed().plus(RELEASE);
