@@ -39,10 +39,16 @@ pub(crate) enum Verbosity {
     Verbose,
 }
 
+/// Whether the terminal can only write lines, one below the other, as in Emacs: `TERM` is `dumb`.
+pub(crate) fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
 /// Writes messages.
 #[derive(Debug)]
 pub(crate) struct Messages {
     verbosity: Verbosity,
+    /// Whether a status line can be wiped.
     terminal: bool,
     outlet: Outlet,
 }
@@ -52,7 +58,7 @@ impl Messages {
     pub(crate) fn new(verbosity: Verbosity) -> Self {
         Self {
             verbosity,
-            terminal: io::stderr().is_terminal(),
+            terminal: io::stderr().is_terminal() && !is_dumb(),
             outlet: Outlet::new(),
         }
     }

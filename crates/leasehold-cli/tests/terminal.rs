@@ -209,6 +209,27 @@ fn a_passing_line_says_who_is_waited_for() {
 }
 
 #[test]
+fn a_dumb_terminal_gets_lines_alone() {
+    let room = Room::new();
+    let mut holder = room.start(&[], &wait_line("go"));
+    until("held", || room.job()["state"] == "held");
+    for (arguments, shown) in [
+        ("run job -w 600ms -- true", "`job`"),
+        ("top", "TERM is `dumb`"),
+    ] {
+        let mut terminal = Terminal::new(&format!(
+            "TERM=dumb LEASEHOLD_STORE={} {BIN} {arguments}",
+            room.store()
+        ));
+        terminal.ended();
+        terminal.shows(shown);
+        assert!(!terminal.screen().contains('\x1b'), "{}", terminal.screen());
+    }
+    room.touch("go");
+    assert_eq!(holder.ended(), 0);
+}
+
+#[test]
 fn ctrl_z_and_ctrl_c_while_waiting() {
     let room = Room::new();
     let mut holder = room.start(&[], &wait_line("go"));

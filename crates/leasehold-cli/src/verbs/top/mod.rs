@@ -30,7 +30,7 @@ use self::source::{Source, wall};
 use crate::args::TopArgs;
 use crate::exit_codes;
 use crate::failure::Failure;
-use crate::messages::Messages;
+use crate::messages::{Messages, is_dumb};
 use crate::process::{Signals, suspend_ourselves};
 use crate::store::{Place, own_failure};
 
@@ -55,13 +55,14 @@ pub(crate) fn top(args: TopArgs, messages: &Arc<Messages>) -> Result<u8, Failure
             .hint(format!("set `--interval {SHORTEST:?}` or more")));
     }
     let place = Place::resolve(args.store.store)?;
-    if !io::stdout().is_terminal() {
+    let lacks = match io::stdout().is_terminal() {
+        true if is_dumb() => Some("top needs a terminal with a cursor, and TERM is `dumb`"),
+        true => None,
+        false => Some("top needs a terminal, and standard output is none"),
+    };
+    if let Some(lacks) = lacks {
         let option = place.option();
-        return Err(Failure::new(
-            exit_codes::USAGE,
-            "top needs a terminal, and standard output is none",
-        )
-        .hint(format!(
+        return Err(Failure::new(exit_codes::USAGE, lacks).hint(format!(
             "run `leasehold ls{option}` once, or `leasehold watch{option}` for a line for each change"
         )));
     }
