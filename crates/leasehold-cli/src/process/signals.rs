@@ -193,7 +193,8 @@ impl Signals {
 /// The signal `name` of `--signal`: with or without `SIG`, in upper or lower case, or a number.
 pub(crate) fn named(name: &str) -> Option<Signal> {
     if let Ok(number) = name.parse() {
-        return Signal::from_named_raw(number);
+        // STOP stops nothing for good.
+        return Signal::from_named_raw(number).filter(|signal| *signal != Signal::STOP);
     }
     let upper = name.to_ascii_uppercase();
     let bare = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -302,6 +303,9 @@ mod tests {
         assert_eq!(named("KILL"), Some(Signal::KILL));
         assert_eq!(named("SIG"), None);
         assert_eq!(named("0"), None);
+        for stop in ["STOP", "19"] {
+            assert_eq!(named(stop), None, "{stop}");
+        }
         assert_eq!(named("TERMINATE"), None);
     }
 }
