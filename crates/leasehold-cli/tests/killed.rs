@@ -216,6 +216,18 @@ fn another_child_of_the_program_that_we_replaced_lives_on() {
 }
 
 #[test]
+fn a_killed_worker_keeps_what_must_be_held() {
+    let room = Room::new();
+    let mut wrapper = room.start(&["--hold-at-least", "1m"], "echo > ran");
+    until("the command", || room.has("ran"));
+    kill_process(wrapper.worker(), Signal::KILL).unwrap();
+    assert_eq!(wrapper.ended(), 137);
+    assert_eq!(room.job()["state"], "held");
+    let said = wrapper.stderr();
+    assert!(said.contains("--hold-at-least keeps the lock"), "{said}");
+}
+
+#[test]
 fn a_killed_worker_whose_file_was_removed_makes_no_new_one() {
     let room = Room::new();
     let (mut wrapper, worker) = started(&room, &[]);

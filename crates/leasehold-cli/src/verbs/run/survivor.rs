@@ -91,9 +91,10 @@ fn withdraw(args: RunArgs, attempt: AttemptId, messages: &Arc<Messages>) -> Resu
     let runtime = place.runtime()?;
     let done = runtime.block_on(async {
         let give_up = SystemClock.elapsed().plus(RELEASE);
+        let keep = args.hold.hold_at_least.is_some();
         let store = async {
             let store = place.store(messages).await?;
-            give_back(store, &args.name, attempt).await
+            give_back(store, &args.name, attempt, keep).await
         };
         tokio::select! {
             done = store => done,
@@ -107,13 +108,23 @@ fn withdraw(args: RunArgs, attempt: AttemptId, messages: &Arc<Messages>) -> Resu
     done
 }
 
-/// Ends what the attempt has in the record.
-async fn give_back(store: Arc<dyn Store>, key: &str, attempt: AttemptId) -> Result<Back, Failure> {
+/// Ends what the attempt has in the record. A lock that there is a reason to `keep` expires: when it was acquired is
+/// not known here.
+async fn give_back(
+    store: Arc<dyn Store>,
+    key: &str,
+    attempt: AttemptId,
+    keep: bool,
+) -> Result<Back, Failure> {
     let record = store.read(key, Consistency::Strong).await?.value;
     if let Some(id) = record
         .as_ref()
         .and_then(|record| held_by(record, key, attempt))
     {
+        if keep {
+            let why = "--hold-at-least keeps the lock";
+            return Err(Failure::new(exit_codes::OWN_FAILURE, why));
+        }
         LockClient::builder(store).build().release(&id).await?;
         return Ok(Back {
             token: Some(id.token().get()),
