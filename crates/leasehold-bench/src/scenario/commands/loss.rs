@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
 use super::case::{Case, PROMPT, Running, until};
@@ -39,7 +39,7 @@ pub(super) async fn revoked(tool: &Tool, limit: Duration) -> Result<String> {
     });
     let loss = loss.await?;
     drop(next);
-    Ok(loss.cell(limit))
+    Ok(loss.cell())
 }
 
 /// The holder's connection falls silent, while another waits that has its own.
@@ -60,7 +60,7 @@ pub(super) async fn cut_off(tool: &Tool, limit: Duration) -> Result<String> {
     });
     let loss = loss.await?;
     drop(next);
-    Ok(loss.cell(limit))
+    Ok(loss.cell())
 }
 
 /// Long enough for a contender to have asked for the lock; sooner it would only be granted later.
@@ -99,29 +99,24 @@ async fn lose(
 }
 
 impl Loss {
-    fn cell(&self, limit: Duration) -> String {
-        let next = match self.next {
-            Some(next) => format!("next after {}", seconds(next)),
-            None => format!("no next in {}", seconds(limit)),
-        };
+    fn cell(&self) -> String {
+        let next = next_at(self.next);
         let Some(ended) = self.ended else {
-            return format!("{next}; command runs on, {} later too", seconds(limit));
+            return format!("runs on; {next}");
         };
-        let signals = if self.signals.is_empty() {
-            "KILL"
-        } else {
-            &self.signals
+        let signals = match self.signals.as_str() {
+            "" => "KILL",
+            signals => signals,
         };
         let code = self.code.map_or("none".to_owned(), |code| code.to_string());
-        let both = match self.next.and_then(|next| ended.checked_sub(next)) {
-            Some(both) if both > ms(50) => format!(", {} beside it", seconds(both)),
-            _ => String::new(),
-        };
-        format!(
-            "{signals} after {}, exit {code}; {next}{both}",
-            seconds(ended)
-        )
+        format!("{signals} at {}, exit {code}; {next}", seconds(ended))
     }
+}
+
+fn next_at(next: Option<Duration>) -> String {
+    next.map_or("no next".to_owned(), |next| {
+        format!("next at {}", seconds(next))
+    })
 }
 
 /// KILL of the wrapper, while another waits.
@@ -148,19 +143,18 @@ pub(super) async fn killed(tool: &Tool, limit: Duration) -> Result<String> {
             next.map(|_| stopwatch.elapsed())
         }
     };
-    let beside = roles.into_iter().any(|role| case.alive(role));
+    ensure!(
+        living.is_empty() || roles.into_iter().any(|role| case.alive(role)),
+        "{}: what ran on has ended meanwhile",
+        case.key
+    );
     drop(next);
     let who = match living.as_slice() {
         [] => "all killed".to_owned(),
         all if all.len() == roles.len() => "all run on".to_owned(),
         some => format!("{} run on", some.join(", ")),
     };
-    let next = match begun {
-        Some(begun) if beside => format!("next beside them, after {}", seconds(begun)),
-        Some(begun) => format!("next after {}", seconds(begun)),
-        None => format!("lock held while they run ({})", seconds(limit)),
-    };
-    Ok(format!("{who}; {next}"))
+    Ok(format!("{who}; {}", next_at(begun)))
 }
 
 fn seconds(time: Duration) -> String {
@@ -177,25 +171,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loss_says_who_ran_beside_whom() {
+    fn a_loss_says_when_the_command_ended_and_the_next_began() {
         let loss = |next: Option<u64>, ended: Option<u64>| Loss {
             next: next.map(ms),
             ended: ended.map(ms),
             signals: "TERM".to_owned(),
             code: ended.map(|_| 76),
         };
-        let cell = |next, ended| loss(next, ended).cell(ms(60_000));
+        let cell = |next, ended| loss(next, ended).cell();
         assert_eq!(
             cell(Some(21_000), Some(13_400)),
-            "TERM after 13 s, exit 76; next after 21 s"
+            "TERM at 13 s, exit 76; next at 21 s"
         );
-        assert_eq!(
-            cell(Some(100), Some(4_100)),
-            "TERM after 4.1 s, exit 76; next after 0.1 s, 4.0 s beside it"
-        );
-        assert_eq!(
-            cell(Some(10_000), None),
-            "next after 10 s; command runs on, 60 s later too"
-        );
+        assert_eq!(cell(Some(9_100), None), "runs on; next at 9.1 s");
+        assert_eq!(cell(None, None), "runs on; no next");
     }
 }

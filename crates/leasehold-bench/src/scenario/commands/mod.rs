@@ -24,16 +24,16 @@ use crate::scenario::ms;
 
 /// What is seen, in the order of the rows.
 const ROWS: [&str; 10] = [
-    "exit code for a command that ends with 0, with 7, by TERM",
+    "command ends with 0, 7, by TERM",
     "held, no wait",
-    "held, a wait of 1 s",
+    "held, wait of 1 s",
     "grant ended on the server",
     "connection silent",
     "`kill -9` of the wrapper",
-    "signal to the wrapper: what the command gets",
+    "TERM, INT to the wrapper",
     "fencing token",
     "standard input",
-    "`true` under the lock, beside `true`",
+    "time beside `true`",
 ];
 
 pub(crate) fn run(quick: bool) -> Result<()> {
@@ -63,11 +63,14 @@ async fn observe(tools: &[(Kind, Result<Tool, String>)], quick: bool) -> Result<
         .iter()
         .filter_map(|(_, tool)| tool.as_ref().ok())
         .collect();
-    let versions: Vec<&str> = there.iter().map(|tool| tool.version.as_str()).collect();
+    let mut versions: Vec<&str> = there.iter().map(|tool| tool.version.as_str()).collect();
+    versions.dedup();
     report.note(format!(
-        "{}. Defaults. Servers on loopback; file system: {}. Times are from the event.",
-        versions.join("; "),
+        "{}. Defaults; servers on loopback; file system: {}. Times count from the event; `next` is a waiter whose \
+         command starts. A state is looked at for up to {} s.",
+        versions.join(", "),
         place::file_system(&there[0].scratch),
+        limit(quick).as_secs(),
     ));
     // Alone on the machine, as far as this program is concerned.
     let ratios = start::ratios(&there, quick).await?;
@@ -96,7 +99,7 @@ async fn observe(tools: &[(Kind, Result<Tool, String>)], quick: bool) -> Result<
 
 /// The cells of one command, but for the times.
 async fn column(tool: &Tool, quick: bool) -> Result<Vec<String>> {
-    let limit: Duration = ms(if quick { 30_000 } else { 150_000 });
+    let limit = limit(quick);
     let cells = async {
         Ok(vec![
             plain::exit(tool).await?,
@@ -112,4 +115,9 @@ async fn column(tool: &Tool, quick: bool) -> Result<Vec<String>> {
     };
     let cells: Result<Vec<String>> = cells.await;
     cells.with_context(|| tool.kind.label())
+}
+
+/// How long the end of a command and the start of the next one are waited for.
+const fn limit(quick: bool) -> Duration {
+    ms(if quick { 30_000 } else { 150_000 })
 }

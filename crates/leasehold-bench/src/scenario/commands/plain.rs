@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
@@ -38,36 +39,37 @@ pub(super) async fn exit(tool: &Tool) -> Result<String> {
 
 /// The wrapper's code for a held lock, when it shall not wait.
 pub(super) async fn busy(tool: &Tool) -> Result<String> {
-    held(tool, "busy", tool.kind.nonblock()).await
+    held(tool, "busy", tool.kind.nonblock(), ms(0)).await
 }
 
 /// The wrapper's code for a held lock, when it shall wait for a second.
 pub(super) async fn expired(tool: &Tool) -> Result<String> {
-    held(tool, "expired", tool.kind.wait_1s()).await
+    held(tool, "expired", tool.kind.wait_1s(), ms(1_000)).await
 }
 
-async fn held(tool: &Tool, name: &str, options: Option<&[&str]>) -> Result<String> {
+async fn held(tool: &Tool, name: &str, options: Option<&[&str]>, wait: Duration) -> Result<String> {
     let case = Case::new(&tool.scratch, tool.name(), name)?;
     let _holder = Running::start(tool.lock(&[], None, &case.key, &case.child("child")))?;
     case.up("child").await?;
-    let command = tool.lock(
-        options.unwrap_or_default(),
-        None,
-        &case.key,
-        &case.child("next"),
-    );
+    let words = options.unwrap_or_default();
+    let command = tool.lock(words, None, &case.key, &case.child("next"));
     let stopwatch = Stopwatch::start();
     let mut next = Running::start(command)?;
-    let limit = if options.is_some() { PROMPT } else { ms(3_000) };
-    let code = next.code(limit).await?;
-    let took = stopwatch.elapsed().as_secs_f64();
+    let code = next.code(if options.is_some() { PROMPT } else { ms(3_000) });
+    let code = code.await?;
+    let took = stopwatch.elapsed();
     ensure!(case.alive("child"), "{}: the holder has ended", case.key);
     ensure!(case.pid("next").is_none(), "{}: two at once", case.key);
+    let late = if took.abs_diff(wait) > ms(700) {
+        format!(", after {:.1} s", took.as_secs_f64())
+    } else {
+        String::new()
+    };
     Ok(match (code, options) {
-        (Some(code), Some(_)) => format!("{code}, after {took:.1} s"),
-        (Some(code), None) => format!("{code}, after {took:.1} s, without an option"),
-        (None, Some(_)) => format!("still waits after {PROMPT:?}"),
-        (None, None) => "no option: still waits after 3 s".to_owned(),
+        (Some(code), Some(_)) => format!("{code}{late}"),
+        (Some(code), None) => format!("{code}{late}, without an option"),
+        (None, Some(_)) => "waits on".to_owned(),
+        (None, None) => "no option, waits".to_owned(),
     })
 }
 
@@ -82,19 +84,21 @@ pub(super) async fn signals(tool: &Tool) -> Result<String> {
         until(ms(3_000), async || !case.alive("child")).await;
         let alive = case.alive("child");
         let code = holder.code(if alive { ms(100) } else { PROMPT }).await?;
-        let wrapper = match code {
-            Some(code) => format!("exit {code}"),
-            None => "wrapper goes on".to_owned(),
-        };
         let got = case.signals("child");
         let child = match (got.as_str(), alive) {
-            ("", true) => "nothing, runs on".to_owned(),
+            (got, _) if got == name => "passed on".to_owned(),
+            ("", true) => "not passed on".to_owned(),
             ("", false) => "KILL".to_owned(),
-            (got, true) => format!("{got}, runs on"),
-            (got, false) => got.to_owned(),
+            (got, _) => format!("as {got}"),
         };
-        cells.push(format!("{name}: {child}, {wrapper}"));
+        cells.push(match (code, alive) {
+            (Some(code), false) => format!("{child}, exit {code}"),
+            (Some(_), true) => format!("{child}, only the wrapper ends"),
+            (None, false) => format!("{child}, only the command ends"),
+            (None, true) => format!("{child}, both run on"),
+        });
     }
+    cells.dedup();
     Ok(cells.join("; "))
 }
 
@@ -150,7 +154,7 @@ pub(super) async fn token(tool: &Tool) -> Result<String> {
         } else {
             "inner"
         };
-        format!("`{name}`; nested: the {whose} one")
+        format!("`{name}`, nested: the {whose} one")
     });
     Ok(cells.collect::<Vec<_>>().join("; "))
 }

@@ -315,7 +315,20 @@ impl Tool {
             Kind::Flock | Kind::Sqlite | Kind::DynamoDb => "--version",
         });
         let text = self.output(command).await?;
-        Ok(text.lines().next().unwrap_or_default().to_owned())
+        let mut version = text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .replace("version: ", "");
+        if let (Kind::Etcdctl, Some(address)) = (self.kind, &self.address) {
+            let server = server::request(address, "GET", "/version").await?;
+            let server: Value = serde_json::from_str(&server)?;
+            version += &format!(
+                " with etcd {}",
+                server["etcdserver"].as_str().unwrap_or("?")
+            );
+        }
+        Ok(version)
     }
 
     /// The standard output of a program that succeeds soon.
