@@ -1,7 +1,18 @@
 //! `leasehold run` beside the commands that people use for the same: `flock(1)`, `consul lock`, `etcdctl lock`.
 //!
 //! Every cell of the table is an observation of real processes. A server runs on loopback, for this run alone. A
-//! command that is not installed has a column that says so; `consul` and `etcd` are taken from `PATH`.
+//! command that is not installed has a column that says so.
+//!
+//! `flock`, `consul`, `etcdctl` and `etcd` are taken from `PATH`. `go install` refuses the newest ones, whose modules
+//! have `replace` lines. They build from a copy of the module without these lines:
+//!
+//! ```sh
+//! from=$(go mod download -json github.com/hashicorp/consul@v1.22.5 | jq -r .Dir) # go.etcd.io/etcd/etcdctl/v3@v3.6.7
+//! cp -r "$from" copy && chmod -R u+w copy && cd copy
+//! for module in $(awk '$2 == "=>" { print $1 }' go.mod); do go mod edit -dropreplace="$module"; done
+//! go build -mod=mod -o ~/peers/ .
+//! PATH=~/peers:$PATH cargo xtask bench commands
+//! ```
 
 mod case;
 mod cut;

@@ -85,13 +85,12 @@ async fn start(mut command: Command, address: String, path: &str, ready: &str) -
     })
 }
 
-/// One request by HTTP/1.1, and the body of its answer.
+/// One request, and the body of its answer. By HTTP/1.0, which has no chunks.
 pub(super) async fn request(address: &str, method: &str, path: &str) -> Result<String> {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-        );
+        let head =
+            format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: 0\r\n\r\n");
         stream.write_all(head.as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
@@ -99,7 +98,7 @@ pub(super) async fn request(address: &str, method: &str, path: &str) -> Result<S
     };
     let answer = within(ms(5_000), exchange).await??;
     ensure!(
-        answer.starts_with("HTTP/1.1 200"),
+        answer.starts_with("HTTP/1.0 200"),
         "{method} {path}: {answer}"
     );
     let (_, body) = answer.split_once("\r\n\r\n").context("no HTTP")?;
