@@ -184,3 +184,48 @@ pub(super) async fn until(limit: Duration, so: impl AsyncFn() -> bool) -> Option
         pause(ms(5)).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_family_is_seen_alive_and_each_member_by_itself() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        scripts(scratch.path()).expect("written");
+        let case = Case::new(scratch.path(), "none", "family").expect("made");
+        let words = case.family();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        let mut run = Running::start(command).expect("started");
+        for role in ["child", "grandchild", "daemon"] {
+            case.up(role).await.expect("it runs");
+            assert!(case.alive(role), "{role}");
+        }
+        assert!(!case.alive("next"));
+
+        case.signal("child", Signal::TERM);
+        assert_eq!(run.code(PROMPT).await.expect("waited"), Some(3));
+        assert_eq!(case.signals("child"), "TERM");
+        assert!(!case.alive("child"));
+        assert!(case.alive("grandchild") && case.alive("daemon"));
+
+        let pids = ["grandchild", "daemon"].map(|role| case.pid(role).expect("it runs"));
+        let lines = pids.map(|pid| format!("/proc/{}/cmdline", pid.as_raw_nonzero()));
+        drop(case);
+        let gone = async || {
+            let line = |path: &String| fs::read(path).unwrap_or_default();
+            lines.iter().all(|path| line(path).is_empty())
+        };
+        let killed = until(PROMPT, gone).await;
+        killed.expect("dropping the case kills both");
+    }
+
+    #[tokio::test]
+    async fn an_end_by_a_signal_has_the_code_of_a_shell() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "kill -TERM $$"]);
+        let mut run = Running::start(command).expect("started");
+        assert_eq!(run.code(PROMPT).await.expect("waited"), Some(143));
+    }
+}
