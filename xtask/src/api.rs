@@ -5,9 +5,9 @@ use std::fs;
 
 use anyhow::{Context, Result, bail};
 
+use crate::cargo::{guarded_cargo, judge};
 use crate::guard::{self, Guarded};
 use crate::paths;
-use crate::steps::{guarded_cargo, judge};
 
 /// Beside the documents.
 const LISTING: &str = "docs/public-api.txt";

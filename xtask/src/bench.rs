@@ -8,9 +8,10 @@ use std::process::Command;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
+use crate::cargo::{guarded_cargo, judge};
 use crate::dynamodb::{self, Server};
 use crate::guard::{self, Guarded};
-use crate::steps::{SERVER_VARIABLE, guarded_cargo, judge};
+use crate::steps::SERVER_VARIABLE;
 use crate::verb::{Bench, Choice};
 
 /// The environment variable that tells the benchmarks where to put files and peers.

@@ -7,10 +7,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::cargo::{guarded_cargo, judge};
 use crate::guard::{self, Guarded};
 use crate::host;
 use crate::paths::{target, workspace};
-use crate::steps::{guarded_cargo, judge};
 use crate::tools::DEB;
 
 /// `cargo xtask dist`.

@@ -5,6 +5,7 @@
 
 mod api;
 mod bench;
+mod cargo;
 mod dist;
 mod dynamodb;
 mod guard;

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use crate::cargo::judge;
 use crate::guard::{self, Guarded};
-use crate::steps::judge;
 use crate::tools::MUTANTS;
 
 /// The protocol, whose own tests are to catch every one.

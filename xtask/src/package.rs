@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::cargo::{guarded_cargo, judge};
 use crate::guard::{self, Guarded};
 use crate::paths::target;
-use crate::steps::{guarded_cargo, judge};
 
 /// In the order of their dependencies.
 const PUBLISHED: [&str; 3] = ["leasehold-protocol", "leasehold", "leasehold-cli"];

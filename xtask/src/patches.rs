@@ -11,9 +11,10 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::cargo::cargo;
 use crate::dynamodb::{self, Server};
 use crate::guard::Guarded;
-use crate::steps::{SERVER_VARIABLE, cargo};
+use crate::steps::SERVER_VARIABLE;
 use crate::wait::Stopwatch;
 
 struct Patch {

@@ -12,11 +12,12 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
+use crate::cargo::{guarded_cargo, judge};
 use crate::dynamodb::{self, Server};
 use crate::guard::{self, Guarded};
 use crate::mutants;
 use crate::part::Part;
-use crate::steps::{SERVER_VARIABLE, guarded_cargo, judge};
+use crate::steps::SERVER_VARIABLE;
 use crate::tools::MUTANTS;
 use crate::wait::Stopwatch;
 

@@ -1,10 +1,11 @@
 //! The verbs `lint` and `test`: which cargo commands they are, and running them.
 
 use std::ffi::OsString;
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::cargo::{cargo, guarded_cargo, judge};
 use crate::dynamodb::{self, Server};
 use crate::guard::{self, Guarded};
 use crate::layers;
@@ -183,25 +184,6 @@ fn names_package(args: &[OsString]) -> bool {
     for_cargo
         .filter_map(|arg| arg.to_str())
         .any(|arg| arg.starts_with("-p") || arg == "--package" || arg.starts_with("--package="))
-}
-
-/// All of them use `--locked`: cargo has updated the lock file when it built xtask, unless it was called with `--locked`
-/// itself.
-pub(crate) fn guarded_cargo() -> Result<Command> {
-    let mut command = guard::command(cargo())?;
-    command.current_dir(crate::paths::workspace());
-    Ok(command)
-}
-
-/// The cargo that runs xtask.
-pub(crate) fn cargo() -> OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
-}
-
-/// An error that names the step, if it failed.
-pub(crate) fn judge(step: &str, status: ExitStatus) -> Result<()> {
-    ensure!(status.success(), "step `{step}` failed ({status})");
-    Ok(())
 }
 
 #[cfg(test)]

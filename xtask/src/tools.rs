@@ -7,8 +7,8 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use crate::cargo::{guarded_cargo, judge};
 use crate::guard::{self, Guarded};
-use crate::steps::{guarded_cargo, judge};
 
 /// A cargo subcommand.
 pub(crate) struct Tool {

@@ -182,7 +182,7 @@ fn a_passing_line_says_who_is_waited_for() {
         room.store()
     ));
     terminal.shows("`job` is held by somebody for ");
-    terminal.shows(", place 1 of 1 in its queue");
+    terminal.shows(", place 1 of 1: ");
     room.touch("go");
     assert_eq!(holder.ended(), 0);
     assert_eq!(terminal.ended(), 0);

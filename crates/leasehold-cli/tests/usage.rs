@@ -31,7 +31,7 @@ fn help_and_version_are_no_errors() {
     let sentences: Vec<&str> = text.split_whitespace().collect();
     let sentences = sentences.join(" ");
     for caveat in [
-        "`kill -9` of leasehold",
+        "`kill -9`, on Linux",
         "It does nothing more: --signal and --grace are for a lost lock",
     ] {
         assert!(sentences.contains(caveat), "{caveat} is not in: {text}");

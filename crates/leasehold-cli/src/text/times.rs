@@ -43,6 +43,17 @@ pub(crate) fn local(time: SystemTime) -> String {
     )
 }
 
+/// For people: the local time of the day.
+pub(crate) fn of_day(time: SystemTime) -> String {
+    let clock = clock(time);
+    clock.rsplit(' ').next().unwrap_or_default().to_owned()
+}
+
+/// How long until then; `None` if it has passed.
+pub(crate) fn left(time: SystemTime) -> Option<Duration> {
+    time.duration_since(now()).ok()
+}
+
 /// `3m 12s ago` or `in 14s`.
 pub(crate) fn relative(time: SystemTime) -> String {
     match time.duration_since(now()) {

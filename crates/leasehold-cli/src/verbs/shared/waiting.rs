@@ -129,16 +129,35 @@ pub(crate) fn busy(plan: &LockPlan, client: &LockClient, held: &HolderInfo) -> F
 
 /// Who holds the lock, for how long, and who waits for it.
 pub(crate) fn holder(held: &HolderInfo) -> String {
-    let since = held
-        .since()
-        .map_or_else(String::new, |since| format!(" for {}", times::age(since)));
     let queue = match (held.place(), held.waiting()) {
         (Some(place), Some(all)) => format!(", place {place} of {all} in its queue"),
         (None, Some(all)) if all > 0 => format!(", {all} in its queue"),
         _ => String::new(),
     };
+    format!("{}{queue}", since(held))
+}
+
+fn since(held: &HolderInfo) -> String {
+    let since = held
+        .since()
+        .map_or_else(String::new, |since| format!(" for {}", times::age(since)));
     let (key, label) = (one_line(held.key()), one_line(held.label()));
-    format!("`{key}` is held by {label}{since}{queue}")
+    format!("`{key}` is held by {label}{since}")
+}
+
+/// The status line of a wait, with the place first: a narrow terminal cuts the end off. A renewal moves the end of
+/// the lease.
+fn line(waited: Duration, held: &HolderInfo) -> String {
+    let waited = duration::show(waited);
+    let place = match (held.place(), held.waiting()) {
+        (Some(place), Some(all)) => format!(", place {place} of {all}"),
+        _ => String::new(),
+    };
+    let until = match times::left(held.until()) {
+        Some(_) => format!(", until {} unless renewed", times::of_day(held.until())),
+        None => ", whose lease is over".to_owned(),
+    };
+    format!("waiting {waited}{place}: {}{until}", since(held))
 }
 
 /// The failure of a run whose wait expired.
@@ -162,11 +181,7 @@ async fn tell(plan: &LockPlan, client: &LockClient, messages: &Messages) -> Infa
     loop {
         if let Some(held) = client.waits_for(plan.key.as_str()) {
             let waited = SystemClock.elapsed().since(started);
-            messages.line(&format!(
-                "waiting {}: {}",
-                duration::show(waited),
-                holder(&held)
-            ));
+            messages.line(&line(waited, &held));
         }
         let second = SystemClock.elapsed().plus(Duration::from_secs(1));
         SystemClock.sleep_until(second).await;
