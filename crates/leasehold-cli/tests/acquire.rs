@@ -271,6 +271,13 @@ fn what_cannot_be_written_is_released_again() {
         assert_eq!(room.job()["state"], "free");
         assert!(!room.has("id"), "an id of nothing");
     }
+    // The runtime would open /dev/null in its place.
+    let closed = room
+        .through(&["sh", "-c", "exec \"$0\" \"$@\" >&-"], &["acquire", "job"])
+        .output()
+        .unwrap();
+    assert_message(&closed, 125, "Bad file descriptor", "");
+    assert_eq!(room.job()["state"], "free");
     // Nobody reads: a signal ends it, and otherwise a bound.
     for (code, ends) in [
         (143, Duration::from_secs(5)),

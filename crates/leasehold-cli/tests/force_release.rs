@@ -46,6 +46,8 @@ fn who_and_why(room: &Room) {
     }
     // It learns of it at its next renewal.
     assert_eq!(holder.ended(), 76);
+    let said = holder.stderr();
+    assert!(said.contains("ended it by force"), "{said}");
     // The token has been raised.
     let next = room.run(&["acquire", "job", "-o", "token"]);
     let next: u64 = String::from_utf8(next.stdout)

@@ -75,10 +75,20 @@ fn guardian_is_killed(room: &Room) {
 }
 
 fn worker_is_killed(room: &Room) {
-    let (mut wrapper, worker) = started(room, &[]);
+    let (mut wrapper, worker) = started(room, &["--report", "report"]);
+    let token = room.job()["token"].clone();
     kill_process(worker, Signal::KILL).unwrap();
     next_is_alone(room);
     assert_eq!(wrapper.ended(), 137);
+    let report = room.report();
+    assert_eq!(report["outcome"], "killed");
+    assert_eq!(report["exit_code"], 137);
+    assert_eq!(report["token"], token);
+    assert_eq!(report["release"], "released");
+    assert!(
+        report["requests"].is_null() && report["dollars"].is_null(),
+        "{report}"
+    );
     assert_eq!(pids(room).len(), 3);
     let said = wrapper.stderr();
     assert!(said.contains("leasehold was killed (exit code 137), and its command with it: `job`: the lock is released"), "{said}");
@@ -203,6 +213,67 @@ fn another_child_of_the_program_that_we_replaced_lives_on() {
     assert!(alive(other), "it was nobody's to kill");
     assert_eq!(room.job()["state"], "free");
     kill_process(other, Signal::KILL).unwrap();
+}
+
+/// Forbids to become a subreaper, as a sandbox may.
+#[expect(unsafe_code, reason = "std has no system call filters")]
+fn forbid_subreapers() -> std::io::Result<()> {
+    let instruction = |code: u32, jt, jf, k| libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    };
+    let (load, equal, answer) = (
+        libc::BPF_LD | libc::BPF_W | libc::BPF_ABS,
+        libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+        libc::BPF_RET | libc::BPF_K,
+    );
+    // The number of the system call is at 0, its first argument at 16.
+    let mut program = [
+        instruction(load, 0, 0, 0),
+        instruction(equal, 0, 3, libc::SYS_prctl as u32),
+        instruction(load, 0, 0, 16),
+        instruction(equal, 0, 1, libc::PR_SET_CHILD_SUBREAPER as u32),
+        instruction(answer, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        instruction(answer, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter = libc::sock_fprog {
+        len: program.len() as u16,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: both are bare system calls, and the filter lives until they return.
+    let done = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &filter) == 0
+    };
+    if done {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
+}
+
+#[test]
+#[expect(unsafe_code, reason = "a filter is for the child alone")]
+fn without_subreapers_the_lock_of_a_killed_worker_expires() {
+    use std::os::unix::process::CommandExt;
+
+    let room = Room::new();
+    let mut run = room.command(&["run", "job", "-c", &family()]);
+    // SAFETY: it makes bare system calls alone.
+    unsafe { run.pre_exec(forbid_subreapers) };
+    let mut wrapper = Wrapper(run.spawn().unwrap());
+    for member in ["command", "child", "daemon"] {
+        until(member, || room.has(member));
+    }
+    kill_process(wrapper.worker(), Signal::KILL).unwrap();
+    assert_eq!(wrapper.ended(), 137);
+    // Orphans have left the guardian, and may still run.
+    assert_eq!(room.job()["state"], "held");
+    for pid in pids(&room) {
+        let _gone = kill_process(pid, Signal::KILL);
+    }
 }
 
 /// A hundred kills at random moments of a run, of either process.

@@ -4,7 +4,7 @@ mod support;
 
 use std::process::Output;
 
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 use support::{
     Room, SHORT, Wrapper, alive, below, is_called, signal_mask, take_away, until, wait_line,
 };
@@ -169,4 +169,18 @@ fn c2_a_file_size_limit_is_an_error_and_no_signal() {
         "{output:?}"
     );
     assert!(!output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn cont_to_the_worker_alone_continues_its_guardian() {
+    let room = Room::new();
+    let mut wrapper = room.start(&[], &format!("echo > in; {}", wait_line("done")));
+    until("in", || room.has("in"));
+    wrapper.freeze();
+    kill_process(wrapper.worker(), Signal::CONT).unwrap();
+    until("the guardian", || {
+        support::state(wrapper.pid()) != Some('T')
+    });
+    room.touch("done");
+    assert_eq!(wrapper.ended(), 0);
 }

@@ -73,6 +73,22 @@ fn ctrl_z_stops_both_and_fg_resumes() {
 }
 
 #[test]
+fn a_stop_that_is_taken_back_at_once_stops_nothing() {
+    let mut terminal = Terminal::shell();
+    // No child: it would be stopped, and the trap would wait for it.
+    let line = "trap \"echo > asked\" TSTP; echo $$ > command; while [ ! -e done ]; do :; done";
+    terminal.keys(&format!("{BIN} run job -c '{line}' & echo $! > started\n"));
+    terminal.room.pid("command");
+    let guardian = terminal.room.pid("started");
+    kill_process(guardian, Signal::TSTP).unwrap();
+    until("the request to stop", || terminal.room.has("asked"));
+    kill_process(guardian, Signal::CONT).unwrap();
+    terminal.room.touch("done");
+    terminal.keys("wait $!; echo code=$?\n");
+    terminal.shows("code=0");
+}
+
+#[test]
 fn ctrl_z_does_nothing_where_no_shell_could_continue_us() {
     let mut terminal = Terminal::new(&format!("exec {BIN} run job -c '{}'", recorder()));
     let command = terminal.room.pid("command");

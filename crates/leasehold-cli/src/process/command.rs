@@ -205,7 +205,8 @@ impl SpawnError {
             Self::NoInterpreter { .. } => {
                 "install the interpreter, or correct the first line of the script".to_owned()
             }
-            _ => {
+            Self::Other { .. } => "check the limits of this process: `ulimit -a`".to_owned(),
+            Self::NotFound { .. } | Self::NotExecutable { .. } => {
                 "check its path and its permissions; for a line of shell use `-c 'LINE'`".to_owned()
             }
         }

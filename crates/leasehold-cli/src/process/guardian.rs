@@ -51,8 +51,10 @@ pub(crate) struct Guardian {
 pub(crate) struct Survivor {
     /// How the worker ended.
     pub(crate) status: Status,
-    /// Whether no process of the command is left.
+    /// Whether certainly no process of the command is left.
     pub(crate) alone: bool,
+    /// When the run began.
+    pub(crate) started_unix_ms: i64,
     /// What the worker has sent last with [`Guardian::send`].
     pub(crate) sent: String,
 }
@@ -151,8 +153,9 @@ mod linux {
     pub(crate) fn separate() -> io::Result<Role> {
         keep_others_away()?;
         let (ours, theirs) = UnixStream::pair()?;
-        // Before the fork, and inherited by no child. A sandbox may forbid it: then only children are found.
-        let _subreaper = set_child_subreaper(Some(getpid()));
+        let started_unix_ms = SystemClock.wall_unix_ms();
+        // Before the fork, and inherited by no child. A sandbox may forbid it: then orphans are not found.
+        let subreaper = set_child_subreaper(Some(getpid())).is_ok();
         match fork()? {
             None => {
                 inherited::restore_mask();
@@ -173,7 +176,8 @@ mod linux {
                 let group = last(&received, GROUP).parse().ok();
                 Ok(Role::Survivor(Survivor {
                     status,
-                    alone: end_all(group.and_then(Pid::from_raw)),
+                    alone: end_all(group.and_then(Pid::from_raw)) && subreaper,
+                    started_unix_ms,
                     sent: last(&received, LINE).to_owned(),
                 }))
             }

@@ -4,12 +4,12 @@
 //! shell with ignored ones. This process must not depend on that: without SIGCHLD the end of the command is
 //! never seen. The command gets the mask and the dispositions exactly as inherited.
 //!
-//! The Rust runtime ignores SIGPIPE before `main`, so an initializer that runs earlier reads the state. It
+//! The Rust runtime ignores SIGPIPE and opens closed standard files before `main`, so an initializer that runs earlier reads the state. It
 //! does not use `/proc`, which may be missing or belong to another namespace.
 
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use rustix::process::Pid;
 
@@ -26,6 +26,9 @@ static BLOCKED: AtomicU64 = AtomicU64::new(0);
 /// The pid of the started process, and of its parent. The work may go on in another process.
 static STARTED_AS: AtomicU32 = AtomicU32::new(0);
 static STARTED_BY: AtomicU32 = AtomicU32::new(0);
+
+/// Whether standard output was closed. The runtime then opens `/dev/null` in its place, which takes everything.
+static OUTPUT_CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Signals whose disposition this process always changes. CHLD and CONT have handlers. PIPE and XFSZ are
 /// ignored, so that a closed pipe or a file size limit is an error of a write.
@@ -62,6 +65,8 @@ extern "C" fn read() {
             libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) == 0
                 && (*action.as_ptr()).sa_sigaction == libc::SIG_IGN
         });
+        let closed = libc::fcntl(libc::STDOUT_FILENO, libc::F_GETFD) == -1;
+        OUTPUT_CLOSED.store(closed, Ordering::Relaxed);
     }
     STARTED_AS.store(std::process::id(), Ordering::Relaxed);
     STARTED_BY.store(std::os::unix::process::parent_id(), Ordering::Relaxed);
@@ -82,6 +87,11 @@ fn bit(signal: i32) -> u64 {
 /// Whether the signal was ignored at the start.
 pub(super) fn is_ignored(signal: i32) -> bool {
     IGNORED.load(Ordering::Relaxed) & bit(signal) != 0
+}
+
+/// Whether standard output was closed at the start.
+pub(crate) fn output_was_closed() -> bool {
+    OUTPUT_CLOSED.load(Ordering::Relaxed)
 }
 
 /// The pid at the start.

@@ -20,7 +20,7 @@
 //! [`inherited`] is the signal state at our start; [`guardian`] ends the command if this process is killed, and [`relay`] keeps other
 //! processes away; [`signals`] turns signals into a stream; [`command`]
 //! with [`script`] and [`socket_activation`] checks and starts; [`reaper`] collects the dead; [`table`] reads who descends from whom, [`living`] who is left of the
-//! command, [`remaining`] names them; [`helpers`] ends what other code has started; [`terminal`] answers what a terminal asks of us; [`group`] puts them together.
+//! command, [`remaining`] names them; [`thread`] does what may block; [`helpers`] ends what other code has started; [`terminal`] answers what a terminal asks of us; [`group`] puts them together.
 
 mod command;
 mod group;
@@ -40,6 +40,7 @@ mod socket_activation;
 mod status;
 mod table;
 mod terminal;
+mod thread;
 
 use leasehold::clock::Elapsed;
 use leasehold::clock::{Clock, SystemClock};
@@ -49,12 +50,13 @@ pub(crate) use group::{Change, Group, Options};
 pub(crate) use guardian::{Guardian, Role, Survivor, separate};
 #[cfg(feature = "dynamodb")]
 pub(crate) use helpers::Helpers;
-pub(crate) use inherited::{block_signals_here, started_as};
+pub(crate) use inherited::{block_signals_here, output_was_closed, started_as};
 pub(crate) use remaining::Remaining;
 pub(crate) use signals::{Signals, named};
 pub(crate) use status::{Status, Stopped};
 pub(crate) use table::of_ancestors;
 pub(crate) use terminal::suspend_ourselves;
+pub(crate) use thread::in_thread;
 
 /// The result of `work`, if it ends before `at`. The clock counts through suspend, as the lease does: otherwise
 /// a grace would go on beside the next holder.

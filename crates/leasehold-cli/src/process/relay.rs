@@ -58,19 +58,26 @@ pub(super) fn pass_on(child: Pid) -> Status {
             match pid == child {
                 // The shell must see that its job is stopped. As process 1 this has no effect.
                 true if status.stopped() => {
-                    let _stopped = kill_process(getpid(), Signal::STOP);
+                    // A stop discards a CONT that has come since.
+                    let (target, signal) = match continued() {
+                        true => (child, Signal::CONT),
+                        false => (getpid(), Signal::STOP),
+                    };
+                    let _sent = kill_process(target, signal);
                 }
                 true => return Status::from(status),
                 false => {}
             }
         }
-        let Some((signal, by_kernel)) = next_signal() else {
+        let Some(info) = next_signal() else {
             continue;
         };
         // The child is in our process group, and the terminal driver signals groups.
-        if let Some(signal) = Signal::from_named_raw(signal)
+        let by_kernel = info.si_code == libc::SI_KERNEL;
+        if let Some(signal) = Signal::from_named_raw(info.si_signo)
             && signal != Signal::CHILD
             && !by_kernel
+            && !is_from(&info, child)
         {
             let _sent = kill_process(child, signal);
         }
@@ -92,15 +99,38 @@ pub(super) fn fork() -> io::Result<Option<Pid>> {
     }
 }
 
-/// The next signal, and whether the kernel itself sent it. All are blocked in this process.
+/// The next signal. All are blocked in this process.
 #[expect(unsafe_code, reason = "std and rustix do not wait for signals")]
-fn next_signal() -> Option<(i32, bool)> {
+fn next_signal() -> Option<libc::siginfo_t> {
     // SAFETY: the set is initialized before it is read, and the information only after the call has succeeded.
     unsafe {
         let mut all = MaybeUninit::<libc::sigset_t>::uninit();
         libc::sigfillset(all.as_mut_ptr());
         let mut info = MaybeUninit::<libc::siginfo_t>::uninit();
         let signal = libc::sigwaitinfo(all.as_ptr(), info.as_mut_ptr());
-        (signal > 0).then(|| (signal, info.assume_init_ref().si_code == libc::SI_KERNEL))
+        (signal > 0).then(|| info.assume_init())
     }
+}
+
+/// Takes a pending CONT, and returns whether there was one.
+#[expect(unsafe_code, reason = "std and rustix do not wait for signals")]
+fn continued() -> bool {
+    let at_once = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the set is initialized before it is read; the information is not asked for.
+    unsafe {
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGCONT);
+        libc::sigtimedwait(set.as_ptr(), std::ptr::null_mut(), &at_once) == libc::SIGCONT
+    }
+}
+
+/// Whether a process sent it with `kill`.
+#[expect(unsafe_code, reason = "the sender is in a union")]
+fn is_from(info: &libc::siginfo_t, sender: Pid) -> bool {
+    // SAFETY: with this code the field of the sender is the one in use.
+    info.si_code == libc::SI_USER && unsafe { info.si_pid() } == sender.as_raw_pid()
 }

@@ -13,12 +13,14 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::Duration;
 
 use leasehold::clock::Elapsed;
-use rustix::process::{Pid, Signal, getppid};
+use rustix::process::{Pid, Signal, getppid, kill_process};
+use signal_hook::flag;
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::{Cause, Origin};
@@ -55,8 +57,21 @@ pub(crate) struct Received {
 impl Received {
     /// Whether it asks for a stop until CONT comes, as Ctrl-Z does.
     pub(crate) fn suspends(&self) -> bool {
-        [Signal::TSTP, Signal::TTIN, Signal::TTOU].contains(&self.signal)
+        SUSPEND.contains(&self.signal)
     }
+}
+
+/// The signals that ask for a stop.
+const SUSPEND: [Signal; 3] = [Signal::TSTP, Signal::TTIN, Signal::TTOU];
+
+/// Which of CONT and the signals that ask for a stop came last. The handlers set it, so it is ahead of the stream.
+static LAST_ORDER: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
+const STOP: usize = 1;
+const GO_ON: usize = 2;
+
+/// Whether CONT has come since the last request to stop. The stop is then out of date, and nobody would end it.
+pub(super) fn continued() -> bool {
+    LAST_ORDER.load(Ordering::Acquire) == GO_ON
 }
 
 /// The stream of signals. It must live as long as the process: after its drop, signals are lost, and do not
@@ -83,6 +98,15 @@ impl Signals {
             .chain([Signal::CHILD])
             .map(Signal::as_raw)
             .collect();
+        for signal in &wanted {
+            let order = match Signal::from_named_raw(*signal) {
+                Some(Signal::CONT) => GO_ON,
+                Some(signal) if SUSPEND.contains(&signal) => STOP,
+                _ => continue,
+            };
+            // Before the stream: what is in the stream is known here.
+            flag::register_usize(*signal, Arc::clone(&LAST_ORDER), order)?;
+        }
         let mut origins = SignalsInfo::<WithOrigin>::new(&wanted)?;
         // Before any thread starts: a thread inherits the mask.
         inherited::unblock(&wanted);
@@ -96,6 +120,9 @@ impl Signals {
             .spawn(move || {
                 let mut twins = Twins::new();
                 for origin in origins.forever() {
+                    if origin.signal == Signal::CONT.as_raw() {
+                        twins.continue_guardian(&origin);
+                    }
                     if twins.is_twin(&origin) {
                         continue;
                     }
@@ -200,6 +227,19 @@ impl Twins {
         Self {
             guardian: getppid().map_or(0, Pid::as_raw_pid),
             last: HashMap::new(),
+        }
+    }
+
+    /// The guardian stops with us, and must not stay stopped if CONT comes to us alone.
+    fn continue_guardian(&self, origin: &Origin) {
+        let forwarded = origin.process.is_some_and(|by| by.pid == self.guardian);
+        let guarded = inherited::started_as() != std::process::id();
+        if let Some(parent) = getppid()
+            && guarded
+            && !forwarded
+            && parent.as_raw_pid() == self.guardian
+        {
+            let _sent = kill_process(parent, Signal::CONT);
         }
     }
 

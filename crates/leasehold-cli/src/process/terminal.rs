@@ -10,6 +10,7 @@ use rustix::termios::tcgetpgrp;
 
 use super::inherited::started_by;
 use super::numbers::{group_of, our_group, our_session, session_of};
+use super::signals::continued;
 use super::table::{self, Entry};
 
 /// Whether our process group is the foreground group of a controlling terminal. Standard input may still be a
@@ -35,10 +36,11 @@ pub(super) fn in_foreground() -> bool {
 }
 
 /// Stops this process as Ctrl-Z does by default, and returns when it was continued. Returns false, without a stop,
-/// if no shell could continue it: the system also ignores TSTP in an orphaned process group.
+/// if no shell could continue it: the system also ignores TSTP in an orphaned process group. The same holds if CONT has
+/// come since.
 pub(crate) fn suspend_ourselves() -> bool {
     // The call returns after the stop: a signal to the own process is delivered before it returns.
-    !orphaned() && kill_process(getpid(), Signal::STOP).is_ok()
+    !orphaned() && !continued() && kill_process(getpid(), Signal::STOP).is_ok()
 }
 
 /// Whether no shell could continue us: no process of our group has a parent in another group of the session.

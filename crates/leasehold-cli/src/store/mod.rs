@@ -27,6 +27,7 @@ use crate::failure::Failure;
 use crate::finding::Finding;
 use crate::messages::Messages;
 use crate::panics;
+use crate::process::in_thread;
 use crate::store::url::{Location, Table, is_missing};
 use crate::text::quoted;
 
@@ -91,10 +92,10 @@ impl Place {
         let store: Arc<dyn Store> = match &self.location {
             Location::Sqlite { path } => {
                 let (path, of_user) = (path.clone(), self.of_user);
-                let opened = tokio::task::spawn_blocking(move || sqlite::open(&path, of_user));
-                let opened = opened.await.map_err(|error| {
-                    own_failure("cannot open the lock file", &io::Error::other(error))
-                })?;
+                let opened = in_thread("open", move || sqlite::open(&path, of_user));
+                let opened = opened
+                    .await
+                    .map_err(|error| own_failure("cannot open the lock file", &error))?;
                 Arc::new(opened?.0)
             }
             Location::DynamoDb(table) => self.table(table).await?.store,

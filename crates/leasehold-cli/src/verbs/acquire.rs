@@ -3,7 +3,6 @@
 //! Invariant: an exit code other than 0 leaves no lock that its caller does not know of. What cannot be written, or was
 //! interrupted, is released again; where that fails, a message says until when the lock is held.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use crate::exit_codes;
 use crate::failure::Failure;
 use crate::messages::Messages;
 use crate::plan::LockPlan;
+use crate::process::in_thread;
 use crate::store::{Place, own_failure};
 use crate::text::{duration, times};
 
@@ -114,8 +114,8 @@ impl To {
         let mut grant = Grant::new(&plan.key, token, until, plan.policy.lease_duration());
         if let Some(path) = &self.id_file {
             let (to, id) = (path.clone(), id.clone());
-            let written = tokio::task::spawn_blocking(move || id_file::write(&to, &id));
-            let written = async { written.await.unwrap_or_else(|e| Err(io::Error::other(e))) };
+            let written = in_thread("id file", move || id_file::write(&to, &id));
+            let written = async { written.await.unwrap_or_else(Err) };
             let written = within(held, Late::IdFile, written).await?;
             written.map_err(|error| {
                 let what = format!("cannot write the id to `{}`", path.display());

@@ -163,7 +163,7 @@ impl Ended<'_> {
 
     fn superseded(&self) -> Failure {
         self.stale(format_args!(
-            "another has taken `{}` over since, and has released it",
+            "another has ended the grant of `{}` by force, or has taken it over and released it",
             self.key
         ))
     }
@@ -187,7 +187,7 @@ impl Ended<'_> {
             self.place.location
         );
         Failure::new(exit_codes::LOST, message).hint(format!(
-            "check what was done since its lease ran out: `leasehold show {}{}`; a longer `--lease` lasts longer",
+            "check what was done since it ended: `leasehold show {}{}`; a longer `--lease` lasts longer",
             quoted(self.key.as_str()),
             self.place.option()
         ))

@@ -3,7 +3,7 @@
 //! They only read. A lock file that does not exist counts as empty, and is not created. Only the results
 //! go to standard output.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use comfy_table::{Table, presets};
 use leasehold::{ErrorKind, HolderInfo, Key, LockClient, LockState, Policy};
 
 use super::shared::entry::Entry;
-use super::shared::output::json_line;
+use super::shared::output::{self, json_line};
 use crate::args::{LsArgs, ShowArgs};
 use crate::failure::Failure;
 use crate::messages::Messages;
+use crate::store::Place;
 use crate::store::url::{Location, is_missing};
-use crate::store::{Place, own_failure};
 use crate::text::duration;
 use crate::text::one_line;
 use crate::text::times;
@@ -198,14 +198,8 @@ fn details(entry: &Entry, location: &Location) -> String {
 
 /// Writes to standard output. A closed pipe is no error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(own_failure("cannot write to standard output", &error))
-        }
+    match output::write_here(text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(output::failed(&error)),
         _ => Ok(()),
     }
 }

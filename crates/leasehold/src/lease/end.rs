@@ -9,7 +9,7 @@ use leasehold_protocol::renewal::Ended;
 use crate::holder::HolderInfo;
 use crate::lease_id::LeaseId;
 
-const SUPERSEDED: &str = "another client took it over and released it";
+const SUPERSEDED: &str = "another client ended it by force, or took it over and released it";
 
 /// Why a lease ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,7 +23,8 @@ pub enum EndReason {
     },
     /// Another client took it over.
     TakenOver(Box<HolderInfo>),
-    /// Another client took it over and released the key.
+    /// Another client took it over and released the key, or ended it by
+    /// [force](crate::LockClient::force_release).
     Superseded,
     /// It was released by its identity.
     ReleasedElsewhere,
@@ -69,8 +70,8 @@ pub enum ReleaseOutcome {
     AlreadyReleased,
     /// The lease had run out, and another client holds the key. Nothing was changed.
     TakenOver(HolderInfo),
-    /// The lease had run out, and another client took the key over and released it. Nothing was
-    /// changed.
+    /// The lease had run out, and another client took the key over and released it; or it was ended by
+    /// [force](crate::LockClient::force_release). Nothing was changed.
     Superseded,
     /// There is no record: it was deleted after the grant ended, or never existed.
     NoRecord,

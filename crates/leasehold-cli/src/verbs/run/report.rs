@@ -20,7 +20,7 @@ use crate::args::RunArgs;
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::plan::{LEASE, RunPlan};
-use crate::process::{Status, started_as};
+use crate::process::{Status, Survivor, started_as};
 use crate::store::url::Location;
 use crate::text::duration::{self, millis};
 use crate::text::times;
@@ -74,16 +74,23 @@ pub(super) struct Report {
     release: Option<String>,
     /// The last holder, if the lock was not acquired.
     holder: Option<Holder>,
-    requests: u64,
-    renewals: u64,
-    write_units: f64,
-    read_units: f64,
+    #[serde(flatten)]
+    usage: Spent,
+}
+
+/// What the run asked of the store: all `null` if the worker was killed, which counted it.
+#[derive(Debug, Serialize)]
+struct Spent {
+    requests: Option<u64>,
+    renewals: Option<u64>,
+    write_units: Option<f64>,
+    read_units: Option<f64>,
     /// The price of the units, on demand in us-east-1; 0 on the embedded store.
-    dollars: f64,
+    dollars: Option<f64>,
     /// Leases that were acquired, and calls that had to wait for one.
-    grants: u64,
-    waits: u64,
-    hand_offs: u64,
+    grants: Option<u64>,
+    waits: Option<u64>,
+    hand_offs: Option<u64>,
 }
 
 /// How the command ended: one of the two.
@@ -125,15 +132,43 @@ impl Report {
             lost: None,
             release: None,
             holder: None,
-            requests: 0,
-            renewals: 0,
-            write_units: 0.0,
-            read_units: 0.0,
-            dollars: 0.0,
-            grants: 0,
-            waits: 0,
-            hand_offs: 0,
+            usage: Spent {
+                requests: Some(0),
+                renewals: Some(0),
+                write_units: Some(0.0),
+                read_units: Some(0.0),
+                dollars: Some(0.0),
+                grants: Some(0),
+                waits: Some(0),
+                hand_offs: Some(0),
+            },
         }
+    }
+
+    /// The report of a run whose worker was killed, with what the guardian knows.
+    pub(super) fn of_survivor(args: &RunArgs, survivor: &Survivor) -> Self {
+        Self {
+            started_at: times::utc_ms(survivor.started_unix_ms),
+            outcome: Outcome::Killed,
+            exit_code: survivor.status.exit_code(),
+            usage: Spent {
+                requests: None,
+                renewals: None,
+                write_units: None,
+                read_units: None,
+                dollars: None,
+                grants: None,
+                waits: None,
+                hand_offs: None,
+            },
+            ..Self::new(args)
+        }
+    }
+
+    /// Records what the guardian did with the lock of the killed worker.
+    pub(super) fn given_back(&mut self, token: Option<u64>, release: Option<String>) {
+        self.token = token;
+        self.release = release;
     }
 
     /// Records a failure: nothing was run.
@@ -227,19 +262,22 @@ impl Report {
 
     /// Records the usage.
     pub(super) fn usage(&mut self, plan: &RunPlan, usage: Usage) {
-        self.requests = usage.requests;
-        self.renewals = usage.renewals;
-        self.write_units = usage.write_units;
-        self.read_units = usage.read_units;
-        self.dollars = match plan.lock.place.location {
+        let dollars = match plan.lock.place.location {
             Location::DynamoDb(_) => {
                 (usage.write_units * WRITE_MILLION + usage.read_units * READ_MILLION) / 1e6
             }
             Location::Sqlite { .. } => 0.0,
         };
-        self.grants = usage.grants;
-        self.waits = usage.waits;
-        self.hand_offs = usage.hand_offs;
+        self.usage = Spent {
+            requests: Some(usage.requests),
+            renewals: Some(usage.renewals),
+            write_units: Some(usage.write_units),
+            read_units: Some(usage.read_units),
+            dollars: Some(dollars),
+            grants: Some(usage.grants),
+            waits: Some(usage.waits),
+            hand_offs: Some(usage.hand_offs),
+        };
     }
 
     /// Writes the report, and replaces an older one. A separate thread writes it, for at most [`WRITE`]: a FIFO

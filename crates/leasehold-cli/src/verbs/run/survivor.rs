@@ -1,6 +1,6 @@
 //! The guardian's part after the worker was killed: the release of the lock, or of the place in its queue.
 //!
-//! The lock may be released only when no process of the command is left. Each write names the worker's attempt, so it
+//! It also writes the report. The lock may be released only when no process of the command is left. Each write names the worker's attempt, so it
 //! cannot end another grant.
 
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use leasehold::store::protocol::{AttemptId, Record, Write};
 use leasehold::store::{Consistency, Store};
 use leasehold::{LeaseId, LockClient};
 
+use super::report::Report;
 use crate::args::RunArgs;
 use crate::exit_codes;
 use crate::failure::Failure;
@@ -24,19 +25,28 @@ const RELEASE: Duration = Duration::from_secs(5);
 /// Releases the lock of the killed worker, and returns the exit code: 128 + the signal.
 pub(crate) fn survived(args: RunArgs, survivor: &Survivor, messages: &Arc<Messages>) -> u8 {
     let code = survivor.status.exit_code();
-    let name = args.name.clone();
-    let released = match survivor.sent.parse::<AttemptId>() {
+    let (name, path) = (args.name.clone(), args.report.clone());
+    let mut report = Report::of_survivor(&args, survivor);
+    let back = match survivor.sent.parse::<AttemptId>() {
         // It has sent no request.
-        Err(_) => Ok("did not have the lock"),
+        Err(_) => Ok(Back::NOTHING),
         Ok(_) if !survivor.alone => Err(Failure::new(
             exit_codes::OWN_FAILURE,
-            "KILL did not end all processes of its command",
+            "KILL may not have ended all processes of its command",
         )),
         Ok(attempt) => withdraw(args, attempt, messages),
     };
-    let then = match released {
-        Ok(then) => then.to_owned(),
-        Err(failure) => format!("the lease expires by itself: {}", failure.message),
+    let then = match back {
+        Ok(back) => {
+            let release = back.token.map(|_| "released".to_owned());
+            report.given_back(back.token, release);
+            back.then.to_owned()
+        }
+        Err(failure) => {
+            let then = format!("the lease expires by itself: {}", failure.message);
+            report.given_back(None, Some(then.clone()));
+            then
+        }
     };
     messages.failure(&Failure::new(
         code,
@@ -44,14 +54,31 @@ pub(crate) fn survived(args: RunArgs, survivor: &Survivor, messages: &Arc<Messag
             "leasehold was killed (exit code {code}), and its command with it: `{name}`: {then}"
         ),
     ));
+    if let Some(path) = path
+        && let Err(error) = report.write(&path)
+    {
+        messages.note(format_args!(
+            "could not write the report to `{}`: {error}",
+            path.display()
+        ));
+    }
     code
 }
 
-fn withdraw(
-    args: RunArgs,
-    attempt: AttemptId,
-    messages: &Arc<Messages>,
-) -> Result<&'static str, Failure> {
+/// What the attempt of the worker had in the record.
+struct Back {
+    token: Option<u64>,
+    then: &'static str,
+}
+
+impl Back {
+    const NOTHING: Self = Self {
+        token: None,
+        then: "did not have the lock",
+    };
+}
+
+fn withdraw(args: RunArgs, attempt: AttemptId, messages: &Arc<Messages>) -> Result<Back, Failure> {
     let place = Place::resolve(args.store.store)?;
     let runtime = place.runtime()?;
     let done = runtime.block_on(async {
@@ -73,18 +100,17 @@ fn withdraw(
 }
 
 /// Ends what the attempt has in the record.
-async fn give_back(
-    store: Arc<dyn Store>,
-    key: &str,
-    attempt: AttemptId,
-) -> Result<&'static str, Failure> {
+async fn give_back(store: Arc<dyn Store>, key: &str, attempt: AttemptId) -> Result<Back, Failure> {
     let record = store.read(key, Consistency::Strong).await?.value;
     if let Some(id) = record
         .as_ref()
         .and_then(|record| held_by(record, key, attempt))
     {
         LockClient::builder(store).build().release(&id).await?;
-        return Ok("the lock is released");
+        return Ok(Back {
+            token: Some(id.token().get()),
+            then: "the lock is released",
+        });
     }
     let mut queue = record.iter().flat_map(|record| &record.queue).enumerate();
     if let Some((index, place)) = queue.find(|(_, place)| place.attempt() == attempt) {
@@ -94,9 +120,12 @@ async fn give_back(
             index,
         };
         store.write(leave).await?;
-        return Ok("its place in the queue is free");
+        return Ok(Back {
+            token: None,
+            then: "its place in the queue is free",
+        });
     }
-    Ok("did not have the lock")
+    Ok(Back::NOTHING)
 }
 
 /// The identity of the grant in the record, if it is the attempt's.

@@ -6,10 +6,12 @@
 use std::io::{self, Write};
 
 use leasehold::{FencingToken, Key, LeaseId};
+use rustix::io::Errno;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::failure::Failure;
+use crate::process::output_was_closed;
 use crate::store::own_failure;
 
 /// The version of the JSON objects. Fields may be added to it; a change of their meaning raises it.
@@ -79,10 +81,8 @@ pub(crate) fn json_line(object: &impl Serialize) -> Result<String, Failure> {
 pub(crate) fn start(text: String) -> oneshot::Receiver<io::Result<()>> {
     let (sender, done) = oneshot::channel();
     let write = move || {
-        let mut stdout = io::stdout().lock();
-        let written = stdout.write_all(text.as_bytes());
         // Nobody may listen any more.
-        let _unheard = sender.send(written.and_then(|()| stdout.flush()));
+        let _unheard = sender.send(write_here(&text));
     };
     // Without a thread the sender is dropped, and the receiver gets an error.
     let _started = std::thread::Builder::new()
@@ -103,6 +103,20 @@ pub(crate) fn start(text: String) -> oneshot::Receiver<io::Result<()>> {
 pub(crate) async fn write(text: String) -> io::Result<()> {
     let no_thread = || io::Error::from(io::ErrorKind::WouldBlock);
     start(text).await.unwrap_or_else(|_| Err(no_thread()))
+}
+
+/// Writes to standard output in this thread, which may wait for a reader for ever.
+///
+/// # Errors
+///
+/// The error of the write, a closed pipe and a closed standard output included.
+pub(crate) fn write_here(text: &str) -> io::Result<()> {
+    if output_was_closed() {
+        return Err(Errno::BADF.into());
+    }
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
 }
 
 /// Standard output cannot be written.
