@@ -138,6 +138,8 @@ pub(crate) enum Bench {
     Units,
     /// The command beside `true`
     Command,
+    /// The command beside `flock`, `consul lock` and `etcdctl lock`
+    Commands,
     /// A free lock, everybody's
     Uncontended,
     /// Ten contenders, everybody's
@@ -176,7 +178,7 @@ impl Bench {
 
     /// Whether it runs the command.
     pub(crate) fn needs_command(self) -> bool {
-        matches!(self, Bench::Command | Bench::Local)
+        matches!(self, Bench::Command | Bench::Commands | Bench::Local)
     }
 }
 

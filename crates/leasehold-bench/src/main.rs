@@ -50,17 +50,20 @@ use anyhow::Result;
 use clap::Parser;
 
 use crate::choice::Choice;
-use crate::scenario::{contend, hot, killed, local, lost, many, price, scale, uncontended, waiter};
+use crate::scenario::{
+    commands, contend, hot, killed, local, lost, many, price, scale, uncontended, waiter,
+};
 
 /// A benchmark.
 type Bench = fn(&Choice) -> Result<()>;
 
 /// All benchmarks, in the order in which they run.
-const ALL: [(&str, Bench); 14] = [
+const ALL: [(&str, Bench); 15] = [
     ("cycle", |_| cycle::run()),
     ("sqlite", |_| sqlite::run()),
     ("units", units::run),
     ("command", |_| command::run()),
+    ("commands", |choice| commands::run(choice.quick)),
     ("uncontended", uncontended::run),
     ("contend", contend::run),
     ("hot", hot::run),

@@ -16,17 +16,17 @@ pub(crate) fn render(head: &[&str], rows: &[Vec<String>]) -> String {
         let cells: Vec<String> = cells.collect();
         format!("| {} |", cells.join(" | "))
     };
-    let expiry_padding = |cell: &str, width: usize| {
+    let padded = |cell: &str, width: usize| {
         let missing = width.saturating_sub(cell.chars().count());
         format!("{cell}{}", " ".repeat(missing))
     };
     let mut lines = vec![
-        line(&mut head.iter().zip(&widths).map(|(c, w)| expiry_padding(c, *w))),
+        line(&mut head.iter().zip(&widths).map(|(c, w)| padded(c, *w))),
         line(&mut widths.iter().map(|w| "-".repeat(*w))),
     ];
     lines.extend(
         rows.iter()
-            .map(|row| line(&mut row.iter().zip(&widths).map(|(c, w)| expiry_padding(c, *w)))),
+            .map(|row| line(&mut row.iter().zip(&widths).map(|(c, w)| padded(c, *w)))),
     );
     lines.join("\n")
 }

@@ -209,12 +209,13 @@ fn a_grant_that_was_handed_over_is_described_by_its_first_renewal() {
         };
         let mut kept = Kept::new("k".into(), id(2), &granted, terms());
         assert_eq!(kept.hides_data(), data.is_some());
+        assert!(kept.is_undescribed() && !me.is_undescribed());
         let (sent, write) = kept.renew(&clock, reading(200), false);
         let renewed = applied(&handed, &write);
         assert!(renewed.holder.is_some());
         assert_eq!(renewed.data.as_deref(), data);
         kept.renewed(&sent, &clock, reading(210));
-        assert!(!kept.hides_data());
+        assert!(!kept.hides_data() && !kept.is_undescribed());
         // From then on a renewal changes neither.
         let (_, write) = kept.renew(&clock, reading(300), false);
         assert!(matches!(

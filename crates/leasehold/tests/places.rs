@@ -248,6 +248,42 @@ async fn a_full_queue_is_waited_for_without_a_place() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_first_waiter_polls_as_often_and_as_cheaply_as_it_is_told() {
+    let lab = Lab::new();
+    let holder = process(&lab).acquire("k").await.expect("free");
+    let delay = CheckDelay::Fixed(ms(20));
+    let locks = lab.client(
+        Policy::builder()
+            .check_delay(delay)
+            .build()
+            .expect("a policy"),
+    );
+    let mut wait = Box::pin(locks.acquire("k"));
+    assert!(poll(&mut wait).is_pending());
+    lab.sleep(ms(100)).await;
+    let before = (
+        lab.counted.counts().of(Operation::Read),
+        lab.counted.counts().units().read,
+    );
+    tokio::select! {
+        biased;
+        lease = &mut wait => panic!("{lease:?}"),
+        () = lab.sleep(ms(2_000)) => {}
+    }
+    let counts = lab.counted.counts();
+    let polls = counts.of(Operation::Read) - before.0;
+    let units = counts.units().read - before.1;
+    assert!((90..=110).contains(&polls), "{polls}");
+    // Every fourth is strongly consistent.
+    assert!(
+        units <= 0.65 * polls as f64,
+        "{units} units for {polls} polls"
+    );
+    drop(wait);
+    assert!(released(holder).await.is_released());
+}
+
+#[tokio::test(start_paused = true)]
 async fn tasks_of_one_process_leave_the_key_to_another() {
     let lab = Lab::new();
     let locks = process(&lab);

@@ -136,8 +136,8 @@ pub(crate) fn run(choice: &Choice) -> Result<()> {
         );
         report.note(format!(
             "The holder is killed with -9; 5 ms round trip; {KEYS} keys each, a client of its own for each. \
-             Below zero: granted before the lease had ended, as seen by the service. Ours publishes a expiry_padding \
-             of 1 s for F# clients; targets: expiry_padding + 0.6 s and expiry_padding + 1.5 s."
+             Below zero: granted before the lease had ended, as seen by the service. Ours publishes an expiry padding \
+             of 1 s for F# clients; targets: the padding + 0.6 s and the padding + 1.5 s."
         ));
         let entries = present(&lineup, &mut report, entries(quick), |entry| &entry.subject).await?;
         let measuring = entries

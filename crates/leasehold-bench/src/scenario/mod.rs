@@ -1,5 +1,6 @@
 //! The scenarios: all subjects under the same load, on one service, a round trip away.
 
+pub(crate) mod commands;
 pub(crate) mod contend;
 pub(crate) mod hot;
 pub(crate) mod killed;

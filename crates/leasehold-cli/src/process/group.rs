@@ -35,9 +35,7 @@ use std::time::Duration;
 
 use leasehold::clock::{Clock, SystemClock};
 use rustix::io::Errno;
-use rustix::process::{
-    Pid, Signal, getpid, kill_process, kill_process_group, test_kill_process_group,
-};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
 use tokio::sync::Notify;
 
 use super::command::{Command, SpawnError};
@@ -390,7 +388,7 @@ impl Drop for Group {
 #[cfg(target_os = "linux")]
 fn adopt_orphans() {
     // Linux has it since 3.4. If a sandbox forbids it, the group is waited for, as on other systems.
-    let _done = rustix::process::set_child_subreaper(Some(getpid()));
+    let _done = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
 }
 
 /// Other systems have no subreapers: only the group is waited for.

@@ -33,6 +33,10 @@ pub(crate) enum Role {
     /// The worker, which holds the lock and runs the command.
     Worker(Guardian),
     /// The guardian, after the worker was killed.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "only Linux has a guardian")
+    )]
     Survivor(Survivor),
 }
 

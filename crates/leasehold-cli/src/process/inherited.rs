@@ -114,6 +114,7 @@ pub(super) fn unblock(signals: &[i32]) {
 }
 
 /// Makes the system keep the statuses of children if CHLD was ignored at the start.
+#[cfg(target_os = "linux")]
 pub(super) fn keep_statuses() {
     disposition(libc::SIGCHLD, false);
 }

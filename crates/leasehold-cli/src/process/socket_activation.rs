@@ -111,7 +111,7 @@ impl Exec {
         // SAFETY: both lists end with null. Every other pointer in them leads to a text that ends with NUL and is owned by `self`.
         // Texts and lists have not grown since. An `AtomicPtr` has the layout of a pointer.
         unsafe {
-            libc::execvpe(
+            execute(
                 self.program.as_ptr(),
                 self.argument_list.as_ptr().cast(),
                 self.environment_list.as_ptr().cast(),
@@ -120,6 +120,13 @@ impl Exec {
         io::Error::last_os_error()
     }
 }
+
+/// systemd's variables come on Linux only.
+#[cfg(not(target_os = "linux"))]
+use libc::execve as execute;
+/// A file without `#!` is run by a shell.
+#[cfg(target_os = "linux")]
+use libc::execvpe as execute;
 
 /// Writes the digits at the front of `buffer`, and a NUL.
 fn write_number(buffer: &mut [u8], mut number: u32) {

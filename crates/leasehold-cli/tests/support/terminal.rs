@@ -2,11 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Stdio};
 
 use rustix::process::Pid;
 
-use super::{Room, state, until, wait_line};
+use super::{Room, command, state, until, wait_line};
 
 /// A terminal with something running in it.
 pub struct Terminal {
@@ -23,7 +23,7 @@ impl Terminal {
 
     fn within(room: Room, line: &str) -> Self {
         let screen = File::create(room.path("screen")).unwrap();
-        let mut script = Command::new("script")
+        let mut script = command("script")
             .args(["-qefc", line, "/dev/null"])
             .env("SHELL", "/bin/sh")
             .current_dir(room.directory())

@@ -58,6 +58,9 @@ pub(super) enum Call {
     Detach,
     Adopt,
     ReleaseById,
+    RenewById,
+    /// For twice the lease.
+    RenewByIdLonger,
     /// Of a dead holder.
     ForceRelease,
     /// Of a holder that goes on until it notices.
@@ -78,7 +81,7 @@ pub(super) enum Call {
 }
 
 /// All of them.
-pub(super) const CALLS: [Call; 36] = [
+pub(super) const CALLS: [Call; 38] = [
     Call::TryAcquireFree,
     Call::TryAcquireHeld,
     Call::TryAcquireDead,
@@ -105,6 +108,8 @@ pub(super) const CALLS: [Call; 36] = [
     Call::Detach,
     Call::Adopt,
     Call::ReleaseById,
+    Call::RenewById,
+    Call::RenewByIdLonger,
     Call::ForceRelease,
     Call::ForceReleaseHeld,
     Call::Inspect,

@@ -140,7 +140,7 @@ impl Cast {
                     cast.stage.stop_at_renewal(LEASE / 2);
                 }
             }
-            Call::Adopt | Call::ReleaseById => {
+            Call::Adopt | Call::ReleaseById | Call::RenewById | Call::RenewByIdLonger => {
                 cast.id = Some(cast.ours.acquire(KEY).await?.detach().await?);
             }
             Call::Shutdown => cast.lease = Some(cast.ours.acquire("another").await?),
@@ -312,6 +312,11 @@ impl Cast {
             Call::ReleaseById => Box::pin(async move {
                 let Some(id) = id else { return Gave::Nothing };
                 nothing(ours.release(&id).await)
+            }),
+            Call::RenewById | Call::RenewByIdLonger => Box::pin(async move {
+                let Some(id) = id else { return Gave::Nothing };
+                let longer = (call == Call::RenewByIdLonger).then_some(LEASE * 2);
+                nothing(ours.renew(&id, longer).await)
             }),
             Call::Inspect => Box::pin(async move { nothing(ours.inspect(KEY).await) }),
             Call::List => Box::pin(async move { nothing(ours.list().next_page().await) }),

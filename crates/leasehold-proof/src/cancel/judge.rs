@@ -321,6 +321,8 @@ fn longest_block(call: Call, fortunes: &[Fortune]) -> Duration {
         Call::Detach => CALL_TIMEOUT + orphan,
         // Its grant was left to itself before the call.
         Call::Adopt | Call::ReleaseById => orphan,
+        Call::RenewById => CALL_TIMEOUT + orphan,
+        Call::RenewByIdLonger => CALL_TIMEOUT + orphan + LEASE,
         // What took the grant over may be left to itself, too.
         Call::ForceRelease | Call::ForceReleaseHeld => orphan,
         // The process may be stopped once more while it releases.

@@ -15,7 +15,7 @@
 //! - No task exceeds its bound, and none panicked.
 //! - A call that was not dropped keeps its guarantees (S5, S6, effects).
 //!
-//! There are 342,071 cases. The number follows from the library's awaits. It is printed and compared with
+//! There are 352,777 cases. The number follows from the library's awaits. It is printed and compared with
 //! `LEAST`, so that it cannot shrink silently.
 
 mod call;
@@ -240,6 +240,8 @@ const LEAST: &[(Call, usize)] = &[
     (Call::Detach, 3487),
     (Call::Adopt, 5698),
     (Call::ReleaseById, 3365),
+    (Call::RenewById, 5353),
+    (Call::RenewByIdLonger, 5353),
     (Call::ForceRelease, 6562),
     (Call::ForceReleaseHeld, 6537),
     (Call::Inspect, 3365),

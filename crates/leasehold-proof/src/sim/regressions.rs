@@ -9,7 +9,7 @@ pub(super) const SEEDS: &[(u64, &str)] = &[
         24,
         "S1: after a machine pause the client's upper bound of service time lags; its renewals publish too early an expiry",
     ),
-    (44, "S1: the same, with a expiry_padding of 1 s"),
+    (44, "S1: the same, with an expiry padding of 1 s"),
     (
         13,
         "S2: a dropped acquire gives back a record with an impossible seed by a release, which keeps the token (9 days behind)",

@@ -135,12 +135,14 @@ impl Acquisition {
         Ok(None)
     }
 
-    /// The first waiter's polls are strongly consistent near the end of a turn.
+    /// The first waiter's polls are strongly consistent near the end of a turn. Where the caller has set how often to
+    /// poll, the end of a turn is not expected at any time.
     fn consistency(&mut self, now: Elapsed, round: u32) -> Consistency {
         let strong = std::mem::take(&mut self.waiting.unsure)
             || self.waiting.seat == Seat::Taken(0)
                 && (round.is_multiple_of(CONSISTENT)
-                    || self.next_poll().since(now) < self.delays(0).max);
+                    || !self.order.policy.has_check_delay()
+                        && self.next_poll().since(now) < self.delays(0).max);
         match strong {
             true => Consistency::Strong,
             false => Consistency::Eventual,

@@ -26,6 +26,10 @@ pub(super) struct Identity {
 }
 
 /// The process of a pid, as far as it is known.
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(dead_code, reason = "only Linux is asked about processes")
+)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Found {
     /// The kernel knows no such process.
