@@ -44,8 +44,9 @@ these processes. TERM, INT and Ctrl-C then reach all of them; without /proc, onl
 KILL does not end at --max-hold, as under sudo, keeps the lock while it lives.
 
 `kill -9`, on Linux: leasehold is two processes, a guardian and its worker `lh-worker`. If either is killed, the other kills the command with \
-all that it has started, and then releases the lock; the exit code is 137. If both are killed at once, or the command is set-uid as sudo is, \
-processes may run on while the lease expires.
+all that it has started, and then releases the lock; the exit code is 137, and --report has the outcome `killed`. With --hold-at-least, or where \
+a sandbox forbids subreapers, the lease expires instead. If both are killed at once, or the command is set-uid as sudo is, processes may run on \
+while the lease expires. A KILL of the process group of a job without a terminal spares the worker.
 
 No lease stops a host that was frozen from running on afterwards. Pass LEASEHOLD_TOKEN to the protected resource, which must refuse smaller \
 tokens than it has seen.";

@@ -133,6 +133,17 @@ fn a_killed_worker_hands_over_to_whoever_waits() {
 }
 
 #[test]
+fn a_killed_process_group_spares_the_worker() {
+    // As `timeout -k` and runners of pipelines do.
+    let room = Room::new();
+    let (mut wrapper, worker) = started(&room, &[]);
+    rustix::process::kill_process_group(wrapper.pid(), Signal::KILL).unwrap();
+    next_is_alone(&room);
+    until("the worker's end", || !alive(worker));
+    wrapper.0.wait().unwrap();
+}
+
+#[test]
 fn both_killed_leave_the_lease_to_expire() {
     let room = Room::new();
     let mut wrapper = room.start(&[], &format!("echo $$ > command; {}", wait_line("never")));

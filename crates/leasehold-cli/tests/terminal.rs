@@ -109,7 +109,9 @@ fn in_the_background_of_a_terminal_it_leads_a_group_of_its_own() {
     let wrapper = parent(command);
     assert_eq!(group(command), command.as_raw_pid());
     terminal.keys("fg\n");
-    until("the foreground", || field(wrapper, 8) == group(wrapper));
+    // The shell's job is the guardian.
+    let guardian = parent(wrapper);
+    until("the foreground", || field(guardian, 8) == group(guardian));
     terminal.keys("\x03");
     until("INT", || terminal.got().len() == 1);
     kill_process(wrapper, Signal::USR1).unwrap();

@@ -10,7 +10,8 @@
 //!   them until the system says that it has no children. Only then may it release the lock: the worker has told it
 //!   of each request for the lock.
 //! - **Both are killed at once.** The command is killed by the system. Other processes of it run on, and the lease
-//!   expires. The worker has another name than the program, so that `pkill leasehold` does not end both.
+//!   expires. So the worker has another name than the program, for `pkill leasehold`, and outside of a terminal's
+//!   foreground another process group, for `timeout -k`.
 //!
 //! The guardian has one thread, no runtime and no store while the worker lives. Signals that are sent to it go on to
 //! the worker. Only Linux has subreapers and such a signal: elsewhere there is no guardian.
@@ -129,14 +130,14 @@ mod linux {
     use rustix::io::Errno;
     use rustix::process::{
         Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, kill_process_group,
-        set_child_subreaper, wait, waitid,
+        set_child_subreaper, setpgid, wait, waitid,
     };
     use rustix::thread::set_name;
 
     use super::{GROUP, Guardian, LINE, Role, Survivor, last};
     use crate::process::relay::{fork, keep_others_away, pass_on};
     use crate::process::status::Status;
-    use crate::process::{inherited, table};
+    use crate::process::{inherited, table, terminal};
 
     /// How long the guardian tries to end the command's processes. Too short: the lock is left to expire although a
     /// process would have ended. Too long: a process that hangs in the kernel keeps the guardian.
@@ -155,10 +156,17 @@ mod linux {
         let (ours, theirs) = UnixStream::pair()?;
         let started_unix_ms = SystemClock.wall_unix_ms();
         // Before the fork, and inherited by no child. A sandbox may forbid it: then orphans are not found.
-        let subreaper = set_child_subreaper(Some(getpid())).is_ok();
+        let guardian = getpid();
+        let subreaper = set_child_subreaper(Some(guardian)).is_ok();
         match fork()? {
             None => {
                 inherited::restore_mask();
+                inherited::guarded_by(guardian);
+                // A KILL of the guardian's process group, as of `timeout -k`, then spares the worker. In the foreground of
+                // a terminal it must stay: other groups may not use the terminal.
+                if !terminal::in_foreground() {
+                    let _set = setpgid(None, None);
+                }
                 // `pkill leasehold` must not end both.
                 let _named = set_name(c"lh-worker");
                 drop(ours);

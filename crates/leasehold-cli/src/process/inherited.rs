@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use rustix::process::Pid;
+use rustix::process::{Pid, getppid};
 
 /// The highest signal, and the width of the sets below.
 #[cfg(target_os = "linux")]
@@ -26,6 +26,9 @@ static BLOCKED: AtomicU64 = AtomicU64::new(0);
 /// The pid of the started process, and of its parent. The work may go on in another process.
 static STARTED_AS: AtomicU32 = AtomicU32::new(0);
 static STARTED_BY: AtomicU32 = AtomicU32::new(0);
+
+/// The guardian of this worker, or 0.
+static GUARDIAN: AtomicU32 = AtomicU32::new(0);
 
 /// Whether standard output was closed. The runtime then opens `/dev/null` in its place, which takes everything.
 static OUTPUT_CLOSED: AtomicBool = AtomicBool::new(false);
@@ -97,6 +100,19 @@ pub(crate) fn output_was_closed() -> bool {
 /// The pid at the start.
 pub(crate) fn started_as() -> u32 {
     STARTED_AS.load(Ordering::Relaxed)
+}
+
+/// Records the guardian of this process.
+#[cfg(target_os = "linux")]
+pub(super) fn guarded_by(guardian: Pid) {
+    let number = guardian.as_raw_pid().unsigned_abs();
+    GUARDIAN.store(number, Ordering::Relaxed);
+}
+
+/// The guardian, while it is our parent.
+pub(super) fn guardian() -> Option<Pid> {
+    let known = GUARDIAN.load(Ordering::Relaxed);
+    getppid().filter(|parent| parent.as_raw_pid().unsigned_abs() == known)
 }
 
 /// The process that has started us, if this namespace has it.

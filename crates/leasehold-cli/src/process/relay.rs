@@ -18,6 +18,7 @@ use rustix::process::{
 };
 
 use super::inherited;
+use super::numbers::{group_of, our_group};
 use super::status::Status;
 
 /// Forks if processes that were not started here could become ours, and returns in the child. It must be called before any
@@ -72,8 +73,9 @@ pub(super) fn pass_on(child: Pid) -> Status {
         let Some(info) = next_signal() else {
             continue;
         };
-        // The child is in our process group, and the terminal driver signals groups.
-        let by_kernel = info.si_code == libc::SI_KERNEL;
+        // The terminal driver signals groups: if the child is in ours, it got the signal, too.
+        let by_kernel = info.si_code == libc::SI_KERNEL
+            && group_of(Some(child)).is_ok_and(|group| group == our_group());
         if let Some(signal) = Signal::from_named_raw(info.si_signo)
             && signal != Signal::CHILD
             && !by_kernel

@@ -19,7 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 use leasehold::clock::Elapsed;
-use rustix::process::{Pid, Signal, getppid, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::flag;
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
@@ -226,7 +226,7 @@ struct Twins {
 impl Twins {
     fn new() -> Self {
         Self {
-            guardian: getppid().map_or(0, Pid::as_raw_pid),
+            guardian: inherited::guardian().map_or(0, Pid::as_raw_pid),
             last: HashMap::new(),
         }
     }
@@ -234,11 +234,8 @@ impl Twins {
     /// The guardian stops with us, and must not stay stopped if CONT comes to us alone.
     fn continue_guardian(&self, origin: &Origin) {
         let forwarded = origin.process.is_some_and(|by| by.pid == self.guardian);
-        let guarded = inherited::started_as() != std::process::id();
-        if let Some(parent) = getppid()
-            && guarded
+        if let Some(parent) = inherited::guardian()
             && !forwarded
-            && parent.as_raw_pid() == self.guardian
         {
             let _sent = kill_process(parent, Signal::CONT);
         }

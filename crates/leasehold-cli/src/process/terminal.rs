@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::process::{Signal, getpid, kill_process};
 use rustix::termios::tcgetpgrp;
 
-use super::inherited::started_by;
+use super::inherited::{guardian, started_by};
 use super::numbers::{group_of, our_group, our_session, session_of};
 use super::signals::continued;
 use super::table::{self, Entry};
@@ -46,13 +46,21 @@ pub(crate) fn suspend_ourselves() -> bool {
 /// Whether no shell could continue us: no process of our group has a parent in another group of the session.
 pub(super) fn orphaned() -> bool {
     match table::scan() {
-        Ok(scan) => orphaned_in(&scan.entries, our_group()),
+        Ok(scan) => orphaned_in(&scan.entries, job()),
         // Without a table only the parent of the started process is known. In doubt there is no stop, which might last for
         // ever.
         Err(_) => !started_by().is_some_and(|parent| {
             let other_group = group_of(Some(parent)).is_ok_and(|group| group != our_group());
             other_group && session_of(Some(parent)).ok() == Some(our_session())
         }),
+    }
+}
+
+/// The process group that a shell knows as its job: the guardian's, which may not be ours.
+fn job() -> i32 {
+    match guardian() {
+        Some(guardian) => group_of(Some(guardian)).unwrap_or_else(|_| our_group()),
+        None => our_group(),
     }
 }
 
