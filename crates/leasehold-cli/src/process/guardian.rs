@@ -3,7 +3,7 @@
 //! The started process is the *guardian*. It forks the *worker*, which holds the lock and runs the command. A socket
 //! connects the two: its end shows the death of the other, which no process can prevent.
 //!
-//! - **The guardian is killed.** The worker sees the end of the socket as a signal KILL ([`Signals::guarded`]). It kills
+//! - **The guardian is killed.** The worker sees the end of the socket as a signal KILL ([`Signals::killed`]). It kills
 //!   the command and its processes, releases the lock, and ends.
 //! - **The worker is killed.** The system kills the command, which is bound to the worker's main thread. The guardian
 //!   is a subreaper, so every other process of the command becomes its child, whatever its session. It kills
@@ -16,7 +16,7 @@
 //! The guardian has one thread, no runtime and no store while the worker lives. Signals that are sent to it go on to
 //! the worker. Only Linux has subreapers and such a signal: elsewhere there is no guardian.
 //!
-//! [`Signals::guarded`]: super::Signals::guarded
+//! [`Signals::killed`]: super::Signals::killed
 
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
@@ -83,7 +83,11 @@ impl Guardian {
     }
 
     /// Calls `dead` in a thread when the guardian has died.
-    pub(super) fn when_dead(&self, dead: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// When the operating system refuses a thread.
+    pub(crate) fn when_dead(&self, dead: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let Some(socket) = &self.socket else {
             return Ok(());
         };

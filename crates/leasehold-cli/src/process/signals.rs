@@ -26,7 +26,6 @@ use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::{Cause, Origin};
 use tokio::sync::{Notify, mpsc};
 
-use super::guardian::Guardian;
 use super::{inherited, now};
 
 /// The handled signals, with their names for `--signal`. KILL and STOP cannot be caught.
@@ -168,20 +167,16 @@ impl Signals {
         }
     }
 
-    /// Turns the death of the guardian into a KILL in the stream.
-    ///
-    /// # Errors
-    ///
-    /// When the operating system refuses a thread.
-    pub(crate) fn guarded(&self, guardian: &Guardian) -> io::Result<()> {
+    /// A call that puts a KILL into the stream, for the death of the guardian.
+    pub(crate) fn killed(&self) -> impl FnOnce() + Send + 'static {
         let sender = self.sender.clone();
-        guardian.when_dead(move || {
+        move || {
             // If the stream was dropped, the process is about to end.
             let _sent = sender.send(Received {
                 signal: Signal::KILL,
                 from_terminal: false,
             });
-        })
+        }
     }
 
     /// The notification that SIGCHLD wakes.

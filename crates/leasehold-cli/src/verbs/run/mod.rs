@@ -86,8 +86,8 @@ fn carry_out(
     }
     let mut signals =
         Signals::install().map_err(|error| own_failure("cannot listen to signals", &error))?;
-    signals
-        .guarded(guardian)
+    guardian
+        .when_dead(signals.killed())
         .map_err(|error| own_failure("cannot watch the guardian", &error))?;
     let runtime = plan.lock.place.runtime()?;
     let code = runtime.block_on(under_lock(plan, guardian, messages, &mut signals, report));
