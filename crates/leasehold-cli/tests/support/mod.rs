@@ -246,8 +246,9 @@ impl Wrapper {
     pub fn kill_both(&mut self) {
         let worker = self.worker();
         self.freeze();
-        kill_process(self.pid(), Signal::KILL).unwrap();
+        // In this order: the end of the guardian would continue the worker, as the system does with an orphaned group.
         kill_process(worker, Signal::KILL).unwrap();
+        kill_process(self.pid(), Signal::KILL).unwrap();
         self.0.wait().unwrap();
     }
 

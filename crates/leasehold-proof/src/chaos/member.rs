@@ -147,8 +147,20 @@ impl Member {
         }
     }
 
+    /// The children of its main thread: of `leasehold run`, the worker below its guardian.
+    fn children(&self) -> Vec<Pid> {
+        let path = format!("/proc/{0}/task/{0}/children", self.pid);
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let numbers = text.split_whitespace().filter_map(|pid| pid.parse().ok());
+        numbers.filter_map(Pid::from_raw).collect()
+    }
+
     /// Stops it, and the command's child if `all`.
     pub(super) fn freeze(&self, all: bool) -> Result<()> {
+        for worker in self.children() {
+            // It may have ended.
+            let _gone = kill_process(worker, Signal::STOP);
+        }
         self.signal(Signal::STOP)?;
         if all {
             self.signal_inner(Signal::STOP);
@@ -159,6 +171,9 @@ impl Member {
     /// Continues it. The child first: if it was stopped alone it may have work that is over by now.
     pub(super) fn thaw(&self) -> Result<()> {
         self.signal_inner(Signal::CONT);
+        for worker in self.children() {
+            let _gone = kill_process(worker, Signal::CONT);
+        }
         self.signal(Signal::CONT)
     }
 
