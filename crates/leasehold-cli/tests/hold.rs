@@ -1,4 +1,4 @@
-//! `hold`: held until a signal, whoever reads.
+//! `hold`: held until a signal, with or without a reader.
 #![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
 mod support;

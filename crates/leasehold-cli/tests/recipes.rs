@@ -70,7 +70,7 @@ fn runs(room: &Room, script: &str) -> Output {
     output
 }
 
-/// A script that runs until it is told to end.
+/// A script that runs until it is stopped.
 struct Running(Child);
 
 impl Running {

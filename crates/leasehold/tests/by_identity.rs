@@ -1,4 +1,4 @@
-//! Grants without a guard: kept and ended by their identity, whoever has it. Stale identities do nothing.
+//! Grants without a guard: any process with the identity keeps and ends them. Stale identities do nothing.
 
 mod support;
 

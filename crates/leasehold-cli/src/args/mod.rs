@@ -30,7 +30,6 @@ pub(crate) use self::hold::HoldArgs;
 pub(crate) use self::init::{InitArgs, Tool};
 pub(crate) use self::lock::LockArgs;
 pub(crate) use self::look::{LsArgs, ShowArgs};
-pub(crate) use self::policy::PolicyArgs;
 pub(crate) use self::run::{OnLost, RunArgs};
 pub(crate) use self::top::TopArgs;
 pub(crate) use self::usage::{Stop, parse};

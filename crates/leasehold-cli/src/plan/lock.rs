@@ -5,7 +5,7 @@ use std::time::Duration;
 use leasehold::store::Store;
 use leasehold::{CheckDelay, Error, Key, LockClient, Policy, PolicyBuilder};
 
-use crate::args::{LockArgs, PolicyArgs};
+use crate::args::LockArgs;
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::store::Place;
@@ -65,18 +65,12 @@ impl LockPlan {
         lock: LockArgs,
         grace: Option<Duration>,
     ) -> Result<LockPlan, Failure> {
-        let set = Set {
-            lease: lock.lease,
-            grace,
-            retention: lock.policy.retention,
-        };
+        let policy = configured(&lock);
         // The command's processes may outlive a `leasehold` that was killed, so the lease must expire instead of
         // being taken over at once.
-        Self::resolve(key, place, lock, |policy| {
-            let defaults = (LEASE, GRACE);
-            fitting(policy.bound_to_process(false), &set, defaults)
-                .map_err(|error| options(&error, ", or make `--grace` smaller"))
-        })
+        let policy = fitting(policy.bound_to_process(false), &lock, grace, (LEASE, GRACE));
+        let policy = policy.map_err(|error| options(&error, ", or make `--grace` smaller"))?;
+        Ok(Self::with_policy(key, place, lock, policy))
     }
 
     /// Resolves the options of a verb without a command, which needs no grace, with its default lease.
@@ -91,45 +85,26 @@ impl LockPlan {
         default_lease: Duration,
         change: impl FnOnce(PolicyBuilder) -> PolicyBuilder,
     ) -> Result<LockPlan, Failure> {
-        let set = Set {
-            lease: lock.lease,
-            grace: None,
-            retention: lock.policy.retention,
-        };
-        Self::resolve(key, place, lock, |policy| {
-            fitting(change(policy), &set, (default_lease, Duration::ZERO))
-                .map_err(|error| options(&error, ""))
-        })
+        let policy = change(configured(&lock));
+        let policy = fitting(policy, &lock, None, (default_lease, Duration::ZERO));
+        let policy = policy.map_err(|error| options(&error, ""))?;
+        Ok(Self::with_policy(key, place, lock, policy))
     }
 
-    fn resolve(
-        key: Key,
-        place: Place,
-        lock: LockArgs,
-        build: impl FnOnce(PolicyBuilder) -> Result<Policy, Failure>,
-    ) -> Result<LockPlan, Failure> {
-        let nonblock = lock.nonblock || lock.wait == Some(Duration::ZERO);
-        let mut policy = configured(&lock.policy).strict(lock.strict);
-        policy = match lock.wait {
-            Some(wait) if !nonblock => policy.wait(wait),
-            _ => policy.wait_forever(),
-        };
-        if let Some(delay) = lock.check_delay {
-            policy = policy.check_delay(CheckDelay::Fixed(delay));
-        }
-        if let Some(label) = lock.label {
-            policy = policy.label(label);
-        }
-        let policy = build(policy)?;
-        Ok(LockPlan {
+    fn with_policy(key: Key, place: Place, lock: LockArgs, policy: Policy) -> LockPlan {
+        LockPlan {
             key,
             place,
             policy,
-            wait: if nonblock { Wait::No } else { Wait::ByPolicy },
+            wait: if must_not_wait(&lock) {
+                Wait::No
+            } else {
+                Wait::ByPolicy
+            },
             data: lock.data,
             max_polls: lock.policy.max_polls_per_second,
             conflict_code: lock.conflict_exit_code.unwrap_or(exit_codes::NOT_ACQUIRED),
-        })
+        }
     }
 
     /// A client with the policy.
@@ -147,9 +122,26 @@ impl LockPlan {
     }
 }
 
-/// The settings that are rarely changed.
-fn configured(options: &PolicyArgs) -> PolicyBuilder {
-    let mut policy = Policy::builder().shared_with_fsharp(options.shared_with_fsharp);
+fn must_not_wait(lock: &LockArgs) -> bool {
+    lock.nonblock || lock.wait == Some(Duration::ZERO)
+}
+
+/// The policy of the options, but for those that [`fitting`] adjusts.
+fn configured(lock: &LockArgs) -> PolicyBuilder {
+    let options = &lock.policy;
+    let mut policy = Policy::builder()
+        .strict(lock.strict)
+        .shared_with_fsharp(options.shared_with_fsharp);
+    policy = match lock.wait {
+        Some(wait) if !must_not_wait(lock) => policy.wait(wait),
+        _ => policy.wait_forever(),
+    };
+    if let Some(delay) = lock.check_delay {
+        policy = policy.check_delay(CheckDelay::Fixed(delay));
+    }
+    if let Some(label) = &lock.label {
+        policy = policy.label(label.as_str());
+    }
     if let Some(margin) = options.margin {
         policy = policy.margin(margin);
     }
@@ -168,25 +160,21 @@ fn configured(options: &PolicyArgs) -> PolicyBuilder {
     policy
 }
 
-/// The settings that a person has set, of those whose defaults may have to give way.
-struct Set {
-    lease: Option<Duration>,
-    grace: Option<Duration>,
-    retention: Option<Duration>,
-}
-
 /// The policy with the set options. A default never makes it invalid: the default grace, the default lease or the default
 /// retention is adjusted.
 fn fitting(
     policy: PolicyBuilder,
-    set: &Set,
+    set: &LockArgs,
+    set_grace: Option<Duration>,
     (lease, grace): (Duration, Duration),
 ) -> Result<Policy, Error> {
     let with = |lease, grace| {
         let policy = policy.clone().lease_duration(lease).grace(grace);
         let built = policy.clone().build();
         match &built {
-            Err(error) if error.setting() == Some("retention") && set.retention.is_none() => {
+            Err(error)
+                if error.setting() == Some("retention") && set.policy.retention.is_none() =>
+            {
                 match error.needed() {
                     Some(needed) => policy.retention(needed).build(),
                     None => built,
@@ -195,12 +183,12 @@ fn fitting(
             _ => built,
         }
     };
-    let built = with(set.lease.unwrap_or(lease), set.grace.unwrap_or(grace));
+    let built = with(set.lease.unwrap_or(lease), set_grace.unwrap_or(grace));
     let Err(error) = &built else { return built };
     if error.setting() != Some("lease_duration") {
         return built;
     }
-    match (set.lease, set.grace, error.needed()) {
+    match (set.lease, set_grace, error.needed()) {
         (Some(lease), None, Some(_)) if !grace.is_zero() => {
             let (mut fits, mut too_long) = (Duration::ZERO, grace);
             while too_long - fits > STEP {
@@ -212,7 +200,7 @@ fn fitting(
             }
             with(lease, fits)
         }
-        (None, _, Some(needed)) => with(needed, set.grace.unwrap_or(grace)),
+        (None, _, Some(needed)) => with(needed, set_grace.unwrap_or(grace)),
         _ => built,
     }
 }

@@ -44,9 +44,7 @@ impl RunPlan {
     pub(crate) fn kill_wait(&self) -> Duration {
         self.lock.policy.safety_margin().saturating_sub(self.grace) / 2
     }
-}
 
-impl RunPlan {
     /// Resolves the arguments.
     ///
     /// # Errors

@@ -7,8 +7,8 @@
 //!   the command and its processes, releases the lock, and ends.
 //! - **The worker is killed.** The system kills the command, which is bound to the worker's main thread. The guardian
 //!   is a subreaper, so every other process of the command becomes its child, whatever its session. It kills
-//!   them until the system says that it has no children. Only then may it release the lock: the worker has told it
-//!   of each request for the lock.
+//!   them until the system says that it has no children. Only then may it release the lock: the worker has
+//!   announced each request for the lock to it.
 //! - **Both are killed at once.** The command is killed by the system. Other processes of it run on, and the lease
 //!   expires. So the worker has another name than the program, for `pkill leasehold`, and outside of a terminal's
 //!   foreground another process group, for `timeout -k`.

@@ -14,6 +14,7 @@ mod sqlite;
 pub(crate) mod url;
 
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use leasehold::store::Store;
@@ -63,6 +64,14 @@ impl Place {
                 of_user: true,
                 endpoint: OnceLock::new(),
             }),
+        }
+    }
+
+    /// The lock file, if it does not exist yet: its opening would create it.
+    pub(crate) fn missing_file(&self) -> Option<&Path> {
+        match &self.location {
+            Location::Sqlite { path } if is_missing(path) => Some(path),
+            _ => None,
         }
     }
 

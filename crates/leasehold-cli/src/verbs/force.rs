@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use leasehold::{Policy, ReleaseOutcome};
 
-use super::list::is_missing_file;
 use super::shared::{waiting, who};
 use crate::args::ForceArgs;
 use crate::exit_codes;
@@ -34,7 +33,7 @@ pub(crate) fn force_release(args: ForceArgs, messages: &Arc<Messages>) -> Result
         ))
     };
     let nowhere = || moved_on(format!("there is no record of `{key}`"));
-    if is_missing_file(&place) {
+    if place.missing_file().is_some() {
         return Err(nowhere());
     }
     let label = args.label.clone().unwrap_or_else(who::am_i);

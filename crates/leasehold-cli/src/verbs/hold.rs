@@ -79,7 +79,7 @@ async fn until_the_end(held: Held<'_>, lease: Lease, max_hold: Option<Duration>)
         let received = tokio::select! {
             biased;
             loss = lease.lost() => break End::Lost(loss),
-            () = at(over) => break End::MaxHold,
+            () = release::at(over) => break End::MaxHold,
             received = signals.next() => received,
             done = async {
                 match &mut written {
@@ -138,11 +138,4 @@ async fn until_the_end(held: Held<'_>, lease: Lease, max_hold: Option<Duration>)
         End::Signal if released.was_too_late() => exit_codes::LOST,
         _ => code,
     }
-}
-
-async fn at(time: Elapsed) {
-    if time == Elapsed::NEVER {
-        pending::<()>().await;
-    }
-    SystemClock.sleep_until(time).await;
 }

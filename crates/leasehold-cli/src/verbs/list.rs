@@ -16,7 +16,7 @@ use crate::args::{LsArgs, ShowArgs};
 use crate::failure::Failure;
 use crate::messages::Messages;
 use crate::store::Place;
-use crate::store::url::{Location, is_missing};
+use crate::store::url::Location;
 use crate::text::duration;
 use crate::text::one_line;
 use crate::text::times;
@@ -80,19 +80,12 @@ pub(crate) fn show(args: ShowArgs, messages: &Arc<Messages>) -> Result<(), Failu
     print(&details(&entry, &place.location))
 }
 
-/// Whether the store is a lock file that does not exist yet, which may be a typing mistake.
-pub(super) fn is_missing_file(place: &Place) -> bool {
-    matches!(&place.location, Location::Sqlite { path } if is_missing(path))
-}
-
-/// The client; `None` for a file that does not exist yet.
+/// The client; `None` for a file that does not exist yet, which may be a typing mistake.
 pub(super) fn client(
     place: &Place,
     messages: &Arc<Messages>,
 ) -> Result<Option<(tokio::runtime::Runtime, LockClient)>, Failure> {
-    if let Location::Sqlite { path } = &place.location
-        && is_missing(path)
-    {
+    if let Some(path) = place.missing_file() {
         messages.note(format_args!(
             "no locks: the lock file `{}` does not exist yet",
             path.display()

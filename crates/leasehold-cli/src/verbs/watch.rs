@@ -13,7 +13,6 @@ use leasehold::{Error, ErrorKind, HolderInfo, Key, LockClient, Policy};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
-use super::list::is_missing_file;
 use super::shared::entry::Entry;
 use super::shared::{output, waiting};
 use crate::args::WatchArgs;
@@ -129,7 +128,7 @@ impl Watch<'_> {
 
     /// The locks as they are now. A free one of an unnamed lock may be missing.
     async fn read(&mut self) -> Result<Vec<Entry>, Trouble> {
-        if self.client.is_none() && !is_missing_file(&self.place) {
+        if self.client.is_none() && self.place.missing_file().is_none() {
             let client = self.place.client(Policy::default(), self.messages).await;
             self.client = Some(client.map_err(Trouble::Fatal)?);
         }

@@ -280,7 +280,7 @@ impl Tool {
         }
     }
 
-    /// Ends a grant on the server, as an operator would. Its holder is not told.
+    /// Ends a grant on the server, as an operator would. Its holder gets no message.
     pub(super) async fn revoke(&self, key: &str, grant: &str) -> Result<()> {
         match self.kind {
             Kind::Flock => bail!("a kernel lock cannot be revoked"),

@@ -232,7 +232,7 @@ impl Watch<'_> {
         self.stop(group, &failure, KILL_WAIT, &then).await
     }
 
-    /// `leasehold` was killed. Whoever did that wants no grace.
+    /// `leasehold` was killed: the sender of a KILL wants no grace.
     async fn kill_after_death(&self, group: &mut Group) -> Stopped {
         let (name, store) = (&self.plan.lock.key, self.client.describe_store());
         let failure = Failure::new(

@@ -8,7 +8,7 @@
 //! 4. The lock is released only when no process of the command is left.
 //! 5. The report is written, however the run ended.
 //!
-//! [`nested`] finds a run that would wait for itself. [`waiting`] acquires the lock, [`holding`] runs the
+//! [`waiting`] acquires the lock, [`holding`] runs the
 //! command, and [`release`] releases the lock. [`environment`] has the command's variables, [`announced`] tells the guardian of requests, [`report`]
 //! writes the report, and [`survivor`] is the guardian's part after the worker was killed.
 
@@ -30,7 +30,7 @@ use self::holding::End;
 use self::report::Report;
 pub(crate) use self::survivor::survived;
 use super::shared::waiting::Answer;
-use super::shared::{nested, release, waiting};
+use super::shared::{release, waiting};
 use crate::args::{OnLost, RunArgs};
 use crate::exit_codes;
 use crate::failure::Failure;
@@ -56,15 +56,11 @@ pub(crate) fn run(args: RunArgs, guardian: &Arc<Guardian>, messages: &Arc<Messag
         failure.code
     });
     report.exit_code = code;
-    // One message about the report is enough.
-    if let Some(path) = path
-        && let Err(error) = report.write(&path)
-        && trouble.is_none()
-    {
-        messages.note(format_args!(
-            "could not write the report to `{}`: {error}",
-            path.display()
-        ));
+    match path {
+        // One message about the report is enough.
+        Some(path) if trouble.is_some() => drop(report.write(&path)),
+        Some(path) => report.save(&path, messages),
+        None => {}
     }
     code
 }
@@ -80,12 +76,7 @@ fn carry_out(
         .check()
         .map_err(|error| Failure::from(&error))?;
     enough_descriptors()?;
-    if !messages.is_free() {
-        let refused = io::Error::from(io::ErrorKind::WouldBlock);
-        return Err(own_failure("cannot start a thread", &refused));
-    }
-    let mut signals =
-        Signals::install().map_err(|error| own_failure("cannot listen to signals", &error))?;
+    let mut signals = waiting::signals(messages)?;
     guardian
         .when_dead(signals.killed())
         .map_err(|error| own_failure("cannot watch the guardian", &error))?;
@@ -114,13 +105,9 @@ async fn under_lock(
     signals: &mut Signals,
     report: &mut Report,
 ) -> Result<u8, Failure> {
-    let opened = async {
-        let store = plan.lock.place.store(messages).await?;
-        match nested::refused(&plan.lock, &*store).await {
-            Some(refused) => Err(refused),
-            None => Ok(plan.lock.client(Announced::new(store, guardian))),
-        }
-    };
+    let opened = waiting::open(&plan.lock, messages, |store| {
+        Arc::new(Announced::new(store, guardian))
+    });
     let client = match waiting::or_signal(signals, messages, opened).await {
         Ok(client) => client?,
         Err(signal) => return Ok(report.interrupted(signal)),
@@ -165,12 +152,6 @@ async fn with_lease(
 ) -> Result<u8, Failure> {
     let acquired = SystemClock.elapsed();
     report.acquired(&lease);
-    messages.detail(format_args!(
-        "acquired `{}` with token {} ({})",
-        plan.lock.key,
-        lease.token(),
-        client.describe_store()
-    ));
     let command = environment::with_lock(plan, &lease);
     messages.pause();
     let mut group = match Group::spawn(&command, plan.options, signals, guardian) {

@@ -19,6 +19,7 @@ use super::holding::End;
 use crate::args::RunArgs;
 use crate::exit_codes;
 use crate::failure::Failure;
+use crate::messages::Messages;
 use crate::plan::{LEASE, RunPlan};
 use crate::process::{Status, Survivor, started_as};
 use crate::store::url::Location;
@@ -278,6 +279,16 @@ impl Report {
             waits: Some(usage.waits),
             hand_offs: Some(usage.hand_offs),
         };
+    }
+
+    /// Writes the report, and says so if that fails.
+    pub(super) fn save(&self, path: &Path, messages: &Messages) {
+        if let Err(error) = self.write(path) {
+            messages.note(format_args!(
+                "could not write the report to `{}`: {error}",
+                path.display()
+            ));
+        }
     }
 
     /// Writes the report, and replaces an older one. A separate thread writes it, for at most [`WRITE`]: a FIFO

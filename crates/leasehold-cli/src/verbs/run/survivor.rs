@@ -18,7 +18,6 @@ use crate::failure::Failure;
 use crate::messages::Messages;
 use crate::process::Survivor;
 use crate::store::Place;
-use crate::store::url::{Location, is_missing};
 
 /// How long the release may take, with the credentials of a table. Later the lease expires.
 const RELEASE: Duration = Duration::from_secs(5);
@@ -55,13 +54,8 @@ pub(crate) fn survived(args: RunArgs, survivor: &Survivor, messages: &Arc<Messag
             "leasehold was killed (exit code {code}), and its command with it: `{name}`: {then}"
         ),
     ));
-    if let Some(path) = path
-        && let Err(error) = report.write(&path)
-    {
-        messages.note(format_args!(
-            "could not write the report to `{}`: {error}",
-            path.display()
-        ));
+    if let Some(path) = path {
+        report.save(&path, messages);
     }
     code
 }
@@ -82,9 +76,7 @@ impl Back {
 fn withdraw(args: RunArgs, attempt: AttemptId, messages: &Arc<Messages>) -> Result<Back, Failure> {
     let place = Place::resolve(args.store.store)?;
     // Its opening would create a new one.
-    if let Location::Sqlite { path } = &place.location
-        && is_missing(path)
-    {
+    if let Some(path) = place.missing_file() {
         let message = format!("the lock file `{}` does not exist any more", path.display());
         return Err(Failure::new(exit_codes::UNAVAILABLE, message));
     }

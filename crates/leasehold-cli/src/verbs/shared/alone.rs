@@ -1,19 +1,16 @@
 //! The acquisition of a lock for a verb without a command, with its messages and exit codes.
 
-use std::io;
 use std::sync::Arc;
 
 use leasehold::{Lease, LockClient};
 use rustix::process::Signal;
 
-use super::nested;
 use super::waiting::{self, Answer};
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::messages::Messages;
 use crate::plan::LockPlan;
 use crate::process::Signals;
-use crate::store::own_failure;
 
 /// What the work under the lock has at hand.
 pub(crate) struct Held<'a> {
@@ -33,12 +30,7 @@ pub(crate) fn under_lock(
     messages: &Arc<Messages>,
     work: impl AsyncFnOnce(Held<'_>, Lease) -> Result<u8, Failure>,
 ) -> Result<u8, Failure> {
-    if !messages.is_free() {
-        let refused = io::Error::from(io::ErrorKind::WouldBlock);
-        return Err(own_failure("cannot start a thread", &refused));
-    }
-    let mut signals =
-        Signals::install().map_err(|error| own_failure("cannot listen to signals", &error))?;
+    let mut signals = waiting::signals(messages)?;
     let runtime = plan.place.runtime()?;
     let code = runtime.block_on(acquired(plan, messages, &mut signals, work));
     // Not dropped: the drop would wait for a name lookup.
@@ -52,25 +44,13 @@ async fn acquired(
     signals: &mut Signals,
     work: impl AsyncFnOnce(Held<'_>, Lease) -> Result<u8, Failure>,
 ) -> Result<u8, Failure> {
-    let opened = async {
-        let store = plan.place.store(messages).await?;
-        match nested::refused(plan, &*store).await {
-            Some(refused) => Err(refused),
-            None => Ok(plan.client(store)),
-        }
-    };
+    let opened = waiting::open(plan, messages, |store| store);
     let client = match waiting::or_signal(signals, messages, opened).await {
         Ok(client) => client?,
         Err(signal) => return Ok(ended_by(signal)),
     };
     let code = match waiting::acquire(plan, &client, signals, messages).await {
         Answer::Lease(lease) => {
-            messages.detail(format_args!(
-                "acquired `{}` with token {} ({})",
-                plan.key,
-                lease.token(),
-                client.describe_store()
-            ));
             let held = Held {
                 plan,
                 messages,

@@ -48,7 +48,7 @@ impl<'a> Grant<'a> {
         }
     }
 
-    /// The same with its id: whoever has it can end the grant.
+    /// The same with its id. A process that has the id can end the grant.
     pub(crate) fn with_id(self, id: &LeaseId) -> Self {
         Grant {
             id: Some(id.to_string()),

@@ -140,6 +140,14 @@ pub(crate) async fn release(
     release_result
 }
 
+/// Waits until `time`, which may be never.
+pub(crate) async fn at(time: Elapsed) {
+    if time == Elapsed::NEVER {
+        pending::<()>().await;
+    }
+    SystemClock.sleep_until(time).await;
+}
+
 /// Waits for a release. The key press that ended the command often reaches this process only now. So the
 /// first signal bounds the wait, and only a second one ends it.
 pub(crate) async fn patiently<T>(
@@ -150,16 +158,10 @@ pub(crate) async fn patiently<T>(
     let mut release = pin!(release);
     let mut limit = Elapsed::NEVER;
     loop {
-        let bound = async {
-            if limit == Elapsed::NEVER {
-                pending::<()>().await;
-            }
-            SystemClock.sleep_until(limit).await;
-        };
         let received = tokio::select! {
             biased;
             done = &mut release => return Some(done),
-            () = bound => return None,
+            () = at(limit) => return None,
             received = signals.next() => received,
         };
         match received.signal {

@@ -4,17 +4,22 @@
 //! process ends ([`clean_up`]), within a bound. Without an answer by then, its lease expires.
 
 use std::convert::Infallible;
+use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use leasehold::clock::{Clock, SystemClock};
+use leasehold::store::Store;
 use leasehold::{Error, ErrorKind, HolderInfo, Lease, LockClient, TryAcquireOutcome};
 use rustix::process::Signal;
 
+use super::nested;
 use crate::failure::Failure;
 use crate::messages::Messages;
 use crate::plan::{LockPlan, Wait};
 use crate::process::{Signals, suspend_ourselves};
+use crate::store::own_failure;
 use crate::text::duration;
 use crate::text::quoted;
 use crate::text::{one_line, times};
@@ -39,6 +44,36 @@ pub(crate) enum Answer {
     Failed(Error),
     /// A signal came that ends this process by default.
     Interrupted(Signal),
+}
+
+/// Begins to listen to signals.
+///
+/// # Errors
+///
+/// When the operating system refuses a thread or a handler: without them no lock may be acquired.
+pub(crate) fn signals(messages: &Messages) -> Result<Signals, Failure> {
+    if !messages.is_free() {
+        let refused = io::Error::from(io::ErrorKind::WouldBlock);
+        return Err(own_failure("cannot start a thread", &refused));
+    }
+    Signals::install().map_err(|error| own_failure("cannot listen to signals", &error))
+}
+
+/// A client on the plan's store, as `wrap` wraps it.
+///
+/// # Errors
+///
+/// When the store cannot be opened, and for a run that would wait for itself.
+pub(crate) async fn open(
+    plan: &LockPlan,
+    messages: &Arc<Messages>,
+    wrap: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+) -> Result<LockClient, Failure> {
+    let store = plan.place.store(messages).await?;
+    match nested::refused(plan, &*store).await {
+        Some(refused) => Err(refused),
+        None => Ok(plan.client(wrap(store))),
+    }
 }
 
 /// Acquires the lock, as planned.
@@ -68,7 +103,15 @@ pub(crate) async fn acquire(
     let answer = or_signal(signals, messages, narrated).await;
     messages.wipe();
     match answer {
-        Ok(Ok(TryAcquireOutcome::Acquired(lease))) => Answer::Lease(lease),
+        Ok(Ok(TryAcquireOutcome::Acquired(lease))) => {
+            messages.detail(format_args!(
+                "acquired `{}` with token {} ({})",
+                plan.key,
+                lease.token(),
+                client.describe_store()
+            ));
+            Answer::Lease(lease)
+        }
         Ok(Ok(TryAcquireOutcome::Held(held))) => Answer::Held(held),
         Ok(Err(error)) if error.kind() == ErrorKind::WaitExpired => Answer::Expired(error),
         Ok(Err(error)) => Answer::Failed(error),
