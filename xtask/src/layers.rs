@@ -21,8 +21,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "values",
         &[
-            "clock", "error", "holder", "key", "lease_id", "meter", "metrics", "policy", "store",
-            "text", "usage",
+            "clock", "done", "error", "holder", "key", "lease_id", "meter", "metrics", "policy",
+            "store", "text", "usage",
         ],
     ),
     ("runtime", &["runtime"]),

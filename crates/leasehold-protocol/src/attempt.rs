@@ -52,6 +52,8 @@ pub struct Granted {
     pub token: FencingToken,
     /// When its answer was read.
     pub at: Elapsed,
+    /// Service time was at most this at `at`; `None` without a recent stamp.
+    pub began: Option<ServiceTime>,
     /// Until when the holder may believe in it.
     pub deadline: Deadline,
     /// The stored P.
@@ -253,6 +255,7 @@ impl Attempt {
                 self.wish.shared_with_fsharp || request.over_foreign,
             ),
             at: now.elapsed,
+            began: clock.latest(now),
             deadline: Deadline::of(&request.sent, &self.terms, clock, now),
             expires_at: record.expires_at,
             queue: record.queue.clone(),

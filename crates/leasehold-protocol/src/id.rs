@@ -19,6 +19,14 @@ impl AttemptId {
         self.0.to_be_bytes()
     }
 
+    pub(super) fn to_bits(self) -> u128 {
+        self.0
+    }
+
+    pub(super) fn from_bits(bits: u128) -> Self {
+        AttemptId(bits)
+    }
+
     /// The id of a stored place.
     pub(super) fn from_bytes(bytes: [u8; 16]) -> Self {
         AttemptId(u128::from_be_bytes(bytes))

@@ -16,13 +16,15 @@
 //! | [`takeover`] | when a contender may take a key |
 //! | [`attempt`] | one acquisition: identity, "did my write land?", the token's seed |
 //! | [`renewal`] | one held grant: renewals, loss, release |
+//! | [`done`] | what a record remembers of work that is done, and until when |
 //! | [`token`] | fencing tokens |
 //!
-//! The rules are numbered as in `docs/protocol.md`; `S1` to `S6` are its safety properties.
+//! The rules are numbered as in `docs/protocol.md`; `S1` to `S7` are its safety properties.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod attempt;
 pub mod deadline;
+pub mod done;
 mod ending;
 pub mod id;
 pub mod queue;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::done::{Done, LARGEST_INPUT};
 use super::id::AttemptId;
 use super::queue::Place;
 use super::time::ServiceTime;
@@ -48,6 +49,9 @@ pub mod attribute {
     pub const HELD_MS: &str = "HeldMs";
     /// The queue: a list of places.
     pub const QUEUE: &str = "Queue";
+    /// What is remembered of a run: when it was recorded, 1 if it failed or else 0, and the fingerprint of
+    /// its input if there is one.
+    pub const DONE: &str = "Done";
 }
 
 /// An attribute's value, by the types that a lock record uses.
@@ -82,12 +86,14 @@ pub struct Record {
     pub holder: Option<String>,
     /// When the grant began, for people.
     pub acquired_at: Option<ServiceTime>,
-    /// The holder's payload.
+    /// The holder's payload; of a done record, the result.
     pub data: Option<Vec<u8>>,
     /// How long the last grant was held, which tells waiters when to poll. It decides nothing.
     pub last_hold: Option<Duration>,
     /// Who waits for the key, in the order of joining.
     pub queue: Vec<Place>,
+    /// The work of the key is done until P, and L is for how long it was to be remembered.
+    pub done: Option<Done>,
     /// Set by a store that can see that the holding process is dead.
     pub holder_is_dead: bool,
 }
@@ -228,6 +234,7 @@ impl Record {
                 _ => None,
             },
             queue: reader.queue()?,
+            done: reader.done()?,
             key: reader.key,
             holder_is_dead: false,
         })
@@ -323,6 +330,35 @@ impl Reader<'_> {
             _ => None,
         };
         places.map(|value| place(value).ok_or_else(odd)).collect()
+    }
+
+    fn done(&self) -> Result<Option<Done>, Malformed> {
+        let odd = || self.malformed(attribute::DONE, "is not what a completed run leaves");
+        let (at, failed, input) = match self.attributes.get(attribute::DONE) {
+            None => return Ok(None),
+            Some(Value::List(parts)) => match parts.as_slice() {
+                [Value::Number(at), Value::Number(failed)] => (at, failed, None),
+                [
+                    Value::Number(at),
+                    Value::Number(failed),
+                    Value::Binary(input),
+                ] => (at, failed, Some(input)),
+                _ => return Err(odd()),
+            },
+            Some(_) => return Err(odd()),
+        };
+        if input.is_some_and(|input| input.len() > LARGEST_INPUT) {
+            return Err(odd());
+        }
+        Ok(Some(Done {
+            at: ServiceTime(at.parse().map_err(|_| odd())?),
+            failed: match failed.as_str() {
+                "0" => false,
+                "1" => true,
+                _ => return Err(odd()),
+            },
+            input: input.map(|input| input.as_slice().into()),
+        }))
     }
 
     fn number(&self, name: &'static str) -> Result<Option<i64>, Malformed> {

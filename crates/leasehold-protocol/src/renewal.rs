@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attempt::{AttemptId, Granted};
-use super::deadline::{Deadline, Sent, Terms};
+use super::deadline::{Deadline, Sent, Terms, service_now};
+use super::done::{Completion, Done, FOR_EVER};
 use super::ending::Ending;
 use super::queue::Place;
 use super::record::{Record, State};
@@ -48,6 +49,8 @@ pub struct Kept {
     terms: Terms,
     /// Since when it is held; `None` for a grant that is known only by its identity.
     began: Option<Elapsed>,
+    /// Service time was at most this when it began.
+    began_by: Option<ServiceTime>,
     deadline: Deadline,
     last_expires_at: ServiceTime,
     unanswered: Vec<Sent>,
@@ -69,6 +72,7 @@ impl Kept {
             token: granted.token.stored(),
             terms,
             began: Some(granted.at),
+            began_by: granted.began,
             deadline: granted.deadline,
             last_expires_at: granted.expires_at,
             unanswered: Vec::new(),
@@ -93,6 +97,7 @@ impl Kept {
             token,
             terms,
             began: None,
+            began_by: None,
             deadline: Deadline::over(),
             last_expires_at: last_expires_at.unwrap_or(ServiceTime(0)),
             unanswered: Vec::new(),
@@ -247,9 +252,47 @@ impl Kept {
             terms: &self.terms,
             queue: &self.queue,
             ttl_seconds: self.ttl_seconds,
-            held: self.began.map(|began| whole_ms(now.elapsed.since(began))),
+            held: self.held(now),
         };
         ending.write(clock, now)
+    }
+
+    fn held(&self, now: Reading) -> Option<Duration> {
+        self.began.map(|began| whole_ms(now.elapsed.since(began)))
+    }
+
+    /// The write that remembers the work of this grant as done for `keep`, counted from its beginning.
+    /// `done.at` is set here. Without service time it is remembered until somebody makes the key forget it.
+    pub fn complete(
+        &self,
+        keep: Duration,
+        done: Done,
+        result: Option<Arc<[u8]>>,
+        clock: &ServiceClock,
+        now: Reading,
+    ) -> Write {
+        let until = self.began_by.map(|began| began.plus(keep).min(FOR_EVER));
+        Write::Complete(Completion {
+            key: self.key.clone(),
+            attempt: self.attempt,
+            token: self.token,
+            until: until.unwrap_or(FOR_EVER),
+            keep: whole_ms(keep.saturating_add(Duration::from_nanos(999_999))),
+            ttl_seconds: until.map(|until| self.terms.ttl_seconds(until, clock, now)),
+            done: Done {
+                at: service_now(clock, now),
+                ..done
+            },
+            result,
+            held: self.held(now),
+        })
+    }
+
+    /// Whether a record shows this grant as completed.
+    pub fn shows_completion(&self, record: Option<&Record>) -> bool {
+        record.is_some_and(|record| {
+            self.attempt.when_done().owns(record) && record.token() == Some(self.token)
+        })
     }
 
     /// How the grant ended, by a record that is not ours.
@@ -342,6 +385,7 @@ mod tests {
         };
         let granted = Granted {
             at: Elapsed::default(),
+            began: None,
             token: FencingToken::new(6, 0, false),
             deadline: Deadline::of(&sent, &terms, &clock(), reading(0)),
             expires_at,

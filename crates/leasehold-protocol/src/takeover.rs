@@ -8,6 +8,9 @@
 //!    lease on the local elapsed clock, timed from the *answer* that first showed it.
 //! 4. **Dead process**: the store can prove that the holding process is dead (SQLite only).
 //!
+//! A **done** record is taken by rules 2 and 3 with its keep as lease. Its dates need no wall clock that
+//! agrees, and `strict` leaves rule 2 on: whoever asks once a day cannot watch a record for a day.
+//!
 //! A dead holder's key is for its queue first. Each place has its claim to take the key. After that,
 //! the places behind it may, and last those without a place.
 //!
@@ -30,6 +33,11 @@ pub enum Verdict {
     /// Somebody holds it.
     Wait {
         /// When the key can be taken at the latest, if nobody renews the grant; `None` if unknown.
+        ends: Option<Elapsed>,
+    },
+    /// Its work is done.
+    Done {
+        /// When it may be run again at the latest; `None` if unknown.
         ends: Option<Elapsed>,
     },
 }
@@ -128,7 +136,8 @@ impl Observation {
             Some(before) if before.seen == seen => before,
             other => other.insert(first),
         };
-        if record.holder_is_dead {
+        let done = record.done.is_some();
+        if record.holder_is_dead && !done {
             first.dead.get_or_insert(received);
         }
         let earliest = clock.earliest(now);
@@ -141,8 +150,9 @@ impl Observation {
             .map(|end| end.plus(others));
         // Uncorroborated dates, perhaps a proxy's, do not end a grant of this library: it is watched
         // for a lease instead. An F# grant has no lease to watch.
-        let dates_will_do = record.native.is_none() || clock.is_corroborated(present);
-        let by_service = if rules.strict || !dates_will_do {
+        let dates_will_do =
+            done || !rules.strict && (record.native.is_none() || clock.is_corroborated(present));
+        let by_service = if !dates_will_do {
             None
         } else {
             let end = match seen {
@@ -158,8 +168,10 @@ impl Observation {
         if observed.is_some_and(|end| now >= end) {
             return Verdict::TakeOver(seen, places.to_vec());
         }
-        Verdict::Wait {
-            ends: [observed, by_service].into_iter().flatten().min(),
+        let ends = [observed, by_service].into_iter().flatten().min();
+        match done {
+            true => Verdict::Done { ends },
+            false => Verdict::Wait { ends },
         }
     }
 }
@@ -203,6 +215,7 @@ mod tests {
             acquired_at: None,
             data: None,
             queue: Vec::new(),
+            done: None,
             holder_is_dead: false,
         }
     }

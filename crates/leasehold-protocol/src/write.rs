@@ -14,6 +14,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::done::Completion;
 use super::id::AttemptId;
 use super::queue::{PLACES, Place};
 use super::record::{Native, Record, Seen, State};
@@ -122,6 +123,9 @@ pub enum Write {
         /// As in [`Write::Release`].
         held: Option<Duration>,
     },
+    /// End our grant, and remember its work as done. Nobody waits for a key whose work is done, so the
+    /// queue goes.
+    Complete(Completion),
     /// Wait for a key that another holds: append our place to its queue.
     Join {
         /// The key.
@@ -165,6 +169,8 @@ pub enum Operation {
     Release,
     /// [`Write::HandOver`]
     HandOver,
+    /// [`Write::Complete`]
+    Complete,
     /// [`Write::Join`]
     Join,
     /// [`Write::Leave`]
@@ -185,6 +191,7 @@ impl std::fmt::Display for Operation {
             Operation::Renew => "renew",
             Operation::Release => "release",
             Operation::HandOver => "hand over",
+            Operation::Complete => "complete",
             Operation::Join => "join",
             Operation::Leave => "leave",
             Operation::Withdraw => "withdraw",
@@ -199,6 +206,7 @@ impl Write {
     pub fn key(&self) -> &str {
         match self {
             Write::Acquire(grant) | Write::TakeOver(grant, ..) => &grant.key,
+            Write::Complete(completion) => &completion.key,
             Write::Renew { key, .. }
             | Write::Release { key, .. }
             | Write::HandOver { key, .. }
@@ -216,6 +224,7 @@ impl Write {
             Write::Renew { .. } => Operation::Renew,
             Write::Release { .. } => Operation::Release,
             Write::HandOver { .. } => Operation::HandOver,
+            Write::Complete(_) => Operation::Complete,
             Write::Join { .. } => Operation::Join,
             Write::Leave { .. } => Operation::Leave,
             Write::Withdraw { .. } => Operation::Withdraw,
@@ -344,9 +353,29 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
                 ..record.clone()
             }))
         }
+        Write::Complete(completion) => {
+            let (record, native) = owned(current, &completion.attempt, Some(completion.token))?;
+            Ok(Some(Record {
+                // Were the owner kept, a delayed renewal or release of the runner would change the record.
+                owner: Some(completion.attempt.when_done().to_string()),
+                expires_at: completion.until,
+                native: Some(Native {
+                    lease: completion.keep,
+                    // A contender that saw the grant before its end must not take over what was done.
+                    renew_count: native.renew_count.saturating_add(1),
+                    ..native
+                }),
+                ttl_seconds: completion.ttl_seconds,
+                data: completion.result.as_ref().map(|result| result.to_vec()),
+                last_hold: completion.held.or(record.last_hold),
+                queue: Vec::new(),
+                done: Some(completion.done.clone()),
+                ..record.clone()
+            }))
+        }
         Write::Join { place, .. } => {
             let record = current.ok_or(ConditionFailed)?;
-            let held = record.owner.is_some() && record.native.is_some();
+            let held = record.owner.is_some() && record.native.is_some() && record.done.is_none();
             // A join that was delayed until its attempt got the key would wait behind itself.
             let ours = place.attempt().owns(record);
             if !held || ours || record.queue.len() >= PLACES || record.queue.contains(place) {
@@ -427,6 +456,7 @@ fn granted(before: Option<&Record>, grant: &Grant) -> Record {
         data: grant.data.as_ref().map(|data| data.to_vec()),
         last_hold,
         queue,
+        done: None,
         holder_is_dead: false,
     }
 }

@@ -23,6 +23,7 @@ fn granted(sent_ms: u64, expires_at: ServiceTime) -> Granted {
         token: FencingToken::new(7, 0, false),
         deadline: Deadline::of(&sent, &terms(), &unsampled(), reading(sent_ms)),
         expires_at,
+        began: None,
         impossible_seed: false,
         queue: Vec::new(),
         ttl_seconds: None,

@@ -8,6 +8,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
+use crate::done::Done;
 use crate::holder::HolderInfo;
 use crate::text::one_line;
 use crate::usage::Usage;
@@ -33,6 +34,9 @@ pub enum ErrorKind {
     /// Try later: the key was held by another until the wait expired. [`Error::held`] is the
     /// holder.
     WaitExpired,
+    /// Nothing: the work of the key is done, and [`Error::done`] is the run. To let it run again, see
+    /// [`LockClient::forget`](crate::LockClient::forget).
+    AlreadyDone,
     /// Stop the work, and do not trust its writes since the loss: the lease was lost.
     Lost,
     /// Try again, with a longer lease if this is frequent: the lock was acquired with too little
@@ -78,6 +82,7 @@ struct Inner {
     elapsed: Duration,
     cost: Usage,
     held: Option<HolderInfo>,
+    done: Option<Done>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -98,6 +103,7 @@ impl Error {
             elapsed: Duration::ZERO,
             cost: Usage::default(),
             held: None,
+            done: None,
             source: None,
         }))
     }
@@ -149,6 +155,22 @@ impl Error {
     pub(crate) fn with_held(mut self, held: Option<HolderInfo>) -> Self {
         self.0.held = held;
         self
+    }
+
+    /// The error of a call that needs a key whose work is done.
+    pub(crate) fn already_done(done: Done) -> Self {
+        let until = match done.until() {
+            Some(_) => "until its keep is over",
+            None => "for ever",
+        };
+        let mut error = Error::new(
+            ErrorKind::AlreadyDone,
+            format!("{done}, and is remembered {until}"),
+        )
+        .with_key(done.key())
+        .with_hint("let it run again with `LockClient::forget`, or use another key");
+        error.0.done = Some(done);
+        error
     }
 
     pub(crate) fn with_source(
@@ -235,6 +257,11 @@ impl Error {
     /// client.
     pub fn usage(&self) -> Usage {
         self.0.cost
+    }
+
+    /// The run that is remembered, if the work of the key is done.
+    pub fn done(&self) -> Option<&Done> {
+        self.0.done.as_ref()
     }
 
     /// The last holder seen, if the key was held by another.

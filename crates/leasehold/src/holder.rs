@@ -25,6 +25,8 @@ pub struct HolderInfo {
     ours: bool,
     waiting: Option<usize>,
     place: Option<usize>,
+    /// It has ended: the work of the key is done.
+    done: bool,
 }
 
 impl HolderInfo {
@@ -40,6 +42,7 @@ impl HolderInfo {
             ours: false,
             waiting: record.native.map(|_| record.queue.len()),
             place: None,
+            done: record.done.is_some(),
         }
     }
 
@@ -72,6 +75,7 @@ impl HolderInfo {
             ours: true,
             waiting: None,
             place: None,
+            done: false,
         }
     }
 
@@ -140,7 +144,8 @@ impl fmt::Display for HolderInfo {
             (_, Some(all)) if all > 1 => format!(", {all} wait for it"),
             _ => String::new(),
         };
-        let held = format!("`{}` is held by {itself}{}{queue}", self.key, self.label());
+        let how = if self.done { "done" } else { "held" };
+        let held = format!("`{}` is {how} by {itself}{}{queue}", self.key, self.label());
         f.write_str(&one_line(held))
     }
 }

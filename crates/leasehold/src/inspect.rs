@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 
+use crate::done::Done;
 use crate::error::Error;
 use crate::holder::{HolderInfo, LastHolder};
 use crate::shared::Core;
@@ -35,6 +36,8 @@ pub enum LockState {
     Held(HolderInfo),
     /// The holder's lease has certainly ended without a release: the next acquire takes it over.
     Expired(HolderInfo),
+    /// Its work is done, and is remembered.
+    Done(Done),
 }
 
 impl LockStatus {
@@ -46,6 +49,12 @@ impl LockStatus {
             Observation::default().judge(None, record, now.elapsed, now, service, &rules)
         });
         let state = match (verdict, record) {
+            (Verdict::Done { .. }, Some(record)) => match Done::of(record) {
+                Some(done) => LockState::Done(done),
+                None => LockState::Free,
+            },
+            // Whatever was done may be done again.
+            (Verdict::TakeOver(..), Some(record)) if record.done.is_some() => LockState::Free,
             (Verdict::Wait { .. }, Some(record)) => LockState::Held(HolderInfo::of(record)),
             (Verdict::TakeOver(..), Some(record)) => LockState::Expired(HolderInfo::of(record)),
             _ => LockState::Free,
@@ -73,7 +82,7 @@ impl LockStatus {
     /// The holder, or the last holder if its lease ended without a release.
     pub fn holder(&self) -> Option<&HolderInfo> {
         match &self.state {
-            LockState::Free => None,
+            LockState::Free | LockState::Done(_) => None,
             LockState::Held(held) | LockState::Expired(held) => Some(held),
         }
     }
@@ -89,6 +98,7 @@ impl fmt::Display for LockStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.state {
             LockState::Free => write!(f, "`{}` is free", self.key),
+            LockState::Done(done) => write!(f, "{done}"),
             LockState::Held(held) => write!(f, "{held}"),
             LockState::Expired(held) => {
                 write!(
@@ -180,7 +190,7 @@ impl Lister {
 
     fn shows(&self, entry: &Entry) -> bool {
         let (key, free) = match entry {
-            Ok(status) => (status.key(), status.state == LockState::Free),
+            Ok(status) => (status.key(), status.holder().is_none()),
             Err(error) => (error.key().unwrap_or_default(), false),
         };
         let prefix = self.prefix.as_deref().unwrap_or_default();

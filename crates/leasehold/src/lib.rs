@@ -61,7 +61,7 @@
 //! | `sqlite` | `SqliteStore`: a file, for the processes of one machine |
 //! | `blocking` | `leasehold::blocking`: a client for code without async |
 //! | `metrics` | counts requests, units, grants, hand-offs, waits and losses with the `metrics` facade; the names are in `docs/operating.md` |
-//! | `serde` | [`FencingToken`] as a number |
+//! | `serde` | [`FencingToken`] as a number, and results of `once` as JSON |
 //! | `test-util` | `store::testing::contract`: the suite for authors of stores |
 //!
 //! [`MemoryStore`](store::memory::MemoryStore) needs no feature. [Its
@@ -110,6 +110,7 @@ pub mod store;
 
 mod acquire;
 mod client;
+mod done;
 mod error;
 mod holder;
 mod inspect;
@@ -128,7 +129,11 @@ mod text;
 mod usage;
 
 pub use self::acquire::TryAcquireOutcome;
+#[cfg(feature = "serde")]
+pub use self::client::once::Json;
+pub use self::client::once::{Once, OnceError, OnceRequest, OnceRun, OnceValue, Started};
 pub use self::client::{LockClient, LockClientBuilder, LockRequest};
+pub use self::done::Done;
 pub use self::error::{Effect, Error, ErrorKind};
 pub use self::holder::{HolderInfo, LastHolder};
 pub use self::inspect::{Lister, LockState, LockStatus};

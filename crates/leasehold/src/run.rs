@@ -55,15 +55,21 @@ impl LockScope {
     }
 }
 
+impl LockScope {
+    pub(crate) fn of(lease: &Lease) -> LockScope {
+        LockScope {
+            signal: lease.watch(),
+        }
+    }
+}
+
 /// Runs `work` under `lease`; see [`LockClient::run`](crate::LockClient::run).
 pub(crate) async fn run<T, F, Fut>(lease: Lease, work: F) -> Result<T, Error>
 where
     F: FnOnce(LockScope) -> Fut,
     Fut: Future<Output = T>,
 {
-    let scope = LockScope {
-        signal: lease.watch(),
-    };
+    let scope = LockScope::of(&lease);
     let end = work_under(&lease, move || work(scope)).await;
     let (context, id) = (lease.context().clone(), lease.id().clone());
     let released = lease.release().await;
@@ -82,7 +88,7 @@ where
 }
 
 /// Runs the work to its end, and drops it before the lock is released.
-async fn work_under<T, Fut>(lease: &Lease, work: impl FnOnce() -> Fut) -> End<T>
+pub(crate) async fn work_under<T, Fut>(lease: &Lease, work: impl FnOnce() -> Fut) -> End<T>
 where
     Fut: Future<Output = T>,
 {
@@ -120,7 +126,8 @@ where
     }
 }
 
-enum End<T> {
+/// How the work ended.
+pub(crate) enum End<T> {
     Done(T),
     Lost(String),
     Panicked(Box<dyn std::any::Any + Send>),

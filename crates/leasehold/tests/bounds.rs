@@ -185,6 +185,7 @@ async fn a_record_without_owner_and_version_is_not_hammered() {
         acquired_at: None,
         data: None,
         queue: Vec::new(),
+        done: None,
         holder_is_dead: false,
     });
     let gate = Gate::new(Arc::new(lab.memory.clone()));

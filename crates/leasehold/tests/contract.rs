@@ -54,6 +54,7 @@ async fn memory_leaves_what_is_not_ours() {
         acquired_at: None,
         data: None,
         queue: Vec::new(),
+        done: None,
         holder_is_dead: false,
     };
     store.plant(strange);

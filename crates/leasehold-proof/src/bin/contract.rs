@@ -24,6 +24,7 @@ async fn main() {
         acquired_at: None,
         data: None,
         queue: Vec::new(),
+        done: None,
         holder_is_dead: false,
     });
     let store: Arc<dyn Store> = Arc::new(memory);

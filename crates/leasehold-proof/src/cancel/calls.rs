@@ -167,6 +167,7 @@ impl Cast {
             acquired_at: None,
             data: None,
             queue: Vec::new(),
+            done: None,
             holder_is_dead: false,
         });
     }

@@ -86,8 +86,8 @@ impl Order<'_> {
                 found(!whole, "a leave removed the place of another call")
             }
             Write::Renew { .. } => found(self.before != self.after, "a renewal changed the queue"),
-            // The record is deleted, and its queue with it.
-            Write::Withdraw { .. } => Judged::default(),
+            // The record is deleted, or nobody waits for it any more.
+            Write::Withdraw { .. } | Write::Complete(_) => Judged::default(),
             Write::Release { .. } => Judged {
                 breach: None,
                 passed: self.passed_over(None, None),

@@ -131,7 +131,7 @@ impl Stored {
             Write::Acquire(_) => (Some(author), grant(author), self.judge_free()),
             Write::TakeOver(..) => (Some(author), grant(author), self.judge_seen(seen)),
             Write::Renew { .. } => (self.owner, None, self.judge_owner(author)),
-            Write::Release { .. } | Write::Withdraw { .. } => {
+            Write::Release { .. } | Write::Complete(_) | Write::Withdraw { .. } => {
                 (None, None, self.judge_owner(author))
             }
             Write::HandOver { next, .. } => {
@@ -329,6 +329,7 @@ fn foreign_record(owner: &str, expires_ms: i64) -> Record {
         acquired_at: None,
         data: None,
         queue: Vec::new(),
+        done: None,
         holder_is_dead: false,
     }
 }

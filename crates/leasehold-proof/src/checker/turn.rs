@@ -94,7 +94,7 @@ impl Client {
         let take = |verdict| match verdict {
             Verdict::Free => Next::Acquire,
             Verdict::TakeOver(seen, places) => Next::TakeOver(seen, places, answer.sight),
-            Verdict::Wait { .. } => Next::Poll,
+            Verdict::Wait { .. } | Verdict::Done { .. } => Next::Poll,
         };
         if !self.joins(shape) {
             return (take(verdict), None);

@@ -149,6 +149,7 @@ fn asked(ask: &Ask, shape: &Shape) -> String {
             ),
             Write::Join { .. } => "a join".to_owned(),
             Write::Leave { index, .. } => format!("a request to leave place {index}"),
+            Write::Complete(work) => format!("a completion (P {})", clock(work.until, shape)),
             Write::Withdraw { .. } => "a withdrawal".to_owned(),
         },
     }

@@ -54,6 +54,7 @@ impl Order<'_> {
             Write::Renew { .. } => before == after,
             // The record is deleted, and its queue with it.
             Write::Withdraw { .. } => true,
+            Write::Complete(_) => after.is_empty(),
             Write::Join { place, .. } => {
                 let again = before.iter().any(|p| p.attempt() == place.attempt());
                 !again && after.strip_prefix(before) == Some(&[*place][..])

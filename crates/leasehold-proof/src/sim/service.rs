@@ -186,6 +186,7 @@ impl Service {
                 | Write::Withdraw { attempt, .. },
                 Some(owner),
             ) => attempt.to_string() == owner,
+            (Write::Complete(work), Some(owner)) => work.attempt.to_string() == owner,
             // The queue is part of the record, not of a grant.
             (Write::Join { .. } | Write::Leave { .. }, Some(_)) => true,
             (_, None) => false,
@@ -284,7 +285,7 @@ impl Service {
                     }
                 }
             }
-            Write::Release { .. } => {
+            Write::Release { .. } | Write::Complete(_) => {
                 if let Some(last) = slot.grants.last_mut() {
                     last.released = true;
                 }
@@ -339,6 +340,7 @@ impl Service {
                     acquired_at: None,
                     data: None,
                     queue: Vec::new(),
+                    done: None,
                     holder_is_dead: false,
                 };
                 self.replace(now, index, Some(record));
@@ -532,6 +534,7 @@ fn first_record(key: &str, shape: &Shape, rng: &mut Rng) -> Option<Record> {
         acquired_at: None,
         data: None,
         queue: Vec::new(),
+        done: None,
         holder_is_dead: false,
     })
 }

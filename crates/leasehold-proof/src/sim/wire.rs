@@ -105,9 +105,8 @@ impl World {
             Body::Write(Write::Leave { .. }) => Phase::GiveBack,
             Body::Write(Write::Join { .. }) => Phase::Join,
             Body::Write(Write::HandOver { .. }) => Phase::HandOver,
-            Body::Write(Write::Release { .. }) | Body::Foreign(ForeignWrite::Delete { .. }) => {
-                Phase::Release
-            }
+            Body::Write(Write::Release { .. } | Write::Complete(_))
+            | Body::Foreign(ForeignWrite::Delete { .. }) => Phase::Release,
             Body::Write(Write::Withdraw { .. }) => Phase::Withdraw,
             Body::Read(_, Consistency::Eventual) => Phase::Poll,
             Body::Read(..) => Phase::Read,

@@ -109,6 +109,7 @@ pub fn held_by(n: u8) -> Record {
         acquired_at: Some(ServiceTime(WALL)),
         data: Some(vec![9]),
         queue: Vec::new(),
+        done: None,
         holder_is_dead: false,
     }
 }

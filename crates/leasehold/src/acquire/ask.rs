@@ -6,7 +6,8 @@
 use super::acquisition::{Acquisition, End, IN_FLIGHT, stopped};
 use super::order::{Adoption, Patience};
 use super::step::{Ask, Asked, Seat, Turn};
-use crate::error::Effect;
+use crate::done::Done;
+use crate::error::{Effect, Error};
 use crate::holder::HolderInfo;
 use crate::lease::end::seen_in;
 use crate::meter::CallUsage;
@@ -16,6 +17,7 @@ use crate::runtime::retry::{RETRY_FIRST, RETRY_MAX};
 use crate::shared::no_answer_within;
 use crate::store::{Consistency, Outcome, StoreError, StoreErrorKind};
 use leasehold_protocol::attempt::{Granted, Refusal, Request, Shown};
+use leasehold_protocol::queue::Place;
 use leasehold_protocol::record::{Record, Seen};
 use leasehold_protocol::takeover::Verdict;
 use leasehold_protocol::time::Elapsed;
@@ -27,11 +29,7 @@ impl Acquisition {
     pub(super) async fn win(&mut self) -> Result<Result<Granted, HolderInfo>, End> {
         self.learn_the_time().await?;
         let mut turn = match self.begin().await? {
-            Turn::Ask(Ask::Acquire(None)) => {
-                let adopts = self.order.adopts.as_ref();
-                let seen = adopts.map(|adopts| (adopts.seen.clone(), Vec::new()));
-                Turn::Ask(Ask::Acquire(seen))
-            }
+            Turn::Ask(Ask::Acquire(None)) => Turn::Ask(Ask::Acquire(self.known_to_be_over())),
             turn => turn,
         };
         let mut blind = 0;
@@ -95,6 +93,7 @@ impl Acquisition {
                 Refusal::Others(Verdict::TakeOver(seen, places)) => {
                     Turn::Ask(Ask::Acquire(Some((seen, places))))
                 }
+                Refusal::Others(Verdict::Done { .. }) => return Err(self.done(record.as_ref())),
                 Refusal::Others(Verdict::Wait { ends }) => {
                     if let (Patience::None, Some(held)) = (self.order.patience, &self.last_held) {
                         return Ok(Err(held.clone()));
@@ -112,6 +111,18 @@ impl Acquisition {
                     self.wait_for_turn().await?
                 }
             };
+        }
+    }
+
+    /// The grant that the first request takes over: the adopted one, or one whose end a poll has shown.
+    fn known_to_be_over(&mut self) -> Option<(Seen, Vec<Place>)> {
+        if let Some(adopts) = &self.order.adopts {
+            return Some((adopts.seen.clone(), Vec::new()));
+        }
+        let (record, shown) = *self.order.polled.take()?;
+        match self.judge(Some(&record), &shown) {
+            Refusal::Others(Verdict::TakeOver(seen, places)) => Some((seen, places)),
+            _ => None,
         }
     }
 
@@ -263,6 +274,7 @@ impl Acquisition {
         }
         if let Some(record) = record
             && record.owner.is_some()
+            && record.done.is_none()
             && !self.attempt.id().owns(record)
         {
             let held = HolderInfo::seen_by(record, self.attempt.id());
@@ -278,6 +290,14 @@ impl Acquisition {
         self.core
             .clocks
             .with_service(|service| attempt.refused(record, shown, now, service))
+    }
+
+    /// The end of a call for a key whose work is done.
+    pub(super) fn done(&self, record: Option<&Record>) -> End {
+        match record.and_then(Done::of) {
+            Some(done) => End::Failed(Error::already_done(done)),
+            None => self.odd_answer(),
+        }
     }
 
     pub(super) fn call_usage(&self) -> CallUsage {

@@ -20,14 +20,15 @@ use std::sync::Arc;
 use tokio_util::either::Either;
 
 use self::acquisition::UnderWay;
-use self::order::shut_down_while_waiting;
 use self::wait::wait_in_queue;
 use self::within::{asked_within, is_within};
 use crate::error::Error;
 use crate::shared::Core;
 
 pub use self::order::TryAcquireOutcome;
-pub(crate) use self::order::{Adoption, Order, Patience, shut_down};
+pub(crate) use self::order::{
+    Adoption, Order, Patience, shut_down, shut_down_while_waiting, wait_expired,
+};
 pub(crate) use self::within::Within;
 
 /// Carries out an order. Dropping this future signals the acquisition that its caller has left. It
@@ -51,17 +52,23 @@ pub(crate) fn acquire(
     })
 }
 
-/// The answer that needs neither the store nor a wait, if there is one.
-fn answer_at_once(core: &Arc<Core>, order: &Order) -> Result<Option<TryAcquireOutcome>, Error> {
-    let key = order.key.as_str();
+/// Refuses a call that can do nothing for this key.
+pub(crate) fn check(core: &Arc<Core>, key: &str) -> Result<(), Error> {
     if core.shut.is_cancelled() {
         return Err(shut_down(key));
     }
     core.check_clock(Some(key))?;
     core.check_cleaning_up(key)?;
-    if is_within(core, key) {
-        return Err(asked_within(key));
+    match is_within(core, key) {
+        true => Err(asked_within(key)),
+        false => Ok(()),
     }
+}
+
+/// The answer that needs neither the store nor a wait, if there is one.
+fn answer_at_once(core: &Arc<Core>, order: &Order) -> Result<Option<TryAcquireOutcome>, Error> {
+    let key = order.key.as_str();
+    check(core, key)?;
     // A guard of this client holds the key, as far as the client knows.
     let tries = order.patience == Patience::None && order.adopts.is_none();
     let held = tries.then(|| core.queues.holder(key)).flatten();

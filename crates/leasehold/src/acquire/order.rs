@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use leasehold_protocol::record::Seen;
+use leasehold_protocol::attempt::Shown;
+use leasehold_protocol::record::{Record, Seen};
 use leasehold_protocol::time::Elapsed;
 
 use crate::error::{Error, ErrorKind};
@@ -23,6 +24,8 @@ pub(crate) struct Order {
     pub(crate) patience: Patience,
     /// Take over this grant only. Boxed, because every waiter reserves space for it.
     pub(crate) adopts: Option<Box<Adoption>>,
+    /// What a poll has just shown of the key, so that the first request can be the right one.
+    pub(crate) polled: Option<Box<(Record, Shown)>>,
 }
 
 /// A grant that is taken over by its identity.
@@ -45,6 +48,16 @@ pub(crate) enum Patience {
 }
 
 impl Patience {
+    /// As the policy says.
+    pub(crate) fn of(policy: &Policy) -> Patience {
+        match policy.wait() {
+            None => Patience::Forever,
+            // A wait of zero is a try: only the call time-out bounds its requests.
+            Some(Duration::ZERO) => Patience::None,
+            Some(wait) => Patience::For(wait),
+        }
+    }
+
     /// When a call ends at the latest.
     pub(crate) fn limit(self, policy: &Policy, started: Elapsed) -> Elapsed {
         match self {

@@ -178,6 +178,7 @@ impl Acquisition {
             return Ok(None);
         }
         Ok(match verdict {
+            Verdict::Done { .. } => return Err(self.done(record.as_ref())),
             Verdict::Free => Some(Turn::Ask(Ask::Acquire(None))),
             Verdict::TakeOver(seen, places) => Some(Turn::Ask(Ask::Acquire(Some((seen, places))))),
             Verdict::Wait { ends } => {

@@ -113,6 +113,7 @@ impl LockClient {
                 policy: policy.clone(),
                 data: None,
                 patience: Patience::None,
+                polled: None,
                 adopts: Some(Box::new(Adoption { id, seen })),
             };
             match acquire(&self.core, &order).await {

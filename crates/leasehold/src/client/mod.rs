@@ -5,6 +5,8 @@
 
 mod builder;
 mod force;
+mod forget;
+pub(crate) mod once;
 mod renew;
 mod request;
 
@@ -308,6 +310,7 @@ impl LockClient {
             policy: policy.lease_duration(lease).build()?,
             data: record.and_then(|record| record.data).map(Arc::from),
             patience: Patience::None,
+            polled: None,
             adopts: Some(Box::new(Adoption {
                 id: id.clone(),
                 seen,

@@ -36,9 +36,9 @@ use crate::shared::Core;
 #[derive(Clone, Debug)]
 #[must_use = "nothing is sent before `acquire`, `try_acquire` or `run` is called"]
 pub struct LockRequest {
-    core: Arc<Core>,
-    key: Key,
-    policy: Policy,
+    pub(super) core: Arc<Core>,
+    pub(super) key: Key,
+    pub(super) policy: Policy,
     data: Option<Arc<[u8]>>,
 }
 
@@ -148,14 +148,8 @@ impl LockRequest {
     ///
     /// As [`LockClient::acquire`](crate::LockClient::acquire).
     pub fn acquire(self) -> impl Future<Output = Result<Lease, Error>> + Send + use<> {
-        let patience = |policy: &Policy| match policy.wait() {
-            None => Patience::Forever,
-            // A wait of zero is a try: only the call time-out bounds its requests.
-            Some(Duration::ZERO) => Patience::None,
-            Some(wait) => Patience::For(wait),
-        };
         let core = self.core.clone();
-        let order = self.order(patience);
+        let order = self.order(Patience::of);
         async move {
             let answer = match order {
                 Ok(ref order) => acquire(&core, order).await,
@@ -195,12 +189,15 @@ impl LockRequest {
         run::run(lease, work).await
     }
 
-    fn set(mut self, change: impl FnOnce(crate::PolicyBuilder) -> crate::PolicyBuilder) -> Self {
+    pub(super) fn set(
+        mut self,
+        change: impl FnOnce(crate::PolicyBuilder) -> crate::PolicyBuilder,
+    ) -> Self {
         self.policy = Policy::unchecked(change(self.policy.to_builder()));
         self
     }
 
-    fn order(self, patience: impl FnOnce(&Policy) -> Patience) -> Result<Order, Error> {
+    pub(super) fn order(self, patience: impl FnOnce(&Policy) -> Patience) -> Result<Order, Error> {
         let policy = self
             .policy
             .checked()
@@ -211,6 +208,7 @@ impl LockRequest {
             policy,
             data: self.data,
             adopts: None,
+            polled: None,
         })
     }
 }

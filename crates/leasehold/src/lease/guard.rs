@@ -25,7 +25,18 @@ use crate::usage::Usage;
 pub(crate) enum Finish {
     Release(oneshot::Sender<Result<ReleaseOutcome, Error>>),
     Detach(oneshot::Sender<Result<LeaseId, Error>>),
+    /// Remember the work as done. Nobody waits for the answer if the guard was dropped.
+    Complete(Box<Completes>, Option<oneshot::Sender<Result<(), Error>>>),
     Dropped(DropPolicy),
+}
+
+/// What is to be remembered of the work under a guard.
+#[derive(Debug)]
+pub(crate) struct Completes {
+    pub(crate) keep: Duration,
+    pub(crate) failed: bool,
+    pub(crate) input: Option<Arc<[u8]>>,
+    pub(crate) result: Option<Arc<[u8]>>,
 }
 
 /// A held lock. While it lives, its lease is renewed in the background (unless renewal is
@@ -179,6 +190,23 @@ impl Lease {
     /// When this future is dropped, the lease is still detached.
     pub async fn detach(mut self) -> Result<LeaseId, Error> {
         self.end_by(Finish::Detach).await
+    }
+
+    /// Ends the grant, and remembers its work as done.
+    ///
+    /// # Cancel safety
+    ///
+    /// The write goes on when this future is dropped.
+    pub(crate) async fn complete(mut self, work: Completes) -> Result<(), Error> {
+        self.end_by(|sender| Finish::Complete(Box::new(work), Some(sender)))
+            .await
+    }
+
+    /// The same, in the background.
+    pub(crate) fn complete_behind(mut self, work: Completes) {
+        if let Some(finish) = self.finish.take() {
+            drop(finish.send(Finish::Complete(Box::new(work), None)));
+        }
     }
 
     async fn end_by<T>(

@@ -56,6 +56,15 @@ impl RenewalTask {
             Finish::Detach(sender) => {
                 drop(sender.send(self.detach(loss, started).await));
             }
+            Finish::Complete(work, sender) => {
+                let completed = self.complete(*work, loss, started).await;
+                if let Err(error) = &completed {
+                    warn!(key = %self.lease_state.id.key(), %error, "work is not remembered as done");
+                }
+                if let Some(sender) = sender {
+                    drop(sender.send(completed));
+                }
+            }
         }
     }
 

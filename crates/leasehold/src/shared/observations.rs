@@ -64,6 +64,7 @@ mod tests {
             acquired_at: None,
             data: None,
             queue: Vec::new(),
+            done: None,
             holder_is_dead: false,
         };
         let rules = Rules {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use leasehold_protocol::attempt::Shown;
 use leasehold_protocol::record::Record;
 use leasehold_protocol::time::Reading;
 use leasehold_protocol::write::{Operation, Write};
@@ -80,10 +81,25 @@ impl Core {
         key: Arc<str>,
         consistency: Consistency,
     ) -> Result<Option<Record>, StoreError> {
+        let (record, _) = self
+            .poll_retrying(key, consistency, &CallUsage::default())
+            .await?;
+        Ok(record)
+    }
+
+    /// The same, with how it was shown.
+    pub(crate) async fn poll_retrying(
+        self: &Arc<Self>,
+        key: Arc<str>,
+        consistency: Consistency,
+        call_usage: &CallUsage,
+    ) -> Result<(Option<Record>, Shown), StoreError> {
         let longest = self.policy.request_timeout();
-        let call_usage = CallUsage::default();
-        self.retrying(|left| self.read(key.clone(), consistency, longest.min(left), &call_usage))
-            .await
+        let consistent = consistency == Consistency::Strong;
+        self.retrying(consistent, |left| {
+            self.read(key.clone(), consistency, longest.min(left), call_usage)
+        })
+        .await
     }
 
     /// Reads a page of the listing, with retries within the call time-out.
@@ -92,7 +108,7 @@ impl Core {
         after: Option<String>,
     ) -> Result<Page, StoreError> {
         // A page is much larger than a record, and may take all the time that is left.
-        self.retrying(|left| {
+        let page = self.retrying(false, |left| {
             let (core, after) = (self.clone(), after.clone());
             let sent = self.clocks.reading();
             let call_usage = CallUsage::default();
@@ -102,12 +118,17 @@ impl Core {
                 core.answer(result, sent, &call_usage)
             });
             self.within(flight, sent, left, Effect::NotApplied)
-        })
-        .await
+        });
+        let (page, _) = page.await?;
+        Ok(page)
     }
 
     /// Retries until there is an answer. `ask` gets the rest of the call time-out.
-    async fn retrying<T, F>(&self, mut ask: impl FnMut(Duration) -> F) -> Result<T, StoreError>
+    async fn retrying<T, F>(
+        &self,
+        consistent: bool,
+        mut ask: impl FnMut(Duration) -> F,
+    ) -> Result<(T, Shown), StoreError>
     where
         F: Future<Output = Answer<T>>,
     {
@@ -116,8 +137,10 @@ impl Core {
         loop {
             // After a late back-off there is still one short request.
             let left = limit.since(self.clocks.elapsed()).max(LEAST);
-            let error = match ask(left).await.result {
-                Ok(value) => return Ok(value),
+            let answer = ask(left).await;
+            let shown = answer.shown(consistent);
+            let error = match answer.result {
+                Ok(value) => return Ok((value, shown)),
                 Err(error) => error,
             };
             if !retry.again(self, &error).await {

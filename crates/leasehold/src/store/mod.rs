@@ -28,6 +28,7 @@ pub mod testing;
 
 /// The part of the lock protocol that the author of a store needs: requests and records.
 pub mod protocol {
+    pub use leasehold_protocol::done::{Completion, Done};
     pub use leasehold_protocol::id::{AttemptId, NotAnId};
     pub use leasehold_protocol::queue::{PLACE_BYTES, PLACES, Place};
     pub use leasehold_protocol::record::{Malformed, Native, Record, Seen, State, attribute};

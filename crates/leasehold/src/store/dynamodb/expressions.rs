@@ -10,6 +10,7 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use leasehold_protocol::attempt::AttemptId;
+use leasehold_protocol::done::{Completion, Done};
 use leasehold_protocol::queue::{PLACES, Place};
 use leasehold_protocol::record::{RECORD_VERSION, Seen, attribute};
 use leasehold_protocol::write::{Grant, Write, taken_over};
@@ -35,6 +36,7 @@ const ACQUIRED: (&str, &str) = ("#acquired", attribute::ACQUIRED_MS);
 const HELD: (&str, &str) = ("#held", attribute::HELD_MS);
 const DATA: (&str, &str) = ("#data", attribute::DATA);
 const QUEUE: (&str, &str) = ("#queue", attribute::QUEUE);
+const DONE: (&str, &str) = ("#done", attribute::DONE);
 
 impl Expression {
     fn new(update: &str, condition: &str) -> Self {
@@ -70,6 +72,12 @@ impl Expression {
 
     fn place(mut self, placeholder: &str, place: Place) -> Self {
         self.values.insert(placeholder.to_owned(), binary(place));
+        self
+    }
+
+    fn list(mut self, placeholder: &str, list: Vec<AttributeValue>) -> Self {
+        self.values
+            .insert(placeholder.to_owned(), AttributeValue::L(list));
         self
     }
 
@@ -136,6 +144,7 @@ pub(super) fn update(write: &Write) -> Expression {
             "#client = :seen_client AND #token = :seen_token AND #count = :seen_count",
             places,
         )
+        .names(&[DONE])
         .text(":seen_client", owner)
         .number(":seen_token", token)
         .number(":seen_count", renew_count),
@@ -201,22 +210,20 @@ pub(super) fn update(write: &Write) -> Expression {
                 .number(":acquired", acquired_at.0)
                 .number(":one", 1)
         }
+        Write::Complete(completion) => completed(completion),
         Write::Join { place, .. } => {
-            let mut expression = Expression::new(
+            Expression::new(
                 "SET #queue = list_append(if_not_exists(#queue, :empty), :places)",
                 "attribute_exists(#client) AND #client <> :me AND #version = :version \
-                 AND (attribute_not_exists(#queue) OR size(#queue) < :most) AND NOT contains(#queue, :place)",
+                 AND attribute_not_exists(#done) AND (attribute_not_exists(#queue) OR size(#queue) < :most) AND NOT contains(#queue, :place)",
             )
-            .names(&[CLIENT, VERSION, QUEUE])
+            .names(&[CLIENT, VERSION, QUEUE, DONE])
             .text(":me", place.attempt())
             .number(":version", RECORD_VERSION)
             .number(":most", PLACES)
-            .place(":place", *place);
-            let lists = [(":empty", Vec::new()), (":places", vec![binary(*place)])];
-            for (placeholder, list) in lists {
-                expression.values.insert(placeholder.to_owned(), AttributeValue::L(list));
-            }
-            expression
+            .place(":place", *place)
+            .list(":empty", Vec::new())
+            .list(":places", vec![binary(*place)])
         }
         Write::Leave { place, index, .. } => {
             let place_at = format!("#queue[{index}]");
@@ -226,6 +233,61 @@ pub(super) fn update(write: &Write) -> Expression {
         }
         Write::Withdraw { .. } => delete(write),
     }
+}
+
+/// Remembers the work of a grant as done.
+fn completed(completion: &Completion) -> Expression {
+    let Completion {
+        attempt,
+        token,
+        until,
+        keep,
+        ttl_seconds,
+        done,
+        result,
+        held,
+        ..
+    } = completion;
+    let mut update = "SET #client = :done_client, #expires = :expires, #lease = :lease, \
+         #count = #count + :one, #done = :done"
+        .to_owned();
+    let mut gone = vec!["#queue"];
+    for (placeholder, value, kept) in [
+        ("#ttl", ":ttl", ttl_seconds.is_some()),
+        ("#data", ":data", result.is_some()),
+    ] {
+        match kept {
+            true => update.push_str(&format!(", {placeholder} = {value}")),
+            false => gone.push(placeholder),
+        }
+    }
+    let expression = with_hold(Expression::new(&update, ""), *held);
+    let mut expression = owned(expression, attempt, Some(*token))
+        .removes(&gone, 0)
+        .names(&[EXPIRES, LEASE, COUNT, DONE, QUEUE, TTL, DATA])
+        .text(":done_client", attempt.when_done())
+        .number(":expires", until.0)
+        .number(":lease", keep.as_millis())
+        .number(":one", 1)
+        .list(":done", self::done(done));
+    if let Some(ttl) = ttl_seconds {
+        expression = expression.number(":ttl", ttl);
+    }
+    if let Some(result) = result {
+        let result = AttributeValue::B(Blob::new(result.to_vec()));
+        expression.values.insert(":data".to_owned(), result);
+    }
+    expression
+}
+
+fn done(done: &Done) -> Vec<AttributeValue> {
+    let number = |number: i64| AttributeValue::N(number.to_string());
+    let input = done.input.as_ref();
+    let input = input.map(|input| AttributeValue::B(Blob::new(input.to_vec())));
+    [number(done.at.0), number(done.failed.into())]
+        .into_iter()
+        .chain(input)
+        .collect()
 }
 
 /// The condition of a withdrawal, which deletes.
@@ -261,6 +323,13 @@ fn binary(place: Place) -> AttributeValue {
 
 /// A grant, with this token, or with the next one of the record. These places go with it.
 fn granted(grant: &Grant, token: Option<u64>, condition: &str, places: &[Place]) -> Expression {
+    // Only a take-over can meet a record that is done.
+    let gone: &[&str] = match (grant.data.is_some(), token.is_some()) {
+        (true, false) => &[],
+        (true, true) => &["#done"],
+        (false, false) => &["#data"],
+        (false, true) => &["#data", "#done"],
+    };
     let next = match token {
         Some(_) => ":next_token",
         None => "if_not_exists(#token, :seed) + :one",
@@ -290,14 +359,7 @@ fn granted(grant: &Grant, token: Option<u64>, condition: &str, places: &[Place])
         grant.data.as_deref(),
     )
     .names(&[DATA])
-    .removes(
-        if grant.data.is_some() {
-            &[]
-        } else {
-            &["#data"]
-        },
-        places.len(),
-    )
+    .removes(gone, places.len())
 }
 
 /// Sets what people see of a grant. Data that is none is for the caller to remove.

@@ -8,6 +8,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use leasehold_protocol::attempt::AttemptId;
+use leasehold_protocol::done::{Completion, Done, FOR_EVER};
 use leasehold_protocol::queue::{PLACES, Place};
 use leasehold_protocol::record::{Native, RECORD_VERSION, Record, Seen, attribute};
 use leasehold_protocol::time::ServiceTime;
@@ -50,6 +51,7 @@ fn held(waiting: &[u8]) -> Record {
         data: None,
         last_hold: Some(Duration::from_millis(1_234)),
         queue: places(waiting),
+        done: None,
         holder_is_dead: false,
     }
 }
@@ -112,6 +114,47 @@ fn hand_over(passed: &[u8], next: u8) -> Write {
         acquired_at: ServiceTime(NOW + 5_000),
         held: Some(Duration::from_millis(4_321)),
     }
+}
+
+fn completion(token: u64) -> Completion {
+    Completion {
+        key: "customer/42".into(),
+        attempt: id(1),
+        token,
+        until: ServiceTime(NOW + 3_600_000),
+        keep: Duration::from_secs(3_600),
+        ttl_seconds: Some(TTL + 3_600),
+        done: Done {
+            at: ServiceTime(NOW + 4_321),
+            failed: false,
+            input: Some(b"fingerprint"[..].into()),
+        },
+        result: Some(b"result"[..].into()),
+        held: Some(Duration::from_millis(4_321)),
+    }
+}
+
+/// A run that failed, without a service clock and without a result.
+fn failed() -> Completion {
+    Completion {
+        until: FOR_EVER,
+        ttl_seconds: None,
+        done: Done {
+            at: ServiceTime(NOW + 4_321),
+            failed: true,
+            input: None,
+        },
+        result: None,
+        held: None,
+        ..completion(1_799_999_999_001)
+    }
+}
+
+/// What 1 has done.
+fn done() -> Record {
+    let write = Write::Complete(completion(1_799_999_999_001));
+    let done = apply(Some(&held(&[])), &write).expect("ours");
+    done.expect("a record")
 }
 
 fn join(n: u8) -> Write {
@@ -292,6 +335,28 @@ fn cases() -> Vec<(&'static str, Option<Record>, Write)> {
             Some(held(&[3])),
             hand_over(&[2], 3),
         ),
+        (
+            "complete: nobody waits any more",
+            Some(held(&[2])),
+            Write::Complete(completion(1_799_999_999_001)),
+        ),
+        (
+            "complete: a failure, without a service clock",
+            Some(held(&[])),
+            Write::Complete(failed()),
+        ),
+        (
+            "complete: refused, another grant",
+            Some(held(&[])),
+            Write::Complete(completion(1_799_999_999_002)),
+        ),
+        ("renew: refused, it is done", Some(done()), renew(9_000_000)),
+        ("join: refused, it is done", Some(done()), join(2)),
+        (
+            "take over: what is done runs again",
+            Some(done()),
+            take_over(&done(), 2, &[]),
+        ),
         ("join: the first place", Some(held(&[])), join(2)),
         ("join: behind another", Some(held(&[2])), join(3)),
         ("join: refused, it has the key", Some(held(&[2])), join(1)),
@@ -360,6 +425,12 @@ fn item(record: &Record, emptied: bool) -> Value {
     if let Some(data) = &record.data {
         item.insert(attribute::DATA, binary(data));
     }
+    if let Some(done) = &record.done {
+        let input = done.input.as_deref().map(binary);
+        let parts = [number(&done.at.0), number(&u8::from(done.failed))];
+        let parts: Vec<Value> = parts.into_iter().chain(input).collect();
+        item.insert(attribute::DONE, json!({ "L": parts }));
+    }
     if emptied || !record.queue.is_empty() {
         let queue: Vec<Value> = record
             .queue
@@ -392,7 +463,8 @@ fn vector(name: &str, before: Option<&Record>, write: &Write) -> Value {
     if !deletes {
         request["UpdateExpression"] = json!(expression.update);
     }
-    let queued = before.is_some_and(|record| !record.queue.is_empty());
+    let queued = before.is_some_and(|record| !record.queue.is_empty())
+        && !matches!(write, Write::Complete(_));
     let mut vector = json!({
         "name": name,
         "before": before.map(|record| item(record, false)),

@@ -297,7 +297,8 @@ fn bindings(write: &Write, record: &Record, before: Option<&Stored>, now: Living
         Write::Join { .. } | Write::Leave { .. } => {
             (process, before.and_then(|stored| stored.boot.clone()))
         }
-        Write::Release { .. } | Write::Withdraw { .. } => (None, None),
+        // What is done outlives its process and its boot.
+        Write::Release { .. } | Write::Complete(_) | Write::Withdraw { .. } => (None, None),
     };
     let joins = |place: &Place| {
         let bound = matches!(

@@ -9,7 +9,7 @@
 //!
 //! | table | row |
 //! |---|---|
-//! | `locks` | one key; the columns after `data` tell who holds it, as far as the machine knows; `queue` has who waits |
+//! | `locks` | one key; the columns after `data` tell who holds it, as far as the machine knows; `queue` has who waits, and `done_ms`, `failed`, `input` what is remembered of a run |
 //! | `clock` | one boot: what to add to its elapsed clock to get service time |
 //! | `meta`  | `clock`: whether service time is used at all; `token_floor`: no token seeded from here on is at or below it; `sweep`: the last key that was looked at for deletion |
 
@@ -24,11 +24,12 @@ use super::process::Identity;
 use super::waiting::{self, Waiting};
 use crate::error::Effect;
 use crate::store::{StoreError, StoreErrorKind};
+use leasehold_protocol::done::Done;
 use leasehold_protocol::record::{Malformed, Native, Record, attribute};
 use leasehold_protocol::time::ServiceTime;
 
 /// The version of the tables below.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// "leas" in ASCII.
 pub(super) const APPLICATION: i64 = 0x6c65_6173;
 
@@ -50,7 +51,10 @@ CREATE TABLE locks (
     pid_namespace INTEGER,
     time_namespace INTEGER,
     queue BLOB,
-    held_ms INTEGER
+    held_ms INTEGER,
+    done_ms INTEGER,
+    failed INTEGER CHECK (failed IN (0, 1)),
+    input BLOB
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE clock (
     boot_id TEXT NOT NULL PRIMARY KEY,
@@ -65,7 +69,7 @@ CREATE TABLE meta (
 macro_rules! columns {
     () => {
         "key, owner, expires_ms, token, lease_ms, renew_count, ttl_seconds, holder, acquired_ms, \
-         data, boot_id, pid, pid_started, pid_namespace, time_namespace, queue, held_ms"
+         data, boot_id, pid, pid_started, pid_namespace, time_namespace, queue, held_ms, done_ms, failed, input"
     };
 }
 
@@ -79,7 +83,7 @@ pub(super) const DELETE: &str = "DELETE FROM locks WHERE key = ?1";
 const REPLACE: &str = concat!(
     "REPLACE INTO locks (",
     columns!(),
-    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"
+    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)"
 );
 
 /// The contents of a file.
@@ -117,8 +121,9 @@ pub(super) fn contents(connection: &Connection, path: &Path) -> Result<Contents,
         ))
     } else if version < VERSION {
         Err(Problem::Fatal(configuration(format!(
-            "the lock file `{file}` has the unknown format {version}"
-        ))))
+            "the lock file `{file}` was written by an older leasehold (format {version}, this one knows {VERSION})"
+        ))
+        .with_hint("move the file away when nobody holds a lock in it: leasehold creates a new one")))
     } else {
         Ok(Contents::Locks)
     }
@@ -220,6 +225,16 @@ impl Stored {
                 Some(ms) => u64::try_from(ms).ok().map(Duration::from_millis),
                 None => None,
             },
+            done: match reader.get::<Option<i64>>(17, attribute::DONE)? {
+                Some(at) => Some(Done {
+                    at: ServiceTime(at),
+                    failed: reader.get::<Option<bool>>(18, attribute::DONE)? == Some(true),
+                    input: reader
+                        .get::<Option<Vec<u8>>>(19, attribute::DONE)?
+                        .map(Into::into),
+                }),
+                None => None,
+            },
             holder_is_dead: false,
             key: key.clone(),
         };
@@ -259,6 +274,9 @@ impl Stored {
             record
                 .last_hold
                 .map(|hold| i64::try_from(hold.as_millis()).unwrap_or(i64::MAX)),
+            record.done.as_ref().map(|done| done.at.0),
+            record.done.as_ref().map(|done| done.failed),
+            record.done.as_ref().and_then(|done| done.input.as_deref()),
         ])?;
         Ok(())
     }

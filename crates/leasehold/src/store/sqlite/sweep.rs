@@ -2,7 +2,7 @@
 //!
 //! DynamoDB has its TTL for this. Here the first write of a key also checks a few old keys, in the
 //! order of keys and in a cycle. This needs no timer, no index and no long transaction. Invariant:
-//! only released records past their retention are deleted, and the token floor is first raised above
+//! only released and done records past their retention are deleted, and the token floor is first raised above
 //! their tokens (S2).
 
 use rusqlite::Connection;
@@ -21,7 +21,8 @@ pub(super) fn step(connection: &Connection, now: Option<ServiceTime>) -> rusqlit
     // Keys as bytes: a key of another program may be no string, and must not stop the cycle.
     let rows: Vec<(Vec<u8>, i64, bool)> = connection
         .prepare_cached(
-            "SELECT CAST(key AS BLOB), token, owner IS NULL AND coalesce(ttl_seconds < ?1, FALSE)
+            "SELECT CAST(key AS BLOB), token,
+                    (owner IS NULL OR done_ms IS NOT NULL) AND coalesce(ttl_seconds < ?1, FALSE)
              FROM locks WHERE key > (SELECT value FROM meta WHERE name = 'sweep')
              ORDER BY key LIMIT ?2",
         )?
@@ -60,13 +61,15 @@ mod tests {
         for i in 0..count {
             connection
                 .execute(
-                    "INSERT INTO locks (key, owner, expires_ms, token, lease_ms, renew_count, ttl_seconds)
-                     VALUES (?1, ?2, 0, ?3, 1, 1, ?4)",
+                    "INSERT INTO locks (key, owner, expires_ms, token, lease_ms, renew_count, ttl_seconds, done_ms)
+                     VALUES (?1, ?2, 0, ?3, 1, 1, ?4, ?5)",
                     (
                         format!("k{i:03}"),
                         (i % 3 == 0).then_some("someone"),
                         1_000 + i,
                         if i % 2 == 0 { 10 } else { 1_000 },
+                        // One of those with an owner, past its retention, is done.
+                        (i == 6).then_some(5),
                     ),
                 )
                 .expect("insert");
@@ -87,8 +90,8 @@ mod tests {
         for _ in 0..8 {
             step(&connection, Some(now)).expect("swept");
         }
-        // Of thirty, ten are held, and of the others half is past its retention.
-        assert_eq!(count(&connection), 20);
+        // Of thirty, nine are held, one is done, and of the others half is past its retention.
+        assert_eq!(count(&connection), 19);
         let floor: i64 = connection
             .query_row(
                 "SELECT value FROM meta WHERE name = 'token_floor'",
@@ -101,7 +104,7 @@ mod tests {
         for _ in 0..16 {
             step(&connection, Some(now)).expect("swept");
         }
-        assert_eq!(count(&connection), 20);
+        assert_eq!(count(&connection), 19);
     }
 
     #[test]

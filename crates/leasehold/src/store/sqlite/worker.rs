@@ -275,6 +275,7 @@ fn gives_back(write: &Write) -> bool {
         write,
         Write::Release { .. }
             | Write::HandOver { .. }
+            | Write::Complete(_)
             | Write::Leave { .. }
             | Write::Withdraw { .. }
     )

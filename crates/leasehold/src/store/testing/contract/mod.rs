@@ -21,6 +21,7 @@
 
 mod answers;
 mod conditions;
+mod done;
 mod model;
 mod queue;
 mod races;
@@ -81,6 +82,10 @@ pub async fn run_all(store: Arc<dyn Store>, scope: &str) {
         queue::a_hand_over_needs_our_grant_and_that_queue,
         queue::a_release_is_refused_while_others_wait,
         queue::a_take_over_removes_the_first_places,
+        done::a_completion_replaces_the_grant,
+        done::a_completion_needs_our_id_and_token,
+        done::what_is_not_kept_is_removed,
+        done::only_a_take_over_changes_what_is_done,
         answers::reads_show_what_was_written,
         answers::a_key_without_a_record_reads_as_none,
         answers::odd_keys,

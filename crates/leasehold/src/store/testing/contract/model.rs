@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{Bench, FAR, attempt, later, plain};
 use crate::store::{Outcome, Store};
 use leasehold_protocol::attempt::AttemptId;
+use leasehold_protocol::done::{Completion, Done};
 use leasehold_protocol::queue::Place;
 use leasehold_protocol::record::{Record, Seen, State};
 use leasehold_protocol::time::ServiceTime;
@@ -64,7 +65,10 @@ fn random_write(
     current: Option<&Record>,
 ) -> Write {
     let key = bench.key.clone();
-    let owner = current.and_then(|r| r.owner.as_ref()?.parse().ok());
+    // The owner of what is done is no attempt.
+    let done = current.is_some_and(|record| record.done.is_some());
+    let held = current.filter(|_| !done);
+    let owner = held.and_then(|r| r.owner.as_ref()?.parse().ok());
     // Mostly the holder, so that many writes are applied.
     let attempt = match owner {
         Some(owner) if dice.one_in(2) => owner,
@@ -89,7 +93,12 @@ fn random_write(
         _ => 0,
     };
     let passed = queue[..first].to_vec();
-    match dice.below(20) {
+    let kind = match done && dice.one_in(2) {
+        // Nothing else changes what is done.
+        true => 4,
+        false => dice.below(20),
+    };
+    match kind {
         0..=3 => Write::Acquire(random_grant(dice, bench, attempt)),
         4..=5 => {
             let seen = match current.map(Record::state) {
@@ -170,11 +179,26 @@ fn random_write(
                 acquired_at: later(),
             }
         }
-        _ => Write::Withdraw {
+        _ if !dice.one_in(3) => Write::Withdraw {
             key,
             attempt,
             token,
         },
+        _ => Write::Complete(Completion {
+            key,
+            attempt,
+            token,
+            until: expires_at,
+            keep: Duration::from_millis(1 + dice.next() % 100_000),
+            ttl_seconds: dice.one_in(2).then_some(ttl_seconds),
+            done: Done {
+                at: later(),
+                failed: dice.one_in(2),
+                input: dice.one_in(2).then(|| b"input".as_slice().into()),
+            },
+            result: dice.one_in(2).then(|| b"result".as_slice().into()),
+            held: dice.one_in(2).then_some(Duration::from_millis(1_234)),
+        }),
     }
 }
 

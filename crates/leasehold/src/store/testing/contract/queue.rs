@@ -11,13 +11,13 @@ use leasehold_protocol::write::Write;
 
 const CLAIM: Duration = Duration::from_secs(3);
 
-fn place(attempt: AttemptId) -> Place {
+pub(super) fn place(attempt: AttemptId) -> Place {
     let lease = Duration::from_secs(30);
     Place::new(attempt, lease, CLAIM, ServiceTime(i64::MAX))
 }
 
 impl Bench {
-    fn join(&self, place: Place) -> Write {
+    pub(super) fn join(&self, place: Place) -> Write {
         Write::Join {
             key: self.key.clone(),
             place,

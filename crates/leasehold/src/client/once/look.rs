@@ -1,0 +1,227 @@
+//! The way to a run, or to what is remembered of one.
+//!
+//! Invariants: a call runs the work only under a grant of its own. A remembered run is returned without a
+//! write, and no lock is taken for it. A wait ends at its bound.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use leasehold_protocol::deadline::service_now;
+use leasehold_protocol::record::Record;
+use leasehold_protocol::takeover::Verdict;
+use leasehold_protocol::time::{Elapsed, Reading};
+use leasehold_protocol::write::Operation;
+
+use super::pace::Seen;
+use super::request::OnceRequest;
+use super::run::OnceRun;
+use crate::acquire::{
+    Order, Patience, TryAcquireOutcome, acquire, check, shut_down_while_waiting, wait_expired,
+};
+use crate::done::Done;
+use crate::error::{Error, ErrorKind};
+use crate::holder::HolderInfo;
+use crate::meter::{CallUsage, Meter};
+use crate::policy::CheckDelay;
+use crate::shared::Core;
+use crate::store::Consistency;
+
+/// The answer of [`OnceRequest::start`]. A `match` on it is exhaustive.
+#[derive(Debug)]
+#[must_use]
+pub enum Started {
+    /// The caller is to do the work.
+    Run(OnceRun),
+    /// The work is done.
+    Done(Done),
+}
+
+impl OnceRequest {
+    /// Begins a run for a caller that does the work elsewhere, unless a run is remembered: of success or, if that was
+    /// asked for, of failure ([`Done::is_failed`]). It waits for a run of another as [`run`](OnceRequest::run) does.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitExpired`](ErrorKind::WaitExpired) while another runs the work; others by [`ErrorKind`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future abandons the call: requests in flight go on, and a grant that they acquire is
+    /// released.
+    pub async fn start(self) -> Result<Started, Error> {
+        let core = self.request.core.clone();
+        core.meter.counted(self.begin(&core).await)
+    }
+
+    async fn begin(self, core: &Arc<Core>) -> Result<Started, Error> {
+        self.check()?;
+        let order = self.request.clone().order(|_| Patience::None)?;
+        let patience = Patience::of(&order.policy);
+        let key = order.key.shared();
+        check(core, &key)?;
+        let started = core.clocks.elapsed();
+        let mut wait = Wait {
+            core,
+            order: &order,
+            patient: self.patient,
+            started,
+            limit: patience.limit(&order.policy, started),
+            waits: patience != Patience::None,
+            call_usage: Some(Arc::<Meter>::default()),
+            rounds: 0,
+            held: None,
+        };
+        let mut polls = !self.acquires_first;
+        loop {
+            let mut order = order.clone();
+            if std::mem::replace(&mut polls, true) {
+                let polled = core
+                    .poll_retrying(key.clone(), Consistency::Eventual, &wait.call_usage)
+                    .await;
+                let (record, shown) =
+                    polled.map_err(|error| error.into_error(Operation::Read, Some(&key)))?;
+                if let Some(record) = record {
+                    let now = core.clocks.reading();
+                    let mut observation = core.observed(&key);
+                    let rules = order.policy.rules(&core.hints);
+                    let verdict = core.clocks.with_service(|service| {
+                        observation.judge(None, Some(&record), shown.received, now, service, &rules)
+                    });
+                    core.remember(&key, &observation);
+                    match verdict {
+                        Verdict::Done { .. } => return self.remembered(Done::of(&record)),
+                        Verdict::Wait { ends } => {
+                            wait.until_look(&record, ends, now).await?;
+                            continue;
+                        }
+                        Verdict::Free | Verdict::TakeOver(..) => {
+                            order.polled = Some(Box::new((record, shown)));
+                        }
+                    }
+                }
+            }
+            match acquire(core, &order).await {
+                Ok(TryAcquireOutcome::Acquired(lease)) => {
+                    let run = OnceRun::new(lease, self.keep, self.remember_failures, self.input);
+                    return Ok(Started::Run(run));
+                }
+                Ok(TryAcquireOutcome::Held(held)) => wait.after_refusal(held).await?,
+                Err(error) if error.done().is_some() => {
+                    return self.remembered(error.done().cloned());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The answer for work that is done, if it was done for the same input.
+    fn remembered(&self, done: Option<Done>) -> Result<Started, Error> {
+        let key = self.request.key.as_str();
+        let Some(done) = done else {
+            let message = format!("`{key}` is done, and its record does not say how");
+            return Err(Error::new(ErrorKind::Unexpected, message).with_key(key));
+        };
+        match (done.input(), self.input.as_deref()) {
+            (Some(theirs), Some(ours)) if theirs != ours => Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("{done}, for another input than this call has"),
+            )
+            .with_key(key)
+            .with_setting("input", None)
+            .with_hint("use another key for other input")),
+            _ => Ok(Started::Done(done)),
+        }
+    }
+}
+
+/// A wait for a run of another.
+struct Wait<'a> {
+    core: &'a Arc<Core>,
+    order: &'a Order,
+    patient: bool,
+    started: Elapsed,
+    limit: Elapsed,
+    waits: bool,
+    call_usage: CallUsage,
+    rounds: u32,
+    held: Option<HolderInfo>,
+}
+
+impl Wait<'_> {
+    /// Waits until the run in this record is to be looked at again.
+    async fn until_look(
+        &mut self,
+        record: &Record,
+        ends: Option<Elapsed>,
+        now: Reading,
+    ) -> Result<(), Error> {
+        let service = self
+            .core
+            .clocks
+            .with_service(|service| service_now(service, now));
+        let lease = record.native.map(|native| native.lease);
+        let seen = Seen {
+            age: record
+                .acquired_at
+                .map(|began| service.since(began))
+                .unwrap_or_default(),
+            last: record.last_hold,
+            ends: ends.map(|ends| ends.since(now.elapsed)),
+            lease: lease.unwrap_or_else(|| self.order.policy.lease_duration()),
+        };
+        self.held = Some(HolderInfo::of(record));
+        let delay = self.delay(seen);
+        self.sleep(delay).await
+    }
+
+    /// Waits after a refused acquire: the run has just begun.
+    async fn after_refusal(&mut self, held: HolderInfo) -> Result<(), Error> {
+        let lease = held.lease_duration();
+        self.held = Some(held);
+        let delay = self.delay(Seen {
+            age: Duration::ZERO,
+            last: None,
+            ends: None,
+            lease: lease.unwrap_or_else(|| self.order.policy.lease_duration()),
+        });
+        self.sleep(delay).await
+    }
+
+    fn delay(&mut self, seen: Seen) -> Duration {
+        self.rounds += 1;
+        let hints = &self.core.hints;
+        if self.order.policy.has_check_delay() {
+            return match self.order.policy.check_delay(hints) {
+                CheckDelay::Fixed(delay) | CheckDelay::ByAcquire(delay) => delay,
+                CheckDelay::Backoff { first, max } => {
+                    first.min(max) / 8 + self.core.backoff(self.rounds, first, max)
+                }
+            };
+        }
+        seen.next_look(self.patient, hints.check_delay, self.core.random.fraction())
+    }
+
+    async fn sleep(&self, delay: Duration) -> Result<(), Error> {
+        let (core, key) = (self.core, &self.order.key);
+        let now = core.clocks.elapsed();
+        if !self.waits || now >= self.limit {
+            return Err(
+                wait_expired(core, key, now.since(self.started), self.held.as_ref())
+                    .with_key(key.as_str())
+                    .with_held(self.held.clone()),
+            );
+        }
+        let due = async {
+            core.clocks
+                .sleep_until(now.plus(delay).min(self.limit))
+                .await;
+            let turn = core.poll_limit.take(core.clocks.elapsed());
+            core.clocks.sleep_until(turn.min(self.limit)).await;
+        };
+        tokio::select! {
+            biased;
+            () = core.shut.cancelled() => Err(shut_down_while_waiting().with_key(key.as_str())),
+            () = due => Ok(()),
+        }
+    }
+}
