@@ -88,6 +88,12 @@ impl Failure {
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
         let failure = Failure::new(code(error.kind()), error.message()).caused_by(error);
+        if let Some(done) = error.done() {
+            let name = quoted(done.key());
+            return failure.hint(format!(
+                "use another name, or let the work run again: `leasehold forget {name}`"
+            ));
+        }
         match error.hint().or(default_hint(error.kind())) {
             Some(hint) => failure.hint(hint),
             None => failure,
@@ -134,7 +140,7 @@ fn code(kind: ErrorKind) -> u8 {
         | ErrorKind::Throttled
         | ErrorKind::TooLate
         | ErrorKind::Unexpected => exit_codes::UNAVAILABLE,
-        ErrorKind::WaitExpired => exit_codes::NOT_ACQUIRED,
+        ErrorKind::WaitExpired | ErrorKind::AlreadyDone => exit_codes::NOT_ACQUIRED,
         ErrorKind::Lost => exit_codes::LOST,
         // ShutDown comes from this program, and an unknown kind is a bug.
         _ => exit_codes::OWN_FAILURE,
@@ -190,6 +196,7 @@ mod tests {
             (ErrorKind::TooLate, 69),
             (ErrorKind::Unexpected, 69),
             (ErrorKind::WaitExpired, 75),
+            (ErrorKind::AlreadyDone, 75),
             (ErrorKind::Lost, 76),
             (ErrorKind::ShutDown, 125),
         ] {

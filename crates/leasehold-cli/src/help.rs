@@ -51,6 +51,40 @@ while the lease expires. A KILL of the process group of a job without a terminal
 No lease stops a host that was frozen from running on afterwards. Pass LEASEHOLD_TOKEN to the protected resource, which must refuse smaller \
 tokens than it has seen.";
 
+/// For `once`.
+pub(crate) const ONCE: &str = "\
+`once` promises one completion, not one effect: a run whose host dies after the work, and before that is recorded, is replaced, and the work \
+runs again. Give LEASEHOLD_TOKEN to what the command changes.
+
+Exit codes:
+  0    the work was done already (-E changes it), by another run of this name that is remembered
+  the command's own: it ran now; or it ran before, with --replay, or if its failure is remembered
+  75   another runs it now, and -n or -w did not wait for its end
+  76   the lock was lost while the command ran: another may run it, and nothing is remembered
+  others as for `leasehold run`
+
+A command that fails, is stopped or is killed leaves the work free for the next call, unless --remember-failures.
+
+Cron on many hosts: `leasehold once NAME --every 24h -- CMD` at the same time on all of them. While their clocks agree within the tolerance, \
+one of them runs it, each time. If clocks disagree by more, two runs begin no closer than the period less the tolerance, in the store's time. \
+On DynamoDB use a --tolerance of 3s or more: the time in its answers has whole seconds. A call that finds it running waits for its \
+end, and replaces a runner that has died.
+
+--replay keeps up to 850 bytes of standard output, which is then a pipe. On DynamoDB more than some 600 bytes cost a second write unit.
+
+`leasehold show NAME` says when it was done, by whom, and until when that is remembered. `leasehold forget NAME` lets it run again.";
+
+/// For `forget`.
+pub(crate) const FORGET: &str = "\
+Exit codes:
+  0    done, also if nothing was remembered
+  64   the command line is invalid, or the work runs now: nothing was changed
+  69   the store is unreachable or throttles
+  76   it began to run again at this moment
+  77   no credentials, or the store refuses access
+  78   bad configuration: AWS settings, table missing or with a wrong schema, unreadable record
+  125  leasehold itself failed";
+
 /// For `acquire`.
 pub(crate) const ACQUIRE: &str = "\
 Exit codes:
@@ -132,7 +166,7 @@ Exit codes:
   78   bad configuration: table missing or with a wrong schema, a file of another program
   125  leasehold itself failed, or its output could not be written
 
-Events: held, renewed, handed_over, lost (its lease ran out without a release), free, malformed. The first lines show the locks as they are.
+Events: held, renewed, handed_over, lost (its lease ran out without a release), done (by `once`), free, malformed. The first lines show the locks as they are.
 
 It only reads: one strongly consistent read of each name in each interval (on DynamoDB one read unit), without names one listing of the \
 store (on DynamoDB a scan, half a read unit for each 4 KB of the table). What begins and ends between two reads is one event or none. \
@@ -142,8 +176,8 @@ JSON objects: event, at (UTC), and the fields of `leasehold show --json`, with v
 
 /// For `ls` and `show`.
 pub(crate) const LOOK: &str = "\
-JSON, one object a line: v (1), name, state (free, held, expired, malformed, unknown), holder (its label), since and until (UTC, in service \
-time), lease_ms, token, data, waiting, last_holder, error (why the record is unreadable). Unknown values are null. New fields may be added.
+JSON, one object a line: v (1), name, state (free, held, expired, done, failed, malformed, unknown), holder (its label), since and until (UTC, in service \
+time), lease_ms, token, data, waiting, last_holder, error (why the record is unreadable); of work that is done: runner, done_at, failed, result. Unknown values are null. New fields may be added.
 
 Exit codes:
   0    done, whether or not anything is held; a lock file that does not exist yet has no locks

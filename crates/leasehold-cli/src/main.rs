@@ -28,12 +28,14 @@ use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use self::args::{Stop, Verb, VerbosityArgs};
+use self::args::{Memory, RunArgs, Stop, Verb, VerbosityArgs};
 use self::failure::Failure;
 use self::messages::{Messages, Verbosity, Warnings};
 use self::process::{Guardian, Role};
 use self::store::own_failure;
-use self::verbs::{acquire, by_id, doctor, force, generate, hold, init, list, run, top, watch};
+use self::verbs::{
+    acquire, by_id, doctor, force, forget, generate, hold, init, list, run, top, watch,
+};
 
 fn main() -> ExitCode {
     let verb = match args::parse() {
@@ -49,7 +51,7 @@ fn main() -> ExitCode {
     let verbosity = verb.verbosity();
     // Before any thread starts. Its error is written below.
     let role = match &verb {
-        Verb::Run(_) => process::separate(),
+        Verb::Run(_) | Verb::Once(_) => process::separate(),
         _ => Ok(Role::Worker(Guardian::default())),
     };
     let messages = messages(verbosity);
@@ -61,11 +63,9 @@ fn main() -> ExitCode {
 
 fn carry_out(verb: Verb, role: io::Result<Role>, messages: &Arc<Messages>) -> u8 {
     match verb {
-        Verb::Run(args) => match role {
-            Ok(Role::Worker(guardian)) => run::run(*args, &Arc::new(guardian), messages),
-            Ok(Role::Survivor(survivor)) => run::survived(*args, &survivor, messages),
-            Err(error) => told(messages, Err(own_failure("cannot start a process", &error))),
-        },
+        Verb::Run(args) => run_in(role, *args, None, messages),
+        Verb::Once(args) => run_in(role, args.run, Some(args.memory), messages),
+        Verb::Forget(args) => told(messages, forget::forget(args, messages)),
         Verb::Acquire(args) => acquire::acquire(*args, messages),
         Verb::Renew(args) => told(messages, by_id::renew(args, messages)),
         Verb::Release(args) => told(messages, by_id::release(args, messages)),
@@ -82,6 +82,19 @@ fn carry_out(verb: Verb, role: io::Result<Role>, messages: &Arc<Messages>) -> u8
         Verb::Doctor(args) => told(messages, doctor::doctor(args)),
         Verb::Completions(args) => told(messages, generate::completions(&args)),
         Verb::Man(args) => told(messages, generate::man(&args, messages)),
+    }
+}
+
+fn run_in(
+    role: io::Result<Role>,
+    args: RunArgs,
+    once: Option<Memory>,
+    messages: &Arc<Messages>,
+) -> u8 {
+    match role {
+        Ok(Role::Worker(guardian)) => run::run(args, once, &Arc::new(guardian), messages),
+        Ok(Role::Survivor(survivor)) => run::survived(args, &survivor, messages),
+        Err(error) => told(messages, Err(own_failure("cannot start a process", &error))),
     }
 }
 

@@ -5,12 +5,14 @@
 
 mod doctor;
 mod force;
+mod forget;
 mod generate;
 mod grant;
 mod hold;
 mod init;
 mod lock;
 mod look;
+mod once;
 mod policy;
 mod run;
 mod top;
@@ -24,12 +26,14 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use self::doctor::DoctorArgs;
 pub(crate) use self::force::ForceArgs;
+pub(crate) use self::forget::ForgetArgs;
 pub(crate) use self::generate::{CompletionsArgs, ManArgs};
 pub(crate) use self::grant::{AcquireArgs, IdArg, Output, ReleaseArgs, RenewArgs};
 pub(crate) use self::hold::HoldArgs;
 pub(crate) use self::init::{InitArgs, Tool};
 pub(crate) use self::lock::LockArgs;
 pub(crate) use self::look::{LsArgs, ShowArgs};
+pub(crate) use self::once::{Memory, OnceArgs};
 pub(crate) use self::run::{OnLost, RunArgs};
 pub(crate) use self::top::TopArgs;
 pub(crate) use self::usage::{Stop, parse};
@@ -57,6 +61,14 @@ pub(crate) enum Verb {
     /// Run a command under a lock
     #[command(after_long_help = help::RUN)]
     Run(Box<RunArgs>),
+    /// Run a command once, and remember that: for cron on many hosts
+    #[command(after_long_help = help::ONCE)]
+    #[command(mut_arg("conflict_exit_code", |arg| arg.help("End with this code instead of 0 when the work is done already")))]
+    #[command(mut_arg("hold_at_least", |arg| arg.hide(true)))]
+    Once(Box<OnceArgs>),
+    /// Let the work of a name run again
+    #[command(after_long_help = help::FORGET)]
+    Forget(ForgetArgs),
     /// Acquire a lock and return: it stays held without a process
     #[command(after_long_help = help::ACQUIRE)]
     Acquire(Box<AcquireArgs>),
@@ -103,6 +115,8 @@ impl Verb {
     pub(crate) fn verbosity(&self) -> VerbosityArgs {
         match self {
             Verb::Run(args) => args.verbosity,
+            Verb::Once(args) => args.run.verbosity,
+            Verb::Forget(args) => args.verbosity,
             Verb::Acquire(args) => args.verbosity,
             Verb::Renew(args) => args.verbosity,
             Verb::Release(args) => args.verbosity,

@@ -4,13 +4,15 @@
 //! store's URL, the sums of lease, grace and margin.
 
 mod lock;
+mod once;
 
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 pub(crate) use self::lock::{LEASE, LockPlan, Wait};
-use crate::args::{OnLost, RunArgs};
+pub(crate) use self::once::OncePlan;
+use crate::args::{Memory, OnLost, RunArgs};
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::process::{Command, Options};
@@ -36,6 +38,8 @@ pub(crate) struct RunPlan {
     pub(crate) max_hold: Option<Duration>,
     /// How long the lock is kept at least.
     pub(crate) hold_at_least: Duration,
+    /// How the run is remembered, if it is.
+    pub(crate) once: Option<OncePlan>,
 }
 
 impl RunPlan {
@@ -50,7 +54,10 @@ impl RunPlan {
     /// # Errors
     ///
     /// 64 and 78. No request has been sent then.
-    pub(crate) fn new(args: RunArgs) -> Result<RunPlan, Failure> {
+    pub(crate) fn new(mut args: RunArgs, once: Option<Memory>) -> Result<RunPlan, Failure> {
+        let once = once
+            .map(|memory| OncePlan::new(&memory, &mut args))
+            .transpose()?;
         let (child, hold) = (args.child, args.hold);
         let key = LockPlan::key(&args.name)?;
         let place = Place::resolve(args.store.store)?;
@@ -84,6 +91,7 @@ impl RunPlan {
             on_lost: child.on_lost,
             max_hold: hold.max_hold,
             hold_at_least,
+            once,
         })
     }
 }
@@ -113,7 +121,7 @@ mod tests {
         let crate::args::Verb::Run(args) = cli.verb else {
             panic!("a run");
         };
-        RunPlan::new(*args)
+        RunPlan::new(*args, None)
     }
 
     #[test]

@@ -14,11 +14,12 @@ use std::env;
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io;
+use std::io::{self, PipeWriter};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::Arc;
 
 use rustix::fs::Access;
 use rustix::io::Errno;
@@ -39,6 +40,7 @@ pub(crate) struct Command {
     program: OsString,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    output: Option<Arc<PipeWriter>>,
 }
 
 impl Command {
@@ -48,6 +50,7 @@ impl Command {
             program,
             arguments,
             environment: Vec::new(),
+            output: None,
         }
     }
 
@@ -59,6 +62,12 @@ impl Command {
     /// Sets a variable of the command's environment, over an inherited one.
     pub(crate) fn set(&mut self, name: impl Into<OsString>, value: impl Into<OsString>) {
         self.environment.push((name.into(), value.into()));
+    }
+
+    /// Sends its standard output into this pipe. The pipe ends when all copies of this command are dropped, and all
+    /// processes that inherit the output have ended.
+    pub(crate) fn pipe_output(&mut self, pipe: PipeWriter) {
+        self.output = Some(Arc::new(pipe));
     }
 
     /// Checks that the program exists and may be run. It changes nothing.
@@ -105,6 +114,9 @@ impl Command {
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if own_group {
             command.process_group(0);
+        }
+        if let Some(pipe) = &self.output {
+            command.stdout(pipe.try_clone().map_err(|error| self.failed(error))?);
         }
         let path = self
             .find(&self.program)

@@ -146,16 +146,19 @@ fn table(entries: &[Entry]) -> String {
     let or_dash =
         |text: Option<String>| text.map_or_else(|| "-".to_owned(), |text| one_line(&text));
     for entry in entries {
-        let held = entry.held.as_ref();
+        let (held, done) = (entry.held.as_ref(), entry.done.as_ref());
+        let since = held.and_then(HolderInfo::since);
+        let until = held.map(HolderInfo::until);
         table.add_row([
             one_line(&entry.name),
             entry.state.to_owned(),
             or_dash(entry.holder.clone().or_else(|| {
-                let last = entry.last_holder.as_ref()?;
-                Some(format!("- (last: {last})"))
+                let by = |how: &str, whom: &String| format!("- ({how}: {whom})");
+                let last = entry.last_holder.as_ref().map(|last| by("last", last));
+                last.or_else(|| Some(by("run by", entry.runner.as_ref()?)))
             })),
-            or_dash(held.and_then(HolderInfo::since).map(times::relative)),
-            or_dash(held.map(HolderInfo::until).map(times::relative)),
+            or_dash(since.or_else(|| done?.began()).map(times::relative)),
+            or_dash(until.or_else(|| done?.until()).map(times::relative)),
             or_dash(entry.waiting.map(|waiting| waiting.to_string())),
             or_dash(entry.token.map(|token| token.to_string())),
         ]);
@@ -167,7 +170,10 @@ fn table(entries: &[Entry]) -> String {
 }
 
 fn details(entry: &Entry, location: &Location) -> String {
-    let held = entry.held.as_ref();
+    let (held, done) = (entry.held.as_ref(), entry.done.as_ref());
+    let since = held.and_then(HolderInfo::since);
+    let until = held.map(HolderInfo::until);
+    let forgotten = done.filter(|done| done.until().is_none());
     let lease = entry
         .lease_ms
         .map(|ms| duration::show(Duration::from_millis(ms)));
@@ -176,12 +182,16 @@ fn details(entry: &Entry, location: &Location) -> String {
         ("state", Some(entry.state.to_owned())),
         ("holder", entry.holder.clone()),
         ("last", entry.last_holder.clone()),
-        ("since", held.and_then(HolderInfo::since).map(times::local)),
-        ("until", held.map(HolderInfo::until).map(times::local)),
+        ("run by", entry.runner.clone()),
+        ("since", since.or_else(|| done?.began()).map(times::local)),
+        ("done", done.map(|done| times::local(done.at()))),
+        ("until", until.or_else(|| done?.until()).map(times::local)),
+        ("until", forgotten.map(|_| "it is forgotten".to_owned())),
         ("lease", lease),
         ("waiting", entry.waiting.map(|waiting| waiting.to_string())),
         ("token", entry.token.map(|token| token.to_string())),
         ("data", entry.data.clone()),
+        ("result", entry.result.clone()),
         ("store", Some(location.to_string())),
     ];
     rows.into_iter()

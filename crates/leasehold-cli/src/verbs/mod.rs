@@ -4,6 +4,7 @@ pub(crate) mod acquire;
 pub(crate) mod by_id;
 pub(crate) mod doctor;
 pub(crate) mod force;
+pub(crate) mod forget;
 pub(crate) mod generate;
 pub(crate) mod hold;
 pub(crate) mod init;

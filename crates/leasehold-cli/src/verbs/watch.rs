@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leasehold::clock::{Clock, SystemClock};
-use leasehold::{Error, ErrorKind, HolderInfo, Key, LockClient, Policy};
+use leasehold::{Done, Error, ErrorKind, HolderInfo, Key, LockClient, Policy};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
@@ -40,6 +40,8 @@ enum Event {
     HandedOver,
     /// Its lease has run out without a release.
     Lost,
+    /// Its work is done, or has failed and is remembered.
+    Done,
     /// It has no holder.
     Free,
     /// Its record is unreadable.
@@ -251,6 +253,8 @@ fn event(before: Option<&Entry>, now: &Entry) -> Option<Event> {
         (Some("held"), "held") if before?.until == now.until => return None,
         (Some("held" | "expired"), "held") if same => Event::Renewed,
         (_, "held") => Event::Held,
+        (Some("done" | "failed"), "done" | "failed") if same => return None,
+        (_, "done" | "failed") => Event::Done,
         (Some("expired"), "expired") if same => return None,
         (_, "expired") => Event::Lost,
         // A grant that began and ended between the two.
@@ -274,6 +278,14 @@ fn words(event: Event, entry: &Entry) -> String {
         Event::Renewed => format!("renewed by {who}{left}"),
         Event::HandedOver => format!("handed over to {who}{token}{left}"),
         Event::Lost => format!("lost by {who}{token}: its lease has run out"),
+        Event::Done => {
+            let runner = entry.runner.as_deref().unwrap_or("unknown");
+            let until = entry.done.as_ref().and_then(Done::until);
+            let until = until.map_or_else(String::new, |until| {
+                format!(", remembered until {}", times::relative(until))
+            });
+            format!("{}, run by {runner}{token}{until}", entry.state)
+        }
         Event::Free => match &entry.last_holder {
             Some(last) => format!("free, after {last}"),
             None => "free".to_owned(),
@@ -327,6 +339,20 @@ mod tests {
             (Some(&lost), &entry("held", 2, "b"), Some(Event::Renewed)),
             (Some(&lost), &entry("held", 3, "b"), Some(Event::Held)),
             (Some(&lost), &free, Some(Event::Free)),
+            (Some(&held), &entry("done", 2, "c"), Some(Event::Done)),
+            (None, &entry("failed", 2, "c"), Some(Event::Done)),
+            (Some(&entry("done", 2, "c")), &entry("done", 2, "c"), None),
+            (
+                Some(&entry("done", 2, "c")),
+                &entry("done", 3, "d"),
+                Some(Event::Done),
+            ),
+            (
+                Some(&entry("done", 2, "c")),
+                &entry("held", 3, "a"),
+                Some(Event::Held),
+            ),
+            (Some(&entry("done", 2, "c")), &free, Some(Event::Free)),
             // Too short to be seen.
             (Some(&free), &entry("free", 2, ""), Some(Event::Free)),
         ] {

@@ -14,24 +14,28 @@
 
 mod announced;
 mod environment;
+mod grant;
 mod holding;
+mod output;
 mod report;
 mod survivor;
 
 use std::io;
 use std::sync::Arc;
 
+use leasehold::LockClient;
 use leasehold::clock::{Clock, SystemClock};
-use leasehold::{Lease, LockClient};
 use rustix::process::Signal;
 
 use self::announced::Announced;
+use self::grant::{Grant, duplicate};
 use self::holding::End;
+use self::output::Output;
 use self::report::Report;
 pub(crate) use self::survivor::survived;
 use super::shared::waiting::Answer;
 use super::shared::{release, waiting};
-use crate::args::{OnLost, RunArgs};
+use crate::args::{Memory, OnLost, RunArgs};
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::messages::Messages;
@@ -40,7 +44,13 @@ use crate::process::{Group, Guardian, Signals};
 use crate::store::own_failure;
 
 /// Carries out the verb, and returns the exit code.
-pub(crate) fn run(args: RunArgs, guardian: &Arc<Guardian>, messages: &Arc<Messages>) -> u8 {
+/// `once` is how the run is remembered, if it is.
+pub(crate) fn run(
+    args: RunArgs,
+    once: Option<Memory>,
+    guardian: &Arc<Guardian>,
+    messages: &Arc<Messages>,
+) -> u8 {
     let (name, path) = (args.name.clone(), args.report.clone());
     let mut report = Report::new(&args);
     let trouble = path.as_deref().and_then(report::trouble);
@@ -48,7 +58,7 @@ pub(crate) fn run(args: RunArgs, guardian: &Arc<Guardian>, messages: &Arc<Messag
         messages.note(trouble);
     }
     let ended =
-        RunPlan::new(args).and_then(|plan| carry_out(&plan, guardian, messages, &mut report));
+        RunPlan::new(args, once).and_then(|plan| carry_out(&plan, guardian, messages, &mut report));
     let code = ended.unwrap_or_else(|failure| {
         let failure = failure.about(&name);
         messages.failure(&failure);
@@ -113,11 +123,18 @@ async fn under_lock(
         Err(signal) => return Ok(report.interrupted(signal)),
     };
     let asked = SystemClock.elapsed();
-    let answer = waiting::acquire(&plan.lock, &client, signals, messages).await;
+    let answer = Grant::acquire(plan, &client, signals, messages).await;
     report.waited(SystemClock.elapsed().since(asked));
     let code = match answer {
-        Answer::Lease(lease) => {
-            with_lease(plan, guardian, messages, signals, report, &client, lease).await
+        Answer::Lease(Ok(grant)) => {
+            with_grant(plan, guardian, messages, signals, report, &client, grant).await
+        }
+        Answer::Lease(Err(done)) => {
+            report.done_before();
+            match &plan.once {
+                Some(once) => duplicate(plan, once, &done, messages).await,
+                None => Ok(plan.lock.conflict_code),
+            }
         }
         Answer::Held(held) => {
             report.not_acquired(&held);
@@ -141,35 +158,48 @@ async fn under_lock(
     code
 }
 
-async fn with_lease(
+async fn with_grant(
     plan: &RunPlan,
     guardian: &Arc<Guardian>,
     messages: &Arc<Messages>,
     signals: &mut Signals,
     report: &mut Report,
     client: &LockClient,
-    lease: Lease,
+    grant: Grant,
 ) -> Result<u8, Failure> {
     let acquired = SystemClock.elapsed();
-    report.acquired(&lease);
-    let command = environment::with_lock(plan, &lease);
+    report.acquired(grant.lease());
+    let mut command = environment::with_lock(plan, grant.lease());
     messages.pause();
-    let mut group = match Group::spawn(&command, plan.options, signals, guardian) {
-        Ok(group) => group,
-        Err(error) => {
+    let spawned = match plan.once.is_some_and(|once| once.replay) {
+        true => Output::of(&mut command)
+            .map(Some)
+            .map_err(|error| own_failure("cannot keep the output", &error)),
+        false => Ok(None),
+    }
+    .and_then(|output| {
+        let group = Group::spawn(&command, plan.options, signals, guardian);
+        group
+            .map(|group| (group, output))
+            .map_err(|error| Failure::from(&error))
+    });
+    // The output ends with the command, and not with its description.
+    drop(command);
+    let (mut group, output) = match spawned {
+        Ok(spawned) => spawned,
+        Err(failure) => {
             // The command did not run, so the lock is not kept.
-            let release_result =
-                release::release(&plan.lock, messages, signals, client, lease).await;
+            let (release_result, _) = grant.end(plan, client, signals, messages, None).await;
             report.released(&release_result);
             report.held(SystemClock.elapsed().since(acquired));
-            return Err((&error).into());
+            return Err(failure);
         }
     };
     let watch = holding::Watch {
         plan,
         messages,
         client,
-        lease: &lease,
+        lease: grant.lease(),
         acquired,
     };
     let end = watch.over(&mut group, signals).await;
@@ -181,15 +211,17 @@ async fn with_lease(
         End::Killed { .. } => exit_codes::signalled(Signal::KILL.as_raw()),
     };
     // Processes that outlived KILL still work under the lock, so its lease must expire.
-    let release_result = if end.has_survivors() {
-        release::leave(messages, lease).await
+    let (release_result, not_remembered) = if end.has_survivors() {
+        (grant.leave(messages).await, None)
     } else {
         drop(group);
         let keep_until = acquired.plus(plan.hold_at_least);
-        if release::keep(&plan.lock, messages, signals, &lease, keep_until).await {
-            release::release(&plan.lock, messages, signals, client, lease).await
+        let by_itself = matches!(end, End::Finished { .. } | End::MaxHold { .. });
+        let ended = by_itself.then_some((code, output));
+        if release::keep(&plan.lock, messages, signals, grant.lease(), keep_until).await {
+            grant.end(plan, client, signals, messages, ended).await
         } else {
-            release::leave(messages, lease).await
+            (grant.leave(messages).await, None)
         }
     };
     report.held(SystemClock.elapsed().since(acquired));
@@ -205,5 +237,8 @@ async fn with_lease(
         report.lost_unseen();
         return Ok(exit_codes::LOST);
     }
-    Ok(code)
+    match not_remembered {
+        Some(failure) => Err(failure),
+        None => Ok(code),
+    }
 }

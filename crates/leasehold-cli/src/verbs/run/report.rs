@@ -43,6 +43,8 @@ pub(super) enum Outcome {
     Completed,
     /// Another held the lock; nothing was run.
     NotAcquired,
+    /// The work was done already; nothing was run.
+    DoneBefore,
     /// A signal came while we waited; nothing was run.
     Interrupted,
     /// `leasehold` was killed, and killed the command.
@@ -200,6 +202,11 @@ impl Report {
             waiting: held.waiting(),
             place: held.place(),
         });
+    }
+
+    /// Records that the work was done already.
+    pub(super) fn done_before(&mut self) {
+        self.outcome = Outcome::DoneBefore;
     }
 
     /// Records the length of the wait.

@@ -1,6 +1,6 @@
 //! A lock as `ls`, `show` and `watch` show it.
 
-use leasehold::{Error, FencingToken, HolderInfo, LastHolder, LockState, LockStatus};
+use leasehold::{Done, Error, FencingToken, HolderInfo, LastHolder, LockState, LockStatus};
 use serde::Serialize;
 
 use super::output::VERSION;
@@ -22,6 +22,15 @@ pub(crate) struct Entry {
     pub(crate) error: Option<String>,
     /// Of a free lock: the label of its last holder, or who released it by force, and why.
     pub(crate) last_holder: Option<String>,
+    /// Of work that is done: the label of its runner.
+    pub(crate) runner: Option<String>,
+    pub(crate) done_at: Option<String>,
+    /// Whether it failed, and is remembered all the same.
+    failed: Option<bool>,
+    /// What it has left.
+    pub(crate) result: Option<String>,
+    #[serde(skip)]
+    pub(crate) done: Option<Done>,
     #[serde(skip)]
     pub(crate) last_token: Option<u64>,
     #[serde(skip)]
@@ -32,6 +41,12 @@ impl Entry {
     /// The status of a lock.
     pub(crate) fn of(status: &LockStatus) -> Entry {
         let (held, last) = (status.holder(), status.last_holder());
+        let done = match status.state() {
+            LockState::Done(done) => Some(done),
+            _ => None,
+        };
+        let since = held.and_then(HolderInfo::since);
+        let until = held.map(HolderInfo::until);
         Entry {
             v: VERSION,
             name: status.key().to_owned(),
@@ -39,21 +54,33 @@ impl Entry {
                 LockState::Free => "free",
                 LockState::Held(_) => "held",
                 LockState::Expired(_) => "expired",
+                LockState::Done(done) if done.is_failed() => "failed",
+                LockState::Done(_) => "done",
                 _ => "unknown",
             },
             holder: held.map(|held| held.label().to_owned()),
-            since: held.and_then(HolderInfo::since).map(times::utc),
-            until: held.map(HolderInfo::until).map(times::utc),
+            since: since.or_else(|| done?.began()).map(times::utc),
+            until: until.or_else(|| done?.until()).map(times::utc),
             lease_ms: held
                 .and_then(HolderInfo::lease_duration)
                 .map(duration::millis),
-            token: held.and_then(HolderInfo::token).map(FencingToken::get),
+            token: held
+                .and_then(HolderInfo::token)
+                .or_else(|| done?.token())
+                .map(FencingToken::get),
             data: held
                 .and_then(HolderInfo::data)
                 .map(|data| String::from_utf8_lossy(data).into_owned()),
             waiting: held.and_then(HolderInfo::waiting),
             error: None,
             last_holder: last.map(|last| last.label().to_owned()),
+            runner: done.map(|done| done.runner().to_owned()),
+            done_at: done.map(|done| times::utc(done.at())),
+            failed: done.map(Done::is_failed),
+            result: done
+                .and_then(Done::result)
+                .map(|result| String::from_utf8_lossy(result).into_owned()),
+            done: done.cloned(),
             last_token: last.and_then(LastHolder::token).map(FencingToken::get),
             held: held.cloned(),
         }
@@ -86,6 +113,11 @@ impl Entry {
             waiting: None,
             error: None,
             last_holder: None,
+            runner: None,
+            done_at: None,
+            failed: None,
+            result: None,
+            done: None,
             last_token: None,
             held: None,
         }

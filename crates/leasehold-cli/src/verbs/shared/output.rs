@@ -78,8 +78,9 @@ pub(crate) fn json_line(object: &impl Serialize) -> Result<String, Failure> {
 }
 
 /// Starts to write to standard output. The receiver gets the result.
-pub(crate) fn start(text: String) -> oneshot::Receiver<io::Result<()>> {
+pub(crate) fn start(text: impl Into<Vec<u8>>) -> oneshot::Receiver<io::Result<()>> {
     let (sender, done) = oneshot::channel();
+    let text = text.into();
     let write = move || {
         // Nobody may listen any more.
         let _unheard = sender.send(write_here(&text));
@@ -100,7 +101,7 @@ pub(crate) fn start(text: String) -> oneshot::Receiver<io::Result<()>> {
 /// # Cancel safety
 ///
 /// When it is dropped, the write goes on.
-pub(crate) async fn write(text: String) -> io::Result<()> {
+pub(crate) async fn write(text: impl Into<Vec<u8>>) -> io::Result<()> {
     let no_thread = || io::Error::from(io::ErrorKind::WouldBlock);
     start(text).await.unwrap_or_else(|_| Err(no_thread()))
 }
@@ -110,12 +111,12 @@ pub(crate) async fn write(text: String) -> io::Result<()> {
 /// # Errors
 ///
 /// The error of the write, a closed pipe and a closed standard output included.
-pub(crate) fn write_here(text: &str) -> io::Result<()> {
+pub(crate) fn write_here(text: impl AsRef<[u8]>) -> io::Result<()> {
     if output_was_closed() {
         return Err(Errno::BADF.into());
     }
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
+    stdout.write_all(text.as_ref())?;
     stdout.flush()
 }
 

@@ -32,6 +32,8 @@ pub(crate) enum ReleaseResult {
     Unknown,
     /// The lease was left to expire.
     Left,
+    /// The grant ended with a run that is remembered, or was freed without one.
+    Remembered,
 }
 
 impl ReleaseResult {
@@ -51,6 +53,7 @@ impl fmt::Display for ReleaseResult {
             ReleaseResult::Failed(error) => write!(f, "failed: {error}"),
             ReleaseResult::Unknown => f.write_str("sent, but nobody waited for the answer"),
             ReleaseResult::Left => f.write_str("left to run out"),
+            ReleaseResult::Remembered => f.write_str("recorded"),
         }
     }
 }
@@ -133,9 +136,9 @@ pub(crate) async fn release(
                 "could not release `{name}`, {by_itself}: {error}"
             ));
         }
-        ReleaseResult::Unknown | ReleaseResult::Left => messages.note(format_args!(
-            "{store} has not confirmed the release of `{name}`: {by_itself}"
-        )),
+        ReleaseResult::Unknown | ReleaseResult::Left | ReleaseResult::Remembered => messages.note(
+            format_args!("{store} has not confirmed the release of `{name}`: {by_itself}"),
+        ),
     }
     release_result
 }

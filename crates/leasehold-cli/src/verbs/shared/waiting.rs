@@ -33,9 +33,9 @@ const WORTH_A_LINE: Duration = Duration::from_millis(300);
 
 /// How the wait ended.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum Answer<T = Lease> {
     /// The lock was acquired.
-    Lease(Lease),
+    Lease(T),
     /// Another holds it, and the run must not wait.
     Held(HolderInfo),
     /// Another held it until the wait expired.
@@ -93,6 +93,36 @@ pub(crate) async fn acquire(
             Wait::ByPolicy => request.acquire().await.map(TryAcquireOutcome::Acquired),
         }
     };
+    match asked(plan, client, signals, messages, asking).await {
+        Answer::Lease(TryAcquireOutcome::Acquired(lease)) => {
+            acquired(plan, client, messages, &lease);
+            Answer::Lease(lease)
+        }
+        Answer::Lease(TryAcquireOutcome::Held(held)) | Answer::Held(held) => Answer::Held(held),
+        Answer::Expired(error) => Answer::Expired(error),
+        Answer::Failed(error) => Answer::Failed(error),
+        Answer::Interrupted(signal) => Answer::Interrupted(signal),
+    }
+}
+
+/// Says that the lock was acquired.
+pub(crate) fn acquired(plan: &LockPlan, client: &LockClient, messages: &Messages, lease: &Lease) {
+    messages.detail(format_args!(
+        "acquired `{}` with token {} ({})",
+        plan.key,
+        lease.token(),
+        client.describe_store()
+    ));
+}
+
+/// Does `asking`, which may wait for a holder, while signals are handled.
+pub(crate) async fn asked<T>(
+    plan: &LockPlan,
+    client: &LockClient,
+    signals: &mut Signals,
+    messages: &Messages,
+    asking: impl Future<Output = Result<T, Error>>,
+) -> Answer<T> {
     let narrated = async {
         tokio::select! {
             biased;
@@ -103,16 +133,7 @@ pub(crate) async fn acquire(
     let answer = or_signal(signals, messages, narrated).await;
     messages.wipe();
     match answer {
-        Ok(Ok(TryAcquireOutcome::Acquired(lease))) => {
-            messages.detail(format_args!(
-                "acquired `{}` with token {} ({})",
-                plan.key,
-                lease.token(),
-                client.describe_store()
-            ));
-            Answer::Lease(lease)
-        }
-        Ok(Ok(TryAcquireOutcome::Held(held))) => Answer::Held(held),
+        Ok(Ok(answer)) => Answer::Lease(answer),
         Ok(Err(error)) if error.kind() == ErrorKind::WaitExpired => Answer::Expired(error),
         Ok(Err(error)) => Answer::Failed(error),
         Err(signal) => Answer::Interrupted(signal),

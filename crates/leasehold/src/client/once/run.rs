@@ -4,9 +4,8 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::warn;
-
 use crate::error::{Error, ErrorKind};
+use crate::lease::end::ReleaseOutcome;
 use crate::lease::guard::{Completes, Lease};
 
 /// In bytes: the largest result that is remembered.
@@ -89,7 +88,8 @@ impl OnceRun {
             .with_source(cause))
     }
 
-    /// Ends a run that failed: the work is free to run again, or remembered as failed with this message.
+    /// Ends a run that failed: the work is free to run again, or remembered as failed with as much of the message as is
+    /// kept.
     ///
     /// # Errors
     ///
@@ -98,24 +98,39 @@ impl OnceRun {
     /// # Cancel safety
     ///
     /// The write goes on when this future is dropped.
-    pub async fn fail(mut self, message: &str) -> Result<(), Error> {
+    pub async fn fail(mut self, message: impl AsRef<[u8]>) -> Result<(), Error> {
         if self.remember_failures {
-            let work = self.completes(true, Some(kept(message)));
+            let message = message.as_ref();
+            let kept = &message[..message.len().min(LARGEST_RESULT)];
+            let work = self.completes(true, Some(kept));
             return self.end(work).await;
         }
+        self.abandon().await.map(drop)
+    }
+
+    /// Ends a run without remembering it: the work is free to run again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Lease::release`].
+    ///
+    /// # Cancel safety
+    ///
+    /// The release goes on when this future is dropped.
+    pub async fn abandon(mut self) -> Result<ReleaseOutcome, Error> {
         match self.lease.take() {
-            Some(lease) => lease.release().await.map(drop),
-            None => Ok(()),
+            Some(lease) => lease.release().await,
+            None => Ok(ReleaseOutcome::AlreadyReleased),
         }
     }
 
-    /// Ends a run whose lease is lost.
-    pub(super) async fn abandon(mut self) {
-        if let Some(lease) = self.lease.take()
-            && let Err(error) = lease.release().await
-        {
-            warn!(%error, "a run that was lost could not be released");
-        }
+    /// The lease alone, for a caller that ends it otherwise: the run is not remembered.
+    ///
+    /// # Panics
+    ///
+    /// Never: the lease ends with the run.
+    pub fn into_lease(mut self) -> Lease {
+        self.lease.take().expect("the run has not ended")
     }
 
     fn completes(&self, failed: bool, result: Option<&[u8]>) -> Completes {
@@ -144,9 +159,4 @@ impl Drop for OnceRun {
             }
         }
     }
-}
-
-/// As much of an error as is kept.
-fn kept(message: &str) -> &[u8] {
-    &message.as_bytes()[..message.floor_char_boundary(LARGEST_RESULT)]
 }

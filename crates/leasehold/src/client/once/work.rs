@@ -58,12 +58,13 @@ impl OnceRequest {
             }
             End::Done(Err(error)) => {
                 // A failure to say so is logged. The lease then expires.
-                drop(run.fail(&error.to_string()).await);
+                drop(run.fail(error.to_string()).await);
                 Err(OnceError::Work(error))
             }
             End::Lost(why) => {
                 let error = run.lease().id().lost_error(&why);
-                run.abandon().await;
+                // The lease may have run out with nobody to take the key.
+                drop(run.abandon().await);
                 Err(OnceError::NotRecorded { value: None, error })
             }
             End::Panicked(panic) => {

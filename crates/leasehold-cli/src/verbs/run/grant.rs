@@ -1,0 +1,214 @@
+//! What a run has acquired: a lock, or the right to do work once.
+
+use std::time::Duration;
+
+use leasehold::{Done, ErrorKind, Lease, LockClient, OnceRun, Started};
+use serde::{Deserialize, Serialize};
+
+use super::output::{Kept, Output};
+use crate::exit_codes;
+use crate::failure::Failure;
+use crate::messages::Messages;
+use crate::plan::{OncePlan, RunPlan, Wait};
+use crate::process::Signals;
+use crate::text::{one_line, quoted, times};
+use crate::verbs::shared::output;
+use crate::verbs::shared::release::{self, ReleaseResult};
+use crate::verbs::shared::waiting::{self, Answer};
+
+/// In bytes: the largest output that is kept. With its first line it fits into the library's results.
+pub(super) const LARGEST_OUTPUT: usize = 850;
+
+/// What was acquired.
+#[derive(Debug)]
+pub(super) enum Grant {
+    /// A lock.
+    Lock(Lease),
+    /// A run that is to be remembered.
+    Once(OnceRun),
+}
+
+/// The first line of a remembered result. The output follows, if it is kept.
+#[derive(Serialize, Deserialize, Debug)]
+struct Head {
+    exit_code: u8,
+}
+
+impl Grant {
+    /// Acquires the lock as planned, or finds out what was done.
+    pub(super) async fn acquire(
+        plan: &RunPlan,
+        client: &LockClient,
+        signals: &mut Signals,
+        messages: &Messages,
+    ) -> Answer<Result<Grant, Done>> {
+        let Some(once) = &plan.once else {
+            return match waiting::acquire(&plan.lock, client, signals, messages).await {
+                Answer::Lease(lease) => Answer::Lease(Ok(Grant::Lock(lease))),
+                Answer::Held(held) => Answer::Held(held),
+                Answer::Expired(error) => Answer::Expired(error),
+                Answer::Failed(error) => Answer::Failed(error),
+                Answer::Interrupted(signal) => Answer::Interrupted(signal),
+            };
+        };
+        let asking = async {
+            let mut request = client
+                .once(plan.lock.key.as_str())?
+                .keep(once.keep)
+                .remember_failures(once.remember_failures)
+                .patient(once.patient);
+            if plan.lock.wait == Wait::No {
+                request = request.wait(Duration::ZERO);
+            }
+            match request.start().await? {
+                Started::Run(run) => {
+                    waiting::acquired(&plan.lock, client, messages, run.lease());
+                    Ok(Ok(Grant::Once(run)))
+                }
+                Started::Done(done) => Ok(Err(done)),
+            }
+        };
+        waiting::asked(&plan.lock, client, signals, messages, asking).await
+    }
+
+    /// Its lease.
+    pub(super) fn lease(&self) -> &Lease {
+        match self {
+            Grant::Lock(lease) => lease,
+            Grant::Once(run) => run.lease(),
+        }
+    }
+
+    /// Leaves it to expire: a process may still work under it.
+    pub(super) async fn leave(self, messages: &Messages) -> ReleaseResult {
+        match self {
+            Grant::Lock(lease) => release::leave(messages, lease).await,
+            Grant::Once(run) => release::leave(messages, run.into_lease()).await,
+        }
+    }
+
+    /// Releases the lock, or remembers the run of a command that ended by itself with `code`. The failure is that of
+    /// a run that is not remembered.
+    pub(super) async fn end(
+        self,
+        plan: &RunPlan,
+        client: &LockClient,
+        signals: &mut Signals,
+        messages: &Messages,
+        ended: Option<(u8, Option<Output>)>,
+    ) -> (ReleaseResult, Option<Failure>) {
+        let run = match self {
+            Grant::Lock(lease) => {
+                let released = release::release(&plan.lock, messages, signals, client, lease);
+                return (released.await, None);
+            }
+            Grant::Once(run) => run,
+        };
+        let remembered = match ended {
+            None => run.abandon().await.map(drop),
+            Some((code, kept)) => {
+                let kept = match kept {
+                    Some(output) => output.end(messages).await,
+                    None => Kept::No,
+                };
+                let result = result(code, kept);
+                let ending = async {
+                    match code {
+                        0 => run.complete(&result).await,
+                        _ => run.fail(&result).await,
+                    }
+                };
+                match release::patiently(signals, messages, ending).await {
+                    Some(ended) => ended,
+                    None => return (ReleaseResult::Unknown, None),
+                }
+            }
+        };
+        match remembered {
+            Ok(()) => (ReleaseResult::Remembered, None),
+            Err(error) => {
+                let key = &plan.lock.key;
+                let mut failure = Failure::from(&error);
+                failure.message = format!(
+                    "`{key}` ran and is not remembered ({}): {error}",
+                    client.describe_store()
+                );
+                if error.kind() == ErrorKind::Lost {
+                    failure.code = exit_codes::LOST;
+                }
+                let failure = failure.hint(
+                    "another process may run it: have the changed resource check LEASEHOLD_TOKEN",
+                );
+                (ReleaseResult::Failed(error), Some(failure))
+            }
+        }
+    }
+}
+
+fn result(code: u8, kept: Kept) -> Vec<u8> {
+    let head = Head { exit_code: code };
+    // A number needs no more than this.
+    let mut result = serde_json::to_vec(&head).unwrap_or_default();
+    if let Kept::All(output) = kept {
+        result.push(b'\n');
+        result.extend(output);
+    }
+    result
+}
+
+/// Says that the work is done, and returns the exit code. With `--replay` it prints what the run has printed.
+///
+/// # Errors
+///
+/// When standard output cannot be written.
+pub(super) async fn duplicate(
+    plan: &RunPlan,
+    once: &OncePlan,
+    done: &Done,
+    messages: &Messages,
+) -> Result<u8, Failure> {
+    let result = done.result().unwrap_or_default();
+    let (head, printed) = match result.iter().position(|byte| *byte == b'\n') {
+        Some(end) => (&result[..end], Some(&result[end + 1..])),
+        None => (result, None),
+    };
+    let code = serde_json::from_slice::<Head>(head).map(|head| head.exit_code);
+    let by = format!(
+        "by {}, {}{}",
+        one_line(done.runner()),
+        times::relative(done.at()),
+        match done.until() {
+            Some(until) => format!(", remembered until {}", times::local(until)),
+            None => String::new(),
+        }
+    );
+    if once.replay {
+        match printed {
+            Some(printed) => output::write(printed)
+                .await
+                .map_err(|error| output::failed(&error))?,
+            None => {
+                messages.note("its output was not kept: it was too large, or ran without --replay")
+            }
+        }
+    }
+    let as_it_ended = once.replay || done.is_failed();
+    let code = match (code, as_it_ended) {
+        (Ok(code), true) => code,
+        // Another program ran it, through the library.
+        (Err(_), true) if done.is_failed() => exit_codes::OWN_FAILURE,
+        _ => once.duplicate_code.unwrap_or(0),
+    };
+    let key = &plan.lock.key;
+    if done.is_failed() {
+        let failure = Failure::new(code, format!("`{key}` failed before, {by}"));
+        messages.note_failure(&failure.hint(format!(
+            "let it run again: `leasehold forget {}{}`",
+            quoted(key.as_str()),
+            plan.lock.place.option()
+        )));
+    } else {
+        messages.note(format_args!("`{key}` is done already, {by}"));
+    }
+    Ok(code)
+}
