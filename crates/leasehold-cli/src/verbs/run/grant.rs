@@ -16,9 +16,6 @@ use crate::verbs::shared::output;
 use crate::verbs::shared::release::{self, ReleaseResult};
 use crate::verbs::shared::waiting::{self, Answer};
 
-/// In bytes: the largest output that is kept. With its first line it fits into the library's results.
-pub(super) const LARGEST_OUTPUT: usize = 850;
-
 /// What was acquired.
 #[derive(Debug)]
 pub(super) enum Grant {
