@@ -100,21 +100,92 @@ fn leader() {
 fn cron_on_three_replicas() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = file(&directory);
-    let replicas: Vec<Child> = (0..3)
-        .map(|_| {
-            let mut replica = command(env!("CARGO_BIN_EXE_cron"), &[&file, "3"]);
-            replica.stdout(Stdio::piped()).spawn().expect("starts")
-        })
-        .collect();
-    let texts: Vec<_> = replicas
+    let texts = replicas(env!("CARGO_BIN_EXE_cron"), &[&file, "5"]);
+    let lines = |line: &str| {
+        let all = texts.iter().flat_map(|text| text.lines());
+        all.filter(|other| *other == line).count()
+    };
+    // Two or three ticks of three replicas. One may begin late, or be ended before its last line.
+    assert!((2..=3).contains(&lines("ran")), "{texts:?}");
+    assert!(lines("left to another") >= 2, "{texts:?}");
+}
+
+fn replicas(program: &str, args: &[&str]) -> Vec<String> {
+    let start = |_| {
+        let mut replica = command(program, args);
+        replica.stdout(Stdio::piped()).spawn().expect("starts")
+    };
+    let replicas: Vec<Child> = (0..3).map(start).collect();
+    replicas
         .into_iter()
         .map(|replica| finished(&replica.wait_with_output().expect("ends")))
-        .collect();
-    let ran = texts
-        .iter()
-        .filter(|text| text.starts_with("running"))
-        .count();
-    assert_eq!(ran, 1, "{texts:?}");
+        .collect()
+}
+
+#[test]
+fn a_migration_runs_on_one_of_three_replicas() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let texts = replicas(env!("CARGO_BIN_EXE_migration"), &[&file(&directory)]);
+    let all = texts.concat();
+    assert_eq!(all.matches("migrating with token").count(), 1, "{all}");
+    assert_eq!(all.matches("migrated by ").count(), 2, "{all}");
+    assert_eq!(all.matches("serving").count(), 3, "{all}");
+}
+
+#[test]
+fn a_message_that_comes_twice_is_handled_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = file(&directory);
+    let consumer = env!("CARGO_BIN_EXE_consumer");
+    let first = output(consumer, &[&file, "1", "2", "2", "bad"]);
+    let second = output(consumer, &[&file, "bad", "1", "3"]);
+    let all = first + &second;
+    for (line, times) in [
+        ("1: handled, deleted", 1),
+        ("2: handled, deleted", 1),
+        ("3: handled, deleted", 1),
+        ("1: handled before by", 1),
+        ("2: handled before by", 1),
+        ("bad: a message that cannot be handled", 2),
+    ] {
+        assert_eq!(all.matches(line).count(), times, "{line}: {all}");
+    }
+}
+
+#[test]
+fn a_request_that_comes_twice_is_answered_from_the_store() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut service = command(env!("CARGO_BIN_EXE_idempotency"), &[&file(&directory)]);
+    let mut service = service.stdout(Stdio::piped()).spawn().expect("starts");
+    let mut lines = BufReader::new(service.stdout.take().expect("piped")).lines();
+    let first = lines.next().expect("a line").expect("text");
+    let address = first.strip_prefix("listening on ").expect("an address");
+    let post = |key: &str, body: &str| {
+        let mut connection = TcpStream::connect(address).expect("connects");
+        let length = body.len();
+        let request = format!(
+            "POST /charges HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{key}Content-Length: {length}\r\n\r\n{body}"
+        );
+        connection.write_all(request.as_bytes()).expect("sends");
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).expect("answers");
+        let code = answer.split(' ').nth(1).expect("a code").to_owned();
+        let body = answer.split("\r\n\r\n").nth(1).expect("a body").to_owned();
+        (code, body)
+    };
+    let key = "Idempotency-Key: 7\r\n";
+    let (code, charged) = post(key, "{\"amount\":5}");
+    assert_eq!(code, "201", "{charged}");
+    assert!(charged.contains("\"charged\":5"), "{charged}");
+    assert_eq!(post(key, "{\"amount\":5}"), ("200".to_owned(), charged));
+    assert_eq!(post(key, "{\"amount\":6}").0, "422");
+    assert_eq!(post("", "{}").0, "400");
+    // What fails is not stored.
+    let other = "Idempotency-Key: 8\r\n";
+    assert_eq!(post(other, "no JSON").0, "422");
+    assert_eq!(post(other, "{\"amount\":1}").0, "201");
+    service.kill().expect("killed");
+    service.wait().expect("ended");
 }
 
 #[test]
@@ -195,7 +266,7 @@ fn serve(connection: TcpStream) -> Option<String> {
         if start.starts_with("POST") {
             return Some(format!("{start}{}", String::from_utf8_lossy(&body)));
         }
-        let event = "{\"customer\":\"42\"}";
+        let event = "{\"order\":\"42\"}";
         // In the year 2100.
         write!(
             writer,

@@ -158,6 +158,8 @@ pub(crate) enum Bench {
     Local,
     /// Dollars over the number of contenders
     Price,
+    /// A fleet that ticks for a month in virtual time, and 50 processes at one instant
+    Once,
     /// Up to 100,000 processes, in virtual time
     Scale,
 }
@@ -178,7 +180,10 @@ impl Bench {
 
     /// Whether it runs the command.
     pub(crate) fn needs_command(self) -> bool {
-        matches!(self, Bench::Command | Bench::Commands | Bench::Local)
+        matches!(
+            self,
+            Bench::Command | Bench::Commands | Bench::Local | Bench::Once
+        )
     }
 }
 

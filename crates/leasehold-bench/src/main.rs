@@ -51,14 +51,14 @@ use clap::Parser;
 
 use crate::choice::Choice;
 use crate::scenario::{
-    commands, contend, hot, killed, local, lost, many, price, scale, uncontended, waiter,
+    commands, contend, hot, killed, local, lost, many, once, price, scale, uncontended, waiter,
 };
 
 /// A benchmark.
 type Bench = fn(&Choice) -> Result<()>;
 
 /// All benchmarks, in the order in which they run.
-const ALL: [(&str, Bench); 15] = [
+const ALL: [(&str, Bench); 16] = [
     ("cycle", |_| cycle::run()),
     ("sqlite", |_| sqlite::run()),
     ("units", units::run),
@@ -73,6 +73,7 @@ const ALL: [(&str, Bench); 15] = [
     ("many", many::run),
     ("local", |choice| local::run(choice.quick)),
     ("price", price::run),
+    ("once", once::run),
     ("scale", |choice| scale::run(choice.quick)),
 ];
 

@@ -22,6 +22,9 @@ pub const LARGEST_INPUT: usize = 64;
 /// The end of a keep that has none: the end of the year 9999.
 pub const FOR_EVER: ServiceTime = ServiceTime(253_402_300_799_000);
 
+/// The longest keep that is stored: nobody watches a record for that long.
+pub const LONGEST: Duration = Duration::from_millis(FOR_EVER.0.unsigned_abs());
+
 /// What a record says of the run that it remembers. Its result is the record's payload.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Done {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::attempt::{AttemptId, Granted};
 use super::deadline::{Deadline, Sent, Terms, service_now};
-use super::done::{Completion, Done, FOR_EVER};
+use super::done::{Completion, Done, FOR_EVER, LONGEST};
 use super::ending::Ending;
 use super::queue::Place;
 use super::record::{Record, State};
@@ -277,7 +277,7 @@ impl Kept {
             attempt: self.attempt,
             token: self.token,
             until: until.unwrap_or(FOR_EVER),
-            keep: whole_ms(keep.saturating_add(Duration::from_nanos(999_999))),
+            keep: whole_ms(keep.min(LONGEST) + Duration::from_nanos(999_999)),
             ttl_seconds: until.map(|until| self.terms.ttl_seconds(until, clock, now)),
             done: Done {
                 at: service_now(clock, now),

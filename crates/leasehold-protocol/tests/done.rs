@@ -198,6 +198,8 @@ fn without_service_time_it_is_remembered_until_it_is_forgotten() {
         panic!("another write");
     };
     assert_eq!(completion.until, FOR_EVER);
+    let keep = i64::try_from(completion.keep.as_millis());
+    assert!(keep.is_ok(), "a store has 63 bits for it");
 }
 
 #[test]

@@ -49,8 +49,7 @@
 //!
 //! # What it is not
 //!
-//! It is no queue between processes (the waiters of one client do queue), no semaphore and no
-//! transaction. It does not support eventually consistent replicas: pin one Region of a global
+//! It is no semaphore and no transaction. It does not support eventually consistent replicas: pin one Region of a global
 //! table, and do not use DAX.
 //!
 //! # Features

@@ -7,6 +7,7 @@ pub(crate) mod killed;
 pub(crate) mod local;
 pub(crate) mod lost;
 pub(crate) mod many;
+pub(crate) mod once;
 pub(crate) mod price;
 pub(crate) mod scale;
 pub(crate) mod uncontended;

@@ -57,7 +57,7 @@
 //! - The first read of a host with an impossible wall clock.
 //! - Samples older than ten minutes beside younger ones, except in *next life*.
 //! - Events between two ticks, and processes that read an answer later than it came.
-//! - A host that dies or stalls with a wrong seed while records are deleted. `docs/protocol.md` section 13 names that
+//! - A host that dies or stalls with a wrong seed while records are deleted. `docs/protocol.md` section 14 names that
 //!   case; without a check of signatures it breaks S2.
 //!
 //! Bounds are small: a violation that needs more requests, ticks or faults than the table states is not found. The

@@ -65,7 +65,7 @@ pub(super) struct Slot {
     /// No visible token may be smaller: the last of an earlier life of the record.
     floor: u64,
     /// A token that a host far ahead has started was counted on before that host, dead or without an
-    /// answer, could withdraw it: the one hole that is known (`docs/protocol.md`, section 13).
+    /// answer, could withdraw it: the one hole that is known (`docs/protocol.md`, section 14).
     ahead: bool,
     /// Who waits in the queue of the record.
     pub(super) line: Line,
