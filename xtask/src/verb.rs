@@ -158,8 +158,12 @@ pub(crate) enum Bench {
     Local,
     /// Dollars over the number of contenders
     Price,
-    /// A fleet that ticks for a month in virtual time, and 50 processes at one instant
-    Once,
+    /// `once`: 500 hosts that tick for a month, in virtual time
+    Fleet,
+    /// `once`: 50 processes at one instant
+    Herd,
+    /// `once` beside Powertools and idemkit
+    Beside,
     /// Up to 100,000 processes, in virtual time
     Scale,
 }
@@ -174,7 +178,7 @@ impl Bench {
     pub(crate) fn needs_dynamodb(self) -> bool {
         !matches!(
             self,
-            Bench::Sqlite | Bench::Command | Bench::Local | Bench::Scale
+            Bench::Sqlite | Bench::Command | Bench::Local | Bench::Fleet | Bench::Scale
         )
     }
 
@@ -182,7 +186,7 @@ impl Bench {
     pub(crate) fn needs_command(self) -> bool {
         matches!(
             self,
-            Bench::Command | Bench::Commands | Bench::Local | Bench::Once
+            Bench::Command | Bench::Commands | Bench::Local | Bench::Herd
         )
     }
 }

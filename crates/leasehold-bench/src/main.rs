@@ -58,7 +58,7 @@ use crate::scenario::{
 type Bench = fn(&Choice) -> Result<()>;
 
 /// All benchmarks, in the order in which they run.
-const ALL: [(&str, Bench); 16] = [
+const ALL: [(&str, Bench); 18] = [
     ("cycle", |_| cycle::run()),
     ("sqlite", |_| sqlite::run()),
     ("units", units::run),
@@ -73,7 +73,9 @@ const ALL: [(&str, Bench); 16] = [
     ("many", many::run),
     ("local", |choice| local::run(choice.quick)),
     ("price", price::run),
-    ("once", once::run),
+    ("fleet", |choice| once::fleet::run(choice.quick)),
+    ("herd", |choice| once::herd::run(choice.quick)),
+    ("beside", |choice| once::beside::run(choice.quick)),
     ("scale", |choice| scale::run(choice.quick)),
 ];
 

@@ -63,8 +63,17 @@ impl Peer {
 
     /// PyPI `python-dynamodb-lock`, in a virtual environment.
     pub(crate) async fn python() -> Result<Peer> {
-        let source = source("python");
-        let home = home("python")?;
+        Peer::of_pypi("python").await
+    }
+
+    /// PyPI `aws-lambda-powertools` and `idemkit`, in another one.
+    pub(crate) async fn idempotency() -> Result<Peer> {
+        Peer::of_pypi("idempotency").await
+    }
+
+    async fn of_pypi(name: &str) -> Result<Peer> {
+        let source = source(name);
+        let home = home(name)?;
         let python = home.join("bin/python");
         install(&source, &home, "requirements.txt", async || {
             // An interpreter of its own, whatever was there before.

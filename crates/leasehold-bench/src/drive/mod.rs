@@ -3,6 +3,7 @@
 //! The call is `leasehold-bench drive WHO WHERE TABLE SETTINGS`, with jobs on standard input (see
 //! [`work`]). The driver is a separate process, so that it is started, measured and killed like the peers.
 
+mod once;
 mod work;
 
 use std::fs::{File, OpenOptions};
@@ -28,6 +29,12 @@ use crate::stopwatch::pause;
 pub(crate) use self::work::monotonic_ns;
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
+    if let Some(("once", rest)) = args.split_first().map(|(who, rest)| (who.as_str(), rest)) {
+        return tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?
+            .block_on(once::once(rest));
+    }
     let [who, place, table, settings] = args else {
         bail!("usage: leasehold-bench drive WHO WHERE TABLE SETTINGS");
     };

@@ -67,7 +67,7 @@ struct Seen {
 
 pub(crate) fn run(quick: bool) -> Result<()> {
     let mut report = Report::new(
-        "once",
+        "fleet",
         &[
             "clocks",
             "begins with",

@@ -1,14 +1,7 @@
-//! `once`: a fleet that ticks for a month in virtual time, and real processes that start at one instant.
+//! `once`: a fleet that ticks for a month in virtual time, fifty processes that start at one instant, and a few beside
+//! other clients.
 
+pub(crate) mod beside;
 mod far;
-mod fleet;
-mod herd;
-
-use anyhow::Result;
-
-use crate::choice::Choice;
-
-pub(crate) fn run(choice: &Choice) -> Result<()> {
-    fleet::run(choice.quick)?;
-    herd::run(choice.quick)
-}
+pub(crate) mod fleet;
+pub(crate) mod herd;
