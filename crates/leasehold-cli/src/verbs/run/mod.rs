@@ -9,12 +9,9 @@
 //! 5. The report is written, however the run ended.
 //!
 //! [`waiting`] acquires the lock, [`holding`] runs the
-//! command, and [`release`] releases the lock. [`environment`] has the command's variables, [`announced`] tells the guardian of requests, [`report`]
+//! command, and [`release`] releases the lock. [`report`]
 //! writes the report, and [`survivor`] is the guardian's part after the worker was killed.
 
-mod announced;
-mod environment;
-mod holding;
 mod report;
 mod survivor;
 
@@ -25,10 +22,11 @@ use leasehold::clock::{Clock, SystemClock};
 use leasehold::{Lease, LockClient};
 use rustix::process::Signal;
 
-use self::announced::Announced;
-use self::holding::End;
 use self::report::Report;
 pub(crate) use self::survivor::survived;
+use super::shared::command::announced::Announced;
+use super::shared::command::environment;
+use super::shared::command::holding::{self, End};
 use super::shared::waiting::Answer;
 use super::shared::{release, waiting};
 use crate::args::{OnLost, RunArgs};
