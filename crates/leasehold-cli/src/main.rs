@@ -4,7 +4,7 @@
 //! configuration, messages and exit codes. Its modules, from the highest layer to the lowest:
 //!
 //! - [`args`] the command line, [`help`] the end of its help, [`plan`] the plan of `run`
-//! - [`verbs`]: `run`, `hold`, `acquire`, `renew`, `release`, `force-release`, `ls` and `show`, `watch`, `init`,
+//! - [`verbs`]: `run`, `elect`, `hold`, `acquire`, `renew`, `release`, `force-release`, `ls` and `show`, `watch`, `init`,
 //!   `doctor`, `top`, `completions` and `man`
 //! - [`store`] the location of the locks and its store, [`process`] the command and its signals
 //! - [`failure`], [`finding`], [`panics`], [`exit_codes`], [`mod@messages`], [`outlet`]: errors and messages; [`text`]: formats
@@ -33,7 +33,9 @@ use self::failure::Failure;
 use self::messages::{Messages, Verbosity, Warnings};
 use self::process::{Guardian, Role};
 use self::store::own_failure;
-use self::verbs::{acquire, by_id, doctor, force, generate, hold, init, list, run, top, watch};
+use self::verbs::{
+    acquire, by_id, doctor, elect, force, generate, hold, init, list, run, top, watch,
+};
 
 fn main() -> ExitCode {
     let verb = match args::parse() {
@@ -49,7 +51,7 @@ fn main() -> ExitCode {
     let verbosity = verb.verbosity();
     // Before any thread starts. Its error is written below.
     let role = match &verb {
-        Verb::Run(_) => process::separate(),
+        Verb::Run(_) | Verb::Elect(_) => process::separate(),
         _ => Ok(Role::Worker(Guardian::default())),
     };
     let messages = messages(verbosity);
@@ -64,6 +66,11 @@ fn carry_out(verb: Verb, role: io::Result<Role>, messages: &Arc<Messages>) -> u8
         Verb::Run(args) => match role {
             Ok(Role::Worker(guardian)) => run::run(*args, &Arc::new(guardian), messages),
             Ok(Role::Survivor(survivor)) => run::survived(*args, &survivor, messages),
+            Err(error) => told(messages, Err(own_failure("cannot start a process", &error))),
+        },
+        Verb::Elect(args) => match role {
+            Ok(Role::Worker(guardian)) => elect::elect(*args, &Arc::new(guardian), messages),
+            Ok(Role::Survivor(survivor)) => elect::survived(*args, &survivor, messages),
             Err(error) => told(messages, Err(own_failure("cannot start a process", &error))),
         },
         Verb::Acquire(args) => acquire::acquire(*args, messages),

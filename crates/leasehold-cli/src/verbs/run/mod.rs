@@ -8,34 +8,24 @@
 //! 4. The lock is released only when no process of the command is left.
 //! 5. The report is written, however the run ended.
 //!
-//! [`waiting`] acquires the lock, [`holding`] runs the
-//! command, and [`release`] releases the lock. [`report`]
-//! writes the report, and [`survivor`] is the guardian's part after the worker was killed.
+//! [`waiting`] acquires the lock, [`command`] runs the command under it, and [`report`] writes the report.
 
 mod report;
-mod survivor;
 
-use std::io;
 use std::sync::Arc;
 
 use leasehold::clock::{Clock, SystemClock};
-use leasehold::{Lease, LockClient};
-use rustix::process::Signal;
 
 use self::report::Report;
-pub(crate) use self::survivor::survived;
-use super::shared::command::announced::Announced;
-use super::shared::command::environment;
-use super::shared::command::holding::{self, End};
+use super::shared::command::survivor::{self, Left};
+use super::shared::command::{self, Ended, Site};
+use super::shared::waiting;
 use super::shared::waiting::Answer;
-use super::shared::{release, waiting};
-use crate::args::{OnLost, RunArgs};
-use crate::exit_codes;
+use crate::args::RunArgs;
 use crate::failure::Failure;
 use crate::messages::Messages;
 use crate::plan::RunPlan;
-use crate::process::{Group, Guardian, Signals};
-use crate::store::own_failure;
+use crate::process::{Guardian, Survivor};
 
 /// Carries out the verb, and returns the exit code.
 pub(crate) fn run(args: RunArgs, guardian: &Arc<Guardian>, messages: &Arc<Messages>) -> u8 {
@@ -70,52 +60,25 @@ fn carry_out(
     report: &mut Report,
 ) -> Result<u8, Failure> {
     report.leased(plan);
-    plan.command
-        .check()
-        .map_err(|error| Failure::from(&error))?;
-    enough_descriptors()?;
-    let mut signals = waiting::signals(messages)?;
-    guardian
-        .when_dead(signals.killed())
-        .map_err(|error| own_failure("cannot watch the guardian", &error))?;
-    let runtime = plan.lock.place.runtime()?;
-    let code = runtime.block_on(under_lock(plan, guardian, messages, &mut signals, report));
-    // Not dropped: the drop would wait for a name lookup.
-    runtime.shutdown_background();
-    code
+    command::start(plan, guardian, messages, async |mut site| {
+        under_lock(&mut site, report).await
+    })
 }
 
-/// More files than a run opens at once: the store and its side files, signals, an event loop, the process
-/// table.
-const DESCRIPTORS: usize = 16;
-
-/// Refuses a run that would run out of file descriptors under the lock.
-fn enough_descriptors() -> Result<(), Failure> {
-    let free: Result<Vec<_>, _> = (0..DESCRIPTORS / 2).map(|_| io::pipe()).collect();
-    free.map(drop)
-        .map_err(|error| own_failure("too few files may be opened", &error))
-}
-
-async fn under_lock(
-    plan: &RunPlan,
-    guardian: &Arc<Guardian>,
-    messages: &Arc<Messages>,
-    signals: &mut Signals,
-    report: &mut Report,
-) -> Result<u8, Failure> {
-    let opened = waiting::open(&plan.lock, messages, |store| {
-        Arc::new(Announced::new(store, guardian))
-    });
-    let client = match waiting::or_signal(signals, messages, opened).await {
+async fn under_lock(site: &mut Site<'_>, report: &mut Report) -> Result<u8, Failure> {
+    let client = match command::open(site).await {
         Ok(client) => client?,
         Err(signal) => return Ok(report.interrupted(signal)),
     };
+    let (plan, messages) = (site.plan, site.messages);
     let asked = SystemClock.elapsed();
-    let answer = waiting::acquire(&plan.lock, &client, signals, messages).await;
+    let answer = waiting::acquire(&plan.lock, &client, site.signals, messages).await;
     report.waited(SystemClock.elapsed().since(asked));
     let code = match answer {
         Answer::Lease(lease) => {
-            with_lease(plan, guardian, messages, signals, report, &client, lease).await
+            report.acquired(&lease);
+            let ended = command::under(site, &client, lease).await;
+            recorded(&ended, report)
         }
         Answer::Held(held) => {
             report.not_acquired(&held);
@@ -133,75 +96,36 @@ async fn under_lock(
         Answer::Interrupted(signal) => Ok(report.interrupted(signal)),
     };
     if report.token.is_none() {
-        waiting::clean_up(&plan.lock, &client, signals, messages).await;
+        waiting::clean_up(&plan.lock, &client, site.signals, messages).await;
     }
     report.usage(plan, client.usage());
     code
 }
 
-async fn with_lease(
-    plan: &RunPlan,
-    guardian: &Arc<Guardian>,
-    messages: &Arc<Messages>,
-    signals: &mut Signals,
-    report: &mut Report,
-    client: &LockClient,
-    lease: Lease,
-) -> Result<u8, Failure> {
-    let acquired = SystemClock.elapsed();
-    report.acquired(&lease);
-    let command = environment::with_lock(plan, &lease);
-    messages.pause();
-    let mut group = match Group::spawn(&command, plan.options, signals, guardian) {
-        Ok(group) => group,
-        Err(error) => {
-            // The command did not run, so the lock is not kept.
-            let release_result =
-                release::release(&plan.lock, messages, signals, client, lease).await;
-            report.released(&release_result);
-            report.held(SystemClock.elapsed().since(acquired));
-            return Err((&error).into());
-        }
-    };
-    let watch = holding::Watch {
-        plan,
-        messages,
-        client,
-        lease: &lease,
-        acquired,
-    };
-    let end = watch.over(&mut group, signals).await;
-    report.ended(&end);
-    let code = match &end {
-        End::Finished { status, .. } => status.exit_code(),
-        End::Lost { .. } => exit_codes::LOST,
-        End::MaxHold { .. } => exit_codes::MAX_HOLD,
-        End::Killed { .. } => exit_codes::signalled(Signal::KILL.as_raw()),
-    };
-    // Processes that outlived KILL still work under the lock, so its lease must expire.
-    let release_result = if end.has_survivors() {
-        release::leave(messages, lease).await
-    } else {
-        drop(group);
-        let keep_until = acquired.plus(plan.hold_at_least);
-        if release::keep(&plan.lock, messages, signals, &lease, keep_until).await {
-            release::release(&plan.lock, messages, signals, client, lease).await
-        } else {
-            release::leave(messages, lease).await
-        }
-    };
-    report.held(SystemClock.elapsed().since(acquired));
-    report.released(&release_result);
-    if let End::Finished {
-        protected: false, ..
-    } = end
-        && release_result.was_too_late()
-        && plan.on_lost == OnLost::Kill
-    {
-        // This process did not run when the lease ended, and the command may have worked beside another
-        // holder.
-        report.lost_unseen();
-        return Ok(exit_codes::LOST);
+fn recorded(ended: &Ended, report: &mut Report) -> Result<u8, Failure> {
+    if let Ok(end) = &ended.end {
+        report.ended(end);
     }
-    Ok(code)
+    report.held(ended.held);
+    report.released(&ended.release);
+    if ended.lost_unseen {
+        report.lost_unseen();
+    }
+    ended.code()
+}
+
+/// The guardian's part after the worker was killed. Returns the exit code.
+pub(crate) fn survived(args: RunArgs, survivor: &Survivor, messages: &Arc<Messages>) -> u8 {
+    let mut report = Report::of_survivor(&args, survivor);
+    let left = Left {
+        name: &args.name,
+        store: args.store.store,
+        keep: args.hold.hold_at_least.is_some(),
+    };
+    let given_back = survivor::survived(left, survivor, messages);
+    report.given_back(given_back.token, given_back.release);
+    if let Some(path) = args.report {
+        report.save(&path, messages);
+    }
+    given_back.code
 }

@@ -129,6 +129,11 @@ impl Term {
         self.lease.watch()
     }
 
+    /// The lease of the term, for a leader that ends it in another way than [`resign`](Term::resign).
+    pub fn into_lease(self) -> Lease {
+        self.lease
+    }
+
     /// Ends the term. Stop the work first: the next leader may begin at once.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use crate::process::Guardian;
 
 /// Wraps the store of a run.
 #[derive(Debug)]
-pub(crate) struct Announced {
+pub(super) struct Announced {
     store: Arc<dyn Store>,
     guardian: Arc<Guardian>,
     last: Mutex<Option<AttemptId>>,
@@ -20,7 +20,7 @@ pub(crate) struct Announced {
 
 impl Announced {
     /// Tells `guardian` of the requests to `store`.
-    pub(crate) fn new(store: Arc<dyn Store>, guardian: &Arc<Guardian>) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>, guardian: &Arc<Guardian>) -> Self {
         Self {
             store,
             guardian: guardian.clone(),

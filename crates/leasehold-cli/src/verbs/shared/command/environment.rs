@@ -16,7 +16,7 @@ use crate::verbs::shared::nested;
 const NAMES: [&str; 4] = ["NAME", "TOKEN", "LEASE_MS", "STORE"];
 
 /// The command with the lock in its environment.
-pub(crate) fn with_lock(plan: &RunPlan, lease: &Lease) -> Command {
+pub(super) fn with_lock(plan: &RunPlan, lease: &Lease) -> Command {
     let mut command = plan.command.clone();
     let outer = |name| env::var_os(format!("LEASEHOLD_{name}"));
     // A store without name and token is the user's setting, not an outer lock.
