@@ -85,6 +85,32 @@ Exit codes:
   78   bad configuration: AWS settings, table missing or with a wrong schema, unreadable record
   125  leasehold itself failed";
 
+/// For `elect`.
+pub(crate) const ELECT: &str = "\
+Exit codes:
+  the command's own, when a signal to leasehold ended it, and with --once; 128+N when signal N came while no command ran
+  64   the command line is invalid
+  76   the term was lost (--once), or processes of the command cannot be stopped: it does not stand again beside them
+  77   no credentials, or the store refuses access
+  78   bad configuration: AWS settings, TLS, table missing or with a wrong schema, lease sums, unreadable record
+  124  --max-hold was reached (--once)
+  125  leasehold itself failed
+  126  the command was found but cannot be run
+  127  the command was not found, or the interpreter of a script
+
+Terms: one candidate leads at a time, and its command runs. When the command has ended with all that it started, the term is released, and \
+the next candidate leads at once. leasehold stands again after 1s. The pause doubles while terms are shorter than 10s, up to 1m. When the \
+term is lost, the command is stopped as `run` does it. A store that does not answer is a warning, and leasehold stands again.
+
+Environment of the command, signals, and `kill -9`: as for `run`. LEASEHOLD_TOKEN grows with every term. INT, TERM and QUIT end the command \
+and then the election, and so does a HUP that ends the command within 10s. A leader that is killed is followed at once; if its guardian and \
+worker are both killed, after its lease.
+
+No lease stops a host that was frozen from running on afterwards. Pass LEASEHOLD_TOKEN to the protected resource, which must refuse smaller \
+tokens than it has seen.
+
+`leasehold watch NAME` shows each change of the leader, with --json its data.";
+
 /// For `acquire`.
 pub(crate) const ACQUIRE: &str = "\
 Exit codes:

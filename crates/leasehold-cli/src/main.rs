@@ -4,7 +4,7 @@
 //! configuration, messages and exit codes. Its modules, from the highest layer to the lowest:
 //!
 //! - [`args`] the command line, [`help`] the end of its help, [`plan`] the plan of `run`
-//! - [`verbs`]: `run`, `hold`, `acquire`, `renew`, `release`, `force-release`, `ls` and `show`, `watch`, `init`,
+//! - [`verbs`]: `run`, `elect`, `hold`, `acquire`, `renew`, `release`, `force-release`, `ls` and `show`, `watch`, `init`,
 //!   `doctor`, `top`, `completions` and `man`
 //! - [`store`] the location of the locks and its store, [`process`] the command and its signals
 //! - [`failure`], [`finding`], [`panics`], [`exit_codes`], [`mod@messages`], [`outlet`]: errors and messages; [`text`]: formats
@@ -34,7 +34,7 @@ use self::messages::{Messages, Verbosity, Warnings};
 use self::process::{Guardian, Role};
 use self::store::own_failure;
 use self::verbs::{
-    acquire, by_id, doctor, force, forget, generate, hold, init, list, run, top, watch,
+    acquire, by_id, doctor, elect, force, forget, generate, hold, init, list, run, top, watch,
 };
 
 fn main() -> ExitCode {
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     let verbosity = verb.verbosity();
     // Before any thread starts. Its error is written below.
     let role = match &verb {
-        Verb::Run(_) | Verb::Once(_) => process::separate(),
+        Verb::Run(_) | Verb::Once(_) | Verb::Elect(_) => process::separate(),
         _ => Ok(Role::Worker(Guardian::default())),
     };
     let messages = messages(verbosity);
@@ -66,6 +66,11 @@ fn carry_out(verb: Verb, role: io::Result<Role>, messages: &Arc<Messages>) -> u8
         Verb::Run(args) => run_in(role, *args, None, messages),
         Verb::Once(args) => run_in(role, args.run, Some(args.memory), messages),
         Verb::Forget(args) => told(messages, forget::forget(args, messages)),
+        Verb::Elect(args) => match role {
+            Ok(Role::Worker(guardian)) => elect::elect(*args, &Arc::new(guardian), messages),
+            Ok(Role::Survivor(survivor)) => elect::survived(*args, &survivor, messages),
+            Err(error) => told(messages, Err(own_failure("cannot start a process", &error))),
+        },
         Verb::Acquire(args) => acquire::acquire(*args, messages),
         Verb::Renew(args) => told(messages, by_id::renew(args, messages)),
         Verb::Release(args) => told(messages, by_id::release(args, messages)),

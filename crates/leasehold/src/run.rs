@@ -69,9 +69,22 @@ where
     F: FnOnce(LockScope) -> Fut,
     Fut: Future<Output = T>,
 {
+    let (context, id) = (lease.context().clone(), lease.id().clone());
+    let ended = to_its_end(lease, work).await;
+    context
+        .meter
+        .counted(ended.map_err(|why| id.lost_error(&why.to_string())))
+}
+
+/// Runs `work` under `lease`, and releases it. The error is why the lease was lost.
+pub(crate) async fn to_its_end<T, F, Fut>(lease: Lease, work: F) -> Result<T, EndReason>
+where
+    F: FnOnce(LockScope) -> Fut,
+    Fut: Future<Output = T>,
+{
     let scope = LockScope::of(&lease);
     let end = work_under(&lease, move || work(scope)).await;
-    let (context, id) = (lease.context().clone(), lease.id().clone());
+    let id = lease.id().clone();
     let released = lease.release().await;
     match &released {
         Ok(outcome) if outcome.is_released() => {}
@@ -82,7 +95,7 @@ where
     }
     match end {
         End::Done(value) => Ok(value),
-        End::Lost(why) => context.meter.counted(Err(id.lost_error(&why))),
+        End::Lost(why) => Err(why),
         End::Panicked(panic) => resume_unwind(panic),
     }
 }
@@ -93,7 +106,7 @@ where
     Fut: Future<Output = T>,
 {
     if !lease.is_held() {
-        return End::Lost(lease.lost().await.to_string());
+        return End::Lost(lease.lost().await);
     }
     let work = match catch_unwind(AssertUnwindSafe(work)) {
         Ok(work) => work,
@@ -122,13 +135,13 @@ where
         // A poll that began under the lease may finish the work.
         biased;
         end = guarded => end,
-        loss = lease.lost() => End::Lost(loss.to_string()),
+        loss = lease.lost() => End::Lost(loss),
     }
 }
 
 /// How the work ended.
 pub(crate) enum End<T> {
     Done(T),
-    Lost(String),
+    Lost(EndReason),
     Panicked(Box<dyn std::any::Any + Send>),
 }

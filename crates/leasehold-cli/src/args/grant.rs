@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use leasehold::LeaseId;
 
-use super::{LockArgs, StoreArg, VerbosityArgs};
+use super::{LockArgs, StoreArg, VerbosityArgs, WaitArgs};
 use crate::text::duration;
 
 #[derive(Debug, Args)]
@@ -28,6 +28,9 @@ pub(crate) struct AcquireArgs {
     /// An older id of the same lock in it is replaced. Nothing else is overwritten.
     #[arg(long, value_name = "FILE")]
     pub(crate) id_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
 
     #[command(flatten)]
     pub(crate) lock: LockArgs,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{LockArgs, StoreArg, VerbosityArgs};
+use super::{LockArgs, StoreArg, VerbosityArgs, WaitArgs};
 use crate::text::duration;
 
 #[derive(Debug, Args)]
@@ -15,6 +15,9 @@ use crate::text::duration;
 pub(crate) struct HoldArgs {
     /// The name of the lock, 1 to 1024 bytes
     pub(crate) name: String,
+
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
 
     #[command(flatten)]
     pub(crate) lock: LockArgs,

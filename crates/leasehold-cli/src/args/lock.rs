@@ -7,10 +7,10 @@ use clap::Args;
 use super::policy::PolicyArgs;
 use crate::text::duration;
 
-/// How the lock is acquired.
-#[derive(Debug, Args)]
+/// How long another holder is waited for.
+#[derive(Default, Debug, Args)]
 #[command(next_help_heading = "Lock")]
-pub(crate) struct LockArgs {
+pub(crate) struct WaitArgs {
     /// Do not wait: end with 75 when another holds the lock
     #[arg(short = 'n', long, conflicts_with = "wait")]
     pub(crate) nonblock: bool,
@@ -24,7 +24,12 @@ pub(crate) struct LockArgs {
     /// End with this code instead of 75 when another holds the lock
     #[arg(short = 'E', long, value_name = "N")]
     pub(crate) conflict_exit_code: Option<u8>,
+}
 
+/// How the lock is acquired.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Lock")]
+pub(crate) struct LockArgs {
     /// How long the lock stays held if leasehold dies; it is renewed every third of this
     /// [default: 20s, or more if --grace needs it]
     ///

@@ -4,6 +4,7 @@
 //! every verb that acquires a lock, and [`usage`] the errors.
 
 mod doctor;
+mod elect;
 mod force;
 mod forget;
 mod generate;
@@ -25,16 +26,17 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use self::doctor::DoctorArgs;
+pub(crate) use self::elect::ElectArgs;
 pub(crate) use self::force::ForceArgs;
 pub(crate) use self::forget::ForgetArgs;
 pub(crate) use self::generate::{CompletionsArgs, ManArgs};
 pub(crate) use self::grant::{AcquireArgs, IdArg, Output, ReleaseArgs, RenewArgs};
 pub(crate) use self::hold::HoldArgs;
 pub(crate) use self::init::{InitArgs, Tool};
-pub(crate) use self::lock::LockArgs;
+pub(crate) use self::lock::{LockArgs, WaitArgs};
 pub(crate) use self::look::{LsArgs, ShowArgs};
 pub(crate) use self::once::{Memory, OnceArgs};
-pub(crate) use self::run::{OnLost, RunArgs};
+pub(crate) use self::run::{OnLost, RunArgs, StopArgs, What};
 pub(crate) use self::top::TopArgs;
 pub(crate) use self::usage::{Stop, parse};
 pub(crate) use self::watch::WatchArgs;
@@ -69,6 +71,9 @@ pub(crate) enum Verb {
     /// Let the work of a name run again
     #[command(after_long_help = help::FORGET)]
     Forget(ForgetArgs),
+    /// Stand for election, and run a command for each term won
+    #[command(after_long_help = help::ELECT)]
+    Elect(Box<ElectArgs>),
     /// Acquire a lock and return: it stays held without a process
     #[command(after_long_help = help::ACQUIRE)]
     Acquire(Box<AcquireArgs>),
@@ -117,6 +122,7 @@ impl Verb {
             Verb::Run(args) => args.verbosity,
             Verb::Once(args) => args.run.verbosity,
             Verb::Forget(args) => args.verbosity,
+            Verb::Elect(args) => args.verbosity,
             Verb::Acquire(args) => args.verbosity,
             Verb::Renew(args) => args.verbosity,
             Verb::Release(args) => args.verbosity,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use rustix::process::Signal;
 
-use super::{LockArgs, StoreArg, VerbosityArgs};
+use super::{LockArgs, StoreArg, VerbosityArgs, WaitArgs};
 use crate::process;
 use crate::text::duration;
 
@@ -20,10 +20,16 @@ pub(crate) struct RunArgs {
     pub(crate) what: What,
 
     #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+
+    #[command(flatten)]
     pub(crate) lock: LockArgs,
 
     #[command(flatten)]
     pub(crate) hold: HoldArgs,
+
+    #[command(flatten)]
+    pub(crate) stop: StopArgs,
 
     #[command(flatten)]
     pub(crate) child: ChildArgs,
@@ -72,7 +78,7 @@ pub(crate) struct HoldArgs {
 /// How the command is stopped.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Command")]
-pub(crate) struct ChildArgs {
+pub(crate) struct StopArgs {
     /// How long the command has between --signal and KILL after a lost lock or --max-hold
     /// [default: 5s, or less if --lease is too short]
     #[arg(long, value_name = "DUR", value_parser = duration::parse, allow_hyphen_values = true)]
@@ -81,7 +87,12 @@ pub(crate) struct ChildArgs {
     /// The signal that stops the command
     #[arg(long, value_name = "NAME", default_value = "TERM", value_parser = signal)]
     pub(crate) signal: Signal,
+}
 
+/// When the command is stopped, and what is waited for.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Command")]
+pub(crate) struct ChildArgs {
     /// What to do when the lock is lost
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = OnLost::Kill)]
     pub(crate) on_lost: OnLost,

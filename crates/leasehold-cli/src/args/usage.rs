@@ -72,7 +72,9 @@ fn usage(error: &clap::Error, verb: &OsStr) -> Failure {
     };
     let (message, hint) = match text.split_once("\nhint: ") {
         Some((message, hint)) => (message, hint.to_owned()),
-        None if error.kind() == ErrorKind::UnknownArgument && verb == "run" => {
+        None if error.kind() == ErrorKind::UnknownArgument
+            && (verb == "run" || verb == "elect") =>
+        {
             (text, format!("put the command after `--`; {help}"))
         }
         None => (text, help),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use leasehold::store::Store;
 use leasehold::{CheckDelay, Error, Key, LockClient, Policy, PolicyBuilder};
 
-use crate::args::LockArgs;
+use crate::args::{LockArgs, WaitArgs};
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::store::Place;
@@ -63,14 +63,15 @@ impl LockPlan {
         key: Key,
         place: Place,
         lock: LockArgs,
+        wait: WaitArgs,
         grace: Option<Duration>,
     ) -> Result<LockPlan, Failure> {
-        let policy = configured(&lock);
+        let policy = configured(&lock, &wait);
         // The command's processes may outlive a `leasehold` that was killed, so the lease must expire instead of
         // being taken over at once.
         let policy = fitting(policy.bound_to_process(false), &lock, grace, (LEASE, GRACE));
         let policy = policy.map_err(|error| options(&error, ", or make `--grace` smaller"))?;
-        Ok(Self::with_policy(key, place, lock, policy))
+        Ok(Self::with_policy(key, place, lock, wait, policy))
     }
 
     /// Resolves the options of a verb without a command, which needs no grace, with its default lease.
@@ -82,28 +83,35 @@ impl LockPlan {
         key: Key,
         place: Place,
         lock: LockArgs,
+        wait: WaitArgs,
         default_lease: Duration,
         change: impl FnOnce(PolicyBuilder) -> PolicyBuilder,
     ) -> Result<LockPlan, Failure> {
-        let policy = change(configured(&lock));
+        let policy = change(configured(&lock, &wait));
         let policy = fitting(policy, &lock, None, (default_lease, Duration::ZERO));
         let policy = policy.map_err(|error| options(&error, ""))?;
-        Ok(Self::with_policy(key, place, lock, policy))
+        Ok(Self::with_policy(key, place, lock, wait, policy))
     }
 
-    fn with_policy(key: Key, place: Place, lock: LockArgs, policy: Policy) -> LockPlan {
+    fn with_policy(
+        key: Key,
+        place: Place,
+        lock: LockArgs,
+        wait: WaitArgs,
+        policy: Policy,
+    ) -> LockPlan {
         LockPlan {
             key,
             place,
             policy,
-            wait: if must_not_wait(&lock) {
+            wait: if must_not_wait(&wait) {
                 Wait::No
             } else {
                 Wait::ByPolicy
             },
             data: lock.data,
             max_polls: lock.policy.max_polls_per_second,
-            conflict_code: lock.conflict_exit_code.unwrap_or(exit_codes::NOT_ACQUIRED),
+            conflict_code: wait.conflict_exit_code.unwrap_or(exit_codes::NOT_ACQUIRED),
         }
     }
 
@@ -122,18 +130,18 @@ impl LockPlan {
     }
 }
 
-fn must_not_wait(lock: &LockArgs) -> bool {
-    lock.nonblock || lock.wait == Some(Duration::ZERO)
+fn must_not_wait(wait: &WaitArgs) -> bool {
+    wait.nonblock || wait.wait == Some(Duration::ZERO)
 }
 
 /// The policy of the options, but for those that [`fitting`] adjusts.
-fn configured(lock: &LockArgs) -> PolicyBuilder {
+fn configured(lock: &LockArgs, wait: &WaitArgs) -> PolicyBuilder {
     let options = &lock.policy;
     let mut policy = Policy::builder()
         .strict(lock.strict)
         .shared_with_fsharp(options.shared_with_fsharp);
-    policy = match lock.wait {
-        Some(wait) if !must_not_wait(lock) => policy.wait(wait),
+    policy = match wait.wait {
+        Some(bound) if !must_not_wait(wait) => policy.wait(bound),
         _ => policy.wait_forever(),
     };
     if let Some(delay) = lock.check_delay {

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 pub(crate) use self::lock::{LEASE, LockPlan, Wait};
 pub(crate) use self::once::OncePlan;
-use crate::args::{Memory, OnLost, RunArgs};
+use crate::args::{ElectArgs, LockArgs, Memory, OnLost, RunArgs, StopArgs, WaitArgs, What};
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::process::{Command, Options};
@@ -58,42 +58,101 @@ impl RunPlan {
         let once = once
             .map(|memory| OncePlan::new(&memory, &mut args))
             .transpose()?;
-        let (child, hold) = (args.child, args.hold);
-        let key = LockPlan::key(&args.name)?;
-        let place = Place::resolve(args.store.store)?;
-        let command = command(args.what.line, args.what.command)?;
+        let hold = args.hold;
+        let max_hold = bound(hold.max_hold)?;
         let hold_at_least = hold.hold_at_least.unwrap_or_default();
-        if hold.max_hold == Some(Duration::ZERO) {
-            return Err(Failure::new(
-                exit_codes::USAGE,
-                "--max-hold is 0: the command would be stopped at once",
-            )
-            .hint("set a longer time, or omit --max-hold"));
-        }
-        if hold.max_hold.is_some_and(|most| most < hold_at_least) {
+        if max_hold.is_some_and(|most| most < hold_at_least) {
             return Err(Failure::new(
                 exit_codes::USAGE,
                 "--max-hold is shorter than --hold-at-least",
             )
             .hint("make --max-hold the longer one"));
         }
-        let lock = LockPlan::new(key, place, args.lock, child.grace)?;
+        let (name, store) = (&args.name, args.store.store);
+        let plan = Self::of(name, store, args.what, args.lock, args.wait, args.stop)?;
+        Ok(RunPlan {
+            options: Options {
+                detach_ok: args.child.detach_ok,
+                ..plan.options
+            },
+            on_lost: args.child.on_lost,
+            max_hold,
+            hold_at_least,
+            once,
+            ..plan
+        })
+    }
+
+    /// The plan of a command that is stopped when the lock is lost, and only then.
+    fn of(
+        name: &str,
+        store: Option<Location>,
+        what: What,
+        lock: LockArgs,
+        wait: WaitArgs,
+        stop: StopArgs,
+    ) -> Result<RunPlan, Failure> {
+        let key = LockPlan::key(name)?;
+        let place = Place::resolve(store)?;
+        let command = command(what.line, what.command)?;
+        let lock = LockPlan::new(key, place, lock, wait, stop.grace)?;
         let dynamodb = matches!(lock.place.location, Location::DynamoDb(_));
         Ok(RunPlan {
             grace: lock.policy.grace(),
             lock,
             command,
             options: Options {
-                detach_ok: child.detach_ok,
+                detach_ok: false,
                 others: dynamodb,
             },
-            signal: child.signal,
-            on_lost: child.on_lost,
-            max_hold: hold.max_hold,
-            hold_at_least,
-            once,
+            signal: stop.signal,
+            on_lost: OnLost::Kill,
+            max_hold: None,
+            hold_at_least: Duration::ZERO,
+            once: None,
         })
     }
+}
+
+/// A validated election.
+#[derive(Debug)]
+pub(crate) struct ElectPlan {
+    /// The command of each term.
+    pub(crate) term: RunPlan,
+    /// Whether it ends after one term.
+    pub(crate) once: bool,
+}
+
+impl ElectPlan {
+    /// Resolves the arguments.
+    ///
+    /// # Errors
+    ///
+    /// 64 and 78. No request has been sent then.
+    pub(crate) fn new(args: ElectArgs) -> Result<ElectPlan, Failure> {
+        let wait = WaitArgs::default();
+        let (name, store) = (&args.name, args.store.store);
+        let term = RunPlan::of(name, store, args.what, args.lock, wait, args.stop)?;
+        Ok(ElectPlan {
+            term: RunPlan {
+                max_hold: bound(args.max_hold)?,
+                ..term
+            },
+            once: args.once,
+        })
+    }
+}
+
+/// A bound of the time under the lock, which leaves some.
+fn bound(max_hold: Option<Duration>) -> Result<Option<Duration>, Failure> {
+    if max_hold == Some(Duration::ZERO) {
+        return Err(Failure::new(
+            exit_codes::USAGE,
+            "--max-hold is 0: the command would be stopped at once",
+        )
+        .hint("set a longer time, or omit --max-hold"));
+    }
+    Ok(max_hold)
 }
 
 fn command(

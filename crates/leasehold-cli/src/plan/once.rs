@@ -62,7 +62,7 @@ impl OncePlan {
             patient: memory.period.every.is_some(),
             replay: memory.replay,
             remember_failures: memory.remember_failures,
-            duplicate_code: run.lock.conflict_exit_code.take(),
+            duplicate_code: run.wait.conflict_exit_code.take(),
         })
     }
 }

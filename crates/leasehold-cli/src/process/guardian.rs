@@ -13,13 +13,17 @@
 //!   expires. So the worker has another name than the program, for `pkill leasehold`, and outside of a terminal's
 //!   foreground another process group, for `timeout -k`.
 //!
-//! The guardian has one thread, no runtime and no store while the worker lives. Signals that are sent to it go on to
+//! What the worker announces is in a page of memory that both see, so that any number of terms needs no reader. The
+//! guardian has one thread, no runtime and no store while the worker lives. Signals that are sent to it go on to
 //! the worker. Only Linux has subreapers and such a signal: elsewhere there is no guardian.
 //!
 //! [`Signals::killed`]: super::Signals::killed
 
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -45,6 +49,15 @@ pub(crate) enum Role {
 #[derive(Debug, Default)]
 pub(crate) struct Guardian {
     socket: Option<UnixStream>,
+    page: Option<File>,
+    announced: Mutex<Announced>,
+}
+
+/// What the guardian must know if the worker is killed.
+#[derive(Debug, Default)]
+struct Announced {
+    group: String,
+    line: String,
 }
 
 /// The guardian after the death of the worker.
@@ -56,7 +69,7 @@ pub(crate) struct Survivor {
     pub(crate) alone: bool,
     /// When the run began.
     pub(crate) started_unix_ms: i64,
-    /// What the worker has sent last with [`Guardian::send`].
+    /// What the worker has announced last with [`Guardian::send`].
     pub(crate) sent: String,
 }
 
@@ -65,20 +78,27 @@ const GROUP: &str = "group ";
 const LINE: &str = "line ";
 
 impl Guardian {
-    /// Sends one line, which replaces the one before. It does not wait: a line that does not fit is lost.
+    /// Announces one line, which replaces the one before.
     pub(crate) fn send(&self, line: &str) {
-        self.write(LINE, line);
+        self.announce(|announced| line.clone_into(&mut announced.line));
     }
 
     /// Names the command's process group, in case the guardian has no process table.
     pub(super) fn send_group(&self, group: Pid) {
-        self.write(GROUP, &group.to_string());
+        self.announce(|announced| announced.group = group.to_string());
     }
 
-    fn write(&self, kind: &str, text: &str) {
-        if let Some(mut socket) = self.socket.as_ref() {
-            // If the guardian is dead, nobody needs it.
-            let _sent = writeln!(socket, "{kind}{text}");
+    fn announce(&self, change: impl FnOnce(&mut Announced)) {
+        let mut announced = self
+            .announced
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        change(&mut announced);
+        if let Some(page) = &self.page {
+            let Announced { group, line } = &*announced;
+            // Whole, so that the rest of a longer one before it is not read. Without memory the lease expires.
+            let _written =
+                page.write_all_at(format!("{GROUP}{group}\n{LINE}{line}\n").as_bytes(), 0);
         }
     }
 
@@ -104,11 +124,11 @@ impl Guardian {
     }
 }
 
-/// The last complete line of a kind.
+/// The first complete line of a kind. Behind it there may be the rest of an older page.
 #[cfg(any(target_os = "linux", test))]
-fn last<'a>(text: &'a str, kind: &str) -> &'a str {
-    let complete = text.rsplit_once('\n').map_or("", |(complete, _)| complete);
-    let mut lines = complete.rsplit('\n');
+fn first<'a>(page: &'a str, kind: &str) -> &'a str {
+    let complete = page.rsplit_once('\n').map_or("", |(complete, _)| complete);
+    let mut lines = complete.split('\n');
     lines
         .find_map(|line| line.strip_prefix(kind))
         .unwrap_or_default()
@@ -125,12 +145,14 @@ pub(crate) use linux::separate;
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::io::{self, Read as _};
+    use std::fs::File;
+    use std::io::{self, Read as _, Seek as _};
     use std::os::unix::net::UnixStream;
     use std::process::exit;
     use std::time::Duration;
 
     use leasehold::clock::{Clock, SystemClock};
+    use rustix::fs::{MemfdFlags, memfd_create};
     use rustix::io::Errno;
     use rustix::process::{
         Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, kill_process_group,
@@ -138,7 +160,7 @@ mod linux {
     };
     use rustix::thread::set_name;
 
-    use super::{GROUP, Guardian, LINE, Role, Survivor, last};
+    use super::{GROUP, Guardian, LINE, Role, Survivor, first};
     use crate::process::relay::{fork, keep_others_away, pass_on};
     use crate::process::status::Status;
     use crate::process::{inherited, table, terminal};
@@ -158,6 +180,7 @@ mod linux {
     pub(crate) fn separate() -> io::Result<Role> {
         keep_others_away()?;
         let (ours, theirs) = UnixStream::pair()?;
+        let page = File::from(memfd_create("announced", MemfdFlags::CLOEXEC)?);
         let started_unix_ms = SystemClock.wall_unix_ms();
         // Before the fork, and inherited by no child. A sandbox may forbid it: then orphans are not found.
         let guardian = getpid();
@@ -174,9 +197,11 @@ mod linux {
                 // `pkill leasehold` must not end both.
                 let _named = set_name(c"lh-worker");
                 drop(ours);
-                theirs.set_nonblocking(true)?;
-                let socket = Some(theirs);
-                Ok(Role::Worker(Guardian { socket }))
+                Ok(Role::Worker(Guardian {
+                    socket: Some(theirs),
+                    page: Some(page),
+                    ..Guardian::default()
+                }))
             }
             Some(worker) => {
                 drop(theirs);
@@ -184,13 +209,14 @@ mod linux {
                 if matches!(status, Status::Exited(_)) {
                     exit(i32::from(status.exit_code()));
                 }
-                let received = receive(ours);
-                let group = last(&received, GROUP).parse().ok();
+                drop(ours);
+                let announced = read(page);
+                let group = first(&announced, GROUP).parse().ok();
                 Ok(Role::Survivor(Survivor {
                     status,
                     alone: end_all(group.and_then(Pid::from_raw)) && subreaper,
                     started_unix_ms,
-                    sent: last(&received, LINE).to_owned(),
+                    sent: first(&announced, LINE).to_owned(),
                 }))
             }
         }
@@ -241,14 +267,10 @@ mod linux {
         std::thread::sleep(ROUND);
     }
 
-    /// What the worker has sent. It does not wait.
-    fn receive(mut socket: UnixStream) -> String {
+    /// What the worker has announced.
+    fn read(mut page: File) -> String {
         let mut text = Vec::new();
-        let _nonblocking = socket.set_nonblocking(true);
-        let mut part = [0; 4096];
-        while let Ok(read @ 1..) = socket.read(&mut part) {
-            text.extend_from_slice(&part[..read]);
-        }
+        let _read = page.rewind().and_then(|()| page.read_to_end(&mut text));
         String::from_utf8_lossy(&text).into_owned()
     }
 }
@@ -258,19 +280,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_complete_line_counts() {
-        for (text, group, line) in [
+    fn the_first_complete_line_counts() {
+        for (page, group, line) in [
             ("", "", ""),
-            ("line a", "", ""),
-            ("line a\n", "", "a"),
-            ("line a\nline b\n", "", "b"),
-            ("group 7\nline a\nline b", "7", "a"),
+            ("group \nline a", "", ""),
+            ("group \nline a\n", "", "a"),
+            ("group 7\nline b\n", "7", "b"),
+            ("group 7\nline b\nne longer\n", "7", "b"),
+            ("group 7\nline b\nline longer\n", "7", "b"),
         ] {
             assert_eq!(
-                (last(text, GROUP), last(text, LINE)),
+                (first(page, GROUP), first(page, LINE)),
                 (group, line),
-                "{text:?}"
+                "{page:?}"
             );
         }
+    }
+
+    #[test]
+    fn any_number_of_announcements_leaves_the_last_one() {
+        let page = tempfile::tempfile().expect("a file");
+        let guardian = Guardian {
+            page: Some(page.try_clone().expect("a copy")),
+            ..Guardian::default()
+        };
+        let mut text = String::new();
+        for n in (0..10_000).rev() {
+            guardian.send_group(Pid::from_raw(1 + n % 5).expect("positive"));
+            guardian.send(&format!("attempt {n}"));
+        }
+        std::io::Read::read_to_string(&mut &page, &mut text).expect("text");
+        // `try_clone` shares the offset, which `write_all_at` does not move.
+        assert_eq!(
+            (first(&text, GROUP), first(&text, LINE)),
+            ("1", "attempt 0")
+        );
     }
 }

@@ -80,7 +80,16 @@ pub(crate) struct Signals {
     received: mpsc::UnboundedReceiver<Received>,
     sender: mpsc::UnboundedSender<Received>,
     children: Arc<Notify>,
+    /// The last signal that asks for the end, and when it came.
+    end: Option<(Signal, Elapsed)>,
 }
+
+/// The signals that ask for the end of this process.
+const END: [Signal; 4] = [Signal::INT, Signal::TERM, Signal::QUIT, Signal::KILL];
+
+/// How long a HUP counts as one of them. Too short: who closes the terminal leaves an election behind. Too long: a
+/// reload of the command ends its election.
+const HANG_UP: Duration = Duration::from_secs(10);
 
 impl Signals {
     /// Installs the handlers and starts the thread that reads from them.
@@ -147,6 +156,7 @@ impl Signals {
             received,
             sender,
             children,
+            end: None,
         })
     }
 
@@ -161,10 +171,23 @@ impl Signals {
     /// Cancel safe: no signal is lost.
     pub(crate) async fn next(&mut self) -> Received {
         match self.received.recv().await {
-            Some(received) => received,
+            Some(received) => {
+                let asked = self.end.is_some_and(|(signal, _)| END.contains(&signal));
+                if END.contains(&received.signal) || (received.signal == Signal::HUP && !asked) {
+                    self.end = Some((received.signal, now()));
+                }
+                received
+            }
             // The thread ends only with the process. If it has ended, no signals come.
             None => std::future::pending().await,
         }
+    }
+
+    /// Whether [`next`](Signals::next) has returned a signal that asks for the end, whoever has handled it. A HUP asks for
+    /// that if it has just come: it also asks a daemon to read its configuration.
+    pub(crate) fn asked_to_end(&self) -> bool {
+        self.end
+            .is_some_and(|(signal, at)| asks(signal, now().since(at)))
     }
 
     /// A call that puts a KILL into the stream, for the death of the guardian.
@@ -183,6 +206,11 @@ impl Signals {
     pub(super) fn children(&self) -> Arc<Notify> {
         Arc::clone(&self.children)
     }
+}
+
+/// Whether a signal that came so long ago asks for the end.
+fn asks(signal: Signal, ago: Duration) -> bool {
+    END.contains(&signal) || (signal == Signal::HUP && ago <= HANG_UP)
 }
 
 /// The signal `name` of `--signal`: with or without `SIG`, in upper or lower case, or a number.
@@ -285,6 +313,24 @@ mod tests {
         assert!(!twins.is_second(15, direct, ms(102)));
         assert!(!twins.is_second(15, direct, ms(103)));
         assert!(twins.is_second(15, forwarded, ms(104)));
+    }
+
+    #[test]
+    fn a_hang_up_asks_for_the_end_for_a_while() {
+        for (signal, seconds, asked) in [
+            (Signal::TERM, 0, true),
+            (Signal::INT, 86_400, true),
+            (Signal::KILL, 0, true),
+            (Signal::HUP, 9, true),
+            (Signal::HUP, 11, false),
+            (Signal::USR1, 0, false),
+        ] {
+            assert_eq!(
+                asks(signal, Duration::from_secs(seconds)),
+                asked,
+                "{signal:?}"
+            );
+        }
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn taken(mut args: AcquireArgs, messages: &Arc<Messages>) -> Result<u8, Failure>
     let key = LockPlan::key(&args.name)?;
     let place = Place::resolve(args.store.store)?;
     args.lock.label.get_or_insert_with(who::am_i);
-    let plan = LockPlan::without_command(key, place, args.lock, LEASE, |policy| {
+    let plan = LockPlan::without_command(key, place, args.lock, args.wait, LEASE, |policy| {
         // It outlives this process.
         policy.bound_to_process(false)
     })?;

@@ -42,7 +42,7 @@ fn held(args: HoldArgs, messages: &Arc<Messages>) -> Result<u8, Failure> {
             Failure::new(exit_codes::USAGE, message).hint("set a longer time, or omit --max-hold")
         );
     }
-    let plan = LockPlan::without_command(key, place, args.lock, LEASE, |policy| {
+    let plan = LockPlan::without_command(key, place, args.lock, args.wait, LEASE, |policy| {
         // No process works under it but this one, as far as the store can know.
         policy.bound_to_process(true)
     })?;

@@ -3,6 +3,7 @@
 pub(crate) mod acquire;
 pub(crate) mod by_id;
 pub(crate) mod doctor;
+pub(crate) mod elect;
 pub(crate) mod force;
 pub(crate) mod forget;
 pub(crate) mod generate;

@@ -250,7 +250,7 @@ fn event(before: Option<&Entry>, now: &Entry) -> Option<Event> {
     let same = before.is_some_and(|before| before.token == now.token);
     Some(match (was, now.state) {
         (Some("held"), "held") if !same => Event::HandedOver,
-        (Some("held"), "held") if before?.until == now.until => return None,
+        (Some("held"), "held") if told(before?) == told(now) => return None,
         (Some("held" | "expired"), "held") if same => Event::Renewed,
         (_, "held") => Event::Held,
         (Some("done" | "failed"), "done" | "failed") if same => return None,
@@ -265,6 +265,11 @@ fn event(before: Option<&Entry>, now: &Entry) -> Option<Event> {
     })
 }
 
+/// What a held lock says of its grant. One that was handed over has its label and data with its first renewal.
+fn told(entry: &Entry) -> (&Option<String>, &Option<String>, &Option<String>) {
+    (&entry.until, &entry.holder, &entry.data)
+}
+
 fn words(event: Event, entry: &Entry) -> String {
     let who = entry.holder.as_deref().unwrap_or("unknown");
     let token = entry
@@ -273,10 +278,14 @@ fn words(event: Event, entry: &Entry) -> String {
     let left = entry.held.as_ref().map_or_else(String::new, |held| {
         format!(", until {}", times::relative(HolderInfo::until(held)))
     });
+    let data = entry
+        .data
+        .as_ref()
+        .map_or_else(String::new, |data| format!(", data {data}"));
     match event {
-        Event::Held => format!("held by {who}{token}{left}"),
-        Event::Renewed => format!("renewed by {who}{left}"),
-        Event::HandedOver => format!("handed over to {who}{token}{left}"),
+        Event::Held => format!("held by {who}{token}{left}{data}"),
+        Event::Renewed => format!("renewed by {who}{left}{data}"),
+        Event::HandedOver => format!("handed over to {who}{token}{left}{data}"),
         Event::Lost => format!("lost by {who}{token}: its lease has run out"),
         Event::Done => {
             let runner = entry.runner.as_deref().unwrap_or("unknown");
@@ -322,6 +331,8 @@ mod tests {
     fn each_change_has_its_event() {
         let (free, held) = (entry("free", 1, ""), entry("held", 2, "a"));
         let lost = entry("expired", 2, "a");
+        let mut with_data = entry("held", 2, "a");
+        with_data.data = Some("10.0.0.1:80".to_owned());
         for (before, now, expected) in [
             (None, &free, Some(Event::Free)),
             (None, &held, Some(Event::Held)),
@@ -330,6 +341,8 @@ mod tests {
             (Some(&free), &held, Some(Event::Held)),
             (Some(&held), &held, None),
             (Some(&held), &entry("held", 2, "b"), Some(Event::Renewed)),
+            (Some(&held), &with_data, Some(Event::Renewed)),
+            (Some(&with_data), &with_data, None),
             (Some(&held), &entry("held", 3, "b"), Some(Event::HandedOver)),
             (Some(&held), &entry("free", 2, ""), Some(Event::Free)),
             (Some(&held), &lost, Some(Event::Lost)),

@@ -4,6 +4,7 @@
 //! [`LockClient`] use the client's policy.
 
 mod builder;
+pub(crate) mod election;
 mod force;
 mod forget;
 pub(crate) mod once;

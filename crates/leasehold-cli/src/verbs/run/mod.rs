@@ -8,40 +8,24 @@
 //! 4. The lock is released only when no process of the command is left.
 //! 5. The report is written, however the run ended.
 //!
-//! [`waiting`] acquires the lock, [`holding`] runs the
-//! command, and [`release`] releases the lock. [`environment`] has the command's variables, [`announced`] tells the guardian of requests, [`report`]
-//! writes the report, and [`survivor`] is the guardian's part after the worker was killed.
+//! [`waiting`] acquires the lock, [`command`] runs the command under it, and [`report`] writes the report.
 
-mod announced;
-mod environment;
-mod grant;
-mod holding;
-mod output;
 mod report;
-mod survivor;
 
-use std::io;
 use std::sync::Arc;
 
-use leasehold::LockClient;
-use leasehold::clock::{Clock, SystemClock};
-use rustix::process::Signal;
-
-use self::announced::Announced;
-use self::grant::{Grant, duplicate};
-use self::holding::End;
-use self::output::Output;
 use self::report::Report;
-pub(crate) use self::survivor::survived;
+use super::shared::command::grant::{Grant, duplicate};
+use super::shared::command::survivor::{self, Left};
+use super::shared::command::{self, Ended, Site};
+use super::shared::waiting;
 use super::shared::waiting::Answer;
-use super::shared::{release, waiting};
-use crate::args::{Memory, OnLost, RunArgs};
-use crate::exit_codes;
+use crate::args::{Memory, RunArgs};
 use crate::failure::Failure;
 use crate::messages::Messages;
 use crate::plan::RunPlan;
-use crate::process::{Group, Guardian, Signals};
-use crate::store::own_failure;
+use crate::process::{Guardian, Survivor};
+use leasehold::clock::{Clock, SystemClock};
 
 /// Carries out the verb, and returns the exit code.
 /// `once` is how the run is remembered, if it is.
@@ -82,52 +66,25 @@ fn carry_out(
     report: &mut Report,
 ) -> Result<u8, Failure> {
     report.leased(plan);
-    plan.command
-        .check()
-        .map_err(|error| Failure::from(&error))?;
-    enough_descriptors()?;
-    let mut signals = waiting::signals(messages)?;
-    guardian
-        .when_dead(signals.killed())
-        .map_err(|error| own_failure("cannot watch the guardian", &error))?;
-    let runtime = plan.lock.place.runtime()?;
-    let code = runtime.block_on(under_lock(plan, guardian, messages, &mut signals, report));
-    // Not dropped: the drop would wait for a name lookup.
-    runtime.shutdown_background();
-    code
+    command::start(plan, guardian, messages, async |mut site| {
+        under_lock(&mut site, report).await
+    })
 }
 
-/// More files than a run opens at once: the store and its side files, signals, an event loop, the process
-/// table.
-const DESCRIPTORS: usize = 16;
-
-/// Refuses a run that would run out of file descriptors under the lock.
-fn enough_descriptors() -> Result<(), Failure> {
-    let free: Result<Vec<_>, _> = (0..DESCRIPTORS / 2).map(|_| io::pipe()).collect();
-    free.map(drop)
-        .map_err(|error| own_failure("too few files may be opened", &error))
-}
-
-async fn under_lock(
-    plan: &RunPlan,
-    guardian: &Arc<Guardian>,
-    messages: &Arc<Messages>,
-    signals: &mut Signals,
-    report: &mut Report,
-) -> Result<u8, Failure> {
-    let opened = waiting::open(&plan.lock, messages, |store| {
-        Arc::new(Announced::new(store, guardian))
-    });
-    let client = match waiting::or_signal(signals, messages, opened).await {
+async fn under_lock(site: &mut Site<'_>, report: &mut Report) -> Result<u8, Failure> {
+    let client = match command::open(site).await {
         Ok(client) => client?,
         Err(signal) => return Ok(report.interrupted(signal)),
     };
+    let (plan, messages) = (site.plan, site.messages);
     let asked = SystemClock.elapsed();
-    let answer = Grant::acquire(plan, &client, signals, messages).await;
+    let answer = Grant::acquire(plan, &client, site.signals, messages).await;
     report.waited(SystemClock.elapsed().since(asked));
     let code = match answer {
         Answer::Lease(Ok(grant)) => {
-            with_grant(plan, guardian, messages, signals, report, &client, grant).await
+            report.acquired(grant.lease());
+            let ended = command::under(site, &client, grant).await;
+            recorded(ended, report)
         }
         Answer::Lease(Err(done)) => {
             report.done_before();
@@ -152,93 +109,36 @@ async fn under_lock(
         Answer::Interrupted(signal) => Ok(report.interrupted(signal)),
     };
     if report.token.is_none() {
-        waiting::clean_up(&plan.lock, &client, signals, messages).await;
+        waiting::clean_up(&plan.lock, &client, site.signals, messages).await;
     }
     report.usage(plan, client.usage());
     code
 }
 
-async fn with_grant(
-    plan: &RunPlan,
-    guardian: &Arc<Guardian>,
-    messages: &Arc<Messages>,
-    signals: &mut Signals,
-    report: &mut Report,
-    client: &LockClient,
-    grant: Grant,
-) -> Result<u8, Failure> {
-    let acquired = SystemClock.elapsed();
-    report.acquired(grant.lease());
-    let mut command = environment::with_lock(plan, grant.lease());
-    messages.pause();
-    let spawned = match plan.once.is_some_and(|once| once.replay) {
-        true => Output::of(&mut command)
-            .map(Some)
-            .map_err(|error| own_failure("cannot keep the output", &error)),
-        false => Ok(None),
+fn recorded(ended: Ended, report: &mut Report) -> Result<u8, Failure> {
+    if let Ok(end) = &ended.end {
+        report.ended(end);
     }
-    .and_then(|output| {
-        let group = Group::spawn(&command, plan.options, signals, guardian);
-        group
-            .map(|group| (group, output))
-            .map_err(|error| Failure::from(&error))
-    });
-    // The output ends with the command, and not with its description.
-    drop(command);
-    let (mut group, output) = match spawned {
-        Ok(spawned) => spawned,
-        Err(failure) => {
-            // The command did not run, so the lock is not kept.
-            let (release_result, _) = grant.end(plan, client, signals, messages, None).await;
-            report.released(&release_result);
-            report.held(SystemClock.elapsed().since(acquired));
-            return Err(failure);
-        }
-    };
-    let watch = holding::Watch {
-        plan,
-        messages,
-        client,
-        lease: grant.lease(),
-        acquired,
-    };
-    let end = watch.over(&mut group, signals).await;
-    report.ended(&end);
-    let code = match &end {
-        End::Finished { status, .. } => status.exit_code(),
-        End::Lost { .. } => exit_codes::LOST,
-        End::MaxHold { .. } => exit_codes::MAX_HOLD,
-        End::Killed { .. } => exit_codes::signalled(Signal::KILL.as_raw()),
-    };
-    // Processes that outlived KILL still work under the lock, so its lease must expire.
-    let (release_result, not_remembered) = if end.has_survivors() {
-        (grant.leave(messages).await, None)
-    } else {
-        drop(group);
-        let keep_until = acquired.plus(plan.hold_at_least);
-        let by_itself = matches!(end, End::Finished { .. } | End::MaxHold { .. });
-        let ended = by_itself.then_some((code, output));
-        if release::keep(&plan.lock, messages, signals, grant.lease(), keep_until).await {
-            grant.end(plan, client, signals, messages, ended).await
-        } else {
-            (grant.leave(messages).await, None)
-        }
-    };
-    report.held(SystemClock.elapsed().since(acquired));
-    report.released(&release_result);
-    if let End::Finished {
-        protected: false, ..
-    } = end
-        && release_result.was_too_late()
-        && plan.on_lost == OnLost::Kill
-    {
-        // This process did not run when the lease ended, and the command may have worked beside another
-        // holder.
+    report.held(ended.held);
+    report.released(&ended.release);
+    if ended.lost_unseen {
         report.lost_unseen();
-        return Ok(exit_codes::LOST);
     }
-    match not_remembered {
-        Some(failure) => Err(failure),
-        None => Ok(code),
+    ended.code()
+}
+
+/// The guardian's part after the worker was killed. Returns the exit code.
+pub(crate) fn survived(args: RunArgs, survivor: &Survivor, messages: &Arc<Messages>) -> u8 {
+    let mut report = Report::of_survivor(&args, survivor);
+    let left = Left {
+        name: &args.name,
+        store: args.store.store,
+        keep: args.hold.hold_at_least.is_some(),
+    };
+    let given_back = survivor::survived(left, survivor, messages);
+    report.given_back(given_back.token, given_back.release);
+    if let Some(path) = args.report {
+        report.save(&path, messages);
     }
+    given_back.code
 }

@@ -15,7 +15,6 @@ use rustix::fs::{Access, access};
 use rustix::process::Signal;
 use serde::Serialize;
 
-use super::holding::End;
 use crate::args::RunArgs;
 use crate::exit_codes;
 use crate::failure::Failure;
@@ -25,6 +24,7 @@ use crate::process::{Status, Survivor, started_as};
 use crate::store::url::Location;
 use crate::text::duration::{self, millis};
 use crate::text::times;
+use crate::verbs::shared::command::holding::End;
 use crate::verbs::shared::release::ReleaseResult;
 
 /// US dollars for a million write units: on demand, us-east-1, as of November 2024.

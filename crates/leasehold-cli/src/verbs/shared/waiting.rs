@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use leasehold::clock::{Clock, SystemClock};
 use leasehold::store::Store;
-use leasehold::{Error, ErrorKind, HolderInfo, Lease, LockClient, TryAcquireOutcome};
+use leasehold::{
+    Election, Error, ErrorKind, HolderInfo, Lease, LockClient, Term, TryAcquireOutcome,
+};
 use rustix::process::Signal;
 
 use super::nested;
@@ -138,6 +140,26 @@ pub(crate) async fn asked<T>(
         Ok(Err(error)) => Answer::Failed(error),
         Err(signal) => Answer::Interrupted(signal),
     }
+}
+
+/// Waits for the next term of an election; for the signal, if one comes first.
+pub(crate) async fn next_term(
+    plan: &LockPlan,
+    client: &LockClient,
+    election: &mut Election,
+    signals: &mut Signals,
+    messages: &Messages,
+) -> Result<Result<Option<Term>, Error>, Signal> {
+    let narrated = async {
+        tokio::select! {
+            biased;
+            term = election.next_term() => term,
+            never = tell(plan, client, messages) => match never {},
+        }
+    };
+    let answer = or_signal(signals, messages, narrated).await;
+    messages.wipe();
+    answer
 }
 
 /// Does `work`, and drops it at a signal that ends this process by default. Ctrl-Z stops the process as

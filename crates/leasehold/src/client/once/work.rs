@@ -62,7 +62,7 @@ impl OnceRequest {
                 Err(OnceError::Work(error))
             }
             End::Lost(why) => {
-                let error = run.lease().id().lost_error(&why);
+                let error = run.lease().id().lost_error(&why.to_string());
                 // The lease may have run out with nobody to take the key.
                 drop(run.abandon().await);
                 Err(OnceError::NotRecorded { value: None, error })

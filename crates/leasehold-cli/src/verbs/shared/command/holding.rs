@@ -24,7 +24,7 @@ use crate::text::duration;
 
 /// How the command ended.
 #[derive(Debug)]
-pub(super) enum End {
+pub(crate) enum End {
     /// It ended by itself.
     Finished {
         /// How it ended.
@@ -55,7 +55,7 @@ pub(super) enum End {
 
 impl End {
     /// Whether there are processes that could not be stopped.
-    pub(super) fn has_survivors(&self) -> bool {
+    pub(crate) fn has_survivors(&self) -> bool {
         match self {
             End::Finished { .. } => false,
             End::Lost { stopped, .. } | End::MaxHold { stopped } | End::Killed { stopped } => {
@@ -107,17 +107,17 @@ fn stopped_late(status: Status) -> End {
 
 /// A running command and its lock.
 #[derive(Debug)]
-pub(super) struct Watch<'a> {
-    pub(super) plan: &'a RunPlan,
-    pub(super) messages: &'a Messages,
-    pub(super) client: &'a LockClient,
-    pub(super) lease: &'a Lease,
-    pub(super) acquired: Elapsed,
+pub(crate) struct Watch<'a> {
+    pub(crate) plan: &'a RunPlan,
+    pub(crate) messages: &'a Messages,
+    pub(crate) client: &'a LockClient,
+    pub(crate) lease: &'a Lease,
+    pub(crate) acquired: Elapsed,
 }
 
 impl Watch<'_> {
     /// Returns when the command has ended.
-    pub(super) async fn over(&self, group: &mut Group, signals: &mut Signals) -> End {
+    pub(crate) async fn over(&self, group: &mut Group, signals: &mut Signals) -> End {
         let mut ran_on: Option<EndReason> = None;
         // `--max-hold` was reached, and a process outlived KILL.
         let mut overtime = false;

@@ -21,7 +21,7 @@ const LATE: Duration = Duration::from_secs(5);
 
 /// What is left of an output.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) enum Kept {
+pub(crate) enum Kept {
     /// Nothing: it was too large, or its reader too slow.
     No,
     /// All of it.
@@ -30,7 +30,7 @@ pub(super) enum Kept {
 
 /// The output of a command that runs.
 #[derive(Debug)]
-pub(super) struct Output {
+pub(crate) struct Output {
     kept: oneshot::Receiver<Kept>,
 }
 
@@ -40,7 +40,7 @@ impl Output {
     /// # Errors
     ///
     /// When there is no pipe or no thread.
-    pub(super) fn of(command: &mut Command) -> io::Result<Output> {
+    pub(crate) fn of(command: &mut Command) -> io::Result<Output> {
         let (reader, writer) = io::pipe()?;
         let (sender, kept) = oneshot::channel();
         thread::Builder::new()
@@ -51,7 +51,7 @@ impl Output {
     }
 
     /// What was kept, when the command has ended and is dropped.
-    pub(super) async fn end(self, messages: &Messages) -> Kept {
+    pub(crate) async fn end(self, messages: &Messages) -> Kept {
         tokio::select! {
             biased;
             kept = self.kept => kept.unwrap_or(Kept::No),

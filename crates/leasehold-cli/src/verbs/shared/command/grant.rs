@@ -18,7 +18,7 @@ use crate::verbs::shared::waiting::{self, Answer};
 
 /// What was acquired.
 #[derive(Debug)]
-pub(super) enum Grant {
+pub(crate) enum Grant {
     /// A lock.
     Lock(Lease),
     /// A run that is to be remembered.
@@ -33,7 +33,7 @@ struct Head {
 
 impl Grant {
     /// Acquires the lock as planned, or finds out what was done.
-    pub(super) async fn acquire(
+    pub(crate) async fn acquire(
         plan: &RunPlan,
         client: &LockClient,
         signals: &mut Signals,
@@ -69,7 +69,7 @@ impl Grant {
     }
 
     /// Its lease.
-    pub(super) fn lease(&self) -> &Lease {
+    pub(crate) fn lease(&self) -> &Lease {
         match self {
             Grant::Lock(lease) => lease,
             Grant::Once(run) => run.lease(),
@@ -77,7 +77,7 @@ impl Grant {
     }
 
     /// Leaves it to expire: a process may still work under it.
-    pub(super) async fn leave(self, messages: &Messages) -> ReleaseResult {
+    pub(crate) async fn leave(self, messages: &Messages) -> ReleaseResult {
         match self {
             Grant::Lock(lease) => release::leave(messages, lease).await,
             Grant::Once(run) => release::leave(messages, run.into_lease()).await,
@@ -86,7 +86,7 @@ impl Grant {
 
     /// Releases the lock, or remembers the run of a command that ended by itself with `code`. The failure is that of
     /// a run that is not remembered.
-    pub(super) async fn end(
+    pub(crate) async fn end(
         self,
         plan: &RunPlan,
         client: &LockClient,
@@ -158,7 +158,7 @@ fn result(code: u8, kept: Kept) -> Vec<u8> {
 /// # Errors
 ///
 /// When standard output cannot be written.
-pub(super) async fn duplicate(
+pub(crate) async fn duplicate(
     plan: &RunPlan,
     once: &OncePlan,
     done: &Done,

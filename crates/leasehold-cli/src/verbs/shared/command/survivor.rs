@@ -1,6 +1,6 @@
 //! The guardian's part after the worker was killed: the release of the lock, or of the place in its queue.
 //!
-//! It also writes the report. The lock may be released only when no process of the command is left. Each write names the worker's attempt, so it
+//! The lock may be released only when no process of the command is left. Each write names the worker's attempt, so it
 //! cannot end another grant.
 
 use std::sync::Arc;
@@ -11,22 +11,36 @@ use leasehold::store::protocol::{AttemptId, Record, Write};
 use leasehold::store::{Consistency, Store};
 use leasehold::{LeaseId, LockClient};
 
-use super::report::Report;
-use crate::args::RunArgs;
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::messages::Messages;
 use crate::process::Survivor;
 use crate::store::Place;
+use crate::store::url::Location;
 
 /// How long the release may take, with the credentials of a table. Later the lease expires.
 const RELEASE: Duration = Duration::from_secs(5);
 
-/// Releases the lock of the killed worker, and returns the exit code: 128 + the signal.
-pub(crate) fn survived(args: RunArgs, survivor: &Survivor, messages: &Arc<Messages>) -> u8 {
+/// The lock of the killed worker.
+pub(crate) struct Left<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) store: Option<Location>,
+    /// Whether the lock is kept until its lease has run out: when it was acquired is not known here.
+    pub(crate) keep: bool,
+}
+
+/// What became of it.
+pub(crate) struct GivenBack {
+    /// The exit code: 128 + the signal.
+    pub(crate) code: u8,
+    pub(crate) token: Option<u64>,
+    pub(crate) release: Option<String>,
+}
+
+/// Releases the lock of the killed worker, and says so.
+pub(crate) fn survived(left: Left<'_>, survivor: &Survivor, messages: &Arc<Messages>) -> GivenBack {
     let code = survivor.status.exit_code();
-    let (name, path) = (args.name.clone(), args.report.clone());
-    let mut report = Report::of_survivor(&args, survivor);
+    let name = left.name;
     let back = match survivor.sent.parse::<AttemptId>() {
         // It has sent no request.
         Err(_) => Ok(Back::NOTHING),
@@ -34,18 +48,16 @@ pub(crate) fn survived(args: RunArgs, survivor: &Survivor, messages: &Arc<Messag
             exit_codes::OWN_FAILURE,
             "KILL may not have ended all processes of its command",
         )),
-        Ok(attempt) => withdraw(args, attempt, messages),
+        Ok(attempt) => withdraw(left, attempt, messages),
     };
-    let then = match back {
+    let (token, release, then) = match back {
         Ok(back) => {
             let release = back.token.map(|_| "released".to_owned());
-            report.given_back(back.token, release);
-            back.then.to_owned()
+            (back.token, release, back.then.to_owned())
         }
         Err(failure) => {
             let then = format!("the lease expires by itself: {}", failure.message);
-            report.given_back(None, Some(then.clone()));
-            then
+            (None, Some(then.clone()), then)
         }
     };
     messages.failure(&Failure::new(
@@ -54,10 +66,11 @@ pub(crate) fn survived(args: RunArgs, survivor: &Survivor, messages: &Arc<Messag
             "leasehold was killed (exit code {code}), and its command with it: `{name}`: {then}"
         ),
     ));
-    if let Some(path) = path {
-        report.save(&path, messages);
+    GivenBack {
+        code,
+        token,
+        release,
     }
-    code
 }
 
 /// What the attempt of the worker had in the record.
@@ -73,8 +86,8 @@ impl Back {
     };
 }
 
-fn withdraw(args: RunArgs, attempt: AttemptId, messages: &Arc<Messages>) -> Result<Back, Failure> {
-    let place = Place::resolve(args.store.store)?;
+fn withdraw(left: Left<'_>, attempt: AttemptId, messages: &Arc<Messages>) -> Result<Back, Failure> {
+    let place = Place::resolve(left.store)?;
     // Its opening would create a new one.
     if let Some(path) = place.missing_file() {
         let message = format!("the lock file `{}` does not exist any more", path.display());
@@ -83,10 +96,9 @@ fn withdraw(args: RunArgs, attempt: AttemptId, messages: &Arc<Messages>) -> Resu
     let runtime = place.runtime()?;
     let done = runtime.block_on(async {
         let give_up = SystemClock.elapsed().plus(RELEASE);
-        let keep = args.hold.hold_at_least.is_some();
         let store = async {
             let store = place.store(messages).await?;
-            give_back(store, &args.name, attempt, keep).await
+            give_back(store, left.name, attempt, left.keep).await
         };
         tokio::select! {
             done = store => done,
@@ -100,8 +112,7 @@ fn withdraw(args: RunArgs, attempt: AttemptId, messages: &Arc<Messages>) -> Resu
     done
 }
 
-/// Ends what the attempt has in the record. A lock that there is a reason to `keep` expires: when it was acquired is
-/// not known here.
+/// Ends what the attempt has in the record.
 async fn give_back(
     store: Arc<dyn Store>,
     key: &str,
