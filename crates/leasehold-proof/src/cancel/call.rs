@@ -78,10 +78,20 @@ pub(super) enum Call {
     LostBehind,
     /// While a dropped guard is being released, and a lease is held.
     Shutdown,
+    /// A term that nobody else wants.
+    Elect,
+    /// Behind a holder who lets go.
+    ElectHeld,
+    /// A term whose work ends by itself.
+    Lead,
+    /// A term whose work takes longer than the lease.
+    LeadLong,
+    /// The first two changes that an observer sees: a holder, and its release.
+    Observe,
 }
 
 /// All of them.
-pub(super) const CALLS: [Call; 38] = [
+pub(super) const CALLS: [Call; 43] = [
     Call::TryAcquireFree,
     Call::TryAcquireHeld,
     Call::TryAcquireDead,
@@ -120,6 +130,11 @@ pub(super) const CALLS: [Call; 38] = [
     Call::LostRenewing,
     Call::LostBehind,
     Call::Shutdown,
+    Call::Elect,
+    Call::ElectHeld,
+    Call::Lead,
+    Call::LeadLong,
+    Call::Observe,
 ];
 
 impl Call {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_core::Stream;
 use leasehold::clock::Clock;
 use leasehold::{
-    CheckDelay, Error, FencingToken, Lease, LeaseId, LockClient, Policy, ReleaseOutcome,
+    CheckDelay, Error, FencingToken, Lease, LeaseId, LockClient, Policy, ReleaseOutcome, TermEnd,
     TryAcquireOutcome,
 };
 use leasehold_protocol::record::{Native, Record};
@@ -91,7 +91,9 @@ impl Cast {
             Call::TryAcquireHeld
             | Call::AcquireHeld
             | Call::AcquireHeldByWriting
-            | Call::AcquireInVain => {
+            | Call::AcquireInVain
+            | Call::ElectHeld
+            | Call::Observe => {
                 cast.theirs = Some(cast.rival.acquire(KEY).await?);
             }
             Call::ForceReleaseHeld => {
@@ -365,6 +367,42 @@ impl Cast {
                     }
                 })
             }
+            Call::Elect | Call::ElectHeld | Call::Lead | Call::LeadLong => Box::pin(async move {
+                let mut election = match ours.elect(KEY) {
+                    Ok(election) => election,
+                    Err(error) => return Gave::Failed(error),
+                };
+                let lets_go = async {
+                    pause(HELD_FOR).await;
+                    drop(theirs.take());
+                    std::future::pending::<()>().await;
+                };
+                let term = tokio::select! {
+                    biased;
+                    term = election.next_term() => term,
+                    () = lets_go => return Gave::Nothing,
+                };
+                let work = match (call, term) {
+                    (Call::Lead, Ok(Some(term))) => (term, Duration::from_millis(300)),
+                    (Call::LeadLong, Ok(Some(term))) => (term, LEASE + LEASE / 4),
+                    (_, Ok(Some(term))) => return Gave::Lease(term.into_lease()),
+                    (_, Ok(None)) => return Gave::Nothing,
+                    (_, Err(error)) => return Gave::Failed(error),
+                };
+                match work.0.lead(|_| pause(work.1)).await {
+                    TermEnd::Done(()) => Gave::Nothing,
+                    TermEnd::Lost(_) => Gave::Lost,
+                }
+            }),
+            Call::Observe => Box::pin(async move {
+                let mut leaders = match ours.observe(KEY) {
+                    Ok(leaders) => leaders.every(POLL),
+                    Err(error) => return Gave::Failed(error),
+                };
+                let first = leaders.next_change().await;
+                drop(theirs.take());
+                nothing(first.and(leaders.next_change().await))
+            }),
             Call::Shutdown => Box::pin(async move {
                 // Its guard is dropped by the caller when the call is over.
                 let held = lease;

@@ -192,7 +192,8 @@ async fn judge_answer(
                 // No answer in time to any of the renewals that fit into this short lease.
                 Call::LostRenewing => fortunes.len() >= 3 && fortunes.iter().all(unlucky),
                 // Less than a third of its lease is left, and it must still be renewed.
-                Call::LostBehind => fortunes.iter().any(unlucky),
+                Call::LostBehind | Call::LeadLong => fortunes.iter().any(unlucky),
+                Call::Lead => false,
                 _ => true,
             };
             if !expected {

@@ -15,7 +15,7 @@
 //! - No task exceeds its bound, and none panicked.
 //! - A call that was not dropped keeps its guarantees (S5, S6, effects).
 //!
-//! There are 352,777 cases. The number follows from the library's awaits. It is printed and compared with
+//! There are 409,346 cases. The number follows from the library's awaits. It is printed and compared with
 //! `LEAST`, so that it cannot shrink silently.
 
 mod call;
@@ -252,6 +252,11 @@ const LEAST: &[(Call, usize)] = &[
     (Call::LostRenewing, 18_340),
     (Call::LostBehind, 13_156),
     (Call::Shutdown, 11_584),
+    (Call::Elect, 6527),
+    (Call::ElectHeld, 17_860),
+    (Call::Lead, 9150),
+    (Call::LeadLong, 16_895),
+    (Call::Observe, 6137),
 ];
 
 fn check_counts(counts: &[Count]) -> anyhow::Result<()> {

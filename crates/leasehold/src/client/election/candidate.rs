@@ -196,7 +196,9 @@ async fn stand(request: LockRequest, mut failures: u32) -> Result<Option<Lease>,
             Err(error) if error.kind() == ErrorKind::ShutDown => return Ok(None),
             Err(error) if error.is_retryable() => {
                 failures = failures.saturating_add(1);
-                warn!(%key, %error, failures, "a candidate stands again after a failure");
+                // Without its hint, which is for a caller.
+                let problem = error.message();
+                warn!(%key, problem, failures, "a candidate stands again after a failure");
             }
             Err(error) => return Err(error),
         }
