@@ -1,4 +1,4 @@
-//! A leader among replicas: one works, the others wait for its end.
+//! A leader among replicas, as Kubernetes has them: one works, the others stand for the next term.
 //!
 //! Each term has a larger token than the one before. Every write of the leader carries it.
 //! `cargo run -p leasehold-examples --bin leader -- /tmp/locks.db 3`
@@ -6,31 +6,25 @@
 use std::time::Duration;
 
 use leasehold::store::sqlite::SqliteStore;
-use leasehold::{ErrorKind, LockClient, LockScope, Policy};
+use leasehold::{LockClient, LockScope, TermEnd};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let mut args = std::env::args().skip(1);
     let path = args.next().unwrap_or_else(|| "locks.db".into());
-    let terms: u32 = args.next().map_or(Ok(u32::MAX), |terms| terms.parse())?;
+    let terms: usize = args.next().map_or(Ok(usize::MAX), |terms| terms.parse())?;
 
-    let policy = Policy::builder().wait_forever().build()?;
-    let store = SqliteStore::open(path)?;
-    let locks = LockClient::builder(store).policy(policy).build();
+    let locks = LockClient::new(SqliteStore::open(path)?);
+    // The data is for those who `observe` the leader.
+    let mut election = locks.elect("scheduler/leader")?.data("10.0.0.1:8080");
     for _ in 0..terms {
-        // The future of the work is dropped when the lease is lost.
-        match locks.run("scheduler/leader", lead).await {
-            Ok(()) => {}
-            Err(error) => match error.kind() {
-                // Another replica may lead already.
-                ErrorKind::Lost | ErrorKind::TooLate => eprintln!("{error}"),
-                ErrorKind::Unreachable | ErrorKind::Throttled => {
-                    eprintln!("{error}");
-                    tokio::time::sleep(Duration::from_secs(5)).await;
-                }
-                // A retry does not help.
-                _ => return Err(error.into()),
-            },
+        // Stands again by itself after an outage; ends when the client is shut down.
+        let Some(term) = election.next_term().await? else {
+            break;
+        };
+        // The work is dropped when the term is lost, and the term is released after the work.
+        if let TermEnd::Lost(why) = term.lead(lead).await {
+            eprintln!("the term is lost: {why}");
         }
     }
     Ok(())
