@@ -78,10 +78,24 @@ pub(super) enum Call {
     LostBehind,
     /// While a dropped guard is being released, and a lease is held.
     Shutdown,
+    /// Work that is to run once.
+    Once,
+    /// The work fails.
+    OnceFails,
+    /// The work fails, and that is remembered.
+    OnceFailsForGood,
+    /// While the rival runs it.
+    OnceHeld,
+    /// The rival dies in its run.
+    OnceDead,
+    /// The work is done elsewhere.
+    OnceStart,
+    /// Of work that the rival has done.
+    Forget,
 }
 
 /// All of them.
-pub(super) const CALLS: [Call; 38] = [
+pub(super) const CALLS: [Call; 45] = [
     Call::TryAcquireFree,
     Call::TryAcquireHeld,
     Call::TryAcquireDead,
@@ -120,6 +134,13 @@ pub(super) const CALLS: [Call; 38] = [
     Call::LostRenewing,
     Call::LostBehind,
     Call::Shutdown,
+    Call::Once,
+    Call::OnceFails,
+    Call::OnceFailsForGood,
+    Call::OnceHeld,
+    Call::OnceDead,
+    Call::OnceStart,
+    Call::Forget,
 ];
 
 impl Call {
@@ -132,6 +153,20 @@ impl Call {
             Call::LostBehind => -3_500,
             _ => 0,
         }
+    }
+
+    /// Whether it is about work that runs once.
+    pub(super) fn is_once(self) -> bool {
+        matches!(
+            self,
+            Call::Once
+                | Call::OnceFails
+                | Call::OnceFailsForGood
+                | Call::OnceHeld
+                | Call::OnceDead
+                | Call::OnceStart
+                | Call::Forget
+        )
     }
 
     /// Whether its seed is impossible.
