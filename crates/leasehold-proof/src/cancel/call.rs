@@ -88,10 +88,24 @@ pub(super) enum Call {
     LeadLong,
     /// The first two changes that an observer sees: a holder, and its release.
     Observe,
+    /// Work that is to run once.
+    Once,
+    /// The work fails.
+    OnceFails,
+    /// The work fails, and that is remembered.
+    OnceFailsForGood,
+    /// While the rival runs it.
+    OnceHeld,
+    /// The rival dies in its run.
+    OnceDead,
+    /// The work is done elsewhere.
+    OnceStart,
+    /// Of work that the rival has done.
+    Forget,
 }
 
 /// All of them.
-pub(super) const CALLS: [Call; 43] = [
+pub(super) const CALLS: [Call; 50] = [
     Call::TryAcquireFree,
     Call::TryAcquireHeld,
     Call::TryAcquireDead,
@@ -135,6 +149,13 @@ pub(super) const CALLS: [Call; 43] = [
     Call::Lead,
     Call::LeadLong,
     Call::Observe,
+    Call::Once,
+    Call::OnceFails,
+    Call::OnceFailsForGood,
+    Call::OnceHeld,
+    Call::OnceDead,
+    Call::OnceStart,
+    Call::Forget,
 ];
 
 impl Call {
@@ -147,6 +168,20 @@ impl Call {
             Call::LostBehind => -3_500,
             _ => 0,
         }
+    }
+
+    /// Whether it is about work that runs once.
+    pub(super) fn is_once(self) -> bool {
+        matches!(
+            self,
+            Call::Once
+                | Call::OnceFails
+                | Call::OnceFailsForGood
+                | Call::OnceHeld
+                | Call::OnceDead
+                | Call::OnceStart
+                | Call::Forget
+        )
     }
 
     /// Whether its seed is impossible.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures_core::Stream;
 use leasehold::clock::Clock;
 use leasehold::{
-    CheckDelay, Error, FencingToken, Lease, LeaseId, LockClient, Policy, ReleaseOutcome, TermEnd,
-    TryAcquireOutcome,
+    CheckDelay, Done, Error, FencingToken, Lease, LeaseId, LockClient, Once, OnceError, OnceRun,
+    Policy, ReleaseOutcome, Started, TermEnd, TryAcquireOutcome,
 };
 use leasehold_protocol::record::{Native, Record};
 use leasehold_protocol::time::ServiceTime;
@@ -18,6 +18,10 @@ use super::stage::{Party, Seat, Stage};
 
 /// When a late renewal is sent: a slow one lands in time, its answer comes after `lost`.
 const LATE: Duration = Duration::from_millis(4_200);
+/// How long work that runs once is remembered: longer than any case.
+pub(super) const KEEP: Duration = Duration::from_secs(3_600);
+/// How long that work takes.
+const WORK: Duration = Duration::from_millis(300);
 /// How long the holder that is waited for goes on.
 const HELD_FOR: Duration = Duration::from_millis(1_500);
 
@@ -35,6 +39,12 @@ pub(super) enum Gave {
     Listed(usize),
     /// A grant was ended by force.
     Forced(ReleaseOutcome),
+    /// It ran, and is remembered.
+    Ran,
+    /// It ran, and is not remembered.
+    Unrecorded(Error),
+    /// Another run is remembered.
+    Done(Done),
 }
 
 /// Both clients, and the values that a call needs.
@@ -46,6 +56,8 @@ pub(super) struct Cast {
     pub(super) clock: Seat,
     pub(super) lease: Option<Lease>,
     pub(super) theirs: Option<Lease>,
+    /// The rival's run.
+    pub(super) run: Option<OnceRun>,
     id: Option<LeaseId>,
     /// Of the grant that is ended by force.
     forced: Option<FencingToken>,
@@ -84,6 +96,7 @@ impl Cast {
             stage,
             lease: None,
             theirs: None,
+            run: None,
             id: None,
             forced: None,
         };
@@ -108,7 +121,7 @@ impl Cast {
                 cast.forced = status.holder().and_then(|held| held.token());
             }
             Call::TryAcquireDead | Call::ReadAll | Call::Stream => cast.plant_dead(-1_000),
-            Call::AcquireDead | Call::AcquireDeadStrict => cast.plant_dead(2_000),
+            Call::AcquireDead | Call::AcquireDeadStrict | Call::OnceDead => cast.plant_dead(2_000),
             Call::Release
             | Call::ReleaseRenewing
             | Call::Renew
@@ -144,6 +157,18 @@ impl Cast {
             }
             Call::Adopt | Call::ReleaseById | Call::RenewById | Call::RenewByIdLonger => {
                 cast.id = Some(cast.ours.acquire(KEY).await?.detach().await?);
+            }
+            Call::OnceHeld | Call::Forget => {
+                let request = cast.rival.once(KEY)?.keep(KEEP);
+                if let Started::Run(run) = request.start().await? {
+                    cast.run = Some(run);
+                }
+                if call == Call::Forget
+                    && let Some(run) = cast.run.take()
+                {
+                    run.complete(b"rival").await?;
+                    cast.stage.may_forget();
+                }
             }
             Call::Shutdown => cast.lease = Some(cast.ours.acquire("another").await?),
             _ => {}
@@ -183,6 +208,7 @@ impl Cast {
     pub(super) fn call(&mut self, call: Call) -> Pin<Box<dyn Future<Output = Gave> + Send + '_>> {
         let lease = self.lease.take();
         let theirs = &mut self.theirs;
+        let run = &mut self.run;
         let (ours, clock, id) = (self.ours.clone(), self.clock.clone(), self.id.clone());
         let pause = move |by: Duration| {
             let clock = clock.clone();
@@ -403,6 +429,53 @@ impl Cast {
                 drop(theirs.take());
                 nothing(first.and(leaders.next_change().await))
             }),
+            Call::Once | Call::OnceFails | Call::OnceFailsForGood | Call::OnceDead => {
+                let fails = matches!(call, Call::OnceFails | Call::OnceFailsForGood);
+                let for_good = call == Call::OnceFailsForGood;
+                Box::pin(async move {
+                    let request = match ours.once(KEY) {
+                        Ok(request) => request.keep(KEEP).remember_failures(for_good),
+                        Err(error) => return Gave::Failed(error),
+                    };
+                    ran(request.run(|_| work(pause(WORK), fails)).await)
+                })
+            }
+            Call::OnceHeld => Box::pin(async move {
+                let request = match ours.once(KEY) {
+                    Ok(request) => request.keep(KEEP),
+                    Err(error) => return Gave::Failed(error),
+                };
+                let holder = async {
+                    pause(HELD_FOR).await;
+                    if let Some(run) = run.take() {
+                        drop(run.complete(b"rival").await);
+                    }
+                    std::future::pending::<()>().await;
+                };
+                tokio::select! {
+                    biased;
+                    answer = request.run(|_| work(pause(WORK), false)) => ran(answer),
+                    () = holder => Gave::Nothing,
+                }
+            }),
+            Call::OnceStart => Box::pin(async move {
+                let begun = match ours.once(KEY) {
+                    Ok(request) => request.keep(KEEP).start().await,
+                    Err(error) => Err(error),
+                };
+                match begun {
+                    Ok(Started::Run(run)) => {
+                        pause(WORK).await;
+                        match run.complete(b"ours").await {
+                            Ok(()) => Gave::Ran,
+                            Err(error) => Gave::Unrecorded(error),
+                        }
+                    }
+                    Ok(Started::Done(done)) => Gave::Done(done),
+                    Err(error) => Gave::Failed(error),
+                }
+            }),
+            Call::Forget => Box::pin(async move { nothing(ours.forget(KEY).await) }),
             Call::Shutdown => Box::pin(async move {
                 // Its guard is dropped by the caller when the call is over.
                 let held = lease;
@@ -415,6 +488,25 @@ impl Cast {
                 Gave::Nothing
             }),
         }
+    }
+}
+
+/// Work that runs once.
+async fn work(pause: impl Future<Output = ()>, fails: bool) -> Result<Vec<u8>, &'static str> {
+    pause.await;
+    match fails {
+        true => Err("ours"),
+        false => Ok(b"ours".to_vec()),
+    }
+}
+
+fn ran(answer: Result<Once<Vec<u8>>, OnceError<Vec<u8>, &'static str>>) -> Gave {
+    match answer {
+        Ok(Once::Ran(_)) => Gave::Ran,
+        Ok(Once::Done(done)) | Err(OnceError::FailedBefore(done)) => Gave::Done(done),
+        Err(OnceError::NotRun(error)) => Gave::Failed(error),
+        Err(OnceError::Work(_)) => Gave::Nothing,
+        Err(OnceError::NotRecorded { error, .. }) => Gave::Unrecorded(error),
     }
 }
 

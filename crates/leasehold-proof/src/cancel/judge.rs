@@ -12,6 +12,7 @@ use leasehold_protocol::time::{ClockBounds, ServiceTime};
 
 use super::call::{CALL_TIMEOUT, Call, KEY, LEASE, POLL};
 use super::calls::{Cast, Gave};
+use super::once::{judge_run, judge_work};
 use super::stage::{Fortune, SLOW, Stage};
 
 /// After this nothing of a dropped call may be left: the store's own bound of a request, and what is
@@ -219,6 +220,18 @@ async fn judge_answer(
                 wrong.push(format!("a grant was not ended by force: {outcome:?}"));
             }
         }
+        Gave::Ran => judge_run(cast, Ok(()), wrong),
+        Gave::Unrecorded(error) => {
+            if harmless {
+                wrong.push(format!("a run is not remembered: {error}"));
+            }
+            judge_run(cast, Err(&error), wrong);
+        }
+        Gave::Done(done) => {
+            if done.result() != Some(b"rival") || call != Call::OnceHeld {
+                wrong.push(format!("S7: {done}, and not by the rival"));
+            }
+        }
         Gave::StillHeld => {
             if call == Call::Lost || !kept.is_some_and(Lease::is_held) {
                 wrong.push("S6: over, and `lost` has not fired".to_owned());
@@ -268,6 +281,12 @@ async fn judge_aftermath(call: Call, cast: &mut Cast, wrong: &mut Vec<String>) {
         // A client that takes such a grant over within its round trip continues its token, which is not
         // judged here.
         cast.sleep(SETTLED).await;
+    }
+    let bound = longest_block(call, &cast.stage.fortunes());
+    if let Some(blocked) = judge_work(call, cast, wrong).await
+        && blocked > bound
+    {
+        wrong.push(format!("the work waited {blocked:?}, more than {bound:?}"));
     }
     let waited = cast.clock.elapsed();
     let got = match cast.rival.request(KEY) {

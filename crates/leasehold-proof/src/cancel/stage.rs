@@ -15,12 +15,14 @@ use leasehold::store::{
     Consistency, Hints, Outcome, Page, Reply, Store, StoreError, StoreErrorKind, Units,
 };
 use leasehold_protocol::attempt::AttemptId;
+use leasehold_protocol::done::Completion;
 use leasehold_protocol::record::Record;
 use leasehold_protocol::time::{Elapsed, ServiceTime, Stamp};
 use leasehold_protocol::write::{Grant, Operation, Write, apply};
 use tokio::sync::watch;
 
 use super::call::Call;
+use super::runs::Runs;
 
 /// The wall clock and the service's when a case begins.
 pub(super) const START_MS: i64 = 1_800_000_000_000;
@@ -89,6 +91,8 @@ struct Inner {
     stop_at_renewal: Option<Duration>,
     /// Whether the last grant or renewal of ours ties it to the process.
     bound: Option<bool>,
+    /// Work that runs once.
+    runs: Runs,
     next: u64,
     violations: Vec<String>,
 }
@@ -200,6 +204,15 @@ impl Stage {
         if inner.no_grant && inner.granted {
             all.push("an error said that nothing was applied, and it was".to_owned());
         }
+        let ours = |result: &Option<Vec<u8>>| result.as_deref() == Some(b"ours");
+        let landed = inner
+            .runs
+            .completed()
+            .iter()
+            .any(|(_, result)| ours(result));
+        if inner.runs.unrecorded && landed {
+            all.push("S7: a run was said not to be remembered, and it is".to_owned());
+        }
         all
     }
 
@@ -211,6 +224,21 @@ impl Stage {
     /// A lease was lost: none of its renewals may be sent from here on.
     pub(super) fn forbid_renewals(&self) {
         self.lock().no_renewals = true;
+    }
+
+    /// A caller was told that its run is not remembered: no completion of it may land now or later.
+    pub(super) fn expect_no_completion(&self) {
+        self.lock().runs.unrecorded = true;
+    }
+
+    /// From here on somebody makes the key forget what is done.
+    pub(super) fn may_forget(&self) {
+        self.lock().runs.forgets = true;
+    }
+
+    /// The attempts whose runs were completed, and their results.
+    pub(super) fn completed(&self) -> Vec<(String, Option<Vec<u8>>)> {
+        self.lock().runs.completed().to_vec()
     }
 
     /// Whether the grant ends with its process, as far as was last written.
@@ -260,11 +288,15 @@ impl Stage {
     }
 
     fn apply(&self, party: Party, write: &Write) -> Outcome {
+        let now = self.now();
         let mut inner = self.lock();
         let current = inner.records.get(write.key()).cloned();
         let Ok(after) = apply(current.as_ref(), write) else {
             return Outcome::Refused(current);
         };
+        if let Some(text) = inner.runs.judge(current.as_ref(), write, now) {
+            inner.violations.push(text.to_owned());
+        }
         if let Write::Acquire(grant) | Write::TakeOver(grant, ..) = write {
             match party {
                 Party::Rival => inner.rivals.push(grant.attempt.to_string()),
@@ -417,7 +449,8 @@ impl Stage {
                 inner.renewing.push((number, *attempt, now));
                 Some(number)
             }
-            Write::Release {
+            Write::Complete(Completion { attempt, .. })
+            | Write::Release {
                 attempt,
                 token: Some(_),
                 ..
@@ -440,6 +473,11 @@ impl Stage {
             }
             _ => None,
         }
+    }
+
+    fn shows(&self, record: Option<&Record>) {
+        let now = self.now();
+        self.lock().runs.shows(record, now);
     }
 
     fn land(&self, renewal: Option<u64>) {
@@ -505,6 +543,13 @@ impl Store for Seat {
             })
             .await;
         stage.land(renewal);
+        if let Ok(Reply {
+            value: Outcome::Applied(record) | Outcome::Refused(record),
+            ..
+        }) = &answer
+        {
+            stage.shows(record.as_ref());
+        }
         answer
     }
 
@@ -514,7 +559,11 @@ impl Store for Seat {
         _consistency: Consistency,
     ) -> Result<Reply<Option<Record>>, StoreError> {
         let look = || self.stage.record(key);
-        self.stage.pass(self.party, Operation::Read, look).await
+        let answer = self.stage.pass(self.party, Operation::Read, look).await;
+        if let Ok(reply) = &answer {
+            self.stage.shows(reply.value.as_ref());
+        }
+        answer
     }
 
     /// Two pages: all records, and none.

@@ -12,6 +12,7 @@ use leasehold_protocol::time::{Elapsed, Reading, ServiceClock, ServiceTime, Stam
 use super::after::beside_a_lease;
 use super::broken::Broken;
 use super::client::Client;
+use super::completes::{NEW, without_work};
 use super::message::{Answer, Outcome};
 use super::phase::{Lost, Next, Note, Output, Owed, Phase, Purpose, Waiting};
 use super::shape::{Breach, Property, Shape};
@@ -57,16 +58,18 @@ impl Client {
                 attempt,
                 mut kept,
                 token,
+                began,
             } => {
                 let renewed = matches!(waiting.purpose, Purpose::Renew(_));
                 self.take_renewal(&mut kept, &waiting, answer, now, shape);
                 if renewed {
-                    self.hand_over(attempt, kept, token, now, shape)
+                    self.hand_over(attempt, kept, (token, began), now, shape)
                 } else {
                     self.phase = Phase::HandingOver {
                         attempt,
                         kept,
                         token,
+                        began,
                     };
                     Output::NOTHING
                 }
@@ -77,6 +80,7 @@ impl Client {
                 token,
                 mut lost,
                 worked,
+                began,
                 mut late,
             } => {
                 let told = lost;
@@ -95,6 +99,7 @@ impl Client {
                     token,
                     lost,
                     worked,
+                    began,
                     late,
                 };
                 Output {
@@ -109,6 +114,29 @@ impl Client {
                 attempt,
                 kept,
                 token,
+                completes: Some(began),
+                late,
+            } => {
+                let late = beside_a_lease(&attempt, late, &waiting, answer, token);
+                match waiting.purpose == Purpose::Complete {
+                    true => self.take_completion(attempt, &kept, token, late, answer, shape),
+                    false => {
+                        self.phase = Phase::Releasing {
+                            attempt,
+                            kept,
+                            token,
+                            completes: Some(began),
+                            late,
+                        };
+                        Output::NOTHING
+                    }
+                }
+            }
+            Phase::Releasing {
+                attempt,
+                kept,
+                token,
+                completes: None,
                 late,
             } => {
                 let late = beside_a_lease(&attempt, late, &waiting, answer, token);
@@ -122,6 +150,7 @@ impl Client {
                                 attempt,
                                 kept,
                                 token,
+                                completes: None,
                                 late,
                             }
                         }
@@ -139,6 +168,7 @@ impl Client {
                         attempt,
                         kept,
                         token,
+                        completes: None,
                         late,
                     }
                 };
@@ -154,6 +184,7 @@ impl Client {
             }
             Phase::Idle => Output::NOTHING,
         };
+        self.mark_beginning(shape, time);
         self.settle(shape, time);
         output.breach = output.breach.or_else(|| self.judge_lead(shape, time));
         output
@@ -252,6 +283,8 @@ impl Client {
         if shape.lacks(Broken::ClaimsUnwaited) {
             return without_claims(attempt, record, &shown, now, &self.clock);
         }
+        let shown_as = without_work(record, shape);
+        let record = shown_as.as_ref().or(record);
         let believed = self.other_end(now, shape);
         let clock = believed.as_ref().unwrap_or(&self.clock);
         attempt.refused(record, &shown, now, clock)
@@ -326,6 +359,7 @@ impl Client {
         let token = granted.token.stored();
         let granted = Granted {
             at: Elapsed::default(),
+            began: self.run_begins(&granted, now, shape),
             ..granted
         };
         let kept = Kept::new("k".into(), attempt.id(), &granted, shape.terms);
@@ -334,17 +368,18 @@ impl Client {
                 attempt,
                 kept,
                 token,
+                began: NEW,
             };
             return Output::NOTHING;
         }
-        self.hand_over(attempt, kept, token, now, shape)
+        self.hand_over(attempt, kept, (token, NEW), now, shape)
     }
 
     fn hand_over(
         &mut self,
         attempt: Attempt,
         kept: Kept,
-        token: u64,
+        (token, began): (u64, u8),
         now: Reading,
         shape: &Shape,
     ) -> Output {
@@ -365,6 +400,7 @@ impl Client {
             token,
             lost: Lost::No,
             worked: false,
+            began,
             late: None,
         };
         Output {

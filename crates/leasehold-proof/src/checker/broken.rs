@@ -76,6 +76,26 @@ pub(super) enum Broken {
     TakeOverKeepsPlace,
     /// A release hands the key to a place of the holder itself.
     OwnPlaceHanded,
+    /// A completion does not ask whose grant it is.
+    CompletionWithoutOwner,
+    /// A completion leaves `ClientId` in the record.
+    CompletionKeepsOwner,
+    /// A completion leaves `ClientId` and the renew count in the record.
+    CompletionKeepsGrant,
+    /// A completion leaves the lease in the record.
+    CompletionKeepsLease,
+    /// A completion leaves the published expiry in the record.
+    CompletionKeepsExpiry,
+    /// Any refusal of a completion counts as its success.
+    RefusalCompletes,
+    /// A keep counts from the earliest that the beginning can have been.
+    KeepFromEarliest,
+    /// A keep counts from before the acquire.
+    KeepFromAcquire,
+    /// A done record may be deleted a retention after its completion.
+    DoneTtlFromNow,
+    /// A record whose work is done is taken by the rule for dead processes.
+    DoneByDeath,
     /// A number of a configuration is wrong: its expiry padding, its retention, its bounds.
     Numbers,
 }

@@ -84,6 +84,7 @@ impl Client {
             Choice::Poll | Choice::PollStrong => matches!(w.purpose, Purpose::Read { .. }),
             Choice::Join => w.purpose == Purpose::Join,
             Choice::Release => w.purpose == Purpose::Release,
+            Choice::Complete => w.purpose == Purpose::Complete,
             _ => false,
         };
         self.waiting.iter().filter(same).map(|w| w.tick).max()
@@ -141,9 +142,10 @@ impl Client {
             }
             Choice::Release => match &self.phase {
                 Phase::Holding { lost, .. } => may_send && *lost != Lost::Ended,
-                Phase::Releasing { .. } => may_send,
+                Phase::Releasing { completes, .. } => may_send && completes.is_none(),
                 _ => false,
             },
+            Choice::Complete => may_send && self.may_complete(shape),
             Choice::Work => {
                 shape.register && matches!(self.phase, Phase::Holding { worked: false, .. })
             }
@@ -232,6 +234,7 @@ impl Client {
                     kept,
                     token,
                     late,
+                    ..
                 },
             ) => {
                 let write = self.release(&attempt, &kept, now, shape);
@@ -239,11 +242,13 @@ impl Client {
                     attempt,
                     kept,
                     token,
+                    completes: None,
                     late,
                 };
                 self.waiting.retain(|w| w.purpose != Purpose::Release);
                 self.write(Purpose::Release, (now, time), write)
             }
+            (Choice::Complete, phase) => self.complete(phase, (now, time), shape),
             (Choice::Work, mut phase) => {
                 let mut output = Output::NOTHING;
                 if let Phase::Holding { worked, token, .. } = &mut phase {

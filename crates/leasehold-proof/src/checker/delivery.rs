@@ -69,6 +69,14 @@ impl World {
             ledger.land(author, token);
             applied.ledger = self.ledgers.number(ledger).0;
         }
+        if let Some(author) = done.completed {
+            let process = state.clients[usize::from(author.process)];
+            if !self.known[process as usize].finished {
+                let mut ledger = (*self.ledgers.value(state.ledger)).clone();
+                ledger.complete(author);
+                applied.ledger = self.ledgers.number(ledger).0;
+            }
+        }
         let waits = |author: &&Author| {
             let process = state.clients[usize::from(author.process)];
             self.known[process as usize].waits == Some(author.attempt)
@@ -123,6 +131,7 @@ impl World {
                 answers: Rc::from([]),
                 granted: None,
                 passed: Rc::from([]),
+                completed: None,
                 breach: None,
             };
         };
@@ -131,6 +140,7 @@ impl World {
             outcome,
             granted,
             passed,
+            completed,
             breach,
         } = self
             .stored
@@ -153,6 +163,7 @@ impl World {
             answers: answers.into(),
             granted,
             passed: passed.into(),
+            completed,
             breach,
         };
         self.served.insert((stored, message, time), done.clone());

@@ -33,6 +33,8 @@ pub(super) struct Ledger {
     shown: Vec<Shown>,
     /// The place of the lease that each client has.
     leases: [u8; CLIENTS],
+    /// Completions that landed and that their callers do not know yet.
+    completed: Vec<Author>,
     /// The newest write that the fenced register has taken.
     register: Option<Shown>,
 }
@@ -73,10 +75,29 @@ impl Ledger {
         })
     }
 
+    /// The grant of a call was completed.
+    pub(super) fn complete(&mut self, author: Author) {
+        self.completed.push(author);
+        self.completed
+            .sort_unstable_by_key(|a| (a.process, a.attempt));
+    }
+
+    /// A caller was told that its run is remembered: S7.
+    pub(super) fn remembered(&mut self, author: Author) -> Option<Breach> {
+        let before = self.completed.len();
+        self.completed.retain(|completed| *completed != author);
+        (self.completed.len() == before).then_some(Breach {
+            property: Property::S7,
+            how: "a run was said to be remembered, and no completion of it ever landed",
+        })
+    }
+
     /// A client's attempts before `attempt` have ended, and will not be shown again.
     pub(super) fn forget(&mut self, process: u8, attempt: u8) {
         self.landed
             .retain(|grant| grant.author.process != process || grant.author.attempt >= attempt);
+        self.completed
+            .retain(|run| run.process != process || run.attempt >= attempt);
         self.leases[usize::from(process)] = 0;
         self.prune();
     }

@@ -18,6 +18,8 @@ pub(super) struct Sight {
     pub(super) version: u8,
     /// Who had a place: a bit for each call.
     pub(super) line: u16,
+    /// Of a completion: the tick at which its run began.
+    pub(super) began: u8,
 }
 
 /// The content of a request.

@@ -1,7 +1,7 @@
 //! The protocol checker: every run of a small world, on the production decision code.
 //!
 //! Two or three clients share one record. The checker explores, breadth first, every order of requests, answers,
-//! clocks, faults and choices of clients within the bounds of a configuration. It judges S1 to S6 of
+//! clocks, faults and choices of clients within the bounds of a configuration. It judges S1 to S7 of
 //! `docs/protocol.md`, and S9, in every state and on every step. Then it removes one rule after the other, and requires a
 //! counterexample.
 //!
@@ -28,6 +28,8 @@
 //! - *The queue*: as in `acquire/turn.rs` and `renewal/release.rs`. A client of a queue joins once it sees the key held,
 //!   joins again where an answer shows no place of its own, and polls. Polls are consistent, or may be old, and
 //!   overtake each other. A call that ends gives its place or its grant back. The others are newcomers.
+//! - *Work that runs once*: as in `renewal/complete.rs`. A holder completes its grant, again without an answer, or
+//!   releases it. A contender that sees work done polls on. The calls that come later are in it.
 //! - *F# clients*: their two requests, with the wall clock.
 //! - *TTL*: the record may be deleted at any moment after the first at which a host may find it due.
 //! - *The truth*: whose grant the record is, how often it changed, the order of grants, the tokens of callers.
@@ -43,6 +45,7 @@
 //! | S4 | a write changes its own grant's record, a free one, or, as a take-over, exactly the version it saw | every write |
 //! | S5 | the grant landed for this call, and more than the margin is left | each returned lease |
 //! | S6 | before `lost` fires, more than the margin is left; a lost lease stays lost | every step of a holder |
+//! | S7 | a completion ends its own call's grant, outside the keep of every completed run; what is done changes by a take-over of exactly that, after its keep; TTL deletes it after its keep; a caller is told of a completion that landed | every write (keeps: not in *any clocks*) |
 //! | S9 | a grant goes to the first place whose call still waits, and uses it up; a call has one place; places go by a grant, a leave, the end of their wait or a claim that has passed | every write |
 //!
 //! S9 counts a claim from the end of the grant before, which is P or a lease after its last write, whichever is
@@ -54,6 +57,8 @@
 //! - A full queue; a queue beside F# clients, or in a record that TTL deletes. A record that is withdrawn takes its queue
 //!   with it, unjudged. Holders do not look at the queue by reads, which could only show it older.
 //! - More than one key; the dead-process rule (SQLite); `detach` and leases known by their id.
+//! - Results of work, `forget`, and how long a caller has waited when its worthless grant is renewed: a run begins
+//!   when its process sees its grant.
 //! - The first read of a host with an impossible wall clock.
 //! - Samples older than ten minutes beside younger ones, except in *next life*.
 //! - Events between two ticks, and processes that read an answer later than it came.
@@ -67,17 +72,21 @@ mod after;
 mod answers;
 mod broken;
 mod client;
+mod completes;
 mod configs;
 mod delivery;
 mod fsharp;
 mod ledger;
 mod message;
 mod moves;
+mod once;
+mod once_variants;
 mod order;
 mod phase;
 mod queue_variants;
 mod queues;
 mod report;
+mod runs;
 mod search;
 mod service;
 mod shape;

@@ -81,7 +81,8 @@ impl World {
             | Choice::Poll
             | Choice::PollStrong
             | Choice::Join
-            | Choice::Release => {
+            | Choice::Release
+            | Choice::Complete => {
                 self.shape.eager || known.sent_at[choice as usize].is_none_or(|at| at < state.time)
             }
             _ => true,
@@ -141,6 +142,10 @@ impl World {
                 Note::Shown { attempt, token } => {
                     let author = Author { process, attempt };
                     breach = breach.or(ledger.show(author, token, self.shape.s2));
+                }
+                Note::Remembered { attempt } => {
+                    let author = Author { process, attempt };
+                    breach = breach.or(ledger.remembered(author));
                 }
             }
             if over {
@@ -254,11 +259,12 @@ impl World {
         if !self.shape.may_delete(ttl, state.time) {
             return None;
         }
+        let breach = stored.runs.judge_deletion(state.time, &self.shape);
         let mut after = *state;
         after.stored = self.stored.number(stored.deleted()).0;
         if self.shape.stale_reads {
             after.previous = state.stored;
         }
-        Some((Action::Delete, after, None))
+        Some((Action::Delete, after, breach))
     }
 }

@@ -199,6 +199,7 @@ mod tests {
             seen: Sight {
                 version: 1,
                 line: before.iter().fold(0, |line, place| line | bit(place)),
+                began: 0,
             },
             grant_ends_ms: END,
             now_ms,
@@ -243,6 +244,7 @@ mod tests {
             seen: Sight {
                 version: 1,
                 line: 0,
+                began: 0,
             },
             grant_ends_ms: END,
             now_ms: END,

@@ -30,6 +30,8 @@ pub(super) enum Choice {
     GiveBack,
     Renew,
     Release,
+    /// The work is done: the grant is completed.
+    Complete,
     /// The work writes to the fenced register.
     Work,
     Crash,
@@ -38,7 +40,7 @@ pub(super) enum Choice {
 }
 
 impl Choice {
-    pub(super) const ALL: [Choice; 13] = [
+    pub(super) const ALL: [Choice; 14] = [
         Choice::Start,
         Choice::Send,
         Choice::Poll,
@@ -48,6 +50,7 @@ impl Choice {
         Choice::GiveBack,
         Choice::Renew,
         Choice::Release,
+        Choice::Complete,
         Choice::Work,
         Choice::Crash,
         Choice::WallForward,
@@ -67,6 +70,10 @@ pub(super) enum Note {
     Shown {
         attempt: u8,
         token: u64,
+    },
+    /// The caller was told that its run is remembered.
+    Remembered {
+        attempt: u8,
     },
 }
 
@@ -117,6 +124,7 @@ pub(super) enum Purpose {
     Join,
     Renew(Sent),
     Release,
+    Complete,
     GiveBack,
     Withdraw,
 }
@@ -161,6 +169,8 @@ pub(super) enum Phase {
         attempt: Attempt,
         kept: Kept,
         token: u64,
+        /// As in `Holding`.
+        began: u8,
     },
     Holding {
         attempt: Attempt,
@@ -168,6 +178,8 @@ pub(super) enum Phase {
         token: u64,
         lost: Lost,
         worked: bool,
+        /// The tick at which it was seen, which only the checker knows. 0 where no work is remembered.
+        began: u8,
         late: Option<Box<Record>>,
     },
     /// The guard has let go.
@@ -175,6 +187,8 @@ pub(super) enum Phase {
         attempt: Attempt,
         kept: Kept,
         token: u64,
+        /// When the run began, if the grant is completed and not released.
+        completes: Option<u8>,
         late: Option<Box<Record>>,
     },
     /// The call is over; what lands late is given back.

@@ -11,7 +11,7 @@ use super::configs::{self, Size};
 use super::search::{Found, Trouble, explore};
 use super::shape::{Kind, Shape, Stamps};
 use super::variants::{self, Variant};
-use super::{queue_variants, queues};
+use super::{once, once_variants, queue_variants, queues};
 
 /// Every state of small configurations.
 #[derive(Clone, Debug, Parser)]
@@ -61,6 +61,7 @@ pub fn main() -> anyhow::Result<()> {
     let shapes: Vec<Shape> = configs::all(order.size())
         .into_iter()
         .chain(queues::all(order.size()))
+        .chain(once::all(order.size()))
         .filter(wanted)
         .collect();
     if order.list {
@@ -121,6 +122,7 @@ fn variants(order: &Order) -> usize {
     let variants: Vec<Variant> = variants::all(order.size())
         .into_iter()
         .chain(queue_variants::all())
+        .chain(once_variants::all())
         .filter(|variant| {
             order
                 .only

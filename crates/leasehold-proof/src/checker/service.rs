@@ -10,6 +10,7 @@ use leasehold_protocol::write::{ConditionFailed, Grant, Write, apply};
 use super::broken::Broken;
 use super::message::{Ask, Author, Outcome, Sight};
 use super::order::{Judged, Order, author_of, line};
+use super::runs::{Runs, carried_out_wrongly};
 use super::shape::{Breach, Property, Shape};
 
 /// The record, and the truth about it.
@@ -22,6 +23,7 @@ pub(super) struct Stored {
     pub(super) at: u8,
     /// Whose grant it is; `None` when there is none, or it was released.
     pub(super) owner: Option<Author>,
+    pub(super) runs: Runs,
 }
 
 /// The effect of a request.
@@ -33,6 +35,8 @@ pub(super) struct Served {
     pub(super) granted: Option<(Author, u64)>,
     /// Calls whose place was passed over, which must not wait any more.
     pub(super) passed: Vec<Author>,
+    /// The grant of this call was completed.
+    pub(super) completed: Option<Author>,
     pub(super) breach: Option<Breach>,
 }
 
@@ -44,6 +48,7 @@ impl Stored {
             outcome,
             granted: None,
             passed: Vec::new(),
+            completed: None,
             breach: None,
         };
         match ask {
@@ -55,6 +60,7 @@ impl Stored {
                 Ok(record) => {
                     let mut served = self.written(record, write, *seen, author);
                     let now_ms = shape.service_ms(time);
+                    self.judge_runs(&mut served, write, *seen, author, (shape, time));
                     self.judge_order(&mut served, write, *seen, author, now_ms, shape);
                     if shape.has_queue() && served.stored.version != self.version {
                         served.stored.at = time;
@@ -95,6 +101,7 @@ impl Stored {
         Sight {
             version: self.version,
             line: line(self.record.as_ref()),
+            began: 0,
         }
     }
 
@@ -111,9 +118,11 @@ impl Stored {
                 version: self.version + 1,
                 at: self.at,
                 owner,
+                runs: self.runs.without_record(),
             },
             granted,
             passed: Vec::new(),
+            completed: None,
             breach: None,
         }
     }
@@ -146,6 +155,7 @@ impl Stored {
         let mut served = self.changed(record, owner, granted);
         if let Write::Join { .. } | Write::Leave { .. } = write {
             served.stored.version = self.version;
+            served.stored.runs = self.runs;
         }
         served.breach = breach;
         served
@@ -207,6 +217,26 @@ impl Stored {
         served.passed = passed;
     }
 
+    /// S7, in place of S4 where the record remembers a run.
+    fn judge_runs(
+        &self,
+        served: &mut Served,
+        write: &Write,
+        seen: Sight,
+        author: Author,
+        now: (&Shape, u8),
+    ) {
+        let whose = (self.owner == Some(author), self.version == seen.version);
+        let breach = self.runs.judge(write, author, whose, now);
+        if breach.is_some() || self.runs.is_done() {
+            served.breach = breach;
+        }
+        if let Write::Complete(_) = write {
+            served.stored.runs = self.runs.completed(author, seen.began);
+            served.completed = Some(author);
+        }
+    }
+
     fn judge_seen(&self, seen: Sight) -> Option<Breach> {
         (self.version != seen.version || self.owner.is_none()).then_some(Breach {
             property: Property::S4,
@@ -246,6 +276,11 @@ fn carry_out(
             let owner = record.owner.as_ref().and_then(|owner| owner.parse().ok());
             *attempt = owner.unwrap_or(*attempt);
             *token = None;
+        }
+        (Broken::CompletionWithoutOwner, Write::Complete(completion), Some(record)) => {
+            let owner = record.owner.as_ref().and_then(|owner| owner.parse().ok());
+            completion.attempt = owner.unwrap_or(completion.attempt);
+            completion.token = record.token().unwrap_or(completion.token);
         }
         (Broken::HandOverWithoutOwner, Write::HandOver { attempt, token, .. }, Some(record)) => {
             let owner = record.owner.as_ref().and_then(|owner| owner.parse().ok());
@@ -311,6 +346,9 @@ fn carry_out(
             if let Some(native) = &mut record.native {
                 native.token -= 1;
             }
+        }
+        (broken, Write::Complete(_), Some(record)) => {
+            carried_out_wrongly(broken, current.as_ref(), record);
         }
         _ => {}
     }

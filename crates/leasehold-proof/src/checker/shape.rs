@@ -25,6 +25,7 @@ pub(super) enum Property {
     S4,
     S5,
     S6,
+    S7,
     S9,
 }
 
@@ -64,6 +65,17 @@ pub(super) struct Queueing {
     pub(super) weak: bool,
     /// How many of a contender's polls may be under way; with 1 a new one replaces the last.
     pub(super) reads: u8,
+}
+
+/// What becomes of work that is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Keeping {
+    /// The keep of every run.
+    pub(super) keep_ms: u64,
+    /// Whether the end of the keep is judged: the clocks keep their bounds.
+    pub(super) judged: bool,
+    /// Whether the store shows the process of a run that is done as dead.
+    pub(super) dead: bool,
 }
 
 /// One client: its clocks and how much it may do.
@@ -123,6 +135,8 @@ pub(super) struct Shape {
     pub(super) gives_up: bool,
     pub(super) faults: Faults,
     pub(super) queueing: Queueing,
+    /// Whether holders may complete their grants; `None` if they only release them.
+    pub(super) keeping: Option<Keeping>,
     /// Whether an eventually consistent read may show the record before its last change.
     pub(super) stale_reads: bool,
     /// Whether holders write to a fenced register.
@@ -181,6 +195,7 @@ impl Shape {
                 weak: false,
                 reads: 1,
             },
+            keeping: None,
             stale_reads: false,
             register: false,
             ttl: false,
@@ -214,6 +229,16 @@ impl Shape {
     /// Whether any client joins the queue.
     pub(super) fn has_queue(&self) -> bool {
         self.clients.iter().any(|c| c.joins)
+    }
+
+    /// Whether service time at a tick is within the keep of a run that began at another.
+    pub(super) fn keeps(&self, began: u8, time: u8) -> bool {
+        let keep_ms = match &self.keeping {
+            Some(keeping) if keeping.judged => keeping.keep_ms,
+            _ => return false,
+        };
+        let keep_ms = i64::try_from(keep_ms).unwrap_or(i64::MAX);
+        self.service_ms(time) <= self.service_ms(began).saturating_add(keep_ms)
     }
 
     /// Whether a broken variant has this rule removed.

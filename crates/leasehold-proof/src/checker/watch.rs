@@ -60,7 +60,7 @@ impl Client {
                             )
                         }) == 0)
             }
-            Phase::Releasing { .. } => spent,
+            Phase::Releasing { .. } => spent && self.unanswered(|p| *p == Purpose::Complete) == 0,
             Phase::Acquiring { .. } => spent && self.waiting.is_empty(),
             Phase::Holding { lost, worked, .. } => {
                 let renewing = self.unanswered(|p| matches!(p, Purpose::Renew(_))) > 0;

@@ -111,6 +111,7 @@ fn chosen(choice: Choice) -> &'static str {
         Choice::GiveBack => "gives back what may have landed",
         Choice::Renew => "sends a renewal",
         Choice::Release => "lets go and sends a release",
+        Choice::Complete => "has done its work and sends a completion",
         Choice::Work => "sends a write to the register",
         Choice::Crash => "crashes and starts again",
         Choice::WallForward => "has its wall clock set forward",
@@ -168,7 +169,8 @@ fn record(record: Option<&Record>, shape: &Shape) -> String {
                     let process = owner.get(..2).and_then(|s| s.parse::<usize>().ok());
                     let attempt = owner.get(2..4).unwrap_or("?");
                     let process = process.unwrap_or(9).wrapping_sub(1);
-                    format!("held by call {attempt} of {}", name(process))
+                    let state = if r.done.is_some() { "done" } else { "held" };
+                    format!("{state} by call {attempt} of {}", name(process))
                 }
             };
             let token = r

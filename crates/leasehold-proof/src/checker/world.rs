@@ -117,6 +117,8 @@ pub(super) struct Done {
     pub(super) granted: Option<(Author, u64)>,
     /// Calls whose place was passed over, which must not wait any more.
     pub(super) passed: Rc<[Author]>,
+    /// The grant of this call was completed.
+    pub(super) completed: Option<Author>,
     pub(super) breach: Option<Breach>,
 }
 

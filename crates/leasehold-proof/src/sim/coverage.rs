@@ -92,6 +92,8 @@ pub(super) enum Phase {
     /// A strongly consistent read: adopt, inspect.
     Read,
     List,
+    /// The end of a grant whose work is remembered.
+    Complete,
     /// A lease is held, nothing is on its way.
     Hold,
     /// Nothing.
@@ -103,7 +105,7 @@ pub(super) enum Phase {
 }
 
 /// Every phase, in the order of the table.
-pub(super) const PHASES: [Phase; 16] = [
+pub(super) const PHASES: [Phase; 17] = [
     Phase::Acquire,
     Phase::TakeOver,
     Phase::Renew,
@@ -116,6 +118,7 @@ pub(super) const PHASES: [Phase; 16] = [
     Phase::Poll,
     Phase::Read,
     Phase::List,
+    Phase::Complete,
     Phase::Hold,
     Phase::Rest,
     Phase::Queue,
@@ -123,7 +126,7 @@ pub(super) const PHASES: [Phase; 16] = [
 ];
 
 /// Phases in which a request is on its way.
-pub(super) const IN_FLIGHT: usize = 12;
+pub(super) const IN_FLIGHT: usize = 13;
 
 impl Fault {
     /// Whether it can happen in a phase.

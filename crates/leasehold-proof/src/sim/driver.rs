@@ -36,6 +36,8 @@ pub(super) struct Report {
     /// Grants to a place, and the longest wait for one, in thousandths of L3.
     pub(super) turns: u64,
     pub(super) longest: u128,
+    /// As in the driver.
+    pub(super) runs: [u64; 3],
     pub(super) requests: u64,
     pub(super) simulated: Nanos,
     pub(super) coverage: Coverage,
@@ -49,6 +51,8 @@ pub(super) struct Driver {
     pub(super) believers: Vec<Believer>,
     pub(super) violations: Vec<(&'static str, String)>,
     pub(super) lawless_overlaps: u64,
+    /// Runs that were completed, and callers that were told of another's and of their own.
+    pub(super) runs: [u64; 3],
 }
 
 /// Runs a seed.
@@ -67,6 +71,7 @@ pub(super) fn run(seed: u64, seconds: u64, verbose: bool) -> anyhow::Result<Repo
         believers: Vec::new(),
         violations: Vec::new(),
         lawless_overlaps: 0,
+        runs: [0; 3],
     };
     for process in 0..count {
         driver.start(process)?;
@@ -269,6 +274,7 @@ impl Driver {
             world.now = world.now.max(end);
             world.still();
             world.service.judge_next_life(world.now);
+            self.runs = world.service.forget(world.now);
             world.service.turn = None;
             for process in &mut world.processes {
                 process.still = Still::Dead;
@@ -388,6 +394,7 @@ impl Driver {
                 .map(|slot| slot.line.longest)
                 .max()
                 .unwrap_or(0),
+            runs: self.runs,
             requests: world.requests.len() as u64,
             simulated: world.now,
             coverage: std::mem::take(&mut world.coverage),

@@ -9,7 +9,7 @@
 //! - `wire`, `service`: requests, faults, records, and the ledger that judges S2, S3 and S4;
 //! - `workload`: the calls of the processes;
 //! - `bounds`: the bounds of the service's clock, compared with the truth;
-//! - `order`: S9 and L3;
+//! - `order`: S9 and L3; `runs`: S7;
 //! - `driver`: runs a seed, judges S1, S5, S6, L1, L2 and the bounds of calls;
 //! - `coverage`, `report`: the faults that happened, and the output.
 
@@ -23,7 +23,7 @@
 //! # What is not simulated
 //!
 //! The wire format (the contract suite compares DynamoDB's expressions with `apply`), tables with many pages, credentials,
-//! panics in the work of `run`, and `shutdown`. Wall clocks that go back within a machine pause: there is no guarantee
+//! panics in the work of `run`, `shutdown`, and `forget`. Wall clocks that go back within a machine pause: there is no guarantee
 //! then.
 
 mod believer;
@@ -38,6 +38,7 @@ pub(crate) mod random;
 mod regressions;
 mod report;
 mod request;
+mod runs;
 mod service;
 mod shape;
 mod trace;

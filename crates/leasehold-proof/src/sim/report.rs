@@ -59,6 +59,7 @@ struct Totals {
     hand_offs_lost: u64,
     turns: u64,
     longest: u128,
+    runs: [u64; 3],
     requests: u64,
     lawless_overlaps: u64,
     hash: u64,
@@ -76,6 +77,9 @@ impl Totals {
         self.turns += report.turns;
         self.longest = self.longest.max(report.longest);
         self.requests += report.requests;
+        for (mine, theirs) in self.runs.iter_mut().zip(report.runs) {
+            *mine += theirs;
+        }
         self.lawless_overlaps += report.lawless_overlaps;
         // Order must not matter: threads finish as they like.
         self.hash ^= report.hash;
@@ -201,6 +205,11 @@ fn say(totals: &Totals, took: f64, order: &Order) -> anyhow::Result<()> {
     row(
         "the longest wait with a place, as a part of L3",
         format!("{:.1} %", totals.longest as f64 / 10.0),
+    );
+    let [completed, told, own] = totals.runs;
+    row(
+        "runs completed once; callers told of their own, and of another's",
+        format!("{completed}; {own}, {told}"),
     );
     row("requests", totals.requests.to_string());
     row("faults x phases met", totals.coverage.total().to_string());

@@ -17,6 +17,7 @@ use leasehold_protocol::write::{Write, apply};
 
 use super::order::{Line, Order};
 use super::random::Rng;
+use super::runs::Runs;
 use super::shape::{MILLI, Nanos, SECOND, Shape, millis};
 
 /// What an F# client sends.
@@ -50,6 +51,8 @@ pub(super) struct Granted {
     pass: u16,
     /// Whether it was released: nothing may revive it.
     released: bool,
+    /// When an answer first showed it to its process.
+    seen: Option<Nanos>,
 }
 
 /// A key, its record, its past and its grants.
@@ -69,6 +72,8 @@ pub(super) struct Slot {
     ahead: bool,
     /// Who waits in the queue of the record.
     pub(super) line: Line,
+    /// Work that runs once.
+    pub(super) runs: Runs,
     /// The newest grant that has written to the fenced register, and its token.
     register: Option<(usize, u64)>,
 }
@@ -94,6 +99,8 @@ pub(super) struct Service {
     strict: bool,
     /// Attempts whose grants another process adopts, by the identity of the detached guard.
     pub(super) adopted: HashSet<String>,
+    /// Who asks for grants, in worlds with work that runs once.
+    senders: Option<HashMap<AttemptId, usize>>,
 }
 
 impl Service {
@@ -118,6 +125,7 @@ impl Service {
                 floor: u64::try_from(floor).unwrap_or(0),
                 ahead: false,
                 line: Line::default(),
+                runs: Runs::default(),
                 register: None,
             }
         });
@@ -133,6 +141,7 @@ impl Service {
             ordered: promises.exclusion,
             strict: shape.strict && !shape.lawless,
             adopted: HashSet::new(),
+            senders: shape.keep.map(|_| HashMap::new()),
         }
     }
 
@@ -164,6 +173,7 @@ impl Service {
             return Outcome::Refused(before);
         };
         self.judge(before.as_ref(), write);
+        self.judge_runs(now, index, write);
         self.judge_patience(now, index, write);
         self.judge_order(now, index, write, after.as_ref());
         self.enter(now, index, write, after.as_ref());
@@ -198,6 +208,45 @@ impl Service {
         }
     }
 
+    /// S7.
+    fn judge_runs(&mut self, now: Nanos, index: usize, write: &Write) {
+        let time_ms = self.time_ms(now);
+        let grant = self.slots[index].grants.last();
+        let began = grant.map_or(0, |grant| grant.seen.unwrap_or(grant.at));
+        let times = (self.time_ms(began), time_ms);
+        let bounded = self.ordered;
+        let slot = &mut self.slots[index];
+        let found = slot.runs.judge(write, slot.record.as_ref(), times, bounded);
+        self.violations.extend(found.map(|text| ("S7", text)));
+    }
+
+    /// A process sends a write.
+    pub(super) fn sends(&mut self, process: usize, write: &Write) {
+        if let (Some(senders), Write::Acquire(grant) | Write::TakeOver(grant, ..)) =
+            (&mut self.senders, write)
+        {
+            senders.insert(grant.attempt, process);
+        }
+    }
+
+    /// An answer shows a record to a process.
+    pub(super) fn shows(&mut self, now: Nanos, process: usize, record: Option<&Record>) {
+        let (Some(senders), Some(record)) = (&self.senders, record) else {
+            return;
+        };
+        let owner = record.owner.as_deref().and_then(|owner| owner.parse().ok());
+        let index = self.index(&record.key);
+        let newest_first = self.slots[index].grants.iter_mut().rev();
+        let grant = newest_first
+            .into_iter()
+            .find(|g| g.attempt.is_some() && g.attempt == owner);
+        if let Some(grant) = grant
+            && owner.and_then(|owner| senders.get(&owner)) == Some(&process)
+        {
+            grant.seen.get_or_insert(now);
+        }
+    }
+
     /// S9, and L3 where it is promised.
     fn judge_order(&mut self, now: Nanos, index: usize, write: &Write, after: Option<&Record>) {
         let time_ms = self.time_ms(now);
@@ -229,6 +278,14 @@ impl Service {
         let (Write::TakeOver(_, seen, _), Some(native), true) = (write, native, self.strict) else {
             return;
         };
+        if slot
+            .record
+            .as_ref()
+            .is_some_and(|record| record.done.is_some())
+        {
+            // By its keep, which counts from its beginning.
+            return;
+        }
         if matches!(seen, Seen::Native { owner, .. } if self.adopted.contains(owner)) {
             return;
         }
@@ -252,7 +309,8 @@ impl Service {
         let ends_ms = time_ms + millis(native.lease);
         // S2 assumes that no record is deleted within R of its last use.
         let kept_until_ms = record.ttl_seconds.map(|s| s.saturating_mul(1_000));
-        let held = record.owner.is_some();
+        let for_ever = record.done.is_some() && record.ttl_seconds.is_none();
+        let held = record.owner.is_some() && !for_ever;
         if held && kept_until_ms < Some(record.expires_at.0.saturating_add(self.retention_ms)) {
             let text = format!("the TTL leaves less than R after the expiry: {write:?}");
             self.violations.push(("S2", text));
@@ -270,6 +328,7 @@ impl Service {
             visible: false,
             pass: 0,
             released: false,
+            seen: None,
         };
         match write {
             Write::Acquire(grant) | Write::TakeOver(grant, ..) => {
@@ -328,6 +387,7 @@ impl Service {
                     visible: false,
                     pass: 0,
                     released: false,
+                    seen: None,
                 });
                 let record = Record {
                     last_hold: None,
@@ -358,6 +418,42 @@ impl Service {
         }
     }
 
+    /// A caller is told that nothing of its completion was written. After its keep nothing
+    /// shows whether it was, nor where clocks keep no bounds and others end its keep: that is not judged.
+    pub(super) fn deny(&mut self, now: Nanos, key: &str, token: u64, keep: Duration) {
+        let index = self.index(key);
+        let grant = self.slots[index].grants.iter().find(|g| g.token == token);
+        let began = grant.map_or(0, |grant| grant.seen.unwrap_or(grant.at));
+        if self.ordered && self.time_ms(now) <= self.time_ms(began) + millis(keep) {
+            self.slots[index].runs.deny(token);
+        }
+    }
+
+    /// At the end of the world: every key forgets what is done. Gives how many runs were completed, and told of.
+    pub(super) fn forget(&mut self, now: Nanos) -> [u64; 3] {
+        let mut all = [0; 3];
+        for index in 0..self.slots.len() {
+            let slot = &self.slots[index];
+            let runs = &slot.runs;
+            all[0] += runs.completed();
+            all[1] += runs.told;
+            all[2] += runs.told_own;
+            let denied = runs.judge_denied();
+            let done = slot.record.clone().filter(|record| record.done.is_some());
+            self.violations.extend(denied.map(|text| ("S7", text)));
+            if let Some(record) = done {
+                let free = Record {
+                    owner: None,
+                    expires_at: ServiceTime(0),
+                    done: None,
+                    ..record
+                };
+                self.replace(now, index, Some(free));
+            }
+        }
+        all
+    }
+
     /// Deletes a record whose TTL has passed; whether there was one.
     pub(super) fn expire(&mut self, now: Nanos, index: usize) -> bool {
         let time_s = self.time_ms(now).div_euclid(1_000);
@@ -370,6 +466,13 @@ impl Service {
                 .is_some_and(|ttl| time_s > ttl.saturating_add(room))
         });
         if due {
+            let time_ms = self.time_ms(now);
+            let slot = &self.slots[index];
+            let found = slot
+                .record
+                .as_ref()
+                .and_then(|r| slot.runs.judge_deletion(r, time_ms));
+            self.violations.extend(found.map(|text| ("S7", text)));
             self.replace(now, index, None);
         }
         due

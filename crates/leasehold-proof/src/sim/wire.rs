@@ -76,6 +76,7 @@ impl World {
             _ => self.enter(arrival, Event::Arrive(number)),
         }
         if let Body::Write(write) = &request.body {
+            self.service.sends(process, write);
             self.judge_expiry(process, write);
         }
         let numbers = [process as u64, phase as u64, fault.map_or(99, |f| f as u64)];
@@ -105,8 +106,10 @@ impl World {
             Body::Write(Write::Leave { .. }) => Phase::GiveBack,
             Body::Write(Write::Join { .. }) => Phase::Join,
             Body::Write(Write::HandOver { .. }) => Phase::HandOver,
-            Body::Write(Write::Release { .. } | Write::Complete(_))
-            | Body::Foreign(ForeignWrite::Delete { .. }) => Phase::Release,
+            Body::Write(Write::Complete(_)) => Phase::Complete,
+            Body::Write(Write::Release { .. }) | Body::Foreign(ForeignWrite::Delete { .. }) => {
+                Phase::Release
+            }
             Body::Write(Write::Withdraw { .. }) => Phase::Withdraw,
             Body::Read(_, Consistency::Eventual) => Phase::Poll,
             Body::Read(..) => Phase::Read,
@@ -265,6 +268,12 @@ impl World {
             .answer
             .get_or_insert_with(|| Err(broken("no answer within the store's own bound")));
         step.waker = request.waker.take();
+        if let Some(Ok(reply)) = &request.answer
+            && let Value::Write(Outcome::Applied(record) | Outcome::Refused(record))
+            | Value::Read(record) = &reply.value
+        {
+            self.service.shows(now, process, record.as_ref());
+        }
         let failed = matches!(request.answer, Some(Err(_)));
         self.processes[process].in_flight[phase as usize] -= 1;
         let numbers = [process as u64, number as u64, u64::from(failed)];

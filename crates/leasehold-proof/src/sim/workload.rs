@@ -3,11 +3,14 @@
 //! A script checks that none of its calls takes longer than its bound; the driver judges S1 and S5. Calls during a stop of
 //! the process are not measured.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use leasehold::clock::Clock;
 use leasehold::store::Reply;
-use leasehold::{DropPolicy, EndReason, Lease, LeaseId, LeaseWatch, LockClient};
+use leasehold::{
+    DropPolicy, Effect, EndReason, Lease, LeaseId, LeaseWatch, LockClient, Once, OnceError,
+};
 
 use super::clock::ProcessClock;
 use super::coverage::Fault;
@@ -59,9 +62,16 @@ impl Script {
                 _ => self.run_under(&key).await,
             }
         }
+        let keep = self.world.lock().shape.keep;
         loop {
             let idle = self.rng.within(0, 2_000);
             self.sleep(Duration::from_millis(idle)).await;
+            if let Some(keep) = keep
+                && self.rng.chance(70)
+            {
+                self.once(keep).await;
+                continue;
+            }
             let key = self.key();
             match self.rng.below(100) {
                 0..25 => self.try_once(&key).await,
@@ -230,6 +240,72 @@ impl Script {
         let bound = wait + work + CALL_TIMEOUT + REQUEST * 2;
         let call = this.timed("run", bound, call);
         drop(this.perhaps(patience, call).await);
+    }
+
+    /// Work that runs once and is remembered, on the last key of the world.
+    async fn once(&mut self, keep: Duration) {
+        let (called, patience) = (self.now(), self.patience());
+        let key = format!("k{}", self.world.lock().shape.keys - 1);
+        let most = if self.rng.chance(60) {
+            300
+        } else {
+            self.lease_ms() * 3 / 2
+        };
+        let work = Duration::from_millis(self.rng.within(1, most));
+        let wait = Duration::from_millis(self.rng.within(0, 9_000));
+        let (fails, for_good) = (self.rng.chance(15), self.rng.chance(30));
+        let first = self.rng.chance(30);
+        let result = self.rng.bits().to_be_bytes().to_vec();
+        let locks = self.locks.clone();
+        let Ok(request) = locks.once(&key) else {
+            return;
+        };
+        let request = request.keep(keep).remember_failures(for_good);
+        let request = request.acquires_first(first).wait(wait);
+        let token = AtomicU64::new(0);
+        let this = &*self;
+        let (own, said) = (&token, &result);
+        let call = request.run(|scope| {
+            own.store(scope.token().stored(), Ordering::Relaxed);
+            this.granted(&scope.watch(), called);
+            async move {
+                this.sleep(work).await;
+                match fails {
+                    true => Err("failed"),
+                    false => Ok(said.clone()),
+                }
+            }
+        });
+        // The way to the grant, the work, its completion; or what is left when the lease is lost.
+        let bound = wait + work + CALL_TIMEOUT * 3 + REQUEST * 2;
+        let call = this.timed("once", bound, call);
+        let answer = this.perhaps(patience, call).await;
+        let own = token.load(Ordering::Relaxed);
+        let told = |token: u64, result: Option<&[u8]>, own: bool| {
+            let mut world = this.world.lock();
+            let index = world.service.index(&key);
+            let found = world.service.slots[index].runs.tell(token, result, own);
+            let text = found.map(|text| format!("p{}: {text}", this.process));
+            world
+                .service
+                .violations
+                .extend(text.map(|text| ("S7", text)));
+        };
+        match answer {
+            Some(Ok(Once::Ran(value))) => told(own, Some(&value), true),
+            Some(Ok(Once::Done(done)) | Err(OnceError::FailedBefore(done))) => {
+                let token = done.token().map_or(0, |token| token.stored());
+                told(token, done.result(), false);
+            }
+            Some(Err(OnceError::NotRecorded { error, .. }))
+                if error.effect() == Effect::NotApplied =>
+            {
+                let mut world = self.world.lock();
+                let now = world.now;
+                world.service.deny(now, &key, own, keep);
+            }
+            _ => {}
+        }
     }
 
     /// Adopts or releases a detached lease.
