@@ -58,6 +58,9 @@ fn judged(record: &Record, clock: &ServiceClock, now: Reading, strict: bool) -> 
 #[test]
 fn a_completed_run_is_remembered_from_its_beginning() {
     let (kept, record) = done();
+    let (_, before) = support::kept(&[2]);
+    let count = |record: &Record| record.native.map(|native| native.renew_count);
+    assert_eq!(count(&record), count(&before).map(|count| count + 1));
     assert_eq!(record.expires_at, end());
     assert_eq!(record.native.map(|native| native.lease), Some(KEEP));
     assert_eq!(record.data, Some(vec![1]));
@@ -68,6 +71,12 @@ fn a_completed_run_is_remembered_from_its_beginning() {
     assert!(record.queue.is_empty(), "nobody waits for what is done");
     assert!(record.ttl_seconds >= Some((WALL + 3_600_000) / 1_000 + 7 * 86_400));
     assert!(kept.shows_completion(Some(&record)));
+    let mut other_token = record.clone();
+    if let Some(native) = &mut other_token.native {
+        native.token += 1;
+    }
+    assert!(!kept.shows_completion(Some(&other_token)));
+    assert!(!kept.shows_completion(Some(&before)), "it is held");
 }
 
 #[test]
@@ -244,15 +253,22 @@ fn what_a_completed_run_leaves_is_read_or_is_malformed() {
         (vec![number("9"), number("1")], None),
         (
             vec![number("9"), number("1"), Value::Binary(vec![1, 2])],
-            Some([1, 2]),
+            Some(vec![1, 2]),
+        ),
+        (
+            vec![number("9"), number("1"), Value::Binary(vec![0; 64])],
+            Some(vec![0; 64]),
         ),
     ] {
         item.insert("Done", Value::List(parts));
         let done = Record::parse(&item).expect("well formed").done;
         let done = done.expect("done");
         assert_eq!((done.at, done.failed), (ServiceTime(9), true));
-        assert_eq!(done.input.as_deref(), input.as_ref().map(|i| &i[..]));
+        assert_eq!(done.input.as_deref(), input.as_deref());
     }
+    item.insert("Done", Value::List(vec![number("9"), number("0")]));
+    let done = Record::parse(&item).expect("well formed").done;
+    assert!(done.is_some_and(|done| !done.failed));
     for odd in [
         Value::Number("9".into()),
         Value::List(vec![]),
