@@ -418,15 +418,10 @@ impl Service {
         }
     }
 
-    /// A caller is told that nothing of its completion was written. After its keep nothing
-    /// shows whether it was, nor where clocks keep no bounds and others end its keep: that is not judged.
-    pub(super) fn deny(&mut self, now: Nanos, key: &str, token: u64, keep: Duration) {
+    /// A caller is told that nothing of its completion was written.
+    pub(super) fn deny(&mut self, key: &str, token: u64) {
         let index = self.index(key);
-        let grant = self.slots[index].grants.iter().find(|g| g.token == token);
-        let began = grant.map_or(0, |grant| grant.seen.unwrap_or(grant.at));
-        if self.ordered && self.time_ms(now) <= self.time_ms(began) + millis(keep) {
-            self.slots[index].runs.deny(token);
-        }
+        self.slots[index].runs.deny(token);
     }
 
     /// At the end of the world: every key forgets what is done. Gives how many runs were completed, and told of.

@@ -300,9 +300,7 @@ impl Script {
             Some(Err(OnceError::NotRecorded { error, .. }))
                 if error.effect() == Effect::NotApplied =>
             {
-                let mut world = self.world.lock();
-                let now = world.now;
-                world.service.deny(now, &key, own, keep);
+                self.world.lock().service.deny(&key, own);
             }
             _ => {}
         }

@@ -8,7 +8,7 @@ use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::Operation;
 
 use super::task::RenewalTask;
-use crate::error::Error;
+use crate::error::{Effect, Error};
 use crate::lease::end::EndReason;
 use crate::lease::guard::Completes;
 use crate::queue::{Polls, Start};
@@ -54,8 +54,10 @@ impl RenewalTask {
                     return Ok(());
                 }
                 Ok(Outcome::Refused(record)) => {
+                    // An earlier try may have landed, or this one twice, and its keep may be over since.
                     let ended = EndReason::from(self.kept.ended(record.as_ref()));
-                    return Err(id.lost_error(&ended.to_string()));
+                    let lost = id.lost_error(&ended.to_string());
+                    return Err(lost.with_effect(Effect::Unknown));
                 }
                 Err(error) => error,
             };

@@ -18,9 +18,9 @@ impl LockClient {
     /// completion is replaced, and the work runs again. Give the [token](crate::LockScope::token) to what the
     /// work changes, or make the work repeatable.
     ///
-    /// Within [`keep`](OnceRequest::keep) of the beginning of a run that completed, no other run
-    /// completes, whatever the clocks of the hosts show. Calls that come later, or that waited, get the
-    /// result of that run.
+    /// Within [`keep`](OnceRequest::keep) of the beginning of a run that completed, no other run completes, whatever
+    /// the wall clocks of the hosts show (the assumptions are in `docs/protocol.md`). Calls that come later, or that
+    /// waited, get the result of that run.
     ///
     /// # Errors
     ///
@@ -77,7 +77,7 @@ pub struct OnceRequest {
 }
 
 impl OnceRequest {
-    /// How long a run is remembered, counted from its beginning, in service time. [`Duration::MAX`]: until somebody
+    /// How long a run is remembered, counted from when its grant was seen, in service time. [`Duration::MAX`]: until somebody
     /// makes the key [forget](LockClient::forget) it. Default: 24 hours.
     ///
     /// On DynamoDB the beginning is known within some 1.5 s, since dates have whole seconds. A run is remembered for
