@@ -188,14 +188,19 @@ async fn a_call_that_waits_gets_the_result_without_a_write() {
     let Started::Run(run_) = once(&ours).start().await.expect("free") else {
         panic!("done");
     };
+    let theirs_too = theirs.clone();
+    assert_eq!(theirs.waits_for("k"), None);
     let waits = tokio::spawn(async move {
         let value = run(once(&theirs), "theirs").await;
         (value, theirs.usage())
     });
     lab.sleep(ms(60_000)).await;
+    let seen = theirs_too.waits_for("k").expect("it waits");
+    assert!(seen.token().is_some());
     run_.complete(b"ours").await.expect("held");
     let (answer, usage) = waits.await.expect("no panic");
     assert_eq!(done(answer).result(), Some(&b"ours"[..]));
+    assert_eq!(theirs_too.waits_for("k"), None);
     assert_eq!(usage.write_units, 0.0);
     assert!(
         usage.requests <= 20,

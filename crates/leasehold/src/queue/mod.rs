@@ -19,6 +19,7 @@
 
 mod holding;
 mod leader;
+mod looker;
 mod pace;
 mod registry;
 mod state;
@@ -26,6 +27,7 @@ mod waiter;
 
 pub(crate) use self::holding::{Holding, Released};
 pub(crate) use self::leader::LeaderRole;
+pub(crate) use self::looker::Looker;
 pub(crate) use self::pace::{Delays, Pace};
 pub(crate) use self::registry::{Queue, Queues};
 pub(crate) use self::state::{PATIENCE, Polls, Start};

@@ -101,7 +101,7 @@ impl Queues {
     /// The holder of a key that waiters wait for, as far as they know.
     pub(crate) fn seen(&self, key: &str) -> Option<HolderInfo> {
         let queue = self.existing(key)?;
-        let waits = queue.with(|state, _| !state.waiters.is_empty());
+        let waits = queue.with(|state, _| !state.waiters.is_empty() || state.lookers > 0);
         waits.then(|| queue.held()).flatten()
     }
 

@@ -53,6 +53,8 @@ pub(crate) struct Polls {
 pub(super) struct State {
     last_number: u64,
     pub(super) waiters: BTreeMap<u64, Entry>,
+    /// How many calls wait outside of the queue.
+    pub(super) lookers: u32,
     leader: Option<Leader>,
     pub(super) holders: Vec<(u64, Weak<LeaseState>)>,
     pub(super) start: Start,

@@ -23,6 +23,7 @@ use crate::error::{Error, ErrorKind};
 use crate::holder::HolderInfo;
 use crate::meter::{CallUsage, Meter};
 use crate::policy::CheckDelay;
+use crate::queue::Looker;
 use crate::shared::Core;
 use crate::store::Consistency;
 
@@ -70,6 +71,7 @@ impl OnceRequest {
             call_usage: Some(Arc::<Meter>::default()),
             rounds: 0,
             held: None,
+            looker: None,
         };
         let mut polls = !self.acquires_first;
         loop {
@@ -145,6 +147,8 @@ struct Wait<'a> {
     call_usage: CallUsage,
     rounds: u32,
     held: Option<HolderInfo>,
+    /// From the first run of another that it sees.
+    looker: Option<Looker>,
 }
 
 impl Wait<'_> {
@@ -169,7 +173,7 @@ impl Wait<'_> {
             ends: ends.map(|ends| ends.since(now.elapsed)),
             lease: lease.unwrap_or_else(|| self.order.policy.lease_duration()),
         };
-        self.held = Some(HolderInfo::of(record));
+        self.sees(HolderInfo::of(record));
         let delay = self.delay(seen);
         self.sleep(delay).await
     }
@@ -177,7 +181,7 @@ impl Wait<'_> {
     /// Waits after a refused acquire: the run has just begun.
     async fn after_refusal(&mut self, held: HolderInfo) -> Result<(), Error> {
         let lease = held.lease_duration();
-        self.held = Some(held);
+        self.sees(held);
         let delay = self.delay(Seen {
             age: Duration::ZERO,
             last: None,
@@ -185,6 +189,13 @@ impl Wait<'_> {
             lease: lease.unwrap_or_else(|| self.order.policy.lease_duration()),
         });
         self.sleep(delay).await
+    }
+
+    fn sees(&mut self, held: HolderInfo) {
+        let queue = || self.core.queues.of(&self.order.key.shared());
+        let looker = self.looker.get_or_insert_with(|| Looker::new(queue()));
+        looker.saw(&held);
+        self.held = Some(held);
     }
 
     fn delay(&mut self, seen: Seen) -> Duration {
