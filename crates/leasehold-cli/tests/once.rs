@@ -201,10 +201,12 @@ fn a_killed_run_is_replaced_at_once_by_one_that_waits() {
 fn a_run_that_was_lost_is_not_remembered_and_says_so() {
     let room = Room::new();
     let words = [
-        "once", "job", "--keep", "1h", "--lease", "2500ms", "--", "sleep", "60",
+        "once", "job", "--keep", "1h", "--data", "build 7", "--lease", "2500ms", "--", "sleep",
+        "60",
     ];
     let mut lost = Wrapper(room.command(&words).spawn().unwrap());
     until("it runs", || room.job()["state"] == "held");
+    assert_eq!(room.job()["data"], "build 7");
     let token = room.job()["token"].to_string();
     let force = [
         "force-release",

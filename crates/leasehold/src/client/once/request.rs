@@ -141,6 +141,12 @@ impl OnceRequest {
         self
     }
 
+    /// As [`LockRequest::data`](LockRequest::data), while the work runs. The result replaces it.
+    pub fn data(mut self, data: impl AsRef<[u8]>) -> Self {
+        self.request = self.request.data(data);
+        self
+    }
+
     /// As [`LockRequest::label`](LockRequest::label).
     pub fn label(mut self, label: impl Into<Arc<str>>) -> Self {
         self.request = self.request.label(label);

@@ -54,6 +54,9 @@ impl Grant {
                 .keep(once.keep)
                 .remember_failures(once.remember_failures)
                 .patient(once.patient);
+            if let Some(data) = &plan.lock.data {
+                request = request.data(data);
+            }
             if plan.lock.wait == Wait::No {
                 request = request.wait(Duration::ZERO);
             }
