@@ -91,7 +91,7 @@ impl From<&Error> for Failure {
         if let Some(done) = error.done() {
             let name = quoted(done.key());
             return failure.hint(format!(
-                "use another name, or let the work run again: `leasehold forget {name}`"
+                "use another name, or let the work run again: `leasehold forget {name}`, on the same store"
             ));
         }
         match error.hint().or(default_hint(error.kind())) {

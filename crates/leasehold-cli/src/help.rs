@@ -57,13 +57,15 @@ pub(crate) const ONCE: &str = "\
 runs again. Give LEASEHOLD_TOKEN to what the command changes.
 
 Exit codes:
-  0    the work was done already (-E changes it), by another run of this name that is remembered
+  0    the work was done already, by another run of this name that is remembered (-E changes it, but not with --replay or of a failure)
   the command's own: it ran now; or it ran before, with --replay, or if its failure is remembered
+  69   also: the command ran, and the store has not confirmed its record
   75   another runs it now, and -n or -w did not wait for its end
   76   the lock was lost while the command ran: another may run it, and nothing is remembered
   others as for `leasehold run`
 
-A command that fails, is stopped or is killed leaves the work free for the next call, unless --remember-failures.
+A command that fails, or is stopped by --max-hold, leaves the work free for the next call, unless --remember-failures. So does a lost lock, a \
+killed leasehold and a command that cannot be run, in any case.
 
 Cron on many hosts: `leasehold once NAME --every 24h -- CMD` at the same time on all of them. While their clocks agree within the tolerance, \
 one of them runs it, each time. If clocks disagree by more, two runs begin no closer than the period less the tolerance, in the store's time. \
@@ -90,10 +92,12 @@ pub(crate) const ELECT: &str = "\
 Exit codes:
   the command's own, when a signal to leasehold ended it, and with --once; 128+N when signal N came while no command ran
   64   the command line is invalid
-  76   the term was lost (--once), or processes of the command cannot be stopped: it does not stand again beside them
+  69   the store gave an unexpected answer
+  75   the name is that of work that `once` has done, or the lock of an outer run
+  76   the term was lost, with --once or after a signal; or processes of the command cannot be stopped: it does not stand again beside them
   77   no credentials, or the store refuses access
   78   bad configuration: AWS settings, TLS, table missing or with a wrong schema, lease sums, unreadable record
-  124  --max-hold was reached (--once)
+  124  --max-hold was reached, with --once or after a signal
   125  leasehold itself failed
   126  the command was found but cannot be run
   127  the command was not found, or the interpreter of a script
@@ -102,8 +106,9 @@ Terms: one candidate leads at a time, and its command runs. When the command has
 the next candidate leads at once. leasehold stands again after 1s. The pause doubles while terms are shorter than 10s, up to 1m. When the \
 term is lost, the command is stopped as `run` does it. A store that does not answer is a warning, and leasehold stands again.
 
-Environment of the command, signals, and `kill -9`: as for `run`. LEASEHOLD_TOKEN grows with every term. INT, TERM and QUIT end the command \
-and then the election, and so does a HUP that ends the command within 10s. A leader that is killed is followed at once; if its guardian and \
+Environment of the command, signals, and `kill -9`: as for `run`. LEASEHOLD_TOKEN grows with every term. TERM ends the command and then the election, \
+and so does an INT, QUIT or HUP that ends the command within 10s. While no command runs, TERM, INT and QUIT end the election, and HUP if there is a \
+terminal. A leader that is killed is followed at once; if its guardian and \
 worker are both killed, after its lease.
 
 No lease stops a host that was frozen from running on afterwards. Pass LEASEHOLD_TOKEN to the protected resource, which must refuse smaller \

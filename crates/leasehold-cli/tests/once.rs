@@ -157,6 +157,22 @@ fn what_is_printed_is_kept_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_slow_reader_delays_no_record_and_loses_nothing() {
+    let room = Room::new();
+    let line = "head -c 300000 /dev/zero | tr '\\0' x";
+    let words = ["once", "job", "--keep", "1h", "--replay", "-c", line];
+    let mut slow = room.command(&words);
+    slow.stdout(Stdio::piped());
+    let slow = slow.spawn().unwrap();
+    until("it is recorded", || room.job()["state"] == "done");
+    let output = slow.wait_with_output().unwrap();
+    assert_eq!(
+        (output.status.code(), output.stdout.len()),
+        (Some(0), 300_000)
+    );
+}
+
+#[test]
 fn a_killed_run_is_replaced_at_once_by_one_that_waits() {
     let room = Room::new();
     let words = [

@@ -416,3 +416,62 @@ async fn work_that_calls_itself_is_refused() {
         .await;
     assert_eq!(ran(answer), "true");
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_but_forget_undoes_what_is_done() {
+    let lab = Lab::new();
+    let locks = lab.client(policy());
+    let Started::Run(run_) = once(&locks).start().await.expect("free") else {
+        panic!("done");
+    };
+    let token = run_.lease().token();
+    run_.complete(b"x").await.expect("held");
+    let error = locks.force_release("k", token, "a test").await;
+    let error = error.expect_err("it is done");
+    assert_eq!(error.kind(), ErrorKind::AlreadyDone);
+    assert!(matches!(lab.state("k").await, LockState::Done(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_outlasts_its_keep_is_done_for_those_that_waited_for_it() {
+    let lab = Lab::new();
+    let (ours, theirs) = (lab.bystander(), lab.client(policy()));
+    let short = |locks: &LockClient| once(locks).keep(ms(5_000));
+    let Started::Run(run_) = short(&ours).start().await.expect("free") else {
+        panic!("done");
+    };
+    let waits = tokio::spawn({
+        let theirs = theirs.clone();
+        async move { run(short(&theirs), "theirs").await }
+    });
+    lab.sleep(ms(8_000)).await;
+    run_.complete(b"ours").await.expect("held");
+    let remembered = done(waits.await.expect("no panic"));
+    assert_eq!(remembered.result(), Some(&b"ours"[..]));
+    // Whoever comes now runs it.
+    assert_eq!(ran(run(short(&theirs), "theirs").await), "theirs");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_silent_does_not_lengthen_a_wait() {
+    let lab = Lab::new();
+    let locks = lab.client(policy());
+    lab.faulty.start_outage(Fault::BlackHole);
+    let before = lab.clock_now();
+    let error = run(once(&locks).wait(ms(1_500)), "x").await;
+    let error = error.expect_err("no answer");
+    let error = error.lock_error().expect("of the lock");
+    assert_eq!(
+        (error.kind(), error.key()),
+        (ErrorKind::Unreachable, Some("k"))
+    );
+    let passed = lab.clock_now() - before;
+    assert!(passed < ms(2_500), "{passed:?}");
+    let other = locks.clone();
+    let waits = tokio::spawn(async move { run(once(&other), "x").await });
+    lab.sleep(ms(100)).await;
+    locks.shutdown(ms(50)).await;
+    let error = waits.await.expect("no panic").expect_err("shut down");
+    let error = error.lock_error().expect("of the lock");
+    assert_eq!(error.kind(), ErrorKind::ShutDown);
+}

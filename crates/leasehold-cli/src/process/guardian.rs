@@ -180,7 +180,7 @@ mod linux {
     pub(crate) fn separate() -> io::Result<Role> {
         keep_others_away()?;
         let (ours, theirs) = UnixStream::pair()?;
-        let page = File::from(memfd_create("announced", MemfdFlags::CLOEXEC)?);
+        let page = page();
         let started_unix_ms = SystemClock.wall_unix_ms();
         // Before the fork, and inherited by no child. A sandbox may forbid it: then orphans are not found.
         let guardian = getpid();
@@ -199,7 +199,7 @@ mod linux {
                 drop(ours);
                 Ok(Role::Worker(Guardian {
                     socket: Some(theirs),
-                    page: Some(page),
+                    page,
                     ..Guardian::default()
                 }))
             }
@@ -210,7 +210,7 @@ mod linux {
                     exit(i32::from(status.exit_code()));
                 }
                 drop(ours);
-                let announced = read(page);
+                let announced = page.map(read).unwrap_or_default();
                 let group = first(&announced, GROUP).parse().ok();
                 Ok(Role::Survivor(Survivor {
                     status,
@@ -265,6 +265,15 @@ mod linux {
     )]
     fn pause() {
         std::thread::sleep(ROUND);
+    }
+
+    /// The page for what the worker announces. A sandbox may forbid it: then the lease of a killed worker expires.
+    fn page() -> Option<File> {
+        let flags = MemfdFlags::CLOEXEC;
+        // Some systems demand that it cannot be executed, and older ones do not know that.
+        let page = memfd_create("announced", flags | MemfdFlags::NOEXEC_SEAL)
+            .or_else(|_| memfd_create("announced", flags));
+        page.ok().map(File::from)
     }
 
     /// What the worker has announced.

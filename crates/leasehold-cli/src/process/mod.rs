@@ -55,7 +55,7 @@ pub(crate) use remaining::Remaining;
 pub(crate) use signals::{Signals, named};
 pub(crate) use status::{Status, Stopped};
 pub(crate) use table::of_ancestors;
-pub(crate) use terminal::suspend_ourselves;
+pub(crate) use terminal::{has_terminal, suspend_ourselves};
 pub(crate) use thread::in_thread;
 
 /// The result of `work`, if it ends before `at`. The clock counts through suspend, as the lease does: otherwise

@@ -84,12 +84,15 @@ pub(crate) struct Signals {
     end: Option<(Signal, Elapsed)>,
 }
 
-/// The signals that ask for the end of this process.
-const END: [Signal; 4] = [Signal::INT, Signal::TERM, Signal::QUIT, Signal::KILL];
+/// The signals that ask for the end of this process, whatever the command makes of them.
+const END: [Signal; 2] = [Signal::TERM, Signal::KILL];
 
-/// How long a HUP counts as one of them. Too short: who closes the terminal leaves an election behind. Too long: a
-/// reload of the command ends its election.
-const HANG_UP: Duration = Duration::from_secs(10);
+/// Those that ask for it if the command ends soon after them. A HUP may be a reload, a QUIT a dump of threads.
+const PERHAPS: [Signal; 3] = [Signal::INT, Signal::QUIT, Signal::HUP];
+
+/// How soon. Too short: who closes the terminal leaves an election behind. Too long: a reload of the command ends its
+/// election.
+const SOON: Duration = Duration::from_secs(10);
 
 impl Signals {
     /// Installs the handlers and starts the thread that reads from them.
@@ -173,7 +176,8 @@ impl Signals {
         match self.received.recv().await {
             Some(received) => {
                 let asked = self.end.is_some_and(|(signal, _)| END.contains(&signal));
-                if END.contains(&received.signal) || (received.signal == Signal::HUP && !asked) {
+                let perhaps = PERHAPS.contains(&received.signal) && !asked;
+                if END.contains(&received.signal) || perhaps {
                     self.end = Some((received.signal, now()));
                 }
                 received
@@ -183,8 +187,8 @@ impl Signals {
         }
     }
 
-    /// Whether [`next`](Signals::next) has returned a signal that asks for the end, whoever has handled it. A HUP asks for
-    /// that if it has just come: it also asks a daemon to read its configuration.
+    /// Whether [`next`](Signals::next) has returned a signal that asks for the end, whoever has handled it. A HUP, QUIT or
+    /// INT asks for that if it has just come: the command has other uses for it.
     pub(crate) fn asked_to_end(&self) -> bool {
         self.end
             .is_some_and(|(signal, at)| asks(signal, now().since(at)))
@@ -210,7 +214,7 @@ impl Signals {
 
 /// Whether a signal that came so long ago asks for the end.
 fn asks(signal: Signal, ago: Duration) -> bool {
-    END.contains(&signal) || (signal == Signal::HUP && ago <= HANG_UP)
+    END.contains(&signal) || (PERHAPS.contains(&signal) && ago <= SOON)
 }
 
 /// The signal `name` of `--signal`: with or without `SIG`, in upper or lower case, or a number.
@@ -316,10 +320,12 @@ mod tests {
     }
 
     #[test]
-    fn a_hang_up_asks_for_the_end_for_a_while() {
+    fn some_signals_ask_for_the_end_for_a_while() {
         for (signal, seconds, asked) in [
             (Signal::TERM, 0, true),
-            (Signal::INT, 86_400, true),
+            (Signal::TERM, 86_400, true),
+            (Signal::INT, 9, true),
+            (Signal::QUIT, 11, false),
             (Signal::KILL, 0, true),
             (Signal::HUP, 9, true),
             (Signal::HUP, 11, false),

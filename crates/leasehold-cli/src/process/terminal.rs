@@ -35,6 +35,12 @@ pub(super) fn in_foreground() -> bool {
     }
 }
 
+/// Whether this process has a controlling terminal, which may hang up.
+pub(crate) fn has_terminal() -> bool {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    open("/dev/tty", flags, Mode::empty()).is_ok()
+}
+
 /// Stops this process as Ctrl-Z does by default, and returns when it was continued. Returns false, without a stop,
 /// if no shell could continue it: the system also ignores TSTP in an orphaned process group. The same holds if CONT has
 /// come since.

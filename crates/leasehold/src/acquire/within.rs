@@ -47,8 +47,12 @@ pub(crate) fn is_within(core: &Arc<Core>, key: &str) -> bool {
 pub(crate) fn asked_within(key: &str) -> Error {
     Error::new(
         ErrorKind::InvalidInput,
-        format!("the work under the lock `{key}` in `run` acquires `{key}` again, and would wait for itself"),
+        format!(
+            "the work under the lock `{key}` acquires `{key}` again, and would wait for itself"
+        ),
     )
     .with_key(key)
-    .with_hint("use the lock of the work (its `LockScope`), or another key: locks are not re-entrant")
+    .with_hint(
+        "use the lock of the work (its `LockScope`), or another key: locks are not re-entrant",
+    )
 }

@@ -4,6 +4,7 @@ use tracing::warn;
 
 use super::LockClient;
 use crate::acquire::{Adoption, Order, Patience, TryAcquireOutcome, acquire};
+use crate::done::Done;
 use crate::error::{Error, ErrorKind};
 use crate::holder::HolderInfo;
 use crate::key::Key;
@@ -38,7 +39,8 @@ impl LockClient {
     /// # Errors
     ///
     /// [`InvalidInput`](ErrorKind::InvalidInput) when the reason is empty, longer than 256 bytes or not
-    /// one line, and for a grant of an F# client, which has no token. Others by [`ErrorKind`]. When the
+    /// one line, and for a grant of an F# client, which has no token. [`AlreadyDone`](ErrorKind::AlreadyDone) when the
+    /// work of the key is done. Others by [`ErrorKind`]. When the
     /// second write fails, the key stays held under this client's label for one lease.
     ///
     /// # Cancel safety
@@ -104,6 +106,9 @@ impl LockClient {
                 }
                 Some(record) => record,
             };
+            if let Some(done) = Done::of(&record) {
+                return Err(Error::already_done(done));
+            }
             let id = identity(key, token, &record)?;
             let Ok(seen) = seen_in(Some(&record), &id) else {
                 return Ok(ReleaseOutcome::TakenOver(HolderInfo::of(&record)));

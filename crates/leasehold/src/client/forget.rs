@@ -5,7 +5,7 @@ use tracing::info;
 use super::LockClient;
 use crate::acquire::{Adoption, Order, Patience, TryAcquireOutcome, acquire};
 use crate::done::Done;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Effect, Error, ErrorKind};
 use crate::holder::HolderInfo;
 use crate::key::Key;
 use crate::lease_id::LeaseId;
@@ -74,11 +74,17 @@ impl LockClient {
         match acquire(&self.core, &order).await? {
             TryAcquireOutcome::Acquired(lease) => {
                 info!(%key, token = %lease.token(), "forgets what was done");
-                lease.release().await?;
+                // What was done is forgotten already.
+                let released = lease.release().await;
+                released.map_err(|error| error.with_effect(Effect::Unknown))?;
                 Ok(Some(done))
             }
             TryAcquireOutcome::Held(held) => {
-                Err(Error::new(ErrorKind::Lost, held.to_string()).with_key(key.as_str()))
+                let message = format!("cannot forget `{key}`, it has begun to run again: {held}");
+                Err(Error::new(ErrorKind::Lost, message)
+                    .with_key(key.as_str())
+                    .with_held(Some(held))
+                    .with_hint("wait for its end"))
             }
         }
     }

@@ -3,9 +3,11 @@
 //! Invariants (S7): the completion is conditional on our id and token, so a runner whose key was taken over
 //! completes nothing. A completion without an answer is recognised by the record that it left.
 
-use leasehold_protocol::done::Done;
+use leasehold_protocol::done::{Done, FOR_EVER, LONGEST};
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::Operation;
+
+use tracing::warn;
 
 use super::task::RenewalTask;
 use crate::error::{Effect, Error};
@@ -49,7 +51,13 @@ impl RenewalTask {
             let timeout = self.policy.request_timeout().min(limit.since(now.elapsed));
             let answer = core.write_detached(write, now, timeout, &call_usage).await;
             let error = match answer.result {
-                Ok(Outcome::Applied(_)) => return Ok(()),
+                Ok(Outcome::Applied(record)) => {
+                    let for_ever = record.is_some_and(|record| record.expires_at >= FOR_EVER);
+                    if for_ever && work.keep < LONGEST {
+                        warn!(key = %id.key(), "the store shows no time, so the work is remembered until it is forgotten");
+                    }
+                    return Ok(());
+                }
                 Ok(Outcome::Refused(record)) if self.kept.shows_completion(record.as_ref()) => {
                     return Ok(());
                 }

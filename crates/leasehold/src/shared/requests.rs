@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use leasehold_protocol::attempt::Shown;
 use leasehold_protocol::record::Record;
-use leasehold_protocol::time::Reading;
+use leasehold_protocol::time::{Elapsed, Reading};
 use leasehold_protocol::write::{Operation, Write};
 use tracing::warn;
 
@@ -81,23 +81,26 @@ impl Core {
         key: Arc<str>,
         consistency: Consistency,
     ) -> Result<Option<Record>, StoreError> {
+        let (policy, now) = (&self.policy, self.clocks.elapsed());
+        let limit = now.plus(policy.call_timeout());
         let (record, _) = self
-            .poll_retrying(key, consistency, &CallUsage::default())
+            .poll_retrying(key, consistency, policy.request_timeout(), limit)
             .await?;
         Ok(record)
     }
 
-    /// The same, with how it was shown.
+    /// The same within these bounds, with how it was shown.
     pub(crate) async fn poll_retrying(
         self: &Arc<Self>,
         key: Arc<str>,
         consistency: Consistency,
-        call_usage: &CallUsage,
+        longest: Duration,
+        limit: Elapsed,
     ) -> Result<(Option<Record>, Shown), StoreError> {
-        let longest = self.policy.request_timeout();
         let consistent = consistency == Consistency::Strong;
-        self.retrying(consistent, |left| {
-            self.read(key.clone(), consistency, longest.min(left), call_usage)
+        let call_usage = CallUsage::default();
+        self.retrying(consistent, limit, |left| {
+            self.read(key.clone(), consistency, longest.min(left), &call_usage)
         })
         .await
     }
@@ -108,7 +111,8 @@ impl Core {
         after: Option<String>,
     ) -> Result<Page, StoreError> {
         // A page is much larger than a record, and may take all the time that is left.
-        let page = self.retrying(false, |left| {
+        let limit = self.clocks.elapsed().plus(self.policy.call_timeout());
+        let page = self.retrying(false, limit, |left| {
             let (core, after) = (self.clone(), after.clone());
             let sent = self.clocks.reading();
             let call_usage = CallUsage::default();
@@ -123,16 +127,16 @@ impl Core {
         Ok(page)
     }
 
-    /// Retries until there is an answer. `ask` gets the rest of the call time-out.
+    /// Retries until there is an answer. `ask` gets the rest of the time until `limit`.
     async fn retrying<T, F>(
         &self,
         consistent: bool,
+        limit: Elapsed,
         mut ask: impl FnMut(Duration) -> F,
     ) -> Result<(T, Shown), StoreError>
     where
         F: Future<Output = Answer<T>>,
     {
-        let limit = self.clocks.elapsed().plus(self.policy.call_timeout());
         let mut retry = Retry::until(limit);
         loop {
             // After a late back-off there is still one short request.

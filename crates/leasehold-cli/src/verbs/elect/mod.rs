@@ -79,19 +79,19 @@ async fn stand(plan: &ElectPlan, site: &mut Site<'_>) -> Result<u8, Failure> {
                 if is_last(plan, &ended, site) {
                     return ended.code();
                 }
-                let pause = pace.after(ended.held);
+                let pause = pace.after(ended.ran);
                 let until = SystemClock.elapsed().plus(pause);
                 messages.note(format_args!(
                     "`{}`: {} after {}: stands again in {}",
                     lock.key,
                     how(&ended),
-                    duration::show(ended.held),
+                    duration::show(ended.ran),
                     duration::show(pause)
                 ));
                 let paused = SystemClock.sleep_until(until);
-                match waiting::or_signal(site.signals, messages, paused).await {
+                match waiting::or_end(site.signals, messages, paused).await {
                     Ok(()) => continue,
-                    Err(signal) => return Ok(ended_by(signal)),
+                    Err(signal) => Ok(ended_by(signal)),
                 }
             }
             Ok(Ok(None)) => Err(Failure::new(
@@ -118,7 +118,7 @@ fn election(lock: &LockPlan, client: &LockClient) -> Result<Election, Error> {
 /// Whether the election ends with this term.
 fn is_last(plan: &ElectPlan, ended: &Ended, site: &Site<'_>) -> bool {
     let again = match &ended.end {
-        // It ended with a signal that was for all of us.
+        // It ended with a signal that was for all of us, or the command cannot be run.
         Ok(End::Killed { .. }) | Err(_) => false,
         // Left-over processes work under the term, which another may follow.
         Ok(end) => !end.has_survivors(),

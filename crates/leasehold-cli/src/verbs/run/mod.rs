@@ -89,7 +89,7 @@ async fn under_lock(site: &mut Site<'_>, report: &mut Report) -> Result<u8, Fail
         Answer::Lease(Err(done)) => {
             report.done_before();
             match &plan.once {
-                Some(once) => duplicate(plan, once, &done, messages).await,
+                Some(once) => duplicate(plan, once, &done, site.signals, messages).await,
                 None => Ok(plan.lock.conflict_code),
             }
         }

@@ -176,7 +176,10 @@ impl Report {
 
     /// Records a failure: nothing was run.
     pub(super) fn failed(&mut self, failure: &Failure) {
-        self.outcome = Outcome::Failed;
+        // A run that is not remembered has run.
+        if self.command.is_none() {
+            self.outcome = Outcome::Failed;
+        }
         self.error = Some(failure.message.clone());
     }
 

@@ -20,7 +20,7 @@ use super::nested;
 use crate::failure::Failure;
 use crate::messages::Messages;
 use crate::plan::{LockPlan, Wait};
-use crate::process::{Signals, suspend_ourselves};
+use crate::process::{Signals, has_terminal, suspend_ourselves};
 use crate::store::own_failure;
 use crate::text::duration;
 use crate::text::quoted;
@@ -157,9 +157,27 @@ pub(crate) async fn next_term(
             never = tell(plan, client, messages) => match never {},
         }
     };
-    let answer = or_signal(signals, messages, narrated).await;
+    let answer = or_end(signals, messages, narrated).await;
     messages.wipe();
     answer
+}
+
+/// Does `work`, and drops it at a signal that ends an election. Signals for its command, such as a reload, pass while no
+/// command runs: all candidates may get them.
+pub(crate) async fn or_end<T>(
+    signals: &mut Signals,
+    messages: &Messages,
+    work: impl Future<Output = T>,
+) -> Result<T, Signal> {
+    let mut work = pin!(work);
+    loop {
+        match or_signal(signals, messages, &mut work).await {
+            Err(Signal::USR1 | Signal::USR2) => {}
+            // Without a terminal, nothing hangs up.
+            Err(Signal::HUP) if !has_terminal() => {}
+            ended => return ended,
+        }
+    }
 }
 
 /// Does `work`, and drops it at a signal that ends this process by default. Ctrl-Z stops the process as

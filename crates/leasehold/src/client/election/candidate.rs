@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_core::Stream;
+use leasehold_protocol::time::Elapsed;
 use tracing::warn;
 
 use super::term::Term;
@@ -67,7 +68,8 @@ impl LockClient {
 ///
 /// The election stands again by itself: after a term, and after a failure of the store. So a caller only takes
 /// terms: with [`next_term`](Election::next_term), or from the [`Stream`]. The stream ends when
-/// [`LockClient::shutdown`] begins. Dropping the election ends the candidacy, and keeps a term that was taken.
+/// [`LockClient::shutdown`] begins. Dropping the election ends the candidacy, and keeps a term that was taken. Work
+/// that ends at once makes it stand again at once: two write units a term.
 ///
 /// A leader that releases its term is followed at once, and a dead one after its lease and the
 /// [padding](crate::PolicyBuilder::expiry_padding): on DynamoDB within 1 s more. A candidate that waits polls as
@@ -143,7 +145,8 @@ impl Election {
     /// # Cancel safety
     ///
     /// Cancel safe: the candidacy stays with the election, and the next call goes on with it. Call again within
-    /// a second or two, or drop the election: a candidate that is not polled loses its turn.
+    /// a second or two, or drop the election: a candidate that is not polled loses its turn, and a term that it
+    /// has just won keeps the key from others for a lease.
     pub async fn next_term(&mut self) -> Result<Option<Term>, Error> {
         poll_fn(|context| self.poll_term(context)).await
     }
@@ -184,7 +187,9 @@ async fn stand(request: LockRequest, mut failures: u32) -> Result<Option<Lease>,
         core.meter.counted(core.check_clock(Some(&key)))?;
         if failures > 0 {
             let pause = RETRY_FIRST + core.backoff(failures, RETRY_FIRST, RETRY_MAX - RETRY_FIRST);
-            let until = core.clocks.elapsed().plus(pause);
+            // Many elections of one client share its retry budget with all other requests that are sent again.
+            let wanted = core.clocks.elapsed().plus(pause);
+            let until = core.retries.take(wanted, Elapsed::NEVER).unwrap_or(wanted);
             tokio::select! {
                 biased;
                 () = core.shut.cancelled() => return Ok(None),

@@ -77,7 +77,9 @@ impl LockClient {
 /// A leader that was first in the queue has its token before its label and its data: it is handed the key, and
 /// adds the two when it has noticed that. There are two items then.
 ///
-/// **An observer is late.** An item may be as old as the pause between two polls and a read. So an address from
+/// **An observer is late.** An item may be as old as the pause between two polls and a read. A dead leader is shown as
+/// held until another follows where only watching a record tells: with [`strict`](crate::PolicyBuilder::strict), and on a
+/// host whose wall clock disagrees with the store's. So an address from
 /// [`data`](crate::HolderInfo::data) may be that of a former leader, which refuses the request if it knows.
 ///
 /// A poll is an eventually consistent read: half a read unit on DynamoDB, 43,200 units a day at one poll a second.
@@ -241,10 +243,18 @@ impl Look {
     }
 
     async fn read(&self, consistency: Consistency) -> Result<Polled, Error> {
-        let read = self.core.read_retrying(self.key.clone(), consistency);
-        let record = read
-            .await
-            .map_err(|error| error.into_error(Operation::Read, Some(&self.key)))?;
+        let clocks = &self.core.clocks;
+        let record = loop {
+            let asked = clocks.elapsed();
+            let read = self.core.read_retrying(self.key.clone(), consistency);
+            let record = read
+                .await
+                .map_err(|error| error.into_error(Operation::Read, Some(&self.key)))?;
+            // The answer has lain there for long if nobody has polled this.
+            if clocks.elapsed().since(asked) <= self.core.policy.call_timeout() {
+                break record;
+            }
+        };
         let status = LockStatus::of(&self.core, &self.key, record.as_ref());
         Ok((status, record.as_ref().and_then(Version::of)))
     }

@@ -29,7 +29,8 @@ pub struct Term {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum TermEnd<T> {
-    /// The work ended by itself, with this value. The term is released.
+    /// The work ended by itself, with this value. A poll that began under the term may have ended it just after
+    /// the loss.
     Done(T),
     /// The term was lost, and the work was dropped.
     Lost(EndReason),
@@ -50,9 +51,10 @@ impl Term {
         Term { lease }
     }
 
-    /// Does the work of the leader, and releases the term when the work returns or panics (the panic goes on), and
-    /// in the background when this future is dropped. When the term is lost, the work is dropped before anything
-    /// else happens. Nothing can release the term while its work lives.
+    /// Does the work of the leader, and releases the term when the work returns or panics (the panic goes on). When the
+    /// term is lost, the work is dropped before anything else happens. The guard of the term cannot be released while
+    /// its work lives: only its [identity](Term::id), or force, ends the grant earlier, which the work learns at the
+    /// next renewal.
     ///
     /// Both clocks are checked before each poll of the work, so a process that was stopped polls it no further.
     /// A poll that began under the term may finish the work. A call for the same key by the work itself, in this
@@ -67,7 +69,8 @@ impl Term {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the work and releases the term in the background.
+    /// Dropping the future drops the work. The term is then released in the background, by its
+    /// [`DropPolicy`](crate::DropPolicy).
     ///
     /// # Examples
     ///

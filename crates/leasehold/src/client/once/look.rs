@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use leasehold_protocol::attempt::Shown;
 use leasehold_protocol::deadline::service_now;
 use leasehold_protocol::record::Record;
 use leasehold_protocol::takeover::Verdict;
@@ -21,7 +22,6 @@ use crate::acquire::{
 use crate::done::Done;
 use crate::error::{Error, ErrorKind};
 use crate::holder::HolderInfo;
-use crate::meter::{CallUsage, Meter};
 use crate::policy::CheckDelay;
 use crate::queue::Looker;
 use crate::shared::Core;
@@ -68,7 +68,7 @@ impl OnceRequest {
             started,
             limit: patience.limit(&order.policy, started),
             waits: patience != Patience::None,
-            call_usage: Some(Arc::<Meter>::default()),
+            refused: None,
             rounds: 0,
             held: None,
             looker: None,
@@ -77,11 +77,7 @@ impl OnceRequest {
         loop {
             let mut order = order.clone();
             if std::mem::replace(&mut polls, true) {
-                let polled = core
-                    .poll_retrying(key.clone(), Consistency::Eventual, &wait.call_usage)
-                    .await;
-                let (record, shown) =
-                    polled.map_err(|error| error.into_error(Operation::Read, Some(&key)))?;
+                let (record, shown) = wait.poll().await?;
                 if let Some(record) = record {
                     let now = core.clocks.reading();
                     let mut observation = core.observed(&key);
@@ -95,6 +91,10 @@ impl OnceRequest {
                         Verdict::Wait { ends } => {
                             wait.until_look(&record, ends, now).await?;
                             continue;
+                        }
+                        // It has taken longer than its keep, and this call has waited for it.
+                        Verdict::TakeOver(..) if wait.has_waited_for(&record) => {
+                            return self.remembered(Done::of(&record));
                         }
                         Verdict::Free | Verdict::TakeOver(..) => {
                             order.polled = Some(Box::new((record, shown)));
@@ -144,7 +144,8 @@ struct Wait<'a> {
     started: Elapsed,
     limit: Elapsed,
     waits: bool,
-    call_usage: CallUsage,
+    /// When an acquire was refused the first time.
+    refused: Option<Elapsed>,
     rounds: u32,
     held: Option<HolderInfo>,
     /// From the first run of another that it sees.
@@ -152,6 +153,39 @@ struct Wait<'a> {
 }
 
 impl Wait<'_> {
+    /// Reads the record, by the bounds of the call.
+    async fn poll(&self) -> Result<(Option<Record>, Shown), Error> {
+        let (core, policy) = (self.core, &self.order.policy);
+        let key = self.order.key.shared();
+        let now = core.clocks.elapsed();
+        let limit = now.plus(policy.call_timeout()).min(self.limit);
+        let poll = core.poll_retrying(
+            key.clone(),
+            Consistency::Eventual,
+            policy.request_timeout(),
+            limit,
+        );
+        let polled = tokio::select! {
+            biased;
+            () = core.shut.cancelled() => {
+                return Err(shut_down_while_waiting().with_key(&key));
+            }
+            polled = poll => polled,
+        };
+        let took = core.clocks.elapsed().since(now);
+        polled.map_err(|error| {
+            let error = error.into_error(Operation::Read, Some(&key));
+            error.with_effort(1, took)
+        })
+    }
+
+    /// Whether the run of this record is the one that the call has waited for.
+    fn has_waited_for(&self, record: &Record) -> bool {
+        let waited = self.held.as_ref().and_then(HolderInfo::token);
+        let stored = waited.map(leasehold_protocol::token::FencingToken::stored);
+        record.done.is_some() && stored.is_some() && stored == record.token()
+    }
+
     /// Waits until the run in this record is to be looked at again.
     async fn until_look(
         &mut self,
@@ -178,12 +212,14 @@ impl Wait<'_> {
         self.sleep(delay).await
     }
 
-    /// Waits after a refused acquire: the run has just begun.
+    /// Waits after a refused acquire: the run has just begun, or others wait for the key of a dead one.
     async fn after_refusal(&mut self, held: HolderInfo) -> Result<(), Error> {
         let lease = held.lease_duration();
         self.sees(held);
+        let now = self.core.clocks.elapsed();
+        let since = *self.refused.get_or_insert(now);
         let delay = self.delay(Seen {
-            age: Duration::ZERO,
+            age: now.since(since),
             last: None,
             ends: None,
             lease: lease.unwrap_or_else(|| self.order.policy.lease_duration()),

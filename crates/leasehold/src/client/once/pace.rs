@@ -31,7 +31,9 @@ impl Seen {
             None => self.age,
         };
         let spread = if patient { SPREAD } else { CLOSE };
-        let last = self.ends.unwrap_or(self.lease) + self.lease.mul_f64(random * spread);
+        // An old answer may show a run of long ago.
+        let ends = self.ends.unwrap_or(self.lease).min(self.lease * 2);
+        let last = ends + self.lease.mul_f64(random * spread);
         match patient && overdue {
             true => last,
             false => by_age.min(last),

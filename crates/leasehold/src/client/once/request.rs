@@ -78,7 +78,7 @@ pub struct OnceRequest {
 
 impl OnceRequest {
     /// How long a run is remembered, counted from when its grant was seen, in service time. [`Duration::MAX`]: until somebody
-    /// makes the key [forget](LockClient::forget) it. Default: 24 hours.
+    /// makes the key [forget](LockClient::forget) it; also where the store shows no time. Default: 24 hours.
     ///
     /// On DynamoDB the beginning is known within some 1.5 s, since dates have whole seconds. A run is remembered for
     /// that much longer.
@@ -156,22 +156,19 @@ impl OnceRequest {
     /// Refuses settings that make no sense.
     pub(super) fn check(&self) -> Result<(), Error> {
         let key = self.request.key.as_str();
-        let problem = if self.keep.is_zero() {
-            ("a keep of zero remembers nothing", "keep")
+        let (problem, setting, hint) = if self.keep.is_zero() {
+            let hint = "set `keep` to a second or more";
+            ("a keep of zero remembers nothing", "keep", hint)
         } else if self.input.as_ref().is_some_and(|i| i.len() > LARGEST_INPUT) {
-            (
-                "the fingerprint of the input is longer than 64 bytes",
-                "input",
-            )
+            let problem = "the fingerprint of the input is longer than 64 bytes";
+            (problem, "input", "give `input` a hash")
         } else {
             return Ok(());
         };
-        let (message, setting) = problem;
-        Err(
-            Error::new(ErrorKind::InvalidInput, format!("`{key}`: {message}"))
-                .with_key(key)
-                .with_setting(setting, None)
-                .with_hint("give a keep of a second or more, and a hash of the input"),
-        )
+        let message = format!("`{key}`: {problem}");
+        Err(Error::new(ErrorKind::InvalidInput, message)
+            .with_key(key)
+            .with_setting(setting, None)
+            .with_hint(hint))
     }
 }

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Effect, Error, ErrorKind};
 use crate::lease::end::ReleaseOutcome;
 use crate::lease::guard::{Completes, Lease};
 
@@ -84,6 +84,8 @@ impl OnceRun {
         let message = format!("`{key}` is done, and its result is not kept: {cause}");
         Err(Error::new(ErrorKind::InvalidInput, message)
             .with_key(key.as_str())
+            // Of the completion, which has landed.
+            .with_effect(Effect::Unknown)
             .with_hint("keep the result elsewhere, and return a pointer to it")
             .with_source(cause))
     }

@@ -144,7 +144,6 @@ pub(super) fn update(write: &Write) -> Expression {
             "#client = :seen_client AND #token = :seen_token AND #count = :seen_count",
             places,
         )
-        .names(&[DONE])
         .text(":seen_client", owner)
         .number(":seen_token", token)
         .number(":seen_count", renew_count),
@@ -323,12 +322,9 @@ fn binary(place: Place) -> AttributeValue {
 
 /// A grant, with this token, or with the next one of the record. These places go with it.
 fn granted(grant: &Grant, token: Option<u64>, condition: &str, places: &[Place]) -> Expression {
-    // Only a take-over can meet a record that is done.
-    let gone: &[&str] = match (grant.data.is_some(), token.is_some()) {
-        (true, false) => &[],
-        (true, true) => &["#done"],
-        (false, false) => &["#data"],
-        (false, true) => &["#data", "#done"],
+    let gone: &[&str] = match grant.data.is_some() {
+        true => &["#done"],
+        false => &["#data", "#done"],
     };
     let next = match token {
         Some(_) => ":next_token",
@@ -358,7 +354,7 @@ fn granted(grant: &Grant, token: Option<u64>, condition: &str, places: &[Place])
         &grant.holder,
         grant.data.as_deref(),
     )
-    .names(&[DATA])
+    .names(&[DATA, DONE])
     .removes(gone, places.len())
 }
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use leasehold::{Done, ErrorKind, Lease, LockClient, OnceRun, Started};
+use leasehold::{Done, Lease, LockClient, OnceRun, Started};
 use serde::{Deserialize, Serialize};
 
-use super::output::{Kept, Output};
+use super::output::{Keeping, Kept};
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::messages::Messages;
@@ -68,7 +68,13 @@ impl Grant {
                 Started::Done(done) => Ok(Err(done)),
             }
         };
-        waiting::asked(&plan.lock, client, signals, messages, asking).await
+        match waiting::asked(&plan.lock, client, signals, messages, asking).await {
+            Answer::Expired(error) if plan.lock.wait == Wait::No => match error.held() {
+                Some(held) => Answer::Held(held.clone()),
+                None => Answer::Expired(error),
+            },
+            answer => answer,
+        }
     }
 
     /// Its lease.
@@ -95,7 +101,7 @@ impl Grant {
         client: &LockClient,
         signals: &mut Signals,
         messages: &Messages,
-        ended: Option<(u8, Option<Output>)>,
+        ended: Option<(u8, Option<Keeping>)>,
     ) -> (ReleaseResult, Option<Failure>) {
         let run = match self {
             Grant::Lock(lease) => {
@@ -104,44 +110,43 @@ impl Grant {
             }
             Grant::Once(run) => run,
         };
-        let remembered = match ended {
-            None => run.abandon().await.map(drop),
-            Some((code, kept)) => {
-                let kept = match kept {
-                    Some(output) => output.end(messages).await,
-                    None => Kept::No,
-                };
-                let result = result(code, kept);
-                let ending = async {
-                    match code {
-                        0 => run.complete(&result).await,
-                        _ => run.fail(&result).await,
-                    }
-                };
-                match release::patiently(signals, messages, ending).await {
-                    Some(ended) => ended,
-                    None => return (ReleaseResult::Unknown, None),
-                }
+        let failures = plan.once.is_some_and(|once| once.remember_failures);
+        let (code, kept) = match ended {
+            Some((code, kept)) if code == 0 || failures => (code, kept),
+            // Nothing is to be remembered: the work is free to run again.
+            _ => {
+                let lease = run.into_lease();
+                let released = release::release(&plan.lock, messages, signals, client, lease);
+                return (released.await, None);
             }
         };
-        match remembered {
-            Ok(()) => (ReleaseResult::Remembered, None),
-            Err(error) => {
-                let key = &plan.lock.key;
-                let mut failure = Failure::from(&error);
-                failure.message = format!(
-                    "`{key}` ran and is not remembered ({}): {error}",
-                    client.describe_store()
-                );
-                if error.kind() == ErrorKind::Lost {
-                    failure.code = exit_codes::LOST;
-                }
-                let failure = failure.hint(
-                    "another process may run it: have the changed resource check LEASEHOLD_TOKEN",
-                );
-                (ReleaseResult::Failed(error), Some(failure))
+        let ending = async {
+            let kept = match kept {
+                Some(kept) => kept.end(messages).await,
+                None => Kept::No,
+            };
+            let result = result(code, kept);
+            match code {
+                0 => run.complete(&result).await,
+                _ => run.fail(&result).await,
             }
-        }
+        };
+        let (key, store) = (&plan.lock.key, client.describe_store());
+        let error = match release::patiently(signals, messages, ending).await {
+            Some(Ok(())) => return (ReleaseResult::Remembered, None),
+            Some(Err(error)) => error,
+            None => {
+                let message = format!("`{key}` ran, and {store} has not confirmed its record");
+                let failure = Failure::new(exit_codes::UNAVAILABLE, message)
+                    .hint(format!("see whether it is done: `leasehold show {key}`"));
+                return (ReleaseResult::Unknown, Some(failure));
+            }
+        };
+        let mut failure = Failure::from(&error);
+        failure.message = format!("`{key}` ran and is not remembered ({store}): {error}");
+        let failure = failure
+            .hint("another process may run it: have the changed resource check LEASEHOLD_TOKEN");
+        (ReleaseResult::Failed(error), Some(failure))
     }
 }
 
@@ -165,6 +170,7 @@ pub(crate) async fn duplicate(
     plan: &RunPlan,
     once: &OncePlan,
     done: &Done,
+    signals: &mut Signals,
     messages: &Messages,
 ) -> Result<u8, Failure> {
     let result = done.result().unwrap_or_default();
@@ -179,14 +185,18 @@ pub(crate) async fn duplicate(
         times::relative(done.at()),
         match done.until() {
             Some(until) => format!(", remembered until {}", times::local(until)),
-            None => String::new(),
+            None => ", remembered until it is forgotten".to_owned(),
         }
     );
     if once.replay {
-        match printed {
-            Some(printed) => output::write(printed)
-                .await
-                .map_err(|error| output::failed(&error))?,
+        // What another program has left is not what was printed.
+        match printed.filter(|_| code.is_ok()) {
+            Some(printed) => {
+                match waiting::or_signal(signals, messages, output::write(printed)).await {
+                    Ok(written) => written.map_err(|error| output::failed(&error))?,
+                    Err(signal) => return Ok(exit_codes::signalled(signal.as_raw())),
+                }
+            }
             None => {
                 messages.note("its output was not kept: it was too large, or ran without --replay")
             }

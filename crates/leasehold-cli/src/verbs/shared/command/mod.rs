@@ -22,7 +22,7 @@ use rustix::process::Signal;
 use self::announced::Announced;
 use self::grant::Grant;
 use self::holding::End;
-use self::output::Output;
+use self::output::{Keeping, PassedOn};
 use super::release::{self, ReleaseResult};
 use super::waiting;
 use crate::args::OnLost;
@@ -100,6 +100,8 @@ pub(crate) async fn open(site: &mut Site<'_>) -> Result<Result<LockClient, Failu
 pub(crate) struct Ended {
     /// How the command ended, if it was started.
     pub(crate) end: Result<End, Failure>,
+    /// How long the command ran.
+    pub(crate) ran: Duration,
     /// How long the lock was held.
     pub(crate) held: Duration,
     /// How it was released.
@@ -136,14 +138,14 @@ fn exit_code(end: &End) -> u8 {
 }
 
 /// Starts the command, with what is kept of its output.
-fn spawn(site: &Site<'_>, grant: &Grant) -> Result<(Group, Option<Output>), Failure> {
+fn spawn(site: &Site<'_>, grant: &Grant) -> Result<(Group, Option<(Keeping, PassedOn)>), Failure> {
     let plan = site.plan;
     // The output ends with the command, and not with its description, which is dropped here.
     let mut command = environment::with_lock(plan, grant.lease());
     site.messages.pause();
     let output = match plan.once.is_some_and(|once| once.replay) {
         true => Some(
-            Output::of(&mut command)
+            output::of(&mut command)
                 .map_err(|error| own_failure("cannot keep the output", &error))?,
         ),
         false => None,
@@ -157,13 +159,17 @@ fn spawn(site: &Site<'_>, grant: &Grant) -> Result<(Group, Option<Output>), Fail
 pub(crate) async fn under(site: &mut Site<'_>, client: &LockClient, grant: Grant) -> Ended {
     let acquired = SystemClock.elapsed();
     let (plan, messages) = (site.plan, site.messages);
-    let (mut group, output) = match spawn(site, &grant) {
-        Ok(spawned) => spawned,
+    let (mut group, keeping, passed_on) = match spawn(site, &grant) {
+        Ok((group, output)) => {
+            let (keeping, passed_on) = output.unzip();
+            (group, keeping, passed_on)
+        }
         Err(failure) => {
             // The command did not run, so the lock is not kept.
             let (release, _) = grant.end(plan, client, site.signals, messages, None).await;
             return Ended {
                 end: Err(failure),
+                ran: Duration::ZERO,
                 held: SystemClock.elapsed().since(acquired),
                 release,
                 lost_unseen: false,
@@ -179,6 +185,7 @@ pub(crate) async fn under(site: &mut Site<'_>, client: &LockClient, grant: Grant
         acquired,
     };
     let end = watch.over(&mut group, site.signals).await;
+    let ran = SystemClock.elapsed().since(acquired);
     // Processes that outlived KILL still work under the lock, so its lease must expire.
     let (release, not_remembered) = if end.has_survivors() {
         (grant.leave(messages).await, None)
@@ -186,7 +193,7 @@ pub(crate) async fn under(site: &mut Site<'_>, client: &LockClient, grant: Grant
         drop(group);
         let keep_until = acquired.plus(plan.hold_at_least);
         let by_itself = matches!(end, End::Finished { .. } | End::MaxHold { .. });
-        let ended = by_itself.then_some((exit_code(&end), output));
+        let ended = by_itself.then_some((exit_code(&end), keeping));
         let kept = release::keep(
             &plan.lock,
             messages,
@@ -200,6 +207,10 @@ pub(crate) async fn under(site: &mut Site<'_>, client: &LockClient, grant: Grant
             (grant.leave(messages).await, None)
         }
     };
+    if let Some(passed_on) = passed_on {
+        // Its reader may be slow. A signal ends the wait.
+        let _passed = waiting::or_signal(site.signals, messages, passed_on).await;
+    }
     // This process did not run when the lease ended, and the command may have worked beside another holder.
     let unprotected = matches!(
         end,
@@ -211,6 +222,7 @@ pub(crate) async fn under(site: &mut Site<'_>, client: &LockClient, grant: Grant
     Ended {
         lost_unseen: unprotected && release.was_too_late() && plan.on_lost == OnLost::Kill,
         end: Ok(end),
+        ran,
         held: SystemClock.elapsed().since(acquired),
         release,
         not_remembered,
