@@ -73,7 +73,7 @@ fn usage(error: &clap::Error, verb: &OsStr) -> Failure {
     let (message, hint) = match text.split_once("\nhint: ") {
         Some((message, hint)) => (message, hint.to_owned()),
         None if error.kind() == ErrorKind::UnknownArgument
-            && (verb == "run" || verb == "elect") =>
+            && ["run", "once", "elect"].iter().any(|known| verb == *known) =>
         {
             (text, format!("put the command after `--`; {help}"))
         }

@@ -50,7 +50,7 @@ pub(crate) async fn refused(plan: &LockPlan, store: &dyn Store) -> Option<Failur
             plan.key
         );
         Failure::new(plan.conflict_code, message).hint(
-            "drop one of the two `leasehold run`, give them different names, or bound the wait with `-w`",
+            "drop one of the two, or give them different names; `-w` of `run` and `once` bounds the wait",
         )
     })
 }

@@ -12,11 +12,10 @@ use leasehold_protocol::done::LARGEST_INPUT;
 const KEEP: Duration = Duration::from_secs(24 * 3_600);
 
 impl LockClient {
-    /// Work that is to run once for `key`, and is remembered afterwards.
+    /// Work that is to run once for `key`, and is remembered: **one completion, not one effect**.
     ///
-    /// **`once` promises one completion, not one effect.** A runner that dies between its work and the
-    /// completion is replaced, and the work runs again. Give the [token](crate::LockScope::token) to what the
-    /// work changes, or make the work repeatable.
+    /// A runner that dies between its work and the completion is replaced, and the work runs again. Give the
+    /// [token](crate::LockScope::token) to what the work changes, or make the work repeatable.
     ///
     /// Within [`keep`](OnceRequest::keep) of the beginning of a run that completed, no other run completes, whatever
     /// the wall clocks of the hosts show (the assumptions are in `docs/protocol.md`). Calls that come later, or that
