@@ -99,8 +99,8 @@ Exit codes:
   78   bad configuration: AWS settings, TLS, table missing or with a wrong schema, lease sums, unreadable record
   124  --max-hold was reached, with --once or after a signal
   125  leasehold itself failed
-  126  the command was found but cannot be run
-  127  the command was not found, or the interpreter of a script
+  126  the command was found but cannot be run, at the beginning or with --once
+  127  the command was not found, or the interpreter of a script, at the beginning or with --once
 
 Terms: one candidate leads at a time, and its command runs. When the command has ended with all that it started, the term is released, and \
 the next candidate leads at once. leasehold stands again after 1s. The pause doubles while terms are shorter than 10s, up to 1m. When the \

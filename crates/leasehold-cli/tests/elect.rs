@@ -59,6 +59,36 @@ fn a_term_for_each_end_of_the_command_and_a_pause_between() {
 }
 
 #[test]
+fn a_command_that_is_being_replaced_does_not_end_the_election() {
+    let room = Room::new();
+    let deploy = |line: &str| {
+        let script = room.path("next");
+        std::fs::write(&script, format!("#!/bin/sh\n{line}\n")).unwrap();
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&script, executable).unwrap();
+        std::fs::rename(script, room.path("server")).unwrap();
+    };
+    deploy("rm server; echo old >> led");
+    let mut elect = Wrapper(
+        room.command(&["elect", "job", "--", "./server"])
+            .spawn()
+            .unwrap(),
+    );
+    until("a term", || room.text("led") == "old\n");
+    // For longer than the first pause.
+    std::thread::sleep(Duration::from_millis(1_500));
+    deploy("echo new >> led");
+    until("another term", || room.text("led").ends_with("new\n"));
+    elect.signal(Signal::TERM);
+    elect.ended();
+    let said = elect.stderr();
+    assert!(
+        said.contains("not found: ./server") && said.contains("stands again in 2s"),
+        "{said}"
+    );
+}
+
+#[test]
 fn once_is_one_term_with_the_code_of_the_command() {
     let room = Room::new();
     assert_eq!(room.code(&["elect", "job", "--once", "-c", "exit 7"]), 7);

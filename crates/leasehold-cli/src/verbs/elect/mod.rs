@@ -118,8 +118,10 @@ fn election(lock: &LockPlan, client: &LockClient) -> Result<Election, Error> {
 /// Whether the election ends with this term.
 fn is_last(plan: &ElectPlan, ended: &Ended, site: &Site<'_>) -> bool {
     let again = match &ended.end {
-        // It ended with a signal that was for all of us, or the command cannot be run.
-        Ok(End::Killed { .. }) | Err(_) => false,
+        // It ended with a signal that was for all of us.
+        Ok(End::Killed { .. }) => false,
+        // It could be run when the election began: it may be replaced at this moment.
+        Err(_) => true,
         // Left-over processes work under the term, which another may follow.
         Ok(end) => !end.has_survivors(),
     };
@@ -136,6 +138,7 @@ fn how(ended: &Ended) -> String {
             Status::Unknown => "the command ended".to_owned(),
         },
         Ok(End::MaxHold { .. }) => "the command was stopped".to_owned(),
-        Ok(End::Lost { .. } | End::Killed { .. }) | Err(_) => "the term was lost".to_owned(),
+        Ok(End::Lost { .. } | End::Killed { .. }) => "the term was lost".to_owned(),
+        Err(failure) => failure.message.clone(),
     }
 }
