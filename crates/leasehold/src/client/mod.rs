@@ -3,6 +3,7 @@
 //! It makes no protocol decision. A [`LockRequest`] has settings for one key. The short forms on
 //! [`LockClient`] use the client's policy.
 
+pub(crate) mod all;
 mod builder;
 pub(crate) mod election;
 mod force;
