@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use leasehold::store::testing::faulty::Fault;
-use leasehold::{ErrorKind, LockClient, LockState, Policy};
+use leasehold::{DropPolicy, ErrorKind, LockClient, LockState, Policy};
 use leasehold_protocol::write::Operation;
 use support::{Kit, Lab};
 
@@ -69,8 +69,12 @@ async fn a_wait_bounds_the_whole_call_and_leaves_nothing() {
     assert!(passed >= ms(2_000) && passed < ms(2_200), "{passed:?}");
     all_free(&lab, &["a", "c"]).await;
 
-    // A call that is dropped releases in the background.
-    let call = tokio::time::timeout(ms(500), locks.acquire_all(["a", "b"]));
+    // A call that is dropped releases in the background, under any drop policy.
+    let policy = Policy::builder()
+        .wait(ms(2_000))
+        .drop_policy(DropPolicy::LeaveToExpire);
+    let expires = lab.client(policy.build().expect("adds up"));
+    let call = tokio::time::timeout(ms(500), expires.acquire_all(["a", "b"]));
     assert!(call.await.is_err(), "it waits");
     lab.free_within("a", ms(1_000)).await;
     holder.release().await.expect("held");

@@ -15,7 +15,7 @@ use super::LockClient;
 use crate::error::{Error, ErrorKind};
 use crate::key::Key;
 use crate::lease::end::{EndReason, ReleaseOutcome};
-use crate::lease::guard::Lease;
+use crate::lease::guard::{Lease, Undelivered};
 
 impl LockClient {
     /// Acquires all of these keys, or none: for work on several things, such as a transfer between two accounts. The
@@ -74,7 +74,8 @@ impl LockClient {
             .policy
             .wait()
             .map(|wait| clocks.elapsed().plus(wait));
-        let mut held = Leases { leases: Vec::new() };
+        // Dropped before it is returned, it is released under any drop policy.
+        let mut held: Vec<Undelivered> = Vec::new();
         for key in keys {
             let mut request = super::LockRequest::new(&self.core, key);
             if let Some(limit) = limit {
@@ -83,18 +84,19 @@ impl LockClient {
             let acquired = tokio::select! {
                 biased;
                 acquired = request.acquire() => acquired,
-                (key, why) = held.lost(), if !held.leases.is_empty() => Err(held.error(key, &why)),
+                (lease, why) = first_lost(held.iter().map(Undelivered::lease)),
+                    if !held.is_empty() => Err(lease.id().lost_error(&why.to_string())),
             };
             match acquired {
-                Ok(lease) => held.leases.push(lease),
+                Ok(lease) => held.push(Undelivered::new(lease)),
                 Err(error) => {
                     // A release that fails is logged, and its lease expires.
-                    drop(held.release().await);
+                    drop(Leases::of(held).release().await);
                     return Err(error);
                 }
             }
         }
-        Ok(held)
+        Ok(Leases::of(held))
     }
 }
 
@@ -116,6 +118,13 @@ impl fmt::Debug for Leases {
 }
 
 impl Leases {
+    fn of(held: Vec<Undelivered>) -> Self {
+        let leases = held.into_iter().map(Undelivered::deliver);
+        Leases {
+            leases: leases.collect(),
+        }
+    }
+
     /// The keys and their fencing tokens, in the order of the keys. Pass each token to what its key protects.
     pub fn tokens(&self) -> impl Iterator<Item = (&Key, FencingToken)> {
         self.leases.iter().map(|lease| (lease.key(), lease.token()))
@@ -145,20 +154,8 @@ impl Leases {
     ///
     /// Cancel safe: it only waits.
     pub async fn lost(&self) -> (&Key, EndReason) {
-        let mut all: Vec<_> = self
-            .leases
-            .iter()
-            .map(|lease| Box::pin(async move { (lease.key(), lease.lost().await) }))
-            .collect();
-        poll_fn(|context| {
-            for lost in &mut all {
-                if let Some(lost) = poll_ready(lost.as_mut(), context) {
-                    return Poll::Ready(lost);
-                }
-            }
-            Poll::Pending
-        })
-        .await
+        let (lease, why) = first_lost(self.leases.iter()).await;
+        (lease.key(), why)
     }
 
     /// Releases all of them at once, and returns the outcome of each key, in the order of the keys.
@@ -198,14 +195,22 @@ impl Leases {
     pub fn into_leases(self) -> Vec<Lease> {
         self.leases
     }
+}
 
-    fn error(&self, key: &Key, why: &EndReason) -> Error {
-        let lease = self.leases.iter().find(|lease| lease.key() == key);
-        match lease {
-            Some(lease) => lease.id().lost_error(&why.to_string()),
-            None => Error::new(ErrorKind::Lost, why.to_string()).with_key(key.as_str()),
+/// The first of these leases that is lost, and why. Without a lease it waits for ever.
+async fn first_lost<'a>(leases: impl Iterator<Item = &'a Lease>) -> (&'a Lease, EndReason) {
+    let mut all: Vec<_> = leases
+        .map(|lease| Box::pin(async move { (lease, lease.lost().await) }))
+        .collect();
+    poll_fn(|context| {
+        for lost in &mut all {
+            if let Some(lost) = poll_ready(lost.as_mut(), context) {
+                return Poll::Ready(lost);
+            }
         }
-    }
+        Poll::Pending
+    })
+    .await
 }
 
 fn poll_ready<F: Future + ?Sized>(

@@ -253,6 +253,10 @@ impl Undelivered {
         lease
     }
 
+    pub(crate) fn lease(&self) -> &Lease {
+        &self.0
+    }
+
     /// The guard if time is left; otherwise it is released.
     pub(crate) fn deliver_if_held(self) -> Option<Lease> {
         self.0.is_held().then(|| self.deliver())
