@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// The key of every case.
 pub(super) const KEY: &str = "k";
+/// The key before it, of calls with two keys.
+pub(super) const FIRST_KEY: &str = "first";
 /// L of every grant here.
 pub(super) const LEASE: Duration = Duration::from_secs(6);
 /// The longest pause between two polls of a held key.
@@ -102,10 +104,12 @@ pub(super) enum Call {
     OnceStart,
     /// Of work that the rival has done.
     Forget,
+    /// Of two keys, the second behind a holder who lets go.
+    AcquireAllHeld,
 }
 
 /// All of them.
-pub(super) const CALLS: [Call; 50] = [
+pub(super) const CALLS: [Call; 51] = [
     Call::TryAcquireFree,
     Call::TryAcquireHeld,
     Call::TryAcquireDead,
@@ -156,6 +160,7 @@ pub(super) const CALLS: [Call; 50] = [
     Call::OnceDead,
     Call::OnceStart,
     Call::Forget,
+    Call::AcquireAllHeld,
 ];
 
 impl Call {

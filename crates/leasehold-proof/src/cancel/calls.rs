@@ -13,7 +13,7 @@ use leasehold::{
 use leasehold_protocol::record::{Native, Record};
 use leasehold_protocol::time::ServiceTime;
 
-use super::call::{CALL_TIMEOUT, Call, IMPATIENT, KEY, LEASE, POLL, SHORT_LEASE};
+use super::call::{CALL_TIMEOUT, Call, FIRST_KEY, IMPATIENT, KEY, LEASE, POLL, SHORT_LEASE};
 use super::stage::{Party, Seat, Stage};
 
 /// When a late renewal is sent: a slow one lands in time, its answer comes after `lost`.
@@ -106,6 +106,7 @@ impl Cast {
             | Call::AcquireHeldByWriting
             | Call::AcquireInVain
             | Call::ElectHeld
+            | Call::AcquireAllHeld
             | Call::Observe => {
                 cast.theirs = Some(cast.rival.acquire(KEY).await?);
             }
@@ -246,6 +247,24 @@ impl Cast {
                     biased;
                     answer = request.acquire() => leased(answer),
                     () = holder => Gave::Nothing,
+                }
+            }),
+            Call::AcquireAllHeld => Box::pin(async move {
+                let holder = async {
+                    pause(HELD_FOR).await;
+                    drop(theirs.take());
+                    std::future::pending::<()>().await;
+                };
+                let all = tokio::select! {
+                    biased;
+                    all = ours.acquire_all([KEY, FIRST_KEY]) => all,
+                    () = holder => return Gave::Nothing,
+                };
+                // The lease of the first key is dropped.
+                match all.map(|all| all.into_leases().pop()) {
+                    Ok(Some(lease)) => Gave::Lease(lease),
+                    Ok(None) => Gave::Nothing,
+                    Err(error) => Gave::Failed(error),
                 }
             }),
             Call::AcquireInLine => Box::pin(async move {
