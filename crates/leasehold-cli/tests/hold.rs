@@ -75,7 +75,11 @@ fn it_is_renewed_and_no_reader_is_needed() {
         }
         let mut holder = Wrapper(command.spawn().unwrap());
         held(&room);
-        drop(holder.0.stdout.take());
+        // The key is held before the line is written.
+        if let Some(stdout) = holder.0.stdout.take() {
+            let mut line = String::new();
+            BufReader::new(stdout).read_line(&mut line).unwrap();
+        }
         room.sees_four_renewals();
         assert!(holder.running(), "{reader}");
         holder.signal(Signal::TERM);
