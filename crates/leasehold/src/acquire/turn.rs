@@ -9,7 +9,6 @@ use super::acquisition::{Acquisition, End, stopped};
 use super::order::Patience;
 use super::step::{Ask, Asked, Seat, Turn};
 use crate::error::Effect;
-use crate::policy::CheckDelay;
 use crate::queue::{Delays, Pace, Polls, Start};
 use crate::runtime::reads::Reads;
 use crate::runtime::request::Answer;
@@ -271,13 +270,7 @@ impl Acquisition {
             return longest.mul_f64(0.125 + self.core.random.fraction());
         }
         let round = self.pace(|pace| pace.round());
-        let delay = match self.order.policy.check_delay(&self.core.hints) {
-            CheckDelay::Fixed(delay) | CheckDelay::ByAcquire(delay) => delay,
-            CheckDelay::Backoff { first, max } => {
-                // An eighth of the first bound is certain, so a poll is never sent at once.
-                first.min(max) / 8 + self.core.backoff(round, first, max)
-            }
-        };
+        let delay = self.core.check_delay(&self.order.policy, round);
         self.core.poll_limit.stretch(delay)
     }
 

@@ -5,8 +5,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use leasehold_protocol::token::FencingToken;
@@ -173,18 +172,20 @@ impl Leases {
             .into_iter()
             .map(|lease| (Box::pin(lease.release()), None))
             .collect();
-        let mut all = pin!(poll_fn(|context| {
+        poll_fn(|context| {
             for (release, outcome) in &mut releases {
-                if outcome.is_none() {
-                    *outcome = poll_ready(release.as_mut(), context);
+                if outcome.is_none()
+                    && let Poll::Ready(released) = release.as_mut().poll(context)
+                {
+                    *outcome = Some(released);
                 }
             }
             match releases.iter().all(|(_, outcome)| outcome.is_some()) {
                 true => Poll::Ready(()),
                 false => Poll::Pending,
             }
-        }));
-        all.as_mut().await;
+        })
+        .await;
         releases
             .into_iter()
             .filter_map(|(_, outcome)| outcome)
@@ -204,21 +205,11 @@ async fn first_lost<'a>(leases: impl Iterator<Item = &'a Lease>) -> (&'a Lease, 
         .collect();
     poll_fn(|context| {
         for lost in &mut all {
-            if let Some(lost) = poll_ready(lost.as_mut(), context) {
+            if let Poll::Ready(lost) = lost.as_mut().poll(context) {
                 return Poll::Ready(lost);
             }
         }
         Poll::Pending
     })
     .await
-}
-
-fn poll_ready<F: Future + ?Sized>(
-    future: Pin<&mut F>,
-    context: &mut Context<'_>,
-) -> Option<F::Output> {
-    match future.poll(context) {
-        Poll::Ready(output) => Some(output),
-        Poll::Pending => None,
-    }
 }

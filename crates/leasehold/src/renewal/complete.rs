@@ -4,9 +4,8 @@
 //! completes nothing. A completion without an answer is recognised by the record that it left.
 
 use leasehold_protocol::done::{Done, FOR_EVER, LONGEST};
-use leasehold_protocol::time::ServiceTime;
+use leasehold_protocol::time::{Elapsed, ServiceTime};
 use leasehold_protocol::write::Operation;
-
 use tracing::warn;
 
 use super::task::RenewalTask;
@@ -16,7 +15,6 @@ use crate::lease::guard::Completes;
 use crate::queue::{Polls, Start};
 use crate::shared::Retry;
 use crate::store::Outcome;
-use leasehold_protocol::time::Elapsed;
 
 impl RenewalTask {
     /// Remembers the work of the grant as done, with retries within the call time-out. A lease that has only

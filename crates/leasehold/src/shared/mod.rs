@@ -23,7 +23,7 @@ use crate::clock::{Clock, ClockTrouble, Random};
 use crate::error::{Error, ErrorKind};
 use crate::lease::state::LeaseContext;
 use crate::meter::Meter;
-use crate::policy::Policy;
+use crate::policy::{CheckDelay, Policy};
 use crate::queue::Queues;
 use crate::runtime::clocks::Clocks;
 use crate::runtime::poll_limit::PollLimit;
@@ -171,6 +171,17 @@ impl Core {
     fn again(&self, tries: u32, limit: Elapsed) -> Option<Elapsed> {
         let delay = self.backoff(tries, RETRY_FIRST, RETRY_MAX);
         self.retries.take(self.clocks.elapsed().plus(delay), limit)
+    }
+
+    /// How long until a waiter looks again, after so many rounds.
+    pub(crate) fn check_delay(&self, policy: &Policy, round: u32) -> Duration {
+        match policy.check_delay(&self.hints) {
+            CheckDelay::Fixed(delay) | CheckDelay::ByAcquire(delay) => delay,
+            CheckDelay::Backoff { first, max } => {
+                // An eighth of the first bound is certain, so a poll is never sent at once.
+                first.min(max) / 8 + self.backoff(round, first, max)
+            }
+        }
     }
 
     /// A random part of a bound that doubles with each try, up to `max`.

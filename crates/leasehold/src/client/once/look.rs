@@ -22,7 +22,6 @@ use crate::acquire::{
 use crate::done::Done;
 use crate::error::{Error, ErrorKind};
 use crate::holder::HolderInfo;
-use crate::policy::CheckDelay;
 use crate::queue::Looker;
 use crate::shared::Core;
 use crate::store::Consistency;
@@ -236,16 +235,11 @@ impl Wait<'_> {
 
     fn delay(&mut self, seen: Seen) -> Duration {
         self.rounds += 1;
-        let hints = &self.core.hints;
-        if self.order.policy.has_check_delay() {
-            return match self.order.policy.check_delay(hints) {
-                CheckDelay::Fixed(delay) | CheckDelay::ByAcquire(delay) => delay,
-                CheckDelay::Backoff { first, max } => {
-                    first.min(max) / 8 + self.core.backoff(self.rounds, first, max)
-                }
-            };
+        let (core, policy) = (self.core, &self.order.policy);
+        if policy.has_check_delay() {
+            return core.check_delay(policy, self.rounds);
         }
-        seen.next_look(self.patient, hints.check_delay, self.core.random.fraction())
+        seen.next_look(self.patient, core.hints.check_delay, core.random.fraction())
     }
 
     async fn sleep(&self, delay: Duration) -> Result<(), Error> {

@@ -64,7 +64,7 @@ impl OnceRun {
     pub async fn complete(mut self, result: &[u8]) -> Result<(), Error> {
         if result.len() > LARGEST_RESULT {
             let cause = format!(
-                "the result has {} bytes, and at most 900 are kept",
+                "the result has {} bytes, and at most {LARGEST_RESULT} are kept",
                 result.len()
             );
             return self.complete_without(cause.into()).await;
