@@ -48,6 +48,19 @@ pub(crate) enum Answer<T = Lease> {
     Interrupted(Signal),
 }
 
+impl<T> Answer<T> {
+    /// What `next` makes of what was acquired; anything else stays as it is.
+    pub(crate) fn and_then<U>(self, next: impl FnOnce(T) -> Answer<U>) -> Answer<U> {
+        match self {
+            Answer::Lease(acquired) => next(acquired),
+            Answer::Held(held) => Answer::Held(held),
+            Answer::Expired(error) => Answer::Expired(error),
+            Answer::Failed(error) => Answer::Failed(error),
+            Answer::Interrupted(signal) => Answer::Interrupted(signal),
+        }
+    }
+}
+
 /// Begins to listen to signals.
 ///
 /// # Errors
@@ -95,16 +108,14 @@ pub(crate) async fn acquire(
             Wait::ByPolicy => request.acquire().await.map(TryAcquireOutcome::Acquired),
         }
     };
-    match asked(plan, client, signals, messages, asking).await {
-        Answer::Lease(TryAcquireOutcome::Acquired(lease)) => {
+    let answer = asked(plan, client, signals, messages, asking).await;
+    answer.and_then(|outcome| match outcome {
+        TryAcquireOutcome::Acquired(lease) => {
             acquired(plan, client, messages, &lease);
             Answer::Lease(lease)
         }
-        Answer::Lease(TryAcquireOutcome::Held(held)) | Answer::Held(held) => Answer::Held(held),
-        Answer::Expired(error) => Answer::Expired(error),
-        Answer::Failed(error) => Answer::Failed(error),
-        Answer::Interrupted(signal) => Answer::Interrupted(signal),
-    }
+        TryAcquireOutcome::Held(held) => Answer::Held(held),
+    })
 }
 
 /// Says that the lock was acquired.
@@ -125,13 +136,7 @@ pub(crate) async fn asked<T>(
     messages: &Messages,
     asking: impl Future<Output = Result<T, Error>>,
 ) -> Answer<T> {
-    let narrated = async {
-        tokio::select! {
-            biased;
-            answer = asking => answer,
-            never = tell(plan, client, messages) => match never {},
-        }
-    };
+    let narrated = narrated(plan, client, messages, asking);
     let answer = or_signal(signals, messages, narrated).await;
     messages.wipe();
     match answer {
@@ -150,16 +155,24 @@ pub(crate) async fn next_term(
     signals: &mut Signals,
     messages: &Messages,
 ) -> Result<Result<Option<Term>, Error>, Signal> {
-    let narrated = async {
-        tokio::select! {
-            biased;
-            term = election.next_term() => term,
-            never = tell(plan, client, messages) => match never {},
-        }
-    };
+    let narrated = narrated(plan, client, messages, election.next_term());
     let answer = or_end(signals, messages, narrated).await;
     messages.wipe();
     answer
+}
+
+/// Does `asking`, and says meanwhile what it waits for.
+async fn narrated<T>(
+    plan: &LockPlan,
+    client: &LockClient,
+    messages: &Messages,
+    asking: impl Future<Output = T>,
+) -> T {
+    tokio::select! {
+        biased;
+        answer = asking => answer,
+        never = tell(plan, client, messages) => match never {},
+    }
 }
 
 /// Does `work`, and drops it at a signal that ends an election. Signals for its command, such as a reload, pass while no

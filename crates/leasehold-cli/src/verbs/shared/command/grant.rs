@@ -40,13 +40,8 @@ impl Grant {
         messages: &Messages,
     ) -> Answer<Result<Grant, Done>> {
         let Some(once) = &plan.once else {
-            return match waiting::acquire(&plan.lock, client, signals, messages).await {
-                Answer::Lease(lease) => Answer::Lease(Ok(Grant::Lock(lease))),
-                Answer::Held(held) => Answer::Held(held),
-                Answer::Expired(error) => Answer::Expired(error),
-                Answer::Failed(error) => Answer::Failed(error),
-                Answer::Interrupted(signal) => Answer::Interrupted(signal),
-            };
+            let answer = waiting::acquire(&plan.lock, client, signals, messages).await;
+            return answer.and_then(|lease| Answer::Lease(Ok(Grant::Lock(lease))));
         };
         let asking = async {
             let mut request = client
