@@ -233,16 +233,7 @@ fn a_lost_term_ends_the_command_and_it_stands_again() {
     let room = Room::new();
     let mut elect = stand(&room, &SHORT, &leads("a"));
     let old = room.pid("a.pid");
-    let token = tokens(&room, "a.tokens")[0].to_string();
-    let forced = room.run(&[
-        "force-release",
-        "job",
-        "--token",
-        &token,
-        "--reason",
-        "stuck",
-    ]);
-    assert!(forced.status.success(), "{forced:?}");
+    room.force_release();
     until("the next term", || tokens(&room, "a.tokens").len() == 2);
     assert!(!alive(old), "the lost leader is stopped");
     assert!(tokens(&room, "a.tokens").is_sorted_by(|a, b| a < b));

@@ -223,16 +223,7 @@ fn a_run_that_was_lost_is_not_remembered_and_says_so() {
     let mut lost = Wrapper(room.command(&words).spawn().unwrap());
     until("it runs", || room.job()["state"] == "held");
     assert_eq!(room.job()["data"], "build 7");
-    let token = room.job()["token"].to_string();
-    let force = [
-        "force-release",
-        "job",
-        "--token",
-        &token,
-        "--reason",
-        "a test",
-    ];
-    assert_eq!(room.run(&force).status.code(), Some(0));
+    room.force_release();
     assert_eq!(lost.ended(), 76);
     assert_eq!(room.job()["state"], "free");
     // The command ends before it could know.

@@ -197,7 +197,7 @@ fn a_store_that_is_cut_off_is_asked_again() {
     next(&room, "job", "held");
     way.cut();
     until("the message", || room.text("said").contains("trying again"));
-    take_back(&room);
+    room.force_release();
     way.mend();
     next(&room, "job", "free");
     assert!(
@@ -207,20 +207,6 @@ fn a_store_that_is_cut_off_is_asked_again() {
     );
     watch.signal(Signal::TERM);
     assert_eq!(watch.ended(), 0);
-}
-
-/// By force, since the id was not kept.
-fn take_back(room: &Room) {
-    let token = room.job()["token"].to_string();
-    let force = [
-        "force-release",
-        "job",
-        "--token",
-        &token,
-        "--reason",
-        "test",
-    ];
-    assert_eq!(room.code(&force), 0);
 }
 
 #[test]

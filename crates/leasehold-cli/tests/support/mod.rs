@@ -197,6 +197,21 @@ impl Room {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
+    /// Ends the grant of the lock `job` by force.
+    pub fn force_release(&self) {
+        let token = self.job()["token"].to_string();
+        let force = [
+            "force-release",
+            "job",
+            "--token",
+            &token,
+            "--reason",
+            "a test",
+        ];
+        let output = self.run(&force);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+
     /// Waits until the lock `job` was renewed four times, and sees it held all the while.
     pub fn sees_four_renewals(&self) {
         let mut ends = Vec::new();
