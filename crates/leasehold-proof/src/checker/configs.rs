@@ -320,7 +320,17 @@ fn any_clocks(size: Size) -> Shape {
     shape
 }
 
-/// Records are deleted by TTL and start again. A tick is 5 minutes, a retention 31.
+/// Records are deleted by TTL. A tick is 5 minutes, a retention 31.
+pub(super) fn by_minutes(shape: &mut Shape) {
+    shape.tick_ms = 300_000;
+    shape.phase_ms = 500;
+    shape.terms.lease = Duration::from_secs(450);
+    shape.terms.retention = Duration::from_secs(31 * 60);
+    shape.signature_life_ms = Some(15 * 60_000);
+    shape.ttl = true;
+}
+
+/// Records are deleted by TTL and start again.
 fn next_life(size: Size) -> Shape {
     let mut clients = vec![ours(1, 2), ours(1, 2)];
     for (client, quick) in clients.iter_mut().zip([&AHEAD, &BEHIND]) {
@@ -332,12 +342,7 @@ fn next_life(size: Size) -> Shape {
         clients,
         7,
     );
-    shape.tick_ms = 300_000;
-    shape.phase_ms = 500;
-    shape.terms.lease = Duration::from_secs(450);
-    shape.terms.retention = Duration::from_secs(31 * 60);
-    shape.signature_life_ms = Some(15 * 60_000);
-    shape.ttl = true;
+    by_minutes(&mut shape);
     shape.prompt = true;
     shape
 }

@@ -1,8 +1,6 @@
 //! The configurations of work that runs once: holders complete their grants, keeps end, and others run again.
 
-use std::time::Duration;
-
-use super::configs::{HOUR, Size, by_dates, joiner, ours, with_rates};
+use super::configs::{HOUR, Size, by_dates, by_minutes, joiner, ours, with_rates};
 use super::shape::{Keeping, Shape, Stamps};
 
 /// All of them. A lease is 1.5 ticks, a keep 2.5: a run that began at tick 0 may be replaced at tick 3.
@@ -239,13 +237,4 @@ pub(super) fn with_keep(shape: &mut Shape, keep_ms: u64) {
     if let Some(keeping) = &mut shape.keeping {
         keeping.keep_ms = keep_ms;
     }
-}
-
-pub(super) fn by_minutes(shape: &mut Shape) {
-    shape.tick_ms = 300_000;
-    shape.phase_ms = 500;
-    shape.terms.lease = Duration::from_secs(450);
-    shape.terms.retention = Duration::from_secs(31 * 60);
-    shape.signature_life_ms = Some(15 * 60_000);
-    shape.ttl = true;
 }

@@ -1,8 +1,8 @@
 //! The rules of work that runs once, each removed once.
 
 use super::broken::Broken;
-use super::configs::{by_dates, ours};
-use super::once::{by_minutes, keeps, with_keep};
+use super::configs::{by_dates, by_minutes, ours};
+use super::once::{keeps, with_keep};
 use super::shape::{Property, Shape};
 use super::variants::{Variant, variant};
 
