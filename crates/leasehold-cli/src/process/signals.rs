@@ -187,7 +187,7 @@ impl Signals {
         }
     }
 
-    /// Whether [`next`](Signals::next) has returned a signal that asks for the end, whoever has handled it. A HUP, QUIT or
+    /// Whether [`next`](Signals::next) has returned a signal that asks for the end, handled here or elsewhere. A HUP, QUIT or
     /// INT asks for that if it has just come: the command has other uses for it.
     pub(crate) fn asked_to_end(&self) -> bool {
         self.end

@@ -13,8 +13,8 @@
 //! - No request was cancelled in flight, and no release overtook a renewal (rule 5).
 //! - A lost lease stays lost (rule 4).
 //! - No task exceeds its bound, and none panicked.
-//! - Work that is done stays done for its keep, its result is replaced by nobody, and who was told of it was
-//!   told the truth (S7).
+//! - Work that is done stays done for its keep, nothing replaces its result, and each answer about it is
+//!   true (S7).
 //! - A call that was not dropped keeps its guarantees (S5, S6, effects).
 //!
 //! There are 479,548 cases. The number follows from the library's awaits. It is printed and compared with

@@ -63,11 +63,11 @@ pub(super) async fn judge_work(
     Some(blocked)
 }
 
-/// What a caller was told of its own run.
-pub(super) fn judge_run(cast: &Cast, told: Result<(), &Error>, wrong: &mut Vec<String>) {
+/// The answer that a caller got about its own run.
+pub(super) fn judge_run(cast: &Cast, answer: Result<(), &Error>, wrong: &mut Vec<String>) {
     let completed = cast.stage.completed();
     let ours = completed.last().and_then(|(_, result)| result.as_deref()) == Some(b"ours");
-    match told {
+    match answer {
         Ok(()) if !ours => wrong.push(format!(
             "S7: a run was said to be remembered, and is not: {completed:?}"
         )),

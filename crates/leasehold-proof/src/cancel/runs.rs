@@ -18,7 +18,7 @@ pub(super) struct Runs {
     until: Option<ServiceTime>,
     /// Whether somebody makes the key forget.
     pub(super) forgets: bool,
-    /// Whether a caller was told that its run is not remembered.
+    /// Whether a call returned that its run is not remembered.
     pub(super) unrecorded: bool,
 }
 

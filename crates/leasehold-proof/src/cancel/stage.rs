@@ -226,7 +226,7 @@ impl Stage {
         self.lock().no_renewals = true;
     }
 
-    /// A caller was told that its run is not remembered: no completion of it may land now or later.
+    /// A call returned that its run is not remembered: no completion of it may land now or later.
     pub(super) fn expect_no_completion(&self) {
         self.lock().runs.unrecorded = true;
     }

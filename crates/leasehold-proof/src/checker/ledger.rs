@@ -82,7 +82,7 @@ impl Ledger {
             .sort_unstable_by_key(|a| (a.process, a.attempt));
     }
 
-    /// A caller was told that its run is remembered: S7.
+    /// A call returned that its run is remembered: S7.
     pub(super) fn remembered(&mut self, author: Author) -> Option<Breach> {
         let before = self.completed.len();
         self.completed.retain(|completed| *completed != author);
