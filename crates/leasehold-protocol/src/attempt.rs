@@ -8,6 +8,7 @@
 //!   published the stored expiry, or from the first one. Counted from the latest, exclusion breaks
 //!   in 12 steps.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +16,11 @@ use std::time::Duration;
 pub use super::id::AttemptId;
 
 use super::deadline::{Deadline, Sent, Terms, service_now};
-use super::ending::Ending;
-use super::queue::Place;
+use super::ending::{Ending, next_token};
+use super::lens::{Crowd, Want};
+use super::queue::{PLACES, Place};
 use super::record::{Record, Seen};
+use super::slots::{self, Entry, Over, SlotWrite, Slots};
 use super::takeover::{Observation, Rules, Verdict};
 use super::time::{Elapsed, Reading, ServiceClock, ServiceTime};
 use super::token::FencingToken;
@@ -43,6 +46,8 @@ pub struct Wish {
     pub bound_to_process: bool,
     /// Whether F# clients share the table, so that tokens are best effort only.
     pub shared_with_fsharp: bool,
+    /// What it wants of the key.
+    pub want: Want,
 }
 
 /// A grant of the caller, as the store's answer shows it.
@@ -67,6 +72,8 @@ pub struct Granted {
     pub ttl_seconds: Option<i64>,
     /// What the record does not say of it, because the key was handed over.
     pub description: Option<Description>,
+    /// Of a key with slots.
+    pub crowd: Option<Crowd>,
 }
 
 /// How a record was shown: by a read, or by a refusal.
@@ -147,6 +154,10 @@ pub struct Attempt {
     /// The TTL in the latest refused record, kept only while there is no recent stamp.
     seen_ttl_seconds: Option<i64>,
     waiting: Option<Waiting>,
+    /// The latest record, of a key with slots.
+    latest: Option<Box<Record>>,
+    /// Whether it wants a slot, and has seen no answer yet.
+    blind: bool,
 }
 
 impl Attempt {
@@ -158,6 +169,7 @@ impl Attempt {
         rules: Rules,
         observation: Observation,
     ) -> Self {
+        let blind = wish.want != Want::Whole;
         Attempt {
             id,
             wish,
@@ -168,7 +180,31 @@ impl Attempt {
             observation,
             seen_ttl_seconds: None,
             waiting: None,
+            latest: None,
+            blind,
         }
+    }
+
+    /// What a record shows to this attempt.
+    pub fn view<'a>(&self, record: &'a Record) -> Cow<'a, Record> {
+        record.seen_by(self.id, self.wish.want)
+    }
+
+    /// The label of its holder.
+    pub fn label(&self) -> Arc<str> {
+        self.wish.holder.clone()
+    }
+
+    /// Whether it wants a slot, and does not know the record: a read comes before its first request.
+    pub fn must_look(&self) -> bool {
+        self.blind
+    }
+
+    /// The limit of slots in a record, if it is in use and another than this attempt knows.
+    pub fn other_limit(&self, record: &Record) -> Option<u32> {
+        let limit = self.wish.want.limit()?;
+        let other = record.slots.as_ref()?.limit;
+        (!slots::has_limit(record, limit)).then_some(other)
     }
 
     /// The contender's observations of the key.
@@ -229,11 +265,70 @@ impl Attempt {
             data: self.wish.data.clone(),
             bound_to_process: self.wish.bound_to_process,
         };
-        let write = match take_over {
-            None => Write::Acquire(grant),
-            Some((seen, places)) => Write::TakeOver(grant, seen, places),
+        let write = match (self.wish.want, take_over) {
+            (Want::Slot(limit), over) => self.enter(grant, limit, over, clock, now),
+            (Want::Whole, None) => match self.own_place() {
+                Some(places) => Write::Slot(SlotWrite::Claim(grant, places)),
+                None => Write::Acquire(grant),
+            },
+            (Want::Whole, Some((seen, places))) => match self.slot_seen(&seen) {
+                Some(Over::Slot(slot)) => Write::Slot(SlotWrite::Evict {
+                    key: self.wish.key.clone(),
+                    slot,
+                }),
+                Some(Over::Whole(seen)) => Write::TakeOver(grant, seen, places),
+                None => Write::Slot(SlotWrite::Claim(grant, places)),
+            },
         };
         (request, write)
+    }
+
+    /// The first place of a free key, if it is ours.
+    fn own_place(&self) -> Option<Vec<Place>> {
+        let latest = self
+            .latest
+            .as_ref()
+            .filter(|record| record.owner.is_none())?;
+        let first = latest
+            .queue
+            .first()
+            .filter(|place| place.attempt() == self.id)?;
+        Some(vec![*first])
+    }
+
+    /// The grant that was seen: a slot or the whole key. `None`: it was the first place of a free key.
+    fn slot_seen(&self, seen: &Seen) -> Option<Over> {
+        let owner = match seen {
+            Seen::Native { owner, .. } => owner.parse().ok(),
+            Seen::Foreign { .. } => None,
+        };
+        let Some(latest) = self.latest.as_ref().filter(|record| record.owner.is_none()) else {
+            return Some(Over::Whole(seen.clone()));
+        };
+        Some(Over::Slot(latest.slot_of(owner?)?.clone()))
+    }
+
+    fn enter(
+        &self,
+        grant: Grant,
+        limit: u32,
+        over: Option<(Seen, Vec<Place>)>,
+        clock: &ServiceClock,
+        now: Reading,
+    ) -> Write {
+        let latest = self.latest.as_deref();
+        let (over, places) = match over {
+            Some((seen, places)) => (self.slot_seen(&seen), places),
+            None => (None, self.own_place().unwrap_or_default()),
+        };
+        Write::Slot(SlotWrite::Enter(Entry {
+            token: next_token(latest.and_then(Record::token), clock, now),
+            limit,
+            first: latest.is_none_or(|record| record.slots.is_none()),
+            over,
+            places,
+            grant,
+        }))
     }
 
     /// The grant of a `request` that the store applied, which made `record`.
@@ -244,6 +339,8 @@ impl Attempt {
         clock: &ServiceClock,
         now: Reading,
     ) -> Granted {
+        let crowd = Crowd::of(record, self.id);
+        let record = &*self.view(record);
         let token = record.token().unwrap_or(0);
         let renew_count = record.native.map_or(0, |n| n.renew_count);
         // Only a record without a token starts at renew count 1.
@@ -265,6 +362,7 @@ impl Attempt {
                 data: self.wish.data.clone(),
             }),
             impossible_seed: seeded && is_impossible(request.seed, clock, now),
+            crowd,
         }
     }
 
@@ -272,14 +370,21 @@ impl Attempt {
     /// before any other step of the request. `until` is when the wait ends, in service time.
     pub fn join(&mut self, claim: Duration, until: ServiceTime, now: Reading) -> Write {
         let (id, lease) = (self.id, self.terms.lease);
-        let waiting = self.waiting.get_or_insert_with(|| Waiting {
-            place: Place::new(id, lease, claim.min(lease), until),
-            since: now,
-            before: VecDeque::new(),
+        let limit = self.wish.want.limit();
+        let seen = self.latest.as_ref().map(|record| record.places(limit));
+        let waiting = self.waiting.get_or_insert_with(|| {
+            let place = Place::new(id, lease, claim.min(lease), until);
+            Waiting {
+                place: limit.map_or(place, |_| place.for_slot()),
+                since: now,
+                before: VecDeque::new(),
+            }
         });
         Write::Join {
             key: self.wish.key.clone(),
             place: waiting.place,
+            limit,
+            most: seen.or(limit.map(Slots::places)).unwrap_or(PLACES),
             bound_to_process: self.wish.bound_to_process,
         }
     }
@@ -303,17 +408,27 @@ impl Attempt {
         now: Reading,
         clock: &ServiceClock,
     ) -> Refusal {
-        if let Some(record) = record
+        let raw = record;
+        let record = raw.map(|record| self.view(record));
+        let record = record.as_deref();
+        let has_slots = |record: &&Record| record.slots.is_some() || self.wish.want != Want::Whole;
+        self.latest = raw.filter(has_slots).cloned().map(Box::new);
+        self.blind = false;
+        if let (Some(raw), Some(record)) = (raw, record)
             && self.id.owns(record)
             && let Some(request) = self.origin_of(record, shown)
         {
-            return Refusal::Ours(self.applied(&request, record, clock, now));
+            return Refusal::Ours(self.applied(&request, raw, clock, now));
         }
         if let Some(waiting) = &mut self.waiting {
             waiting.not_ours(shown);
         }
         let sampled = clock.latest_by_elapsed(now.elapsed).is_some();
         self.seen_ttl_seconds = record.and_then(|r| r.ttl_seconds).filter(|_| !sampled);
+        if self.wish.want != Want::Whole && record.is_some_and(Record::is_foreign) {
+            // Its clients know nothing of slots.
+            return Refusal::Others(Verdict::Wait { ends: None });
+        }
         Refusal::Others(self.observation.judge(
             Some(self.id),
             record,
@@ -350,12 +465,14 @@ impl Attempt {
     /// The release of any grant of this attempt, even of one that no answer showed. It is refused while
     /// others wait for the key. The refusal shows the record to [`give_back`](Self::give_back).
     pub fn abandon(&self, clock: &ServiceClock, now: Reading) -> Write {
-        self.end(None, &[], None, clock, now)
+        self.end(None, &[], None, None, clock, now)
     }
 
     /// The write that ends the grant of this attempt in `record`; `None` if the record is not ours. A
     /// record with an unverified or impossible seed is deleted, before another client sees its token.
     pub fn give_back(&self, record: &Record, clock: &ServiceClock, now: Reading) -> Option<Write> {
+        let crowd = Crowd::of(record, self.id);
+        let record = &*self.view(record);
         let native = record.native.filter(|_| self.id.owns(record))?;
         let sampled = clock.earliest(now.elapsed).is_some();
         let began = |r: &Request| {
@@ -370,7 +487,14 @@ impl Attempt {
             });
         }
         let (token, ttl_seconds) = (Some(native.token), record.ttl_seconds);
-        Some(self.end(token, &record.queue, ttl_seconds, clock, now))
+        Some(self.end(
+            token,
+            &record.queue,
+            ttl_seconds,
+            crowd.as_ref(),
+            clock,
+            now,
+        ))
     }
 
     /// Whether a request for a place was made. The key may then be handed to this attempt at any time.
@@ -380,7 +504,7 @@ impl Attempt {
 
     /// The release of a grant of this attempt by its token, like [`abandon`](Self::abandon).
     pub fn release_late(&self, token: u64, clock: &ServiceClock, now: Reading) -> Write {
-        self.end(Some(token), &[], None, clock, now)
+        self.end(Some(token), &[], None, None, clock, now)
     }
 
     fn end(
@@ -388,6 +512,7 @@ impl Attempt {
         token: Option<u64>,
         queue: &[Place],
         ttl_seconds: Option<i64>,
+        crowd: Option<&Crowd>,
         clock: &ServiceClock,
         now: Reading,
     ) -> Write {
@@ -399,6 +524,8 @@ impl Attempt {
             queue,
             ttl_seconds,
             held: None,
+            is_slot: self.wish.want != Want::Whole,
+            crowd,
         };
         ending.write(clock, now)
     }
@@ -456,6 +583,7 @@ mod tests {
             data: None,
             bound_to_process: false,
             shared_with_fsharp: false,
+            want: Want::Whole,
         };
         Attempt::new(
             AttemptId::from_random([id; 16]),

@@ -11,6 +11,8 @@
 //! | [`time`] | bounds on the service's clock, from the stamps of its answers |
 //! | [`record`] | what a stored record means, and when it is malformed |
 //! | [`queue`] | the queue of a key, and who is next |
+//! | [`lens`] | what one client sees of a record with several holders |
+//! | [`slots`] | several holders of one key, up to a limit |
 //! | [`mod@write`] | the conditional writes, and their exact meaning ([`write::apply`]) |
 //! | [`deadline`] | which expiry to publish, and until when a holder may believe in its grant |
 //! | [`takeover`] | when a contender may take a key |
@@ -27,9 +29,11 @@ pub mod deadline;
 pub mod done;
 mod ending;
 pub mod id;
+pub mod lens;
 pub mod queue;
 pub mod record;
 pub mod renewal;
+pub mod slots;
 pub mod takeover;
 pub mod time;
 pub mod token;

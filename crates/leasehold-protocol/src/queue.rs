@@ -21,6 +21,9 @@ pub const PLACE_BYTES: usize = 30;
 /// The latest end of a place that can be stored.
 const LATEST: u64 = (1 << 48) - 1;
 
+/// The bit of the stored claim that marks a place for a slot.
+const FOR_SLOT: u32 = 1 << 31;
+
 /// One contender's place in the queue of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Place {
@@ -36,9 +39,23 @@ impl Place {
         Place {
             attempt,
             lease_ms: whole_ms(lease),
-            claim_ms: whole_ms(claim),
+            claim_ms: whole_ms(claim).min(FOR_SLOT - 1),
             until_ms: u64::try_from(until.0).unwrap_or(0).min(LATEST),
         }
+    }
+
+    /// The same for a slot, instead of the whole key.
+    #[must_use]
+    pub fn for_slot(self) -> Self {
+        Place {
+            claim_ms: self.claim_ms | FOR_SLOT,
+            ..self
+        }
+    }
+
+    /// Whether its contender wants a slot.
+    pub fn is_for_slot(&self) -> bool {
+        self.claim_ms & FOR_SLOT != 0
     }
 
     /// Whose place it is.
@@ -54,7 +71,7 @@ impl Place {
     /// How soon its contender promises to notice a grant. A grant that is handed over ends after this
     /// time, unless it is renewed.
     pub fn claim(&self) -> Duration {
-        Duration::from_millis(self.claim_ms.into())
+        Duration::from_millis((self.claim_ms & !FOR_SLOT).into())
     }
 
     /// Until when its contender waits, in service time.
@@ -133,7 +150,11 @@ mod tests {
         assert_eq!(small.until(), ServiceTime(0));
         let large = Place::new(id, long, long, ServiceTime(i64::MAX));
         assert_eq!(large.lease(), Duration::from_millis(u32::MAX.into()));
-        assert_eq!(large.claim(), Duration::from_millis(u32::MAX.into()));
+        assert_eq!(large.claim(), Duration::from_millis((1 << 31) - 1));
+        assert!(!large.is_for_slot());
+        let slot = large.for_slot();
+        assert!(slot.is_for_slot());
+        assert_eq!((slot.claim(), slot.for_slot()), (large.claim(), slot));
         assert_eq!(large.until(), ServiceTime(0xffff_ffff_ffff));
         assert_eq!(Place::from_bytes(&large.to_bytes()), Some(large));
     }

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use super::done::{Done, LARGEST_INPUT};
 use super::id::AttemptId;
-use super::queue::Place;
+use super::queue::{PLACES, Place};
+use super::slots::{Slot, Slots};
 use super::time::ServiceTime;
 use super::token::PASS_BITS;
 
@@ -49,6 +50,10 @@ pub mod attribute {
     pub const HELD_MS: &str = "HeldMs";
     /// The queue: a list of places.
     pub const QUEUE: &str = "Queue";
+    /// The slots that are held: a map from the digits of an attempt id to its entry.
+    pub const SLOTS: &str = "Slots";
+    /// How many slots may be held.
+    pub const LIMIT: &str = "Limit";
     /// What is remembered of a run: when it was recorded, 1 if it failed or else 0, and the fingerprint of
     /// its input if there is one.
     pub const DONE: &str = "Done";
@@ -65,6 +70,8 @@ pub enum Value {
     Binary(Vec<u8>),
     /// A list.
     List(Vec<Value>),
+    /// A map.
+    Map(Vec<(String, Value)>),
     /// Any other type.
     Other,
 }
@@ -92,9 +99,11 @@ pub struct Record {
     pub last_hold: Option<Duration>,
     /// Who waits for the key, in the order of joining.
     pub queue: Vec<Place>,
+    /// Its slots; `None` where none was ever taken.
+    pub slots: Option<Slots>,
     /// The work of the key is done until P, and L is for how long it was to be remembered.
     pub done: Option<Done>,
-    /// Set by a store that can see that the holding process is dead.
+    /// Set by a store that can see that the process that holds the whole key is dead.
     pub holder_is_dead: bool,
 }
 
@@ -234,6 +243,7 @@ impl Record {
                 _ => None,
             },
             queue: reader.queue()?,
+            slots: reader.slots()?,
             done: reader.done()?,
             key: reader.key,
             holder_is_dead: false,
@@ -268,6 +278,29 @@ impl Record {
         self.queue
             .iter()
             .position(|place| place.attempt() == attempt)
+    }
+
+    /// Whether the F# library wrote it.
+    pub fn is_foreign(&self) -> bool {
+        self.native.is_none()
+    }
+
+    /// Whether a slot is held.
+    pub fn has_slots(&self) -> bool {
+        self.slots
+            .as_ref()
+            .is_some_and(|slots| !slots.held.is_empty())
+    }
+
+    /// The slot of this attempt.
+    pub fn slot_of(&self, attempt: AttemptId) -> Option<&Slot> {
+        self.slots.as_ref()?.of(attempt)
+    }
+
+    /// How many places its queue has, for a contender that knows this limit of slots.
+    pub fn places(&self, limit: Option<u32>) -> usize {
+        let limit = limit.or(self.slots.as_ref().map(|slots| slots.limit));
+        limit.map_or(PLACES, Slots::places)
     }
 
     /// For a take-over by this attempt: the first places of the queue, up to its own, or all without
@@ -330,6 +363,29 @@ impl Reader<'_> {
             _ => None,
         };
         places.map(|value| place(value).ok_or_else(odd)).collect()
+    }
+
+    fn slots(&self) -> Result<Option<Slots>, Malformed> {
+        let odd = || self.malformed(attribute::SLOTS, "is not a map of slots");
+        let entries = match self.attributes.get(attribute::SLOTS) {
+            None => return Ok(None),
+            Some(Value::Map(entries)) => entries.iter(),
+            Some(_) => return Err(odd()),
+        };
+        let slot = |(name, value): &(String, Value)| match value {
+            Value::Binary(bytes) => Slot::from_bytes(AttemptId::from_digits(name)?, bytes),
+            _ => None,
+        };
+        let held = entries.map(|entry| slot(entry).ok_or_else(odd));
+        let mut held = held.collect::<Result<Vec<Slot>, Malformed>>()?;
+        held.sort_by_key(|slot| slot.token);
+        let limit = self.number(attribute::LIMIT)?;
+        let limit = limit.and_then(|limit| u32::try_from(limit).ok());
+        Ok(Some(Slots {
+            limit: limit
+                .ok_or_else(|| self.malformed(attribute::LIMIT, "is not a number of slots"))?,
+            held,
+        }))
     }
 
     fn done(&self) -> Result<Option<Done>, Malformed> {

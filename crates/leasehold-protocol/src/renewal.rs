@@ -6,6 +6,7 @@
 //! - A refusal that does not carry our id and token means that the grant is lost now.
 //! - Any other failure is retried until `lost` fires.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +14,10 @@ use super::attempt::{AttemptId, Granted};
 use super::deadline::{Deadline, Sent, Terms, service_now};
 use super::done::{Completion, Done, FOR_EVER, LONGEST};
 use super::ending::Ending;
+use super::lens::{Crowd, Want};
 use super::queue::Place;
 use super::record::{Record, State};
+use super::slots::{Slot, SlotWrite};
 use super::time::{Elapsed, Reading, ServiceClock, ServiceTime};
 use super::write::{Description, Write};
 
@@ -58,6 +61,10 @@ pub struct Kept {
     ttl_seconds: Option<i64>,
     /// What the record does not say of it yet. Boxed, since most grants have none.
     description: Option<Box<Description>>,
+    /// The label of a slot; `None` for the whole key.
+    slot: Option<Arc<str>>,
+    /// Of a key with slots.
+    crowd: Option<Crowd>,
 }
 
 /// How many unanswered renewals are remembered. An older one that lands gives no deadline.
@@ -79,7 +86,24 @@ impl Kept {
             queue: granted.queue.clone(),
             ttl_seconds: granted.ttl_seconds,
             description: granted.description.clone().map(Box::new),
+            slot: None,
+            crowd: granted.crowd.clone(),
         }
+    }
+
+    /// The same of a slot, whose holder has this label.
+    #[must_use]
+    pub fn of_slot(self, label: Arc<str>) -> Self {
+        Kept {
+            slot: Some(label),
+            ..self
+        }
+    }
+
+    fn view<'a>(&self, record: &'a Record) -> Cow<'a, Record> {
+        // Of a slot that it holds, the limit does not matter.
+        let want = self.slot.as_ref().map_or(Want::Whole, |_| Want::Slot(0));
+        record.seen_by(self.attempt, want)
     }
 
     /// A grant known only by its identity. The holder must not believe in it until a renewal is
@@ -104,6 +128,8 @@ impl Kept {
             queue: Vec::new(),
             ttl_seconds: None,
             description: None,
+            slot: None,
+            crowd: None,
         }
     }
 
@@ -127,6 +153,7 @@ impl Kept {
         if self.is_ours(record) {
             self.queue.clone_from(&record.queue);
             self.ttl_seconds = record.ttl_seconds;
+            self.crowd = Crowd::of(record, self.attempt);
         }
     }
 
@@ -158,12 +185,28 @@ impl Kept {
             self.unanswered.remove(0);
         }
         self.unanswered.push(sent);
+        let ttl_seconds = self.terms.ttl_seconds(expires_at, clock, now);
+        if let Some(label) = &self.slot {
+            let write = Write::Slot(SlotWrite::Extend {
+                key: self.key.clone(),
+                slot: Slot::new(
+                    self.attempt,
+                    self.token,
+                    expires_at,
+                    self.terms.lease,
+                    label,
+                ),
+                ttl_seconds,
+                bound_to_process,
+            });
+            return (sent, write);
+        }
         let write = Write::Renew {
             key: self.key.clone(),
             attempt: self.attempt,
             token: self.token,
             expires_at,
-            ttl_seconds: self.terms.ttl_seconds(expires_at, clock, now),
+            ttl_seconds,
             bound_to_process,
             lease: None,
             description: self.description.as_deref().cloned(),
@@ -208,6 +251,7 @@ impl Kept {
         if let Some(record) = record
             && self.is_ours(record)
         {
+            let record = self.view(record);
             self.last_expires_at = self.last_expires_at.max(record.expires_at);
             let landed = |s: &&Sent| s.expires_at == record.expires_at;
             if let Some(sent) = self.unanswered.iter().find(landed).copied() {
@@ -253,6 +297,8 @@ impl Kept {
             queue: &self.queue,
             ttl_seconds: self.ttl_seconds,
             held: self.held(now),
+            is_slot: self.slot.is_some(),
+            crowd: self.crowd.as_ref(),
         };
         ending.write(clock, now)
     }
@@ -299,6 +345,7 @@ impl Kept {
     pub fn ended(&self, record: Option<&Record>) -> Ended {
         match record {
             None => Ended::NoRecord,
+            Some(_) if self.slot.is_some() => Ended::Superseded,
             Some(record) => match record.state() {
                 State::Released if record.token() == Some(self.token) => Ended::Released,
                 State::Released => Ended::Superseded,
@@ -311,6 +358,7 @@ impl Kept {
     /// After a release without an answer, that was the release itself.
     pub fn shows_release(&self, record: Option<&Record>) -> bool {
         record.is_some_and(|record| match record.state() {
+            _ if self.slot.is_some() => record.slot_of(self.attempt).is_none(),
             State::Released => record.token() == Some(self.token),
             State::Granted(_) => {
                 let waited = |place: &Place| place.attempt().owns(record);
@@ -322,7 +370,8 @@ impl Kept {
 
     /// Whether a record shows the grant itself.
     pub fn is_ours(&self, record: &Record) -> bool {
-        self.attempt.owns(record) && record.token() == Some(self.token)
+        let record = self.view(record);
+        self.attempt.owns(&record) && record.token() == Some(self.token)
     }
 }
 
@@ -393,6 +442,7 @@ mod tests {
             queue: Vec::new(),
             ttl_seconds: None,
             description: None,
+            crowd: None,
         };
         (Kept::new("k".into(), attempt, &granted, terms), record)
     }

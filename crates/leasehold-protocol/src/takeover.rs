@@ -122,7 +122,10 @@ impl Observation {
             }
             State::Granted(seen) => seen,
         };
-        if let Some(end) = self.is_old_news(&seen, now, &rules.bounds) {
+        // Slots have no common order.
+        if record.slots.is_none()
+            && let Some(end) = self.is_old_news(&seen, now, &rules.bounds)
+        {
             return Verdict::Wait { ends: Some(end) };
         }
         let first = First {
@@ -215,6 +218,7 @@ mod tests {
             acquired_at: None,
             data: None,
             queue: Vec::new(),
+            slots: None,
             done: None,
             holder_is_dead: false,
         }

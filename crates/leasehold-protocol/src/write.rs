@@ -16,8 +16,9 @@ use std::time::Duration;
 
 use super::done::Completion;
 use super::id::AttemptId;
-use super::queue::{PLACES, Place};
+use super::queue::Place;
 use super::record::{Native, Record, Seen, State};
+use super::slots::{self, SlotWrite};
 use super::time::ServiceTime;
 
 /// What an acquisition writes.
@@ -132,6 +133,10 @@ pub enum Write {
         key: Arc<str>,
         /// Our place.
         place: Place,
+        /// Of a place that waits for a slot: the limit that the caller knows.
+        limit: Option<u32>,
+        /// How many places the queue has.
+        most: usize,
         /// Whether the place ends when this process dies, on stores that can see that.
         bound_to_process: bool,
     },
@@ -144,6 +149,8 @@ pub enum Write {
         /// Where in the queue it was seen.
         index: usize,
     },
+    /// A write on the slots of a key.
+    Slot(SlotWrite),
     /// Delete a record that the caller's grant created with an impossible token.
     Withdraw {
         /// The key.
@@ -207,6 +214,7 @@ impl Write {
         match self {
             Write::Acquire(grant) | Write::TakeOver(grant, ..) => &grant.key,
             Write::Complete(completion) => &completion.key,
+            Write::Slot(write) => write.key(),
             Write::Renew { key, .. }
             | Write::Release { key, .. }
             | Write::HandOver { key, .. }
@@ -227,6 +235,7 @@ impl Write {
             Write::Complete(_) => Operation::Complete,
             Write::Join { .. } => Operation::Join,
             Write::Leave { .. } => Operation::Leave,
+            Write::Slot(write) => write.operation(),
             Write::Withdraw { .. } => Operation::Withdraw,
         }
     }
@@ -245,7 +254,9 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
     match write {
         Write::Acquire(grant) => match current {
             None => Ok(Some(granted(None, grant))),
-            Some(record) if is_free_for(record, grant) => Ok(Some(granted(Some(record), grant))),
+            Some(record) if record.queue.is_empty() && is_free_for(record, grant) => {
+                Ok(Some(granted(Some(record), grant)))
+            }
             Some(_) => Err(ConditionFailed),
         },
         Write::TakeOver(grant, seen, places) => match current {
@@ -373,18 +384,27 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
                 ..record.clone()
             }))
         }
-        Write::Join { place, .. } => {
+        Write::Join {
+            place, limit, most, ..
+        } => {
             let record = current.ok_or(ConditionFailed)?;
-            let held = record.owner.is_some() && record.native.is_some() && record.done.is_none();
+            let waits = record.owner.is_some() || record.has_slots() || !record.queue.is_empty();
+            let held = waits && record.native.is_some() && record.done.is_none();
             // A join that was delayed until its attempt got the key would wait behind itself.
-            let ours = place.attempt().owns(record);
-            if !held || ours || record.queue.len() >= PLACES || record.queue.contains(place) {
+            let ours = place.attempt().owns(record) || record.slot_of(place.attempt()).is_some();
+            let fits = limit.is_none_or(|limit| slots::has_limit(record, limit));
+            let full = record.queue.len() >= *most;
+            if !held || ours || !fits || full || record.queue.contains(place) {
                 return Err(ConditionFailed);
             }
             let mut record = record.clone();
+            if let Some(limit) = limit {
+                slots::slots(&mut record).limit = *limit;
+            }
             record.queue.push(*place);
             Ok(Some(record))
         }
+        Write::Slot(write) => slots::apply(current, write).map(Some),
         Write::Leave { place, index, .. } => {
             let record = current.ok_or(ConditionFailed)?;
             if record.queue.get(*index) != Some(place) {
@@ -402,8 +422,8 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
 }
 
 /// Whether the record is a released one of this library whose TTL the grant does not shorten by a guess.
-fn is_free_for(record: &Record, grant: &Grant) -> bool {
-    let free = record.owner.is_none() && record.native.is_some();
+pub(super) fn is_free_for(record: &Record, grant: &Grant) -> bool {
+    let free = record.owner.is_none() && record.native.is_some() && !record.has_slots();
     let shortens = record.ttl_seconds > Some(grant.ttl_seconds);
     free && !(grant.ttl_is_guess && shortens)
 }
@@ -416,7 +436,7 @@ pub fn taken_over(seen: u64, seed: ServiceTime) -> u64 {
 }
 
 /// The queue behind these places, which are its first ones.
-fn behind(record: &Record, places: &[Place]) -> Result<Vec<Place>, ConditionFailed> {
+pub(super) fn behind(record: &Record, places: &[Place]) -> Result<Vec<Place>, ConditionFailed> {
     let rest = record.queue.strip_prefix(places).ok_or(ConditionFailed)?;
     Ok(rest.to_vec())
 }
@@ -436,9 +456,10 @@ fn owned<'a>(
     }
 }
 
-fn granted(before: Option<&Record>, grant: &Grant) -> Record {
+pub(super) fn granted(before: Option<&Record>, grant: &Grant) -> Record {
     let queue = before.map_or_else(Vec::new, |record| record.queue.clone());
     let last_hold = before.and_then(|record| record.last_hold);
+    let slots = before.and_then(|record| record.slots.clone());
     let before = before.and_then(|record| record.native);
     let seed = u64::try_from(grant.seed.0).unwrap_or(0);
     Record {
@@ -456,6 +477,7 @@ fn granted(before: Option<&Record>, grant: &Grant) -> Record {
         data: grant.data.as_ref().map(|data| data.to_vec()),
         last_hold,
         queue,
+        slots,
         done: None,
         holder_is_dead: false,
     }

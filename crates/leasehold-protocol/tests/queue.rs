@@ -19,6 +19,8 @@ fn join(n: u8) -> Write {
     Write::Join {
         key: "k".into(),
         place: place(n),
+        limit: None,
+        most: PLACES,
         bound_to_process: false,
     }
 }

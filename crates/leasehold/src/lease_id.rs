@@ -3,6 +3,7 @@
 //! It corresponds to `LockId { LockKey; ClientId }` of FSharp.DynamoDbLock. Its text can be stored,
 //! sent to another process, and turned into a guard there. Anyone who has it can end the grant.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
@@ -12,17 +13,20 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use crate::error::{Error, ErrorKind};
 use crate::key::Key;
 use leasehold_protocol::attempt::AttemptId;
+use leasehold_protocol::lens::Want;
+use leasehold_protocol::record::Record;
 use leasehold_protocol::token::{FencingToken, PASS_BITS};
 
 /// The identity of one grant: key, attempt and token.
 ///
 /// As text (`Display`, `FromStr`): `1:ATTEMPT:STORED:PASS:KEY`, with `b` after PASS if the token
-/// is best effort only.
+/// is best effort only, and `s` if it is a slot.
 #[derive(Clone)]
 pub struct LeaseId {
     key: Key,
     attempt: AttemptId,
     token: FencingToken,
+    slot: bool,
     /// The state of the guard, shared by all clones. Not part of the identity.
     mark: Arc<Mark>,
 }
@@ -70,15 +74,37 @@ impl LeaseId {
             key,
             attempt,
             token,
+            slot: false,
             mark: Arc::default(),
         }
+    }
+
+    /// The same of a slot.
+    pub(crate) fn of_slot(self, slot: bool) -> Self {
+        LeaseId { slot, ..self }
+    }
+
+    /// A record as the holder of this grant sees it.
+    pub(crate) fn view<'a>(&self, record: &'a Record) -> Cow<'a, Record> {
+        // The limit does not matter to the holder of a slot.
+        let want = if self.slot {
+            Want::Slot(0)
+        } else {
+            Want::Whole
+        };
+        record.seen_by(self.attempt, want)
+    }
+
+    /// Whether it is a slot, and not the whole key.
+    pub(crate) fn is_slot(&self) -> bool {
+        self.slot
     }
 
     /// The next guard of the same grant: the token's pass goes up by one.
     pub(crate) fn next_pass(&self) -> LeaseId {
         let token = self.token;
         let token = FencingToken::new(token.stored(), token.pass() + 1, token.is_best_effort());
-        LeaseId::new(self.key.clone(), self.attempt, token)
+        LeaseId::new(self.key.clone(), self.attempt, token).of_slot(self.slot)
     }
 
     /// Excludes a hand-off from now on: a condition check or a release uses this identity. False if
@@ -124,11 +150,12 @@ impl fmt::Display for LeaseId {
         let token = self.token;
         write!(
             f,
-            "1:{}:{}:{}{}:{}",
+            "1:{}:{}:{}{}{}:{}",
             self.attempt,
             token.stored(),
             token.pass(),
             if token.is_best_effort() { "b" } else { "" },
+            if self.slot { "s" } else { "" },
             self.key
         )
     }
@@ -158,6 +185,10 @@ fn parse(s: &str) -> Option<Result<LeaseId, Error>> {
     let attempt = parts.next()?.parse().ok()?;
     let stored = parts.next()?.parse().ok()?;
     let pass = parts.next()?;
+    let (pass, slot) = match pass.strip_suffix('s') {
+        Some(pass) => (pass, true),
+        None => (pass, false),
+    };
     let (pass, best_effort) = match pass.strip_suffix('b') {
         Some(pass) => (pass.parse().ok()?, true),
         None => (pass.parse().ok()?, false),
@@ -167,7 +198,8 @@ fn parse(s: &str) -> Option<Result<LeaseId, Error>> {
     if token.pass() != pass || token.get() >> PASS_BITS != stored {
         return None;
     }
-    Some(Key::new(parts.next()?).map(|key| LeaseId::new(key, attempt, token)))
+    let key = Key::new(parts.next()?);
+    Some(key.map(|key| LeaseId::new(key, attempt, token).of_slot(slot)))
 }
 
 #[cfg(test)]

@@ -186,6 +186,7 @@ async fn a_record_without_owner_and_version_is_not_hammered() {
         data: None,
         queue: Vec::new(),
         done: None,
+        slots: None,
         holder_is_dead: false,
     });
     let gate = Gate::new(Arc::new(lab.memory.clone()));

@@ -55,6 +55,7 @@ async fn memory_leaves_what_is_not_ours() {
         data: None,
         queue: Vec::new(),
         done: None,
+        slots: None,
         holder_is_dead: false,
     };
     store.plant(strange);

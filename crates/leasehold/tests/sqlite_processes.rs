@@ -300,6 +300,8 @@ fn join(attempt: AttemptId, bound_to_process: bool) -> Write {
     Write::Join {
         key: "k".into(),
         place: Place::new(attempt, lease, claim, ServiceTime(i64::MAX)),
+        limit: None,
+        most: 24,
         bound_to_process,
     }
 }

@@ -26,6 +26,7 @@ fn attribute(value: &Value) -> AttributeValue {
             let bytes = BASE64_STANDARD.decode(text).expect("base64");
             AttributeValue::B(Blob::new(bytes))
         }
+        ("M", entries) => AttributeValue::M(item(entries)),
         ("L", Value::Array(values)) => AttributeValue::L(values.iter().map(attribute).collect()),
         other => panic!("no attribute: {other:?}"),
     }

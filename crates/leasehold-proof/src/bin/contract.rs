@@ -25,6 +25,7 @@ async fn main() {
         data: None,
         queue: Vec::new(),
         done: None,
+        slots: None,
         holder_is_dead: false,
     });
     let store: Arc<dyn Store> = Arc::new(memory);

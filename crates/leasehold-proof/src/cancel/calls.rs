@@ -196,6 +196,7 @@ impl Cast {
             data: None,
             queue: Vec::new(),
             done: None,
+            slots: None,
             holder_is_dead: false,
         });
     }

@@ -306,6 +306,7 @@ impl Client {
             data: None,
             bound_to_process: false,
             shared_with_fsharp: shape.has_fsharp(),
+            want: leasehold_protocol::lens::Want::Whole,
         };
         Attempt::new(
             AttemptId::from_random(bits),

@@ -147,6 +147,7 @@ impl Stored {
                 let next = author_of(next);
                 (Some(next), grant(next), self.judge_owner(author))
             }
+            Write::Slot(_) => unreachable!("slots have worlds of their own"),
             Write::Join { .. } | Write::Leave { .. } => {
                 let breach = self.judge_grant_kept(record.as_ref());
                 (self.owner, None, breach)
@@ -368,6 +369,7 @@ fn foreign_record(owner: &str, expires_ms: i64) -> Record {
         data: None,
         queue: Vec::new(),
         done: None,
+        slots: None,
         holder_is_dead: false,
     }
 }

@@ -152,6 +152,7 @@ fn asked(ask: &Ask, shape: &Shape) -> String {
             Write::Leave { index, .. } => format!("a request to leave place {index}"),
             Write::Complete(work) => format!("a completion (P {})", clock(work.until, shape)),
             Write::Withdraw { .. } => "a withdrawal".to_owned(),
+            Write::Slot(write) => write.operation().to_string(),
         },
     }
 }

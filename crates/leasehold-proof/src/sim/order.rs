@@ -54,6 +54,8 @@ impl Order<'_> {
             Write::Renew { .. } => before == after,
             // The record is deleted, and its queue with it.
             Write::Withdraw { .. } => true,
+            // No world of the simulation has slots.
+            Write::Slot(_) => false,
             Write::Complete(_) => after.is_empty(),
             Write::Join { place, .. } => {
                 let again = before.iter().any(|p| p.attempt() == place.attempt());
@@ -239,6 +241,8 @@ mod tests {
         let join = Write::Join {
             key: "k".into(),
             place: place(2, 0),
+            limit: None,
+            most: PLACES,
             bound_to_process: false,
         };
         let leave = Write::Leave {

@@ -199,7 +199,8 @@ impl Service {
             (Write::Complete(work), Some(owner)) => work.attempt.to_string() == owner,
             // The queue is part of the record, not of a grant.
             (Write::Join { .. } | Write::Leave { .. }, Some(_)) => true,
-            (_, None) => false,
+            // No world of the simulation has slots.
+            (Write::Slot(_), _) | (_, None) => false,
         };
         if !legal {
             let what = write.operation();
@@ -355,7 +356,7 @@ impl Service {
                 }
                 slot.grants.push(granted(next.attempt()));
             }
-            Write::Join { .. } | Write::Leave { .. } | Write::Withdraw { .. } => {}
+            Write::Join { .. } | Write::Leave { .. } | Write::Withdraw { .. } | Write::Slot(_) => {}
         }
     }
 
@@ -401,6 +402,7 @@ impl Service {
                     data: None,
                     queue: Vec::new(),
                     done: None,
+                    slots: None,
                     holder_is_dead: false,
                 };
                 self.replace(now, index, Some(record));
@@ -633,6 +635,7 @@ fn first_record(key: &str, shape: &Shape, rng: &mut Rng) -> Option<Record> {
         data: None,
         queue: Vec::new(),
         done: None,
+        slots: None,
         holder_is_dead: false,
     })
 }

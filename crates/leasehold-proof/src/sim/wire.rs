@@ -104,7 +104,7 @@ impl World {
                 Write::Release { key, attempt, .. } | Write::HandOver { key, attempt, .. },
             ) if !self.service.was_shown(key, *attempt) => Phase::GiveBack,
             Body::Write(Write::Leave { .. }) => Phase::GiveBack,
-            Body::Write(Write::Join { .. }) => Phase::Join,
+            Body::Write(Write::Join { .. } | Write::Slot(_)) => Phase::Join,
             Body::Write(Write::HandOver { .. }) => Phase::HandOver,
             Body::Write(Write::Complete(_)) => Phase::Complete,
             Body::Write(Write::Release { .. }) | Body::Foreign(ForeignWrite::Delete { .. }) => {

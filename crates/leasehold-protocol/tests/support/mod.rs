@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use leasehold_protocol::attempt::{Attempt, AttemptId, Shown, Wish};
 use leasehold_protocol::deadline::Terms;
+use leasehold_protocol::lens::Want;
 use leasehold_protocol::queue::Place;
 use leasehold_protocol::record::{Native, Record};
 use leasehold_protocol::renewal::Kept;
@@ -45,6 +46,7 @@ pub fn wish() -> Wish {
         data: Some([1, 2].into()),
         bound_to_process: false,
         shared_with_fsharp: false,
+        want: Want::Whole,
     }
 }
 
@@ -110,6 +112,7 @@ pub fn held_by(n: u8) -> Record {
         data: Some(vec![9]),
         queue: Vec::new(),
         done: None,
+        slots: None,
         holder_is_dead: false,
     }
 }

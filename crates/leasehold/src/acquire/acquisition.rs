@@ -141,6 +141,7 @@ impl Acquisition {
             data: order.data.clone(),
             bound_to_process: order.policy.is_bound_to_process(),
             shared_with_fsharp: order.policy.is_shared_with_fsharp(),
+            want: order.want,
         };
         // The identity is drawn here, for this call, and never used again.
         let id = AttemptId::from_random(core.random.attempt_bits());

@@ -7,7 +7,7 @@ use super::acquisition::{Acquisition, End, IN_FLIGHT, stopped};
 use super::order::{Adoption, Patience};
 use super::step::{Ask, Asked, Seat, Turn};
 use crate::done::Done;
-use crate::error::{Effect, Error};
+use crate::error::{Effect, Error, ErrorKind};
 use crate::holder::HolderInfo;
 use crate::lease::end::seen_in;
 use crate::meter::CallUsage;
@@ -17,10 +17,13 @@ use crate::runtime::retry::{RETRY_FIRST, RETRY_MAX};
 use crate::shared::no_answer_within;
 use crate::store::{Consistency, Outcome, StoreError, StoreErrorKind};
 use leasehold_protocol::attempt::{Granted, Refusal, Request, Shown};
+use leasehold_protocol::lens::Want;
 use leasehold_protocol::queue::Place;
 use leasehold_protocol::record::{Record, Seen};
+use leasehold_protocol::slots::{MOST, SlotWrite};
 use leasehold_protocol::takeover::Verdict;
 use leasehold_protocol::time::Elapsed;
+use leasehold_protocol::write::Write;
 
 /// 2026-11-01 in milliseconds: no right wall clock shows less, since this line is younger.
 const EARLIEST_WALL_MS: i64 = 1_793_491_200_000;
@@ -29,6 +32,13 @@ impl Acquisition {
     pub(super) async fn win(&mut self) -> Result<Result<Granted, HolderInfo>, End> {
         self.learn_the_time().await?;
         let mut turn = match self.begin().await? {
+            Turn::Ask(Ask::Acquire(None)) if self.attempt.must_look() => {
+                match (self.look().await?, self.order.patience, &self.last_held) {
+                    (Some(turn), ..) => turn,
+                    (None, Patience::None, Some(held)) => return Ok(Err(held.clone())),
+                    (None, ..) => self.wait_for_turn().await?,
+                }
+            }
             Turn::Ask(Ask::Acquire(None)) => Turn::Ask(Ask::Acquire(self.known_to_be_over())),
             turn => turn,
         };
@@ -60,7 +70,7 @@ impl Acquisition {
             let (record, applied) = match answer.result {
                 Ok(Outcome::Applied(record)) => match asked {
                     Asked::Acquire(request) => return self.applied(&request, record).map(Ok),
-                    Asked::Join => (record, true),
+                    Asked::Other => (record, true),
                 },
                 Ok(Outcome::Refused(record)) => (record, false),
                 Err(error) if error.kind.is_retryable() => {
@@ -73,7 +83,9 @@ impl Acquisition {
                 }
             };
             self.calm_down();
-            turn = match self.judge(record.as_ref(), &shown) {
+            let refusal = self.judge(record.as_ref(), &shown);
+            self.check_limit(record.as_ref())?;
+            turn = match refusal {
                 Refusal::Ours(granted) => return Ok(Ok(granted)),
                 Refusal::Others(_) if self.order.adopts.is_some() => {
                     // A guard that was not detached has renewed it: try again with the present record.
@@ -112,6 +124,59 @@ impl Acquisition {
                 }
             };
         }
+    }
+
+    /// Reads the record before the first request for a slot, which names what the record has. `None`: no slot can be
+    /// taken now.
+    async fn look(&mut self) -> Result<Option<Turn>, End> {
+        while self.attempt.must_look() {
+            self.sends();
+            let (core, call_usage) = (self.core.clone(), self.call_usage());
+            let timeout = self.order.policy.request_timeout();
+            let read = core.read(
+                self.order.key.shared(),
+                Consistency::Eventual,
+                timeout,
+                &call_usage,
+            );
+            let answer = self.or_stop(read).await?;
+            let turn = self.polled(Consistency::Eventual, answer)?;
+            if self.order.adopts.is_some() && !self.attempt.must_look() {
+                return Ok(Some(Turn::Ask(Ask::Acquire(self.known_to_be_over()))));
+            }
+            if turn.is_some() {
+                return Ok(turn);
+            }
+            let until = self.waiting.not_before;
+            self.or_stop(self.core.clocks.sleep_until(until)).await?;
+        }
+        Ok(None)
+    }
+
+    /// Ends a call whose limit of slots is another than that of the key.
+    pub(super) fn check_limit(&self, record: Option<&Record>) -> Result<(), End> {
+        let other = record.and_then(|record| self.attempt.other_limit(record));
+        match (other, self.order.want) {
+            (Some(other), Want::Slot(limit)) => Err(End::Failed(self.other_limit(limit, other))),
+            _ => Ok(()),
+        }
+    }
+
+    fn other_limit(&self, limit: u32, other: u32) -> Error {
+        let named = |limit| match limit {
+            MOST => "is shared".to_owned(),
+            limit => format!("has {limit} slots"),
+        };
+        let key = &self.order.key;
+        let message = format!(
+            "`{key}` {}, and for this call it {}",
+            named(other),
+            named(limit)
+        );
+        let store = self.core.store.describe();
+        Error::new(ErrorKind::InvalidInput, format!("{message} ({store})")).with_hint(
+            "use one limit in all clients of the key: another one counts once nobody holds a slot or waits for one",
+        )
     }
 
     /// The grant that the first request takes over: the adopted one, or one whose end a poll has shown.
@@ -204,13 +269,16 @@ impl Acquisition {
             // Holder rule 1: the clocks first, then everything else, then the request.
             let now = self.core.clocks.reading();
             let (asked, write) = match ask {
-                Ask::Join => (Asked::Join, self.join(now)),
+                Ask::Join => (Asked::Other, self.join(now)),
                 Ask::Acquire(take_over) => {
                     let core = self.core.clone();
                     let request =
                         |service: &_| self.attempt.request(take_over.clone(), service, now);
                     let (request, write) = core.clocks.with_service(request);
-                    (Asked::Acquire(request), write)
+                    match &write {
+                        Write::Slot(SlotWrite::Evict { .. }) => (Asked::Other, write),
+                        _ => (Asked::Acquire(request), write),
+                    }
                 }
             };
             let mut flight = self.core.launch(write, now, &self.call_usage());
@@ -267,12 +335,14 @@ impl Acquisition {
 
     pub(super) fn judge(&mut self, record: Option<&Record>, shown: &Shown) -> Refusal {
         let now = self.core.clocks.reading();
+        let view = record.map(|record| self.attempt.view(record));
+        let view = view.as_deref();
         if let Some((record, token)) = record.and_then(|record| Some((record, record.token()?)))
-            && record.owner.is_some()
+            && view.is_some_and(|view| view.owner.is_some())
         {
             self.pace(|pace| pace.saw(token, record.last_hold, shown));
         }
-        if let Some(record) = record
+        if let Some(record) = view
             && record.owner.is_some()
             && record.done.is_none()
             && !self.attempt.id().owns(record)

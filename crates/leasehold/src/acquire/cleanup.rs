@@ -127,7 +127,7 @@ impl Acquisition {
     /// grant.
     async fn give_back(&self, mut record: Record, leased: Option<u64>) {
         for _ in 0..CHANGES {
-            if leased.is_some() && record.token() == leased {
+            if leased.is_some() && self.attempt.view(&record).token() == leased {
                 return;
             }
             let now = self.core.clocks.reading();

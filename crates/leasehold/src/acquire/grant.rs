@@ -13,6 +13,7 @@ use crate::renewal::task::keep;
 use crate::runtime::request::Answer;
 use crate::store::Outcome;
 use leasehold_protocol::attempt::Granted;
+use leasehold_protocol::lens::Want;
 use leasehold_protocol::renewal::Kept;
 use leasehold_protocol::write::Operation;
 
@@ -24,6 +25,11 @@ impl Acquisition {
         let key = self.order.key.clone();
         let id = LeaseId::new(key.clone(), self.attempt.id(), granted.token);
         let mut kept = Kept::new(key.shared(), self.attempt.id(), &granted, terms);
+        let is_slot = self.order.want != Want::Whole;
+        if is_slot {
+            kept = kept.of_slot(self.attempt.label());
+        }
+        let id = id.of_slot(is_slot);
         // A grant that was handed over ends after its claim, and nobody renews it here.
         let is_short = self.order.policy.is_manual() && granted.description.is_some();
         if is_short || self.core.remaining(&kept).is_zero() {
@@ -59,6 +65,7 @@ impl Acquisition {
             ));
         }
         let queue = match &self.leader {
+            _ if is_slot => self.core.queues.alone(&key.shared()),
             Some(leader) => leader.queue().clone(),
             None => self.core.queues.of(&key.shared()),
         };

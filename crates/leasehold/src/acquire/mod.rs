@@ -24,6 +24,7 @@ use self::wait::wait_in_queue;
 use self::within::{asked_within, is_within};
 use crate::error::Error;
 use crate::shared::Core;
+use leasehold_protocol::lens::Want;
 
 pub use self::order::TryAcquireOutcome;
 pub(crate) use self::order::{
@@ -70,7 +71,8 @@ fn answer_at_once(core: &Arc<Core>, order: &Order) -> Result<Option<TryAcquireOu
     let key = order.key.as_str();
     check(core, key)?;
     // A guard of this client holds the key, as far as the client knows.
-    let tries = order.patience == Patience::None && order.adopts.is_none();
+    let tries =
+        order.patience == Patience::None && order.adopts.is_none() && order.want == Want::Whole;
     let held = tries.then(|| core.queues.holder(key)).flatten();
     Ok(held.map(|held| TryAcquireOutcome::Held(held.describe())))
 }

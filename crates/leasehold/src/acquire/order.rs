@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leasehold_protocol::attempt::Shown;
+use leasehold_protocol::lens::Want;
 use leasehold_protocol::record::{Record, Seen};
 use leasehold_protocol::time::Elapsed;
 
@@ -22,6 +23,8 @@ pub(crate) struct Order {
     pub(crate) policy: Policy,
     pub(crate) data: Option<Arc<[u8]>>,
     pub(crate) patience: Patience,
+    /// The whole key, or one of its slots.
+    pub(crate) want: Want,
     /// Take over this grant only. Boxed, because every waiter reserves space for it.
     pub(crate) adopts: Option<Box<Adoption>>,
     /// What a poll has just shown of the key, so that the first request can be the right one.
@@ -45,6 +48,17 @@ pub(crate) enum Patience {
     For(Duration),
     /// Wait without a limit.
     Forever,
+}
+
+impl Order {
+    /// The name of the queue in this process. Guards of slots do not keep each other's waiters from the store, so
+    /// slots have a queue of their own.
+    pub(crate) fn queue(&self) -> Arc<str> {
+        match self.want {
+            Want::Whole => self.key.shared(),
+            Want::Slot(_) => format!("{}\0slots", self.key).into(),
+        }
+    }
 }
 
 impl Patience {

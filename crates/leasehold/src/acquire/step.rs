@@ -46,7 +46,8 @@ pub(super) struct Waiting {
 #[derive(Debug)]
 pub(super) enum Asked {
     Acquire(Request),
-    Join,
+    /// For a place, or the end of a slot whose holder is dead: it grants nothing.
+    Other,
 }
 
 /// What an acquisition does next.

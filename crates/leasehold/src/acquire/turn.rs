@@ -15,7 +15,6 @@ use crate::runtime::request::Answer;
 use crate::store::{Consistency, Outcome, StoreErrorKind};
 use leasehold_protocol::attempt::{Refusal, Shown};
 use leasehold_protocol::deadline::service_now;
-use leasehold_protocol::queue::PLACES;
 use leasehold_protocol::record::Record;
 use leasehold_protocol::takeover::Verdict;
 use leasehold_protocol::time::{Elapsed, Reading, ServiceTime};
@@ -92,7 +91,7 @@ impl Acquisition {
                         .applied(request, record)
                         .map(|grant| Some(Turn::Ours(grant)));
                 }
-                Asked::Join => record,
+                Asked::Other => record,
             },
             Ok(Outcome::Refused(record)) => record,
             Err(error) => {
@@ -149,7 +148,7 @@ impl Acquisition {
     }
 
     /// The meaning of a poll's answer.
-    fn polled(
+    pub(super) fn polled(
         &mut self,
         consistency: Consistency,
         answer: Answer<Option<Record>>,
@@ -169,7 +168,9 @@ impl Acquisition {
             Err(error) => return Err(self.fatal(Operation::Read, error)),
         };
         self.calm_down();
-        let verdict = match self.judge(record.as_ref(), &shown) {
+        let refusal = self.judge(record.as_ref(), &shown);
+        self.check_limit(record.as_ref())?;
+        let verdict = match refusal {
             Refusal::Ours(granted) => return Ok(Some(Turn::Ours(granted))),
             Refusal::Others(verdict) => verdict,
         };
@@ -189,7 +190,9 @@ impl Acquisition {
 
     /// Learns its seat in the queue. False if the answer may be from before it had its place.
     pub(super) fn looks_around(&mut self, record: Option<&Record>, shown: &Shown) -> bool {
-        let held = record.filter(|record| record.owner.is_some() && record.native.is_some());
+        let view = record.map(|record| self.attempt.view(record));
+        let held = view.filter(|record| record.owner.is_some() && record.native.is_some());
+        let held = held.as_deref();
         let place = held.and_then(|record| record.place_of(self.attempt.id()));
         let placed = matches!(self.waiting.seat, Seat::Taken(_));
         let old = place.is_none() && !shown.consistent && placed;
@@ -202,9 +205,10 @@ impl Acquisition {
         {
             self.core.meter.place(ahead + 1);
         }
+        let limit = self.order.want.limit();
         self.waiting.seat = match (held, place) {
             (_, Some(ahead)) => Seat::Taken(ahead),
-            (Some(record), None) if record.queue.len() < PLACES => Seat::Room,
+            (Some(record), None) if record.queue.len() < record.places(limit) => Seat::Room,
             (Some(_), None) => Seat::Full,
             (None, None) => Seat::None,
         };

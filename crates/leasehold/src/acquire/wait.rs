@@ -21,7 +21,7 @@ pub(crate) fn wait_in_queue(
     order: &Order,
     started: Elapsed,
 ) -> impl Future<Output = Result<TryAcquireOutcome, Error>> {
-    let queue = core.queues.of(&order.key.shared());
+    let queue = core.queues.of(&order.queue());
     let place = Waiter::join(&queue, &order.policy, order.data.as_ref(), started);
     // Not an `async fn`, which would store its arguments twice.
     async move {

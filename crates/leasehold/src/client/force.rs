@@ -12,6 +12,7 @@ use crate::lease::end::{ReleaseOutcome, seen_in};
 use crate::lease_id::LeaseId;
 use crate::policy::DropPolicy;
 use crate::store::Consistency;
+use leasehold_protocol::lens::Want;
 use leasehold_protocol::record::{Record, State};
 use leasehold_protocol::token::FencingToken;
 
@@ -118,6 +119,7 @@ impl LockClient {
                 policy: policy.clone(),
                 data: None,
                 patience: Patience::None,
+                want: Want::Whole,
                 polled: None,
                 adopts: Some(Box::new(Adoption { id, seen })),
             };

@@ -11,6 +11,7 @@ use crate::key::Key;
 use crate::lease_id::LeaseId;
 use crate::policy::DropPolicy;
 use crate::store::Consistency;
+use leasehold_protocol::lens::Want;
 use leasehold_protocol::record::State;
 use leasehold_protocol::token::FencingToken;
 
@@ -69,6 +70,7 @@ impl LockClient {
                 id: LeaseId::new(key.clone(), attempt, FencingToken::new(token, 0, false)),
                 seen,
             })),
+            want: Want::Whole,
             polled: None,
         };
         match acquire(&self.core, &order).await? {

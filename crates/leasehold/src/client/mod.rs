@@ -11,6 +11,7 @@ mod forget;
 pub(crate) mod once;
 mod renew;
 mod request;
+mod slots;
 
 use std::future::{Future, ready};
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use crate::run::LockScope;
 use crate::shared::Core;
 use crate::store::{Consistency, Store};
 use crate::usage::Usage;
+use leasehold_protocol::lens::Want;
 use leasehold_protocol::record::Record;
 use leasehold_protocol::renewal::Kept;
 use leasehold_protocol::write::Operation;
@@ -257,6 +259,10 @@ impl LockClient {
             None,
             policy.terms(&self.core.hints),
         );
+        let kept = match id.is_slot() {
+            true => kept.of_slot("".into()),
+            false => kept,
+        };
         if !self.core.queues.pin(id) {
             // Its guard was released, and the grant goes on under another guard.
             return Ok(ReleaseOutcome::AlreadyReleased);
@@ -302,6 +308,9 @@ impl LockClient {
         }
         let record = self.read(id.key(), Consistency::Strong).await?;
         let seen = seen_in(record.as_ref(), id).map_err(|loss| id.lost_error(&loss.to_string()))?;
+        let slots = record.as_ref().and_then(|record| record.slots.as_ref());
+        let limit = slots.map(|slots| slots.limit).filter(|_| id.is_slot());
+        let record = record.as_ref().map(|record| id.view(record));
         // Observers time a grant by the lease duration in its record, and its holder relies on it.
         let lease = record.as_ref().and_then(|record| record.native);
         let lease = lease.map_or(self.core.policy.lease_duration(), |native| native.lease);
@@ -310,8 +319,11 @@ impl LockClient {
         let order = Order {
             key: id.key().clone(),
             policy: policy.lease_duration(lease).build()?,
-            data: record.and_then(|record| record.data).map(Arc::from),
+            data: record
+                .and_then(|record| record.into_owned().data)
+                .map(Arc::from),
             patience: Patience::None,
+            want: limit.map_or(Want::Whole, Want::Slot),
             polled: None,
             adopts: Some(Box::new(Adoption {
                 id: id.clone(),

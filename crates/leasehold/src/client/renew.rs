@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::LockClient;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::holder::HolderInfo;
 use crate::lease::end::{EndReason, RenewOutcome, seen_in};
 use crate::lease_id::LeaseId;
@@ -90,6 +90,7 @@ impl LockClient {
         if let Err(ended) = seen_in(record.as_ref(), id) {
             return Ok(RenewOutcome::Ended(ended));
         }
+        let record = record.map(|record| id.view(&record).into_owned());
         let Some((mut record, native)) = record.and_then(|r| r.native.map(|native| (r, native)))
         else {
             return Ok(RenewOutcome::Ended(EndReason::NoRecord));
@@ -104,6 +105,21 @@ impl LockClient {
             Some(record.expires_at),
             terms,
         );
+        if id.is_slot() {
+            if longer.is_some() {
+                return Err(Error::new(
+                    ErrorKind::InvalidInput,
+                    format!(
+                        "cannot renew the slot of `{key}` for a longer lease than its own, {:?}",
+                        native.lease
+                    ),
+                )
+                .with_key(key.as_str())
+                .with_hint("acquire it with the longer `lease_duration`"));
+            }
+            let label = record.holder.as_deref().unwrap_or_default();
+            kept = kept.of_slot(label.into());
+        }
         let limit = core.clocks.elapsed().plus(core.policy.call_timeout());
         let (mut retry, call_usage) = (Retry::until(limit), CallUsage::default());
         loop {

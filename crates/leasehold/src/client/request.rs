@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::slots;
 use crate::acquire::{Order, Patience, TryAcquireOutcome, acquire};
 use crate::error::{Error, ErrorKind};
 use crate::key::Key;
@@ -11,6 +12,7 @@ use crate::lease::guard::Lease;
 use crate::policy::{CheckDelay, DropPolicy, Policy};
 use crate::run::{self, LockScope};
 use crate::shared::Core;
+use leasehold_protocol::lens::Want;
 
 /// A request for one key, with its own settings. [`LockClient::request`](crate::LockClient::request)
 /// makes it.
@@ -40,6 +42,7 @@ pub struct LockRequest {
     pub(super) key: Key,
     pub(super) policy: Policy,
     data: Option<Arc<[u8]>>,
+    want: Want,
 }
 
 impl LockRequest {
@@ -49,7 +52,14 @@ impl LockRequest {
             key,
             policy: core.policy.clone(),
             data: None,
+            want: Want::Whole,
         }
+    }
+
+    /// The same for one of this many slots.
+    pub(super) fn for_slot(self, limit: u32) -> Self {
+        let want = Want::Slot(limit);
+        LockRequest { want, ..self }
     }
 
     /// Other settings for this request; see [`Policy::to_builder`]. The service clock, which all
@@ -202,7 +212,11 @@ impl LockRequest {
             .policy
             .checked()
             .map_err(|error| error.with_key(self.key.as_str()))?;
+        if self.want != Want::Whole {
+            slots::check(&self.key, &policy, self.data.is_some())?;
+        }
         Ok(Order {
+            want: self.want,
             patience: patience(&policy),
             key: self.key,
             policy,

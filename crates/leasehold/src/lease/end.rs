@@ -139,10 +139,12 @@ pub(crate) fn seen_in(record: Option<&Record>, id: &LeaseId) -> Result<Seen, End
     let Some(record) = record else {
         return Err(EndReason::NoRecord);
     };
+    let record = &*id.view(record);
     let ours = id.attempt().owns(record);
     let token = record.token();
     match record.state() {
         State::Granted(seen) if ours && token == Some(id.token().stored()) => Ok(seen),
+        State::Granted(_) if id.is_slot() => Err(EndReason::Superseded),
         State::Granted(_) => Err(EndReason::TakenOver(Box::new(HolderInfo::of(record)))),
         State::Released if token == Some(id.token().stored()) => Err(EndReason::ReleasedElsewhere),
         State::Released => Err(EndReason::Superseded),

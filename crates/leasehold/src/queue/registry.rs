@@ -61,6 +61,16 @@ impl Queues {
         queue
     }
 
+    /// A queue that nobody waits in: of the guard of a slot, which is not handed off.
+    pub(crate) fn alone(self: &Arc<Self>, key: &Arc<str>) -> Arc<Queue> {
+        Arc::new(Queue {
+            key: key.clone(),
+            queues: Weak::new(),
+            clock: self.clock.clone(),
+            state: Mutex::default(),
+        })
+    }
+
     /// Keeps a queue until then.
     pub(super) fn remember(&self, queue: &Arc<Queue>, until: Elapsed) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);

@@ -20,6 +20,7 @@ use crate::queue::{Polls, Released, Start};
 use crate::shared::{Core, Retry};
 use crate::store::{Outcome, StoreError, StoreErrorKind};
 use leasehold_protocol::renewal::{Ended, Kept};
+use leasehold_protocol::slots::SlotWrite;
 use leasehold_protocol::time::Elapsed;
 use leasehold_protocol::write::{Operation, Write};
 
@@ -231,6 +232,9 @@ pub(crate) async fn release(
         let released = match &write {
             Write::HandOver { passed, .. } => {
                 Released::HandedOver(kept.queue().len() - passed.len() - 1)
+            }
+            Write::Slot(SlotWrite::Open { given, .. }) => {
+                Released::HandedOver(kept.queue().len() - given.passed.len() - given.places.len())
             }
             _ => Released::Free,
         };

@@ -65,6 +65,7 @@ mod tests {
             data: None,
             queue: Vec::new(),
             done: None,
+            slots: None,
             holder_is_dead: false,
         };
         let rules = Rules {

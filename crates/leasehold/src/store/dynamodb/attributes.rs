@@ -25,6 +25,14 @@ fn value(value: &AttributeValue) -> Value {
         AttributeValue::N(digits) => Value::Number(digits.clone()),
         AttributeValue::B(bytes) => Value::Binary(bytes.as_ref().to_vec()),
         AttributeValue::L(values) => Value::List(values.iter().map(self::value).collect()),
+        AttributeValue::M(entries) => {
+            let entries = entries.iter();
+            Value::Map(
+                entries
+                    .map(|(name, value)| (name.clone(), self::value(value)))
+                    .collect(),
+            )
+        }
         _ => Value::Other,
     }
 }

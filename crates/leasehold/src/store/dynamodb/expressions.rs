@@ -6,12 +6,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::slots;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use leasehold_protocol::attempt::AttemptId;
 use leasehold_protocol::done::{Completion, Done};
-use leasehold_protocol::queue::{PLACES, Place};
+use leasehold_protocol::queue::Place;
 use leasehold_protocol::record::{RECORD_VERSION, Seen, attribute};
 use leasehold_protocol::write::{Grant, Write, taken_over};
 
@@ -23,23 +24,25 @@ pub(super) struct Expression {
     pub(super) values: HashMap<String, AttributeValue>,
 }
 
-const KEY: (&str, &str) = ("#key", attribute::KEY);
-const CLIENT: (&str, &str) = ("#client", attribute::CLIENT_ID);
-const EXPIRES: (&str, &str) = ("#expires", attribute::EXPIRES_MS);
-const TTL: (&str, &str) = ("#ttl", attribute::TTL_SECONDS);
-const TOKEN: (&str, &str) = ("#token", attribute::TOKEN);
-const LEASE: (&str, &str) = ("#lease", attribute::LEASE_MS);
-const COUNT: (&str, &str) = ("#count", attribute::RENEW_COUNT);
-const VERSION: (&str, &str) = ("#version", attribute::VERSION);
-const HOLDER: (&str, &str) = ("#holder", attribute::HOLDER);
-const ACQUIRED: (&str, &str) = ("#acquired", attribute::ACQUIRED_MS);
+pub(super) const KEY: (&str, &str) = ("#key", attribute::KEY);
+pub(super) const CLIENT: (&str, &str) = ("#client", attribute::CLIENT_ID);
+pub(super) const EXPIRES: (&str, &str) = ("#expires", attribute::EXPIRES_MS);
+pub(super) const TTL: (&str, &str) = ("#ttl", attribute::TTL_SECONDS);
+pub(super) const TOKEN: (&str, &str) = ("#token", attribute::TOKEN);
+pub(super) const LEASE: (&str, &str) = ("#lease", attribute::LEASE_MS);
+pub(super) const COUNT: (&str, &str) = ("#count", attribute::RENEW_COUNT);
+pub(super) const VERSION: (&str, &str) = ("#version", attribute::VERSION);
+pub(super) const HOLDER: (&str, &str) = ("#holder", attribute::HOLDER);
+pub(super) const ACQUIRED: (&str, &str) = ("#acquired", attribute::ACQUIRED_MS);
 const HELD: (&str, &str) = ("#held", attribute::HELD_MS);
-const DATA: (&str, &str) = ("#data", attribute::DATA);
-const QUEUE: (&str, &str) = ("#queue", attribute::QUEUE);
+pub(super) const DATA: (&str, &str) = ("#data", attribute::DATA);
+pub(super) const QUEUE: (&str, &str) = ("#queue", attribute::QUEUE);
+pub(super) const SLOTS: (&str, &str) = ("#slots", attribute::SLOTS);
+pub(super) const LIMIT: (&str, &str) = ("#limit", attribute::LIMIT);
 const DONE: (&str, &str) = ("#done", attribute::DONE);
 
 impl Expression {
-    fn new(update: &str, condition: &str) -> Self {
+    pub(super) fn new(update: &str, condition: &str) -> Self {
         Expression {
             update: update.to_owned(),
             condition: condition.to_owned(),
@@ -48,7 +51,7 @@ impl Expression {
         }
     }
 
-    fn names(mut self, names: &[(&str, &str)]) -> Self {
+    pub(super) fn names(mut self, names: &[(&str, &str)]) -> Self {
         for (placeholder, name) in names {
             self.names
                 .insert((*placeholder).to_owned(), (*name).to_owned());
@@ -56,13 +59,13 @@ impl Expression {
         self
     }
 
-    fn text(mut self, placeholder: &str, text: impl ToString) -> Self {
+    pub(super) fn text(mut self, placeholder: &str, text: impl ToString) -> Self {
         self.values
             .insert(placeholder.to_owned(), AttributeValue::S(text.to_string()));
         self
     }
 
-    fn number(mut self, placeholder: &str, number: impl ToString) -> Self {
+    pub(super) fn number(mut self, placeholder: &str, number: impl ToString) -> Self {
         self.values.insert(
             placeholder.to_owned(),
             AttributeValue::N(number.to_string()),
@@ -82,7 +85,7 @@ impl Expression {
     }
 
     /// That these are the first places of the queue.
-    fn begins_with(mut self, places: &[Place]) -> Self {
+    pub(super) fn begins_with(mut self, places: &[Place]) -> Self {
         for (index, place) in places.iter().enumerate() {
             self.condition
                 .push_str(&format!(" AND #queue[{index}] = :place{index}"));
@@ -94,7 +97,7 @@ impl Expression {
     }
 
     /// Removes these attributes, and so many places from the front of the queue.
-    fn removes(mut self, attributes: &[&str], places: usize) -> Self {
+    pub(super) fn removes(mut self, attributes: &[&str], places: usize) -> Self {
         let places = (0..places).map(|index| format!("#queue[{index}]"));
         let all: Vec<String> = attributes
             .iter()
@@ -116,7 +119,7 @@ impl Expression {
                 AttributeValue::S(text) => text.len(),
                 AttributeValue::N(digits) => digits.len() / 2 + 2,
                 AttributeValue::B(bytes) => bytes.as_ref().len(),
-                AttributeValue::L(_) => 3,
+                AttributeValue::L(_) | AttributeValue::M(_) => 3,
                 _ => 0,
             })
             .sum();
@@ -129,13 +132,14 @@ impl Expression {
 pub(super) fn update(write: &Write) -> Expression {
     match write {
         Write::Acquire(grant) => {
-            let free = "attribute_exists(#version) AND attribute_not_exists(#client)";
+            let free = "attribute_exists(#version) AND attribute_not_exists(#client) \
+                 AND attribute_not_exists(#queue[0]) AND (attribute_not_exists(#slots) OR size(#slots) = :zero)";
             let lasts = match grant.ttl_is_guess {
                 true => " AND (attribute_not_exists(#ttl) OR #ttl <= :ttl)",
                 false => "",
             };
             let condition = format!("attribute_not_exists(#key) OR ({free}{lasts})");
-            granted(grant, None, &condition, &[]).names(&[KEY])
+            granted(grant, None, &condition, &[]).names(&[KEY, QUEUE, SLOTS])
         }
         Write::TakeOver(grant, Seen::Native { owner, token, renew_count }, places) => granted(
             grant,
@@ -210,20 +214,32 @@ pub(super) fn update(write: &Write) -> Expression {
                 .number(":one", 1)
         }
         Write::Complete(completion) => completed(completion),
-        Write::Join { place, .. } => {
-            Expression::new(
+        Write::Join { place, limit, most, .. } => {
+            let mut join = Expression::new(
                 "SET #queue = list_append(if_not_exists(#queue, :empty), :places)",
-                "attribute_exists(#client) AND #client <> :me AND #version = :version \
-                 AND attribute_not_exists(#done) AND (attribute_not_exists(#queue) OR size(#queue) < :most) AND NOT contains(#queue, :place)",
+                "(attribute_exists(#client) OR size(#slots) > :zero OR attribute_exists(#queue[0])) \
+                 AND (attribute_not_exists(#client) OR #client <> :me) AND attribute_not_exists(#slots.#own) \
+                 AND #version = :version AND attribute_not_exists(#done) \
+                 AND (attribute_not_exists(#queue) OR size(#queue) < :most) AND NOT contains(#queue, :place)",
             )
-            .names(&[CLIENT, VERSION, QUEUE, DONE])
+            .names(&[CLIENT, VERSION, QUEUE, DONE, SLOTS])
+            .entry_name("#own", place.attempt())
             .text(":me", place.attempt())
             .number(":version", RECORD_VERSION)
-            .number(":most", PLACES)
+            .number(":zero", 0)
+            .number(":most", most)
             .place(":place", *place)
             .list(":empty", Vec::new())
-            .list(":places", vec![binary(*place)])
+            .list(":places", vec![binary(*place)]);
+            if let Some(limit) = limit {
+                join.update.push_str(", #slots = if_not_exists(#slots, :none), #limit = :limit");
+                let fits = format!(" AND (attribute_not_exists(#slots) OR {})", slots::HAS_LIMIT);
+                join.condition.push_str(&fits);
+                join = join.names(&[LIMIT]).number(":limit", limit).map(":none", HashMap::new());
+            }
+            join
         }
+        Write::Slot(write) => slots::update(write),
         Write::Leave { place, index, .. } => {
             let place_at = format!("#queue[{index}]");
             Expression::new(&format!("REMOVE {place_at}"), &format!("{place_at} = :place"))
@@ -299,8 +315,12 @@ pub(super) fn delete(write: &Write) -> Expression {
     }
 }
 
-fn owned(mut expression: Expression, attempt: &AttemptId, token: Option<u64>) -> Expression {
-    "#client = :me".clone_into(&mut expression.condition);
+pub(super) fn owned(
+    mut expression: Expression,
+    attempt: &AttemptId,
+    token: Option<u64>,
+) -> Expression {
+    expression.condition.push_str("#client = :me");
     expression = expression.names(&[CLIENT]).text(":me", attempt);
     if let Some(token) = token {
         expression.condition.push_str(" AND #token = :token");
@@ -310,10 +330,12 @@ fn owned(mut expression: Expression, attempt: &AttemptId, token: Option<u64>) ->
 }
 
 /// Sets how long the grant was held, if that is known.
-fn with_hold(mut expression: Expression, held: Option<Duration>) -> Expression {
+pub(super) fn with_hold(expression: Expression, held: Option<Duration>) -> Expression {
     let Some(held) = held else { return expression };
-    expression.update.push_str(", #held = :held");
-    expression.names(&[HELD]).number(":held", held.as_millis())
+    expression
+        .sets("#held = :held")
+        .names(&[HELD])
+        .number(":held", held.as_millis())
 }
 
 fn binary(place: Place) -> AttributeValue {
@@ -321,7 +343,12 @@ fn binary(place: Place) -> AttributeValue {
 }
 
 /// A grant, with this token, or with the next one of the record. These places go with it.
-fn granted(grant: &Grant, token: Option<u64>, condition: &str, places: &[Place]) -> Expression {
+pub(super) fn granted(
+    grant: &Grant,
+    token: Option<u64>,
+    condition: &str,
+    places: &[Place],
+) -> Expression {
     let gone: &[&str] = match grant.data.is_some() {
         true => &["#done"],
         false => &["#data", "#done"],

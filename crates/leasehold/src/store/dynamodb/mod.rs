@@ -5,7 +5,7 @@
 //!
 //! | file | is for |
 //! |---|---|
-//! | `expressions` | writes as expressions |
+//! | `expressions`, `slots` | writes as expressions |
 //! | `attributes`, `sending` | answers as records and stamps |
 //! | `classify` | the meaning of failures |
 //! | `table` | creates and checks the table |
@@ -18,6 +18,7 @@ mod definition;
 mod expressions;
 mod fence;
 mod sending;
+mod slots;
 mod table;
 #[cfg(test)]
 mod vectors;
@@ -114,7 +115,9 @@ impl DynamoDbStore {
             .update_expression(expression.update)
             .condition_expression(expression.condition)
             .set_expression_attribute_names(Some(expression.names))
-            .set_expression_attribute_values(Some(expression.values))
+            .set_expression_attribute_values(
+                Some(expression.values).filter(|values| !values.is_empty()),
+            )
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .return_consumed_capacity(ReturnConsumedCapacity::Total)

@@ -15,6 +15,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::beside::beside;
 use super::boot::Boot;
+use super::bound::Bound;
 use super::busy::{Jitter, Limit};
 use super::error::{
     classify, classify_commit, configuration, denied, is_busy, is_damaged, locked, of_io,
@@ -24,13 +25,13 @@ use super::process::Identity;
 use super::schema::{self, Contents, DELETE, Problem, SELECT_ONE, SELECT_PAGE, Stored, lease_ms};
 use super::sweep;
 use super::time::{Time, time_of};
-use super::waiting::Waiting;
 use crate::store::{Outcome, Page, Reply, StoreError};
 use crate::usage::Units;
 use leasehold_protocol::queue::Place;
 use leasehold_protocol::record::{Malformed, Record};
+use leasehold_protocol::slots::{Next, Slot, SlotWrite};
 use leasehold_protocol::time::{Elapsed, ServiceTime, Stamp};
-use leasehold_protocol::write::{Grant, Write, apply};
+use leasehold_protocol::write::{Operation, Write, apply};
 
 /// Records in a page of a listing.
 const PAGE: u32 = 100;
@@ -117,7 +118,7 @@ impl Database {
         until: Elapsed,
     ) -> Result<Reply<Outcome>, StoreError> {
         self.limit.set(until);
-        let acquires = matches!(write, Write::Acquire(_) | Write::TakeOver(..));
+        let acquires = matches!(write.operation(), Operation::Acquire | Operation::TakeOver);
         self.check_place(acquires)?;
         let write = in_whole_milliseconds(write);
         // The refusal of an acquire needs no lock: it is true at the moment of this read. The
@@ -144,8 +145,9 @@ impl Database {
         // Not of all of `self`, whose connection the transaction has.
         let living = Living::of(self.time.as_ref(), self.process);
         let current = fetch(&transaction, write.key(), living).map_err(failed)?;
-        if let (None, Write::Acquire(grant)) = (&current, &mut write) {
-            raise_seed(&transaction, grant).map_err(|e| classify(&path, e))?;
+        if current.is_none()
+            && raise_seed(&transaction, &mut write).map_err(|e| classify(&path, e))?
+        {
             sweep::step(&transaction, now).map_err(|e| classify(&path, e))?;
         }
         match apply(current.as_ref().map(|s| &s.record), &write) {
@@ -273,48 +275,77 @@ impl Database {
     }
 }
 
-/// The record that a write makes, with the processes that its grant and its places are bound to. Only the process
+/// The record that a write makes, with the processes that its grants and its places are bound to. Only the process
 /// that acquires or joins binds; a renewal keeps that or takes it away. A grant that is adopted by another process
 /// may have two guards, and the death of one says nothing of the other.
 fn bindings(write: &Write, record: &Record, before: Option<&Stored>, now: Living<'_>) -> Stored {
-    let (this, boot) = (now.this, now.boot.map(ToOwned::to_owned));
-    let waited: &[Waiting] = before.map_or(&[], |stored| &stored.waiting);
-    let of = |place: &Place| waited.iter().find(|waiting| waiting.place == *place);
+    let boot = now.boot.map(ToOwned::to_owned);
+    let waited: &[Bound<Place>] = before.map_or(&[], |stored| &stored.waiting);
+    let of = |place: &Place| waited.iter().find(|bound| bound.of == *place);
+    let waits_in = |attempt| waited.iter().find(|bound| bound.of.attempt() == attempt);
     let process = before.and_then(|stored| stored.process);
+    let this = |is_bound| now.this.filter(|_| is_bound);
     let (process, granted_in) = match write {
-        Write::Acquire(grant) | Write::TakeOver(grant, ..) => {
-            (this.filter(|_| grant.bound_to_process), boot.clone())
-        }
+        Write::Acquire(grant)
+        | Write::TakeOver(grant, ..)
+        | Write::Slot(SlotWrite::Claim(grant, _)) => (this(grant.bound_to_process), boot.clone()),
         Write::Renew {
             bound_to_process, ..
-        } => (
-            this.filter(|_| *bound_to_process && process == this),
-            boot.clone(),
-        ),
-        Write::HandOver { next, .. } => {
-            (of(next).and_then(|waiting| waiting.process), boot.clone())
-        }
-        Write::Join { .. } | Write::Leave { .. } => {
+        } => (this(*bound_to_process && process == now.this), boot.clone()),
+        Write::HandOver { next, .. }
+        | Write::Slot(SlotWrite::Exit {
+            next: Next::Whole(next, _),
+            ..
+        }) => (of(next).and_then(|bound| bound.process), boot.clone()),
+        Write::Join { .. } | Write::Leave { .. } | Write::Slot(_) if record.owner.is_some() => {
             (process, before.and_then(|stored| stored.boot.clone()))
         }
         // What is done outlives its process and its boot.
-        Write::Release { .. } | Write::Complete(_) | Write::Withdraw { .. } => (None, None),
+        _ => (None, None),
     };
-    let joins = |place: &Place| {
-        let bound = matches!(
+    let slot = |slot: &Slot| {
+        let had: &[Bound<Slot>] = before.map_or(&[], |stored| &stored.slots);
+        let had = had.iter().find(|bound| bound.of.attempt == slot.attempt);
+        let (boot, process) = match (write, had) {
+            (
+                Write::Slot(SlotWrite::Extend {
+                    slot: ours,
+                    bound_to_process,
+                    ..
+                }),
+                Some(had),
+            ) if ours.attempt == slot.attempt => (
+                boot.clone(),
+                this(*bound_to_process && had.process == now.this),
+            ),
+            (_, Some(had)) => (had.boot.clone(), had.process),
+            (Write::Slot(SlotWrite::Enter(entry)), None) => {
+                (boot.clone(), this(entry.grant.bound_to_process))
+            }
+            (_, None) => (
+                boot.clone(),
+                waits_in(slot.attempt).and_then(|bound| bound.process),
+            ),
+        };
+        Bound {
+            of: slot.clone(),
+            boot,
+            process,
+        }
+    };
+    let joins = |place: &Place| Bound {
+        of: *place,
+        boot: boot.clone(),
+        process: this(matches!(
             write,
             Write::Join {
                 bound_to_process: true,
                 ..
             }
-        );
-        Waiting {
-            place: *place,
-            boot: boot.clone(),
-            process: this.filter(|_| bound),
-        }
+        )),
     };
     let places = record.queue.iter();
+    let slots = record.slots.iter().flat_map(|slots| &slots.held);
     Stored {
         record: record.clone(),
         boot: granted_in,
@@ -322,6 +353,7 @@ fn bindings(write: &Write, record: &Record, before: Option<&Stored>, now: Living
         waiting: places
             .map(|place| of(place).cloned().unwrap_or_else(|| joins(place)))
             .collect(),
+        slots: slots.map(slot).collect(),
     }
 }
 
@@ -406,13 +438,20 @@ impl<'a> Living<'a> {
         }
     }
 
-    /// The record without the places of dead processes.
+    fn has_lost<T>(&self, bound: &Bound<T>) -> bool {
+        self.is_dead(bound.boot.as_deref(), bound.process)
+    }
+
+    /// The record without the places and slots of dead processes.
     fn only(&self, mut stored: Stored) -> Stored {
         if !stored.waiting.is_empty() {
-            let dead = |waiting: &Waiting| self.is_dead(waiting.boot.as_deref(), waiting.process);
-            stored.waiting.retain(|waiting| !dead(waiting));
-            let places = stored.waiting.iter().map(|waiting| waiting.place);
+            stored.waiting.retain(|place| !self.has_lost(place));
+            let places = stored.waiting.iter().map(|place| place.of);
             stored.record.queue = places.collect();
+        }
+        if let Some(slots) = &mut stored.record.slots {
+            stored.slots.retain(|slot| !self.has_lost(slot));
+            slots.held = stored.slots.iter().map(|slot| slot.of.clone()).collect();
         }
         stored
     }
@@ -451,12 +490,21 @@ fn page(
 }
 
 /// S2: tokens stay above those of a deleted record, even if the clock went back.
-fn raise_seed(connection: &Connection, grant: &mut Grant) -> rusqlite::Result<()> {
-    let floor: i64 = connection
-        .prepare_cached("SELECT value FROM meta WHERE name = 'token_floor'")?
-        .query_row([], |row| row.get(0))?;
-    grant.seed = grant.seed.max(ServiceTime(floor));
-    Ok(())
+fn raise_seed(connection: &Connection, write: &mut Write) -> rusqlite::Result<bool> {
+    let floor = || {
+        let mut floor =
+            connection.prepare_cached("SELECT value FROM meta WHERE name = 'token_floor'")?;
+        floor.query_row([], |row| row.get::<_, i64>(0))
+    };
+    match write {
+        Write::Acquire(grant) => grant.seed = grant.seed.max(ServiceTime(floor()?)),
+        Write::Slot(SlotWrite::Enter(entry)) => {
+            let floor = u64::try_from(floor()?).unwrap_or(0);
+            entry.token = entry.token.max(floor.saturating_add(1));
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
 }
 
 fn delete(connection: &Connection, record: &Record) -> Result<(), Problem> {
@@ -471,7 +519,10 @@ fn delete(connection: &Connection, record: &Record) -> Result<(), Problem> {
 
 /// The columns hold whole milliseconds, so the write does, too.
 fn in_whole_milliseconds(mut write: Write) -> Write {
-    if let Write::Acquire(grant) | Write::TakeOver(grant, ..) = &mut write {
+    if let Write::Acquire(grant)
+    | Write::TakeOver(grant, ..)
+    | Write::Slot(SlotWrite::Claim(grant, _)) = &mut write
+    {
         grant.lease = std::time::Duration::from_millis(lease_ms(grant.lease));
     }
     write

@@ -29,6 +29,7 @@
 
 mod beside;
 mod boot;
+mod bound;
 mod busy;
 mod database;
 mod error;
@@ -39,7 +40,6 @@ mod process;
 mod schema;
 mod sweep;
 mod time;
-mod waiting;
 mod worker;
 
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@
 //!
 //! | table | row |
 //! |---|---|
-//! | `locks` | one key; the columns after `data` tell who holds it, as far as the machine knows; `queue` has who waits, and `done_ms`, `failed`, `input` what is remembered of a run |
+//! | `locks` | one key; the columns after `data` tell who holds it, as far as the machine knows; `queue` has who waits, and `done_ms`, `failed`, `input` what is remembered of a run, `slots` who holds one |
 //! | `clock` | one boot: what to add to its elapsed clock to get service time |
 //! | `meta`  | `clock`: whether service time is used at all; `token_floor`: no token seeded from here on is at or below it; `sweep`: the last key that was looked at for deletion |
 
@@ -19,17 +19,19 @@ use std::time::Duration;
 use rusqlite::types::FromSql;
 use rusqlite::{CachedStatement, Connection, Row, params};
 
+use super::bound::{self, Bound};
 use super::error::configuration;
 use super::process::Identity;
-use super::waiting::{self, Waiting};
 use crate::error::Effect;
 use crate::store::{StoreError, StoreErrorKind};
 use leasehold_protocol::done::Done;
+use leasehold_protocol::queue::Place;
 use leasehold_protocol::record::{Malformed, Native, Record, attribute};
+use leasehold_protocol::slots::{Slot, Slots};
 use leasehold_protocol::time::ServiceTime;
 
 /// The version of the tables below.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 /// "leas" in ASCII.
 pub(super) const APPLICATION: i64 = 0x6c65_6173;
 
@@ -54,7 +56,9 @@ CREATE TABLE locks (
     held_ms INTEGER,
     done_ms INTEGER,
     failed INTEGER CHECK (failed IN (0, 1)),
-    input BLOB
+    input BLOB,
+    slot_limit INTEGER,
+    slots BLOB
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE clock (
     boot_id TEXT NOT NULL PRIMARY KEY,
@@ -69,7 +73,7 @@ CREATE TABLE meta (
 macro_rules! columns {
     () => {
         "key, owner, expires_ms, token, lease_ms, renew_count, ttl_seconds, holder, acquired_ms, \
-         data, boot_id, pid, pid_started, pid_namespace, time_namespace, queue, held_ms, done_ms, failed, input"
+         data, boot_id, pid, pid_started, pid_namespace, time_namespace, queue, held_ms, done_ms, failed, input, slot_limit, slots"
     };
 }
 
@@ -83,7 +87,7 @@ pub(super) const DELETE: &str = "DELETE FROM locks WHERE key = ?1";
 const REPLACE: &str = concat!(
     "REPLACE INTO locks (",
     columns!(),
-    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)"
+    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)"
 );
 
 /// The contents of a file.
@@ -173,7 +177,9 @@ pub(super) struct Stored {
     /// The process it is bound to.
     pub(super) process: Option<Identity>,
     /// Who waits for it, in the order of the record's queue.
-    pub(super) waiting: Vec<Waiting>,
+    pub(super) waiting: Vec<Bound<Place>>,
+    /// The boots and processes of its slots.
+    pub(super) slots: Vec<Bound<Slot>>,
 }
 
 impl Stored {
@@ -202,12 +208,18 @@ impl Stored {
             _ => None,
         };
         let waiting = match reader.get::<Option<Vec<u8>>>(15, attribute::QUEUE)? {
-            Some(bytes) => waiting::read(&bytes)
+            Some(bytes) => bound::read(&bytes)
                 .ok_or_else(|| reader.malformed(attribute::QUEUE, "is not a list of places"))?,
             None => Vec::new(),
         };
+        let slots = match reader.get::<Option<Vec<u8>>>(21, attribute::SLOTS)? {
+            Some(bytes) => bound::read(&bytes)
+                .ok_or_else(|| reader.malformed(attribute::SLOTS, "is not a list of slots"))?,
+            None => Vec::new(),
+        };
+        let limit = reader.get::<Option<u32>>(20, attribute::LIMIT)?;
         let record = Record {
-            queue: waiting.iter().map(|waiting| waiting.place).collect(),
+            queue: waiting.iter().map(|place| place.of).collect(),
             owner: reader.get(1, attribute::CLIENT_ID)?,
             expires_at: ServiceTime(reader.get(2, attribute::EXPIRES_MS)?),
             native: Some(Native {
@@ -235,6 +247,13 @@ impl Stored {
                 }),
                 None => None,
             },
+            slots: limit.map(|limit| Slots {
+                limit,
+                held: slots
+                    .iter()
+                    .map(|slot: &Bound<Slot>| slot.of.clone())
+                    .collect(),
+            }),
             holder_is_dead: false,
             key: key.clone(),
         };
@@ -243,6 +262,7 @@ impl Stored {
             boot: reader.get(10, "boot_id")?,
             process,
             waiting,
+            slots,
         })
     }
 
@@ -270,13 +290,15 @@ impl Stored {
             self.process.map(|p| p.started),
             self.process.map(|p| p.pid_namespace),
             self.process.map(|p| p.time_namespace),
-            waiting::write(&self.waiting),
+            bound::write(&self.waiting),
             record
                 .last_hold
                 .map(|hold| i64::try_from(hold.as_millis()).unwrap_or(i64::MAX)),
             record.done.as_ref().map(|done| done.at.0),
             record.done.as_ref().map(|done| done.failed),
             record.done.as_ref().and_then(|done| done.input.as_deref()),
+            record.slots.as_ref().map(|slots| slots.limit),
+            bound::write(&self.slots),
         ])?;
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! DynamoDB has its TTL for this. Here the first write of a key also checks a few old keys, in the
 //! order of keys and in a cycle. This needs no timer, no index and no long transaction. Invariant:
-//! only released and done records past their retention are deleted, and the token floor is first raised above
+//! only released and done records without slots past their retention are deleted, and the token floor is first raised above
 //! their tokens (S2).
 
 use rusqlite::Connection;
@@ -22,7 +22,7 @@ pub(super) fn step(connection: &Connection, now: Option<ServiceTime>) -> rusqlit
     let rows: Vec<(Vec<u8>, i64, bool)> = connection
         .prepare_cached(
             "SELECT CAST(key AS BLOB), token,
-                    (owner IS NULL OR done_ms IS NOT NULL) AND coalesce(ttl_seconds < ?1, FALSE)
+                    (owner IS NULL AND slots IS NULL OR done_ms IS NOT NULL) AND coalesce(ttl_seconds < ?1, FALSE)
              FROM locks WHERE key > (SELECT value FROM meta WHERE name = 'sweep')
              ORDER BY key LIMIT ?2",
         )?

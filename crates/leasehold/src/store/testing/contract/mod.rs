@@ -25,6 +25,7 @@ mod done;
 mod model;
 mod queue;
 mod races;
+mod slots;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

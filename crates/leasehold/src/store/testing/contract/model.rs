@@ -5,19 +5,22 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::slots::random_slot_write;
 use super::{Bench, FAR, attempt, later, plain};
 use crate::store::{Outcome, Store};
 use leasehold_protocol::attempt::AttemptId;
 use leasehold_protocol::done::{Completion, Done};
-use leasehold_protocol::queue::Place;
+use leasehold_protocol::queue::{PLACES, Place};
 use leasehold_protocol::record::{Record, Seen, State};
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::{Description, Grant, Write, apply};
 
-const KEYS: usize = 3;
+const KEYS: usize = 4;
+/// The key on whose slots most writes are.
+const WITH_SLOTS: usize = 3;
 const CLIENTS: usize = 4;
 
-/// Sends `steps` random writes, most of them valid, to three keys in `scope`, and compares each with
+/// Sends `steps` random writes, most of them valid, to four keys in `scope`, and compares each with
 /// [`apply`]. The same seed gives the same sequence, except for the attempt ids.
 ///
 /// # Panics
@@ -32,9 +35,11 @@ pub async fn against_the_model(store: &Arc<dyn Store>, scope: &str, seed: u64, s
     let mut model: HashMap<Arc<str>, Record> = HashMap::new();
     let mut applied = 0;
     for step in 0..steps {
-        let bench = &benches[dice.below(KEYS)];
+        let key = dice.below(KEYS);
+        let bench = &benches[key];
         let current = model.get(&bench.key).cloned();
-        let write = random_write(&mut dice, bench, &clients, current.as_ref());
+        let on_slots = key == WITH_SLOTS && !dice.one_in(4);
+        let write = random_write(&mut dice, bench, &clients, current.as_ref(), on_slots);
         let expected = match apply(current.as_ref(), &write) {
             Ok(record) => Outcome::Applied(record),
             Err(_) => Outcome::Refused(current),
@@ -63,6 +68,7 @@ fn random_write(
     bench: &Bench,
     clients: &[AttemptId],
     current: Option<&Record>,
+    on_slots: bool,
 ) -> Write {
     let key = bench.key.clone();
     // The owner of what is done is no attempt.
@@ -85,6 +91,9 @@ fn random_write(
         _ => expires_at.plus(Duration::from_millis(dice.next() % 5_000)),
     };
     let ttl_seconds = FAR + i64::try_from(dice.below(1_000)).unwrap_or(0);
+    if on_slots {
+        return random_slot_write(dice, bench, clients, current, expires_at, ttl_seconds);
+    }
     let queue = current.map_or(&[][..], |record| &record.queue);
     // The first places, and now and then too few or too many.
     let first = match dice.below(4) {
@@ -154,6 +163,8 @@ fn random_write(
         11..=14 => Write::Join {
             key,
             place: random_place(dice, clients),
+            limit: None,
+            most: PLACES,
             bound_to_process: dice.one_in(2),
         },
         15..=16 => {
@@ -203,13 +214,13 @@ fn random_write(
 }
 
 /// One of few, so that some are asked for twice.
-fn random_place(dice: &mut Dice, clients: &[AttemptId]) -> Place {
+pub(super) fn random_place(dice: &mut Dice, clients: &[AttemptId]) -> Place {
     let attempt = clients[dice.below(clients.len())];
     let lease = Duration::from_secs(1 + dice.next() % 2);
     Place::new(attempt, lease, lease / 2, ServiceTime(FAR * 1_000))
 }
 
-fn random_grant(dice: &mut Dice, bench: &Bench, attempt: AttemptId) -> Grant {
+pub(super) fn random_grant(dice: &mut Dice, bench: &Bench, attempt: AttemptId) -> Grant {
     let data: Vec<u8> = (0..=dice.below(40)).map(|i| i as u8).collect();
     let grant = bench.grant(attempt);
     Grant {
@@ -227,14 +238,14 @@ fn random_grant(dice: &mut Dice, bench: &Bench, attempt: AttemptId) -> Grant {
 }
 
 /// splitmix64: small, and the same everywhere.
-struct Dice(u64);
+pub(super) struct Dice(u64);
 
 impl Dice {
     fn new(seed: u64) -> Self {
         Dice(seed)
     }
 
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -242,11 +253,11 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, n: usize) -> usize {
+    pub(super) fn below(&mut self, n: usize) -> usize {
         usize::try_from(self.next() % n as u64).unwrap_or(0)
     }
 
-    fn one_in(&mut self, n: usize) -> bool {
+    pub(super) fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
 }

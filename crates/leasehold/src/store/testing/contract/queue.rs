@@ -21,6 +21,8 @@ impl Bench {
         Write::Join {
             key: self.key.clone(),
             place,
+            limit: None,
+            most: PLACES,
             bound_to_process: false,
         }
     }

@@ -1,6 +1,8 @@
 //! The vectors of every write, `docs/vectors.json`: item before, request, item after. A port of the protocol is checked
 //! against them. `LEASEHOLD_BLESS=1` writes the file; `tests/vectors.rs` sends them to DynamoDB.
 
+mod slots;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -52,6 +54,7 @@ fn held(waiting: &[u8]) -> Record {
         last_hold: Some(Duration::from_millis(1_234)),
         queue: places(waiting),
         done: None,
+        slots: None,
         holder_is_dead: false,
     }
 }
@@ -161,6 +164,8 @@ fn join(n: u8) -> Write {
     Write::Join {
         key: "customer/42".into(),
         place: place(n),
+        limit: None,
+        most: PLACES,
         bound_to_process: false,
     }
 }
@@ -391,6 +396,10 @@ fn json_of(value: &AttributeValue) -> Value {
         AttributeValue::N(digits) => json!({ "N": digits }),
         AttributeValue::B(bytes) => binary(bytes.as_ref()),
         AttributeValue::L(values) => json!({ "L": values.iter().map(json_of).collect::<Vec<_>>() }),
+        AttributeValue::M(entries) => {
+            let entries = entries.iter().map(|(name, value)| (name, json_of(value)));
+            json!({ "M": entries.collect::<BTreeMap<_, _>>() })
+        }
         other => panic!("no request has {other:?}"),
     }
 }
@@ -430,6 +439,15 @@ fn item(record: &Record, emptied: bool) -> Value {
         let parts = [number(&done.at.0), number(&u8::from(done.failed))];
         let parts: Vec<Value> = parts.into_iter().chain(input).collect();
         item.insert(attribute::DONE, json!({ "L": parts }));
+    }
+    if let Some(slots) = &record.slots {
+        let held = slots.held.iter();
+        let held = held.map(|slot| (slot.attempt.digits(), binary(&slot.to_bytes())));
+        item.insert(
+            attribute::SLOTS,
+            json!({ "M": held.collect::<BTreeMap<_, _>>() }),
+        );
+        item.insert(attribute::LIMIT, number(&slots.limit));
     }
     if emptied || !record.queue.is_empty() {
         let queue: Vec<Value> = record
@@ -481,6 +499,7 @@ fn vector(name: &str, before: Option<&Record>, write: &Write) -> Value {
 fn the_vectors_of_every_write_are_those_of_the_file() {
     let vectors: Vec<Value> = cases()
         .iter()
+        .chain(&slots::cases())
         .map(|(name, before, write)| vector(name, before.as_ref(), write))
         .collect();
     let text = serde_json::to_string_pretty(&vectors).expect("text") + "\n";
