@@ -1,0 +1,526 @@
+//! What a client sees of a key with slots, what it asks for, and how it keeps and ends its slot.
+
+mod support;
+
+use std::time::Duration;
+
+use leasehold_protocol::attempt::{Attempt, Granted, Refusal, Wish};
+use leasehold_protocol::done::FOR_EVER;
+use leasehold_protocol::lens::{Crowd, Want};
+use leasehold_protocol::queue::{PLACES, Place};
+use leasehold_protocol::record::{Native, Record, Seen, State};
+use leasehold_protocol::renewal::{Ended, Kept, RenewalRefused};
+use leasehold_protocol::slots::{Next, Over, Slot, SlotWrite, Slots};
+use leasehold_protocol::takeover::{Observation, Verdict};
+use leasehold_protocol::time::{ServiceClock, ServiceTime};
+use leasehold_protocol::write::{Write, apply};
+use support::*;
+
+const TOKEN: u64 = 100;
+
+fn ends(n: u8) -> ServiceTime {
+    ServiceTime(WALL + 21_000 + i64::from(n) * 1_000)
+}
+
+fn slot(n: u8) -> Slot {
+    Slot::new(id(n), TOKEN - 20 + u64::from(n), ends(n), LEASE, "other")
+}
+
+/// A key with two slots, held by these, with these waiting for one.
+fn slotted(holders: &[u8], waiting: &[u8]) -> Record {
+    Record {
+        owner: None,
+        expires_at: ServiceTime(0),
+        holder: Some("the last".into()),
+        native: Some(Native {
+            token: TOKEN,
+            lease: LEASE,
+            renew_count: 2,
+        }),
+        slots: Some(Slots {
+            limit: 2,
+            held: holders.iter().map(|n| slot(*n)).collect(),
+        }),
+        queue: waiting.iter().map(|n| place(*n).for_slot()).collect(),
+        ..held_by(9)
+    }
+}
+
+fn wants(n: u8, want: Want) -> Attempt {
+    let wish = Wish {
+        data: None,
+        want,
+        ..wish()
+    };
+    Attempt::new(id(n), wish, terms(), rules(), Observation::default())
+}
+
+fn sees(me: &mut Attempt, record: &Record, ms: u64, clock: &ServiceClock) -> Refusal {
+    let now = reading(ms);
+    me.refused(Some(record), &shown(now), now, clock)
+}
+
+fn verdict(me: &mut Attempt, record: &Record, ms: u64, clock: &ServiceClock) -> Verdict {
+    match sees(me, record, ms, clock) {
+        Refusal::Others(verdict) => verdict,
+        Refusal::Ours(granted) => panic!("{granted:?}"),
+    }
+}
+
+fn ours(me: &mut Attempt, record: &Record, ms: u64, clock: &ServiceClock) -> Granted {
+    match sees(me, record, ms, clock) {
+        Refusal::Ours(granted) => granted,
+        Refusal::Others(verdict) => panic!("{verdict:?}"),
+    }
+}
+
+fn owner(record: &Record) -> Option<String> {
+    record.owner.clone()
+}
+
+#[test]
+fn a_client_sees_one_holder() {
+    let seen = |record: &Record, n, want| {
+        let view = record.seen_by(id(n), want).into_owned();
+        (owner(&view), view.expires_at, view.native.expect("ours"))
+    };
+    let two = Want::Slot(2);
+    let as_seen = |n| {
+        let native = Native {
+            token: slot(n).token,
+            lease: LEASE,
+            renew_count: u64::try_from(ends(n).0).expect("late"),
+        };
+        (Some(id(n).to_string()), ends(n), native)
+    };
+    // Its own slot; without one, and without room, the one that ends first.
+    assert_eq!(seen(&slotted(&[2, 1], &[]), 2, two), as_seen(2));
+    assert_eq!(seen(&slotted(&[2, 1], &[]), 3, two), as_seen(1));
+    assert_eq!(seen(&slotted(&[2], &[]), 3, Want::Whole), as_seen(2));
+    // With room, nobody.
+    assert_eq!(seen(&slotted(&[2], &[]), 3, two).0, None);
+    assert_eq!(seen(&slotted(&[2], &[3, 4]), 3, two).0, None);
+    assert_eq!(seen(&slotted(&[], &[]), 3, Want::Whole).0, None);
+    // With room, and others before it, the first of them.
+    let (who, until, native) = seen(&slotted(&[2], &[4, 3]), 3, two);
+    assert_eq!((who, until), (Some(id(4).to_string()), FOR_EVER));
+    assert_eq!(
+        (native.token, native.lease, native.renew_count),
+        (TOKEN, Duration::ZERO, 0)
+    );
+    // The holder of the whole key.
+    let whole = Record {
+        slots: slotted(&[], &[]).slots,
+        ..held_by(9)
+    };
+    assert_eq!(whole.seen_by(id(3), two).into_owned(), whole);
+    let view = slotted(&[1], &[]).seen_by(id(1), two).into_owned();
+    assert_eq!(
+        (view.holder.as_deref(), &view.data, view.acquired_at),
+        (Some("other"), &None, None)
+    );
+    let mut unnamed = slotted(&[1], &[]);
+    unnamed.slots.as_mut().expect("slots").held[0].label.clear();
+    assert_eq!(unnamed.seen_by(id(1), two).holder, None);
+    assert_eq!((Want::Whole.limit(), two.limit()), (None, Some(2)));
+}
+
+#[test]
+fn a_slot_is_asked_for_by_what_was_seen_of_the_record() {
+    let clock = sampled(WALL);
+    let mut me = wants(3, Want::Slot(2));
+    assert!(me.must_look() && !wants(3, Want::Whole).must_look());
+    let entry = |me: &mut Attempt, over, clock: &ServiceClock, ms| match me
+        .request(over, clock, reading(ms))
+        .1
+    {
+        Write::Slot(SlotWrite::Enter(entry)) => entry,
+        other => panic!("{other:?}"),
+    };
+    // Nothing is known: the token starts at service time, and the slots with this one.
+    let first = entry(&mut me, None, &clock, 0);
+    let seed = u64::try_from(WALL).expect("late") + 1;
+    assert_eq!((first.token, first.limit, first.first), (seed + 1, 2, true));
+    assert_eq!((&first.over, &first.places[..]), (&None, &[][..]));
+    assert_eq!(
+        verdict(&mut me, &slotted(&[1], &[]), 0, &clock),
+        Verdict::Free
+    );
+    assert!(!me.must_look());
+    let known = entry(&mut me, None, &clock, 0);
+    assert_eq!((known.token, known.first), (seed + 1, false));
+    assert_eq!(known.slot().label, "me");
+    // Above the record's token, where service time is not known, or is behind.
+    let entered = entry(&mut me, None, &unsampled(), 0);
+    assert_eq!(entered.token, TOKEN + 1);
+    let mut late = slotted(&[1], &[]);
+    late.native.as_mut().expect("ours").token = 2 * seed;
+    verdict(&mut me, &late, 0, &clock);
+    assert_eq!(entry(&mut me, None, &clock, 0).token, 2 * seed + 1);
+    // From its own place.
+    verdict(&mut me, &slotted(&[1], &[3, 4]), 0, &clock);
+    assert_eq!(
+        entry(&mut me, None, &clock, 0).places,
+        [place(3).for_slot()]
+    );
+    // A record without slots.
+    let free = Record {
+        slots: None,
+        ..slotted(&[], &[])
+    };
+    assert_eq!(verdict(&mut me, &free, 0, &clock), Verdict::Free);
+    assert!(entry(&mut me, None, &clock, 0).first);
+}
+
+#[test]
+fn what_is_over_is_taken_over_exactly() {
+    let clock = sampled(WALL);
+    let over = |me: &mut Attempt, record: &Record, ms| match verdict(me, record, ms, &clock) {
+        Verdict::TakeOver(seen, places) => me.request(Some((seen, places)), &clock, reading(ms)).1,
+        other => panic!("{other:?}"),
+    };
+    let full = slotted(&[1, 2], &[]);
+    let mut me = wants(3, Want::Slot(2));
+    assert!(matches!(
+        verdict(&mut me, &full, 20_000, &clock),
+        Verdict::Wait { ends: Some(_) }
+    ));
+    match over(&mut me, &full, 22_300) {
+        Write::Slot(SlotWrite::Enter(entry)) => assert_eq!(entry.over, Some(Over::Slot(slot(1)))),
+        other => panic!("{other:?}"),
+    }
+    // A contender for the whole key removes it, and goes on.
+    let mut whole = wants(4, Want::Whole);
+    let write = over(&mut whole, &full, 22_300);
+    assert_eq!(
+        write,
+        Write::Slot(SlotWrite::Evict {
+            key: "k".into(),
+            slot: slot(1)
+        })
+    );
+    let left = applied(&full, &write);
+    assert!(matches!(
+        verdict(&mut whole, &left, 22_300, &clock),
+        Verdict::Wait { .. }
+    ));
+    let write = over(&mut whole, &left, 23_300);
+    let left = applied(&left, &write);
+    assert_eq!(verdict(&mut whole, &left, 23_300, &clock), Verdict::Free);
+    let (request, write) = whole.request(None, &clock, reading(23_300));
+    assert!(matches!(write, Write::Acquire(_)));
+    let record = applied(&left, &write);
+    let granted = whole.applied(&request, &record, &clock, reading(23_300));
+    assert_eq!(
+        granted.crowd.map(|crowd| (crowd.limit, crowd.others)),
+        Some((2, vec![]))
+    );
+    // A dead holder of the whole key.
+    let held = Record {
+        slots: slotted(&[], &[]).slots,
+        ..held_by(9)
+    };
+    match over(&mut wants(3, Want::Slot(2)), &held, 21_300) {
+        Write::Slot(SlotWrite::Enter(entry)) => match entry.over {
+            Some(Over::Whole(Seen::Native { owner, .. })) => assert_eq!(owner, id(9).to_string()),
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    }
+    match over(&mut wants(3, Want::Whole), &held, 21_300) {
+        Write::TakeOver(_, Seen::Native { owner, .. }, _) => assert_eq!(owner, id(9).to_string()),
+        other => panic!("{other:?}"),
+    }
+    // Records of F# clients are left alone.
+    let foreign = Record {
+        native: None,
+        ..held_by(9)
+    };
+    let mut me = wants(3, Want::Slot(2));
+    assert_eq!(
+        verdict(&mut me, &foreign, 90_000, &clock),
+        Verdict::Wait { ends: None }
+    );
+}
+
+#[test]
+fn a_place_that_does_not_take_its_slot_in_time_is_passed() {
+    let clock = sampled(WALL);
+    let record = slotted(&[1], &[5, 4]);
+    let mut second = wants(4, Want::Slot(2));
+    assert!(matches!(
+        verdict(&mut second, &record, 0, &clock),
+        Verdict::Wait { .. }
+    ));
+    let claim = u64::try_from(CLAIM.as_millis()).expect("short");
+    assert!(matches!(
+        verdict(&mut second, &record, claim, &clock),
+        Verdict::Wait { .. }
+    ));
+    let places = record.queue.clone();
+    let Verdict::TakeOver(seen, passed) = verdict(&mut second, &record, claim + 4, &clock) else {
+        panic!("its claim has passed");
+    };
+    assert_eq!(passed, places);
+    match second
+        .request(Some((seen, passed)), &clock, reading(claim + 4))
+        .1
+    {
+        Write::Slot(SlotWrite::Enter(entry)) => {
+            assert_eq!((entry.over, entry.places), (None, places))
+        }
+        other => panic!("{other:?}"),
+    }
+    // The same for the whole key.
+    let record = Record {
+        queue: vec![place(5), place(4)],
+        ..slotted(&[], &[])
+    };
+    let mut whole = wants(4, Want::Whole);
+    verdict(&mut whole, &record, 0, &clock);
+    let Verdict::TakeOver(seen, passed) = verdict(&mut whole, &record, claim + 4, &clock) else {
+        panic!("its claim has passed");
+    };
+    match whole
+        .request(Some((seen, passed)), &clock, reading(claim + 4))
+        .1
+    {
+        Write::Slot(SlotWrite::Claim(_, places)) => assert_eq!(places, record.queue),
+        other => panic!("{other:?}"),
+    }
+    let mut first = wants(5, Want::Whole);
+    assert_eq!(verdict(&mut first, &record, 0, &clock), Verdict::Free);
+    match first.request(None, &clock, reading(0)).1 {
+        Write::Slot(SlotWrite::Claim(_, places)) => assert_eq!(places, [place(5)]),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_place_says_what_it_waits_for() {
+    let join = |me: &mut Attempt| match me.join(CLAIM, ServiceTime(i64::MAX), reading(0)) {
+        Write::Join {
+            place, limit, most, ..
+        } => (place.is_for_slot(), limit, most),
+        other => panic!("{other:?}"),
+    };
+    let clock = sampled(WALL);
+    assert_eq!(
+        join(&mut wants(3, Want::Slot(2))),
+        (true, Some(2), Slots::places(2))
+    );
+    assert_eq!(join(&mut wants(3, Want::Whole)), (false, None, PLACES));
+    let mut whole = wants(3, Want::Whole);
+    verdict(&mut whole, &slotted(&[1], &[]), 0, &clock);
+    assert_eq!(join(&mut whole), (false, None, Slots::places(2)));
+}
+
+#[test]
+fn another_limit_is_told() {
+    let other = |record: &Record, limit| wants(3, Want::Slot(limit)).other_limit(record);
+    assert_eq!(other(&slotted(&[1], &[]), 3), Some(2));
+    assert_eq!(other(&slotted(&[], &[4]), 3), Some(2));
+    assert_eq!(other(&slotted(&[1], &[]), 2), None);
+    assert_eq!(other(&slotted(&[], &[]), 3), None);
+    assert_eq!(other(&held_by(9), 3), None);
+    assert_eq!(wants(3, Want::Whole).other_limit(&slotted(&[1], &[])), None);
+}
+
+/// A slot of 3, beside these, with these waiting.
+fn entered(beside: &[u8], waiting: &[Place], clock: &ServiceClock) -> (Kept, Record) {
+    let mut me = wants(3, Want::Slot(2));
+    verdict(&mut me, &slotted(beside, &[]), 0, clock);
+    let (request, write) = me.request(None, clock, reading(0));
+    let mut record = applied(&slotted(beside, &[]), &write);
+    record.queue = waiting.to_vec();
+    let granted = me.applied(&request, &record, clock, reading(0));
+    assert!(!granted.impossible_seed);
+    assert_eq!(granted.description, None);
+    let kept = Kept::new("k".into(), id(3), &granted, terms()).of_slot(me.label());
+    (kept, record)
+}
+
+#[test]
+fn a_slot_is_kept_by_its_own_entry() {
+    let clock = sampled(WALL);
+    let (mut kept, record) = entered(&[1], &[], &clock);
+    let token = record.slot_of(id(3)).expect("ours").token;
+    assert!(kept.is_ours(&record));
+    let (_, write) = kept.renew(&clock, reading(7_000), false);
+    let renewed = applied(&record, &write);
+    assert_eq!(renewed.slot_of(id(1)), record.slot_of(id(1)));
+    assert_eq!(
+        renewed.slot_of(id(3)).expect("ours").expires_at,
+        kept.expires_at()
+    );
+    assert_eq!(renewed.slot_of(id(3)).expect("ours").token, token);
+    // A renewal that landed without an answer is recognised, and its deadline counts.
+    let before = kept.deadline();
+    let refused = kept.renewal_refused(Some(&renewed), &clock, reading(7_100));
+    assert_eq!(refused, RenewalRefused::StillOurs);
+    assert!(kept.deadline().at > before.at);
+    // Once it is gone, it is lost.
+    let gone = slotted(&[1], &[]);
+    let lost = |kept: &mut Kept, record| kept.renewal_refused(record, &clock, reading(7_200));
+    assert_eq!(
+        lost(&mut kept, Some(&gone)),
+        RenewalRefused::Lost(Ended::Superseded)
+    );
+    assert_eq!(lost(&mut kept, None), RenewalRefused::Lost(Ended::NoRecord));
+    assert!(kept.shows_release(Some(&gone)) && !kept.shows_release(Some(&renewed)));
+    let other_token = Record {
+        slots: Some(Slots {
+            limit: 2,
+            held: vec![Slot {
+                token: token + 1,
+                ..record.slot_of(id(3)).expect("ours").clone()
+            }],
+        }),
+        ..record
+    };
+    assert!(!kept.is_ours(&other_token));
+}
+
+#[test]
+fn the_end_of_a_slot_is_for_those_who_wait() {
+    let clock = sampled(WALL);
+    let end = |kept: &Kept| match kept.release(&clock, reading(1_000)) {
+        Write::Slot(SlotWrite::Exit {
+            token, next, held, ..
+        }) => {
+            assert!(token.is_some());
+            assert_eq!(held, Some(Duration::from_secs(1)));
+            next
+        }
+        other => panic!("{other:?}"),
+    };
+    let (shared, whole) = (place(5).for_slot(), place(6));
+    let with = |beside: &[u8], waiting: &[Place]| {
+        let (kept, record) = entered(beside, waiting, &clock);
+        let next = end(&kept);
+        let after = apply(Some(&record), &kept.release(&clock, reading(1_000)));
+        assert!(after.is_ok(), "{next:?}");
+        next
+    };
+    assert_eq!(with(&[1], &[]), Next::Nobody(Vec::new()));
+    // An own place is none.
+    let own = place(3).for_slot();
+    assert_eq!(with(&[1], &[own]), Next::Nobody(vec![own]));
+    match with(&[1], &[own, shared, place(7).for_slot()]) {
+        Next::Slots(given) => {
+            assert_eq!((given.passed, given.places), (vec![own], vec![shared]));
+            // The claim of the place, and the padding.
+            assert_eq!(given.expires_at, ServiceTime(WALL + 1_002 + 3_000 + 1_000));
+            assert_eq!(
+                (given.limit, given.acquired_at),
+                (2, ServiceTime(WALL + 1_002))
+            );
+            assert_eq!(given.token, u64::try_from(WALL).expect("late") + 1_003);
+        }
+        other => panic!("{other:?}"),
+    }
+    // As many as there is room, up to one that wants the whole key.
+    match with(&[], &[shared, place(7).for_slot(), place(8).for_slot()]) {
+        Next::Slots(given) => assert_eq!(given.places, [shared, place(7).for_slot()]),
+        other => panic!("{other:?}"),
+    }
+    match with(&[], &[shared, whole, place(8).for_slot()]) {
+        Next::Slots(given) => assert_eq!(given.places, [shared]),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(with(&[1], &[whole, shared]), Next::Others);
+    match with(&[], &[own, whole, shared]) {
+        Next::Whole(next, given) => {
+            assert_eq!(
+                (next, given.passed, given.places),
+                (whole, vec![own], Vec::new())
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    // A place of one that has a slot by now.
+    match with(&[1], &[place(1).for_slot(), shared]) {
+        Next::Slots(given) => assert_eq!(
+            (given.passed, given.places),
+            (vec![place(1).for_slot()], vec![shared])
+        ),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_end_of_the_whole_key_opens_its_slots() {
+    let clock = sampled(WALL);
+    let mut me = wants(3, Want::Whole);
+    let (request, write) = me.request(None, &clock, reading(0));
+    let mut record = applied(&slotted(&[], &[]), &write);
+    record.queue = [4, 5, 6].map(|n| place(n).for_slot()).to_vec();
+    let granted = me.applied(&request, &record, &clock, reading(0));
+    let kept = Kept::new("k".into(), id(3), &granted, terms());
+    let write = kept.release(&clock, reading(1_000));
+    match &write {
+        Write::Slot(SlotWrite::Open { given, .. }) => assert_eq!(given.places.len(), 2),
+        other => panic!("{other:?}"),
+    }
+    let after = applied(&record, &write);
+    assert_eq!((after.state(), after.queue.len()), (State::Released, 1));
+    assert!(!kept.shows_release(Some(&after)));
+    // The receiver recognises its slot, and counts it from before the hand-over.
+    let mut waiter = wants(4, Want::Slot(2));
+    waiter.join(CLAIM, ServiceTime(i64::MAX), reading(500));
+    let granted = ours(&mut waiter, &after, 1_100, &clock);
+    assert!(granted.description.is_some());
+    assert_eq!(
+        granted.token.stored(),
+        after.slot_of(id(4)).expect("its slot").token
+    );
+    assert_eq!(
+        granted.crowd.as_ref().map(|crowd| &crowd.others[..]),
+        Some(&[id(5)][..])
+    );
+    let claim = granted.deadline.at;
+    assert!(claim < at(500 + 20_000), "{claim:?}");
+    let mut kept = Kept::new("k".into(), id(4), &granted, terms()).of_slot("me".into());
+    assert!(kept.is_undescribed());
+    let (sent, write) = kept.renew(&clock, reading(1_200), false);
+    let named = applied(&after, &write);
+    assert_eq!(named.slot_of(id(4)).expect("its slot").label, "me");
+    kept.renewed(&sent, &clock, reading(1_300));
+    assert!(!kept.is_undescribed());
+}
+
+#[test]
+fn what_an_attempt_has_got_is_given_back() {
+    let clock = sampled(WALL);
+    let me = wants(3, Want::Slot(2));
+    let record = slotted(&[1, 3], &[]);
+    let write = me.give_back(&record, &clock, reading(0)).expect("ours");
+    let after = applied(&record, &write);
+    assert!(after.slot_of(id(3)).is_none() && after.slot_of(id(1)).is_some());
+    assert_eq!(me.give_back(&slotted(&[1], &[]), &clock, reading(0)), None);
+    match me.give_back(&slotted(&[1, 3], &[5]), &clock, reading(0)) {
+        Some(Write::Slot(SlotWrite::Exit {
+            next: Next::Slots(given),
+            ..
+        })) => {
+            assert_eq!(given.places, [place(5).for_slot()]);
+        }
+        other => panic!("{other:?}"),
+    }
+    for write in [
+        me.abandon(&clock, reading(0)),
+        me.release_late(slot(3).token, &clock, reading(0)),
+    ] {
+        assert!(applied(&record, &write).slot_of(id(3)).is_none());
+    }
+}
+
+#[test]
+fn who_else_holds_a_slot() {
+    assert_eq!(Crowd::of(&held_by(9), id(1)), None);
+    let crowd = Crowd::of(&slotted(&[1, 2], &[]), id(1)).expect("slots");
+    assert_eq!(
+        (crowd.limit, crowd.others, crowd.token),
+        (2, vec![id(2)], TOKEN)
+    );
+}
