@@ -68,6 +68,12 @@ impl Record {
         }
     }
 
+    /// The record as each holder of a slot sees it.
+    pub fn held_slots(&self) -> impl Iterator<Item = Record> {
+        let slots = self.slots.iter().flat_map(|slots| &slots.held);
+        slots.map(|slot| self.held_by(slot))
+    }
+
     /// The slot that ends first.
     fn first_to_end(&self) -> Option<&Slot> {
         let held = self.slots.as_ref()?.held.iter();
@@ -94,7 +100,10 @@ impl Record {
             lease: Duration::ZERO,
             renew_count: 0,
         };
-        self.as_if(place.attempt(), FOR_EVER, native)
+        Record {
+            holder: Some("the first in its queue".to_owned()),
+            ..self.as_if(place.attempt(), FOR_EVER, native)
+        }
     }
 
     fn as_if(&self, owner: AttemptId, expires_at: ServiceTime, native: Native) -> Record {

@@ -29,9 +29,6 @@ pub const LONGEST_LEASE: Duration = Duration::from_secs(12 * 3_600);
 /// How many bytes of a label an entry keeps.
 pub const LABEL_BYTES: usize = 16;
 
-/// The bytes of an entry before its label: 8 of the token, 6 of the expiry, 4 of the lease.
-const ENTRY_BYTES: usize = 18;
-
 /// The slots of a key.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Slots {
@@ -75,7 +72,8 @@ impl Slot {
         }
     }
 
-    /// As it is stored. Expiries of one token compare as their entries do.
+    /// As it is stored: 8 bytes of the token, 6 of the expiry, 4 of the lease, and the label. So entries of one token
+    /// compare as their expiries do.
     pub fn to_bytes(&self) -> Vec<u8> {
         let expires_at = u64::try_from(self.expires_at.0).unwrap_or(0);
         let lease = u32::try_from(self.lease.as_millis()).unwrap_or(u32::MAX);
@@ -104,17 +102,16 @@ impl Slot {
 
     /// The stored entries of this token: the first, and one behind the last whose expiry is before `before`.
     pub fn stored_before(token: u64, before: Option<ServiceTime>) -> (Vec<u8>, Vec<u8>) {
-        let first = |token: u64, expires_at: i64| {
-            let slot = Slot::new(
+        let first = |token, expires_at| {
+            let expires_at = ServiceTime(expires_at);
+            Slot::new(
                 AttemptId::from_bits(0),
                 token,
-                ServiceTime(expires_at),
+                expires_at,
                 Duration::ZERO,
                 "",
-            );
-            let mut bytes = slot.to_bytes();
-            bytes.truncate(ENTRY_BYTES - 4);
-            bytes
+            )
+            .to_bytes()
         };
         match before {
             Some(before) => (first(token, 0), first(token, before.0)),
@@ -139,7 +136,7 @@ impl AttemptId {
         let digit = |byte: u8| DIGITS.iter().position(|digit| *digit == byte);
         let value = |bits: u128, byte| {
             let digit = u128::try_from(digit(byte)?).ok()?;
-            Some(bits.checked_mul(64)? | digit)
+            Some(bits.checked_mul(64)? + digit)
         };
         let attempt = AttemptId::from_bits(name.bytes().try_fold(0, value)?);
         (attempt.digits() == name).then_some(attempt)

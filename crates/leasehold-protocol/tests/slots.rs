@@ -8,7 +8,7 @@ use leasehold_protocol::id::AttemptId;
 use leasehold_protocol::queue::{PLACES, Place};
 use leasehold_protocol::record::{Native, Record, Seen};
 use leasehold_protocol::slots::{
-    Entry, Given, LABEL_BYTES, Next, Over, Slot, SlotWrite, Slots, short_label,
+    Entry, Given, LABEL_BYTES, LONGEST_LEASE, Next, Over, Slot, SlotWrite, Slots, short_label,
 };
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::{ConditionFailed, Grant, Operation, Write, apply};
@@ -189,6 +189,11 @@ fn stored_slots_of_a_token_are_in_the_order_of_their_expiries() {
     let within = |bytes: &[u8]| bytes >= &low[..] && bytes < &high[..];
     assert!(within(&at(7, 0)) && within(&at(7, i64::MAX >> 16)));
     assert!(!within(&at(6, 9)) && !within(&at(8, 0)));
+}
+
+#[test]
+fn no_lease_of_a_slot_outlasts_the_retention_of_another() {
+    assert_eq!(LONGEST_LEASE, Duration::from_secs(43_200));
 }
 
 #[test]

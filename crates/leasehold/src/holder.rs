@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::text::one_line;
 use leasehold_protocol::id::AttemptId;
 use leasehold_protocol::record::Record;
+use leasehold_protocol::slots::MOST;
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::token::FencingToken;
 
@@ -25,6 +26,8 @@ pub struct HolderInfo {
     ours: bool,
     waiting: Option<usize>,
     place: Option<usize>,
+    /// How many slots are held, and how many there are.
+    slots: Option<(usize, u32)>,
     /// It has ended: the work of the key is done.
     done: bool,
 }
@@ -42,6 +45,11 @@ impl HolderInfo {
             ours: false,
             waiting: record.native.map(|_| record.queue.len()),
             place: None,
+            slots: record
+                .slots
+                .as_ref()
+                .filter(|slots| !slots.held.is_empty())
+                .map(|slots| (slots.held.len(), slots.limit)),
             done: record.done.is_some(),
         }
     }
@@ -75,6 +83,7 @@ impl HolderInfo {
             ours: true,
             waiting: None,
             place: None,
+            slots: None,
             done: false,
         }
     }
@@ -125,6 +134,12 @@ impl HolderInfo {
         self.place
     }
 
+    /// How many [slots](crate::LockClient::slots) of the key are held, and how many it has. This holder has one of
+    /// them. `None` for a holder of the whole key.
+    pub fn slots(&self) -> Option<(usize, u32)> {
+        self.slots
+    }
+
     /// The holder's payload.
     pub fn data(&self) -> Option<&[u8]> {
         self.data.as_deref()
@@ -145,7 +160,14 @@ impl fmt::Display for HolderInfo {
             _ => String::new(),
         };
         let how = if self.done { "done" } else { "held" };
-        let held = format!("`{}` is {how} by {itself}{}{queue}", self.key, self.label());
+        let (key, label) = (&self.key, self.label());
+        let held = match self.slots {
+            Some((held, MOST)) => format!("`{key}` is shared by {held}, among them {label}{queue}"),
+            Some((held, all)) => {
+                format!("{held} of {all} slots of `{key}` are held, one by {label}{queue}")
+            }
+            None => format!("`{key}` is {how} by {itself}{label}{queue}"),
+        };
         f.write_str(&one_line(held))
     }
 }

@@ -24,6 +24,7 @@ pub struct LockStatus {
     key: String,
     state: LockState,
     last: Option<LastHolder>,
+    slots: Vec<HolderInfo>,
 }
 
 /// The state of a key.
@@ -43,6 +44,31 @@ pub enum LockState {
 impl LockStatus {
     /// Judges a record that was just read.
     pub(crate) fn of(core: &Core, key: &str, record: Option<&Record>) -> Self {
+        let slots: Vec<Record> = record
+            .iter()
+            .flat_map(|record| record.held_slots())
+            .collect();
+        if slots.is_empty() {
+            return Self::of_whole(core, key, record);
+        }
+        // Held if one of them is.
+        let mut all = slots
+            .iter()
+            .map(|slot| Self::of_whole(core, key, Some(slot)));
+        let first = all.next();
+        let live = |status: &LockStatus| matches!(status.state, LockState::Held(_));
+        let held = match first {
+            Some(first) if live(&first) => first,
+            Some(first) => all.find(live).unwrap_or(first),
+            None => Self::of_whole(core, key, record),
+        };
+        LockStatus {
+            slots: slots.iter().map(HolderInfo::of).collect(),
+            ..held
+        }
+    }
+
+    fn of_whole(core: &Core, key: &str, record: Option<&Record>) -> Self {
         let now = core.clocks.reading();
         let rules = core.policy.rules(&core.hints);
         let verdict = core.clocks.with_service(|service| {
@@ -66,6 +92,7 @@ impl LockStatus {
                 _ => None,
             },
             state,
+            slots: Vec::new(),
         }
     }
 
@@ -85,6 +112,12 @@ impl LockStatus {
             LockState::Free | LockState::Done(_) => None,
             LockState::Held(held) | LockState::Expired(held) => Some(held),
         }
+    }
+
+    /// The holders of its [slots](crate::LockClient::slots), in the order of their grants, dead ones too. Empty where
+    /// the whole key is held, or nothing.
+    pub fn slots(&self) -> &[HolderInfo] {
+        &self.slots
     }
 
     /// The last holder of a free key. `None` while it is held, without a record, and after a release by a client

@@ -152,11 +152,16 @@ fn table(entries: &[Entry]) -> String {
         table.add_row([
             one_line(&entry.name),
             entry.state.to_owned(),
-            or_dash(entry.holder.clone().or_else(|| {
-                let by = |how: &str, whom: &String| format!("- ({how}: {whom})");
-                let last = entry.last_holder.as_ref().map(|last| by("last", last));
-                last.or_else(|| Some(by("run by", entry.runner.as_ref()?)))
-            })),
+            or_dash(
+                entry
+                    .slot_holders()
+                    .or_else(|| entry.holder.clone())
+                    .or_else(|| {
+                        let by = |how: &str, whom: &String| format!("- ({how}: {whom})");
+                        let last = entry.last_holder.as_ref().map(|last| by("last", last));
+                        last.or_else(|| Some(by("run by", entry.runner.as_ref()?)))
+                    }),
+            ),
             or_dash(since.or_else(|| done?.began()).map(times::relative)),
             or_dash(until.or_else(|| done?.until()).map(times::relative)),
             or_dash(entry.waiting.map(|waiting| waiting.to_string())),
@@ -180,21 +185,49 @@ fn details(entry: &Entry, location: &Location) -> String {
     let rows = [
         ("name", Some(entry.name.clone())),
         ("state", Some(entry.state.to_owned())),
-        ("holder", entry.holder.clone()),
+        (
+            "holder",
+            entry.holder.clone().filter(|_| entry.slots.is_none()),
+        ),
+        ("slots", entry.taken()),
         ("last", entry.last_holder.clone()),
         ("run by", entry.runner.clone()),
         ("since", since.or_else(|| done?.began()).map(times::local)),
         ("done", done.map(|done| times::local(done.at()))),
-        ("until", until.or_else(|| done?.until()).map(times::local)),
+        (
+            "until",
+            until
+                .filter(|_| entry.slots.is_none())
+                .or_else(|| done?.until())
+                .map(times::local),
+        ),
         ("until", forgotten.map(|_| "it is forgotten".to_owned())),
-        ("lease", lease),
+        ("lease", lease.filter(|_| entry.slots.is_none())),
         ("waiting", entry.waiting.map(|waiting| waiting.to_string())),
-        ("token", entry.token.map(|token| token.to_string())),
+        (
+            "token",
+            entry
+                .token
+                .filter(|_| entry.slots.is_none())
+                .map(|token| token.to_string()),
+        ),
         ("data", entry.data.clone()),
         ("result", entry.result.clone()),
         ("store", Some(location.to_string())),
     ];
+    let slots = entry.slots.iter().flatten();
+    let slots = slots.map(|slot| {
+        (
+            "holder",
+            Some(format!(
+                "{}, until {}",
+                slot.holder,
+                times::local(slot.ends)
+            )),
+        )
+    });
     rows.into_iter()
+        .chain(slots)
         .filter_map(|(name, value)| Some(format!("{name:<9}{}\n", one_line(&value?))))
         .collect()
 }

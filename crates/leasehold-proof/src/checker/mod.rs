@@ -90,6 +90,7 @@ mod runs;
 mod search;
 mod service;
 mod shape;
+mod slots;
 mod states;
 mod turn;
 mod variants;

@@ -11,7 +11,7 @@ use super::configs::{self, Size};
 use super::search::{Found, Trouble, explore};
 use super::shape::{Kind, Shape, Stamps};
 use super::variants::{self, Variant};
-use super::{once, once_variants, queue_variants, queues};
+use super::{once, once_variants, queue_variants, queues, slots};
 
 /// Every state of small configurations.
 #[derive(Clone, Debug, Parser)]
@@ -107,6 +107,10 @@ pub fn main() -> anyhow::Result<()> {
     if bad == 0 || order.size() == Size::Full {
         bad += variants(&order);
     }
+    let (more, more_steps, failed) = slots(&order);
+    states += more;
+    steps += more_steps;
+    bad += failed;
     println!(
         "\n{states} distinct states, {steps} steps, in {:.1} s",
         started.elapsed().as_secs_f64()
@@ -170,6 +174,53 @@ fn variants(order: &Order) -> usize {
         }
     }
     bad
+}
+
+/// S8: the cases that hold, and those with a rule removed. States, steps, and how many failed.
+fn slots(order: &Order) -> (usize, u64, usize) {
+    let mut all = slots::removed();
+    if !order.broken_only {
+        all.extend(slots::cases(order.size() == Size::Quick));
+    }
+    all.retain(|case| order.only.as_deref().is_none_or(|name| name == case.name));
+    println!("\n| slots | must break | broke | states | seconds |");
+    println!("|---|---|---|---|---|");
+    let (mut states, mut steps, mut bad) = (0, 0, 0);
+    for case in &all {
+        let started = now();
+        let found = slots::explore(case, order.limit);
+        let (must, found_states, broke) = match &found {
+            None => (case.broken.is_some(), order.limit, None),
+            Some(found) => (
+                case.broken.is_some(),
+                found.states,
+                Some(found.breach.is_some()),
+            ),
+        };
+        bad += usize::from(broke != Some(must));
+        if !must {
+            states += found_states;
+            steps += found.as_ref().map_or(0, |found| found.steps);
+        }
+        println!(
+            "| {} | {} | {} | {found_states} | {:.1} |",
+            case.name,
+            if must { "S8" } else { "" },
+            match broke {
+                Some(true) => "S8",
+                Some(false) => "",
+                None => "NOT EXPLORED",
+            },
+            started.elapsed().as_secs_f64()
+        );
+        let way = found
+            .and_then(|found| found.breach)
+            .filter(|_| order.traces || !must);
+        for line in way.iter().flatten() {
+            println!("  {line}");
+        }
+    }
+    (states, steps, bad)
 }
 
 /// Explores configurations on some threads. In the quick size, the first that is `bad` ends it.

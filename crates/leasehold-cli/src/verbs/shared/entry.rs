@@ -1,5 +1,7 @@
 //! A lock as `ls`, `show` and `watch` show it.
 
+use std::time::SystemTime;
+
 use leasehold::{Done, Error, FencingToken, HolderInfo, LastHolder, LockState, LockStatus};
 use serde::Serialize;
 
@@ -19,6 +21,10 @@ pub(crate) struct Entry {
     pub(crate) token: Option<u64>,
     pub(crate) data: Option<String>,
     pub(crate) waiting: Option<usize>,
+    /// How many slots may be held.
+    pub(crate) limit: Option<u32>,
+    /// Who holds one.
+    pub(crate) slots: Option<Vec<Slot>>,
     pub(crate) error: Option<String>,
     /// Of a free lock: the label of its last holder, or who released it by force, and why.
     pub(crate) last_holder: Option<String>,
@@ -37,10 +43,36 @@ pub(crate) struct Entry {
     pub(crate) held: Option<HolderInfo>,
 }
 
+/// The limit of a shared lock.
+const SHARED: u32 = 1_000;
+
+/// The holder of a slot.
+#[derive(Debug, Serialize)]
+pub(crate) struct Slot {
+    pub(crate) holder: String,
+    until: String,
+    #[serde(skip)]
+    pub(crate) ends: SystemTime,
+    lease_ms: Option<u64>,
+    token: Option<u64>,
+}
+
+impl Slot {
+    fn of(held: &HolderInfo) -> Slot {
+        Slot {
+            holder: held.label().to_owned(),
+            until: times::utc(held.until()),
+            ends: held.until(),
+            lease_ms: held.lease_duration().map(duration::millis),
+            token: held.token().map(FencingToken::get),
+        }
+    }
+}
+
 impl Entry {
     /// The status of a lock.
     pub(crate) fn of(status: &LockStatus) -> Entry {
-        let (held, last) = (status.holder(), status.last_holder());
+        let (held, last, slots) = (status.holder(), status.last_holder(), status.slots());
         let done = match status.state() {
             LockState::Done(done) => Some(done),
             _ => None,
@@ -72,6 +104,8 @@ impl Entry {
                 .and_then(HolderInfo::data)
                 .map(|data| String::from_utf8_lossy(data).into_owned()),
             waiting: held.and_then(HolderInfo::waiting),
+            limit: held.and_then(HolderInfo::slots).map(|(_, limit)| limit),
+            slots: (!slots.is_empty()).then(|| slots.iter().map(Slot::of).collect()),
             error: None,
             last_holder: last.map(|last| last.label().to_owned()),
             runner: done.map(|done| done.runner().to_owned()),
@@ -84,6 +118,25 @@ impl Entry {
             last_token: last.and_then(LastHolder::token).map(FencingToken::get),
             held: held.cloned(),
         }
+    }
+
+    /// How many of its slots are held.
+    pub(crate) fn taken(&self) -> Option<String> {
+        let held = self.slots.as_ref()?.len();
+        match self.limit? {
+            SHARED => Some(format!("shared by {held}")),
+            limit => Some(format!("{held} of {limit}")),
+        }
+    }
+
+    /// Who holds its slots.
+    pub(crate) fn slot_holders(&self) -> Option<String> {
+        let labels = self.slots.as_ref()?.iter().map(|slot| slot.holder.as_str());
+        Some(format!(
+            "{}: {}",
+            self.taken()?,
+            labels.collect::<Vec<_>>().join(", ")
+        ))
     }
 
     /// A lock without a record.
@@ -111,6 +164,8 @@ impl Entry {
             token: None,
             data: None,
             waiting: None,
+            limit: None,
+            slots: None,
             error: None,
             last_holder: None,
             runner: None,
