@@ -56,6 +56,8 @@ pub(super) enum Phase {
     Holds {
         kept: Box<Kept>,
         lost: bool,
+        /// Its end was asked for: nobody works under it.
+        ends: bool,
     },
     /// It has died while it held or waited, or has ended.
     Gone,
@@ -109,7 +111,9 @@ impl Client {
     /// Whether it believes in its grant.
     pub(super) fn believes(&self, ms: u64) -> bool {
         match &self.phase {
-            Phase::Holds { kept, .. } => {
+            Phase::Holds {
+                kept, ends: false, ..
+            } => {
                 let deadline = kept.deadline();
                 !deadline
                     .remaining(reading(ms), Duration::ZERO, &self.clock)
@@ -120,7 +124,7 @@ impl Client {
     }
 
     pub(super) fn tick(&mut self, ms: u64) {
-        if let Phase::Holds { kept, lost } = &mut self.phase {
+        if let Phase::Holds { kept, lost, .. } = &mut self.phase {
             *lost |= kept.remaining(reading(ms), &self.clock).is_zero();
         }
     }
@@ -146,10 +150,18 @@ impl Client {
                 },
                 Step::Join,
             ) => attempt.join(CLAIM, ServiceTime(i64::MAX), now),
-            (Phase::Holds { kept, lost: false }, Step::Renew) => {
-                kept.renew(&self.clock, now, false).1
+            (
+                Phase::Holds {
+                    kept,
+                    lost: false,
+                    ends: false,
+                },
+                Step::Renew,
+            ) => kept.renew(&self.clock, now, false).1,
+            (Phase::Holds { kept, ends, .. }, Step::End) => {
+                *ends = true;
+                kept.release(&self.clock, now)
             }
-            (Phase::Holds { kept, .. }, Step::End) => kept.release(&self.clock, now),
             _ => return None,
         };
         self.left -= 1;
@@ -157,12 +169,19 @@ impl Client {
     }
 
     /// The answer of a write, or a read, that shows this record.
-    pub(super) fn sees(&mut self, step: Step, record: Option<&Record>, applied: bool, ms: u64) {
+    pub(super) fn sees(
+        &mut self,
+        step: Step,
+        record: Option<&Record>,
+        applied: Option<bool>,
+        ms: u64,
+    ) {
         let now = reading(ms);
         let shown = Shown {
             sent: now,
             received: now.elapsed,
-            consistent: true,
+            // A read may be old.
+            consistent: applied.is_some(),
         };
         match &mut self.phase {
             Phase::Contends { attempt, next } => {
@@ -187,14 +206,15 @@ impl Client {
                 self.phase = Phase::Holds {
                     kept: Box::new(kept),
                     lost,
+                    ends: false,
                 };
             }
-            Phase::Holds { kept, lost } => {
+            Phase::Holds { kept, lost, .. } => {
                 record.into_iter().for_each(|record| kept.saw(record));
                 match (step, applied) {
-                    (Step::End, true) => self.phase = Phase::Gone,
-                    (Step::End, false) if record.is_some_and(|record| kept.is_ours(record)) => {}
-                    (Step::End, false) => self.phase = Phase::Gone,
+                    (Step::End, Some(true)) => self.phase = Phase::Gone,
+                    (Step::End, _) if record.is_some_and(|record| kept.is_ours(record)) => {}
+                    (Step::End, _) => self.phase = Phase::Gone,
                     _ => {
                         // An applied renewal shows its own expiry, as a refused one does.
                         let refused = kept.renewal_refused(record, &self.clock, now);

@@ -1,13 +1,13 @@
 //! S8: several holders of one key, by the production code, every order of their steps.
 //!
-//! Two or three clients share one record with slots. A step is a poll, a request by the last verdict, a join, a renewal, an
+//! Two or three clients share one record with slots. A step is a read, a request by the last verdict, a join, a renewal, an
 //! end, a crash, or a tick. A request is carried out and answered at once, or, within a budget of faults, it is
 //! carried out without an answer, later, or twice. Clients have right clocks, with exact stamps or with none.
 //!
-//! S8 is judged in every state: those who believe in their grants hold no more slots than the limit that each of them
-//! knows, and none beside a holder of the whole key. Tokens of the record grow (S2).
+//! S8 is judged in every state. The record has no more slots than its limit, and none beside the whole key. Those who believe in their grants hold no more slots than the limit that each of them
+//! knows, and none beside a holder of the whole key.
 //!
-//! What is not modelled: old reads, clocks that drift, TTL, F# clients. The rules that these test are those of a lock,
+//! What is not modelled: clocks that drift, TTL, F# clients. The rules that these test are those of a lock,
 //! and are explored there.
 
 mod client;

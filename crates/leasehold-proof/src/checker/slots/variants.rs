@@ -18,6 +18,8 @@ pub(in crate::checker) struct Case {
     pub(in crate::checker) ticks: u8,
     pub(in crate::checker) faults: u8,
     pub(in crate::checker) deaths: u8,
+    /// A read may show the record before its last change.
+    pub(in crate::checker) old_reads: bool,
     pub(in crate::checker) stamped: bool,
     pub(in crate::checker) strict: bool,
     pub(in crate::checker) broken: Option<Broken>,
@@ -39,6 +41,7 @@ fn case(name: &'static str, wants: &[Want]) -> Case {
         ticks: 5,
         faults: 0,
         deaths: 0,
+        old_reads: false,
         stamped: true,
         strict: false,
         broken: None,
@@ -99,6 +102,11 @@ pub(in crate::checker) fn cases(quick: bool) -> Vec<Case> {
             ..case("slots: strict, a death", &[ONE, ONE])
         },
         Case {
+            old_reads: true,
+            deaths: 1,
+            ..case("slots: old reads, a death", &[ONE, ONE])
+        },
+        Case {
             ticks: 2,
             ..case("slots: two limits", &[ONE, TWO, TWO])
         },
@@ -123,7 +131,7 @@ pub(in crate::checker) fn removed() -> Vec<Case> {
             &[ONE, WHOLE],
         ),
         Case {
-            faults: 1,
+            old_reads: true,
             ..without(
                 Broken::OverBlind,
                 "a slot is taken over as it is, not as it was seen",

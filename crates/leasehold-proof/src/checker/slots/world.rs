@@ -17,6 +17,8 @@ const TICK: u64 = 5_500;
 pub(super) struct State {
     time: u8,
     record: u32,
+    /// The record before, where reads may show it.
+    before: u32,
     clients: Vec<u32>,
     /// Requests that may still arrive.
     late: Vec<u32>,
@@ -56,13 +58,15 @@ impl World {
 
     pub(super) fn beginning(&mut self) -> State {
         let case = self.case.clone();
+        let first = self.records.number(case.used.then(|| used(case.limit())));
         let clients = case.wants.iter().zip(0..);
         let clients =
             clients.map(|(want, index)| self.clients.number(Client::new(index, *want, &case)));
         State {
             clients: clients.collect(),
             time: 0,
-            record: self.records.number(case.used.then(|| used(case.limit()))),
+            record: first,
+            before: first,
             late: Vec::new(),
             faults: case.faults,
             deaths: case.deaths,
@@ -87,7 +91,14 @@ impl World {
         let limit = holds.iter().filter_map(|want| want.limit()).min();
         let limit = usize::try_from(limit.unwrap_or(1)).unwrap_or(usize::MAX);
         let beside = holds.contains(&Want::Whole) && holds.len() > 1;
-        (beside || holds.len() > limit).then(|| format!("S8: these hold at once: {holds:?}"))
+        if beside || holds.len() > limit {
+            return Some(format!("S8: these hold at once: {holds:?}"));
+        }
+        let record = self.records.value(state.record).as_ref()?;
+        let slots = record.slots.as_ref()?;
+        let most = usize::try_from(slots.limit).unwrap_or(usize::MAX);
+        let odd = slots.held.len() > most || record.owner.is_some() && !slots.held.is_empty();
+        odd.then(|| format!("S8: the record says: {}", words(Some(record))))
     }
 
     pub(super) fn successors(&mut self, state: &State) -> Vec<(String, State)> {
@@ -106,7 +117,7 @@ impl World {
             let mut next = state.clone();
             let write = self.writes.value(next.late.remove(at)).clone();
             let (record, _) = self.carry_out(state.record, &write);
-            next.record = record;
+            self.changes(&mut next, record);
             all.push((format!("a late {} arrives", write.operation()), next));
         }
         for index in 0..state.clients.len() {
@@ -146,13 +157,18 @@ impl World {
                 if !matches!(client.phase, Phase::Contends { .. }) || client.polls == 0 {
                     return;
                 }
-                let mut client = client;
-                client.polls -= 1;
-                let record = self.records.value(state.record).clone();
-                client.sees(step, record.as_ref(), false, ms);
-                let told = format!("client {index} reads {}", words(record.as_ref()));
-                next.clients[index] = self.clients.number(client);
-                all.push((told, next));
+                for read in [state.record, state.before] {
+                    let (mut client, mut next) = (client.clone(), next.clone());
+                    client.polls -= 1;
+                    let record = self.records.value(read).clone();
+                    client.sees(step, record.as_ref(), None, ms);
+                    let told = format!("client {index} reads {}", words(record.as_ref()));
+                    next.clients[index] = self.clients.number(client);
+                    all.push((told, next));
+                    if state.before == state.record {
+                        break;
+                    }
+                }
             }
             Step::Ask | Step::Join | Step::Renew | Step::End => {
                 let mut sender = client;
@@ -168,7 +184,7 @@ impl World {
                     let mut applied = None;
                     if fate != Fate::Late {
                         let (record, landed) = self.carry_out(state.record, &write);
-                        next.record = record;
+                        self.changes(&mut next, record);
                         applied = Some(landed);
                     }
                     if matches!(fate, Fate::Late | Fate::Twice) {
@@ -177,7 +193,7 @@ impl World {
                     }
                     if let (Fate::Prompt | Fate::Twice, Some(applied)) = (fate, applied) {
                         let record = self.records.value(next.record).clone();
-                        client.sees(step, record.as_ref(), applied, ms);
+                        client.sees(step, record.as_ref(), Some(applied), ms);
                     }
                     next.clients[index] = self.clients.number(client);
                     let told = format!(
@@ -188,6 +204,16 @@ impl World {
                     all.push((told, next));
                 }
             }
+        }
+    }
+
+    fn changes(&self, state: &mut State, record: u32) {
+        if self.case.old_reads && record != state.record {
+            state.before = state.record;
+        }
+        state.record = record;
+        if !self.case.old_reads {
+            state.before = record;
         }
     }
 
