@@ -7,7 +7,7 @@ use super::deadline::{Terms, service_now};
 use super::id::AttemptId;
 use super::queue::Place;
 use super::time::{Reading, ServiceClock};
-use super::write::Write;
+use super::write::{Left, Write};
 
 /// What is known of a grant that is to end.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) struct Ending<'a> {
     pub(super) ttl_seconds: Option<i64>,
     /// How long it was held, where that is known.
     pub(super) held: Option<Duration>,
+    /// The payload for the next holder.
+    pub(super) left: Left,
 }
 
 impl Ending<'_> {
@@ -40,6 +42,7 @@ impl Ending<'_> {
                 ttl_seconds: self.terms.released_ttl_seconds(clock, now),
                 passed: self.queue.to_vec(),
                 held: self.held,
+                left: self.left.clone(),
             };
         };
         let next = self.queue[index];
@@ -60,6 +63,7 @@ impl Ending<'_> {
             ttl_seconds: ttl_seconds.max(self.ttl_seconds.unwrap_or(0)),
             acquired_at: service_now(clock, now),
             held: self.held,
+            left: self.left.clone(),
         }
     }
 }

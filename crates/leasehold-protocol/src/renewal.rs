@@ -16,7 +16,7 @@ use super::ending::Ending;
 use super::queue::Place;
 use super::record::{Record, State};
 use super::time::{Elapsed, Reading, ServiceClock, ServiceTime};
-use super::write::{Description, Write};
+use super::write::{Description, Left, Write};
 
 /// How a grant ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -56,8 +56,16 @@ pub struct Kept {
     unanswered: Vec<Sent>,
     queue: Vec<Place>,
     ttl_seconds: Option<i64>,
-    /// What the record does not say of it yet. Boxed, since most grants have none.
-    description: Option<Box<Description>>,
+    /// What the record may not say of it yet. Boxed, since most grants have none.
+    description: Option<Box<Unwritten>>,
+}
+
+/// A description that no acknowledged renewal has written.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Unwritten {
+    description: Description,
+    /// The renewals that have it publish a later P than this.
+    after: ServiceTime,
 }
 
 /// How many unanswered renewals are remembered. An older one that lands gives no deadline.
@@ -78,7 +86,10 @@ impl Kept {
             unanswered: Vec::new(),
             queue: granted.queue.clone(),
             ttl_seconds: granted.ttl_seconds,
-            description: granted.description.clone().map(Box::new),
+            description: granted.description.clone().map(|description| {
+                let after = granted.expires_at;
+                Box::new(Unwritten { description, after })
+            }),
         }
     }
 
@@ -158,6 +169,7 @@ impl Kept {
             self.unanswered.remove(0);
         }
         self.unanswered.push(sent);
+        let unwritten = self.description.as_deref();
         let write = Write::Renew {
             key: self.key.clone(),
             attempt: self.attempt,
@@ -166,7 +178,7 @@ impl Kept {
             ttl_seconds: self.terms.ttl_seconds(expires_at, clock, now),
             bound_to_process,
             lease: None,
-            description: self.description.as_deref().cloned(),
+            description: unwritten.map(|unwritten| unwritten.description.clone()),
         };
         (sent, write)
     }
@@ -195,7 +207,9 @@ impl Kept {
         let deadline = Deadline::of(sent, &self.terms, clock, now);
         self.deadline = self.deadline.later(deadline);
         self.unanswered.retain(|s| s.expires_at > sent.expires_at);
-        self.description = None;
+        // A renewal from before the description did not write it.
+        self.description
+            .take_if(|unwritten| sent.expires_at > unwritten.after);
     }
 
     /// The meaning of a refused renewal, whose answer showed `record`.
@@ -218,6 +232,12 @@ impl Kept {
         RenewalRefused::Lost(self.ended(record))
     }
 
+    /// Describes the grant: the next renewal writes it, and those after that until one is acknowledged.
+    pub fn describe(&mut self, description: Description) {
+        let after = self.last_expires_at;
+        self.description = Some(Box::new(Unwritten { description, after }));
+    }
+
     /// Whether the record lacks the label or the payload, which the next renewal writes.
     pub fn is_undescribed(&self) -> bool {
         self.description.is_some()
@@ -225,9 +245,11 @@ impl Kept {
 
     /// Whether the record lacks a payload that a renewal would write.
     pub fn hides_data(&self) -> bool {
-        self.description
-            .as_ref()
-            .is_some_and(|description| description.data.is_some())
+        self.unwritten_data().is_some()
+    }
+
+    fn unwritten_data(&self) -> Option<&Arc<[u8]>> {
+        self.description.as_ref()?.description.data.as_ref()
     }
 
     /// When the next renewal is due: a third of the lease after the send of the last acknowledged
@@ -243,8 +265,14 @@ impl Kept {
         self.deadline.sent_at().plus(interval).min(latest)
     }
 
-    /// The write that ends the grant: a hand-over to the first known contender that waits, or a release.
-    pub fn release(&self, clock: &ServiceClock, now: Reading) -> Write {
+    /// The write that ends the grant: a hand-over to the first known contender that waits, or a release. It removes
+    /// the payload, unless that is kept for the next holder.
+    pub fn release(&self, keeps_data: bool, clock: &ServiceClock, now: Reading) -> Write {
+        let left = match self.unwritten_data() {
+            _ if !keeps_data => Left::Nothing,
+            Some(data) => Left::Payload(data.clone()),
+            None => Left::AsItIs,
+        };
         let ending = Ending {
             key: &self.key,
             attempt: self.attempt,
@@ -253,6 +281,7 @@ impl Kept {
             queue: &self.queue,
             ttl_seconds: self.ttl_seconds,
             held: self.held(now),
+            left,
         };
         ending.write(clock, now)
     }
@@ -393,6 +422,7 @@ mod tests {
             queue: Vec::new(),
             ttl_seconds: None,
             description: None,
+            left: None,
         };
         (Kept::new("k".into(), attempt, &granted, terms), record)
     }
@@ -423,9 +453,12 @@ mod tests {
     fn a_renewal_after_the_release_revives_nothing() {
         let (mut kept, record) = kept();
         let (_, renew) = kept.renew(&clock(), reading(6_000), false);
-        let released = apply(Some(&record), &kept.release(&clock(), reading(6_001)))
-            .expect("ours")
-            .expect("record");
+        let released = apply(
+            Some(&record),
+            &kept.release(false, &clock(), reading(6_001)),
+        )
+        .expect("ours")
+        .expect("record");
         assert!(apply(Some(&released), &renew).is_err());
         assert!(kept.shows_release(Some(&released)));
         assert_eq!(

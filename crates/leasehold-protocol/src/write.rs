@@ -44,7 +44,7 @@ pub struct Grant {
     pub acquired_at: ServiceTime,
     /// Label of the holder, for people. It never decides ownership.
     pub holder: Arc<str>,
-    /// The holder's payload.
+    /// The holder's payload. `None` leaves that of the record, which the last holder left.
     pub data: Option<Arc<[u8]>>,
     /// Whether the grant ends when this process dies, on stores that can see that.
     pub bound_to_process: bool,
@@ -55,8 +55,19 @@ pub struct Grant {
 pub struct Description {
     /// Label of the holder. It never decides ownership.
     pub holder: Arc<str>,
-    /// The holder's payload.
+    /// The holder's payload. `None` leaves that of the record.
     pub data: Option<Arc<[u8]>>,
+}
+
+/// The payload that the end of a grant leaves in its record, for the next holder.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Left {
+    /// None.
+    Nothing,
+    /// That of the record.
+    AsItIs,
+    /// This one, which the record may lack.
+    Payload(Arc<[u8]>),
 }
 
 /// One conditional write on one record.
@@ -84,7 +95,7 @@ pub enum Write {
         /// The new L, if it changes. It never becomes shorter: an observer may time the grant by the L that it
         /// sees, while its holder still believes in the longer one.
         lease: Option<Duration>,
-        /// Of a grant that was handed over: the releaser did not know it.
+        /// What changes of it. Of a grant that was handed over, all: the releaser did not know it.
         description: Option<Description>,
     },
     /// End the caller's grant; the record, its token and the label of its holder stay.
@@ -101,6 +112,8 @@ pub enum Write {
         passed: Vec<Place>,
         /// How long the grant was held, if known.
         held: Option<Duration>,
+        /// The payload for the next holder.
+        left: Left,
     },
     /// End our grant, and give the key to a place in the queue.
     HandOver {
@@ -122,6 +135,8 @@ pub enum Write {
         acquired_at: ServiceTime,
         /// As in [`Write::Release`].
         held: Option<Duration>,
+        /// As in [`Write::Release`].
+        left: Left,
     },
     /// End our grant, and remember its work as done. Nobody waits for a key whose work is done, so the
     /// queue goes.
@@ -232,6 +247,16 @@ impl Write {
     }
 }
 
+impl Left {
+    fn of(&self, record: &Record) -> Option<Vec<u8>> {
+        match self {
+            Left::Nothing => None,
+            Left::AsItIs => record.data.clone(),
+            Left::Payload(data) => Some(data.to_vec()),
+        }
+    }
+}
+
 /// The condition of a write was false, and nothing was changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ConditionFailed;
@@ -252,6 +277,10 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
             Some(record) if record.state() == State::Granted(seen.clone()) => {
                 let mut taken = granted(Some(record), grant);
                 taken.queue = behind(record, places)?;
+                if seen.is_done() && grant.data.is_none() {
+                    // The result of a run is no holder's payload.
+                    taken.data = None;
+                }
                 if let (Some(native), Some(token)) = (&mut taken.native, record.token()) {
                     native.token = taken_over(token, grant.seed);
                 }
@@ -301,6 +330,7 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
             ttl_seconds,
             passed,
             held,
+            left,
             ..
         } => {
             let (record, _) = owned(current, attempt, *token)?;
@@ -314,7 +344,7 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
                 owner: None,
                 expires_at: ServiceTime(0),
                 ttl_seconds: ttl_seconds.or(record.ttl_seconds),
-                data: None,
+                data: left.of(record),
                 last_hold: held.or(record.last_hold),
                 ..record.clone()
             }))
@@ -328,6 +358,7 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
             ttl_seconds,
             acquired_at,
             held,
+            left,
             ..
         } => {
             let (record, native) = owned(current, attempt, *token)?;
@@ -347,7 +378,7 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
                 ttl_seconds: Some(*ttl_seconds),
                 holder: None,
                 acquired_at: Some(*acquired_at),
-                data: None,
+                data: left.of(record),
                 last_hold: held.or(record.last_hold),
                 queue,
                 ..record.clone()
@@ -439,6 +470,7 @@ fn owned<'a>(
 fn granted(before: Option<&Record>, grant: &Grant) -> Record {
     let queue = before.map_or_else(Vec::new, |record| record.queue.clone());
     let last_hold = before.and_then(|record| record.last_hold);
+    let left = before.and_then(|record| record.data.clone());
     let before = before.and_then(|record| record.native);
     let seed = u64::try_from(grant.seed.0).unwrap_or(0);
     Record {
@@ -453,7 +485,7 @@ fn granted(before: Option<&Record>, grant: &Grant) -> Record {
         ttl_seconds: Some(grant.ttl_seconds),
         holder: Some(grant.holder.to_string()),
         acquired_at: Some(grant.acquired_at),
-        data: grant.data.as_ref().map(|data| data.to_vec()),
+        data: grant.data.as_ref().map(|data| data.to_vec()).or(left),
         last_hold,
         queue,
         done: None,

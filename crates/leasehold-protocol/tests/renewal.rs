@@ -28,6 +28,7 @@ fn granted(sent_ms: u64, expires_at: ServiceTime) -> Granted {
         queue: Vec::new(),
         ttl_seconds: None,
         description: None,
+        left: None,
     }
 }
 

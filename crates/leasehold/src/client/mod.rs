@@ -265,6 +265,7 @@ impl LockClient {
             let started = self.core.clocks.elapsed();
             let how = Releasing {
                 held: false,
+                keeps_data: false,
                 started,
                 call_usage: CallUsage::default(),
             };
@@ -310,7 +311,8 @@ impl LockClient {
         let order = Order {
             key: id.key().clone(),
             policy: policy.lease_duration(lease).build()?,
-            data: record.and_then(|record| record.data).map(Arc::from),
+            // That of the record stays.
+            data: None,
             patience: Patience::None,
             polled: None,
             adopts: Some(Box::new(Adoption {

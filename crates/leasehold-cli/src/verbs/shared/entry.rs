@@ -22,6 +22,8 @@ pub(crate) struct Entry {
     pub(crate) error: Option<String>,
     /// Of a free lock: the label of its last holder, or who released it by force, and why.
     pub(crate) last_holder: Option<String>,
+    /// Of a free lock: the payload that its last holder left for the next one.
+    pub(crate) left: Option<String>,
     /// Of work that is done: the label of its runner.
     pub(crate) runner: Option<String>,
     pub(crate) done_at: Option<String>,
@@ -74,6 +76,9 @@ impl Entry {
             waiting: held.and_then(HolderInfo::waiting),
             error: None,
             last_holder: last.map(|last| last.label().to_owned()),
+            left: last
+                .and_then(LastHolder::data)
+                .map(|data| String::from_utf8_lossy(data).into_owned()),
             runner: done.map(|done| done.runner().to_owned()),
             done_at: done.map(|done| times::utc(done.at())),
             failed: done.map(Done::is_failed),
@@ -113,6 +118,7 @@ impl Entry {
             waiting: None,
             error: None,
             last_holder: None,
+            left: None,
             runner: None,
             done_at: None,
             failed: None,
