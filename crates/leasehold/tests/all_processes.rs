@@ -9,8 +9,9 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,20 +49,40 @@ impl Job {
         })
     }
 
-    fn start(&self) -> Child {
+    fn start(&self) -> Worker {
         let job = format!(
             "{}|{}|{}",
             self.number,
             self.store,
             self.witnesses.display()
         );
-        Command::new(std::env::current_exe().expect("this binary"))
+        let worker = Command::new(std::env::current_exe().expect("this binary"))
             .args(["worker", "--exact", "--nocapture"])
             .env(JOB, job)
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
-            .spawn()
-            .expect("start a worker")
+            .spawn();
+        Worker(worker.expect("start a worker"))
+    }
+}
+
+/// A worker, which no failed test leaves behind.
+struct Worker(Child);
+
+impl Worker {
+    /// What it wrote, and how it ended.
+    fn end(&mut self) -> (String, ExitStatus) {
+        let mut text = String::new();
+        let output = self.0.stdout.as_mut().expect("piped");
+        output.read_to_string(&mut text).expect("text");
+        (text, self.0.wait().expect("worker ends"))
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -180,7 +201,7 @@ fn figure(text: &str, word: &str) -> usize {
 
 fn run(store: &str, witnesses: &Path) {
     let began = SystemClock.elapsed();
-    let workers: Vec<Child> = (0..PROCESSES)
+    let mut workers: Vec<Worker> = (0..PROCESSES)
         .map(|number| {
             let job = Job {
                 number,
@@ -191,10 +212,9 @@ fn run(store: &str, witnesses: &Path) {
         })
         .collect();
     let (mut worked, mut dropped) = (0, 0);
-    for worker in workers {
-        let output = worker.wait_with_output().expect("worker ends");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{text}");
+    for worker in &mut workers {
+        let (text, status) = worker.end();
+        assert!(status.success(), "{text}");
         worked += figure(&text, "worked");
         dropped += figure(&text, "dropped");
     }
