@@ -8,7 +8,7 @@ use leasehold::store::sqlite::SqliteStore;
 use leasehold::store::{Consistency, Outcome, Store};
 use leasehold_protocol::attempt::AttemptId;
 use leasehold_protocol::time::ServiceTime;
-use leasehold_protocol::write::{Grant, Write};
+use leasehold_protocol::write::{Grant, Left, Write};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -36,6 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         });
         let refused = refusals.last().copied().unwrap_or_default();
         let release = Write::Release {
+            left: Left::Nothing,
             held: None,
             key: "cycle".into(),
             attempt: me,

@@ -19,7 +19,7 @@ use leasehold::store::{Outcome, Store};
 use leasehold::{LockClient, TryAcquireOutcome};
 use leasehold_protocol::attempt::AttemptId;
 use leasehold_protocol::time::ServiceTime;
-use leasehold_protocol::write::{Grant, Write};
+use leasehold_protocol::write::{Grant, Left, Write};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::floor::{Answers, Floor};
@@ -239,6 +239,7 @@ pub(crate) async fn store_cycle(store: &dyn Store, key: &str) -> Result<()> {
         bail!("`{key}` is held");
     };
     let release = Write::Release {
+        left: Left::Nothing,
         held: None,
         key: key.into(),
         attempt,

@@ -75,6 +75,15 @@ impl Failure {
         self
     }
 
+    /// The same for several locks, if the message names none of them.
+    pub(crate) fn about_one_of(self, names: &[String]) -> Self {
+        let named = |name: &String| self.message.contains(&format!("`{name}`"));
+        match names.first() {
+            Some(name) if !names.iter().any(named) => self.about(name),
+            _ => self,
+        }
+    }
+
     fn caused_by(mut self, error: &dyn StdError) -> Self {
         let mut cause = error.source();
         while let Some(error) = cause {

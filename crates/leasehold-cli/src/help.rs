@@ -29,10 +29,15 @@ is killed.
 
 Environment of the command:
   LEASEHOLD_NAME, LEASEHOLD_TOKEN, LEASEHOLD_LEASE_MS, LEASEHOLD_STORE
+  LEASEHOLD_TOKENS: with --key, a line `name=token` for each lock; the variables above are those of NAME
   LEASEHOLD_PARENT_*: the same for the lock of the outer run
   LEASEHOLD_GRANTS: the grants of this lock and of all outer ones; a run inside that would wait for itself for ever ends with 75. \
   Directly below `env -i` it is not recognised: bound the wait with -w
   LISTEN_PID, WATCHDOG_PID: the command's pid, if systemd had set leasehold's; a watchdog also needs NotifyAccess=all
+
+Several locks: `leasehold run NAME --key NAME2 --key NAME3 -- CMD` acquires all of them or none, in the order of their names, so that two such \
+calls never wait for each other. -w bounds the whole wait. The loss of one is the loss of all. While it waits for one, it keeps others from \
+those before it: name few.
 
 Signals: leasehold forwards INT, TERM, HUP, QUIT, USR1, USR2 and WINCH to the command. It does nothing more: --signal and --grace are for a \
 lost lock and --max-hold, and a command that ignores TERM runs on under the lock. During --hold-at-least the command has ended already: \
@@ -133,6 +138,8 @@ In a script:
   trap 'leasehold release deploy --id \"$id\"' EXIT
   leasehold renew deploy --id \"$id\" # before each long step
 
+With --key, all locks are acquired or none, and each has its line, sorted by its name.
+
 The JSON object: v (1), name, id (not with --id-file), token, until (UTC), lease_ms. New fields may be added. Whoever has the id can \
 end the grant. Pass the token to the protected resource, which must refuse smaller tokens than it has seen.
 
@@ -150,6 +157,9 @@ or the store has no such lock; nothing was changed
   77   no credentials, or the store refuses access
   78   bad configuration: AWS settings, table missing or with a wrong schema, lease sums, unreadable record
   125  leasehold itself failed
+
+With --key, each lock has its id: repeat --id, or name the file of `leasehold acquire --id-file`. After a failure the others are still \
+renewed or released, and the exit code is that of the first failure.
 
 A lease that has run out is renewed if nobody has taken the lock since: the token is then still the largest. A released or taken lock is \
 never revived. renew prints a JSON object: v (1), name, token, until (UTC), lease_ms. On DynamoDB a renewal costs one read and one write \
@@ -170,7 +180,7 @@ Exit codes:
   128+N  signal N ended the wait; the lock is not held
 
 When the lock is held, one JSON object goes to standard output: v (1), name, token, until (UTC) without a renewal, lease_ms. New fields may \
-be added. A release that fails is a warning, and the lease expires.";
+be added. With --key, all locks are held or none, and each has its line, sorted by its name; the loss of one ends all. A release that fails is a warning, and the lease expires.";
 
 /// For `force-release`.
 pub(crate) const FORCE: &str = "\
@@ -208,7 +218,7 @@ JSON objects: event, at (UTC), and the fields of `leasehold show --json`, with v
 /// For `ls` and `show`.
 pub(crate) const LOOK: &str = "\
 JSON, one object a line: v (1), name, state (free, held, expired, done, failed, malformed, unknown), holder (its label), since and until (UTC, in service \
-time), lease_ms, token, data, waiting, last_holder, error (why the record is unreadable); of work that is done: runner, done_at, failed, result. Unknown values are null. New fields may be added.
+time), lease_ms, token, data, waiting, last_holder, left (its payload, kept for the next holder), error (why the record is unreadable); of work that is done: runner, done_at, failed, result. Unknown values are null. New fields may be added.
 
 Exit codes:
   0    done, whether or not anything is held; a lock file that does not exist yet has no locks

@@ -23,6 +23,7 @@ fn force(room: &Room, token: &str) -> std::process::Output {
 fn stuck(room: &Room) -> (Wrapper, String) {
     let holder = room
         .command(&["hold", "job", "--lease", "2500ms", "--label", "stuck"])
+        .args(["--data", "step 7"])
         .spawn();
     let holder = Wrapper(holder.unwrap());
     until("held", || room.job()["state"] == "held");
@@ -44,6 +45,10 @@ fn who_and_why(room: &Room) {
         let shown = String::from_utf8(room.run(verb).stdout).unwrap();
         assert!(shown.contains(&seen), "{shown}");
     }
+    // How far the work came is there for the next holder.
+    assert_eq!(job["left"], "step 7");
+    let shown = String::from_utf8(room.run(&["show", "job"]).stdout).unwrap();
+    assert!(shown.contains("\nleft     step 7\n"), "{shown}");
     // It learns of it at its next renewal.
     assert_eq!(holder.ended(), 76);
     let said = holder.stderr();
@@ -57,6 +62,7 @@ fn who_and_why(room: &Room) {
         .unwrap();
     assert!(next > token.parse().unwrap());
     assert_eq!(room.job()["last_holder"], serde_json::Value::Null);
+    assert_eq!(room.job()["data"], "step 7");
 
     // The grant with that token is over, and another is the present one.
     let before = room.job();

@@ -41,6 +41,7 @@ fn room() -> Room {
         "import.sh",
         "job",
         "scheduler",
+        "transfer.sh",
     ];
     for program in programs {
         let path = room.path(program);
@@ -218,7 +219,13 @@ fn the_readme() {
         );
     }
     let ran = room.text("ran");
-    for program in ["report.sh", "deploy.sh", "import.sh", "scheduler"] {
+    for program in [
+        "report.sh",
+        "deploy.sh",
+        "transfer.sh",
+        "import.sh",
+        "scheduler",
+    ] {
         assert!(ran.contains(program), "{ran}");
     }
 }

@@ -24,7 +24,7 @@ use super::slots::{self, Entry, Over, SlotWrite, Slots};
 use super::takeover::{Observation, Rules, Verdict};
 use super::time::{Elapsed, Reading, ServiceClock, ServiceTime};
 use super::token::FencingToken;
-use super::write::{Description, Grant, Write};
+use super::write::{Description, Grant, Left, Write};
 
 /// The largest credible distance between a token's seed and service time. The service refuses
 /// older signatures, so no correct request carries a seed that is further away.
@@ -74,6 +74,8 @@ pub struct Granted {
     pub description: Option<Description>,
     /// Of a key with slots.
     pub crowd: Option<Crowd>,
+    /// The payload that the last holder left. `None` for an attempt with a payload of its own, which replaces it.
+    pub left: Option<Arc<[u8]>>,
 }
 
 /// How a record was shown: by a read, or by a refusal.
@@ -361,6 +363,10 @@ impl Attempt {
                 holder: self.wish.holder.clone(),
                 data: self.wish.data.clone(),
             }),
+            left: match (&self.wish.data, &record.data) {
+                (None, Some(left)) => Some(left.as_slice().into()),
+                _ => None,
+            },
             impossible_seed: seeded && is_impossible(request.seed, clock, now),
             crowd,
         }
@@ -465,7 +471,7 @@ impl Attempt {
     /// The release of any grant of this attempt, even of one that no answer showed. It is refused while
     /// others wait for the key. The refusal shows the record to [`give_back`](Self::give_back).
     pub fn abandon(&self, clock: &ServiceClock, now: Reading) -> Write {
-        self.end(None, &[], None, None, clock, now)
+        self.end(None, &[], None, self.own_data_goes(), None, clock, now)
     }
 
     /// The write that ends the grant of this attempt in `record`; `None` if the record is not ours. A
@@ -487,14 +493,12 @@ impl Attempt {
             });
         }
         let (token, ttl_seconds) = (Some(native.token), record.ttl_seconds);
-        Some(self.end(
-            token,
-            &record.queue,
-            ttl_seconds,
-            crowd.as_ref(),
-            clock,
-            now,
-        ))
+        let left = match is_handed_over(record) {
+            true => Left::AsItIs,
+            false => self.own_data_goes(),
+        };
+        let queue = &record.queue;
+        Some(self.end(token, queue, ttl_seconds, left, crowd.as_ref(), clock, now))
     }
 
     /// Whether a request for a place was made. The key may then be handed to this attempt at any time.
@@ -504,7 +508,24 @@ impl Attempt {
 
     /// The release of a grant of this attempt by its token, like [`abandon`](Self::abandon).
     pub fn release_late(&self, token: u64, clock: &ServiceClock, now: Reading) -> Write {
-        self.end(Some(token), &[], None, None, clock, now)
+        self.end(
+            Some(token),
+            &[],
+            None,
+            self.own_data_goes(),
+            None,
+            clock,
+            now,
+        )
+    }
+
+    /// Nobody has seen a grant that is given back. So what the last holder left stays for the next one, unless it
+    /// was replaced.
+    fn own_data_goes(&self) -> Left {
+        match self.wish.data {
+            Some(_) => Left::Nothing,
+            None => Left::AsItIs,
+        }
     }
 
     fn end(
@@ -512,6 +533,7 @@ impl Attempt {
         token: Option<u64>,
         queue: &[Place],
         ttl_seconds: Option<i64>,
+        left: Left,
         crowd: Option<&Crowd>,
         clock: &ServiceClock,
         now: Reading,
@@ -526,6 +548,7 @@ impl Attempt {
             held: None,
             is_slot: self.wish.want != Want::Whole,
             crowd,
+            left,
         };
         ending.write(clock, now)
     }

@@ -66,6 +66,11 @@ impl AttemptId {
     pub fn when_done(self) -> AttemptId {
         AttemptId::from_bits(self.to_bits() ^ (0xC << 76))
     }
+
+    /// Whether it is the owner of what a completed run left.
+    pub(super) fn is_done(self) -> bool {
+        self.to_bits() >> 76 & 0xF == 8
+    }
 }
 
 #[cfg(test)]
@@ -78,6 +83,7 @@ mod tests {
         let done = attempt.when_done();
         assert_ne!(done, attempt);
         assert_eq!(done.when_done(), attempt);
+        assert!(done.is_done() && !attempt.is_done());
         let version = |id: AttemptId| id.to_string().as_bytes()[14];
         assert_eq!((version(attempt), version(done)), (b'4', b'8'));
         assert_eq!(done.to_string().parse(), Ok(done));

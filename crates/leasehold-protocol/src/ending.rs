@@ -9,7 +9,7 @@ use super::lens::Crowd;
 use super::queue::Place;
 use super::slots::{Given, Next, SlotWrite};
 use super::time::{Reading, ServiceClock};
-use super::write::Write;
+use super::write::{Left, Write};
 
 /// What is known of a grant that is to end.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub(super) struct Ending<'a> {
     pub(super) is_slot: bool,
     /// Of a key with slots.
     pub(super) crowd: Option<&'a Crowd>,
+    /// The payload for the next holder.
+    pub(super) left: Left,
 }
 
 impl Ending<'_> {
@@ -52,6 +54,7 @@ impl Ending<'_> {
                 ttl_seconds: self.terms.released_ttl_seconds(clock, now),
                 passed: self.queue.to_vec(),
                 held: self.held,
+                left: self.left.clone(),
             };
         };
         let next = self.queue[index];
@@ -74,6 +77,7 @@ impl Ending<'_> {
                     attempt,
                     token,
                     held: self.held,
+                    left: self.left.clone(),
                     given,
                 }),
             };
@@ -96,6 +100,7 @@ impl Ending<'_> {
             ttl_seconds: given.ttl_seconds,
             acquired_at: given.acquired_at,
             held: self.held,
+            left: self.left.clone(),
         }
     }
 

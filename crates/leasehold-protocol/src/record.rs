@@ -93,7 +93,7 @@ pub struct Record {
     pub holder: Option<String>,
     /// When the grant began, for people.
     pub acquired_at: Option<ServiceTime>,
-    /// The holder's payload; of a done record, the result.
+    /// The holder's payload, or what the last holder left; of a done record, the result.
     pub data: Option<Vec<u8>>,
     /// How long the last grant was held, which tells waiters when to poll. It decides nothing.
     pub last_hold: Option<Duration>,
@@ -146,6 +146,16 @@ pub enum Seen {
         /// Its expiry, by the wall clock of the host that wrote it.
         expires_at: ServiceTime,
     },
+}
+
+impl Seen {
+    /// Whether it is no grant, but what a completed run has left: its payload is the result.
+    pub fn is_done(&self) -> bool {
+        match self {
+            Seen::Native { owner, .. } => owner.parse().is_ok_and(AttemptId::is_done),
+            Seen::Foreign { .. } => false,
+        }
+    }
 }
 
 /// The error of [`Record::parse`]: the record is no lock record, or its meaning is unclear.

@@ -19,7 +19,7 @@ use super::queue::Place;
 use super::record::{Record, State};
 use super::slots::{Slot, SlotWrite};
 use super::time::{Elapsed, Reading, ServiceClock, ServiceTime};
-use super::write::{Description, Write};
+use super::write::{Description, Left, Write};
 
 /// How a grant ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,12 +59,20 @@ pub struct Kept {
     unanswered: Vec<Sent>,
     queue: Vec<Place>,
     ttl_seconds: Option<i64>,
-    /// What the record does not say of it yet. Boxed, since most grants have none.
-    description: Option<Box<Description>>,
+    /// What the record may not say of it yet. Boxed, since most grants have none.
+    description: Option<Box<Unwritten>>,
     /// The label of a slot; `None` for the whole key.
     slot: Option<Arc<str>>,
     /// Of a key with slots.
     crowd: Option<Crowd>,
+}
+
+/// A description that no acknowledged renewal has written.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Unwritten {
+    description: Description,
+    /// The renewals that have it publish a later P than this.
+    after: ServiceTime,
 }
 
 /// How many unanswered renewals are remembered. An older one that lands gives no deadline.
@@ -85,7 +93,10 @@ impl Kept {
             unanswered: Vec::new(),
             queue: granted.queue.clone(),
             ttl_seconds: granted.ttl_seconds,
-            description: granted.description.clone().map(Box::new),
+            description: granted.description.clone().map(|description| {
+                let after = granted.expires_at;
+                Box::new(Unwritten { description, after })
+            }),
             slot: None,
             crowd: granted.crowd.clone(),
         }
@@ -201,6 +212,7 @@ impl Kept {
             });
             return (sent, write);
         }
+        let unwritten = self.description.as_deref();
         let write = Write::Renew {
             key: self.key.clone(),
             attempt: self.attempt,
@@ -209,7 +221,7 @@ impl Kept {
             ttl_seconds,
             bound_to_process,
             lease: None,
-            description: self.description.as_deref().cloned(),
+            description: unwritten.map(|unwritten| unwritten.description.clone()),
         };
         (sent, write)
     }
@@ -238,7 +250,9 @@ impl Kept {
         let deadline = Deadline::of(sent, &self.terms, clock, now);
         self.deadline = self.deadline.later(deadline);
         self.unanswered.retain(|s| s.expires_at > sent.expires_at);
-        self.description = None;
+        // A renewal from before the description did not write it.
+        self.description
+            .take_if(|unwritten| sent.expires_at > unwritten.after);
     }
 
     /// The meaning of a refused renewal, whose answer showed `record`.
@@ -262,6 +276,12 @@ impl Kept {
         RenewalRefused::Lost(self.ended(record))
     }
 
+    /// Describes the grant: the next renewal writes it, and those after that until one is acknowledged.
+    pub fn describe(&mut self, description: Description) {
+        let after = self.last_expires_at;
+        self.description = Some(Box::new(Unwritten { description, after }));
+    }
+
     /// Whether the record lacks the label or the payload, which the next renewal writes.
     pub fn is_undescribed(&self) -> bool {
         self.description.is_some()
@@ -269,9 +289,11 @@ impl Kept {
 
     /// Whether the record lacks a payload that a renewal would write.
     pub fn hides_data(&self) -> bool {
-        self.description
-            .as_ref()
-            .is_some_and(|description| description.data.is_some())
+        self.unwritten_data().is_some()
+    }
+
+    fn unwritten_data(&self) -> Option<&Arc<[u8]>> {
+        self.description.as_ref()?.description.data.as_ref()
     }
 
     /// When the next renewal is due: a third of the lease after the send of the last acknowledged
@@ -287,8 +309,14 @@ impl Kept {
         self.deadline.sent_at().plus(interval).min(latest)
     }
 
-    /// The write that ends the grant: a hand-over to the first known contender that waits, or a release.
-    pub fn release(&self, clock: &ServiceClock, now: Reading) -> Write {
+    /// The write that ends the grant: a hand-over to the first known contender that waits, or a release. It removes
+    /// the payload, unless that is kept for the next holder.
+    pub fn release(&self, keeps_data: bool, clock: &ServiceClock, now: Reading) -> Write {
+        let left = match self.unwritten_data() {
+            _ if !keeps_data => Left::Nothing,
+            Some(data) => Left::Payload(data.clone()),
+            None => Left::AsItIs,
+        };
         let ending = Ending {
             key: &self.key,
             attempt: self.attempt,
@@ -299,6 +327,7 @@ impl Kept {
             held: self.held(now),
             is_slot: self.slot.is_some(),
             crowd: self.crowd.as_ref(),
+            left,
         };
         ending.write(clock, now)
     }
@@ -443,6 +472,7 @@ mod tests {
             ttl_seconds: None,
             description: None,
             crowd: None,
+            left: None,
         };
         (Kept::new("k".into(), attempt, &granted, terms), record)
     }
@@ -473,9 +503,12 @@ mod tests {
     fn a_renewal_after_the_release_revives_nothing() {
         let (mut kept, record) = kept();
         let (_, renew) = kept.renew(&clock(), reading(6_000), false);
-        let released = apply(Some(&record), &kept.release(&clock(), reading(6_001)))
-            .expect("ours")
-            .expect("record");
+        let released = apply(
+            Some(&record),
+            &kept.release(false, &clock(), reading(6_001)),
+        )
+        .expect("ours")
+        .expect("record");
         assert!(apply(Some(&released), &renew).is_err());
         assert!(kept.shows_release(Some(&released)));
         assert_eq!(

@@ -18,7 +18,7 @@ use super::id::AttemptId;
 use super::queue::{PLACES, Place};
 use super::record::{Native, Record, Seen, State};
 use super::time::ServiceTime;
-use super::write::{ConditionFailed, Grant, Operation, behind, granted, is_free_for};
+use super::write::{ConditionFailed, Grant, Left, Operation, behind, granted, is_free_for};
 
 /// The largest limit, and that of a shared lock.
 pub const MOST: u32 = 1_000;
@@ -206,6 +206,8 @@ pub enum SlotWrite {
         token: Option<u64>,
         /// How long the grant was held, if known.
         held: Option<Duration>,
+        /// The payload for the next holder of the whole key.
+        left: Left,
         /// Who gets the slots.
         given: Given,
     },
@@ -384,6 +386,7 @@ pub(super) fn apply(
             attempt,
             token,
             held,
+            left,
             given,
             ..
         } => {
@@ -393,6 +396,7 @@ pub(super) fn apply(
                 return Err(ConditionFailed);
             }
             let mut record = record.clone();
+            record.data = left.of(&record);
             free(&mut record);
             record.last_hold = held.or(record.last_hold);
             give(&mut record, given)?;
@@ -521,11 +525,13 @@ fn remove(record: &mut Record, slot: &Slot) -> Result<(), ConditionFailed> {
     Ok(())
 }
 
-/// Ends the grant of the whole key.
+/// Ends the grant of the whole key. What it has done goes with its result.
 fn free(record: &mut Record) {
     record.owner = None;
     record.expires_at = ServiceTime(0);
-    record.data = None;
+    if record.done.take().is_some() {
+        record.data = None;
+    }
     record.holder_is_dead = false;
 }
 

@@ -45,7 +45,7 @@ pub struct Grant {
     pub acquired_at: ServiceTime,
     /// Label of the holder, for people. It never decides ownership.
     pub holder: Arc<str>,
-    /// The holder's payload.
+    /// The holder's payload. `None` leaves that of the record, which the last holder left.
     pub data: Option<Arc<[u8]>>,
     /// Whether the grant ends when this process dies, on stores that can see that.
     pub bound_to_process: bool,
@@ -56,8 +56,19 @@ pub struct Grant {
 pub struct Description {
     /// Label of the holder. It never decides ownership.
     pub holder: Arc<str>,
-    /// The holder's payload.
+    /// The holder's payload. `None` leaves that of the record.
     pub data: Option<Arc<[u8]>>,
+}
+
+/// The payload that the end of a grant leaves in its record, for the next holder.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Left {
+    /// None.
+    Nothing,
+    /// That of the record.
+    AsItIs,
+    /// This one, which the record may lack.
+    Payload(Arc<[u8]>),
 }
 
 /// One conditional write on one record.
@@ -85,7 +96,7 @@ pub enum Write {
         /// The new L, if it changes. It never becomes shorter: an observer may time the grant by the L that it
         /// sees, while its holder still believes in the longer one.
         lease: Option<Duration>,
-        /// Of a grant that was handed over: the releaser did not know it.
+        /// What changes of it. Of a grant that was handed over, all: the releaser did not know it.
         description: Option<Description>,
     },
     /// End the caller's grant; the record, its token and the label of its holder stay.
@@ -102,6 +113,8 @@ pub enum Write {
         passed: Vec<Place>,
         /// How long the grant was held, if known.
         held: Option<Duration>,
+        /// The payload for the next holder.
+        left: Left,
     },
     /// End our grant, and give the key to a place in the queue.
     HandOver {
@@ -123,6 +136,8 @@ pub enum Write {
         acquired_at: ServiceTime,
         /// As in [`Write::Release`].
         held: Option<Duration>,
+        /// As in [`Write::Release`].
+        left: Left,
     },
     /// End our grant, and remember its work as done. Nobody waits for a key whose work is done, so the
     /// queue goes.
@@ -241,6 +256,16 @@ impl Write {
     }
 }
 
+impl Left {
+    pub(super) fn of(&self, record: &Record) -> Option<Vec<u8>> {
+        match self {
+            Left::Nothing => None,
+            Left::AsItIs => record.data.clone(),
+            Left::Payload(data) => Some(data.to_vec()),
+        }
+    }
+}
+
 /// The condition of a write was false, and nothing was changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ConditionFailed;
@@ -263,6 +288,10 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
             Some(record) if record.state() == State::Granted(seen.clone()) => {
                 let mut taken = granted(Some(record), grant);
                 taken.queue = behind(record, places)?;
+                if seen.is_done() && grant.data.is_none() {
+                    // The result of a run is no holder's payload.
+                    taken.data = None;
+                }
                 if let (Some(native), Some(token)) = (&mut taken.native, record.token()) {
                     native.token = taken_over(token, grant.seed);
                 }
@@ -312,6 +341,7 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
             ttl_seconds,
             passed,
             held,
+            left,
             ..
         } => {
             let (record, _) = owned(current, attempt, *token)?;
@@ -325,7 +355,7 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
                 owner: None,
                 expires_at: ServiceTime(0),
                 ttl_seconds: ttl_seconds.or(record.ttl_seconds),
-                data: None,
+                data: left.of(record),
                 last_hold: held.or(record.last_hold),
                 ..record.clone()
             }))
@@ -339,6 +369,7 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
             ttl_seconds,
             acquired_at,
             held,
+            left,
             ..
         } => {
             let (record, native) = owned(current, attempt, *token)?;
@@ -358,7 +389,7 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
                 ttl_seconds: Some(*ttl_seconds),
                 holder: None,
                 acquired_at: Some(*acquired_at),
-                data: None,
+                data: left.of(record),
                 last_hold: held.or(record.last_hold),
                 queue,
                 ..record.clone()
@@ -460,6 +491,7 @@ pub(super) fn granted(before: Option<&Record>, grant: &Grant) -> Record {
     let queue = before.map_or_else(Vec::new, |record| record.queue.clone());
     let last_hold = before.and_then(|record| record.last_hold);
     let slots = before.and_then(|record| record.slots.clone());
+    let left = before.and_then(|record| record.data.clone());
     let before = before.and_then(|record| record.native);
     let seed = u64::try_from(grant.seed.0).unwrap_or(0);
     Record {
@@ -474,7 +506,7 @@ pub(super) fn granted(before: Option<&Record>, grant: &Grant) -> Record {
         ttl_seconds: Some(grant.ttl_seconds),
         holder: Some(grant.holder.to_string()),
         acquired_at: Some(grant.acquired_at),
-        data: grant.data.as_ref().map(|data| data.to_vec()),
+        data: grant.data.as_ref().map(|data| data.to_vec()).or(left),
         last_hold,
         queue,
         slots,

@@ -8,12 +8,8 @@ use leasehold_protocol::queue::{PLACES, Place};
 use leasehold_protocol::record::{Record, State};
 use leasehold_protocol::takeover::{Observation, Rules, Verdict};
 use leasehold_protocol::time::ServiceTime;
-use leasehold_protocol::write::{ConditionFailed, Write, apply};
+use leasehold_protocol::write::{ConditionFailed, Left, Write, apply};
 use support::*;
-
-fn refused(before: &Record, write: &Write) {
-    assert_eq!(apply(Some(before), write), Err(ConditionFailed));
-}
 
 fn join(n: u8) -> Write {
     Write::Join {
@@ -100,14 +96,14 @@ fn a_place_of_the_holder_itself_is_passed_when_its_grant_ends() {
     // A join that was delayed until its attempt had got the key.
     let (mut kept, record) = kept(&[1, 2]);
     kept.saw(&record);
-    let after = applied(&record, &kept.release(&sampled(5_000), reading(0)));
+    let after = applied(&record, &kept.release(false, &sampled(5_000), reading(0)));
     assert!(id(2).owns(&after) && after.queue.is_empty());
     let record = Record {
         queue: vec![place(1)],
         ..record
     };
     kept.saw(&record);
-    let after = applied(&record, &kept.release(&sampled(5_000), reading(0)));
+    let after = applied(&record, &kept.release(false, &sampled(5_000), reading(0)));
     assert_eq!(after.state(), State::Released);
 }
 
@@ -171,6 +167,7 @@ fn a_hand_over_needs_our_grant_and_the_queue_as_it_was_seen() {
 #[test]
 fn nobody_is_released_past() {
     let release = |passed: &[u8]| Write::Release {
+        left: Left::Nothing,
         held: None,
         key: "k".into(),
         attempt: id(9),
@@ -206,7 +203,7 @@ fn a_release_hands_over_to_the_first_that_waits() {
     let (kept, record) = kept(&[2, 3]);
     assert_eq!(kept.queue(), record.queue);
     let clock = sampled(WALL);
-    let after = applied(&record, &kept.release(&clock, reading(100)));
+    let after = applied(&record, &kept.release(false, &clock, reading(100)));
     assert!(id(2).owns(&after));
     assert_eq!(after.queue, [place(3)]);
     // For as long as its claim, with the expiry padding; the record stays as long as any.
@@ -221,7 +218,7 @@ fn what_an_answer_shows_of_the_queue_is_known_at_the_release() {
     let (mut kept, mut record) = kept(&[]);
     let clock = sampled(WALL);
     record.queue = vec![place(2)];
-    refused(&record, &kept.release(&clock, reading(100)));
+    refused(&record, &kept.release(false, &clock, reading(100)));
     // Of another grant nothing is learned.
     kept.saw(&Record {
         owner: Some(id(5).to_string()),
@@ -229,7 +226,10 @@ fn what_an_answer_shows_of_the_queue_is_known_at_the_release() {
     });
     assert_eq!(kept.queue(), []);
     kept.saw(&record);
-    assert!(id(2).owns(&applied(&record, &kept.release(&clock, reading(100)))));
+    assert!(id(2).owns(&applied(
+        &record,
+        &kept.release(false, &clock, reading(100))
+    )));
 }
 
 #[test]
@@ -239,17 +239,17 @@ fn contenders_that_have_ceased_to_wait_are_passed_over() {
     record.queue = vec![gone(2), place(3), gone(4)];
     kept.saw(&record);
     let clock = sampled(WALL);
-    let early = applied(&record, &kept.release(&clock, reading(0)));
+    let early = applied(&record, &kept.release(false, &clock, reading(0)));
     assert!(id(2).owns(&early));
-    let late = applied(&record, &kept.release(&clock, reading(1_000)));
+    let late = applied(&record, &kept.release(false, &clock, reading(1_000)));
     assert!(id(3).owns(&late));
     assert_eq!(late.queue, [gone(4)]);
     // Without anybody else it is released, and without a service clock nobody is passed over.
     record.queue = vec![gone(2), gone(4)];
     kept.saw(&record);
-    let free = applied(&record, &kept.release(&clock, reading(1_000)));
+    let free = applied(&record, &kept.release(false, &clock, reading(1_000)));
     assert_eq!((free.state(), free.queue.len()), (State::Released, 0));
-    let blind = applied(&record, &kept.release(&unsampled(), reading(1_000)));
+    let blind = applied(&record, &kept.release(false, &unsampled(), reading(1_000)));
     assert!(id(2).owns(&blind));
 }
 
@@ -258,14 +258,14 @@ fn a_hand_over_by_a_clock_far_behind_shortens_no_ttl() {
     let (mut kept, mut record) = kept(&[2]);
     record.ttl_seconds = Some(i64::MAX);
     kept.saw(&record);
-    let after = applied(&record, &kept.release(&unsampled(), reading(0)));
+    let after = applied(&record, &kept.release(false, &unsampled(), reading(0)));
     assert_eq!(after.ttl_seconds, Some(i64::MAX));
 }
 
 #[test]
 fn only_one_who_waited_shows_our_release() {
     let (kept, record) = kept(&[2]);
-    let after = applied(&record, &kept.release(&sampled(WALL), reading(0)));
+    let after = applied(&record, &kept.release(false, &sampled(WALL), reading(0)));
     let by = |n: u8| Record {
         owner: Some(id(n).to_string()),
         ..after.clone()
@@ -396,10 +396,13 @@ fn the_record_says_how_long_the_last_grant_was_held() {
     for waiting in [&[][..], &[2, 3]] {
         let (kept, record) = kept(waiting);
         assert_eq!(record.last_hold, None);
-        let after = applied(&record, &kept.release(&sampled(WALL), reading(1_234)));
+        let after = applied(
+            &record,
+            &kept.release(false, &sampled(WALL), reading(1_234)),
+        );
         assert_eq!(after.last_hold, Some(Duration::from_millis(1_234)));
         // A writer that does not know leaves it as it was.
-        let mut unknown = kept.release(&sampled(WALL), reading(99));
+        let mut unknown = kept.release(false, &sampled(WALL), reading(99));
         match &mut unknown {
             Write::Release { held, .. } | Write::HandOver { held, .. } => *held = None,
             other => panic!("{other:?}"),

@@ -29,6 +29,7 @@ fn granted(sent_ms: u64, expires_at: ServiceTime) -> Granted {
         ttl_seconds: None,
         description: None,
         crowd: None,
+        left: None,
     }
 }
 

@@ -4,6 +4,7 @@ mod support;
 
 use std::time::Duration;
 
+use leasehold_protocol::done::Done;
 use leasehold_protocol::id::AttemptId;
 use leasehold_protocol::queue::{PLACES, Place};
 use leasehold_protocol::record::{Native, Record, Seen};
@@ -11,7 +12,7 @@ use leasehold_protocol::slots::{
     Entry, Given, LABEL_BYTES, LONGEST_LEASE, Next, Over, Slot, SlotWrite, Slots, short_label,
 };
 use leasehold_protocol::time::ServiceTime;
-use leasehold_protocol::write::{ConditionFailed, Grant, Operation, Write, apply};
+use leasehold_protocol::write::{ConditionFailed, Grant, Left, Operation, Write, apply};
 use support::*;
 
 const TOKEN: u64 = 100;
@@ -110,6 +111,7 @@ fn open(token: Option<u64>, given: Given) -> Write {
         attempt: id(9),
         token,
         held: Some(Duration::from_millis(4_321)),
+        left: Left::Nothing,
         given,
     })
 }
@@ -335,11 +337,27 @@ fn a_dead_holder_is_replaced_exactly_as_it_was_seen() {
     };
     // The token of the grant there is 7.
     let after = applied(&whole(&[]), &enter(seen(7, 2)));
+    assert_eq!((&after.owner, after.expires_at), (&None, ServiceTime(0)));
     assert_eq!(
-        (&after.owner, after.expires_at, &after.data),
-        (&None, ServiceTime(0), &None)
+        after.data,
+        whole(&[]).data,
+        "for the next holder of the whole key"
     );
     assert_eq!(holders(&after), ids(&[4]));
+    let done = Record {
+        done: Some(Done {
+            at: ServiceTime(WALL),
+            failed: false,
+            input: None,
+        }),
+        ..whole(&[])
+    };
+    let after = applied(&done, &enter(seen(7, 2)));
+    assert_eq!(
+        (after.data, after.done),
+        (None, None),
+        "a result is no payload"
+    );
     refused(&whole(&[]), &enter(seen(8, 2)));
     refused(&whole(&[]), &enter(seen(7, 3)));
     let dead = Record {
@@ -550,6 +568,11 @@ fn the_whole_key_is_opened_for_places() {
     assert_eq!(holders(&after), ids(&[4, 5]));
     assert_eq!(after.last_hold, Some(Duration::from_millis(4_321)));
     applied(&before, &open(None, given(&[4])));
+    let mut keeps = open(None, given(&[4]));
+    if let Write::Slot(SlotWrite::Open { left, .. }) = &mut keeps {
+        *left = Left::AsItIs;
+    }
+    assert_eq!(applied(&before, &keeps).data, before.data);
     refused(&before, &open(Some(8), given(&[4])));
     refused(&slotted(&[], &[4]), &open(None, given(&[4])));
     assert_eq!(apply(None, &open(None, given(&[4]))), Err(ConditionFailed));

@@ -4,7 +4,7 @@ mod support;
 
 use leasehold_protocol::record::{Native, Record, State};
 use leasehold_protocol::time::ServiceTime;
-use leasehold_protocol::write::{ConditionFailed, Operation, Write, apply, taken_over};
+use leasehold_protocol::write::{ConditionFailed, Left, Operation, Write, apply, taken_over};
 use support::*;
 
 fn seen(record: &Record) -> leasehold_protocol::record::Seen {
@@ -119,6 +119,7 @@ fn a_renewal_may_lengthen_the_lease_and_never_shortens_it() {
 fn a_release_leaves_the_token_and_the_label_and_takes_the_rest() {
     let before = held_by(1);
     let release = |token, ttl_seconds| Write::Release {
+        left: Left::Nothing,
         held: None,
         key: "k".into(),
         attempt: id(1),

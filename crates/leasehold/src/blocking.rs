@@ -24,6 +24,7 @@ use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tracing::warn;
@@ -287,6 +288,34 @@ impl Lease {
     /// [`Lost`](ErrorKind::Lost) when the lease is lost, before the call or during it.
     pub fn renew(&self) -> Result<(), Error> {
         self.shared.block_on(self.lease.renew())
+    }
+
+    /// Makes sure that at least `time` is left. See [`crate::Lease::ensure`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Lease::ensure`].
+    pub fn ensure(&self, time: Duration) -> Result<(), Error> {
+        self.shared.block_on(self.lease.ensure(time))
+    }
+
+    /// Replaces the payload in the record. See [`crate::Lease::set_data`].
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Lease::set_data`].
+    pub fn set_data(&self, data: impl AsRef<[u8]>) -> Result<(), Error> {
+        self.shared.block_on(self.lease.set_data(data))
+    }
+
+    /// Ends the grant, and leaves its payload to the next holder. See [`crate::Lease::release_keeping_data`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Lease::release`].
+    pub fn release_keeping_data(self) -> Result<ReleaseOutcome, Error> {
+        let Lease { lease, shared } = self;
+        shared.block_on(lease.release_keeping_data())
     }
 }
 

@@ -39,8 +39,8 @@ pub enum ErrorKind {
     AlreadyDone,
     /// Stop the work, and do not trust its writes since the loss: the lease was lost.
     Lost,
-    /// Try again, with a longer lease if this is frequent: the lock was acquired with too little
-    /// time left, and is released in the background.
+    /// Try again, with a longer lease if this is frequent: too little time of the lease is left. A lock that was
+    /// just acquired is released in the background.
     TooLate,
     /// Inspect the record: it is not a lock record, or its meaning is unclear.
     Malformed,

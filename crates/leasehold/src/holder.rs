@@ -140,7 +140,7 @@ impl HolderInfo {
         self.slots
     }
 
-    /// The holder's payload.
+    /// The holder's payload: the one that it wrote, or else the one that the holder before left.
     pub fn data(&self) -> Option<&[u8]> {
         self.data.as_deref()
     }
@@ -179,6 +179,7 @@ pub struct LastHolder {
     label: String,
     since: Option<ServiceTime>,
     token: Option<FencingToken>,
+    data: Option<Vec<u8>>,
 }
 
 impl LastHolder {
@@ -188,6 +189,8 @@ impl LastHolder {
             label: record.holder.clone()?,
             since: record.acquired_at,
             token: record.token().map(|t| FencingToken::new(t, 0, false)),
+            // The result of a run that is forgotten is no payload.
+            data: record.data.clone().filter(|_| record.done.is_none()),
         })
     }
 
@@ -204,6 +207,11 @@ impl LastHolder {
     /// The fencing token of its grant.
     pub fn token(&self) -> Option<FencingToken> {
         self.token
+    }
+
+    /// The payload that it [left](crate::Lease::release_keeping_data) for the next holder.
+    pub fn data(&self) -> Option<&[u8]> {
+        self.data.as_deref()
     }
 }
 

@@ -128,7 +128,7 @@ mod text;
 mod usage;
 
 pub use self::acquire::TryAcquireOutcome;
-pub use self::client::all::Leases;
+pub use self::client::all::{Leases, RequestAll};
 pub use self::client::election::{Election, Leaders, Term, TermEnd};
 #[cfg(feature = "serde")]
 pub use self::client::once::Json;

@@ -139,6 +139,42 @@ async fn the_loss_of_one_is_the_loss_of_all() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_request_has_settings_of_its_own() {
+    let lab = Lab::new();
+    let locks = lab.client(waits(ms(60_000)));
+    let holder = lab.bystander().acquire("b").await.expect("free");
+    let request = locks.request_all(["b", "a"]).expect("keys").data("both");
+    // Tried once: the key before it is given back.
+    let before = lab.clock_now();
+    let tries = request.clone().policy(waits(Duration::ZERO));
+    let error = tries.acquire().await.expect_err("held");
+    assert_eq!(
+        (error.kind(), error.key()),
+        (ErrorKind::WaitExpired, Some("b"))
+    );
+    assert_eq!(
+        error.held().and_then(|held| held.token()),
+        Some(holder.token())
+    );
+    assert_eq!(lab.clock_now(), before);
+    all_free(&lab, &["a"]).await;
+    holder.release().await.expect("held");
+    let both = request.acquire().await.expect("free");
+    for lease in &both {
+        let status = lab.bystander().inspect(lease.key()).await.expect("works");
+        let held = status.holder().expect("held");
+        assert_eq!(held.data(), Some(&b"both"[..]));
+    }
+    both.release().await.expect("held");
+    // A single lease can stand for all.
+    let one = leasehold::Leases::from(locks.acquire("a").await.expect("free"));
+    assert_eq!(one.iter().count(), 1);
+    assert!(one.is_held() && one.token("a").is_some());
+    one.release().await.expect("held");
+    all_free(&lab, &["a", "b"]).await;
+}
+
 #[tokio::test]
 async fn crossing_calls_on_every_store_never_block_each_other() {
     for kit in [

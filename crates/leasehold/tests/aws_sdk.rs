@@ -13,7 +13,7 @@ use leasehold::store::dynamodb::DynamoDbStore;
 use leasehold::store::{Store, StoreErrorKind};
 use leasehold::{Effect, Error, ErrorKind, LockClient};
 use leasehold_protocol::attempt::AttemptId;
-use leasehold_protocol::write::Write;
+use leasehold_protocol::write::{Left, Write};
 
 /// A client that works, at an address where nobody is.
 fn config() -> Builder {
@@ -152,6 +152,7 @@ async fn error_of(endpoint: &str) -> leasehold::store::StoreError {
     let client = config().endpoint_url(endpoint).build();
     let store = DynamoDbStore::new(Client::from_conf(client), "locks");
     let release = Write::Release {
+        left: Left::Nothing,
         held: None,
         key: "k".into(),
         attempt: AttemptId::from_random([1; 16]),

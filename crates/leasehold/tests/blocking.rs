@@ -39,6 +39,20 @@ fn threads_take_turns_and_lose_nothing() {
 }
 
 #[test]
+fn the_payload_and_the_time_that_is_left() {
+    let locks = LockClient::new(MemoryStore::new()).expect("a client");
+    let lease = locks.acquire("k").expect("free");
+    let error = lease.ensure(Duration::from_secs(60)).expect_err("too much");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    lease.ensure(Duration::from_secs(1)).expect("much is left");
+    lease.set_data("a").expect("held");
+    assert!(lease.release_keeping_data().expect("held").is_released());
+    let lease = locks.acquire("k").expect("free");
+    assert_eq!(lease.previous_data(), Some(&b"a"[..]));
+    lease.release().expect("held");
+}
+
+#[test]
 fn a_try_says_who_holds_the_key_and_a_dropped_guard_frees_it() {
     let store = MemoryStore::new();
     let locks = LockClient::new(store.clone()).expect("a client");

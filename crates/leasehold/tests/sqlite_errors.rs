@@ -16,7 +16,7 @@ use leasehold::Effect;
 use leasehold::clock::{Clock, SystemClock};
 use leasehold::store::sqlite::SqliteStore;
 use leasehold::store::{Consistency, Outcome, Store, StoreError, StoreErrorKind};
-use leasehold_protocol::write::{Grant, Write};
+use leasehold_protocol::write::{Grant, Left, Write};
 use rusqlite::Connection;
 use support::file::{acquire, place};
 
@@ -387,6 +387,7 @@ async fn a_release_whose_caller_has_gone_is_carried_out() {
     });
     tokio::task::yield_now().await;
     let mut release = store.write(Write::Release {
+        left: Left::Nothing,
         held: None,
         key: "held".into(),
         attempt,

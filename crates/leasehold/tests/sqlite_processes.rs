@@ -20,7 +20,7 @@ use leasehold_protocol::attempt::AttemptId;
 use leasehold_protocol::queue::Place;
 use leasehold_protocol::record::{Record, Seen, State};
 use leasehold_protocol::time::{ServiceTime, Stamp};
-use leasehold_protocol::write::{Grant, Write};
+use leasehold_protocol::write::{Grant, Left, Write};
 use rusqlite::Connection;
 use support::file::{attempt, grant, place};
 
@@ -28,6 +28,7 @@ const PROCESSES: usize = 8;
 
 fn release(key: &str, attempt: AttemptId) -> Write {
     Write::Release {
+        left: Left::Nothing,
         held: None,
         key: key.into(),
         attempt,
@@ -339,6 +340,7 @@ async fn a_grant_that_is_handed_over_is_bound_to_the_process_that_waited() {
     let (store, me, waiter) = waited_for(&path).await;
     let held = record(&store).await;
     let hand_over = Write::HandOver {
+        left: Left::Nothing,
         held: None,
         key: "k".into(),
         attempt: me,

@@ -19,13 +19,17 @@ pub(crate) struct AcquireArgs {
     /// The name of the lock, 1 to 1024 bytes
     pub(crate) name: String,
 
+    /// Another lock, repeated for more: all of them or none
+    #[arg(short = 'k', long = "key", value_name = "NAME")]
+    pub(crate) keys: Vec<String>,
+
     /// What to write to standard output: the grant as JSON, only its id, or only its token
     #[arg(short = 'o', long, value_name = "WHAT", value_enum, default_value_t)]
     pub(crate) output: Output,
 
     /// Write the id to this file, which only you may read, instead of standard output
     ///
-    /// An older id of the same lock in it is replaced. Nothing else is overwritten.
+    /// An older id of the same lock in it is replaced. Nothing else is overwritten. The ids of several locks are lines.
     #[arg(long, value_name = "FILE")]
     pub(crate) id_file: Option<PathBuf>,
 
@@ -59,6 +63,10 @@ pub(crate) struct RenewArgs {
     /// The name of the lock
     pub(crate) name: String,
 
+    /// Another lock, repeated for more; each has its id
+    #[arg(short = 'k', long = "key", value_name = "NAME")]
+    pub(crate) keys: Vec<String>,
+
     #[command(flatten)]
     pub(crate) id: IdArg,
 
@@ -80,6 +88,10 @@ pub(crate) struct ReleaseArgs {
     /// The name of the lock
     pub(crate) name: String,
 
+    /// Another lock, repeated for more; each has its id
+    #[arg(short = 'k', long = "key", value_name = "NAME")]
+    pub(crate) keys: Vec<String>,
+
     #[command(flatten)]
     pub(crate) id: IdArg,
 
@@ -90,13 +102,13 @@ pub(crate) struct ReleaseArgs {
     pub(crate) verbosity: VerbosityArgs,
 }
 
-/// The id of a grant: one of the two.
+/// The id of a grant, or of each of several: one of the two.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct IdArg {
-    /// The id that `leasehold acquire` has written
-    #[arg(long, value_name = "ID", value_parser = id)]
-    pub(crate) id: Option<LeaseId>,
+    /// The id that `leasehold acquire` has written; repeated, with each --key
+    #[arg(long = "id", value_name = "ID", value_parser = id)]
+    pub(crate) ids: Vec<LeaseId>,
 
     /// The file with the id, of `leasehold acquire --id-file`
     #[arg(long, value_name = "FILE")]

@@ -67,6 +67,7 @@ pub(crate) enum Verb {
     #[command(after_long_help = help::ONCE)]
     #[command(mut_arg("conflict_exit_code", |arg| arg.help("End with this code instead of 0 when the work is done already")))]
     #[command(mut_arg("hold_at_least", |arg| arg.hide(true)))]
+    #[command(mut_arg("keys", |arg| arg.hide(true)))]
     Once(Box<OnceArgs>),
     /// Let the work of a name run again
     #[command(after_long_help = help::FORGET)]

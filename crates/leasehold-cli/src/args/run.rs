@@ -16,6 +16,10 @@ pub(crate) struct RunArgs {
     /// The name of the lock, 1 to 1024 bytes
     pub(crate) name: String,
 
+    /// Another lock, repeated for more: all of them or none
+    #[arg(short = 'k', long = "key", value_name = "NAME")]
+    pub(crate) keys: Vec<String>,
+
     #[command(flatten)]
     pub(crate) what: What,
 

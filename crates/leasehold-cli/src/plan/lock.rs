@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use leasehold::store::Store;
-use leasehold::{CheckDelay, Error, Key, LockClient, Policy, PolicyBuilder};
+use leasehold::{CheckDelay, Error, LockClient, Policy, PolicyBuilder};
 
+use super::keys::Keys;
 use crate::args::{LockArgs, WaitArgs};
 use crate::exit_codes;
 use crate::failure::Failure;
@@ -20,8 +21,8 @@ const STEP: Duration = Duration::from_millis(10);
 /// A validated lock.
 #[derive(Debug)]
 pub(crate) struct LockPlan {
-    /// Its name.
-    pub(crate) key: Key,
+    /// Its name, or those of several that are held together.
+    pub(crate) keys: Keys,
     /// Its location.
     pub(crate) place: Place,
     /// How it is held.
@@ -45,22 +46,13 @@ pub(crate) enum Wait {
 }
 
 impl LockPlan {
-    /// The key of a lock with this name.
-    ///
-    /// # Errors
-    ///
-    /// 64, when no lock can have this name.
-    pub(crate) fn key(name: &str) -> Result<Key, Failure> {
-        Key::new(name).map_err(|error| Failure::from(error).hint("give the lock another name"))
-    }
-
     /// Resolves the options. `grace` is the one that the user has set.
     ///
     /// # Errors
     ///
     /// 78, when the durations do not fit together.
     pub(crate) fn new(
-        key: Key,
+        keys: Keys,
         place: Place,
         lock: LockArgs,
         wait: WaitArgs,
@@ -71,7 +63,7 @@ impl LockPlan {
         // being taken over at once.
         let policy = fitting(policy.bound_to_process(false), &lock, grace, (LEASE, GRACE));
         let policy = policy.map_err(|error| options(&error, ", or make `--grace` smaller"))?;
-        Ok(Self::with_policy(key, place, lock, wait, policy))
+        Ok(Self::with_policy(keys, place, lock, wait, policy))
     }
 
     /// Resolves the options of a verb without a command, which needs no grace, with its default lease.
@@ -80,7 +72,7 @@ impl LockPlan {
     ///
     /// 78, when the durations do not fit together.
     pub(crate) fn without_command(
-        key: Key,
+        keys: Keys,
         place: Place,
         lock: LockArgs,
         wait: WaitArgs,
@@ -90,18 +82,18 @@ impl LockPlan {
         let policy = change(configured(&lock, &wait));
         let policy = fitting(policy, &lock, None, (default_lease, Duration::ZERO));
         let policy = policy.map_err(|error| options(&error, ""))?;
-        Ok(Self::with_policy(key, place, lock, wait, policy))
+        Ok(Self::with_policy(keys, place, lock, wait, policy))
     }
 
     fn with_policy(
-        key: Key,
+        keys: Keys,
         place: Place,
         lock: LockArgs,
         wait: WaitArgs,
         policy: Policy,
     ) -> LockPlan {
         LockPlan {
-            key,
+            keys,
             place,
             policy,
             wait: if must_not_wait(&wait) {

@@ -3,6 +3,7 @@
 //! Invariant: a plan is valid. Everything that can be refused without a request is refused here: the key, the
 //! store's URL, the sums of lease, grace and margin.
 
+mod keys;
 mod lock;
 mod once;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+pub(crate) use self::keys::Keys;
 pub(crate) use self::lock::{LEASE, LockPlan, Wait};
 pub(crate) use self::once::OncePlan;
 use crate::args::{ElectArgs, LockArgs, Memory, OnLost, RunArgs, StopArgs, WaitArgs, What};
@@ -68,8 +70,8 @@ impl RunPlan {
             )
             .hint("make --max-hold the longer one"));
         }
-        let (name, store) = (&args.name, args.store.store);
-        let plan = Self::of(name, store, args.what, args.lock, args.wait, args.stop)?;
+        let (keys, store) = (Keys::new(&args.name, &args.keys)?, args.store.store);
+        let plan = Self::of(keys, store, args.what, args.lock, args.wait, args.stop)?;
         Ok(RunPlan {
             options: Options {
                 detach_ok: args.child.detach_ok,
@@ -85,17 +87,16 @@ impl RunPlan {
 
     /// The plan of a command that is stopped when the lock is lost, and only then.
     fn of(
-        name: &str,
+        keys: Keys,
         store: Option<Location>,
         what: What,
         lock: LockArgs,
         wait: WaitArgs,
         stop: StopArgs,
     ) -> Result<RunPlan, Failure> {
-        let key = LockPlan::key(name)?;
         let place = Place::resolve(store)?;
         let command = command(what.line, what.command)?;
-        let lock = LockPlan::new(key, place, lock, wait, stop.grace)?;
+        let lock = LockPlan::new(keys, place, lock, wait, stop.grace)?;
         let dynamodb = matches!(lock.place.location, Location::DynamoDb(_));
         Ok(RunPlan {
             grace: lock.policy.grace(),
@@ -131,8 +132,8 @@ impl ElectPlan {
     /// 64 and 78. No request has been sent then.
     pub(crate) fn new(args: ElectArgs) -> Result<ElectPlan, Failure> {
         let wait = WaitArgs::default();
-        let (name, store) = (&args.name, args.store.store);
-        let term = RunPlan::of(name, store, args.what, args.lock, wait, args.stop)?;
+        let (keys, store) = (Keys::new(&args.name, &[])?, args.store.store);
+        let term = RunPlan::of(keys, store, args.what, args.lock, wait, args.stop)?;
         Ok(ElectPlan {
             term: RunPlan {
                 max_hold: bound(args.max_hold)?,

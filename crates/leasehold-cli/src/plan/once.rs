@@ -39,6 +39,11 @@ impl OncePlan {
             let hint = "set `--keep`: a run that is remembered needs no lock afterwards";
             return refused("--hold-at-least makes no sense with `once`".into(), hint);
         }
+        if !run.keys.is_empty() {
+            let hint =
+                "name the work once: what it needs besides can be acquired within the command";
+            return refused("--key makes no sense with `once`".into(), hint);
+        }
         let keep = match (memory.period.every, memory.period.keep) {
             (Some(every), _) => {
                 let tolerance = memory.tolerance.unwrap_or((every / 4).min(TOLERANCE));
@@ -114,6 +119,7 @@ mod tests {
                 &["--keep", "1m", "--hold-at-least", "1s"],
                 "--hold-at-least",
             ),
+            (&["--keep", "1m", "--key", "more"], "--key"),
             (&["--keep", "0s"], "remembered"),
         ] {
             let failure = once(options).expect_err("a refusal");

@@ -4,11 +4,12 @@
 //! interrupted, is released again; where that fails, a message says until when the lock is held.
 
 use std::path::PathBuf;
+use std::slice;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use leasehold::clock::{Clock, SystemClock};
-use leasehold::{Error, Lease, LeaseId};
+use leasehold::{Error, LeaseId, Leases};
 
 use super::shared::alone::{self, Held};
 use super::shared::output::{self, Grant};
@@ -17,7 +18,7 @@ use crate::args::{AcquireArgs, Output};
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::messages::Messages;
-use crate::plan::LockPlan;
+use crate::plan::{Keys, LockPlan};
 use crate::process::in_thread;
 use crate::store::{Place, own_failure};
 use crate::text::{duration, times};
@@ -33,9 +34,9 @@ const FRESH: f64 = 0.9;
 
 /// Carries out the verb, and returns the exit code.
 pub(crate) fn acquire(args: AcquireArgs, messages: &Arc<Messages>) -> u8 {
-    let name = args.name.clone();
+    let names = [slice::from_ref(&args.name), &args.keys].concat();
     taken(args, messages).unwrap_or_else(|failure| {
-        let failure = failure.about(&name);
+        let failure = failure.about_one_of(&names);
         messages.failure(&failure);
         failure.code
     })
@@ -46,10 +47,10 @@ fn taken(mut args: AcquireArgs, messages: &Arc<Messages>) -> Result<u8, Failure>
         let message = "--output id and --id-file are two places for the id";
         return Err(Failure::new(exit_codes::USAGE, message).hint("omit one of the two"));
     }
-    let key = LockPlan::key(&args.name)?;
+    let keys = Keys::new(&args.name, &args.keys)?;
     let place = Place::resolve(args.store.store)?;
     args.lock.label.get_or_insert_with(who::am_i);
-    let plan = LockPlan::without_command(key, place, args.lock, args.wait, LEASE, |policy| {
+    let plan = LockPlan::without_command(keys, place, args.lock, args.wait, LEASE, |policy| {
         // It outlives this process.
         policy.bound_to_process(false)
     })?;
@@ -58,18 +59,18 @@ fn taken(mut args: AcquireArgs, messages: &Arc<Messages>) -> Result<u8, Failure>
         id_file: args.id_file,
     };
     if let Some(path) = &to.id_file {
-        id_file::check(path, &plan.key)?;
+        id_file::check(path, &plan.keys)?;
     }
-    alone::under_lock(&plan, messages, async |mut held, lease| {
-        let id = lease.id().clone();
-        match to.hand_out(&mut held, lease).await {
+    alone::under_lock(&plan, messages, async |mut held, leases| {
+        let ids: Vec<LeaseId> = leases.iter().map(|lease| lease.id().clone()).collect();
+        match to.hand_out(&mut held, leases).await {
             Ok(()) => Ok(0),
             Err(Problem::Signal(code)) => {
-                to.take_back(&mut held, &id).await;
+                to.take_back(&mut held, &ids).await;
                 Ok(code)
             }
             Err(Problem::Failed(failure)) => {
-                let told = to.take_back(&mut held, &id).await;
+                let told = to.take_back(&mut held, &ids).await;
                 Err(Failure {
                     message: format!("{}; {told}", failure.message),
                     ..failure
@@ -92,29 +93,29 @@ enum Problem {
 }
 
 impl To {
-    async fn hand_out(&self, held: &mut Held<'_>, lease: Lease) -> Result<(), Problem> {
-        let (plan, until) = (held.plan, lease.until());
-        let (id, token) = (lease.id().clone(), lease.token());
+    async fn hand_out(&self, held: &mut Held<'_>, leases: Leases) -> Result<(), Problem> {
+        let plan = held.plan;
         let failed = |error: Error| Problem::Failed(plan.place.explain(error.into()));
-        let until = within(held, Late::Store, async {
-            let whole = plan.policy.lease_duration().mul_f64(FRESH);
-            // A grant that was handed over is a short one.
-            let until = if lease.remaining() + plan.policy.safety_margin() < whole {
-                lease.renew().await?;
-                lease.until()
-            } else {
-                until
-            };
-            lease.detach().await?;
-            Ok(until)
-        })
-        .await?
-        .map_err(failed)?;
-
-        let mut grant = Grant::new(&plan.key, token, until, plan.policy.lease_duration());
+        let grants = within(held, Late::Store, detached(plan, leases))
+            .await?
+            .map_err(failed)?;
+        let lasts = plan.policy.lease_duration();
+        let mut text = String::new();
+        for (id, until) in &grants {
+            let mut grant = Grant::new(id.key(), id.token(), *until, lasts);
+            if self.id_file.is_none() {
+                grant = grant.with_id(id);
+            }
+            match self.output {
+                Output::Json => text += &grant.line().map_err(Problem::Failed)?,
+                Output::Id => text += &format!("{id}\n"),
+                Output::Token => text += &format!("{}\n", id.token()),
+            }
+        }
         if let Some(path) = &self.id_file {
-            let (to, id) = (path.clone(), id.clone());
-            let written = in_thread("id file", move || id_file::write(&to, &id));
+            let to = path.clone();
+            let ids: Vec<LeaseId> = grants.iter().map(|(id, _)| id.clone()).collect();
+            let written = in_thread("id file", move || id_file::write(&to, &ids));
             let written = async { written.await.unwrap_or_else(Err) };
             let written = within(held, Late::IdFile, written).await?;
             written.map_err(|error| {
@@ -122,50 +123,75 @@ impl To {
                 let failure = own_failure(&what, &error).hint("give `--id-file` another file");
                 Problem::Failed(failure)
             })?;
-        } else {
-            grant = grant.with_id(&id);
         }
-        let text = match self.output {
-            Output::Json => grant.line().map_err(Problem::Failed)?,
-            Output::Id => format!("{id}\n"),
-            Output::Token => format!("{token}\n"),
-        };
         let written = within(held, Late::Output, output::write(text)).await?;
         written.map_err(|error| Problem::Failed(output::failed(&error)))?;
-        if held.messages.has_line() && self.output != Output::Json {
+        let first = grants.iter().map(|(_, until)| *until).min();
+        if let Some(until) = first
+            && held.messages.has_line()
+            && self.output != Output::Json
+        {
             let until = times::local(until);
             held.messages
-                .note(format_args!("acquired `{}` until {until}", plan.key));
+                .note(format_args!("acquired `{}` until {until}", plan.keys));
         }
         Ok(())
     }
 
-    /// Releases the grant again, and returns what became of it.
-    async fn take_back(&self, held: &mut Held<'_>, id: &LeaseId) -> String {
+    /// Releases the grants again, and returns what became of them.
+    async fn take_back(&self, held: &mut Held<'_>, ids: &[LeaseId]) -> String {
         let (plan, client) = (held.plan, held.client);
-        let released = release::patiently(held.signals, held.messages, client.release(id)).await;
+        let releases = async {
+            let mut all = Ok(());
+            for id in ids {
+                all = all.and(client.release(id).await.map(drop));
+            }
+            all
+        };
+        let released = release::patiently(held.signals, held.messages, releases).await;
         let lease = duration::show(plan.policy.lease_duration());
+        let are = match plan.keys.are_several() {
+            true => "are",
+            false => "is",
+        };
         match released {
-            Some(Ok(_)) => {
-                // Its id is of no use any more.
+            Some(Ok(())) => {
+                // Their ids are of no use any more.
                 if let Some(path) = &self.id_file
-                    && matches!(id_file::read(path), Ok(id_file::Contents::Id(old)) if old == *id)
+                    && id_file::read_all(path, &plan.keys).is_ok_and(|old| old.is(ids))
                 {
                     let _removed = std::fs::remove_file(path);
                 }
-                format!("`{}` is released again", plan.key)
+                format!("`{}` {are} released again", plan.keys)
             }
             Some(Err(_)) | None => {
                 let store = client.describe_store();
                 let told = format!(
                     "{store} has not confirmed the release of `{}`: its lease expires within {lease}",
-                    plan.key
+                    plan.keys
                 );
                 held.messages.note(&told);
                 told
             }
         }
     }
+}
+
+/// Detaches the leases, with most of their time left. Until when each is held.
+async fn detached(plan: &LockPlan, leases: Leases) -> Result<Vec<(LeaseId, SystemTime)>, Error> {
+    let whole = plan.policy.lease_duration().mul_f64(FRESH);
+    let mut grants = Vec::new();
+    for lease in &leases {
+        // A grant that was handed over is a short one.
+        if lease.remaining() + plan.policy.safety_margin() < whole {
+            lease.renew().await?;
+        }
+        grants.push((lease.id().clone(), lease.until()));
+    }
+    for lease in leases.into_leases() {
+        lease.detach().await?;
+    }
+    Ok(grants)
 }
 
 /// What takes too long.

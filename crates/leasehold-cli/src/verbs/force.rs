@@ -9,7 +9,7 @@ use crate::args::ForceArgs;
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::messages::Messages;
-use crate::plan::LockPlan;
+use crate::plan::Keys;
 use crate::store::Place;
 use crate::text::quoted;
 
@@ -19,7 +19,7 @@ use crate::text::quoted;
 ///
 /// 76 when another grant is the present one, or none; when the store fails; and for invalid arguments.
 pub(crate) fn force_release(args: ForceArgs, messages: &Arc<Messages>) -> Result<(), Failure> {
-    let key = LockPlan::key(&args.name)?;
+    let key = Keys::new(&args.name, &[])?.first;
     let place = Place::resolve(args.store.store)?;
     let moved_on = |now: String| {
         let message = format!(

@@ -8,7 +8,7 @@ use super::shared::who;
 use crate::args::ForgetArgs;
 use crate::failure::Failure;
 use crate::messages::Messages;
-use crate::plan::LockPlan;
+use crate::plan::Keys;
 use crate::store::Place;
 use crate::text::{one_line, times};
 
@@ -18,7 +18,7 @@ use crate::text::{one_line, times};
 ///
 /// When the work runs now, or the name is held as a lock; when the store fails; and for invalid arguments.
 pub(crate) fn forget(args: ForgetArgs, messages: &Arc<Messages>) -> Result<(), Failure> {
-    let key = LockPlan::key(&args.name)?;
+    let key = Keys::new(&args.name, &[])?.first;
     let place = Place::resolve(args.store.store)?;
     let nothing = || {
         messages.note(format_args!(

@@ -4,11 +4,12 @@
 //! goes away changes nothing.
 
 use std::future::pending;
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
 use leasehold::clock::{Clock, Elapsed, SystemClock};
-use leasehold::{EndReason, Lease};
+use leasehold::{EndReason, Key, Leases};
 use rustix::process::Signal;
 
 use super::shared::alone::{self, Held};
@@ -18,23 +19,23 @@ use crate::args::HoldArgs;
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::messages::Messages;
-use crate::plan::{LEASE, LockPlan};
+use crate::plan::{Keys, LEASE, LockPlan};
 use crate::process::suspend_ourselves;
 use crate::store::Place;
 use crate::text::duration;
 
 /// Carries out the verb, and returns the exit code.
 pub(crate) fn hold(args: HoldArgs, messages: &Arc<Messages>) -> u8 {
-    let name = args.name.clone();
+    let names = [slice::from_ref(&args.name), &args.keys].concat();
     held(args, messages).unwrap_or_else(|failure| {
-        let failure = failure.about(&name);
+        let failure = failure.about_one_of(&names);
         messages.failure(&failure);
         failure.code
     })
 }
 
 fn held(args: HoldArgs, messages: &Arc<Messages>) -> Result<u8, Failure> {
-    let key = LockPlan::key(&args.name)?;
+    let keys = Keys::new(&args.name, &args.keys)?;
     let place = Place::resolve(args.store.store)?;
     if args.max_hold == Some(Duration::ZERO) {
         let message = "--max-hold is 0: the lock would be released at once";
@@ -42,12 +43,12 @@ fn held(args: HoldArgs, messages: &Arc<Messages>) -> Result<u8, Failure> {
             Failure::new(exit_codes::USAGE, message).hint("set a longer time, or omit --max-hold")
         );
     }
-    let plan = LockPlan::without_command(key, place, args.lock, args.wait, LEASE, |policy| {
+    let plan = LockPlan::without_command(keys, place, args.lock, args.wait, LEASE, |policy| {
         // No process works under it but this one, as far as the store can know.
         policy.bound_to_process(true)
     })?;
-    alone::under_lock(&plan, messages, async |held, lease| {
-        Ok(until_the_end(held, lease, args.max_hold).await)
+    alone::under_lock(&plan, messages, async |held, leases| {
+        Ok(until_the_end(held, leases, args.max_hold).await)
     })
 }
 
@@ -55,10 +56,10 @@ fn held(args: HoldArgs, messages: &Arc<Messages>) -> Result<u8, Failure> {
 enum End {
     Signal,
     MaxHold,
-    Lost(EndReason),
+    Lost(Key, EndReason),
 }
 
-async fn until_the_end(held: Held<'_>, lease: Lease, max_hold: Option<Duration>) -> u8 {
+async fn until_the_end(held: Held<'_>, leases: Leases, max_hold: Option<Duration>) -> u8 {
     let Held {
         plan,
         messages,
@@ -67,9 +68,12 @@ async fn until_the_end(held: Held<'_>, lease: Lease, max_hold: Option<Duration>)
     } = held;
     let over = max_hold.map_or(Elapsed::NEVER, |most| SystemClock.elapsed().plus(most));
     let lasts = plan.policy.lease_duration();
-    let grant = Grant::new(&plan.key, lease.token(), lease.until(), lasts);
-    let mut written = match grant.line() {
-        Ok(line) => Some(output::start(line)),
+    let lines = leases.iter().map(|lease| {
+        let grant = Grant::new(lease.key(), lease.token(), lease.until(), lasts);
+        grant.line()
+    });
+    let mut written = match lines.collect::<Result<String, Failure>>() {
+        Ok(lines) => Some(output::start(lines)),
         Err(failure) => {
             messages.note_failure(&failure);
             None
@@ -78,7 +82,7 @@ async fn until_the_end(held: Held<'_>, lease: Lease, max_hold: Option<Duration>)
     let end = loop {
         let received = tokio::select! {
             biased;
-            loss = lease.lost() => break End::Lost(loss),
+            (key, loss) = leases.lost() => break End::Lost(key.clone(), loss),
             () = release::at(over) => break End::MaxHold,
             received = signals.next() => received,
             done = async {
@@ -91,7 +95,7 @@ async fn until_the_end(held: Held<'_>, lease: Lease, max_hold: Option<Duration>)
                 if let Ok(Err(error)) = done {
                     messages.note(format_args!(
                         "cannot write to standard output ({error}): `{}` is held all the same",
-                        plan.key
+                        plan.keys
                     ));
                 }
                 continue;
@@ -102,12 +106,15 @@ async fn until_the_end(held: Held<'_>, lease: Lease, max_hold: Option<Duration>)
                 messages.pause();
                 suspend_ourselves();
             }
-            Signal::CONT if !lease.is_held() => break End::Lost(lease.lost().await),
+            Signal::CONT if !leases.is_held() => {
+                let (key, loss) = leases.lost().await;
+                break End::Lost(key.clone(), loss);
+            }
             Signal::CONT | Signal::WINCH => {}
             _ => break End::Signal,
         }
     };
-    let (name, store) = (&plan.key, client.describe_store());
+    let (name, store) = (&plan.keys, client.describe_store());
     let code = match &end {
         End::Signal => 0,
         End::MaxHold => {
@@ -121,7 +128,7 @@ async fn until_the_end(held: Held<'_>, lease: Lease, max_hold: Option<Duration>)
             );
             exit_codes::MAX_HOLD
         }
-        End::Lost(loss) => {
+        End::Lost(name, loss) => {
             messages.failure(
                 &Failure::new(
                     exit_codes::LOST,
@@ -132,7 +139,7 @@ async fn until_the_end(held: Held<'_>, lease: Lease, max_hold: Option<Duration>)
             exit_codes::LOST
         }
     };
-    let released = release::release(plan, messages, signals, client, lease).await;
+    let released = release::release(plan, messages, signals, client, leases).await;
     match end {
         // This process did not run when the lease ended.
         End::Signal if released.was_too_late() => exit_codes::LOST,

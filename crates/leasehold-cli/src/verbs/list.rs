@@ -191,6 +191,7 @@ fn details(entry: &Entry, location: &Location) -> String {
         ),
         ("slots", entry.taken()),
         ("last", entry.last_holder.clone()),
+        ("left", entry.left.clone()),
         ("run by", entry.runner.clone()),
         ("since", since.or_else(|| done?.began()).map(times::local)),
         ("done", done.map(|done| times::local(done.at()))),

@@ -48,6 +48,8 @@ pub(super) enum Call {
     Release,
     /// While a renewal is on its way.
     ReleaseRenewing,
+    /// The payload stays for the next holder.
+    ReleaseKeepingData,
     Renew,
     /// Of a lease without renewals, so late that `lost` may come before the answer.
     RenewLate,
@@ -57,6 +59,11 @@ pub(super) enum Call {
     RenewReleased,
     /// `renew` while the one before is still on its way.
     RenewTwice,
+    SetData,
+    /// `set_data` while the one before is still on its way.
+    SetDataTwice,
+    /// Of a lease of which too little is left.
+    Ensure,
     Detach,
     Adopt,
     ReleaseById,
@@ -109,7 +116,7 @@ pub(super) enum Call {
 }
 
 /// All of them.
-pub(super) const CALLS: [Call; 51] = [
+pub(super) const CALLS: [Call; 55] = [
     Call::TryAcquireFree,
     Call::TryAcquireHeld,
     Call::TryAcquireDead,
@@ -128,11 +135,15 @@ pub(super) const CALLS: [Call; 51] = [
     Call::RunImpatient,
     Call::Release,
     Call::ReleaseRenewing,
+    Call::ReleaseKeepingData,
     Call::Renew,
     Call::RenewLate,
     Call::RenewStopped,
     Call::RenewReleased,
     Call::RenewTwice,
+    Call::SetData,
+    Call::SetDataTwice,
+    Call::Ensure,
     Call::Detach,
     Call::Adopt,
     Call::ReleaseById,

@@ -25,6 +25,11 @@ const WORK: Duration = Duration::from_millis(300);
 /// How long the holder that is waited for goes on.
 const HELD_FOR: Duration = Duration::from_millis(1_500);
 
+/// The payload that a release keeps.
+pub(super) const LEFT: &str = "left";
+/// What is missing of a lease.
+const MOMENT: Duration = Duration::from_millis(1);
+
 /// The result of a call.
 #[derive(Debug)]
 pub(super) enum Gave {
@@ -45,6 +50,8 @@ pub(super) enum Gave {
     Unrecorded(Error),
     /// Another run is remembered.
     Done(Done),
+    /// This is the payload.
+    Wrote(&'static str),
 }
 
 /// Both clients, and the values that a call needs.
@@ -127,9 +134,18 @@ impl Cast {
             | Call::ReleaseRenewing
             | Call::Renew
             | Call::RenewTwice
+            | Call::SetData
+            | Call::SetDataTwice
             | Call::AcquireInLine
             | Call::LostBehind
             | Call::Detach => cast.lease = Some(cast.ours.acquire(KEY).await?),
+            Call::Ensure => {
+                cast.lease = Some(cast.ours.acquire(KEY).await?);
+                cast.sleep(WORK).await;
+            }
+            Call::ReleaseKeepingData => {
+                cast.lease = Some(cast.ours.request(KEY)?.data(LEFT).acquire().await?);
+            }
             Call::LostRenewing => {
                 let request = cast.ours.request(KEY)?.lease_duration(SHORT_LEASE);
                 cast.lease = Some(request.acquire().await?);
@@ -331,6 +347,30 @@ impl Cast {
                 }
                 nothing(lease.release().await)
             }),
+            Call::ReleaseKeepingData => Box::pin(async move {
+                let Some(lease) = lease else {
+                    return Gave::Nothing;
+                };
+                wrote(LEFT, lease.release_keeping_data().await)
+            }),
+            Call::SetData | Call::SetDataTwice | Call::Ensure => {
+                let lease = &*kept.insert(match lease {
+                    Some(lease) => lease,
+                    None => return Box::pin(std::future::ready(Gave::Nothing)),
+                });
+                Box::pin(async move {
+                    match call {
+                        Call::SetData => wrote("new", lease.set_data("new").await),
+                        Call::SetDataTwice => {
+                            let (first, second) =
+                                tokio::join!(biased; lease.set_data("old"), lease.set_data("new"));
+                            wrote("new", first.and(second))
+                        }
+                        // A little more than is left.
+                        _ => nothing(lease.ensure(lease.remaining() + MOMENT).await),
+                    }
+                })
+            }
             Call::Renew | Call::RenewLate | Call::RenewStopped | Call::RenewReleased => {
                 let lease = &*kept.insert(match lease {
                     Some(lease) => lease,
@@ -533,6 +573,13 @@ fn ran(answer: Result<Once<Vec<u8>>, OnceError<Vec<u8>, &'static str>>) -> Gave 
 fn leased(answer: Result<Lease, Error>) -> Gave {
     match answer {
         Ok(lease) => Gave::Lease(lease),
+        Err(error) => Gave::Failed(error),
+    }
+}
+
+fn wrote<T>(data: &'static str, answer: Result<T, Error>) -> Gave {
+    match answer {
+        Ok(_) => Gave::Wrote(data),
         Err(error) => Gave::Failed(error),
     }
 }

@@ -11,7 +11,7 @@ use leasehold_protocol::attempt::SEED_TOLERANCE;
 use leasehold_protocol::time::{ClockBounds, ServiceTime};
 
 use super::call::{CALL_TIMEOUT, Call, KEY, LEASE, POLL};
-use super::calls::{Cast, Gave};
+use super::calls::{Cast, Gave, LEFT};
 use super::once::{judge_run, judge_work};
 use super::stage::{Fortune, SLOW, Stage};
 
@@ -99,7 +99,9 @@ async fn case(call: Call, cut: Cut, stage: Stage) -> anyhow::Result<Shown> {
         .await;
     }
     drop(kept);
-    judge_aftermath(call, &mut cast, &mut wrong).await;
+    // A call that was not polled is the drop of its lease.
+    let keeps_data = call == Call::ReleaseKeepingData && cut != Cut::Polls(0);
+    judge_aftermath(call, keeps_data, &mut cast, &mut wrong).await;
     wrong.extend(stage.violations());
     Ok(Shown {
         taken: stage.taken(),
@@ -220,6 +222,12 @@ async fn judge_answer(
                 wrong.push(format!("a grant was not ended by force: {outcome:?}"));
             }
         }
+        Gave::Wrote(data) => {
+            let shown = cast.stage.record(KEY).and_then(|record| record.data);
+            if shown.as_deref() != Some(data.as_bytes()) {
+                wrong.push(format!("the payload is {shown:?}, not {data}"));
+            }
+        }
         Gave::Ran => judge_run(cast, Ok(()), wrong),
         Gave::Unrecorded(error) => {
             if harmless {
@@ -264,7 +272,7 @@ async fn stays_lost(lease: &Lease, cast: &Cast, wrong: &mut Vec<String>) {
 }
 
 /// The key comes free, nothing lands on its next holder, nothing is left.
-async fn judge_aftermath(call: Call, cast: &mut Cast, wrong: &mut Vec<String>) {
+async fn judge_aftermath(call: Call, keeps_data: bool, cast: &mut Cast, wrong: &mut Vec<String>) {
     let since = cast.clock.elapsed();
     if let Some(theirs) = cast.theirs.take() {
         let outcome = theirs.release().await;
@@ -301,6 +309,10 @@ async fn judge_aftermath(call: Call, cast: &mut Cast, wrong: &mut Vec<String>) {
                 wrong.push(format!(
                     "the key was held for {blocked:?}, more than {bound:?}"
                 ));
+            }
+            if keeps_data && lease.previous_data() != Some(LEFT.as_bytes()) {
+                let found = lease.previous_data();
+                wrong.push(format!("the payload that was kept is lost: {found:?}"));
             }
             let token = i64::try_from(lease.token().stored()).unwrap_or(i64::MAX);
             let off = ServiceTime(token).distance(cast.stage.now());

@@ -10,7 +10,7 @@ use leasehold_protocol::record::{Record, State};
 use leasehold_protocol::renewal::Kept;
 use leasehold_protocol::takeover::Verdict;
 use leasehold_protocol::time::{Reading, ServiceClock, ServiceTime};
-use leasehold_protocol::write::Write;
+use leasehold_protocol::write::{Left, Write};
 use std::time::Duration;
 
 use super::broken::Broken;
@@ -129,7 +129,8 @@ impl Client {
         now: Reading,
         shape: &Shape,
     ) -> Write {
-        let mut write = kept.release(&self.clock, now);
+        // Nobody has a payload, so it is kept as by a clean-up: two writes that do the same are one.
+        let mut write = kept.release(true, &self.clock, now);
         if let Write::Release { held, .. } | Write::HandOver { held, .. } = &mut write {
             // It decides nothing, and would make many states of one.
             *held = None;
@@ -159,6 +160,7 @@ impl Client {
             ttl_seconds: i64::from(u32::MAX),
             acquired_at: ServiceTime(0),
             held: None,
+            left: Left::AsItIs,
         }
     }
 

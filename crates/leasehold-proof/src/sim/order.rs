@@ -138,7 +138,7 @@ impl Line {
 mod tests {
     use leasehold_protocol::record::{Seen, State};
     use leasehold_protocol::time::ServiceTime;
-    use leasehold_protocol::write::{Grant, apply};
+    use leasehold_protocol::write::{Grant, Left, apply};
 
     use super::*;
 
@@ -198,6 +198,7 @@ mod tests {
         let (first, second) = (place(1, 100), place(2, 900));
         let before = held(vec![first, second]);
         let write = |next, passed| Write::HandOver {
+            left: Left::Nothing,
             key: "k".into(),
             attempt: id(9),
             token: None,

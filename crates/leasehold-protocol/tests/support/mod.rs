@@ -15,7 +15,7 @@ use leasehold_protocol::record::{Native, Record};
 use leasehold_protocol::renewal::Kept;
 use leasehold_protocol::takeover::{Observation, Rules};
 use leasehold_protocol::time::{ClockBounds, Elapsed, Reading, ServiceClock, ServiceTime, Stamp};
-use leasehold_protocol::write::{Write, apply};
+use leasehold_protocol::write::{ConditionFailed, Left, Write, apply};
 
 pub const LEASE: Duration = Duration::from_secs(20);
 /// The wall clock of a host at the elapsed time zero, in milliseconds since the Unix epoch.
@@ -137,6 +137,10 @@ pub fn applied(before: &Record, write: &Write) -> Record {
         .expect("a record")
 }
 
+pub fn refused(before: &Record, write: &Write) {
+    assert_eq!(apply(Some(before), write), Err(ConditionFailed));
+}
+
 /// A grant of 1 on a key of its own, with these waiting.
 pub fn kept(waiting: &[u8]) -> (Kept, Record) {
     let clock = sampled(WALL);
@@ -150,6 +154,7 @@ pub fn kept(waiting: &[u8]) -> (Kept, Record) {
 
 pub fn hand_over(attempt: u8, token: Option<u64>, passed: &[u8], next: u8) -> Write {
     Write::HandOver {
+        left: Left::Nothing,
         held: None,
         key: "k".into(),
         attempt: id(attempt),

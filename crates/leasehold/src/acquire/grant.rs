@@ -71,7 +71,8 @@ impl Acquisition {
         };
         let terms = Terms {
             policy: self.order.policy.clone(),
-            data: self.order.data.clone(),
+            data: self.order.data.clone().or_else(|| granted.left.clone()),
+            previous: granted.left,
             call_usage: self.call_usage.clone(),
         };
         self.core.meter.grant(&self.call_usage());

@@ -5,16 +5,19 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use leasehold_protocol::token::FencingToken;
 
-use super::LockClient;
+use super::{LockClient, LockRequest};
 use crate::error::{Error, ErrorKind};
 use crate::key::Key;
 use crate::lease::end::{EndReason, ReleaseOutcome};
 use crate::lease::guard::{Lease, Undelivered};
+use crate::policy::Policy;
+use crate::shared::Core;
 
 impl LockClient {
     /// Acquires all of these keys, or none: for work on several things, such as a transfer between two accounts. The
@@ -56,6 +59,18 @@ impl LockClient {
         &self,
         keys: impl IntoIterator<Item = K>,
     ) -> Result<Leases, Error> {
+        self.request_all(keys)?.acquire().await
+    }
+
+    /// A request for several keys, with settings of its own: see [`acquire_all`](LockClient::acquire_all).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) without a key, and for an invalid one.
+    pub fn request_all<K: AsRef<str>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<RequestAll, Error> {
         let keys = keys.into_iter().map(|key| self.key(key.as_ref()));
         let mut keys = keys.collect::<Result<Vec<Key>, Error>>()?;
         keys.sort_by(|a, b| a.as_str().cmp(b.as_str()));
@@ -66,17 +81,60 @@ impl LockClient {
                     .with_hint("give it one key or more"),
             );
         }
-        self.core.check_clock(Some(keys[0].as_str()))?;
+        Ok(RequestAll {
+            core: self.core.clone(),
+            keys,
+            policy: self.core.policy.clone(),
+            data: None,
+        })
+    }
+}
+
+/// A request for several keys. [`LockClient::request_all`] makes it.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is sent before `acquire` is called"]
+pub struct RequestAll {
+    core: Arc<Core>,
+    /// Sorted, each once, at least one.
+    keys: Vec<Key>,
+    policy: Policy,
+    data: Option<Arc<[u8]>>,
+}
+
+impl RequestAll {
+    /// As [`LockRequest::policy`](crate::LockRequest::policy). Its [wait](crate::PolicyBuilder::wait) bounds the whole
+    /// call; a wait of zero tries each key once.
+    pub fn policy(self, policy: Policy) -> Self {
+        RequestAll { policy, ..self }
+    }
+
+    /// As [`LockRequest::data`](crate::LockRequest::data), for each of the keys.
+    pub fn data(self, data: impl AsRef<[u8]>) -> Self {
+        let data = Some(data.as_ref().into());
+        RequestAll { data, ..self }
+    }
+
+    /// As [`LockClient::acquire_all`], with these settings.
+    ///
+    /// # Errors
+    ///
+    /// As [`LockClient::acquire_all`]. Also [`Configuration`](ErrorKind::Configuration) when the settings do not add
+    /// up.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`LockClient::acquire_all`].
+    pub async fn acquire(self) -> Result<Leases, Error> {
+        self.core.check_clock(self.keys.first().map(Key::as_str))?;
         let clocks = self.core.clocks.clone();
-        let limit = self
-            .core
-            .policy
-            .wait()
-            .map(|wait| clocks.elapsed().plus(wait));
+        let limit = self.policy.wait().map(|wait| clocks.elapsed().plus(wait));
         // Dropped before it is returned, it is released under any drop policy.
         let mut held: Vec<Undelivered> = Vec::new();
-        for key in keys {
-            let mut request = super::LockRequest::new(&self.core, key);
+        for key in self.keys {
+            let mut request = LockRequest::new(&self.core, key).policy(self.policy.clone());
+            if let Some(data) = &self.data {
+                request = request.data(data);
+            }
             if let Some(limit) = limit {
                 request = request.wait(limit.since(clocks.elapsed()));
             }
@@ -192,9 +250,32 @@ impl Leases {
             .collect()
     }
 
+    /// The leases, in the order of the keys.
+    pub fn iter(&self) -> std::slice::Iter<'_, Lease> {
+        self.leases.iter()
+    }
+
     /// Each lease by itself, in the order of the keys.
     pub fn into_leases(self) -> Vec<Lease> {
         self.leases
+    }
+}
+
+/// A single lease, as the lease of one key of one.
+impl From<Lease> for Leases {
+    fn from(lease: Lease) -> Self {
+        Leases {
+            leases: vec![lease],
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a Leases {
+    type Item = &'a Lease;
+    type IntoIter = std::slice::Iter<'a, Lease>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
     }
 }
 

@@ -126,7 +126,8 @@ impl LockClient {
             match acquire(&self.core, &order).await {
                 Ok(TryAcquireOutcome::Acquired(lease)) => {
                     warn!(%key, ended = %token, token = %lease.token(), reason, "a lock is released by force");
-                    return Ok(match lease.release().await? {
+                    // Its payload may say how far it came.
+                    return Ok(match lease.release_keeping_data().await? {
                         ReleaseOutcome::ReleasedLate => ReleaseOutcome::Released,
                         other => other,
                     });

@@ -271,6 +271,7 @@ impl LockClient {
             let started = self.core.clocks.elapsed();
             let how = Releasing {
                 held: false,
+                keeps_data: false,
                 started,
                 call_usage: CallUsage::default(),
             };
@@ -319,9 +320,8 @@ impl LockClient {
         let order = Order {
             key: id.key().clone(),
             policy: policy.lease_duration(lease).build()?,
-            data: record
-                .and_then(|record| record.into_owned().data)
-                .map(Arc::from),
+            // That of the record stays.
+            data: None,
             patience: Patience::None,
             want: limit.map_or(Want::Whole, Want::Slot),
             polled: None,

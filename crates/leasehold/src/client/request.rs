@@ -119,7 +119,9 @@ impl LockRequest {
         self.set(|policy| policy.drop_policy(drop_policy))
     }
 
-    /// A payload in the record while the lock is held, for observers. On DynamoDB a record of more
+    /// A payload in the record while the lock is held, for observers. It replaces the one that the last holder
+    /// [left](Lease::previous_data). [`Lease::set_data`] changes it, and
+    /// [`Lease::release_keeping_data`] leaves it to the next holder. On DynamoDB a record of more
     /// than 1 KB doubles the price of every request.
     pub fn data(mut self, data: impl AsRef<[u8]>) -> Self {
         self.data = Some(data.as_ref().into());

@@ -10,7 +10,7 @@ use leasehold_protocol::token::FencingToken;
 use tokio::sync::oneshot;
 
 use super::end::{EndReason, ReleaseOutcome};
-use super::state::{LeaseContext, LeaseState};
+use super::state::{Asked, LeaseContext, LeaseState};
 use super::watch::LeaseWatch;
 use crate::error::{Effect, Error};
 use crate::holder::system_time;
@@ -23,7 +23,8 @@ use crate::usage::Usage;
 /// How a guard ends.
 #[derive(Debug)]
 pub(crate) enum Finish {
-    Release(oneshot::Sender<Result<ReleaseOutcome, Error>>),
+    /// Whether the payload stays, for the next holder.
+    Release(bool, oneshot::Sender<Result<ReleaseOutcome, Error>>),
     Detach(oneshot::Sender<Result<LeaseId, Error>>),
     /// Remember the work as done. Nobody waits for the answer if the guard was dropped.
     Complete(Box<Completes>, Option<oneshot::Sender<Result<(), Error>>>),
@@ -53,7 +54,7 @@ pub(crate) struct Completes {
 #[derive(Debug)]
 #[must_use = "a lease that is dropped is released"]
 pub struct Lease {
-    lease_state: Arc<LeaseState>,
+    pub(super) lease_state: Arc<LeaseState>,
     finish: Option<oneshot::Sender<Finish>>,
     drop_policy: DropPolicy,
 }
@@ -144,9 +145,19 @@ impl Lease {
     ///
     /// The renewal goes on when this future is dropped.
     pub async fn renew(&self) -> Result<(), Error> {
+        let renewed = self.renewed(None).await;
+        self.context().meter.counted(renewed)
+    }
+
+    /// Renews now, with a new payload if there is one.
+    pub(super) async fn renewed(&self, data: Option<Arc<[u8]>>) -> Result<(), Error> {
         let (sender, answer) = oneshot::channel();
-        let asked = self.lease_state.ask(sender).is_ok();
-        let renewed = answer.await.unwrap_or_else(|_| {
+        let ask = Asked {
+            data,
+            answer: sender,
+        };
+        let asked = self.lease_state.ask(ask).is_ok();
+        answer.await.unwrap_or_else(|_| {
             let why = self.lease_state.loss().unwrap_or(EndReason::TaskEnded);
             let lost = self.lease_state.id.lost_error(&why.to_string());
             // A renewal may have been in flight when the lease was lost.
@@ -154,13 +165,13 @@ impl Lease {
                 true => lost.with_effect(Effect::Unknown),
                 false => lost,
             })
-        });
-        self.context().meter.counted(renewed)
+        })
     }
 
     /// Ends the grant. It waits for a renewal in flight first, and retries within the call time-out. It
     /// changes only a record that still carries this grant. A waiter of this client that asks for the
-    /// same grant gets it, and nothing is written ([`hand_off`](crate::PolicyBuilder::hand_off)).
+    /// same grant gets it, and nothing is written ([`hand_off`](crate::PolicyBuilder::hand_off)). The payload goes:
+    /// see [`release_keeping_data`](Lease::release_keeping_data).
     ///
     /// # Errors
     ///
@@ -170,7 +181,21 @@ impl Lease {
     ///
     /// The release goes on when this future is dropped.
     pub async fn release(mut self) -> Result<ReleaseOutcome, Error> {
-        self.end_by(Finish::Release).await
+        self.end_by(|sender| Finish::Release(false, sender)).await
+    }
+
+    /// As [`release`](Lease::release), and the payload stays in the record. The next holder finds it by
+    /// [`previous_data`](Lease::previous_data), also one that waits in the queue of the key.
+    ///
+    /// # Errors
+    ///
+    /// As [`release`](Lease::release).
+    ///
+    /// # Cancel safety
+    ///
+    /// The release goes on when this future is dropped.
+    pub async fn release_keeping_data(mut self) -> Result<ReleaseOutcome, Error> {
+        self.end_by(|sender| Finish::Release(true, sender)).await
     }
 
     /// Renews a last time, ends the renewals, and returns the identity. The lock stays held for about

@@ -23,13 +23,21 @@ use crate::policy::Policy;
 use crate::runtime::clocks::Clocks;
 
 /// A caller that waits for a renewal.
-pub(crate) type Asked = oneshot::Sender<Result<(), Error>>;
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// The new payload, which the renewal writes.
+    pub(crate) data: Option<Arc<[u8]>>,
+    pub(crate) answer: oneshot::Sender<Result<(), Error>>,
+}
 
 /// The settings and data of a lease that are not part of the protocol.
 #[derive(Debug)]
 pub(crate) struct Terms {
     pub(crate) policy: Policy,
+    /// The payload of the record, as soon as it is written.
     pub(crate) data: Option<Arc<[u8]>>,
+    /// What the holder before left.
+    pub(crate) previous: Option<Arc<[u8]>>,
     /// The usage of its acquisition and of its renewals.
     pub(crate) call_usage: Arc<Meter>,
 }
@@ -51,7 +59,8 @@ pub(crate) struct LeaseState {
     pub(crate) id: LeaseId,
     pub(crate) lost: CancellationToken,
     pub(crate) policy: Policy,
-    pub(crate) data: Option<Arc<[u8]>>,
+    /// What the holder before left.
+    pub(crate) previous: Option<Arc<[u8]>>,
     pub(crate) call_usage: Arc<Meter>,
     since: ServiceTime,
     /// When `max_hold` ends.
@@ -63,6 +72,8 @@ pub(crate) struct LeaseState {
 pub(crate) struct Truth {
     pub(crate) deadline: Deadline,
     pub(crate) expires_at: ServiceTime,
+    /// The payload of the record, or the one that the next renewal writes.
+    pub(crate) data: Option<Arc<[u8]>>,
     loss: Option<EndReason>,
     /// The last failure since the last successful renewal.
     pub(crate) failure: Option<Arc<str>>,
@@ -86,6 +97,7 @@ impl LeaseState {
         let Terms {
             policy,
             data,
+            previous,
             call_usage,
         } = terms;
         let now = context.clocks.reading();
@@ -102,11 +114,12 @@ impl LeaseState {
             id,
             lost: CancellationToken::new(),
             policy,
-            data,
+            previous,
             call_usage,
             truth: Mutex::new(Truth {
                 deadline: kept.deadline(),
                 expires_at: kept.expires_at(),
+                data,
                 loss: None,
                 failure: None,
                 asked: Vec::new(),
@@ -119,19 +132,21 @@ impl LeaseState {
     pub(crate) fn describe(&self) -> HolderInfo {
         let label = self.policy.label();
         let label = label.as_ref().unwrap_or(&self.context.label);
-        let (until, lease) = (
-            self.with_truth(|truth| truth.expires_at),
-            self.policy.lease_duration(),
-        );
+        let (until, data) = self.with_truth(|truth| (truth.expires_at, truth.data.clone()));
         HolderInfo::here(
             self.id.key().as_str(),
             self.id.token(),
             label,
             self.since,
             until,
-            lease,
-            self.data.as_deref(),
+            self.policy.lease_duration(),
+            data.as_deref(),
         )
+    }
+
+    /// The payload of the record, or the one that the next renewal writes.
+    pub(crate) fn data(&self) -> Option<Arc<[u8]>> {
+        self.with_truth(|truth| truth.data.clone())
     }
 
     /// The usage of its acquisition and of its renewals.
@@ -202,7 +217,8 @@ impl LeaseState {
                 return (Err(ask), Vec::new());
             }
             let all = std::mem::take(&mut truth.asked);
-            let (closed, open) = all.into_iter().partition(Asked::is_closed);
+            let closed = |ask: &Asked| ask.answer.is_closed();
+            let (closed, open) = all.into_iter().partition(closed);
             truth.asked = open;
             truth.asked.push(ask);
             (Ok(truth.task.take()), closed)

@@ -40,7 +40,7 @@ impl RenewalTask {
     ) -> Result<(Handle, Finished), Finish> {
         let released = matches!(
             finish,
-            Finish::Release(_) | Finish::Dropped(DropPolicy::Release)
+            Finish::Release(..) | Finish::Dropped(DropPolicy::Release)
         );
         // Checked again after the wait: the next waiter may have left.
         let ready =
@@ -57,7 +57,9 @@ impl RenewalTask {
             &self.kept,
             Terms {
                 policy: self.policy.clone(),
-                data: self.lease_state.data.clone(),
+                data: self.lease_state.data(),
+                // The waiter asks for the same payload, so it finds no other.
+                previous: None,
                 call_usage: Arc::default(),
             },
         );
@@ -65,7 +67,7 @@ impl RenewalTask {
         self.end_on_drop = EndOnDrop(self.lease_state.clone());
         self.waiting = None;
         let (lease, finished) = guard(&self.lease_state);
-        let data = self.lease_state.data.clone();
+        let data = self.lease_state.data();
         let lease = Undelivered::new(lease);
         let given = self
             .holding
@@ -91,7 +93,7 @@ impl RenewalTask {
         let next = &self.lease_state;
         self.core.meter.hand_off(&Some(next.call_usage.clone()));
         debug!(key = %next.id.key(), token = %next.id.token(), "handed off");
-        if let Finish::Release(sender) = finish {
+        if let Finish::Release(_, sender) = finish {
             drop(sender.send(Ok(ReleaseOutcome::HandedOff)));
         }
         Ok((runtime, finished))
@@ -108,7 +110,7 @@ impl RenewalTask {
             && self.has_turns_left(now.elapsed)
             && self
                 .holding
-                .has_next(&self.policy, self.lease_state.data.as_ref())
+                .has_next(&self.policy, self.lease_state.data().as_ref())
     }
 
     /// Whether this process may keep the key for another turn. It is bounded while others wait for it.

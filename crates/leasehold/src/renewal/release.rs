@@ -38,17 +38,17 @@ impl RenewalTask {
         // Watches of the lease learn that it has ended.
         self.lease_state.lose(EndReason::Released);
         match finish {
-            Finish::Release(sender) => {
+            Finish::Release(keeps_data, sender) => {
                 let outcome = match loss {
                     // Another client has the key.
                     Some(EndReason::TakenOver(held)) => Ok(ReleaseOutcome::TakenOver(*held)),
-                    _ => self.release(loss.is_none(), started).await,
+                    _ => self.release(loss.is_none(), keeps_data, started).await,
                 };
                 drop(sender.send(outcome));
             }
             Finish::Dropped(DropPolicy::Release) => {
                 if !matches!(loss, Some(EndReason::TakenOver(_)))
-                    && let Err(error) = self.release(loss.is_none(), started).await
+                    && let Err(error) = self.release(loss.is_none(), false, started).await
                 {
                     warn!(key = %self.lease_state.id.key(), %error, "a dropped lease could not be released and expires");
                 }
@@ -100,11 +100,13 @@ impl RenewalTask {
     pub(super) async fn release(
         &mut self,
         held: bool,
+        keeps_data: bool,
         started: Elapsed,
     ) -> Result<ReleaseOutcome, Error> {
         let (core, lease_state, holding) = (&self.core, &self.lease_state, &mut self.holding);
         let how = Releasing {
             held,
+            keeps_data,
             started,
             call_usage: Some(lease_state.call_usage.clone()),
         };
@@ -201,6 +203,8 @@ pub(crate) struct Releasing {
     /// The guard held it until now, so only this release can have ended it before its deadline: the
     /// service may apply our request twice and answer the second one.
     pub(crate) held: bool,
+    /// The payload stays, for the next holder.
+    pub(crate) keeps_data: bool,
     /// The call time-out counts from here.
     pub(crate) started: Elapsed,
     pub(crate) call_usage: CallUsage,
@@ -218,6 +222,7 @@ pub(crate) async fn release(
 ) -> Result<(ReleaseOutcome, Released), Error> {
     let Releasing {
         held,
+        keeps_data,
         started,
         call_usage,
     } = how;
@@ -228,7 +233,7 @@ pub(crate) async fn release(
         let now = core.clocks.reading();
         let write = core
             .clocks
-            .with_service(|service| kept.release(service, now));
+            .with_service(|service| kept.release(keeps_data, service, now));
         let released = match &write {
             Write::HandOver { passed, .. } => {
                 Released::HandedOver(kept.queue().len() - passed.len() - 1)

@@ -33,7 +33,7 @@ use crate::runtime::reads::Reads;
 use crate::runtime::request::{Answer, Mailbox};
 use crate::runtime::retry::{RETRY_FIRST, RETRY_MAX};
 use crate::shared::{Core, no_answer_within};
-use crate::store::{Consistency, Outcome};
+use crate::store::{Consistency, Outcome, StoreErrorKind};
 
 /// The most unanswered renewals of one lease. They are spread over the rest of the lease, so that
 /// requests that hang do not use up all of them before its end.
@@ -99,6 +99,15 @@ impl Drop for EndOnDrop {
     }
 }
 
+/// A caller that waits for a renewal.
+pub(super) struct Waiting {
+    pub(super) ask: Asked,
+    /// Since when.
+    pub(super) asked: Elapsed,
+    /// The payload before the one that it asks to write.
+    pub(super) before: Option<Arc<[u8]>>,
+}
+
 pub(super) struct RenewalTask {
     pub(super) core: Arc<Core>,
     pub(super) lease_state: Arc<LeaseState>,
@@ -113,7 +122,7 @@ pub(super) struct RenewalTask {
     pub(super) place: Option<(Elapsed, OwnedSemaphorePermit)>,
     pub(super) failures: u32,
     /// A caller that waits for a renewal, and since when: only a renewal sent after that counts.
-    pub(super) waiting: Option<(Asked, Elapsed)>,
+    pub(super) waiting: Option<Waiting>,
     /// The guard was handed off, and its waiter may take it until then.
     pub(super) deliver_by: Option<Elapsed>,
     /// Reads that show who waits for the key.
@@ -191,7 +200,8 @@ impl RenewalTask {
                 }
                 ask = self.lease_state.next_ask(), if self.waiting.is_none() => {
                     let asked = core.clocks.elapsed();
-                    self.waiting = Some((ask, asked));
+                    let before = ask.data.clone().and_then(|data| self.set_data(data));
+                    self.waiting = Some(Waiting { ask, asked, before });
                     self.next_renewal = asked;
                 }
             }
@@ -246,8 +256,8 @@ impl RenewalTask {
         self.lease_state.lose(loss);
         // The next waiter polls for the present holder.
         self.holding.gone(Start::Poll(Polls::default()));
-        if let Some((ask, _)) = self.waiting.take() {
-            drop(ask.send(Err(self.lost_error())));
+        if let Some(Waiting { ask, .. }) = self.waiting.take() {
+            drop(ask.answer.send(Err(self.lost_error())));
         }
     }
 
@@ -343,6 +353,9 @@ impl RenewalTask {
                 debug!(key = %self.lease_state.id.key(), %error, "renewal failed, retrying");
                 self.failures += 1;
                 self.failed(error.to_string());
+                if error.kind == StoreErrorKind::InvalidInput {
+                    self.refuse_data(&error);
+                }
                 let max = RETRY_MAX.min(self.kept.terms().lease / 20);
                 let delay = core.backoff(self.failures, RETRY_FIRST.min(max), max);
                 self.next_renewal = now.elapsed.plus(delay);
@@ -368,11 +381,11 @@ impl RenewalTask {
         self.schedule();
         match self.waiting.take() {
             // An answer to an older request: the requested renewal must still be sent.
-            Some((ask, asked)) if sent < asked => {
-                self.next_renewal = asked;
-                self.waiting = Some((ask, asked));
+            Some(waiting) if sent < waiting.asked || self.lacks_data(&waiting.ask) => {
+                self.next_renewal = waiting.asked;
+                self.waiting = Some(waiting);
             }
-            Some((ask, _)) => drop(ask.send(Ok(()))),
+            Some(Waiting { ask, .. }) => drop(ask.answer.send(Ok(()))),
             None => {}
         }
     }

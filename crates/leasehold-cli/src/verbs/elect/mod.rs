@@ -50,6 +50,7 @@ pub(crate) fn elect(args: ElectArgs, guardian: &Arc<Guardian>, messages: &Arc<Me
 pub(crate) fn survived(args: ElectArgs, survivor: &Survivor, messages: &Arc<Messages>) -> u8 {
     let left = Left {
         name: &args.name,
+        more: &[],
         store: args.store.store,
         keep: false,
     };
@@ -71,11 +72,12 @@ async fn stand(plan: &ElectPlan, site: &mut Site<'_>) -> Result<u8, Failure> {
             Ok(Ok(Some(term))) => {
                 messages.detail(format_args!(
                     "leads `{}` with token {} ({})",
-                    lock.key,
+                    lock.keys,
                     term.token(),
                     client.describe_store()
                 ));
-                let ended = command::under(site, &client, Grant::Lock(term.into_lease())).await;
+                let ended =
+                    command::under(site, &client, Grant::Locks(term.into_lease().into())).await;
                 if is_last(plan, &ended, site) {
                     return ended.code();
                 }
@@ -83,7 +85,7 @@ async fn stand(plan: &ElectPlan, site: &mut Site<'_>) -> Result<u8, Failure> {
                 let until = SystemClock.elapsed().plus(pause);
                 messages.note(format_args!(
                     "`{}`: {} after {}: stands again in {}",
-                    lock.key,
+                    lock.keys,
                     how(&ended),
                     duration::show(ended.ran),
                     duration::show(pause)
@@ -108,7 +110,7 @@ async fn stand(plan: &ElectPlan, site: &mut Site<'_>) -> Result<u8, Failure> {
 }
 
 fn election(lock: &LockPlan, client: &LockClient) -> Result<Election, Error> {
-    let election = client.elect(lock.key.as_str())?;
+    let election = client.elect(lock.keys.first.as_str())?;
     Ok(match &lock.data {
         Some(data) => election.data(data),
         None => election,

@@ -12,6 +12,7 @@
 
 mod report;
 
+use std::slice;
 use std::sync::Arc;
 
 use self::report::Report;
@@ -35,7 +36,8 @@ pub(crate) fn run(
     guardian: &Arc<Guardian>,
     messages: &Arc<Messages>,
 ) -> u8 {
-    let (name, path) = (args.name.clone(), args.report.clone());
+    let names = [slice::from_ref(&args.name), &args.keys].concat();
+    let path = args.report.clone();
     let mut report = Report::new(&args);
     let trouble = path.as_deref().and_then(report::trouble);
     if let Some(trouble) = &trouble {
@@ -44,7 +46,7 @@ pub(crate) fn run(
     let ended =
         RunPlan::new(args, once).and_then(|plan| carry_out(&plan, guardian, messages, &mut report));
     let code = ended.unwrap_or_else(|failure| {
-        let failure = failure.about(&name);
+        let failure = failure.about_one_of(&names);
         messages.failure(&failure);
         report.failed(&failure);
         failure.code
@@ -82,7 +84,7 @@ async fn under_lock(site: &mut Site<'_>, report: &mut Report) -> Result<u8, Fail
     report.waited(SystemClock.elapsed().since(asked));
     let code = match answer {
         Answer::Lease(Ok(grant)) => {
-            report.acquired(grant.lease());
+            report.acquired(grant.locks());
             let ended = command::under(site, &client, grant).await;
             recorded(ended, report)
         }
@@ -132,11 +134,12 @@ pub(crate) fn survived(args: RunArgs, survivor: &Survivor, messages: &Arc<Messag
     let mut report = Report::of_survivor(&args, survivor);
     let left = Left {
         name: &args.name,
+        more: &args.keys,
         store: args.store.store,
         keep: args.hold.hold_at_least.is_some(),
     };
     let given_back = survivor::survived(left, survivor, messages);
-    report.given_back(given_back.token, given_back.release);
+    report.given_back(given_back.locks);
     if let Some(path) = args.report {
         report.save(&path, messages);
     }

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use leasehold::clock::{Clock, SystemClock};
-use leasehold::{HolderInfo, Lease, Usage};
+use leasehold::{HolderInfo, Usage};
 use rustix::fs::{Access, access};
 use rustix::process::Signal;
 use serde::Serialize;
@@ -25,6 +25,8 @@ use crate::store::url::Location;
 use crate::text::duration::{self, millis};
 use crate::text::times;
 use crate::verbs::shared::command::holding::End;
+use crate::verbs::shared::command::survivor::Returned;
+use crate::verbs::shared::locks::Locks;
 use crate::verbs::shared::release::ReleaseResult;
 
 /// US dollars for a million write units: on demand, us-east-1, as of November 2024.
@@ -75,6 +77,9 @@ pub(super) struct Report {
     command: Option<CommandEnd>,
     lost: Option<String>,
     release: Option<String>,
+    /// Of several locks, each of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    locks: Option<Vec<Lock>>,
     /// The last holder, if the lock was not acquired.
     holder: Option<Holder>,
     #[serde(flatten)]
@@ -94,6 +99,13 @@ struct Spent {
     grants: Option<u64>,
     waits: Option<u64>,
     hand_offs: Option<u64>,
+}
+
+/// One of several locks.
+#[derive(Debug, Serialize)]
+struct Lock {
+    name: String,
+    token: Option<u64>,
 }
 
 /// How the command ended: one of the two.
@@ -134,6 +146,7 @@ impl Report {
             command: None,
             lost: None,
             release: None,
+            locks: (!args.keys.is_empty()).then(Vec::new),
             holder: None,
             usage: Spent {
                 requests: Some(0),
@@ -168,10 +181,28 @@ impl Report {
         }
     }
 
-    /// Records what the guardian did with the lock of the killed worker.
-    pub(super) fn given_back(&mut self, token: Option<u64>, release: Option<String>) {
-        self.token = token;
-        self.release = release;
+    /// Records what the guardian did with the locks of the killed worker.
+    pub(super) fn given_back(&mut self, returned: Vec<Returned>) {
+        // Of several, the one that was not released says why.
+        let mut releases = returned.iter().filter_map(|lock| lock.release.as_ref());
+        let first = releases.clone().next();
+        self.release = releases.find(|how| *how != "released").or(first).cloned();
+        self.tokens(returned.iter().map(|lock| (lock.key.as_str(), lock.token)));
+    }
+
+    /// Records the token of each lock.
+    fn tokens<'a>(&mut self, locks: impl Iterator<Item = (&'a str, Option<u64>)>) {
+        let mut all = Vec::new();
+        for (name, token) in locks {
+            if name == self.name {
+                self.token = token;
+            }
+            let name = name.to_owned();
+            all.push(Lock { name, token });
+        }
+        if let Some(locks) = &mut self.locks {
+            *locks = all;
+        }
     }
 
     /// Records a failure: nothing was run.
@@ -217,9 +248,14 @@ impl Report {
         self.waited_ms = Some(millis(waited));
     }
 
-    /// Records the acquired lock.
-    pub(super) fn acquired(&mut self, lease: &Lease) {
-        self.token = Some(lease.token().get());
+    /// Records the acquired locks.
+    pub(super) fn acquired(&mut self, locks: Locks<'_>) {
+        let token = |lease: &'_ leasehold::Lease| Some(lease.token().get());
+        self.tokens(
+            locks
+                .iter()
+                .map(|lease| (lease.key().as_str(), token(lease))),
+        );
     }
 
     /// Records how long the lock was held.

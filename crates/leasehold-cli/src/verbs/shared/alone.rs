@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use leasehold::{Lease, LockClient};
+use leasehold::{Leases, LockClient};
 use rustix::process::Signal;
 
 use super::waiting::{self, Answer};
@@ -28,7 +28,7 @@ pub(crate) struct Held<'a> {
 pub(crate) fn under_lock(
     plan: &LockPlan,
     messages: &Arc<Messages>,
-    work: impl AsyncFnOnce(Held<'_>, Lease) -> Result<u8, Failure>,
+    work: impl AsyncFnOnce(Held<'_>, Leases) -> Result<u8, Failure>,
 ) -> Result<u8, Failure> {
     let mut signals = waiting::signals(messages)?;
     let runtime = plan.place.runtime()?;
@@ -42,7 +42,7 @@ async fn acquired(
     plan: &LockPlan,
     messages: &Arc<Messages>,
     signals: &mut Signals,
-    work: impl AsyncFnOnce(Held<'_>, Lease) -> Result<u8, Failure>,
+    work: impl AsyncFnOnce(Held<'_>, Leases) -> Result<u8, Failure>,
 ) -> Result<u8, Failure> {
     let opened = waiting::open(plan, messages, |store| store);
     let client = match waiting::or_signal(signals, messages, opened).await {
@@ -50,14 +50,14 @@ async fn acquired(
         Err(signal) => return Ok(ended_by(signal)),
     };
     let code = match waiting::acquire(plan, &client, signals, messages).await {
-        Answer::Lease(lease) => {
+        Answer::Lease(leases) => {
             let held = Held {
                 plan,
                 messages,
                 signals,
                 client: &client,
             };
-            return work(held, lease).await;
+            return work(held, leases).await;
         }
         Answer::Held(held) => {
             messages.note_failure(&waiting::busy(plan, &client, &held));

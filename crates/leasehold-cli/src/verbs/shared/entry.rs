@@ -28,6 +28,8 @@ pub(crate) struct Entry {
     pub(crate) error: Option<String>,
     /// Of a free lock: the label of its last holder, or who released it by force, and why.
     pub(crate) last_holder: Option<String>,
+    /// Of a free lock: the payload that its last holder left for the next one.
+    pub(crate) left: Option<String>,
     /// Of work that is done: the label of its runner.
     pub(crate) runner: Option<String>,
     pub(crate) done_at: Option<String>,
@@ -108,6 +110,9 @@ impl Entry {
             slots: (!slots.is_empty()).then(|| slots.iter().map(Slot::of).collect()),
             error: None,
             last_holder: last.map(|last| last.label().to_owned()),
+            left: last
+                .and_then(LastHolder::data)
+                .map(|data| String::from_utf8_lossy(data).into_owned()),
             runner: done.map(|done| done.runner().to_owned()),
             done_at: done.map(|done| times::utc(done.at())),
             failed: done.map(Done::is_failed),
@@ -168,6 +173,7 @@ impl Entry {
             slots: None,
             error: None,
             last_holder: None,
+            left: None,
             runner: None,
             done_at: None,
             failed: None,

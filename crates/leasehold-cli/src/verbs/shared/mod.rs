@@ -5,6 +5,7 @@ pub(crate) mod alone;
 pub(crate) mod command;
 pub(crate) mod entry;
 pub(crate) mod id_file;
+pub(crate) mod locks;
 pub(crate) mod nested;
 pub(crate) mod output;
 pub(crate) mod release;

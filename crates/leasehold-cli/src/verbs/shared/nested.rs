@@ -19,18 +19,20 @@ use crate::process::of_ancestors;
 /// The variable: attempt ids, outermost first, with commas between.
 pub(crate) const GRANTS: &str = "LEASEHOLD_GRANTS";
 
-/// The variable's value for a command under this grant.
-pub(crate) fn with(attempt: AttemptId) -> OsString {
+/// The variable's value for a command under these grants.
+pub(crate) fn with(attempts: impl Iterator<Item = AttemptId>) -> OsString {
     let mut grants = std::env::var_os(GRANTS).unwrap_or_default();
-    if !grants.is_empty() {
-        grants.push(",");
+    for attempt in attempts {
+        if !grants.is_empty() {
+            grants.push(",");
+        }
+        grants.push(attempt.to_string());
     }
-    grants.push(attempt.to_string());
     grants
 }
 
-/// The failure if the command of an outer run holds the lock. It costs one read, and none outside of a
-/// run.
+/// The failure if the command of an outer run holds the lock. It costs one read for each lock, and none outside
+/// of a run.
 pub(crate) async fn refused(plan: &LockPlan, store: &dyn Store) -> Option<Failure> {
     if !plan.waits_for_ever() {
         return None;
@@ -41,18 +43,20 @@ pub(crate) async fn refused(plan: &LockPlan, store: &dyn Store) -> Option<Failur
     if all.is_empty() {
         return None;
     }
-    // The acquisition reports a failure of the store.
-    let answer = store.read(plan.key.as_str(), Consistency::Strong).await;
-    let owner = answer.ok()?.value?.owner?;
-    all.iter().any(|grants| names(grants, &owner)).then(|| {
-        let message = format!(
-            "`{}` is held by the command that this one runs in: it would wait for itself",
-            plan.key
-        );
-        Failure::new(plan.conflict_code, message).hint(
-            "drop one of the two, or give them different names; `-w` of `run` and `once` bounds the wait",
-        )
-    })
+    for key in &plan.keys.all {
+        // The acquisition reports a failure of the store.
+        let answer = store.read(key, Consistency::Strong).await;
+        let owner = answer.ok().and_then(|reply| reply.value?.owner);
+        if owner.is_some_and(|owner| all.iter().any(|grants| names(grants, &owner))) {
+            let message = format!(
+                "`{key}` is held by the command that this one runs in: it would wait for itself"
+            );
+            return Some(Failure::new(plan.conflict_code, message).hint(
+                "drop one of the two, or give them different names; `-w` of `run` and `once` bounds the wait",
+            ));
+        }
+    }
+    None
 }
 
 fn names(grants: &OsStr, owner: &str) -> bool {

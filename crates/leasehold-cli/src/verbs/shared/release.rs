@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use leasehold::clock::Elapsed;
 use leasehold::clock::{Clock, SystemClock};
-use leasehold::{Error, Lease, LockClient, ReleaseOutcome};
+use leasehold::{Error, Leases, LockClient, ReleaseOutcome};
 use rustix::process::Signal;
 
+use super::locks::Locks;
 use crate::messages::Messages;
 use crate::plan::LockPlan;
 use crate::process::{Signals, suspend_ourselves};
@@ -24,7 +25,7 @@ const AFTER_A_SIGNAL: Duration = Duration::from_secs(3);
 /// The result of the release.
 #[derive(Debug)]
 pub(crate) enum ReleaseResult {
-    /// The store answered.
+    /// The store answered. Of several locks, the outcome of one that had ended before, if there is one.
     Answered(ReleaseOutcome),
     /// The store did not answer, or refused.
     Failed(Error),
@@ -63,24 +64,24 @@ pub(crate) async fn keep(
     plan: &LockPlan,
     messages: &Messages,
     signals: &mut Signals,
-    lease: &Lease,
+    locks: Locks<'_>,
     until: Elapsed,
 ) -> bool {
     let left = until.since(SystemClock.elapsed());
-    if left.is_zero() || !lease.is_held() {
+    if left.is_zero() || !locks.are_held() {
         return true;
     }
     messages.detail(format_args!(
         "the command has ended, keeping `{}` for another {}",
-        plan.key,
+        plan.keys,
         duration::show(left)
     ));
     let mut pressed = false;
     loop {
         let received = tokio::select! {
             biased;
-            loss = lease.lost() => {
-                messages.note(format_args!("lost the lock `{}` after the command had ended: {loss}", plan.key));
+            (key, loss) = locks.lost() => {
+                messages.note(format_args!("lost the lock `{key}` after the command had ended: {loss}"));
                 return true;
             }
             () = SystemClock.sleep_until(until) => return true,
@@ -97,7 +98,7 @@ pub(crate) async fn keep(
             _ => {
                 messages.note(format_args!(
                     "interrupted before the end of `--hold-at-least`: the lease of `{}` expires within {}",
-                    plan.key,
+                    plan.keys,
                     duration::show(plan.policy.lease_duration())
                 ));
                 return false;
@@ -106,20 +107,34 @@ pub(crate) async fn keep(
     }
 }
 
-/// Releases the lock, and warns of everything but a clean release.
+/// Releases the locks, and warns of everything but a clean release.
 pub(crate) async fn release(
     plan: &LockPlan,
     messages: &Messages,
     signals: &mut Signals,
     client: &LockClient,
-    lease: Lease,
+    leases: Leases,
 ) -> ReleaseResult {
-    let release_result = match patiently(signals, messages, lease.release()).await {
-        Some(Ok(outcome)) => ReleaseResult::Answered(outcome),
+    let release_result = match patiently(signals, messages, leases.release()).await {
+        Some(Ok(outcomes)) => {
+            let late = plan.keys.all.iter().zip(&outcomes);
+            let late = late.filter(|(_, outcome)| !matches!(outcome, ReleaseOutcome::Released));
+            let store = client.describe_store();
+            for (name, outcome) in
+                late.filter(|(_, outcome)| **outcome != ReleaseOutcome::HandedOff)
+            {
+                messages.note(format_args!(
+                    "the lock `{name}` ({store}) had ended before its release: {outcome}"
+                ));
+            }
+            let worst = outcomes.iter().find(|outcome| !outcome.is_released());
+            let worst = worst.or_else(|| outcomes.iter().find(|o| **o != ReleaseOutcome::Released));
+            ReleaseResult::Answered(worst.cloned().unwrap_or(ReleaseOutcome::Released))
+        }
         Some(Err(error)) => ReleaseResult::Failed(error),
         None => ReleaseResult::Unknown,
     };
-    let (name, store) = (&plan.key, client.describe_store());
+    let (name, store) = (&plan.keys, client.describe_store());
     let by_itself = format!(
         "its lease expires within {}",
         duration::show(plan.policy.lease_duration())
@@ -128,10 +143,10 @@ pub(crate) async fn release(
         ReleaseResult::Answered(ReleaseOutcome::Released | ReleaseOutcome::HandedOff) => {
             messages.detail(format_args!("released `{name}`"))
         }
-        ReleaseResult::Answered(outcome) => messages.note(format_args!(
-            "the lock `{name}` ({store}) had ended before its release: {outcome}"
-        )),
+        ReleaseResult::Answered(_) => {}
         ReleaseResult::Failed(error) => {
+            // Of several locks, the others are released.
+            let name = error.key().unwrap_or(name.first.as_str());
             messages.note(format_args!(
                 "could not release `{name}`, {by_itself}: {error}"
             ));
@@ -180,10 +195,12 @@ pub(crate) async fn patiently<T>(
     }
 }
 
-/// Leaves the lease to expire: a process may still work under it.
-pub(crate) async fn leave(messages: &Messages, lease: Lease) -> ReleaseResult {
-    if let Err(error) = lease.detach().await {
-        messages.detail(error);
+/// Leaves the leases to expire: a process may still work under them.
+pub(crate) async fn leave(messages: &Messages, leases: Leases) -> ReleaseResult {
+    for lease in leases.into_leases() {
+        if let Err(error) = lease.detach().await {
+            messages.detail(error);
+        }
     }
     ReleaseResult::Left
 }

@@ -12,10 +12,11 @@ use std::time::Duration;
 use leasehold::clock::{Clock, SystemClock};
 use leasehold::store::Store;
 use leasehold::{
-    Election, Error, ErrorKind, HolderInfo, Lease, LockClient, Term, TryAcquireOutcome,
+    Election, Error, ErrorKind, HolderInfo, Leases, LockClient, Term, TryAcquireOutcome,
 };
 use rustix::process::Signal;
 
+use super::locks::Locks;
 use super::nested;
 use crate::failure::Failure;
 use crate::messages::Messages;
@@ -35,7 +36,7 @@ const WORTH_A_LINE: Duration = Duration::from_millis(300);
 
 /// How the wait ended.
 #[derive(Debug)]
-pub(crate) enum Answer<T = Lease> {
+pub(crate) enum Answer<T = Leases> {
     /// The lock was acquired.
     Lease(T),
     /// Another holds it, and the run must not wait.
@@ -99,33 +100,61 @@ pub(crate) async fn acquire(
     messages: &Messages,
 ) -> Answer {
     let asking = async {
-        let mut request = client.request(plan.key.as_str())?;
+        if plan.keys.are_several() {
+            return all(plan, client).await;
+        }
+        let mut request = client.request(plan.keys.first.as_str())?;
         if let Some(data) = &plan.data {
             request = request.data(data);
         }
-        match plan.wait {
-            Wait::No => request.try_acquire().await,
-            Wait::ByPolicy => request.acquire().await.map(TryAcquireOutcome::Acquired),
-        }
+        let outcome = match plan.wait {
+            Wait::No => request.try_acquire().await?,
+            Wait::ByPolicy => TryAcquireOutcome::Acquired(request.acquire().await?),
+        };
+        Ok(match outcome {
+            TryAcquireOutcome::Acquired(lease) => Ok(Leases::from(lease)),
+            TryAcquireOutcome::Held(held) => Err(held),
+        })
     };
     let answer = asked(plan, client, signals, messages, asking).await;
     answer.and_then(|outcome| match outcome {
-        TryAcquireOutcome::Acquired(lease) => {
-            acquired(plan, client, messages, &lease);
-            Answer::Lease(lease)
+        Ok(leases) => {
+            acquired(client, messages, Locks::All(&leases));
+            Answer::Lease(leases)
         }
-        TryAcquireOutcome::Held(held) => Answer::Held(held),
+        Err(held) => Answer::Held(held),
     })
 }
 
-/// Says that the lock was acquired.
-pub(crate) fn acquired(plan: &LockPlan, client: &LockClient, messages: &Messages, lease: &Lease) {
-    messages.detail(format_args!(
-        "acquired `{}` with token {} ({})",
-        plan.key,
-        lease.token(),
-        client.describe_store()
-    ));
+/// Acquires all locks of the plan, or says who holds one of them if they must not be waited for.
+async fn all(plan: &LockPlan, client: &LockClient) -> Result<Result<Leases, HolderInfo>, Error> {
+    let mut request = client.request_all(&plan.keys.all)?;
+    if let Some(data) = &plan.data {
+        request = request.data(data);
+    }
+    if plan.wait == Wait::No {
+        let once = plan.policy.to_builder().wait(Duration::ZERO);
+        request = request.policy(once.build()?);
+    }
+    match request.acquire().await {
+        Ok(leases) => Ok(Ok(leases)),
+        Err(error) => match error.held() {
+            Some(held) if plan.wait == Wait::No => Ok(Err(held.clone())),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Says that the locks were acquired.
+pub(crate) fn acquired(client: &LockClient, messages: &Messages, locks: Locks<'_>) {
+    for lease in locks.iter() {
+        messages.detail(format_args!(
+            "acquired `{}` with token {} ({})",
+            lease.key(),
+            lease.token(),
+            client.describe_store()
+        ));
+    }
 }
 
 /// Does `asking`, which may wait for a holder, while signals are handled.
@@ -231,7 +260,7 @@ pub(crate) async fn clean_up(
         messages.note(format_args!(
             "{} has not answered yet: `{}` may still be acquired, and its lease then expires within {}",
             client.describe_store(),
-            plan.key,
+            plan.keys,
             duration::show(plan.policy.lease_duration()),
         ));
     }
@@ -279,9 +308,10 @@ fn line(waited: Duration, held: &HolderInfo) -> String {
 
 /// The failure of a run whose wait expired.
 pub(crate) fn expired(plan: &LockPlan, error: &Error) -> Failure {
+    let name = error.key().unwrap_or(plan.keys.first.as_str());
     let mut failure = Failure::from(error).hint(format!(
         "wait longer with `-w`, or check the holder: `leasehold show {}{}`",
-        quoted(plan.key.as_str()),
+        quoted(name),
         plan.place.option()
     ));
     failure.code = plan.conflict_code;
@@ -296,7 +326,9 @@ async fn tell(plan: &LockPlan, client: &LockClient, messages: &Messages) -> Infa
     let started = SystemClock.elapsed();
     SystemClock.sleep_until(started.plus(WORTH_A_LINE)).await;
     loop {
-        if let Some(held) = client.waits_for(plan.key.as_str()) {
+        // Of several locks, it waits for one after the other.
+        let mut waits = plan.keys.all.iter().rev();
+        if let Some(held) = waits.find_map(|key| client.waits_for(key)) {
             let waited = SystemClock.elapsed().since(started);
             messages.line(&line(waited, &held));
         }

@@ -160,7 +160,7 @@ impl Client {
             ) => kept.renew(&self.clock, now, false).1,
             (Phase::Holds { kept, ends, .. }, Step::End) => {
                 *ends = true;
-                kept.release(&self.clock, now)
+                kept.release(false, &self.clock, now)
             }
             _ => return None,
         };

@@ -98,7 +98,7 @@ impl fmt::Debug for Election {
 
 impl Election {
     /// A payload in the record during a term, for observers, such as the leader's address. On DynamoDB a record of
-    /// more than 1 KB doubles the price of every request.
+    /// more than 1 KB doubles the price of every request. Without it, observers see the payload of a leader that died.
     pub fn data(self, data: impl AsRef<[u8]>) -> Self {
         self.set(|request| request.data(data))
     }

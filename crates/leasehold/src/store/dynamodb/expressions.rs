@@ -14,7 +14,7 @@ use leasehold_protocol::attempt::AttemptId;
 use leasehold_protocol::done::{Completion, Done};
 use leasehold_protocol::queue::Place;
 use leasehold_protocol::record::{RECORD_VERSION, Seen, attribute};
-use leasehold_protocol::write::{Grant, Write, taken_over};
+use leasehold_protocol::write::{Grant, Left, Write, taken_over};
 
 /// An expression with its placeholders.
 pub(super) struct Expression {
@@ -39,7 +39,7 @@ pub(super) const DATA: (&str, &str) = ("#data", attribute::DATA);
 pub(super) const QUEUE: (&str, &str) = ("#queue", attribute::QUEUE);
 pub(super) const SLOTS: (&str, &str) = ("#slots", attribute::SLOTS);
 pub(super) const LIMIT: (&str, &str) = ("#limit", attribute::LIMIT);
-const DONE: (&str, &str) = ("#done", attribute::DONE);
+pub(super) const DONE: (&str, &str) = ("#done", attribute::DONE);
 
 impl Expression {
     pub(super) fn new(update: &str, condition: &str) -> Self {
@@ -110,6 +110,23 @@ impl Expression {
         self
     }
 
+    /// Sets the payload.
+    pub(super) fn data(mut self, data: &[u8]) -> Self {
+        self.update.push_str(", #data = :data");
+        let blob = AttributeValue::B(Blob::new(data.to_vec()));
+        self.values.insert(":data".to_owned(), blob);
+        self.names(&[DATA])
+    }
+
+    /// Removes this attribute, so many places, and the payload, unless that is left for the next holder.
+    fn leaves(self, left: &Left, attribute: &str, places: usize) -> Self {
+        match left {
+            Left::Nothing => self.names(&[DATA]).removes(&[attribute, "#data"], places),
+            Left::AsItIs => self.removes(&[attribute], places),
+            Left::Payload(data) => self.data(data).removes(&[attribute], places),
+        }
+    }
+
     /// Roughly the size of the item that it makes, as DynamoDB bills it.
     pub(super) fn item_bytes(&self, key: &str) -> usize {
         let values: usize = self
@@ -139,14 +156,15 @@ pub(super) fn update(write: &Write) -> Expression {
                 false => "",
             };
             let condition = format!("attribute_not_exists(#key) OR ({free}{lasts})");
-            granted(grant, None, &condition, &[]).names(&[KEY, QUEUE, SLOTS])
+            granted(grant, None, &condition, &[], false).names(&[KEY, QUEUE, SLOTS])
         }
-        Write::TakeOver(grant, Seen::Native { owner, token, renew_count }, places) => granted(
+        Write::TakeOver(grant, seen @ Seen::Native { owner, token, renew_count }, places) => granted(
             grant,
             // The condition fixes the old token, so the new one is known here.
             Some(taken_over(*token, grant.seed)),
             "#client = :seen_client AND #token = :seen_token AND #count = :seen_count",
             places,
+            seen.is_done(),
         )
         .text(":seen_client", owner)
         .number(":seen_token", token)
@@ -156,6 +174,7 @@ pub(super) fn update(write: &Write) -> Expression {
             None,
             "#client = :seen_client AND #expires = :seen_expires AND attribute_not_exists(#version)",
             places,
+            false,
         )
         .text(":seen_client", owner)
         .number(":seen_expires", expires_at.0),
@@ -180,7 +199,7 @@ pub(super) fn update(write: &Write) -> Expression {
                 None => renewal,
             }
         }
-        Write::Release { attempt, token, ttl_seconds, passed, held, .. } => {
+        Write::Release { attempt, token, ttl_seconds, passed, held, left, .. } => {
             let mut update = "SET #expires = :zero".to_owned();
             if ttl_seconds.is_some() {
                 update.push_str(", #ttl = :ttl");
@@ -188,8 +207,8 @@ pub(super) fn update(write: &Write) -> Expression {
             let expression = with_hold(Expression::new(&update, ""), *held);
             let mut expression = owned(expression, attempt, *token)
                 .begins_with(passed)
-                .removes(&["#client", "#data"], passed.len())
-                .names(&[EXPIRES, DATA, QUEUE])
+                .leaves(left, "#client", passed.len())
+                .names(&[EXPIRES, QUEUE])
                 .number(":zero", 0);
             let end = format!(" AND attribute_not_exists(#queue[{}])", passed.len());
             expression.condition.push_str(&end);
@@ -198,14 +217,14 @@ pub(super) fn update(write: &Write) -> Expression {
             }
             expression
         }
-        Write::HandOver { attempt, token, next, passed, expires_at, ttl_seconds, acquired_at, held, .. } => {
+        Write::HandOver { attempt, token, next, passed, expires_at, ttl_seconds, acquired_at, held, left, .. } => {
             let places: Vec<Place> = passed.iter().chain([next]).copied().collect();
             let update = "SET #client = :next, #expires = :expires, #ttl = :ttl, #lease = :lease, \
                  #acquired = :acquired, #count = #count + :one, #token = #token + :one";
             owned(with_hold(Expression::new(update, ""), *held), attempt, *token)
                 .begins_with(&places)
-                .removes(&["#holder", "#data"], places.len())
-                .names(&[EXPIRES, TTL, LEASE, ACQUIRED, COUNT, TOKEN, HOLDER, DATA])
+                .leaves(left, "#holder", places.len())
+                .names(&[EXPIRES, TTL, LEASE, ACQUIRED, COUNT, TOKEN, HOLDER])
                 .text(":next", next.attempt())
                 .number(":expires", expires_at.0)
                 .number(":ttl", ttl_seconds)
@@ -342,17 +361,15 @@ fn binary(place: Place) -> AttributeValue {
     AttributeValue::B(Blob::new(place.to_bytes().to_vec()))
 }
 
-/// A grant, with this token, or with the next one of the record. These places go with it.
+/// A grant, with this token, or with the next one of the record. These places go with it, and so does the result
+/// of a run.
 pub(super) fn granted(
     grant: &Grant,
     token: Option<u64>,
     condition: &str,
     places: &[Place],
+    was_done: bool,
 ) -> Expression {
-    let gone: &[&str] = match grant.data.is_some() {
-        true => &["#done"],
-        false => &["#data", "#done"],
-    };
     let next = match token {
         Some(_) => ":next_token",
         None => "if_not_exists(#token, :seed) + :one",
@@ -376,23 +393,21 @@ pub(super) fn granted(
         Some(token) => expression.number(":next_token", token),
         None => expression.number(":seed", grant.seed.0.max(0)),
     };
-    described(
-        expression.begins_with(places),
-        &grant.holder,
-        grant.data.as_deref(),
-    )
-    .names(&[DATA, DONE])
-    .removes(gone, places.len())
+    let data = grant.data.as_deref();
+    expression = described(expression.begins_with(places), &grant.holder, data).names(&[DONE]);
+    match was_done && data.is_none() {
+        true => expression
+            .names(&[DATA])
+            .removes(&["#data", "#done"], places.len()),
+        false => expression.removes(&["#done"], places.len()),
+    }
 }
 
-/// Sets what people see of a grant. Data that is none is for the caller to remove.
+/// Sets what people see of a grant. Without data, that of the record stays.
 fn described(mut expression: Expression, holder: &str, data: Option<&[u8]>) -> Expression {
     expression.update.push_str(", #holder = :holder");
     if let Some(data) = data {
-        expression.update.push_str(", #data = :data");
-        let blob = AttributeValue::B(Blob::new(data.to_vec()));
-        expression.values.insert(":data".to_owned(), blob);
-        expression = expression.names(&[DATA]);
+        expression = expression.data(data);
     }
     expression.names(&[HOLDER]).text(":holder", holder)
 }

@@ -9,12 +9,13 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::expressions::{
-    ACQUIRED, CLIENT, COUNT, DATA, EXPIRES, Expression, HOLDER, KEY, LEASE, LIMIT, QUEUE, SLOTS,
-    TOKEN, TTL, VERSION, granted, owned, with_hold,
+    ACQUIRED, CLIENT, COUNT, DATA, DONE, EXPIRES, Expression, HOLDER, KEY, LEASE, LIMIT, QUEUE,
+    SLOTS, TOKEN, TTL, VERSION, granted, owned, with_hold,
 };
 use leasehold_protocol::attempt::AttemptId;
 use leasehold_protocol::record::{RECORD_VERSION, Seen};
 use leasehold_protocol::slots::{Entry, Given, Next, Over, Slot, SlotWrite};
+use leasehold_protocol::write::Left;
 
 /// Nobody waits.
 const NO_QUEUE: &str = " AND attribute_not_exists(#queue[0])";
@@ -97,6 +98,7 @@ pub(super) fn update(write: &SlotWrite) -> Expression {
             attempt,
             token,
             held,
+            left,
             given,
             ..
         } => {
@@ -104,13 +106,17 @@ pub(super) fn update(write: &SlotWrite) -> Expression {
                 .slots()
                 .map(|slot| (slot.attempt.digits(), binary(&slot)));
             let opened = Expression::new("SET #slots = :slots, #expires = :zero", "")
-                .names(&[SLOTS, EXPIRES, DATA])
+                .names(&[SLOTS, EXPIRES])
                 .map(":slots", entries.collect())
                 .number(":zero", 0)
                 .number(":number", number_of(given));
             let opened = owned(with_hold(opened, *held), attempt, *token);
             let opened = opened.and(" AND attribute_exists(#slots) AND #limit >= :number");
-            given_to(opened, given, &["#client", "#data"])
+            match left {
+                Left::Nothing => given_to(opened.names(&[DATA]), given, &["#client", "#data"]),
+                Left::AsItIs => given_to(opened, given, &["#client"]),
+                Left::Payload(data) => given_to(opened.data(data), given, &["#client"]),
+            }
         }
         SlotWrite::Claim(grant, places) => {
             let free = "attribute_exists(#version) AND attribute_not_exists(#client) \
@@ -121,7 +127,7 @@ pub(super) fn update(write: &SlotWrite) -> Expression {
             };
             let waits = if places.is_empty() { NO_QUEUE } else { "" };
             let condition = format!("{free}{lasts}{waits}");
-            granted(grant, None, &condition, places).names(&[SLOTS, QUEUE])
+            granted(grant, None, &condition, places, false).names(&[SLOTS, QUEUE])
         }
         SlotWrite::Evict { slot, .. } => {
             Expression::new("REMOVE #slots.#over", "#slots.#over = :over")
@@ -171,8 +177,12 @@ fn enter(entry: &Entry) -> Expression {
         .number(":ttl", grant.ttl_seconds);
     enter = match &entry.over {
         Some(Over::Whole(seen)) => {
-            gone.extend(["#client", "#data"]);
-            enter = enter.sets("#expires = :zero").names(&[EXPIRES, DATA]);
+            gone.extend(["#client", "#done"]);
+            if seen.is_done() {
+                gone.push("#data");
+                enter = enter.names(&[DATA]);
+            }
+            enter = enter.sets("#expires = :zero").names(&[EXPIRES, DONE]);
             match seen {
                 Seen::Native {
                     owner,

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use leasehold::store::protocol::{AttemptId, Record, Write};
 use leasehold::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
 
+use crate::plan::Keys;
 use crate::process::Guardian;
 
 /// Wraps the store of a run.
@@ -15,23 +16,35 @@ use crate::process::Guardian;
 pub(super) struct Announced {
     store: Arc<dyn Store>,
     guardian: Arc<Guardian>,
-    last: Mutex<Option<AttemptId>>,
+    keys: Keys,
+    /// The last attempt for each of them.
+    last: Mutex<Vec<Option<AttemptId>>>,
 }
 
 impl Announced {
-    /// Tells `guardian` of the requests to `store`.
-    pub(super) fn new(store: Arc<dyn Store>, guardian: &Arc<Guardian>) -> Self {
+    /// Tells `guardian` of the requests to `store` for these keys.
+    pub(super) fn new(store: Arc<dyn Store>, guardian: &Arc<Guardian>, keys: &Keys) -> Self {
         Self {
             store,
             guardian: guardian.clone(),
-            last: Mutex::default(),
+            keys: keys.clone(),
+            last: Mutex::new(vec![None; keys.all.len()]),
         }
     }
 
-    fn announce(&self, attempt: AttemptId) {
+    /// The attempts, in the order of the keys, with a comma between.
+    fn announce(&self, key: &str, attempt: AttemptId) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.replace(attempt) != Some(attempt) {
-            self.guardian.send(&attempt.to_string());
+        let mut keys = self.keys.all.iter().zip(last.iter_mut());
+        let Some((_, known)) = keys.find(|(known, _)| known.as_str() == key) else {
+            return;
+        };
+        if known.replace(attempt) != Some(attempt) {
+            let all = last.iter().map(|attempt| {
+                let attempt = attempt.as_ref().map(ToString::to_string);
+                attempt.unwrap_or_default()
+            });
+            self.guardian.send(&all.collect::<Vec<_>>().join(","));
         }
     }
 }
@@ -48,8 +61,10 @@ impl Store for Announced {
 
     async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
         match &write {
-            Write::Acquire(grant) | Write::TakeOver(grant, ..) => self.announce(grant.attempt),
-            Write::Join { place, .. } => self.announce(place.attempt()),
+            Write::Acquire(grant) | Write::TakeOver(grant, ..) => {
+                self.announce(&grant.key, grant.attempt);
+            }
+            Write::Join { key, place, .. } => self.announce(key, place.attempt()),
             _ => {}
         }
         self.store.write(write).await

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leasehold::{Done, Lease, LockClient, OnceRun, Started};
+use leasehold::{Done, Leases, LockClient, OnceRun, Started};
 use serde::{Deserialize, Serialize};
 
 use super::output::{Keeping, Kept};
@@ -12,6 +12,7 @@ use crate::messages::Messages;
 use crate::plan::{OncePlan, RunPlan, Wait};
 use crate::process::Signals;
 use crate::text::{one_line, quoted, times};
+use crate::verbs::shared::locks::Locks;
 use crate::verbs::shared::output;
 use crate::verbs::shared::release::{self, ReleaseResult};
 use crate::verbs::shared::waiting::{self, Answer};
@@ -19,8 +20,8 @@ use crate::verbs::shared::waiting::{self, Answer};
 /// What was acquired.
 #[derive(Debug)]
 pub(crate) enum Grant {
-    /// A lock.
-    Lock(Lease),
+    /// A lock, or several.
+    Locks(Leases),
     /// A run that is to be remembered.
     Once(OnceRun),
 }
@@ -41,11 +42,11 @@ impl Grant {
     ) -> Answer<Result<Grant, Done>> {
         let Some(once) = &plan.once else {
             let answer = waiting::acquire(&plan.lock, client, signals, messages).await;
-            return answer.and_then(|lease| Answer::Lease(Ok(Grant::Lock(lease))));
+            return answer.and_then(|leases| Answer::Lease(Ok(Grant::Locks(leases))));
         };
         let asking = async {
             let mut request = client
-                .once(plan.lock.key.as_str())?
+                .once(plan.lock.keys.first.as_str())?
                 .keep(once.keep)
                 .remember_failures(once.remember_failures)
                 .patient(once.patient);
@@ -57,7 +58,7 @@ impl Grant {
             }
             match request.start().await? {
                 Started::Run(run) => {
-                    waiting::acquired(&plan.lock, client, messages, run.lease());
+                    waiting::acquired(client, messages, Locks::One(run.lease()));
                     Ok(Ok(Grant::Once(run)))
                 }
                 Started::Done(done) => Ok(Err(done)),
@@ -72,19 +73,19 @@ impl Grant {
         }
     }
 
-    /// Its lease.
-    pub(crate) fn lease(&self) -> &Lease {
+    /// Its leases.
+    pub(crate) fn locks(&self) -> Locks<'_> {
         match self {
-            Grant::Lock(lease) => lease,
-            Grant::Once(run) => run.lease(),
+            Grant::Locks(leases) => Locks::All(leases),
+            Grant::Once(run) => Locks::One(run.lease()),
         }
     }
 
     /// Leaves it to expire: a process may still work under it.
     pub(crate) async fn leave(self, messages: &Messages) -> ReleaseResult {
         match self {
-            Grant::Lock(lease) => release::leave(messages, lease).await,
-            Grant::Once(run) => release::leave(messages, run.into_lease()).await,
+            Grant::Locks(leases) => release::leave(messages, leases).await,
+            Grant::Once(run) => release::leave(messages, run.into_lease().into()).await,
         }
     }
 
@@ -99,8 +100,8 @@ impl Grant {
         ended: Option<(u8, Option<Keeping>)>,
     ) -> (ReleaseResult, Option<Failure>) {
         let run = match self {
-            Grant::Lock(lease) => {
-                let released = release::release(&plan.lock, messages, signals, client, lease);
+            Grant::Locks(leases) => {
+                let released = release::release(&plan.lock, messages, signals, client, leases);
                 return (released.await, None);
             }
             Grant::Once(run) => run,
@@ -110,7 +111,7 @@ impl Grant {
             Some((code, kept)) if code == 0 || failures => (code, kept),
             // Nothing is to be remembered: the work is free to run again.
             _ => {
-                let lease = run.into_lease();
+                let lease = run.into_lease().into();
                 let released = release::release(&plan.lock, messages, signals, client, lease);
                 return (released.await, None);
             }
@@ -126,7 +127,7 @@ impl Grant {
                 _ => run.fail(&result).await,
             }
         };
-        let (key, store) = (&plan.lock.key, client.describe_store());
+        let (key, store) = (&plan.lock.keys.first, client.describe_store());
         let error = match release::patiently(signals, messages, ending).await {
             Some(Ok(())) => return (ReleaseResult::Remembered, None),
             Some(Err(error)) => error,
@@ -204,7 +205,7 @@ pub(crate) async fn duplicate(
         (Err(_), true) if done.is_failed() => exit_codes::OWN_FAILURE,
         _ => once.duplicate_code.unwrap_or(0),
     };
-    let key = &plan.lock.key;
+    let key = &plan.lock.keys.first;
     if done.is_failed() {
         let failure = Failure::new(code, format!("`{key}` failed before, {by}"));
         messages.note_failure(&failure.hint(format!(

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use leasehold::clock::Elapsed;
 use leasehold::clock::{Clock, SystemClock};
-use leasehold::{EndReason, Lease, LockClient};
+use leasehold::{EndReason, Key, LockClient};
 use rustix::process::Signal;
 
 use crate::args::OnLost;
@@ -21,6 +21,7 @@ use crate::messages::Messages;
 use crate::plan::RunPlan;
 use crate::process::{Change, Group, Remaining, Signals, Status, Stopped};
 use crate::text::duration;
+use crate::verbs::shared::locks::Locks;
 
 /// How the command ended.
 #[derive(Debug)]
@@ -111,7 +112,7 @@ pub(crate) struct Watch<'a> {
     pub(crate) plan: &'a RunPlan,
     pub(crate) messages: &'a Messages,
     pub(crate) client: &'a LockClient,
-    pub(crate) lease: &'a Lease,
+    pub(crate) locks: Locks<'a>,
     pub(crate) acquired: Elapsed,
 }
 
@@ -123,7 +124,7 @@ impl Watch<'_> {
         let mut overtime = false;
         let mut too_long = pin!(self.too_long());
         let mut reminder = Reminder::default();
-        let loss = loop {
+        let (key, loss) = loop {
             let received = tokio::select! {
                 // A command that has ended is not stopped, even if the lock was lost at the same time.
                 biased;
@@ -136,12 +137,12 @@ impl Watch<'_> {
                     }
                     continue;
                 }
-                loss = self.lease.lost(), if ran_on.is_none() => {
+                (key, loss) = self.locks.lost(), if ran_on.is_none() => {
                     if self.plan.on_lost == OnLost::Kill {
-                        break loss;
+                        break (key, loss);
                     }
                     if group.finished_already().is_none() {
-                        self.warn_of(&loss);
+                        self.warn_of(key, &loss);
                         ran_on = Some(loss);
                     }
                     continue;
@@ -176,8 +177,8 @@ impl Watch<'_> {
                 }
                 Signal::CONT => {
                     // The stop may have lasted longer than the lease: check before the command goes on.
-                    if !self.lease.is_held() && self.plan.on_lost == OnLost::Kill {
-                        break self.lease.lost().await;
+                    if !self.locks.are_held() && self.plan.on_lost == OnLost::Kill {
+                        break self.locks.lost().await;
                     }
                     group.resume();
                 }
@@ -189,14 +190,14 @@ impl Watch<'_> {
         if let Some(status) = group.finished_already() {
             return self.finished(status, ran_on);
         }
-        let stopped = self.stop_after_loss(group, &loss).await;
+        let stopped = self.stop_after_loss(group, key, &loss).await;
         End::Lost { loss, stopped }
     }
 
     fn finished(&self, status: Status, lost: Option<EndReason>) -> End {
         End::Finished {
             status,
-            protected: self.lease.is_held(),
+            protected: self.locks.are_held(),
             lost,
         }
     }
@@ -208,8 +209,8 @@ impl Watch<'_> {
         }
     }
 
-    async fn stop_after_loss(&self, group: &mut Group, loss: &EndReason) -> Stopped {
-        let (name, store) = (&self.plan.lock.key, self.client.describe_store());
+    async fn stop_after_loss(&self, group: &mut Group, name: &Key, loss: &EndReason) -> Stopped {
+        let store = self.client.describe_store();
         let failure = Failure::new(
             exit_codes::LOST,
             format!("lost the lock `{name}` ({store}), stopping the command: {loss}"),
@@ -221,7 +222,7 @@ impl Watch<'_> {
     }
 
     async fn stop_after_max_hold(&self, group: &mut Group) -> Stopped {
-        let (name, store) = (&self.plan.lock.key, self.client.describe_store());
+        let (name, store) = (&self.plan.lock.keys, self.client.describe_store());
         let most = self.plan.max_hold.map_or_else(String::new, duration::show);
         let failure = Failure::new(
             exit_codes::MAX_HOLD,
@@ -234,7 +235,7 @@ impl Watch<'_> {
 
     /// `leasehold` was killed: the sender of a KILL wants no grace.
     async fn kill_after_death(&self, group: &mut Group) -> Stopped {
-        let (name, store) = (&self.plan.lock.key, self.client.describe_store());
+        let (name, store) = (&self.plan.lock.keys, self.client.describe_store());
         let failure = Failure::new(
             exit_codes::OWN_FAILURE,
             format!("leasehold was killed: killing the command under the lock `{name}` ({store})"),
@@ -278,7 +279,7 @@ impl Watch<'_> {
     fn wants_terminal(&self) {
         let message = format!(
             "the command under `{}` is stopped: it needs the terminal, and was started in its background",
-            self.plan.lock.key
+            self.plan.lock.keys
         );
         self.messages.note_failure(&Failure::new(exit_codes::OWN_FAILURE, message).hint(
             "start it in the foreground, or give it another standard input; the lock is kept meanwhile",
@@ -289,7 +290,7 @@ impl Watch<'_> {
     fn remind(&self, group: &Group) {
         let message = format!(
             "the command has ended, but processes that it started have not: `{}` is kept until they are gone: {}",
-            self.plan.lock.key,
+            self.plan.lock.keys,
             group.remaining()
         );
         self.messages
@@ -298,10 +299,9 @@ impl Watch<'_> {
             ));
     }
 
-    fn warn_of(&self, loss: &EndReason) {
+    fn warn_of(&self, name: &Key, loss: &EndReason) {
         self.messages.note(format_args!(
-            "lost the lock `{}` ({}), the command runs on without it: {loss}",
-            self.plan.lock.key,
+            "lost the lock `{name}` ({}), the command runs on without it: {loss}",
             self.client.describe_store()
         ));
     }

@@ -90,7 +90,7 @@ fn enough_descriptors() -> Result<(), Failure> {
 /// As [`waiting::open`]; the signal, if one came first.
 pub(crate) async fn open(site: &mut Site<'_>) -> Result<Result<LockClient, Failure>, Signal> {
     let opened = waiting::open(&site.plan.lock, site.messages, |store| {
-        Arc::new(Announced::new(store, site.guardian))
+        Arc::new(Announced::new(store, site.guardian, &site.plan.lock.keys))
     });
     waiting::or_signal(site.signals, site.messages, opened).await
 }
@@ -141,7 +141,7 @@ fn exit_code(end: &End) -> u8 {
 fn spawn(site: &Site<'_>, grant: &Grant) -> Result<(Group, Option<(Keeping, PassedOn)>), Failure> {
     let plan = site.plan;
     // The output ends with the command, and not with its description, which is dropped here.
-    let mut command = environment::with_lock(plan, grant.lease());
+    let mut command = environment::with_locks(plan, grant.locks());
     site.messages.pause();
     let output = match plan.once.is_some_and(|once| once.replay) {
         true => Some(
@@ -181,7 +181,7 @@ pub(crate) async fn under(site: &mut Site<'_>, client: &LockClient, grant: Grant
         plan,
         messages,
         client,
-        lease: grant.lease(),
+        locks: grant.locks(),
         acquired,
     };
     let end = watch.over(&mut group, site.signals).await;
@@ -198,7 +198,7 @@ pub(crate) async fn under(site: &mut Site<'_>, client: &LockClient, grant: Grant
             &plan.lock,
             messages,
             site.signals,
-            grant.lease(),
+            grant.locks(),
             keep_until,
         );
         if kept.await {

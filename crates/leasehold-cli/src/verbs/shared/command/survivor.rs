@@ -1,4 +1,4 @@
-//! The guardian's part after the worker was killed: the release of the lock, or of the place in its queue.
+//! The guardian's part after the worker was killed: the release of each lock, or of the place in its queue.
 //!
 //! The lock may be released only when no process of the command is left. Each write names the worker's attempt, so it
 //! cannot end another grant.
@@ -9,11 +9,12 @@ use std::time::Duration;
 use leasehold::clock::{Clock, SystemClock};
 use leasehold::store::protocol::{AttemptId, Record, Write};
 use leasehold::store::{Consistency, Store};
-use leasehold::{LeaseId, LockClient};
+use leasehold::{Key, LeaseId, LockClient};
 
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::messages::Messages;
+use crate::plan::Keys;
 use crate::process::Survivor;
 use crate::store::Place;
 use crate::store::url::Location;
@@ -21,55 +22,107 @@ use crate::store::url::Location;
 /// How long the release may take, with the credentials of a table. Later the lease expires.
 const RELEASE: Duration = Duration::from_secs(5);
 
-/// The lock of the killed worker.
+/// The locks of the killed worker.
 pub(crate) struct Left<'a> {
     pub(crate) name: &'a str,
+    pub(crate) more: &'a [String],
     pub(crate) store: Option<Location>,
     /// Whether the lock is kept until its lease has run out: when it was acquired is not known here.
     pub(crate) keep: bool,
 }
 
-/// What became of it.
+/// What became of them.
 pub(crate) struct GivenBack {
     /// The exit code: 128 + the signal.
     pub(crate) code: u8,
+    /// Each of them, sorted by its name.
+    pub(crate) locks: Vec<Returned>,
+}
+
+/// What became of one of them.
+pub(crate) struct Returned {
+    pub(crate) key: Key,
     pub(crate) token: Option<u64>,
     pub(crate) release: Option<String>,
 }
 
-/// Releases the lock of the killed worker, and says so.
+/// Releases the locks of the killed worker, and says so.
 pub(crate) fn survived(left: Left<'_>, survivor: &Survivor, messages: &Arc<Messages>) -> GivenBack {
     let code = survivor.status.exit_code();
-    let name = left.name;
-    let back = match survivor.sent.parse::<AttemptId>() {
-        // It has sent no request.
-        Err(_) => Ok(Back::NOTHING),
-        Ok(_) if !survivor.alone => Err(Failure::new(
-            exit_codes::OWN_FAILURE,
-            "KILL may not have ended all processes of its command",
-        )),
-        Ok(attempt) => withdraw(left, attempt, messages),
-    };
-    let (token, release, then) = match back {
-        Ok(back) => {
-            let release = back.token.map(|_| "released".to_owned());
-            (back.token, release, back.then.to_owned())
-        }
-        Err(failure) => {
-            let then = format!("the lease expires by itself: {}", failure.message);
-            (None, Some(then.clone()), then)
-        }
-    };
+    // The worker has refused other names.
+    let keys = Keys::new(left.name, left.more).map_or_else(|_| Vec::new(), |keys| keys.all);
+    let attempts = survivor.sent.split(',').map(|sent| sent.parse().ok());
+    let wanted: Vec<Wanted> = keys
+        .into_iter()
+        .zip(attempts.chain(std::iter::repeat(None)))
+        .map(|(key, attempt)| Wanted { key, attempt })
+        .collect();
+    let backs = withdraw_all(&wanted, left, survivor.alone, messages);
+    let (mut then, mut locks) = (Vec::new(), Vec::new());
+    for (Wanted { key, .. }, back) in wanted.into_iter().zip(backs) {
+        let (token, release, what) = match back {
+            Ok(back) => {
+                let release = back.token.map(|_| "released".to_owned());
+                (back.token, release, back.then.to_owned())
+            }
+            Err(failure) => {
+                let then = format!("the lease expires by itself: {}", failure.message);
+                (None, Some(then.clone()), then)
+            }
+        };
+        then.push(format!("`{key}`: {what}"));
+        locks.push(Returned {
+            key,
+            token,
+            release,
+        });
+    }
     messages.failure(&Failure::new(
         code,
         format!(
-            "leasehold was killed (exit code {code}), and its command with it: `{name}`: {then}"
+            "leasehold was killed (exit code {code}), and its command with it: {}",
+            then.join("; ")
         ),
     ));
-    GivenBack {
-        code,
-        token,
-        release,
+    GivenBack { code, locks }
+}
+
+/// A lock, and the attempt at it that the worker has announced last.
+struct Wanted {
+    key: Key,
+    /// `None`: it has sent no request for it.
+    attempt: Option<AttemptId>,
+}
+
+/// Ends what the attempts have in the records.
+fn withdraw_all(
+    wanted: &[Wanted],
+    left: Left<'_>,
+    alone: bool,
+    messages: &Arc<Messages>,
+) -> Vec<Result<Back, Failure>> {
+    let nothing = wanted.iter().all(|wanted| wanted.attempt.is_none());
+    let store = match alone || nothing {
+        true => Ok(()),
+        false => Err(Failure::new(
+            exit_codes::OWN_FAILURE,
+            "KILL may not have ended all processes of its command",
+        )),
+    };
+    let store = store.and_then(|()| match nothing {
+        true => Ok(Vec::new()),
+        false => withdraw(wanted, left, messages),
+    });
+    match store {
+        Ok(backs) if backs.len() == wanted.len() => backs,
+        Ok(_) => wanted.iter().map(|_| Ok(Back::NOTHING)).collect(),
+        Err(failure) => wanted
+            .iter()
+            .map(|wanted| match wanted.attempt {
+                Some(_) => Err(failure.clone()),
+                None => Ok(Back::NOTHING),
+            })
+            .collect(),
     }
 }
 
@@ -86,7 +139,11 @@ impl Back {
     };
 }
 
-fn withdraw(left: Left<'_>, attempt: AttemptId, messages: &Arc<Messages>) -> Result<Back, Failure> {
+fn withdraw(
+    wanted: &[Wanted],
+    left: Left<'_>,
+    messages: &Arc<Messages>,
+) -> Result<Vec<Result<Back, Failure>>, Failure> {
     let place = Place::resolve(left.store)?;
     // Its opening would create a new one.
     if let Some(path) = place.missing_file() {
@@ -94,22 +151,36 @@ fn withdraw(left: Left<'_>, attempt: AttemptId, messages: &Arc<Messages>) -> Res
         return Err(Failure::new(exit_codes::UNAVAILABLE, message));
     }
     let runtime = place.runtime()?;
+    let mut backs = Vec::new();
     let done = runtime.block_on(async {
         let give_up = SystemClock.elapsed().plus(RELEASE);
-        let store = async {
+        let all = async {
             let store = place.store(messages).await?;
-            give_back(store, left.name, attempt, left.keep).await
-        };
-        tokio::select! {
-            done = store => done,
-            () = SystemClock.sleep_until(give_up) => {
-                Err(Failure::new(exit_codes::UNAVAILABLE, "the store has not answered"))
+            for Wanted { key, attempt } in wanted {
+                backs.push(match attempt {
+                    Some(attempt) => give_back(store.clone(), key, *attempt, left.keep).await,
+                    None => Ok(Back::NOTHING),
+                });
             }
+            Ok(())
+        };
+        let late = || Failure::new(exit_codes::UNAVAILABLE, "the store has not answered");
+        tokio::select! {
+            done = all => done,
+            () = SystemClock.sleep_until(give_up) => Err(late()),
         }
     });
     // Not dropped: the drop would wait for a name lookup.
     runtime.shutdown_background();
-    done
+    // What was released before the bound is released.
+    match done {
+        Err(failure) if backs.is_empty() => Err(failure),
+        Err(failure) => {
+            backs.resize_with(wanted.len(), || Err(failure.clone()));
+            Ok(backs)
+        }
+        Ok(()) => Ok(backs),
+    }
 }
 
 /// Ends what the attempt has in the record.

@@ -14,7 +14,7 @@ use leasehold_protocol::done::{Completion, Done, FOR_EVER};
 use leasehold_protocol::queue::{PLACES, Place};
 use leasehold_protocol::record::{Native, RECORD_VERSION, Record, Seen, attribute};
 use leasehold_protocol::time::ServiceTime;
-use leasehold_protocol::write::{Description, Grant, Write, apply};
+use leasehold_protocol::write::{Description, Grant, Left, Write, apply};
 use serde_json::{Value, json};
 
 use super::expressions;
@@ -67,6 +67,22 @@ fn released() -> Record {
     }
 }
 
+/// The same with a payload.
+fn with_data(record: Record) -> Record {
+    Record {
+        data: Some(b"left".to_vec()),
+        ..record
+    }
+}
+
+/// A grant that leaves the payload of the record.
+fn without_data(n: u8) -> Grant {
+    Grant {
+        data: None,
+        ..grant(n)
+    }
+}
+
 /// As FSharp.DynamoDbLock writes it.
 fn foreign() -> Record {
     Record {
@@ -102,7 +118,16 @@ fn release(token: Option<u64>, passed: &[u8]) -> Write {
         ttl_seconds: Some(TTL + 5),
         passed: places(passed),
         held: Some(Duration::from_millis(4_321)),
+        left: Left::Nothing,
     }
+}
+
+/// The end of a grant, with this payload for the next holder.
+fn leaving(mut end: Write, next: Left) -> Write {
+    if let Write::Release { left, .. } | Write::HandOver { left, .. } = &mut end {
+        *left = next;
+    }
+    end
 }
 
 fn hand_over(passed: &[u8], next: u8) -> Write {
@@ -116,6 +141,7 @@ fn hand_over(passed: &[u8], next: u8) -> Write {
         ttl_seconds: TTL + 5,
         acquired_at: ServiceTime(NOW + 5_000),
         held: Some(Duration::from_millis(4_321)),
+        left: Left::Nothing,
     }
 }
 
@@ -254,6 +280,11 @@ fn cases() -> Vec<(&'static str, Option<Record>, Write)> {
             Write::Acquire(grant(2)),
         ),
         (
+            "acquire: without a payload, what was left stays",
+            Some(with_data(released())),
+            Write::Acquire(without_data(2)),
+        ),
+        (
             "acquire: refused, it is held",
             Some(held(&[])),
             Write::Acquire(grant(2)),
@@ -272,6 +303,11 @@ fn cases() -> Vec<(&'static str, Option<Record>, Write)> {
             "take over: exactly what was seen",
             Some(held(&[])),
             take_over(&held(&[]), 2, &[]),
+        ),
+        (
+            "take over: without a payload, that of the dead holder stays",
+            Some(with_data(held(&[]))),
+            Write::TakeOver(without_data(2), seen(&held(&[])), Vec::new()),
         ),
         (
             "take over: with the places that are passed",
@@ -311,6 +347,24 @@ fn cases() -> Vec<(&'static str, Option<Record>, Write)> {
             release(Some(1_799_999_999_001), &[]),
         ),
         (
+            "release: the payload goes",
+            Some(with_data(held(&[]))),
+            release(Some(1_799_999_999_001), &[]),
+        ),
+        (
+            "release: the payload is kept",
+            Some(with_data(held(&[]))),
+            leaving(release(Some(1_799_999_999_001), &[]), Left::AsItIs),
+        ),
+        (
+            "release: with a payload that no renewal has written",
+            Some(with_data(held(&[]))),
+            leaving(
+                release(Some(1_799_999_999_001), &[]),
+                Left::Payload(b"new"[..].into()),
+            ),
+        ),
+        (
             "release: without the token",
             Some(held(&[])),
             release(None, &[]),
@@ -329,6 +383,11 @@ fn cases() -> Vec<(&'static str, Option<Record>, Write)> {
             "hand over: to the first place",
             Some(held(&[2, 3])),
             hand_over(&[], 2),
+        ),
+        (
+            "hand over: the payload is kept",
+            Some(with_data(held(&[2, 3]))),
+            leaving(hand_over(&[], 2), Left::AsItIs),
         ),
         (
             "hand over: past one that has ceased to wait",
@@ -361,6 +420,11 @@ fn cases() -> Vec<(&'static str, Option<Record>, Write)> {
             "take over: what is done runs again",
             Some(done()),
             take_over(&done(), 2, &[]),
+        ),
+        (
+            "take over: what is done runs again, and its result is no payload",
+            Some(done()),
+            Write::TakeOver(without_data(2), seen(&done()), Vec::new()),
         ),
         ("join: the first place", Some(held(&[])), join(2)),
         ("join: behind another", Some(held(&[2])), join(3)),

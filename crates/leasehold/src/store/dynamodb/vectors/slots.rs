@@ -6,7 +6,7 @@ use leasehold_protocol::queue::{PLACES, Place};
 use leasehold_protocol::record::Record;
 use leasehold_protocol::slots::{Entry, Given, Next, Over, Slot, SlotWrite, Slots};
 use leasehold_protocol::time::ServiceTime;
-use leasehold_protocol::write::{Grant, Write};
+use leasehold_protocol::write::{Grant, Left, Write};
 
 use super::{NOW, TTL, grant, held, id, place, places, released, seen};
 
@@ -134,6 +134,7 @@ pub(super) fn cases() -> Vec<(&'static str, Option<Record>, Write)> {
         attempt: id(1),
         token: Some(TOKEN),
         held: Some(Duration::from_millis(4_321)),
+        left: Left::Nothing,
         given: given(&[2, 3]),
     });
     let evict = Write::Slot(SlotWrite::Evict {

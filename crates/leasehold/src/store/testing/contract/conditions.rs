@@ -406,25 +406,6 @@ pub(super) async fn a_grant_after_a_withdrawal_has_a_greater_token(bench: &Bench
     assert_eq!(renew_count(&next), 1);
 }
 
-pub(super) async fn data_is_stored_replaced_and_cleared(bench: &Bench) {
-    let all_bytes: Vec<u8> = (0..=255).collect();
-    let large = vec![7; 10_000];
-    let mut last = None;
-    for data in [Some(&all_bytes), None, Some(&large), None] {
-        let grant = Grant {
-            data: data.map(|d| d.as_slice().into()),
-            ..bench.grant(attempt())
-        };
-        let write = match last.take() {
-            None => Write::Acquire(grant),
-            Some(record) => Write::TakeOver(grant, seen(&record), Vec::new()),
-        };
-        let record = bench.applied(write).await;
-        assert!(record.data.as_ref() == data, "the payload was changed");
-        last = Some(record);
-    }
-}
-
 pub(super) async fn writing_twice_is_refused_with_our_own_record(bench: &Bench) {
     // The service may apply a request twice, and clients repeat requests without an answer. The
     // refusal of the second one must carry our own id, which shows the success.

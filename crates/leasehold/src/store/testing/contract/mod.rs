@@ -21,6 +21,7 @@
 
 mod answers;
 mod conditions;
+mod data;
 mod done;
 mod model;
 mod queue;
@@ -35,7 +36,7 @@ use crate::store::{Consistency, Outcome, Store};
 use leasehold_protocol::attempt::AttemptId;
 use leasehold_protocol::record::{Record, Seen, State};
 use leasehold_protocol::time::ServiceTime;
-use leasehold_protocol::write::{Grant, Write};
+use leasehold_protocol::write::{Grant, Left, Write};
 
 pub use self::model::against_the_model;
 
@@ -73,8 +74,12 @@ pub async fn run_all(store: Arc<dyn Store>, scope: &str) {
         conditions::abandon_needs_no_token,
         conditions::withdraw_deletes_only_our_grant,
         conditions::a_grant_after_a_withdrawal_has_a_greater_token,
-        conditions::data_is_stored_replaced_and_cleared,
         conditions::writing_twice_is_refused_with_our_own_record,
+        data::a_payload_is_stored_replaced_and_left,
+        data::a_renewal_writes_a_payload,
+        data::a_release_leaves_the_payload_that_it_is_to,
+        data::a_hand_over_leaves_the_payload_that_it_is_to,
+        data::the_result_of_a_run_is_no_payload,
         queue::a_queue_is_joined_behind_a_holder_only,
         queue::nobody_joins_twice,
         queue::a_full_queue_takes_nobody,
@@ -199,6 +204,7 @@ impl Bench {
             token,
             ttl_seconds: Some(FAR + 2),
             passed: Vec::new(),
+            left: Left::Nothing,
         }
     }
 

@@ -13,7 +13,7 @@ use leasehold_protocol::done::{Completion, Done};
 use leasehold_protocol::queue::{PLACES, Place};
 use leasehold_protocol::record::{Record, Seen, State};
 use leasehold_protocol::time::ServiceTime;
-use leasehold_protocol::write::{Description, Grant, Write, apply};
+use leasehold_protocol::write::{Description, Grant, Left, Write, apply};
 
 const KEYS: usize = 4;
 /// The key on whose slots most writes are.
@@ -159,6 +159,7 @@ fn random_write(
             token: (!dice.one_in(3)).then_some(token),
             ttl_seconds: dice.one_in(2).then_some(ttl_seconds),
             passed,
+            left: random_left(dice),
         },
         11..=14 => Write::Join {
             key,
@@ -188,6 +189,7 @@ fn random_write(
                 expires_at,
                 ttl_seconds,
                 acquired_at: later(),
+                left: random_left(dice),
             }
         }
         _ if !dice.one_in(3) => Write::Withdraw {
@@ -210,6 +212,14 @@ fn random_write(
             result: dice.one_in(2).then(|| b"result".as_slice().into()),
             held: dice.one_in(2).then_some(Duration::from_millis(1_234)),
         }),
+    }
+}
+
+fn random_left(dice: &mut Dice) -> Left {
+    match dice.below(3) {
+        0 => Left::Nothing,
+        1 => Left::AsItIs,
+        _ => Left::Payload(b"left".as_slice().into()),
     }
 }
 

@@ -7,7 +7,7 @@ use leasehold_protocol::attempt::AttemptId;
 use leasehold_protocol::queue::{PLACES, Place};
 use leasehold_protocol::record::Record;
 use leasehold_protocol::time::ServiceTime;
-use leasehold_protocol::write::Write;
+use leasehold_protocol::write::{Left, Write};
 
 const CLAIM: Duration = Duration::from_secs(3);
 
@@ -35,7 +35,13 @@ impl Bench {
         }
     }
 
-    fn hand_over(&self, record: &Record, me: AttemptId, passed: &[Place], next: Place) -> Write {
+    pub(super) fn hand_over(
+        &self,
+        record: &Record,
+        me: AttemptId,
+        passed: &[Place],
+        next: Place,
+    ) -> Write {
         Write::HandOver {
             held: None,
             key: self.key.clone(),
@@ -46,6 +52,7 @@ impl Bench {
             expires_at: later(),
             ttl_seconds: super::FAR + 3,
             acquired_at: later(),
+            left: Left::Nothing,
         }
     }
 

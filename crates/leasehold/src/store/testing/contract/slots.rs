@@ -9,7 +9,7 @@ use leasehold_protocol::queue::{PLACES, Place};
 use leasehold_protocol::record::{Record, Seen, State};
 use leasehold_protocol::slots::{Entry, Given, Next, Over, Slot, SlotWrite};
 use leasehold_protocol::time::ServiceTime;
-use leasehold_protocol::write::Write;
+use leasehold_protocol::write::{Left, Write};
 
 /// Small, so that it is reached.
 const LIMIT: u32 = 3;
@@ -141,6 +141,11 @@ pub(super) fn random_slot_write(
                 attempt: owner.unwrap_or(any),
                 token: dice.one_in(2).then_some(token),
                 held: hold,
+                left: match dice.below(3) {
+                    0 => Left::Nothing,
+                    1 => Left::AsItIs,
+                    _ => Left::Payload(b"left".as_slice().into()),
+                },
                 given: waits,
             }
         }
