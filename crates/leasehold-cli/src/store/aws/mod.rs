@@ -210,7 +210,7 @@ impl From<TableError> for Failure {
             TableError::KeySchema { .. } => {
                 "name another table, and `leasehold init` creates it".to_owned()
             }
-            TableError::Ttl { table, found } => format!(
+            TableError::Ttl { table, found, .. } => format!(
                 "run `aws dynamodb update-time-to-live --table-name {table} --time-to-live-specification \
                  Enabled=false,AttributeName={found}`, then `leasehold init` again"
             ),

@@ -13,6 +13,7 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
 
+use super::DynamoDbStore;
 use super::sending::{Panicked, Sending};
 use crate::error::Effect;
 use crate::store::{StoreError, StoreErrorKind};
@@ -55,18 +56,22 @@ fn shown(refused: &ConditionalCheckFailedException) -> Refusal<'_> {
 }
 
 /// The meaning of a failed read, which never writes.
-pub(super) fn read_failure<E>(error: SdkError<E>, table: &str, sending: &Sending) -> StoreError
+pub(super) fn read_failure<E>(
+    error: SdkError<E>,
+    store: &DynamoDbStore,
+    sending: &Sending,
+) -> StoreError
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
     StoreError {
         effect: Effect::NotApplied,
-        ..failure(error, table, sending)
+        ..failure(error, store, sending)
     }
 }
 
 /// The meaning of a failed write.
-pub(super) fn failure<E>(error: SdkError<E>, table: &str, sending: &Sending) -> StoreError
+pub(super) fn failure<E>(error: SdkError<E>, store: &DynamoDbStore, sending: &Sending) -> StoreError
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
@@ -77,7 +82,7 @@ where
     let (kind, effect, what, hint) = match &error {
         _ if !sending.sent() => not_sent(&error),
         SdkError::ServiceError(service) if service.err().code().is_some() => {
-            service_error(service.err(), status.unwrap_or(0), table, sending.action())
+            service_error(service.err(), status.unwrap_or(0), store, sending.action())
         }
         SdkError::ServiceError(_) | SdkError::ResponseError(_) => {
             foreign(status.unwrap_or(0), body, &error)
@@ -90,7 +95,7 @@ where
     StoreError {
         kind,
         effect,
-        message: format!("dynamodb table `{table}`: {what}"),
+        message: format!("dynamodb table `{}`: {what}", store.table()),
         hint,
         status,
         request_id,
@@ -260,8 +265,13 @@ fn is_about_identity(error: &(dyn StdError + 'static)) -> bool {
     )
 }
 
-fn service_error(error: &dyn Described, status: u16, table: &str, action: &str) -> Classified {
-    let (code, message) = (error.error_code(), error.error_message());
+fn service_error(
+    error: &dyn Described,
+    status: u16,
+    store: &DynamoDbStore,
+    action: &str,
+) -> Classified {
+    let (code, message, table) = (error.error_code(), error.error_message(), store.table());
     let what = format!("{code}: {message}");
     let not_applied = |kind, hint: Option<String>| (kind, Effect::NotApplied, what.clone(), hint);
     match code {
@@ -288,8 +298,15 @@ fn service_error(error: &dyn Described, status: u16, table: &str, action: &str) 
         "ValidationException" if is_about_the_shape(message) => (
             StoreErrorKind::Configuration,
             Effect::NotApplied,
-            format!("the table has another key schema than `LockKey` (S, HASH): {message}"),
-            Some("use another table; `leasehold init` creates one of the right shape".to_owned()),
+            format!(
+                "the table has another key schema than {}: {message}",
+                store.shape.key_schema()
+            ),
+            Some(
+                "name the keys of the table (`TableShape`, or `key=` and `sort=` in the store URL), or use another \
+                 table: `leasehold init` creates one"
+                    .to_owned(),
+            ),
         ),
         "ValidationException" => not_applied(
             StoreErrorKind::InvalidInput,

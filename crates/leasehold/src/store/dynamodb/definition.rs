@@ -2,23 +2,47 @@
 
 use std::fmt;
 
+use super::shape::TableShape;
+
 /// A lock table as code for infrastructure tools.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Definition<'a>(&'a str);
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Definition<'a> {
+    table: &'a str,
+    shape: TableShape,
+}
 
 /// The definition of a lock table of this name or ARN, for [`Definition::cloud_formation`] and the
-/// others.
+/// others. [`Definition::with_shape`] gives it other keys.
 pub fn definition(table: &str) -> Definition<'_> {
-    Definition(table)
+    Definition {
+        table,
+        shape: TableShape::default(),
+    }
 }
 
 impl Definition<'_> {
+    /// The same table in this shape.
+    #[must_use]
+    pub fn with_shape(mut self, shape: TableShape) -> Self {
+        self.shape = shape;
+        self
+    }
+
     /// The name alone: an ARN ends with it.
     fn name(&self) -> &str {
-        match self.0.split_once(":table/") {
-            Some((_, name)) if self.0.starts_with("arn:") => name,
-            _ => self.0,
+        match self.table.split_once(":table/") {
+            Some((_, name)) if self.table.starts_with("arn:") => name,
+            _ => self.table,
         }
+    }
+
+    /// One text for each key, from its name and its role.
+    fn keys(&self, text: impl Fn(&str, &str) -> String) -> String {
+        let sort = self.shape.sort_name();
+        let keys = std::iter::once((self.shape.partition_name(), "HASH"));
+        keys.chain(sort.map(|sort| (sort, "RANGE")))
+            .map(|(name, role)| text(name, role))
+            .collect()
     }
 
     /// As a CloudFormation template.
@@ -32,16 +56,19 @@ impl Definition<'_> {
       TableName: {}
       BillingMode: PAY_PER_REQUEST
       AttributeDefinitions:
-        - AttributeName: LockKey
-          AttributeType: S
-      KeySchema:
-        - AttributeName: LockKey
-          KeyType: HASH
-      TimeToLiveSpecification:
-        AttributeName: ExpireInUnixSeconds
+{}      KeySchema:
+{}      TimeToLiveSpecification:
+        AttributeName: {}
         Enabled: true
 ",
-            self.name()
+            self.name(),
+            self.keys(|name, _| format!(
+                "        - AttributeName: {name}\n          AttributeType: S\n"
+            )),
+            self.keys(|name, role| format!(
+                "        - AttributeName: {name}\n          KeyType: {role}\n"
+            )),
+            self.shape.ttl_name(),
         )
     }
 
@@ -51,20 +78,22 @@ impl Definition<'_> {
             r#"resource "aws_dynamodb_table" "locks" {{
   name         = "{}"
   billing_mode = "PAY_PER_REQUEST"
-  hash_key     = "LockKey"
-
-  attribute {{
-    name = "LockKey"
-    type = "S"
-  }}
-
-  ttl {{
-    attribute_name = "ExpireInUnixSeconds"
+{}
+{}  ttl {{
+    attribute_name = "{}"
     enabled        = true
   }}
 }}
 "#,
-            self.name()
+            self.name(),
+            self.keys(|name, role| match role {
+                "HASH" => format!("  hash_key     = \"{name}\"\n"),
+                _ => format!("  range_key    = \"{name}\"\n"),
+            }),
+            self.keys(|name, _| format!(
+                "  attribute {{\n    name = \"{name}\"\n    type = \"S\"\n  }}\n\n"
+            )),
+            self.shape.ttl_name(),
         )
     }
 
@@ -83,10 +112,10 @@ impl Definition<'_> {
     /// assert!(policy.contains("arn:aws:dynamodb:REGION:ACCOUNT:table/locks"));
     /// ```
     pub fn iam_policy(&self) -> impl fmt::Display + use<> {
-        let arn = if self.0.starts_with("arn:") {
-            self.0.to_owned()
+        let arn = if self.table.starts_with("arn:") {
+            self.table.to_owned()
         } else {
-            format!("arn:aws:dynamodb:REGION:ACCOUNT:table/{}", self.0)
+            format!("arn:aws:dynamodb:REGION:ACCOUNT:table/{}", self.table)
         };
         let statement = |id: &str, actions: &str| {
             format!(
@@ -121,13 +150,23 @@ impl Definition<'_> {
         format!(
             r"new dynamodb.Table(this, 'LockTable', {{
   tableName: '{}',
-  partitionKey: {{ name: 'LockKey', type: dynamodb.AttributeType.STRING }},
-  billingMode: dynamodb.BillingMode.PAY_PER_REQUEST,
-  timeToLiveAttribute: 'ExpireInUnixSeconds',
+{}  billingMode: dynamodb.BillingMode.PAY_PER_REQUEST,
+  timeToLiveAttribute: '{}',
   removalPolicy: cdk.RemovalPolicy.RETAIN,
 }});
 ",
-            self.name()
+            self.name(),
+            self.keys(|name, role| {
+                let property = if role == "HASH" {
+                    "partitionKey"
+                } else {
+                    "sortKey"
+                };
+                format!(
+                    "  {property}: {{ name: '{name}', type: dynamodb.AttributeType.STRING }},\n"
+                )
+            }),
+            self.shape.ttl_name(),
         )
     }
 }
@@ -148,5 +187,24 @@ mod tests {
         );
         let policy = definition.iam_policy().to_string();
         assert_eq!(policy.matches(arn).count(), 3, "{policy}");
+    }
+
+    #[test]
+    fn every_definition_has_the_names_of_the_shape() {
+        let shape = TableShape::default()
+            .partition_key("PK")
+            .sort_key("SK", "LOCK")
+            .ttl("removeAt");
+        let definition = definition("shared").with_shape(shape);
+        for text in [
+            definition.cloud_formation().to_string(),
+            definition.terraform().to_string(),
+            definition.cdk().to_string(),
+        ] {
+            for part in ["PK", "SK", "removeAt"] {
+                assert!(text.contains(part), "{text}");
+            }
+            assert!(!text.contains("LockKey") && !text.contains("ExpireInUnixSeconds"));
+        }
     }
 }

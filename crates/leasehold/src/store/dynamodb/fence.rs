@@ -58,15 +58,16 @@ impl DynamoDbStore {
             .with_key(id.key().as_str())
             .with_hint("fence when all clients of the key know tokens, and unset `shared_with_fsharp`"));
         }
+        let item_key = self
+            .shape
+            .item_key(id.key().as_str(), self.table())
+            .map_err(|error| Error::from(error).with_key(id.key().as_str()))?;
         if !id.pin() {
             return Err(id.lost_error("it was released and handed off"));
         }
         let check = ConditionCheck::builder()
             .table_name(self.table())
-            .key(
-                attribute::KEY,
-                AttributeValue::S(id.key().as_str().to_owned()),
-            )
+            .set_key(Some(item_key))
             .condition_expression("#client = :me AND #token = :token")
             .expression_attribute_names("#client", attribute::CLIENT_ID)
             .expression_attribute_names("#token", attribute::TOKEN)
@@ -95,7 +96,7 @@ impl DynamoDbStore {
 /// - A failed condition without an item counts as the check if it is the **first** of the transaction,
 ///   because the record may have been deleted. So put the check first, or set
 ///   `ReturnValuesOnConditionCheckFailure` of the first item to `ALL_OLD`.
-/// - A failed condition of the caller that returns a lock record of the same table counts as the check.
+/// - A failed condition of the caller that returns a lock record counts as the check.
 ///
 /// ```no_run
 /// # use leasehold::{Lease, store::dynamodb::DynamoDbStore};
@@ -129,9 +130,9 @@ pub fn is_fenced(error: &(dyn StdError + 'static)) -> bool {
         })
 }
 
-/// A released record has a token, and a record that an F# client has taken has an owner.
+/// Every record has an expiry. A released one has a token, and one that an F# client has taken an owner.
 fn is_lock_record(item: &Item) -> bool {
-    item.contains_key(attribute::KEY)
+    item.contains_key(attribute::EXPIRES_MS)
         && (item.contains_key(attribute::TOKEN) || item.contains_key(attribute::CLIENT_ID))
 }
 

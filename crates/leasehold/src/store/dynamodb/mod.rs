@@ -1,4 +1,4 @@
-//! Locks in a DynamoDB table, with the schema of FSharp.DynamoDbLock.
+//! Locks in a DynamoDB table, by default with the schema of FSharp.DynamoDbLock.
 //!
 //! Each operation is one conditional `UpdateItem`, which the SDK never retries: a retry would carry
 //! stale times. This module makes no protocol decision.
@@ -6,18 +6,19 @@
 //! | file | is for |
 //! |---|---|
 //! | `expressions` | writes as expressions |
-//! | `attributes`, `sending` | answers as records and stamps |
+//! | `shape` | names and keys of the table; items as records |
+//! | `sending` | one request and its stamp |
 //! | `classify` | the meaning of failures |
 //! | `table` | creates and checks the table |
 //! | `definition` | the table and its permissions for other tools |
 //! | `fence` | protected items refuse an old holder |
 
-mod attributes;
 mod classify;
 mod definition;
 mod expressions;
 mod fence;
 mod sending;
+mod shape;
 mod table;
 #[cfg(test)]
 mod vectors;
@@ -34,19 +35,19 @@ use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{
-    AttributeValue, ConsumedCapacity, ReturnConsumedCapacity, ReturnValue,
-    ReturnValuesOnConditionCheckFailure,
+    ConsumedCapacity, ReturnConsumedCapacity, ReturnValue, ReturnValuesOnConditionCheckFailure,
 };
 
 use self::classify::{Conditional, Refusal};
 pub use self::definition::{Definition, definition};
 pub use self::fence::{TokenColumn, is_fenced};
 use self::sending::Sending;
+pub use self::shape::TableShape;
 pub use self::table::{Created, TableError};
 use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
-use crate::error::Effect;
+use crate::error::{Effect, Error};
 use crate::usage::Units;
-use leasehold_protocol::record::{Record, attribute};
+use leasehold_protocol::record::Record;
 use leasehold_protocol::write::Write;
 
 /// The upper bound of one request. The client's time-outs are shorter, and start other requests.
@@ -57,7 +58,8 @@ const ONE_UNIT_BYTES: usize = 1024;
 
 /// Lock records in a DynamoDB table. Clones share the client.
 ///
-/// The table has a string hash key `LockKey`, TTL on `ExpireInUnixSeconds`, and on-demand billing.
+/// The table has a string hash key `LockKey`, TTL on `ExpireInUnixSeconds`, and on-demand billing, unless
+/// [`with_shape`](DynamoDbStore::with_shape) says otherwise.
 /// [`create_table`](DynamoDbStore::create_table) makes it, and
 /// [`check_table`](DynamoDbStore::check_table) checks it.
 ///
@@ -73,6 +75,7 @@ pub struct DynamoDbStore {
     /// The caller's client without overrides, for the control plane.
     control: Client,
     table: Arc<str>,
+    shape: Arc<TableShape>,
     warned_size: Arc<AtomicBool>,
 }
 
@@ -81,6 +84,7 @@ impl fmt::Debug for DynamoDbStore {
         // The SDK's client prints tens of thousands of characters.
         f.debug_struct("DynamoDbStore")
             .field("table", &self.table())
+            .field("shape", &self.shape)
             .finish_non_exhaustive()
     }
 }
@@ -92,8 +96,19 @@ impl DynamoDbStore {
             client: for_locks(&client),
             control: client,
             table: table.into(),
+            shape: Arc::default(),
             warned_size: Arc::default(),
         }
+    }
+
+    /// The same store in a table of this shape.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) when the shape is not valid, with the setting to change.
+    pub fn with_shape(mut self, shape: TableShape) -> Result<Self, Error> {
+        self.shape = Arc::new(shape.checked()?);
+        Ok(self)
     }
 
     /// The name of the table.
@@ -104,13 +119,14 @@ impl DynamoDbStore {
     async fn update(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
         let key = write.key().to_owned();
         let sending = Sending::new("UpdateItem");
-        let expression = expressions::update(&write);
+        let item_key = self.shape.item_key(&key, &self.table)?;
+        let expression = self.shape.named(expressions::update(&write));
         self.warn_of_size(&key, &expression);
         let request = self
             .client
             .update_item()
             .table_name(&*self.table)
-            .key(attribute::KEY, AttributeValue::S(key.clone()))
+            .set_key(Some(item_key))
             .update_expression(expression.update)
             .condition_expression(expression.condition)
             .set_expression_attribute_names(Some(expression.names))
@@ -126,11 +142,11 @@ impl DynamoDbStore {
                 // The write was applied, even if its record is malformed.
                 let record = output
                     .attributes()
-                    .map(attributes::record)
+                    .map(|item| self.shape.record(item))
                     .transpose()
-                    .map_err(|error| StoreError {
+                    .map_err(|malformed| StoreError {
                         effect: Effect::Unknown,
-                        ..error
+                        ..malformed.into()
                     })?;
                 Ok(Reply {
                     value: Outcome::Applied(record),
@@ -145,12 +161,13 @@ impl DynamoDbStore {
     async fn delete(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
         let key = write.key().to_owned();
         let sending = Sending::new("DeleteItem");
-        let expression = expressions::delete(&write);
+        let item_key = self.shape.item_key(&key, &self.table)?;
+        let expression = self.shape.named(expressions::delete(&write));
         let request = self
             .client
             .delete_item()
             .table_name(&*self.table)
-            .key(attribute::KEY, AttributeValue::S(key.clone()))
+            .set_key(Some(item_key))
             .condition_expression(expression.condition)
             .set_expression_attribute_names(Some(expression.names))
             .set_expression_attribute_values(Some(expression.values))
@@ -181,12 +198,12 @@ impl DynamoDbStore {
     {
         match error.as_service_error().map(Conditional::refusal) {
             Some(Refusal::With(item)) => Ok(Reply {
-                value: Outcome::Refused(Some(attributes::record(item)?)),
+                value: Outcome::Refused(Some(self.shape.record(item)?)),
                 stamp: sending.stamp(),
                 units: Units::default(),
             }),
             Some(Refusal::Bare) => self.refused_without_item(key, sending).await,
-            Some(Refusal::None) | None => Err(classify::failure(error, &self.table, sending)),
+            Some(Refusal::None) | None => Err(classify::failure(error, self, sending)),
         }
     }
 
@@ -210,7 +227,7 @@ impl DynamoDbStore {
     }
 
     fn warn_of_size(&self, key: &str, expression: &expressions::Expression) {
-        let size = expression.item_bytes(key);
+        let size = expression.item_bytes(key) + self.shape.key_bytes();
         if size > ONE_UNIT_BYTES && !self.warned_size.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 key,
@@ -285,12 +302,13 @@ impl Store for DynamoDbStore {
         key: &str,
         consistency: Consistency,
     ) -> Result<Reply<Option<Record>>, StoreError> {
+        let item_key = self.shape.item_key(key, &self.table)?;
         let sending = Sending::new("GetItem");
         let request = self
             .client
             .get_item()
             .table_name(&*self.table)
-            .key(attribute::KEY, AttributeValue::S(key.to_owned()))
+            .set_key(Some(item_key))
             .consistent_read(consistency == Consistency::Strong)
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .customize()
@@ -299,9 +317,12 @@ impl Store for DynamoDbStore {
         let output = sending
             .answer(request)
             .await
-            .map_err(|error| classify::read_failure(error, &self.table, &sending))?;
+            .map_err(|error| classify::read_failure(error, self, &sending))?;
         Ok(Reply {
-            value: output.item().map(attributes::record).transpose()?,
+            value: output
+                .item()
+                .map(|item| self.shape.record(item))
+                .transpose()?,
             stamp: sending.stamp(),
             units: read_units(output.consumed_capacity()),
         })
@@ -314,7 +335,9 @@ impl Store for DynamoDbStore {
             .scan()
             .table_name(&*self.table)
             .set_exclusive_start_key(
-                after.map(|key| [(attribute::KEY.to_owned(), AttributeValue::S(key))].into()),
+                after
+                    .map(|key| self.shape.item_key(&key, &self.table))
+                    .transpose()?,
             )
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .customize()
@@ -323,13 +346,17 @@ impl Store for DynamoDbStore {
         let output = sending
             .answer(request)
             .await
-            .map_err(|error| classify::read_failure(error, &self.table, &sending))?;
+            .map_err(|error| classify::read_failure(error, self, &sending))?;
         let next = output
             .last_evaluated_key()
-            .and_then(|key| key.get(attribute::KEY)?.as_s().ok().cloned());
+            .and_then(|key| self.shape.key_of(key));
         Ok(Reply {
             value: Page {
-                records: output.items().iter().map(attributes::parse).collect(),
+                records: output
+                    .items()
+                    .iter()
+                    .map(|item| self.shape.record(item))
+                    .collect(),
                 next,
             },
             stamp: sending.stamp(),

@@ -15,7 +15,6 @@ use super::sending::Sending;
 use super::{DynamoDbStore, classify};
 use crate::error::{Error, ErrorKind};
 use crate::store::{StoreError, StoreErrorKind};
-use leasehold_protocol::record::attribute;
 
 /// How long a new table may take to become active.
 const ACTIVE_WITHIN: Duration = Duration::from_secs(120);
@@ -37,33 +36,39 @@ pub enum Created {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TableError {
-    /// The hash key differs, or there is a range key.
+    /// The keys differ from those of the shape.
     #[error(
-        "table `{table}` has the key {found}, a lock table has `LockKey` (S, HASH): use another table"
+        "table `{table}` has the key {found}, a lock table has {expected}: name its keys, or use another table"
     )]
     KeySchema {
         /// The table.
         table: String,
         /// Its key.
         found: String,
+        /// The key of the shape.
+        expected: String,
+        /// The names of its partition key and sort key; empty if one of them is no string.
+        names: Vec<String>,
     },
     /// TTL is on another attribute: records would be deleted never or at the wrong time.
     #[error(
-        "table `{table}` has its TTL on `{found}`, a lock table has it on `ExpireInUnixSeconds`: turn it off there first"
+        "table `{table}` has its TTL on `{found}`, the locks have it on `{expected}`: name `{found}`, or turn TTL off there first"
     )]
     Ttl {
         /// The table.
         table: String,
         /// The attribute.
         found: String,
+        /// The attribute of the shape.
+        expected: String,
     },
     /// TTL is off: records of keys that are never used again stay for ever. Locks are safe.
-    #[error(
-        "table `{table}` has no TTL: turn it on for `ExpireInUnixSeconds`, `leasehold init` does it"
-    )]
+    #[error("table `{table}` has no TTL: turn it on for `{expected}`, `leasehold init` does it")]
     TtlOff {
         /// The table.
         table: String,
+        /// The attribute of the shape.
+        expected: String,
     },
     /// It did not become active.
     #[error("table `{table}` was not active within {ACTIVE_WITHIN:?}: check it in the console")]
@@ -116,7 +121,7 @@ impl DynamoDbStore {
                 tracing::info!(
                     "turning TTL of table `{}` on, for `{}`",
                     self.table(),
-                    attribute::TTL_SECONDS
+                    self.shape.ttl_name()
                 );
                 self.turn_ttl_on().await?;
             }
@@ -147,22 +152,22 @@ impl DynamoDbStore {
             .send();
         let answer = sending.answer(request).await;
         let answer = answer.map_err(|error| self.failed(error, &sending))?;
-        let table = self.table().to_owned();
+        let (table, expected) = (self.table().to_owned(), self.shape.ttl_name().to_owned());
         let Some(ttl) = answer.time_to_live_description() else {
-            return Err(TableError::TtlOff { table });
+            return Err(TableError::TtlOff { table, expected });
         };
         match (ttl.time_to_live_status(), ttl.attribute_name()) {
-            (
-                Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling),
-                Some(attribute::TTL_SECONDS),
-            ) => Ok(()),
             (Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling), found) => {
+                if found == Some(&*expected) {
+                    return Ok(());
+                }
                 Err(TableError::Ttl {
                     table,
                     found: found.unwrap_or("unknown").to_owned(),
+                    expected,
                 })
             }
-            _ => Err(TableError::TtlOff { table }),
+            _ => Err(TableError::TtlOff { table, expected }),
         }
     }
 
@@ -183,7 +188,7 @@ impl DynamoDbStore {
                 .unwrap_or_else(|| TableDescription::builder().build()))),
             Err(error) => {
                 let missing = error.code() == Some("ResourceNotFoundException");
-                let failed = classify::failure(error, self.table(), &sending);
+                let failed = classify::failure(error, self, &sending);
                 if missing {
                     Ok(Err(failed))
                 } else {
@@ -194,23 +199,31 @@ impl DynamoDbStore {
     }
 
     async fn create(&self) -> Result<Created, TableError> {
-        let key = || attribute::KEY;
-        let definition = AttributeDefinition::builder()
-            .attribute_name(key())
-            .attribute_type(ScalarAttributeType::S)
-            .build();
-        let schema = KeySchemaElement::builder()
-            .attribute_name(key())
-            .key_type(KeyType::Hash)
-            .build();
+        let keys = || {
+            let partition = (self.shape.partition_name(), KeyType::Hash);
+            let sort = self.shape.sort_name().map(|sort| (sort, KeyType::Range));
+            std::iter::once(partition).chain(sort)
+        };
+        let definitions = keys().map(|(name, _)| {
+            AttributeDefinition::builder()
+                .attribute_name(name)
+                .attribute_type(ScalarAttributeType::S)
+                .build()
+        });
+        let schema = keys().map(|(name, kind)| {
+            KeySchemaElement::builder()
+                .attribute_name(name)
+                .key_type(kind)
+                .build()
+        });
         let sending = Sending::new("CreateTable");
         let request = self
             .control
             .create_table()
             .table_name(self.table())
             .billing_mode(BillingMode::PayPerRequest)
-            .set_attribute_definitions(definition.ok().map(|d| vec![d]))
-            .set_key_schema(schema.ok().map(|s| vec![s]))
+            .set_attribute_definitions(definitions.collect::<Result<_, _>>().ok())
+            .set_key_schema(schema.collect::<Result<_, _>>().ok())
             .customize()
             .interceptor(sending.clone())
             .send();
@@ -266,7 +279,7 @@ impl DynamoDbStore {
     async fn ask_for_ttl(&self) -> Result<(), TableError> {
         let ttl = TimeToLiveSpecification::builder()
             .enabled(true)
-            .attribute_name(attribute::TTL_SECONDS)
+            .attribute_name(self.shape.ttl_name())
             .build();
         let sending = Sending::new("UpdateTimeToLive");
         let request = self
@@ -284,28 +297,32 @@ impl DynamoDbStore {
     }
 
     fn check_key(&self, table: &TableDescription) -> Result<(), TableError> {
-        let found: Vec<String> = table
+        let kind_of = |name: &str| {
+            let mut definitions = table.attribute_definitions().iter();
+            let definition = definitions.find(|d| d.attribute_name() == name);
+            definition.map_or("?", |d| d.attribute_type().as_str())
+        };
+        let keys: Vec<(&str, &str, &str)> = table
             .key_schema()
             .iter()
-            .map(|element| {
-                let kind = table
-                    .attribute_definitions()
-                    .iter()
-                    .find(|d| d.attribute_name() == element.attribute_name())
-                    .map_or("?", |d| d.attribute_type().as_str());
-                format!(
-                    "`{}` ({kind}, {})",
-                    element.attribute_name(),
-                    element.key_type().as_str()
-                )
-            })
+            .map(|element| (element.attribute_name(), element.key_type().as_str()))
+            .map(|(name, role)| (name, kind_of(name), role))
             .collect();
-        if found == [format!("`{}` (S, HASH)", attribute::KEY)] {
+        let found: Vec<_> = keys
+            .iter()
+            .map(|(name, kind, role)| format!("`{name}` ({kind}, {role})"))
+            .collect();
+        let (found, expected) = (found.join(", "), self.shape.key_schema());
+        if found == expected {
             return Ok(());
         }
+        let texts = keys.iter().all(|(_, kind, _)| *kind == "S");
+        let names = keys.iter().filter(|_| texts);
         Err(TableError::KeySchema {
             table: self.table().to_owned(),
-            found: found.join(", "),
+            found,
+            expected,
+            names: names.map(|(name, ..)| (*name).to_owned()).collect(),
         })
     }
 
@@ -313,7 +330,7 @@ impl DynamoDbStore {
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
-        TableError::Store(classify::failure(error, self.table(), sending))
+        TableError::Store(classify::failure(error, self, sending))
     }
 }
 
