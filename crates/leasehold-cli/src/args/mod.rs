@@ -151,6 +151,9 @@ pub(crate) struct StoreArg {
     ///
     /// `~/` before a PATH is your home.
     ///
+    /// Of a table with other items, the URL names the keys: `key=PK`, a sort key by `sort=SK` with `sort_value=LOCK`, or with `sort_after=/` where
+    /// a lock's name is split there, a text before every name by `prefix=LOCK%23`, and the TTL by `ttl=NAME`.
+    ///
     /// The credentials of `profile` come before those of the environment. The region is that of the URL, else AWS_REGION, else
     /// the profile's.
     #[arg(

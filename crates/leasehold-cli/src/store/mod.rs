@@ -8,6 +8,7 @@ pub(crate) mod aws;
 #[cfg(not(feature = "dynamodb"))]
 #[path = "without_aws.rs"]
 pub(crate) mod aws;
+mod keys;
 mod latency;
 mod logging;
 mod sqlite;

@@ -39,7 +39,7 @@ fn print_definition(
     messages: &Messages,
 ) -> Result<(), Failure> {
     let table = match store {
-        Some(Location::DynamoDb(table)) => table,
+        Some(Location::DynamoDb(table)) => *table,
         Some(Location::Sqlite { .. }) => {
             return Err(Failure::new(
                 exit_codes::USAGE,

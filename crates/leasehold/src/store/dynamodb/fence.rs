@@ -58,10 +58,7 @@ impl DynamoDbStore {
             .with_key(id.key().as_str())
             .with_hint("fence when all clients of the key know tokens, and unset `shared_with_fsharp`"));
         }
-        let item_key = self
-            .shape
-            .item_key(id.key().as_str(), self.table())
-            .map_err(|error| Error::from(error).with_key(id.key().as_str()))?;
+        let item_key = self.item_key(id.key().as_str())?;
         if !id.pin() {
             return Err(id.lost_error("it was released and handed off"));
         }

@@ -23,6 +23,7 @@ mod table;
 #[cfg(test)]
 mod vectors;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,7 +36,8 @@ use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{
-    ConsumedCapacity, ReturnConsumedCapacity, ReturnValue, ReturnValuesOnConditionCheckFailure,
+    AttributeValue, ConsumedCapacity, ReturnConsumedCapacity, ReturnValue,
+    ReturnValuesOnConditionCheckFailure,
 };
 
 use self::classify::{Conditional, Refusal};
@@ -114,6 +116,16 @@ impl DynamoDbStore {
     /// The name of the table.
     pub fn table(&self) -> &str {
         &self.table
+    }
+
+    /// The key of the item that is the record of a lock.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) when the shape of the table needs keys of another form.
+    pub fn item_key(&self, key: &str) -> Result<HashMap<String, AttributeValue>, Error> {
+        let item_key = self.shape.item_key(key, &self.table);
+        item_key.map_err(|error| Error::from(error).with_key(key))
     }
 
     async fn update(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
@@ -367,7 +379,6 @@ impl Store for DynamoDbStore {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
     use std::sync::atomic::AtomicUsize;
 
     use aws_sdk_dynamodb::config::BehaviorVersion;

@@ -299,10 +299,10 @@ fn refuse<T>(setting: &'static str, name: &str, problem: &str) -> Result<T, Erro
 fn unsplit(key: &str, table: &str, sort: &str, separator: char) -> StoreError {
     let message = format!(
         "dynamodb table `{table}`: the key `{key}` has no text before and after a `{separator}`, where \
-         the sort key `{sort}` begins (setting `sort_key_after`)"
+         the sort key `{sort}` begins (`sort_key_after`, or `sort_after=` in a store URL)"
     );
     StoreError::new(StoreErrorKind::InvalidInput, Effect::NotApplied, message).with_hint(format!(
-        "use keys such as `customer{separator}42`, or a constant sort key"
+        "use keys such as `customer{separator}42`, or one sort key for all (`sort_key`, or `sort_value=` in a store URL)"
     ))
 }
 

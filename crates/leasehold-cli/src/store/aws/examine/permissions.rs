@@ -2,10 +2,12 @@
 //!
 //! Invariant: every write here has a condition that holds for no item. So nothing is written, whatever is in the table.
 
+use std::collections::HashMap;
+
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, TransactWriteItem};
-use leasehold::store::protocol::attribute;
+use leasehold::store::dynamodb::DynamoDbStore;
 
 use super::headers::Headers;
 use super::table::refusal;
@@ -17,9 +19,6 @@ use crate::store::url::Table;
 /// It holds for no item.
 const NEVER: &str = "attribute_exists(#key) AND attribute_not_exists(#key)";
 
-/// A key for tries.
-const PROBE: &str = "leasehold-doctor";
-
 /// What a permission is needed for.
 #[derive(Clone, Copy)]
 struct Need {
@@ -29,30 +28,39 @@ struct Need {
     by_run: bool,
 }
 
-pub(super) async fn examine(client: &Client, table: &Table, headers: &Headers) -> Vec<Finding> {
-    let key = || AttributeValue::S(PROBE.to_owned());
+pub(super) async fn examine(
+    client: &Client,
+    store: &DynamoDbStore,
+    table: &Table,
+    headers: &Headers,
+) -> Vec<Finding> {
+    let key = match store.item_key(&table.probe()) {
+        Ok(key) => key,
+        Err(error) => return vec![Finding::failed("permission", error.into())],
+    };
+    let a_key = || key.keys().next().cloned().unwrap_or_default();
     let read = client
         .get_item()
         .table_name(&table.name)
-        .key(attribute::KEY, key())
+        .set_key(Some(key.clone()))
         .customize()
         .interceptor(headers.clone())
         .send();
     let update = client
         .update_item()
         .table_name(&table.name)
-        .key(attribute::KEY, key())
+        .set_key(Some(key.clone()))
         .condition_expression(NEVER)
-        .expression_attribute_names("#key", attribute::KEY)
+        .expression_attribute_names("#key", a_key())
         .customize()
         .interceptor(headers.clone())
         .send();
     let delete = client
         .delete_item()
         .table_name(&table.name)
-        .key(attribute::KEY, key())
+        .set_key(Some(key.clone()))
         .condition_expression(NEVER)
-        .expression_attribute_names("#key", attribute::KEY)
+        .expression_attribute_names("#key", a_key())
         .customize()
         .interceptor(headers.clone())
         .send();
@@ -79,17 +87,23 @@ pub(super) async fn examine(client: &Client, table: &Table, headers: &Headers) -
             client,
             need("ConditionCheckItem", "fences transactions", false),
             table,
+            (a_key(), key.clone()),
         )
         .await,
     ]
 }
 
-async fn check(client: &Client, need: Need, table: &Table) -> Finding {
+async fn check(
+    client: &Client,
+    need: Need,
+    table: &Table,
+    (name, key): (String, HashMap<String, AttributeValue>),
+) -> Finding {
     let check = ConditionCheck::builder()
         .table_name(&table.name)
-        .key(attribute::KEY, AttributeValue::S(PROBE.to_owned()))
+        .set_key(Some(key))
         .condition_expression(NEVER)
-        .expression_attribute_names("#key", attribute::KEY)
+        .expression_attribute_names("#key", name)
         .build();
     let Ok(check) = check else {
         return Finding::unknown("permission", "the SDK refused a complete check");

@@ -61,10 +61,7 @@ pub(super) async fn examine(
 async fn schema(store: &DynamoDbStore, table: &Table) -> Finding {
     let error = match store.check_table().await {
         Ok(()) => {
-            return Finding::ok(
-                "schema",
-                "the key is `LockKey` (S, HASH), TTL is on for `ExpireInUnixSeconds`",
-            );
+            return Finding::ok("schema", table.keys.to_string());
         }
         Err(error) => error,
     };
