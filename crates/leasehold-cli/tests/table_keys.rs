@@ -46,6 +46,42 @@ fn every_verb_works_in_such_a_table() {
         let schema = "the key is `PK` (S, HASH), `SK` (S, RANGE), TTL is on for `ttl`";
         assert!(found.contains(schema), "{found}");
         assert!(!found.contains("problem"), "{found}");
+        assert_eq!(
+            found.contains("dynamodb:Query"),
+            parameters == SORT_KEY_PER_LOCK
+        );
+    }
+}
+
+#[test]
+fn ls_has_only_the_locks_with_the_prefix_and_nothing_of_others() {
+    for parameters in [ONE_SORT_KEY, SORT_KEY_PER_LOCK] {
+        let table = dynamo::table_name();
+        let room = room(&table, parameters);
+        done(room.run(&["init"]));
+        for name in ["job/1", "job/2", "jobs/1"] {
+            done(room.run(&["acquire", name, "--lease", "60s"]));
+        }
+        let item = r#"{"PK":{"S":"CUSTOMER#1"},"SK":{"S":"PROFILE"}}"#;
+        let put = format!(r#"{{"TableName":"{table}","Item":{item}}}"#);
+        dynamo::call("PutItem", &put);
+        for (prefix, names) in [
+            (&[][..], &["job/1", "job/2", "jobs/1"][..]),
+            (&["job"], &["job/1", "job/2", "jobs/1"]),
+            (&["job/"], &["job/1", "job/2"]),
+            (&["job/2"], &["job/2"]),
+        ] {
+            let listed = done(room.run(&[&["ls", "--json"], prefix].concat()));
+            let found: Vec<serde_json::Value> = listed
+                .lines()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect();
+            let found: Vec<_> = found
+                .iter()
+                .map(|lock| lock["name"].as_str().unwrap())
+                .collect();
+            assert_eq!(found, names, "{prefix:?}");
+        }
     }
 }
 

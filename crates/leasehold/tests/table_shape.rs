@@ -108,3 +108,115 @@ async fn a_transaction_is_fenced_by_the_item_of_the_shape() {
     lease.release().await.expect("works");
     assert!(is_fenced(&write().await.expect_err("released")));
 }
+
+/// Puts an item as another program of the table does.
+async fn put(store: &DynamoDbStore, partition: &str, sort: &str, more: &[(&str, AttributeValue)]) {
+    let put = aws().put_item().table_name(store.table());
+    let put = put.item("PK", text(partition)).item("SK", text(sort));
+    let put = more
+        .iter()
+        .fold(put, |put, (name, value)| put.item(*name, value.clone()));
+    put.send().await.expect("put");
+}
+
+async fn listed(locks: &LockClient, prefix: &str) -> Vec<String> {
+    let entries = locks.list().prefix(prefix).read_all().await;
+    let mut keys: Vec<_> = entries
+        .expect("listed")
+        .into_iter()
+        .map(|entry| entry.expect("no foreign item").key().to_owned())
+        .collect();
+    keys.sort();
+    keys
+}
+
+#[tokio::test]
+async fn a_listing_has_no_items_of_others() {
+    let expiry = ("ExpireInUnixMs", AttributeValue::N("1".to_owned()));
+    // Each is foreign in one way only.
+    let foreign = [
+        (shared_shape(), "CUSTOMER#1", "LOCK", Some(&expiry)),
+        (shared_shape(), "LOCK#1", "PROFILE", Some(&expiry)),
+        (shared_shape(), "LOCK#1", "LOCK", None),
+        (split_shape(), "CUSTOMER#1", "42", Some(&expiry)),
+        (split_shape(), "LOCK#customer", "43", None),
+        (split_shape(), "LOCK#customer/4", "2", Some(&expiry)),
+    ];
+    for (shape, partition, sort, more) in foreign {
+        let store = dynamodb_shaped(shape).await;
+        let locks = LockClient::new(store.clone());
+        for key in ["customer/41", "customer/42", "customers/42", "order/42"] {
+            drop(locks.acquire(key).await.expect("free").release().await);
+        }
+        let more: Vec<_> = more.into_iter().cloned().collect();
+        put(&store, partition, sort, &more).await;
+        for (prefix, keys) in [
+            (
+                "",
+                &["customer/41", "customer/42", "customers/42", "order/42"][..],
+            ),
+            ("customer", &["customer/41", "customer/42", "customers/42"]),
+            ("customer/", &["customer/41", "customer/42"]),
+            ("customer/42", &["customer/42"]),
+            ("customer/42/", &[]),
+            ("/", &[]),
+        ] {
+            let found = listed(&locks, prefix).await;
+            assert_eq!(found, keys, "{prefix} {partition} {sort}");
+        }
+    }
+}
+
+/// An item where a lock's record is, with an expiry that no lock has: the lock cannot be acquired.
+#[tokio::test]
+async fn a_lock_record_that_is_unclear_is_still_listed() {
+    let store = dynamodb_shaped(shared_shape()).await;
+    put(
+        &store,
+        "LOCK#k",
+        "LOCK",
+        &[("ExpireInUnixMs", text("soon"))],
+    )
+    .await;
+    let locks = LockClient::new(store);
+    let entries = locks.list().read_all().await.expect("listed");
+    assert_eq!(entries.len(), 1);
+    let error = entries[0].as_ref().expect_err("malformed");
+    assert_eq!(error.kind(), ErrorKind::Malformed);
+    assert_eq!(error.key(), Some("k"));
+}
+
+/// More than the megabyte of one page, in one partition and in many.
+#[tokio::test]
+async fn a_listing_goes_on_from_page_to_page() {
+    for shape in [shared_shape(), split_shape()] {
+        let store = dynamodb_shaped(shape).await;
+        let locks = LockClient::new(store.clone());
+        let keys: Vec<_> = (0..5).map(|n| format!("customer/{n}")).collect();
+        for (n, key) in keys.iter().enumerate() {
+            drop(locks.acquire(key).await.expect("free").release().await);
+            let item = store.item_key(key).expect("of the right form");
+            let large = aws().update_item().table_name(store.table());
+            large
+                .set_key(Some(item))
+                .update_expression("SET Filler = :l")
+                .expression_attribute_values(":l", text(&"x".repeat(300_000)))
+                .send()
+                .await
+                .expect("updated");
+            let foreign = [("Filler", text(&"x".repeat(300_000)))];
+            put(&store, &format!("OTHER#{n}"), "row", &foreign).await;
+        }
+        for prefix in ["", "customer/"] {
+            let mut lister = locks.list().prefix(prefix);
+            let (mut found, mut pages) = (Vec::new(), 0);
+            while let Some(page) = lister.next_page().await.expect("listed") {
+                pages += 1;
+                found.extend(page.into_iter().map(|e| e.expect("clear").key().to_owned()));
+            }
+            found.sort();
+            assert_eq!(found, keys);
+            assert!(pages > 1, "{pages} pages: the test needs larger items");
+        }
+    }
+}

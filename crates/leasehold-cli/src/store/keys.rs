@@ -45,6 +45,11 @@ impl Keys {
         })
     }
 
+    /// The name of the partition key.
+    pub(super) fn partition(&self) -> &str {
+        self.key.as_deref().unwrap_or("LockKey")
+    }
+
     /// Whether the parameters fit together.
     ///
     /// # Errors
@@ -82,8 +87,7 @@ impl Keys {
 /// What a lock record's key is, for people.
 impl fmt::Display for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = self.key.as_deref().unwrap_or("LockKey");
-        write!(f, "the key is `{key}` (S, HASH)")?;
+        write!(f, "the key is `{}` (S, HASH)", self.partition())?;
         if let Some(sort) = &self.sort {
             write!(f, ", `{sort}` (S, RANGE)")?;
         }

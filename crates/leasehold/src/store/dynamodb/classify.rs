@@ -315,8 +315,8 @@ fn service_error(
         "AccessDeniedException" | "AccessDenied" | "NotAuthorized" => not_applied(
             StoreErrorKind::AccessDenied,
             Some(match action {
-                "UpdateItem" | "GetItem" | "DeleteItem" | "Scan" => format!(
-                    "allow dynamodb:UpdateItem, GetItem, DeleteItem and Scan on table `{table}`"
+                "UpdateItem" | "GetItem" | "DeleteItem" | "Scan" | "Query" => format!(
+                    "allow dynamodb:UpdateItem, GetItem, DeleteItem, Scan and Query on table `{table}`"
                 ),
                 other => format!("allow dynamodb:{other} on table `{table}`"),
             }),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::shape::TableShape;
+use super::shape::{Sort, SortValue, TableShape};
 
 /// A lock table as code for infrastructure tools.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -128,9 +128,16 @@ impl Definition<'_> {
             )
         };
         let locks = r#""dynamodb:UpdateItem", "dynamodb:GetItem", "dynamodb:DeleteItem""#;
+        let list = match self.shape.sort() {
+            Some(Sort {
+                value: SortValue::After(_),
+                ..
+            }) => r#""dynamodb:Scan", "dynamodb:Query""#,
+            _ => r#""dynamodb:Scan""#,
+        };
         let statements = [
             statement("Locks", locks),
-            statement("List", r#""dynamodb:Scan""#),
+            statement("List", list),
             statement("Fence", r#""dynamodb:ConditionCheckItem""#),
         ];
         format!(
@@ -206,5 +213,12 @@ mod tests {
             }
             assert!(!text.contains("LockKey") && !text.contains("ExpireInUnixSeconds"));
         }
+        let queries = |definition: &Definition<'_>| {
+            let policy = definition.iam_policy().to_string();
+            policy.contains("dynamodb:Query")
+        };
+        assert!(!queries(&definition));
+        let shape = TableShape::default().sort_key_after("SK", '/');
+        assert!(queries(&definition.with_shape(shape)));
     }
 }

@@ -11,12 +11,14 @@
 //! | `classify` | the meaning of failures |
 //! | `table` | creates and checks the table |
 //! | `definition` | the table and its permissions for other tools |
+//! | `listing` | pages of records |
 //! | `fence` | protected items refuse an old holder |
 
 mod classify;
 mod definition;
 mod expressions;
 mod fence;
+mod listing;
 mod sending;
 mod shape;
 mod table;
@@ -69,7 +71,7 @@ const ONE_UNIT_BYTES: usize = 1024;
 /// stalled-stream protection are overridden: one try per request, at most 20 s.
 ///
 /// Permissions: `dynamodb:UpdateItem`, `GetItem`, `DeleteItem` (to withdraw an own record with a token
-/// by a wrong clock), and `Scan` for listing.
+/// by a wrong clock), and `Scan` or `Query` for listing.
 #[derive(Clone)]
 pub struct DynamoDbStore {
     /// The caller's client with overrides, for locks.
@@ -340,40 +342,8 @@ impl Store for DynamoDbStore {
         })
     }
 
-    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
-        let sending = Sending::new("Scan");
-        let request = self
-            .client
-            .scan()
-            .table_name(&*self.table)
-            .set_exclusive_start_key(
-                after
-                    .map(|key| self.shape.item_key(&key, &self.table))
-                    .transpose()?,
-            )
-            .return_consumed_capacity(ReturnConsumedCapacity::Total)
-            .customize()
-            .interceptor(sending.clone())
-            .send();
-        let output = sending
-            .answer(request)
-            .await
-            .map_err(|error| classify::read_failure(error, self, &sending))?;
-        let next = output
-            .last_evaluated_key()
-            .and_then(|key| self.shape.key_of(key));
-        Ok(Reply {
-            value: Page {
-                records: output
-                    .items()
-                    .iter()
-                    .map(|item| self.shape.record(item))
-                    .collect(),
-                next,
-            },
-            stamp: sending.stamp(),
-            units: read_units(output.consumed_capacity()),
-        })
+    async fn list(&self, prefix: &str, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+        listing::page(self, prefix, after).await
     }
 }
 

@@ -65,13 +65,13 @@ pub struct TableShape {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Sort {
-    name: String,
-    value: SortValue,
+pub(super) struct Sort {
+    pub(super) name: String,
+    pub(super) value: SortValue,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum SortValue {
+pub(super) enum SortValue {
     Constant(String),
     /// The part of the key after the first such character.
     After(char),
@@ -174,6 +174,15 @@ impl TableShape {
         self.sort.as_ref().map(|sort| sort.name.as_str())
     }
 
+    pub(super) fn sort(&self) -> Option<&Sort> {
+        self.sort.as_ref()
+    }
+
+    /// Whether the table has only locks: its keys are those of FSharp.DynamoDbLock.
+    pub(super) fn is_a_table_of_its_own(&self) -> bool {
+        self.partition_key == attribute::KEY && self.sort.is_none() && self.prefix.is_empty()
+    }
+
     pub(super) fn ttl_name(&self) -> &str {
         &self.ttl
     }
@@ -210,10 +219,39 @@ impl TableShape {
             },
         };
         let text = AttributeValue::S;
-        let partition = text([&self.prefix, partition].concat());
+        let partition = text(self.partition_of(partition));
         let mut item_key = HashMap::from([(self.partition_key.clone(), partition)]);
         item_key.extend(sort.map(|(name, value)| (name.clone(), text(value.to_owned()))));
         Ok(item_key)
+    }
+
+    /// The partition key of a lock's key, or of a part of it.
+    pub(super) fn partition_of(&self, key: &str) -> String {
+        [&self.prefix, key].concat()
+    }
+
+    /// The key of any item as a text, for [`Page::next`](crate::store::Page::next).
+    pub(super) fn position_of(&self, item_key: &HashMap<String, AttributeValue>) -> Option<String> {
+        let partition = item_key.get(&self.partition_key)?.as_s().ok()?;
+        match self.sort_name() {
+            None => Some(partition.clone()),
+            Some(sort) => {
+                let sort = item_key.get(sort)?.as_s().ok()?;
+                Some(format!("{}:{partition}{sort}", partition.len()))
+            }
+        }
+    }
+
+    /// The key of an item from that text.
+    pub(super) fn position(&self, text: &str) -> Option<HashMap<String, AttributeValue>> {
+        let value = |text: &str| AttributeValue::S(text.to_owned());
+        let Some(sort_name) = self.sort_name() else {
+            return Some([(self.partition_key.clone(), value(text))].into());
+        };
+        let (length, keys) = text.split_once(':')?;
+        let (partition, sort) = keys.split_at_checked(length.parse().ok()?)?;
+        let partition = (self.partition_key.clone(), value(partition));
+        Some([partition, (sort_name.to_owned(), value(sort))].into())
     }
 
     /// The lock's key of an item; `None` if it is no lock's.
@@ -336,6 +374,24 @@ mod tests {
                     Err(error) => assert_eq!(error.kind, StoreErrorKind::InvalidInput, "{key}"),
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_position_is_that_of_its_item() {
+        let constant = TableShape::default().sort_key("SK", "LOCK");
+        for (shape, key) in [
+            (TableShape::default(), item(&[("LockKey", "1:ä")])),
+            (
+                constant.clone(),
+                item(&[("LockKey", "7:ä/b"), ("SK", "1:x")]),
+            ),
+        ] {
+            let text = shape.position_of(&key).expect("of this shape");
+            assert_eq!(shape.position(&text).as_ref(), Some(&key));
+        }
+        for wrong in ["", "a", "3:a", "1:ä", "x:a"] {
+            assert_eq!(constant.position(wrong), None, "{wrong}");
         }
     }
 

@@ -38,7 +38,7 @@ pub(super) async fn examine(
         Ok(key) => key,
         Err(error) => return vec![Finding::failed("permission", error.into())],
     };
-    let a_key = || key.keys().next().cloned().unwrap_or_default();
+    let partition = table.keys.partition();
     let read = client
         .get_item()
         .table_name(&table.name)
@@ -51,7 +51,7 @@ pub(super) async fn examine(
         .table_name(&table.name)
         .set_key(Some(key.clone()))
         .condition_expression(NEVER)
-        .expression_attribute_names("#key", a_key())
+        .expression_attribute_names("#key", partition)
         .customize()
         .interceptor(headers.clone())
         .send();
@@ -60,7 +60,7 @@ pub(super) async fn examine(
         .table_name(&table.name)
         .set_key(Some(key.clone()))
         .condition_expression(NEVER)
-        .expression_attribute_names("#key", a_key())
+        .expression_attribute_names("#key", partition)
         .customize()
         .interceptor(headers.clone())
         .send();
@@ -70,7 +70,7 @@ pub(super) async fn examine(
         purpose,
         by_run,
     };
-    vec![
+    let mut findings = vec![
         judge(need("GetItem", "reads", true), table, read.await),
         judge(
             need("UpdateItem", "acquires, renews and releases", true),
@@ -87,23 +87,35 @@ pub(super) async fn examine(
             client,
             need("ConditionCheckItem", "fences transactions", false),
             table,
-            (a_key(), key.clone()),
+            key.clone(),
         )
         .await,
-    ]
+    ];
+    if let (true, Some(value)) = (table.keys.sort_after.is_some(), key.get(partition)) {
+        let query = client
+            .query()
+            .table_name(&table.name)
+            .key_condition_expression("#key = :key")
+            .expression_attribute_names("#key", partition)
+            .expression_attribute_values(":key", value.clone())
+            .send();
+        let need = need("Query", "lists the locks of a partition", false);
+        findings.push(judge(need, table, query.await));
+    }
+    findings
 }
 
 async fn check(
     client: &Client,
     need: Need,
     table: &Table,
-    (name, key): (String, HashMap<String, AttributeValue>),
+    key: HashMap<String, AttributeValue>,
 ) -> Finding {
     let check = ConditionCheck::builder()
         .table_name(&table.name)
         .set_key(Some(key))
         .condition_expression(NEVER)
-        .expression_attribute_names("#key", name)
+        .expression_attribute_names("#key", table.keys.partition())
         .build();
     let Ok(check) = check else {
         return Finding::unknown("permission", "the SDK refused a complete check");

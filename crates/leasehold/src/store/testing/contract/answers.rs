@@ -131,19 +131,50 @@ pub(super) async fn listing_shows_every_record_once(bench: &Bench) {
         }
         expected.insert(bench.key.to_string(), record);
     }
+    let all = listed(bench, "").await;
+    // A listing may be eventually consistent: the last write of a record may be missing.
+    assert_eq!(
+        all.keys().collect::<Vec<_>>(),
+        expected.keys().collect::<Vec<_>>()
+    );
+    let differing = all.iter().filter(|(k, r)| expected[*k] != **r).count();
+    assert!(
+        differing <= 5,
+        "{differing} of 130 records are listed otherwise than written"
+    );
+    let half = bench.scope.len() / 2;
+    for prefix in [
+        bench.scope[..half].to_owned(),
+        bench.scope.clone(),
+        format!("{}0", bench.scope),
+        format!("{}12", bench.scope),
+        format!("{}129", bench.scope),
+        format!("{}13", bench.scope),
+        format!("{}\u{10ffff}", bench.scope),
+    ] {
+        let found: Vec<_> = listed(bench, &prefix).await.into_keys().collect();
+        let of_prefix = expected.keys().filter(|key| key.starts_with(&prefix));
+        assert!(of_prefix.eq(&found), "with prefix {prefix:?}: {found:?}");
+    }
+}
+
+/// The records of this test among those with this prefix.
+async fn listed(bench: &Bench, prefix: &str) -> BTreeMap<String, Record> {
     let mut listed = BTreeMap::new();
     let mut after = None;
     // Others may write to the table meanwhile, so the listing is bounded.
     for _ in 0..100_000 {
-        let page = match bench.store.list(after).await {
+        let page = match bench.store.list(prefix, after).await {
             Ok(reply) => reply.value,
             Err(e) => panic!("listing failed: {e} ({e:?})"),
         };
         for record in page.records {
             // Only records of others may be malformed.
             let Ok(record) = record else { continue };
-            if record.key.starts_with(&bench.scope) {
-                let twice = listed.insert(record.key.clone(), plain(record));
+            let key = record.key.clone();
+            assert!(key.starts_with(prefix), "{key:?} for prefix {prefix:?}");
+            if key.starts_with(&bench.scope) {
+                let twice = listed.insert(key, plain(record));
                 assert_eq!(twice, None, "listed twice");
             }
         }
@@ -153,16 +184,7 @@ pub(super) async fn listing_shows_every_record_once(bench: &Bench) {
         }
     }
     assert_eq!(after, None, "the listing has no end");
-    // A listing may be eventually consistent: the last write of a record may be missing.
-    assert_eq!(
-        listed.keys().collect::<Vec<_>>(),
-        expected.keys().collect::<Vec<_>>()
-    );
-    let differing = listed.iter().filter(|(k, r)| expected[*k] != **r).count();
-    assert!(
-        differing <= 5,
-        "{differing} of 130 records are listed otherwise than written"
-    );
+    listed
 }
 
 /// The stamps of many answers must not contradict each other: the lower bound of one never passes the
