@@ -47,6 +47,17 @@ impl DynamoDbStore {
     /// [`ErrorKind::InvalidInput`] when the token is best effort: clients that do not know tokens share
     /// the key.
     pub fn fence(&self, id: &LeaseId) -> Result<TransactWriteItem, Error> {
+        let check = self.condition_check(id)?;
+        Ok(TransactWriteItem::builder().condition_check(check).build())
+    }
+
+    /// The check of [`fence`](DynamoDbStore::fence) alone. Its key, condition, names and values also make an
+    /// `UpdateItem` of the lock record safe, see [attributes of your own](DynamoDbStore#attributes-of-your-own).
+    ///
+    /// # Errors
+    ///
+    /// As [`fence`](DynamoDbStore::fence).
+    pub fn condition_check(&self, id: &LeaseId) -> Result<ConditionCheck, Error> {
         if id.token().is_best_effort() {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
@@ -62,7 +73,7 @@ impl DynamoDbStore {
         if !id.pin() {
             return Err(id.lost_error("it was released and handed off"));
         }
-        let check = ConditionCheck::builder()
+        ConditionCheck::builder()
             .table_name(self.table())
             .set_key(Some(item_key))
             .condition_expression("#client = :me AND #token = :token")
@@ -79,8 +90,7 @@ impl DynamoDbStore {
             .map_err(|error| {
                 Error::new(ErrorKind::Unexpected, "the SDK refused a complete check")
                     .with_source(error)
-            })?;
-        Ok(TransactWriteItem::builder().condition_check(check).build())
+            })
     }
 }
 

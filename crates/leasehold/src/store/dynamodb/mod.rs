@@ -70,7 +70,38 @@ const ONE_UNIT_BYTES: usize = 1024;
 /// The caller's client sets region, credentials, endpoint and TLS. Its retries, time-outs and
 /// stalled-stream protection are overridden: one try per request, at most 20 s.
 ///
-/// Permissions: `dynamodb:UpdateItem`, `GetItem`, `DeleteItem` (to withdraw an own record with a token
+/// # Attributes of your own
+///
+/// The item of a lock may have attributes of yours, such as the progress of its work. Every write here names
+/// only its own attributes (`docs/protocol.md` section 2), so yours stay until the record is deleted: by TTL, or when a token by
+/// a wrong clock is withdrawn. Write them under the lock, with [`condition_check`](DynamoDbStore::condition_check):
+///
+/// ```no_run
+/// # use leasehold::{Lease, store::dynamodb::DynamoDbStore};
+/// # use aws_sdk_dynamodb::{Client, types::AttributeValue};
+/// # async fn example(aws: Client, store: DynamoDbStore, lease: Lease) -> Result<(), Box<dyn std::error::Error>> {
+/// let check = store.condition_check(lease.id())?;
+/// aws.update_item()
+///     .table_name(check.table_name())
+///     .set_key(Some(check.key().clone()))
+///     .update_expression("SET Progress = :progress")
+///     .condition_expression(check.condition_expression())
+///     .set_expression_attribute_names(check.expression_attribute_names().cloned())
+///     .set_expression_attribute_values(check.expression_attribute_values().cloned())
+///     .expression_attribute_values(":progress", AttributeValue::N("7".to_owned()))
+///     .send()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Never write without that condition, and never put the item: a write without it may make an item that is no lock record, and
+/// such a key cannot be acquired. Names of other attributes must differ from those of the record. An item above 1 KB makes
+/// every request of the lock cost more.
+///
+/// # Permissions
+///
+/// `dynamodb:UpdateItem`, `GetItem`, `DeleteItem` (to withdraw an own record with a token
 /// by a wrong clock), and `Scan` or `Query` for listing.
 #[derive(Clone)]
 pub struct DynamoDbStore {
