@@ -45,6 +45,14 @@ impl Definition<'_> {
             .collect()
     }
 
+    /// The part about TTL, which a table with multi-Region strong consistency lacks.
+    fn ttl(&self, text: impl Fn(&str) -> String) -> String {
+        match self.shape.is_mrsc() {
+            true => String::new(),
+            false => text(self.shape.ttl_name()),
+        }
+    }
+
     /// As a CloudFormation template.
     pub fn cloud_formation(&self) -> impl fmt::Display + use<> {
         format!(
@@ -57,10 +65,7 @@ impl Definition<'_> {
       BillingMode: PAY_PER_REQUEST
       AttributeDefinitions:
 {}      KeySchema:
-{}      TimeToLiveSpecification:
-        AttributeName: {}
-        Enabled: true
-",
+{}{}",
             self.name(),
             self.keys(|name, _| format!(
                 "        - AttributeName: {name}\n          AttributeType: S\n"
@@ -68,7 +73,9 @@ impl Definition<'_> {
             self.keys(|name, role| format!(
                 "        - AttributeName: {name}\n          KeyType: {role}\n"
             )),
-            self.shape.ttl_name(),
+            self.ttl(|ttl| format!(
+                "      TimeToLiveSpecification:\n        AttributeName: {ttl}\n        Enabled: true\n"
+            )),
         )
     }
 
@@ -79,11 +86,7 @@ impl Definition<'_> {
   name         = "{}"
   billing_mode = "PAY_PER_REQUEST"
 {}
-{}  ttl {{
-    attribute_name = "{}"
-    enabled        = true
-  }}
-}}
+{}{}}}
 "#,
             self.name(),
             self.keys(|name, role| match role {
@@ -93,7 +96,9 @@ impl Definition<'_> {
             self.keys(|name, _| format!(
                 "  attribute {{\n    name = \"{name}\"\n    type = \"S\"\n  }}\n\n"
             )),
-            self.shape.ttl_name(),
+            self.ttl(|ttl| format!(
+                "  ttl {{\n    attribute_name = \"{ttl}\"\n    enabled        = true\n  }}\n"
+            )),
         )
     }
 
@@ -135,11 +140,10 @@ impl Definition<'_> {
             }) => r#""dynamodb:Scan", "dynamodb:Query""#,
             _ => r#""dynamodb:Scan""#,
         };
-        let statements = [
-            statement("Locks", locks),
-            statement("List", list),
-            statement("Fence", r#""dynamodb:ConditionCheckItem""#),
-        ];
+        let mut statements = vec![statement("Locks", locks), statement("List", list)];
+        if !self.shape.is_mrsc() {
+            statements.push(statement("Fence", r#""dynamodb:ConditionCheckItem""#));
+        }
         format!(
             r#"{{
   "Version": "2012-10-17",
@@ -158,8 +162,7 @@ impl Definition<'_> {
             r"new dynamodb.Table(this, 'LockTable', {{
   tableName: '{}',
 {}  billingMode: dynamodb.BillingMode.PAY_PER_REQUEST,
-  timeToLiveAttribute: '{}',
-  removalPolicy: cdk.RemovalPolicy.RETAIN,
+{}  removalPolicy: cdk.RemovalPolicy.RETAIN,
 }});
 ",
             self.name(),
@@ -173,7 +176,7 @@ impl Definition<'_> {
                     "  {property}: {{ name: '{name}', type: dynamodb.AttributeType.STRING }},\n"
                 )
             }),
-            self.shape.ttl_name(),
+            self.ttl(|ttl| format!("  timeToLiveAttribute: '{ttl}',\n")),
         )
     }
 }
@@ -212,6 +215,18 @@ mod tests {
                 assert!(text.contains(part), "{text}");
             }
             assert!(!text.contains("LockKey") && !text.contains("ExpireInUnixSeconds"));
+        }
+        let mrsc = TableShape::default().mrsc(true);
+        let mrsc = definition.clone().with_shape(mrsc);
+        for text in [
+            mrsc.cloud_formation().to_string(),
+            mrsc.terraform().to_string(),
+            mrsc.cdk().to_string(),
+            mrsc.iam_policy().to_string(),
+        ] {
+            for part in ["ExpireInUnixSeconds", "ToLive", "ttl", "ConditionCheck"] {
+                assert!(!text.contains(part), "{text}");
+            }
         }
         let queries = |definition: &Definition<'_>| {
             let policy = definition.iam_policy().to_string();

@@ -39,7 +39,7 @@ const QUEUE: (&str, &str) = ("#queue", attribute::QUEUE);
 const DONE: (&str, &str) = ("#done", attribute::DONE);
 
 impl Expression {
-    fn new(update: &str, condition: &str) -> Self {
+    pub(super) fn new(update: &str, condition: &str) -> Self {
         Expression {
             update: update.to_owned(),
             condition: condition.to_owned(),
@@ -48,7 +48,7 @@ impl Expression {
         }
     }
 
-    fn names(mut self, names: &[(&str, &str)]) -> Self {
+    pub(super) fn names(mut self, names: &[(&str, &str)]) -> Self {
         for (placeholder, name) in names {
             self.names
                 .insert((*placeholder).to_owned(), (*name).to_owned());
@@ -56,13 +56,13 @@ impl Expression {
         self
     }
 
-    fn text(mut self, placeholder: &str, text: impl ToString) -> Self {
+    pub(super) fn text(mut self, placeholder: &str, text: impl ToString) -> Self {
         self.values
             .insert(placeholder.to_owned(), AttributeValue::S(text.to_string()));
         self
     }
 
-    fn number(mut self, placeholder: &str, number: impl ToString) -> Self {
+    pub(super) fn number(mut self, placeholder: &str, number: impl ToString) -> Self {
         self.values.insert(
             placeholder.to_owned(),
             AttributeValue::N(number.to_string()),

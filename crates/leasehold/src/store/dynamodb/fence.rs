@@ -45,8 +45,18 @@ impl DynamoDbStore {
     ///
     /// [`ErrorKind::Lost`] when the guard was handed off already.
     /// [`ErrorKind::InvalidInput`] when the token is best effort: clients that do not know tokens share
-    /// the key.
+    /// the key. [`ErrorKind::Configuration`] with [`TableShape::mrsc`](super::TableShape::mrsc).
     pub fn fence(&self, id: &LeaseId) -> Result<TransactWriteItem, Error> {
+        if self.shape.is_mrsc() {
+            let message = format!(
+                "cannot fence `{}` by a transaction: dynamodb table `{}` is one of multi-Region strong consistency, which has none",
+                id.key(),
+                self.table()
+            );
+            return Err(Error::new(ErrorKind::Configuration, message)
+                .with_key(id.key().as_str())
+                .with_hint("use a `TokenColumn` on the item that you protect"));
+        }
         let check = self.condition_check(id)?;
         Ok(TransactWriteItem::builder().condition_check(check).build())
     }
@@ -56,7 +66,7 @@ impl DynamoDbStore {
     ///
     /// # Errors
     ///
-    /// As [`fence`](DynamoDbStore::fence).
+    /// As [`fence`](DynamoDbStore::fence), but for every table.
     pub fn condition_check(&self, id: &LeaseId) -> Result<ConditionCheck, Error> {
         if id.token().is_best_effort() {
             return Err(Error::new(

@@ -12,6 +12,7 @@
 //! | `table` | creates and checks the table |
 //! | `definition` | the table and its permissions for other tools |
 //! | `listing` | pages of records |
+//! | `sweep` | deletes records past their retention |
 //! | `fence` | protected items refuse an old holder |
 
 mod classify;
@@ -21,6 +22,7 @@ mod fence;
 mod listing;
 mod sending;
 mod shape;
+mod sweep;
 mod table;
 #[cfg(test)]
 mod vectors;
@@ -47,6 +49,7 @@ pub use self::definition::{Definition, definition};
 pub use self::fence::{TokenColumn, is_fenced};
 use self::sending::Sending;
 pub use self::shape::TableShape;
+pub use self::sweep::Swept;
 pub use self::table::{Created, TableError};
 use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
 use crate::error::{Effect, Error};

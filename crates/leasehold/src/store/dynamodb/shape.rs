@@ -62,6 +62,7 @@ pub struct TableShape {
     sort: Option<Sort>,
     prefix: String,
     ttl: String,
+    mrsc: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -84,6 +85,7 @@ impl Default for TableShape {
             sort: None,
             prefix: String::new(),
             ttl: attribute::TTL_SECONDS.to_owned(),
+            mrsc: false,
         }
     }
 }
@@ -129,6 +131,20 @@ impl TableShape {
     pub fn ttl(mut self, name: impl Into<String>) -> Self {
         self.ttl = name.into();
         self
+    }
+
+    /// The table is, or will be, a global table with multi-Region strong consistency (MRSC). Locks then exclude
+    /// each other in all its Regions. Such a table has neither TTL nor transactions: call
+    /// [`DynamoDbStore::sweep`](super::DynamoDbStore::sweep) from time to time, and fence by
+    /// [`TokenColumn`](super::TokenColumn). Default: false.
+    #[must_use]
+    pub fn mrsc(mut self, mrsc: bool) -> Self {
+        self.mrsc = mrsc;
+        self
+    }
+
+    pub(super) fn is_mrsc(&self) -> bool {
+        self.mrsc
     }
 
     pub(super) fn checked(self) -> Result<Self, Error> {

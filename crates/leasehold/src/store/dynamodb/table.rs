@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
-    TableDescription, TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, MultiRegionConsistency,
+    ScalarAttributeType, TableDescription, TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
 };
 
 use super::sending::Sending;
@@ -93,7 +93,8 @@ impl From<TableError> for Error {
 }
 
 impl DynamoDbStore {
-    /// Creates the table if it is missing, waits until it is active, turns TTL on, and checks its schema.
+    /// Creates the table if it is missing, waits until it is active, turns TTL on, and checks its schema. With
+    /// [`TableShape::mrsc`](super::TableShape::mrsc) it leaves TTL off, and does not add the replicas.
     /// Any number of callers may do so at the same time. An existing table is not changed, except that TTL
     /// is turned on. Each step is an `info` event of `tracing`.
     ///
@@ -130,7 +131,7 @@ impl DynamoDbStore {
         Ok(created)
     }
 
-    /// Checks key schema and TTL: two requests to the control plane.
+    /// Checks key schema, and TTL if the table can have it: two requests to the control plane.
     ///
     /// # Errors
     ///
@@ -142,6 +143,11 @@ impl DynamoDbStore {
     pub async fn check_table(&self) -> Result<(), TableError> {
         let table = self.find_table().await?.map_err(TableError::Store)?;
         self.check_key(&table)?;
+        // Such a table can have no TTL.
+        let is_mrsc = table.multi_region_consistency() == Some(&MultiRegionConsistency::Strong);
+        if is_mrsc || self.shape.is_mrsc() {
+            return Ok(());
+        }
         let sending = Sending::new("DescribeTimeToLive");
         let request = self
             .control
@@ -338,6 +344,6 @@ impl DynamoDbStore {
     clippy::disallowed_methods,
     reason = "it waits for the control plane, and decides nothing about leases"
 )]
-async fn pause() {
+pub(super) async fn pause() {
     tokio::time::sleep(CHECK).await;
 }
