@@ -17,11 +17,13 @@ pub(crate) struct Keys {
     pub(crate) prefix: Option<String>,
     /// The attribute that TTL is on.
     pub(crate) ttl: Option<String>,
+    /// Whether the table is one of multi-Region strong consistency: `true` or `false`.
+    pub(crate) mrsc: Option<String>,
 }
 
 impl Keys {
     /// Every parameter and its value.
-    pub(super) fn parameters(&self) -> [(&'static str, &Option<String>); 6] {
+    pub(super) fn parameters(&self) -> [(&'static str, &Option<String>); 7] {
         [
             ("key", &self.key),
             ("sort", &self.sort),
@@ -29,6 +31,7 @@ impl Keys {
             ("sort_after", &self.sort_after),
             ("prefix", &self.prefix),
             ("ttl", &self.ttl),
+            ("mrsc", &self.mrsc),
         ]
     }
 
@@ -41,6 +44,7 @@ impl Keys {
             "sort_after" => &mut self.sort_after,
             "prefix" => &mut self.prefix,
             "ttl" => &mut self.ttl,
+            "mrsc" => &mut self.mrsc,
             _ => return None,
         })
     }
@@ -50,12 +54,26 @@ impl Keys {
         self.key.as_deref().unwrap_or("LockKey")
     }
 
+    /// Whether the table is one of multi-Region strong consistency.
+    pub(crate) fn is_mrsc(&self) -> bool {
+        self.mrsc.as_deref() == Some("true")
+    }
+
     /// Whether the parameters fit together.
     ///
     /// # Errors
     ///
     /// A fragment for a message, and a `hint:` line.
     pub(super) fn check(&self) -> Result<(), String> {
+        if let Some(other) = self
+            .mrsc
+            .as_deref()
+            .filter(|m| !["true", "false"].contains(m))
+        {
+            return Err(format!(
+                "the store parameter `mrsc` is `{other}`\nhint: write `mrsc=true`, or omit it"
+            ));
+        }
         let both = "`sort_value=TEXT`, the sort key of all locks, or `sort_after=/`, which splits a lock's name there";
         match (&self.sort, &self.sort_value, &self.sort_after) {
             (None, None, None) | (Some(_), Some(_), None) => Ok(()),
@@ -92,6 +110,9 @@ impl fmt::Display for Keys {
             write!(f, ", `{sort}` (S, RANGE)")?;
         }
         let ttl = self.ttl.as_deref().unwrap_or("ExpireInUnixSeconds");
-        write!(f, ", TTL is on for `{ttl}`")
+        match self.is_mrsc() {
+            true => write!(f, ", without TTL: `leasehold sweep` deletes old records"),
+            false => write!(f, ", TTL is on for `{ttl}`"),
+        }
     }
 }

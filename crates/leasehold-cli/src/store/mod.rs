@@ -17,6 +17,7 @@ pub(crate) mod url;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use leasehold::store::Store;
 use leasehold::store::sqlite::SqliteStore;
@@ -32,6 +33,17 @@ use crate::panics;
 use crate::process::in_thread;
 use crate::store::url::{Location, Table, is_missing};
 use crate::text::quoted;
+
+/// What a sweep has done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Swept {
+    /// The number of deleted records.
+    pub(crate) deleted: u64,
+    /// The number of records.
+    pub(crate) read: u64,
+    /// Whether the limit was reached.
+    pub(crate) limited: bool,
+}
 
 /// The resolved location of the locks.
 #[derive(Clone, Debug)]
@@ -144,6 +156,22 @@ impl Place {
                 created.map_err(|failure| self.explain(failure))
             }
         }
+    }
+
+    /// Deletes up to `most` records of the table whose retention ended so long ago.
+    ///
+    /// # Errors
+    ///
+    /// When the table cannot be read or written.
+    pub(crate) async fn sweep(
+        &self,
+        table: &Table,
+        older_than: Duration,
+        most: u64,
+    ) -> Result<Swept, Failure> {
+        let opened = self.table(table).await?;
+        let swept = aws::sweep(&opened, older_than, most).await;
+        swept.map_err(|failure| self.explain(failure))
     }
 
     /// Whether it is a lock file that does not exist yet, but may.

@@ -10,10 +10,11 @@ use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
 use super::keys::Keys;
+use crate::text::quoted;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// The parameters of `dynamodb://` URLs.
-const PARAMETERS: &str = "`region`, `endpoint`, `profile`, and for its keys `key`, `sort`, `sort_value`, `sort_after`, `prefix` and `ttl`";
+const PARAMETERS: &str = "`region`, `endpoint`, `profile`, and for its keys `key`, `sort`, `sort_value`, `sort_after`, `prefix`, `ttl` and `mrsc`";
 
 /// The known schemes.
 const SCHEMES: &str = "use `sqlite:PATH` or `dynamodb://TABLE[?region=…&endpoint=…&profile=…]`";
@@ -57,6 +58,20 @@ pub(crate) struct Table {
 }
 
 impl Table {
+    /// The options by which the AWS CLI reaches it.
+    pub(crate) fn aws_options(&self) -> String {
+        let options = [
+            ("region", &self.region),
+            ("endpoint-url", &self.endpoint),
+            ("profile", &self.profile),
+        ];
+        let given = options.into_iter().filter_map(|(name, value)| {
+            let value = value.as_deref()?;
+            Some(format!(" --{name} {}", quoted(value)))
+        });
+        given.collect()
+    }
+
     /// A lock name for reads, whether or not there is such a lock.
     pub(crate) fn probe(&self) -> String {
         self.keys.name_of("leasehold", "doctor")
@@ -302,6 +317,7 @@ mod tests {
             "dynamodb://locks?region=local&endpoint=http://127.0.0.1:8000&profile=a%20b%26c",
             "dynamodb://shared?region=local&key=PK&sort=SK&sort_value=LOCK&prefix=LOCK%23&ttl=ttl",
             "dynamodb://shared?key=PK&sort=SK&sort_after=%23",
+            "dynamodb://locks?mrsc=true",
         ] {
             let location = parse(url).expect(url);
             assert_eq!(location.url(), OsStr::new(url));
@@ -364,6 +380,7 @@ mod tests {
                 "not one character",
             ),
             ("dynamodb://locks?key=", "`key` is empty"),
+            ("dynamodb://locks?mrsc=yes", "`mrsc` is `yes`"),
         ] {
             let refused = parse(url).expect_err(url);
             assert!(refused.contains(message), "{url}: {refused}");

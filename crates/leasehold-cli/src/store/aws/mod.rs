@@ -36,6 +36,7 @@ use crate::args::Tool;
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::panics;
+use crate::store::Swept;
 use crate::store::url::Table;
 
 /// The connect time-out for the control plane and for credentials. Lock requests have shorter time-outs
@@ -184,7 +185,7 @@ async fn with_settings(table: &Table) -> Result<Opened, Failure> {
 /// The keys of the table, as its URL names them.
 fn shape(table: &Table) -> TableShape {
     let keys = &table.keys;
-    let mut shape = TableShape::default();
+    let mut shape = TableShape::default().mrsc(keys.is_mrsc());
     if let Some(name) = &keys.key {
         shape = shape.partition_key(name);
     }
@@ -214,6 +215,24 @@ fn shape(table: &Table) -> TableShape {
 /// When it cannot be created, or has the wrong schema.
 pub(super) async fn create(opened: &Opened) -> Result<bool, Failure> {
     Ok(opened.table.create_table().await? == Created::New)
+}
+
+/// Deletes up to `most` records whose retention ended so long ago.
+///
+/// # Errors
+///
+/// When the table cannot be read or written.
+pub(super) async fn sweep(
+    opened: &Opened,
+    older_than: Duration,
+    most: u64,
+) -> Result<Swept, Failure> {
+    let swept = opened.table.sweep(older_than, most).await?;
+    Ok(Swept {
+        deleted: swept.deleted,
+        read: swept.read,
+        limited: swept.limited,
+    })
 }
 
 /// The definition of the table for a tool.

@@ -83,14 +83,12 @@ pub(super) async fn examine(
             delete.await,
         ),
         judge(need("Scan", "lists locks", false), table, scan.await),
-        check(
-            client,
-            need("ConditionCheckItem", "fences transactions", false),
-            table,
-            key.clone(),
-        )
-        .await,
     ];
+    // There are no transactions with strong consistency between Regions.
+    if !table.keys.is_mrsc() {
+        let need = need("ConditionCheckItem", "fences transactions", false);
+        findings.push(check(client, need, table, key.clone()).await);
+    }
     if let (true, Some(value)) = (table.keys.sort_after.is_some(), key.get(partition)) {
         let query = client
             .query()
