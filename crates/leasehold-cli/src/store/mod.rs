@@ -34,17 +34,6 @@ use crate::process::in_thread;
 use crate::store::url::{Location, Table, is_missing};
 use crate::text::quoted;
 
-/// What a sweep has done.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Swept {
-    /// The number of deleted records.
-    pub(crate) deleted: u64,
-    /// The number of records.
-    pub(crate) read: u64,
-    /// Whether the limit was reached.
-    pub(crate) limited: bool,
-}
-
 /// The resolved location of the locks.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
@@ -158,7 +147,7 @@ impl Place {
         }
     }
 
-    /// Deletes up to `most` records of the table whose retention ended so long ago.
+    /// Deletes up to `most` records of the table whose retention ended so long ago, and returns a line about it.
     ///
     /// # Errors
     ///
@@ -168,7 +157,7 @@ impl Place {
         table: &Table,
         older_than: Duration,
         most: u64,
-    ) -> Result<Swept, Failure> {
+    ) -> Result<String, Failure> {
         let opened = self.table(table).await?;
         let swept = aws::sweep(&opened, older_than, most).await;
         swept.map_err(|failure| self.explain(failure))

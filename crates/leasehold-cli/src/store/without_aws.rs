@@ -9,7 +9,6 @@ use crate::args::Tool;
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::finding::Finding;
-use crate::store::Swept;
 use crate::store::url::Table;
 
 /// An opened table: there is none.
@@ -27,12 +26,8 @@ pub(super) async fn create(_: &Opened) -> Result<bool, Failure> {
     Ok(false)
 }
 
-pub(super) async fn sweep(_: &Opened, _: Duration, _: u64) -> Result<Swept, Failure> {
-    Ok(Swept {
-        deleted: 0,
-        read: 0,
-        limited: false,
-    })
+pub(super) async fn sweep(_: &Opened, _: Duration, _: u64) -> Result<String, Failure> {
+    Ok(String::new())
 }
 
 pub(super) async fn examine(table: &Table) -> Vec<Finding> {

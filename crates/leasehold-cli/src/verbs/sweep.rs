@@ -25,13 +25,6 @@ pub(crate) fn sweep(args: SweepArgs, messages: &Arc<Messages>) -> Result<(), Fai
     let swept = place
         .runtime()?
         .block_on(place.sweep(table, older_than, args.limit))?;
-    let rest = match swept.limited {
-        true => "; the limit is reached, run it again for the rest",
-        false => "",
-    };
-    messages.note(format_args!(
-        "deleted {} of {} records of {}{rest}",
-        swept.deleted, swept.read, place.location
-    ));
+    messages.note(format_args!("{swept} ({})", place.location));
     Ok(())
 }

@@ -36,7 +36,6 @@ use crate::args::Tool;
 use crate::exit_codes;
 use crate::failure::Failure;
 use crate::panics;
-use crate::store::Swept;
 use crate::store::url::Table;
 
 /// The connect time-out for the control plane and for credentials. Lock requests have shorter time-outs
@@ -217,7 +216,7 @@ pub(super) async fn create(opened: &Opened) -> Result<bool, Failure> {
     Ok(opened.table.create_table().await? == Created::New)
 }
 
-/// Deletes up to `most` records whose retention ended so long ago.
+/// Deletes up to `most` records whose retention ended so long ago, and returns a line about it.
 ///
 /// # Errors
 ///
@@ -226,13 +225,16 @@ pub(super) async fn sweep(
     opened: &Opened,
     older_than: Duration,
     most: u64,
-) -> Result<Swept, Failure> {
+) -> Result<String, Failure> {
     let swept = opened.table.sweep(older_than, most).await?;
-    Ok(Swept {
-        deleted: swept.deleted,
-        read: swept.read,
-        limited: swept.limited,
-    })
+    let rest = match swept.limited {
+        true => "; the limit is reached, run it again for the rest",
+        false => "",
+    };
+    Ok(format!(
+        "deleted {} of {} records{rest}",
+        swept.deleted, swept.read
+    ))
 }
 
 /// The definition of the table for a tool.

@@ -13,8 +13,8 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
 
-use super::DynamoDbStore;
 use super::sending::{Panicked, Sending};
+use super::shape::Table;
 use crate::error::Effect;
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -56,22 +56,18 @@ fn shown(refused: &ConditionalCheckFailedException) -> Refusal<'_> {
 }
 
 /// The meaning of a failed read, which never writes.
-pub(super) fn read_failure<E>(
-    error: SdkError<E>,
-    store: &DynamoDbStore,
-    sending: &Sending,
-) -> StoreError
+pub(super) fn read_failure<E>(error: SdkError<E>, table: &Table, sending: &Sending) -> StoreError
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
     StoreError {
         effect: Effect::NotApplied,
-        ..failure(error, store, sending)
+        ..failure(error, table, sending)
     }
 }
 
 /// The meaning of a failed write.
-pub(super) fn failure<E>(error: SdkError<E>, store: &DynamoDbStore, sending: &Sending) -> StoreError
+pub(super) fn failure<E>(error: SdkError<E>, table: &Table, sending: &Sending) -> StoreError
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
@@ -82,7 +78,7 @@ where
     let (kind, effect, what, hint) = match &error {
         _ if !sending.sent() => not_sent(&error),
         SdkError::ServiceError(service) if service.err().code().is_some() => {
-            service_error(service.err(), status.unwrap_or(0), store, sending.action())
+            service_error(service.err(), status.unwrap_or(0), table, sending.action())
         }
         SdkError::ServiceError(_) | SdkError::ResponseError(_) => {
             foreign(status.unwrap_or(0), body, &error)
@@ -95,7 +91,7 @@ where
     StoreError {
         kind,
         effect,
-        message: format!("dynamodb table `{}`: {what}", store.table()),
+        message: format!("dynamodb table `{}`: {what}", table.name),
         hint,
         status,
         request_id,
@@ -265,13 +261,9 @@ fn is_about_identity(error: &(dyn StdError + 'static)) -> bool {
     )
 }
 
-fn service_error(
-    error: &dyn Described,
-    status: u16,
-    store: &DynamoDbStore,
-    action: &str,
-) -> Classified {
-    let (code, message, table) = (error.error_code(), error.error_message(), store.table());
+fn service_error(error: &dyn Described, status: u16, table: &Table, action: &str) -> Classified {
+    let (code, message) = (error.error_code(), error.error_message());
+    let (table, shape) = (&table.name, &table.shape);
     let what = format!("{code}: {message}");
     let not_applied = |kind, hint: Option<String>| (kind, Effect::NotApplied, what.clone(), hint);
     match code {
@@ -300,7 +292,7 @@ fn service_error(
             Effect::NotApplied,
             format!(
                 "the table has another key schema than {}: {message}",
-                store.shape.key_schema()
+                shape.key_schema()
             ),
             Some(
                 "name the keys of the table (`TableShape`, or `key=` and `sort=` in the store URL), or use another \

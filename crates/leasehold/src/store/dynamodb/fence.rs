@@ -47,7 +47,7 @@ impl DynamoDbStore {
     /// [`ErrorKind::InvalidInput`] when the token is best effort: clients that do not know tokens share
     /// the key. [`ErrorKind::Configuration`] with [`TableShape::mrsc`](super::TableShape::mrsc).
     pub fn fence(&self, id: &LeaseId) -> Result<TransactWriteItem, Error> {
-        if self.shape.is_mrsc() {
+        if self.table.shape.is_mrsc() {
             let message = format!(
                 "cannot fence `{}` by a transaction: dynamodb table `{}` is one of multi-Region strong consistency, which has none",
                 id.key(),

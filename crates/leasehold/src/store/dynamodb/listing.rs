@@ -5,14 +5,16 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{AttributeValue, ConsumedCapacity, ReturnConsumedCapacity};
 
+use super::classify;
 use super::sending::Sending;
-use super::shape::{Sort, SortValue, TableShape};
-use super::{DynamoDbStore, classify, read_units};
+use super::shape::{Sort, SortValue, Table, TableShape};
 use crate::error::Effect;
 use crate::key::Key;
 use crate::store::{Page, Reply, StoreError, StoreErrorKind};
+use crate::usage::Units;
 use leasehold_protocol::record::attribute;
 
 type Item = HashMap<String, AttributeValue>;
@@ -109,11 +111,12 @@ struct Read {
 }
 
 pub(super) async fn page(
-    store: &DynamoDbStore,
+    client: &Client,
+    table: &Table,
     prefix: &str,
     after: Option<String>,
 ) -> Result<Reply<Page>, StoreError> {
-    let shape = &*store.shape;
+    let shape = &table.shape;
     let Some(selection) = Selection::of(shape, prefix) else {
         return Ok(Reply::new(Page::default(), None));
     };
@@ -121,15 +124,15 @@ pub(super) async fn page(
         Some(after) => Some(shape.position(&after).ok_or_else(|| {
             let message = format!(
                 "dynamodb table `{}`: `{after}` is not where a page of its listing starts",
-                store.table()
+                table.name
             );
             StoreError::new(StoreErrorKind::InvalidInput, Effect::NotApplied, message)
         })?),
         None => None,
     };
     let read = match &selection.partition {
-        Some(partition) => query(store, partition.clone(), &selection, start).await?,
-        None => scan(store, &selection, start).await?,
+        Some(partition) => query(client, table, partition.clone(), &selection, start).await?,
+        None => scan(client, table, &selection, start).await?,
     };
     let ours = |item: &&Item| shape.is_a_table_of_its_own() || shape.key_of(item).is_some();
     let records = read.items.iter().filter(ours);
@@ -141,15 +144,15 @@ pub(super) async fn page(
 }
 
 async fn scan(
-    store: &DynamoDbStore,
+    client: &Client,
+    table: &Table,
     selection: &Selection,
     start: Option<Item>,
 ) -> Result<Read, StoreError> {
     let sending = Sending::new("Scan");
-    let request = store
-        .client
+    let request = client
         .scan()
-        .table_name(store.table())
+        .table_name(&*table.name)
         .set_filter_expression(selection.filter())
         .set_expression_attribute_names(selection.names())
         .set_expression_attribute_values(selection.values())
@@ -161,7 +164,7 @@ async fn scan(
     let output = sending
         .answer(request)
         .await
-        .map_err(|error| classify::read_failure(error, store, &sending))?;
+        .map_err(|error| classify::read_failure(error, table, &sending))?;
     let units = read_units(output.consumed_capacity());
     Ok(Read {
         items: output.items.unwrap_or_default(),
@@ -171,16 +174,16 @@ async fn scan(
 }
 
 async fn query(
-    store: &DynamoDbStore,
+    client: &Client,
+    table: &Table,
     partition: String,
     selection: &Selection,
     start: Option<Item>,
 ) -> Result<Read, StoreError> {
     let sending = Sending::new("Query");
-    let request = store
-        .client
+    let request = client
         .query()
-        .table_name(store.table())
+        .table_name(&*table.name)
         .key_condition_expression(partition)
         .set_filter_expression(selection.filter())
         .set_expression_attribute_names(selection.names())
@@ -193,13 +196,22 @@ async fn query(
     let output = sending
         .answer(request)
         .await
-        .map_err(|error| classify::read_failure(error, store, &sending))?;
+        .map_err(|error| classify::read_failure(error, table, &sending))?;
     let units = read_units(output.consumed_capacity());
     Ok(Read {
         items: output.items.unwrap_or_default(),
         last: output.last_evaluated_key,
         reply: Reply::new((), sending.stamp()).with_units(units),
     })
+}
+
+pub(super) fn read_units(capacity: Option<&ConsumedCapacity>) -> Units {
+    Units {
+        write: 0.0,
+        read: capacity
+            .and_then(ConsumedCapacity::capacity_units)
+            .unwrap_or(0.0),
+    }
 }
 
 #[cfg(test)]

@@ -48,6 +48,7 @@ use self::classify::{Conditional, Refusal};
 pub use self::definition::{Definition, definition};
 pub use self::fence::{TokenColumn, is_fenced};
 use self::sending::Sending;
+use self::shape::Table;
 pub use self::shape::TableShape;
 pub use self::sweep::Swept;
 pub use self::table::{Created, TableError};
@@ -112,8 +113,7 @@ pub struct DynamoDbStore {
     client: Client,
     /// The caller's client without overrides, for the control plane.
     control: Client,
-    table: Arc<str>,
-    shape: Arc<TableShape>,
+    table: Arc<Table>,
     warned_size: Arc<AtomicBool>,
 }
 
@@ -122,7 +122,7 @@ impl fmt::Debug for DynamoDbStore {
         // The SDK's client prints tens of thousands of characters.
         f.debug_struct("DynamoDbStore")
             .field("table", &self.table())
-            .field("shape", &self.shape)
+            .field("shape", &self.table.shape)
             .finish_non_exhaustive()
     }
 }
@@ -133,8 +133,10 @@ impl DynamoDbStore {
         DynamoDbStore {
             client: for_locks(&client),
             control: client,
-            table: table.into(),
-            shape: Arc::default(),
+            table: Arc::new(Table {
+                name: table.into(),
+                shape: TableShape::default(),
+            }),
             warned_size: Arc::default(),
         }
     }
@@ -145,13 +147,16 @@ impl DynamoDbStore {
     ///
     /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) when the shape is not valid, with the setting to change.
     pub fn with_shape(mut self, shape: TableShape) -> Result<Self, Error> {
-        self.shape = Arc::new(shape.checked()?);
+        self.table = Arc::new(Table {
+            name: self.table.name.clone(),
+            shape: shape.checked()?,
+        });
         Ok(self)
     }
 
     /// The name of the table.
     pub fn table(&self) -> &str {
-        &self.table
+        &self.table.name
     }
 
     /// The key of the item that is the record of a lock.
@@ -160,20 +165,20 @@ impl DynamoDbStore {
     ///
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) when the shape of the table needs keys of another form.
     pub fn item_key(&self, key: &str) -> Result<HashMap<String, AttributeValue>, Error> {
-        let item_key = self.shape.item_key(key, &self.table);
+        let item_key = self.table.item_key(key);
         item_key.map_err(|error| Error::from(error).with_key(key))
     }
 
     async fn update(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
         let key = write.key().to_owned();
         let sending = Sending::new("UpdateItem");
-        let item_key = self.shape.item_key(&key, &self.table)?;
-        let expression = self.shape.named(expressions::update(&write));
+        let item_key = self.table.item_key(&key)?;
+        let expression = self.table.shape.named(expressions::update(&write));
         self.warn_of_size(&key, &expression);
         let request = self
             .client
             .update_item()
-            .table_name(&*self.table)
+            .table_name(self.table())
             .set_key(Some(item_key))
             .update_expression(expression.update)
             .condition_expression(expression.condition)
@@ -190,7 +195,7 @@ impl DynamoDbStore {
                 // The write was applied, even if its record is malformed.
                 let record = output
                     .attributes()
-                    .map(|item| self.shape.record(item))
+                    .map(|item| self.table.shape.record(item))
                     .transpose()
                     .map_err(|malformed| StoreError {
                         effect: Effect::Unknown,
@@ -209,12 +214,12 @@ impl DynamoDbStore {
     async fn delete(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
         let key = write.key().to_owned();
         let sending = Sending::new("DeleteItem");
-        let item_key = self.shape.item_key(&key, &self.table)?;
-        let expression = self.shape.named(expressions::delete(&write));
+        let item_key = self.table.item_key(&key)?;
+        let expression = self.table.shape.named(expressions::delete(&write));
         let request = self
             .client
             .delete_item()
-            .table_name(&*self.table)
+            .table_name(self.table())
             .set_key(Some(item_key))
             .condition_expression(expression.condition)
             .set_expression_attribute_names(Some(expression.names))
@@ -246,12 +251,12 @@ impl DynamoDbStore {
     {
         match error.as_service_error().map(Conditional::refusal) {
             Some(Refusal::With(item)) => Ok(Reply {
-                value: Outcome::Refused(Some(self.shape.record(item)?)),
+                value: Outcome::Refused(Some(self.table.shape.record(item)?)),
                 stamp: sending.stamp(),
                 units: Units::default(),
             }),
             Some(Refusal::Bare) => self.refused_without_item(key, sending).await,
-            Some(Refusal::None) | None => Err(classify::failure(error, self, sending)),
+            Some(Refusal::None) | None => Err(classify::failure(error, &self.table, sending)),
         }
     }
 
@@ -275,11 +280,11 @@ impl DynamoDbStore {
     }
 
     fn warn_of_size(&self, key: &str, expression: &expressions::Expression) {
-        let size = expression.item_bytes(key) + self.shape.key_bytes();
+        let size = expression.item_bytes(key) + self.table.shape.key_bytes();
         if size > ONE_UNIT_BYTES && !self.warned_size.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 key,
-                table = &*self.table,
+                table = self.table(),
                 bytes = size,
                 "the lock record is larger than 1 KB, which doubles the price of every request: make key, label or payload shorter"
             );
@@ -314,19 +319,10 @@ fn written(capacity: Option<&ConsumedCapacity>) -> Units {
     }
 }
 
-fn read_units(capacity: Option<&ConsumedCapacity>) -> Units {
-    Units {
-        write: 0.0,
-        read: capacity
-            .and_then(ConsumedCapacity::capacity_units)
-            .unwrap_or(0.0),
-    }
-}
-
 #[async_trait]
 impl Store for DynamoDbStore {
     fn describe(&self) -> String {
-        format!("dynamodb table `{}`", self.table)
+        format!("dynamodb table `{}`", self.table())
     }
 
     fn hints(&self) -> Hints {
@@ -350,12 +346,12 @@ impl Store for DynamoDbStore {
         key: &str,
         consistency: Consistency,
     ) -> Result<Reply<Option<Record>>, StoreError> {
-        let item_key = self.shape.item_key(key, &self.table)?;
+        let item_key = self.table.item_key(key)?;
         let sending = Sending::new("GetItem");
         let request = self
             .client
             .get_item()
-            .table_name(&*self.table)
+            .table_name(self.table())
             .set_key(Some(item_key))
             .consistent_read(consistency == Consistency::Strong)
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
@@ -365,19 +361,19 @@ impl Store for DynamoDbStore {
         let output = sending
             .answer(request)
             .await
-            .map_err(|error| classify::read_failure(error, self, &sending))?;
+            .map_err(|error| classify::read_failure(error, &self.table, &sending))?;
         Ok(Reply {
             value: output
                 .item()
-                .map(|item| self.shape.record(item))
+                .map(|item| self.table.shape.record(item))
                 .transpose()?,
             stamp: sending.stamp(),
-            units: read_units(output.consumed_capacity()),
+            units: listing::read_units(output.consumed_capacity()),
         })
     }
 
     async fn list(&self, prefix: &str, after: Option<String>) -> Result<Reply<Page>, StoreError> {
-        listing::page(self, prefix, after).await
+        listing::page(&self.client, &self.table, prefix, after).await
     }
 }
 

@@ -1,9 +1,10 @@
 //! The shape of a table: names of its keys and its TTL, and where in it the record of a key is.
 //!
 //! Only this file maps keys of locks to keys of items and back. Invariant: [`TableShape::key_of`] is the
-//! inverse of [`TableShape::item_key`], and `None` for every item that no key maps to.
+//! inverse of [`Table::item_key`], and `None` for every item that no key maps to.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
@@ -63,6 +64,27 @@ pub struct TableShape {
     prefix: String,
     ttl: String,
     mrsc: bool,
+}
+
+/// A table and its shape.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    pub(super) name: Arc<str>,
+    pub(super) shape: TableShape,
+}
+
+impl Table {
+    /// The key of the item that is the record of a lock.
+    ///
+    /// # Errors
+    ///
+    /// The key has not the form that the shape needs.
+    pub(super) fn item_key(
+        &self,
+        key: &str,
+    ) -> Result<HashMap<String, AttributeValue>, StoreError> {
+        self.shape.item_key(key, &self.name)
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -212,12 +234,7 @@ impl TableShape {
         }
     }
 
-    /// The key of the item that is the record of a lock.
-    ///
-    /// # Errors
-    ///
-    /// The key has not the form that this shape needs.
-    pub(super) fn item_key(
+    fn item_key(
         &self,
         key: &str,
         table: &str,

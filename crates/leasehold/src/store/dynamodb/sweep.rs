@@ -57,7 +57,8 @@ impl DynamoDbStore {
         let mut swept = Swept::default();
         let mut after = None;
         loop {
-            let reply = patiently(|| listing::page(self, "", after.clone())).await?;
+            let reply =
+                patiently(|| listing::page(&self.client, &self.table, "", after.clone())).await?;
             let Some(Stamp::WholeSeconds(date)) = reply.stamp else {
                 return Err(self.undated().into());
             };
@@ -71,7 +72,7 @@ impl DynamoDbStore {
                     swept.limited = true;
                     return Ok(swept);
                 }
-                let unchanged = self.shape.named(unchanged);
+                let unchanged = self.table.shape.named(unchanged);
                 swept.deleted += u64::from(self.delete_if(&record.key, &unchanged).await?);
             }
             after = reply.value.next;
@@ -89,7 +90,7 @@ impl DynamoDbStore {
                 .client
                 .delete_item()
                 .table_name(self.table())
-                .set_key(Some(self.shape.item_key(key, self.table())?))
+                .set_key(Some(self.table.item_key(key)?))
                 .condition_expression(unchanged.condition.clone())
                 .set_expression_attribute_names(Some(unchanged.names.clone()))
                 .set_expression_attribute_values(Some(unchanged.values.clone()))
@@ -103,7 +104,7 @@ impl DynamoDbStore {
             };
             match error.as_service_error().map(Conditional::refusal) {
                 Some(Refusal::With(_) | Refusal::Bare) => Ok(false),
-                Some(Refusal::None) | None => Err(classify::failure(error, self, &sending)),
+                Some(Refusal::None) | None => Err(classify::failure(error, &self.table, &sending)),
             }
         })
         .await

@@ -122,7 +122,7 @@ impl DynamoDbStore {
                 tracing::info!(
                     "turning TTL of table `{}` on, for `{}`",
                     self.table(),
-                    self.shape.ttl_name()
+                    self.table.shape.ttl_name()
                 );
                 self.turn_ttl_on().await?;
             }
@@ -145,7 +145,7 @@ impl DynamoDbStore {
         self.check_key(&table)?;
         // Such a table can have no TTL.
         let is_mrsc = table.multi_region_consistency() == Some(&MultiRegionConsistency::Strong);
-        if is_mrsc || self.shape.is_mrsc() {
+        if is_mrsc || self.table.shape.is_mrsc() {
             return Ok(());
         }
         let sending = Sending::new("DescribeTimeToLive");
@@ -158,7 +158,10 @@ impl DynamoDbStore {
             .send();
         let answer = sending.answer(request).await;
         let answer = answer.map_err(|error| self.failed(error, &sending))?;
-        let (table, expected) = (self.table().to_owned(), self.shape.ttl_name().to_owned());
+        let (table, expected) = (
+            self.table().to_owned(),
+            self.table.shape.ttl_name().to_owned(),
+        );
         let Some(ttl) = answer.time_to_live_description() else {
             return Err(TableError::TtlOff { table, expected });
         };
@@ -194,7 +197,7 @@ impl DynamoDbStore {
                 .unwrap_or_else(|| TableDescription::builder().build()))),
             Err(error) => {
                 let missing = error.code() == Some("ResourceNotFoundException");
-                let failed = classify::failure(error, self, &sending);
+                let failed = classify::failure(error, &self.table, &sending);
                 if missing {
                     Ok(Err(failed))
                 } else {
@@ -206,8 +209,12 @@ impl DynamoDbStore {
 
     async fn create(&self) -> Result<Created, TableError> {
         let keys = || {
-            let partition = (self.shape.partition_name(), KeyType::Hash);
-            let sort = self.shape.sort_name().map(|sort| (sort, KeyType::Range));
+            let partition = (self.table.shape.partition_name(), KeyType::Hash);
+            let sort = self
+                .table
+                .shape
+                .sort_name()
+                .map(|sort| (sort, KeyType::Range));
             std::iter::once(partition).chain(sort)
         };
         let definitions = keys().map(|(name, _)| {
@@ -285,7 +292,7 @@ impl DynamoDbStore {
     async fn ask_for_ttl(&self) -> Result<(), TableError> {
         let ttl = TimeToLiveSpecification::builder()
             .enabled(true)
-            .attribute_name(self.shape.ttl_name())
+            .attribute_name(self.table.shape.ttl_name())
             .build();
         let sending = Sending::new("UpdateTimeToLive");
         let request = self
@@ -318,7 +325,7 @@ impl DynamoDbStore {
             .iter()
             .map(|(name, kind, role)| format!("`{name}` ({kind}, {role})"))
             .collect();
-        let (found, expected) = (found.join(", "), self.shape.key_schema());
+        let (found, expected) = (found.join(", "), self.table.shape.key_schema());
         if found == expected {
             return Ok(());
         }
@@ -336,7 +343,7 @@ impl DynamoDbStore {
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
-        TableError::Store(classify::failure(error, self, sending))
+        TableError::Store(classify::failure(error, &self.table, sending))
     }
 }
 
