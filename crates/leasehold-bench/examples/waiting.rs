@@ -60,8 +60,8 @@ impl Store for Distant {
     async fn read(&self, key: &str, how: Consistency) -> Result<Reply<Option<Record>>, StoreError> {
         self.travel(self.inner.read(key, how)).await
     }
-    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
-        self.travel(self.inner.list(after)).await
+    async fn list(&self, prefix: &str, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+        self.travel(self.inner.list(prefix, after)).await
     }
 }
 

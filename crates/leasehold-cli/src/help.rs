@@ -249,6 +249,19 @@ Exit codes:
   64   the command line is invalid
   69, 77, 78, 125  there is a problem: the code that `run` would end with, of the first one";
 
+/// For `sweep`.
+pub(crate) const SWEEP: &str = "\
+A table of multi-Region strong consistency has no TTL: call this from time to time. Held locks stay, and so does every record that its holder has \
+released, or lost, less than the retention ago (7 days, or as its client has set; at least 24 hours). The whole table is read.
+
+Exit codes:
+  0    done, also if there was nothing to delete
+  64   the command line is invalid, or the store is a file
+  69   the store is unreachable or throttles
+  77   no credentials, or the store refuses access
+  78   bad configuration: AWS settings, table missing or with a wrong schema
+  125  leasehold itself failed";
+
 /// For `completions`.
 pub(crate) const COMPLETIONS: &str = "\
 Examples:

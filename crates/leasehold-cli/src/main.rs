@@ -34,7 +34,8 @@ use self::messages::{Messages, Verbosity, Warnings};
 use self::process::{Guardian, Role};
 use self::store::own_failure;
 use self::verbs::{
-    acquire, by_id, doctor, elect, force, forget, generate, hold, init, list, run, top, watch,
+    acquire, by_id, doctor, elect, force, forget, generate, hold, init, list, run, sweep, top,
+    watch,
 };
 
 fn main() -> ExitCode {
@@ -85,6 +86,7 @@ fn carry_out(verb: Verb, role: io::Result<Role>, messages: &Arc<Messages>) -> u8
         }),
         Verb::Init(args) => told(messages, init::init(args, messages)),
         Verb::Doctor(args) => told(messages, doctor::doctor(args)),
+        Verb::Sweep(args) => told(messages, sweep::sweep(args, messages)),
         Verb::Completions(args) => told(messages, generate::completions(&args)),
         Verb::Man(args) => told(messages, generate::man(&args, messages)),
     }

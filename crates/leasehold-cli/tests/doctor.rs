@@ -366,27 +366,36 @@ fn b7_dates_of_a_proxy_are_noticed() {
 #[test]
 fn what_the_description_of_a_table_says() {
     let right = || format!("Server: Server\r\nDate: {}\r\n", date(Duration::ZERO));
-    let found = Examined::of(&at(&service(
+    let address = service(
         right,
         table(
             r#","TableArn":"arn:aws:dynamodb:local:1:table/locks","DeletionProtectionEnabled":true,
             "ProvisionedThroughput":{"ReadCapacityUnits":5,"WriteCapacityUnits":6},
             "Replicas":[{"RegionName":"eu-west-1"},{"RegionName":"us-east-1"}],"MultiRegionConsistency":"STRONG""#,
         ),
-    )));
+    );
+    let found = Examined::of(&at(&address));
     assert_eq!(found.code, 0, "{}", found.said);
     found.has("billing", "warning", "5 read and 6 write units");
     found.hints("billing", "--billing-mode PAY_PER_REQUEST --region local");
-    found.has("replicas", "ok", "strong consistency");
+    // It has no TTL, whatever the store URL says.
+    found.has("replicas", "warning", "strong consistency");
+    found.hints("replicas", "add `mrsc=true`");
     found.has("protection", "ok", "cannot be deleted");
     found.has("recovery", "ok", "point-in-time recovery is on");
     // Only fencing needs it.
     found.has("permission", "warning", "no dynamodb:ConditionCheckItem");
     found.hints("permission", "`leasehold init --print iam ");
 
+    let mrsc = |address: &str| Room::with_store(&(dynamo::url("locks", address) + "&mrsc=true"));
+    let found = Examined::of(&mrsc(&address));
+    found.has("replicas", "ok", "strong consistency");
+    found.has("schema", "ok", "without TTL");
+
     let eventual = r#","Replicas":[{"RegionName":"eu-west-1"}]"#;
     let address = service(right, table(eventual));
     Examined::of(&at(&address)).has("replicas", "ok", "only in one Region");
+    Examined::of(&mrsc(&address)).has("replicas", "warning", "eventual consistency");
     let anywhere = Room::with_store("dynamodb://locks");
     let output = anywhere
         .command(&["doctor"])

@@ -362,7 +362,7 @@ fn store_urls_that_are_unknown_list_the_known() {
         (
             "dynamodb://t?regoin=x",
             "unknown store parameter `regoin`",
-            "`region`, `endpoint` and `profile`",
+            "`region`, `endpoint`, `profile`",
         ),
         (
             "dynamodb://t?region=",

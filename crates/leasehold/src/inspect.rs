@@ -208,7 +208,9 @@ impl Lister {
         }
     }
 
-    /// Only keys that begin with `prefix`, after the client's own prefix. The whole store is still read.
+    /// Only keys that begin with `prefix`, after the client's own prefix. SQLite and memory read only these.
+    /// DynamoDB reads the whole table, unless its sort key is a part of the key and `prefix` has the
+    /// separator ([`TableShape::sort_key_after`](crate::store::dynamodb::TableShape::sort_key_after)): then it reads one partition.
     pub fn prefix(mut self, prefix: impl AsRef<str>) -> Self {
         let before = self.prefix.as_deref().unwrap_or_default();
         self.prefix = Some([before, prefix.as_ref()].concat().into());
@@ -270,8 +272,9 @@ impl Lister {
             self.core.check_clock(None)?;
         }
         let reading = self.reading.get_or_insert_with(|| {
-            let (core, after) = (self.core.clone(), self.after.clone());
-            Box::pin(async move { core.list_retrying(after).await })
+            let (core, prefix, after) =
+                (self.core.clone(), self.prefix.clone(), self.after.clone());
+            Box::pin(async move { core.list_retrying(prefix, after).await })
         });
         let page = ready!(reading.as_mut().poll(context));
         self.reading = None;

@@ -2,6 +2,7 @@
 //! change, within its bound, and nothing lost.
 
 #[path = "support/http.rs"]
+#[expect(dead_code, reason = "others use the rest of it")]
 mod http;
 mod support;
 

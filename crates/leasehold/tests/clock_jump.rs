@@ -61,8 +61,8 @@ impl Wrap for Dated {
     async fn read(&self, key: &str, c: Consistency) -> Result<Reply<Option<Record>>, StoreError> {
         Ok(self.date(self.inner.read(key, c).await?))
     }
-    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
-        Ok(self.date(self.inner.list(after).await?))
+    async fn list(&self, prefix: &str, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+        Ok(self.date(self.inner.list(prefix, after).await?))
     }
 }
 

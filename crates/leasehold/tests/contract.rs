@@ -94,6 +94,19 @@ async fn dynamodb() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn dynamodb_with_one_sort_key() {
+    let store = support::dynamodb_shaped(support::shared_shape()).await;
+    run_all(Arc::new(store), "contract/").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn dynamodb_with_a_sort_key_per_lock() {
+    let shape = support::shared_shape().sort_key_after("SK", '/');
+    let store = support::dynamodb_shaped(shape).await;
+    run_all(Arc::new(store), "contract/").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn dynamodb_long_model() {
     let store: Arc<dyn Store> = Arc::new(support::dynamodb().await);
     against_the_model(&store, "model/", 1, 2_000).await;

@@ -1,6 +1,7 @@
 //! The scenarios of FSharp.DynamoDbLock's own tests, in our words, on every store.
 //!
-//! On memory in virtual time, on SQLite and DynamoDB Local in real time. "After expiry" means that
+//! On memory in virtual time, on SQLite and DynamoDB Local in real time; there in a table of its own, and in one
+//! with other keys. "After expiry" means that
 //! a holder went away without a release.
 
 mod support;
@@ -289,6 +290,12 @@ macro_rules! scenarios {
             $(#[tokio::test]
             async fn $name() {
                 super::$name(super::Kit::dynamodb().await).await;
+            })*
+        }
+        mod dynamodb_shared {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::Kit::dynamodb_shared().await).await;
             })*
         }
     };

@@ -71,7 +71,7 @@ impl Wrap for Sick {
         self.fail(Effect::NotApplied).await
     }
 
-    async fn list(&self, _: Option<String>) -> Result<Reply<Page>, StoreError> {
+    async fn list(&self, _: &str, _: Option<String>) -> Result<Reply<Page>, StoreError> {
         self.fail(Effect::NotApplied).await
     }
 }

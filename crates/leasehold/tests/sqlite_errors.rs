@@ -318,7 +318,7 @@ async fn rows_that_another_program_spoiled() {
         error.message.contains("`b`") && error.message.contains("ClientId"),
         "{error}"
     );
-    let page = store.list(None).await.expect("a page").value;
+    let page = store.list("", None).await.expect("a page").value;
     let read: Vec<_> = page.records.iter().map(Result::is_ok).collect();
     assert_eq!(read, [true, false, true]);
 }
@@ -333,7 +333,7 @@ async fn keys_with_every_byte() {
         let done = store.write(acquire(key)).await.expect("a write").value;
         assert!(matches!(done, Outcome::Applied(Some(record)) if record.key == key));
     }
-    let page = store.list(None).await.expect("a page").value;
+    let page = store.list("", None).await.expect("a page").value;
     let listed: Vec<_> = page
         .records
         .into_iter()

@@ -330,7 +330,7 @@ async fn u9_a_disk_that_does_not_answer_takes_few_calls_and_for_a_bounded_time()
         assert!(SystemClock.elapsed() < limit, "{}", described(&error));
         tokio::task::yield_now().await;
     }
-    let page = store.list(None).await.expect("a page").value;
+    let page = store.list("", None).await.expect("a page").value;
     // The one of unknown effect may be there, and none of those that were refused.
     assert!((2..=3).contains(&page.records.len()), "{:?}", page.records);
 }

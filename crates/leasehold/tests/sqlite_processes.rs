@@ -265,7 +265,7 @@ async fn a_killed_holder_is_dead_at_once() {
     holder.child.wait().expect("waited");
     let dead = in_the_way(&store).await;
     assert!(dead.holder_is_dead, "a process that is gone holds the lock");
-    let page = store.list(None).await.expect("a page").value;
+    let page = store.list("", None).await.expect("a page").value;
     assert!(
         page.records
             .iter()
@@ -327,7 +327,7 @@ async fn the_place_of_a_killed_process_is_gone() {
     drop(waiter);
     let left = record(&store).await.queue;
     assert_eq!(left.len(), 1, "that of this process: {left:?}");
-    let page = store.list(None).await.expect("a page").value;
+    let page = store.list("", None).await.expect("a page").value;
     assert!(matches!(&page.records[..], [Ok(record)] if record.queue == left));
     // A release that knows of nobody else is refused by the living one alone.
     let refused = store.write(release("k", me)).await.expect("a write");

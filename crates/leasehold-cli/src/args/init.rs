@@ -12,6 +12,12 @@ pub(crate) struct InitArgs {
     #[arg(long, value_name = "TOOL", value_enum)]
     pub(crate) print: Option<Tool>,
 
+    /// For a global table of multi-Region strong consistency: without TTL; says how its Regions are added
+    ///
+    /// As the store parameter `mrsc=true`, which every later command needs.
+    #[arg(long)]
+    pub(crate) mrsc: bool,
+
     #[command(flatten)]
     pub(crate) store: StoreArg,
 

@@ -6,7 +6,10 @@ use super::{StoreArg, VerbosityArgs};
 
 #[derive(Debug, Args)]
 pub(crate) struct LsArgs {
-    /// Only names that begin with this; the whole store is read all the same
+    /// Only names that begin with this
+    ///
+    /// A table is read in whole all the same, unless its store URL has `sort_after`, and this has that character: then one
+    /// partition of it is read.
     pub(crate) prefix: Option<String>,
 
     /// Only locks that are held now: not those whose lease has run out

@@ -16,6 +16,7 @@ mod look;
 mod once;
 mod policy;
 mod run;
+mod sweep;
 mod top;
 mod usage;
 mod watch;
@@ -37,6 +38,7 @@ pub(crate) use self::lock::{LockArgs, WaitArgs};
 pub(crate) use self::look::{LsArgs, ShowArgs};
 pub(crate) use self::once::{Memory, OnceArgs};
 pub(crate) use self::run::{OnLost, RunArgs, StopArgs, What};
+pub(crate) use self::sweep::SweepArgs;
 pub(crate) use self::top::TopArgs;
 pub(crate) use self::usage::{Stop, parse};
 pub(crate) use self::watch::WatchArgs;
@@ -108,6 +110,9 @@ pub(crate) enum Verb {
     /// Check the store and the way to it, and say what to do
     #[command(after_long_help = help::DOCTOR)]
     Doctor(DoctorArgs),
+    /// Delete the records past their retention of a table without TTL
+    #[command(after_long_help = help::SWEEP)]
+    Sweep(SweepArgs),
     /// Print the completions for a shell
     #[command(after_long_help = help::COMPLETIONS)]
     Completions(CompletionsArgs),
@@ -134,6 +139,7 @@ impl Verb {
             Verb::Watch(args) => args.verbosity,
             Verb::Init(args) => args.verbosity,
             Verb::Doctor(args) => args.verbosity,
+            Verb::Sweep(args) => args.verbosity,
             // A message would be in the middle of the screen.
             Verb::Top(_) => VerbosityArgs {
                 quiet: true,
@@ -151,6 +157,10 @@ pub(crate) struct StoreArg {
     /// [default: a SQLite file in your state directory]
     ///
     /// `~/` before a PATH is your home.
+    ///
+    /// Of a table with other items, the URL names the keys: `key=PK`, a sort key by `sort=SK` with `sort_value=LOCK`, or with `sort_after=/` where
+    /// a lock's name is split there, a text before every name by `prefix=LOCK%23`, and the TTL by `ttl=NAME`.
+    /// `mrsc=true` says that the table is one of multi-Region strong consistency.
     ///
     /// The credentials of `profile` come before those of the environment. The region is that of the URL, else AWS_REGION, else
     /// the profile's.

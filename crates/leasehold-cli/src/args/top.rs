@@ -9,7 +9,7 @@ use crate::text::duration;
 
 #[derive(Debug, Args)]
 pub(crate) struct TopArgs {
-    /// Only names that begin with this; the whole store is read all the same
+    /// Only names that begin with this
     pub(crate) prefix: Option<String>,
 
     /// Read the store this often, 100ms or more

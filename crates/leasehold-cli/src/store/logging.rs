@@ -148,9 +148,14 @@ impl Store for Logging {
         .await
     }
 
-    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
-        let what = "list".to_owned();
-        self.tell(what, self.store.list(after), |_| Some("a page".to_owned()))
-            .await
+    async fn list(&self, prefix: &str, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+        let what = match prefix {
+            "" => "list".to_owned(),
+            prefix => format!("list `{prefix}…`"),
+        };
+        self.tell(what, self.store.list(prefix, after), |_| {
+            Some("a page".to_owned())
+        })
+        .await
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod aws;
 #[cfg(not(feature = "dynamodb"))]
 #[path = "without_aws.rs"]
 pub(crate) mod aws;
+mod keys;
 mod latency;
 mod logging;
 mod sqlite;
@@ -16,6 +17,7 @@ pub(crate) mod url;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use leasehold::store::Store;
 use leasehold::store::sqlite::SqliteStore;
@@ -143,6 +145,22 @@ impl Place {
                 created.map_err(|failure| self.explain(failure))
             }
         }
+    }
+
+    /// Deletes up to `most` records of the table whose retention ended so long ago, and returns a line about it.
+    ///
+    /// # Errors
+    ///
+    /// When the table cannot be read or written.
+    pub(crate) async fn sweep(
+        &self,
+        table: &Table,
+        older_than: Duration,
+        most: u64,
+    ) -> Result<String, Failure> {
+        let opened = self.table(table).await?;
+        let swept = aws::sweep(&opened, older_than, most).await;
+        swept.map_err(|failure| self.explain(failure))
     }
 
     /// Whether it is a lock file that does not exist yet, but may.

@@ -1,7 +1,6 @@
 //! The location of the locks, from `--store` and `LEASEHOLD_STORE`.
 //!
-//! `sqlite:PATH`, `dynamodb://TABLE[?region=…&endpoint=…&profile=…]`, or by default the file in the user's
-//! state directory. This module only reads and writes the text. Invariant: the text of [`Location::url`]
+//! `sqlite:PATH`, `dynamodb://TABLE[?PARAMETER=…&…]`, or by default the file in the user's state directory. This module only reads and writes the text. Invariant: the text of [`Location::url`]
 //! is read back as the same location, from any directory, so that the command can get it in its
 //! environment.
 
@@ -10,10 +9,12 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
+use super::keys::Keys;
+use crate::text::quoted;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// The parameters of `dynamodb://` URLs.
-const PARAMETERS: &str = "`region`, `endpoint` and `profile`";
+const PARAMETERS: &str = "`region`, `endpoint`, `profile`, and for its keys `key`, `sort`, `sort_value`, `sort_after`, `prefix`, `ttl` and `mrsc`";
 
 /// The known schemes.
 const SCHEMES: &str = "use `sqlite:PATH` or `dynamodb://TABLE[?region=…&endpoint=…&profile=…]`";
@@ -38,7 +39,7 @@ pub(crate) enum Location {
         path: PathBuf,
     },
     /// A table.
-    DynamoDb(Table),
+    DynamoDb(Box<Table>),
 }
 
 /// A DynamoDB table and how to reach it. The AWS defaults replace `None`.
@@ -52,6 +53,29 @@ pub(crate) struct Table {
     pub(crate) endpoint: Option<String>,
     /// A profile of the AWS configuration files.
     pub(crate) profile: Option<String>,
+    /// Its keys.
+    pub(crate) keys: Keys,
+}
+
+impl Table {
+    /// The options by which the AWS CLI reaches it.
+    pub(crate) fn aws_options(&self) -> String {
+        let options = [
+            ("region", &self.region),
+            ("endpoint-url", &self.endpoint),
+            ("profile", &self.profile),
+        ];
+        let given = options.into_iter().filter_map(|(name, value)| {
+            let value = value.as_deref()?;
+            Some(format!(" --{name} {}", quoted(value)))
+        });
+        given.collect()
+    }
+
+    /// A lock name for reads, whether or not there is such a lock.
+    pub(crate) fn probe(&self) -> String {
+        self.keys.name_of("leasehold", "doctor")
+    }
 }
 
 impl Location {
@@ -68,7 +92,7 @@ impl Location {
             return Err(format!("not a store URL\nhint: {SCHEMES}"));
         };
         if let Some(rest) = text.strip_prefix("dynamodb://") {
-            return dynamodb(rest).map(Location::DynamoDb);
+            return Ok(Location::DynamoDb(Box::new(dynamodb(rest)?)));
         }
         if text.is_empty() {
             return Err(format!(
@@ -101,6 +125,14 @@ impl Location {
         file(state.join("leasehold/locks.db"))
     }
 
+    /// A lock name for a test read, whether or not there is such a lock.
+    pub(crate) fn probe(&self) -> String {
+        match self {
+            Location::Sqlite { .. } => Table::default().probe(),
+            Location::DynamoDb(table) => table.probe(),
+        }
+    }
+
     /// As a URL.
     pub(crate) fn url(&self) -> OsString {
         match self {
@@ -129,7 +161,7 @@ impl fmt::Display for Table {
             ("profile", &self.profile),
         ];
         let mut mark = '?';
-        for (name, value) in parameters {
+        for (name, value) in parameters.into_iter().chain(self.keys.parameters()) {
             if let Some(value) = value {
                 write!(f, "{mark}{name}={}", utf8_percent_encode(value, PLAIN))?;
                 mark = '&';
@@ -223,11 +255,11 @@ fn dynamodb(rest: &str) -> Result<Table, String> {
             "region" => &mut table.region,
             "endpoint" => &mut table.endpoint,
             "profile" => &mut table.profile,
-            _ => {
-                return Err(format!(
+            _ => table.keys.place(key).ok_or_else(|| {
+                format!(
                     "unknown store parameter `{key}`\nhint: a table has the parameters {PARAMETERS}"
-                ));
-            }
+                )
+            })?,
         };
         let value = percent_decode_str(value).decode_utf8().map_err(|_| {
             format!("the store parameter `{key}` is not UTF-8\nhint: encode it as %XX")
@@ -251,6 +283,7 @@ fn dynamodb(rest: &str) -> Result<Table, String> {
             "the endpoint `{endpoint}` is not a URL\nhint: write `endpoint=https://…` or `endpoint=http://…`"
         ));
     }
+    table.keys.check()?;
     Ok(table)
 }
 
@@ -282,6 +315,9 @@ mod tests {
             "dynamodb://locks?region=eu-west-1",
             "dynamodb://arn:aws:dynamodb:eu-west-1:123456789012:table/locks",
             "dynamodb://locks?region=local&endpoint=http://127.0.0.1:8000&profile=a%20b%26c",
+            "dynamodb://shared?region=local&key=PK&sort=SK&sort_value=LOCK&prefix=LOCK%23&ttl=ttl",
+            "dynamodb://shared?key=PK&sort=SK&sort_after=%23",
+            "dynamodb://locks?mrsc=true",
         ] {
             let location = parse(url).expect(url);
             assert_eq!(location.url(), OsStr::new(url));
@@ -332,6 +368,19 @@ mod tests {
             ("dynamodb://locks?region=a&region=b", "given twice"),
             ("dynamodb://locks?profile=%FF", "not UTF-8"),
             ("dynamodb://locks?endpoint=localhost:8000", "not a URL"),
+            ("dynamodb://locks?sort=SK", "the sort key has no value"),
+            ("dynamodb://locks?sort_after=/", "the sort key has no name"),
+            ("dynamodb://locks?sort_value=x", "the sort key has no name"),
+            (
+                "dynamodb://locks?sort=SK&sort_value=x&sort_after=/",
+                "two values",
+            ),
+            (
+                "dynamodb://locks?sort=SK&sort_after=::",
+                "not one character",
+            ),
+            ("dynamodb://locks?key=", "`key` is empty"),
+            ("dynamodb://locks?mrsc=yes", "`mrsc` is `yes`"),
         ] {
             let refused = parse(url).expect_err(url);
             assert!(refused.contains(message), "{url}: {refused}");

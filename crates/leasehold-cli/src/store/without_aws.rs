@@ -1,6 +1,7 @@
 //! The store of a build without DynamoDB.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use leasehold::store::Store;
 
@@ -23,6 +24,10 @@ pub(super) async fn open(table: &Table) -> Result<Opened, Failure> {
 
 pub(super) async fn create(_: &Opened) -> Result<bool, Failure> {
     Ok(false)
+}
+
+pub(super) async fn sweep(_: &Opened, _: Duration, _: u64) -> Result<String, Failure> {
+    Ok(String::new())
 }
 
 pub(super) async fn examine(table: &Table) -> Vec<Finding> {

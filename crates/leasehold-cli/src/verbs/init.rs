@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::messages::Messages;
 use crate::store::url::{Location, Table};
 use crate::store::{Place, aws};
+use crate::text::quoted;
 use crate::verbs::list::print;
 
 /// The name of a table if `--print` has none: that of the documents.
@@ -19,10 +20,14 @@ const TABLE: &str = "locks";
 ///
 /// When it cannot be created, has the wrong schema, or there is nothing to print.
 pub(crate) fn init(args: InitArgs, messages: &Arc<Messages>) -> Result<(), Failure> {
-    if let Some(tool) = args.print {
-        return print_definition(tool, args.store.store, messages);
+    let mut store = args.store.store;
+    if args.mrsc {
+        store = Some(with_mrsc(store)?);
     }
-    let place = Place::resolve(args.store.store)?;
+    if let Some(tool) = args.print {
+        return print_definition(tool, store, messages);
+    }
+    let place = Place::resolve(store)?;
     let new = place.runtime()?.block_on(place.create())?;
     let done = if new {
         "created"
@@ -30,7 +35,38 @@ pub(crate) fn init(args: InitArgs, messages: &Arc<Messages>) -> Result<(), Failu
         "is there already, and fine:"
     };
     messages.note(format_args!("{done} {}", place.location));
+    if let Location::DynamoDb(table) = &place.location
+        && table.keys.is_mrsc()
+    {
+        messages.note(format_args!("{}", next_steps(table)));
+    }
     Ok(())
+}
+
+/// The same table as one of multi-Region strong consistency.
+fn with_mrsc(store: Option<Location>) -> Result<Location, Failure> {
+    match store {
+        Some(Location::DynamoDb(mut table)) => {
+            table.keys.mrsc = Some("true".to_owned());
+            Ok(Location::DynamoDb(table))
+        }
+        _ => Err(Failure::new(
+            exit_codes::USAGE,
+            "--mrsc needs a table, and the store is none",
+        )
+        .hint("name it with `--store dynamodb://TABLE`")),
+    }
+}
+
+/// The service adds Regions to an empty table that exists, and has no way to create all at once.
+fn next_steps(table: &Table) -> String {
+    format!(
+        "while it is empty, add two Regions, of which one may be a witness: `aws dynamodb update-table --table-name {}{} \
+         --multi-region-consistency STRONG --replica-updates Create={{RegionName=REGION}} \
+         --global-table-witness-updates Create={{RegionName=REGION}}`; it has no TTL: run `leasehold sweep` from time to time",
+        quoted(&table.name),
+        table.aws_options()
+    )
 }
 
 fn print_definition(
@@ -39,7 +75,7 @@ fn print_definition(
     messages: &Messages,
 ) -> Result<(), Failure> {
     let table = match store {
-        Some(Location::DynamoDb(table)) => table,
+        Some(Location::DynamoDb(table)) => *table,
         Some(Location::Sqlite { .. }) => {
             return Err(Failure::new(
                 exit_codes::USAGE,

@@ -21,9 +21,6 @@ use crate::text::duration;
 use crate::text::one_line;
 use crate::text::times;
 
-/// A name for a test read, whether or not there is such a lock.
-const ANY: &str = "leasehold";
-
 /// Lists locks.
 ///
 /// # Errors
@@ -35,7 +32,7 @@ pub(crate) fn ls(args: LsArgs, messages: &Arc<Messages>) -> Result<(), Failure> 
     let there = found.is_some();
     let mut entries = match found {
         Some((runtime, client)) => runtime
-            .block_on(list(&client, &args))
+            .block_on(list(&client, &args, &place.location.probe()))
             .map_err(|failure| place.explain(failure))?,
         None => Vec::new(),
     };
@@ -97,7 +94,7 @@ pub(super) fn client(
     Ok(Some((runtime, client)))
 }
 
-async fn list(client: &LockClient, args: &LsArgs) -> Result<Vec<Entry>, Failure> {
+async fn list(client: &LockClient, args: &LsArgs, probe: &str) -> Result<Vec<Entry>, Failure> {
     let mut lister = client.list();
     if let Some(prefix) = &args.prefix {
         lister = lister.prefix(prefix);
@@ -125,7 +122,7 @@ async fn list(client: &LockClient, args: &LsArgs) -> Result<Vec<Entry>, Failure>
     // A table of any schema can be listed; only a read of a key checks the schema. Without permission
     // to read, the list is enough.
     if !a_lock
-        && let Err(error) = client.inspect(ANY).await
+        && let Err(error) = client.inspect(probe).await
         && error.kind() == ErrorKind::Configuration
     {
         return Err(error.into());

@@ -12,5 +12,6 @@ pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod run;
 pub(crate) mod shared;
+pub(crate) mod sweep;
 pub(crate) mod top;
 pub(crate) mod watch;

@@ -567,12 +567,13 @@ impl Store for Seat {
     }
 
     /// Two pages: all records, and none.
-    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+    async fn list(&self, prefix: &str, after: Option<String>) -> Result<Reply<Page>, StoreError> {
         let look = || match after {
             None => {
                 let inner = self.stage.lock();
-                let records = inner.records.values().cloned().map(Ok).collect();
-                Page::new(records, Some("the second".to_owned()))
+                let of_prefix = |record: &&Record| record.key.starts_with(prefix);
+                let records = inner.records.values().filter(of_prefix).cloned().map(Ok);
+                Page::new(records.collect(), Some("the second".to_owned()))
             }
             Some(_) => Page::new(Vec::new(), None),
         };

@@ -131,7 +131,7 @@ impl Store for Wire {
         self.back(fate, reply).await
     }
 
-    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
-        self.memory.list(after).await
+    async fn list(&self, prefix: &str, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+        self.memory.list(prefix, after).await
     }
 }

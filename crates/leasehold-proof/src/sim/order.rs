@@ -243,7 +243,7 @@ mod tests {
             key: "k".into(),
             place: place(2, 0),
             limit: None,
-            most: PLACES,
+            most: 24,
             bound_to_process: false,
         };
         let leave = Write::Leave {

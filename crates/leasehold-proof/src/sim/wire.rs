@@ -459,11 +459,13 @@ impl Store for Wire {
         }
     }
 
-    async fn list(&self, _after: Option<String>) -> Result<Reply<Page>, StoreError> {
+    async fn list(&self, prefix: &str, _after: Option<String>) -> Result<Reply<Page>, StoreError> {
         let reply = self.ask(Body::List).await?;
         match reply.value {
             Value::List(records) => {
-                let page = Page::new(records.into_iter().map(Ok).collect(), None);
+                let of_prefix = |record: &Record| record.key.starts_with(prefix);
+                let records = records.into_iter().filter(of_prefix).map(Ok);
+                let page = Page::new(records.collect(), None);
                 Ok(Reply::new(page, reply.stamp).with_units(reply.units))
             }
             _ => Err(odd()),

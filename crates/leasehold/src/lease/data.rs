@@ -53,6 +53,15 @@ impl Lease {
     /// # }
     /// ```
     pub async fn set_data(&self, data: impl AsRef<[u8]>) -> Result<(), Error> {
+        if self.id().is_slot() {
+            let key = self.key().as_str();
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!("the slot of `{key}` has no payload"),
+            )
+            .with_key(key)
+            .with_hint("keep the payload elsewhere, or acquire the whole key"));
+        }
         let written = self.within_call(Some(data.as_ref().into())).await;
         self.context().meter.counted(written)
     }

@@ -105,20 +105,22 @@ impl Core {
         .await
     }
 
-    /// Reads a page of the listing, with retries within the call time-out.
+    /// Reads a page of the listing of this prefix, with retries within the call time-out.
     pub(crate) async fn list_retrying(
         self: &Arc<Self>,
+        prefix: Option<Arc<str>>,
         after: Option<String>,
     ) -> Result<Page, StoreError> {
         // A page is much larger than a record, and may take all the time that is left.
         let limit = self.clocks.elapsed().plus(self.policy.call_timeout());
         let page = self.retrying(false, limit, |left| {
-            let (core, after) = (self.clone(), after.clone());
+            let (core, prefix, after) = (self.clone(), prefix.clone(), after.clone());
             let sent = self.clocks.reading();
             let call_usage = CallUsage::default();
             self.meter.request(Operation::List, &call_usage);
             let flight = self.in_flight(Effect::NotApplied, sent, async move {
-                let result = core.store.list(after).await;
+                let prefix = prefix.as_deref().unwrap_or_default();
+                let result = core.store.list(prefix, after).await;
                 core.answer(result, sent, &call_usage)
             });
             self.within(flight, sent, left, Effect::NotApplied)

@@ -228,10 +228,11 @@ impl Store for MemoryStore {
         Ok(self.reply(record, 0.0, units))
     }
 
-    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+    async fn list(&self, prefix: &str, after: Option<String>) -> Result<Reply<Page>, StoreError> {
         let page = self.with_records(|records| {
-            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-            let mut rest = records.range::<String, _>((from, Bound::Unbounded));
+            let from = after.map_or_else(|| Bound::Included(prefix.to_owned()), Bound::Excluded);
+            let rest = records.range::<String, _>((from, Bound::Unbounded));
+            let mut rest = rest.take_while(|(key, _)| key.starts_with(prefix));
             let found: Vec<_> = rest.by_ref().take(PAGE).map(|(_, r)| r.clone()).collect();
             let next = match (rest.next(), found.last()) {
                 (Some(_), Some(last)) => Some(last.key.clone()),

@@ -72,11 +72,11 @@ pub trait Store: Send + Sync + Debug + 'static {
         consistency: Consistency,
     ) -> Result<Reply<Option<Record>>, StoreError>;
 
-    /// Reads one page of all records, starting after `after` ([`Page::next`] of the page before). It is
-    /// not a snapshot: a record that changes meanwhile may appear in either state. Default: an error,
-    /// for a store that cannot list.
-    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
-        let _ = after;
+    /// Reads one page of the records whose keys begin with `prefix`, starting after `after` ([`Page::next`] of
+    /// the page before, with the same prefix). A page may be empty. It is not a snapshot: a record that
+    /// changes meanwhile may appear in either state. Default: an error, for a store that cannot list.
+    async fn list(&self, prefix: &str, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+        let _ = (prefix, after);
         let message = format!("{} cannot list its locks", self.describe());
         Err(StoreError::new(
             StoreErrorKind::Configuration,
@@ -111,8 +111,12 @@ macro_rules! behind {
                 (**self).read(key, consistency).await
             }
 
-            async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
-                (**self).list(after).await
+            async fn list(
+                &self,
+                prefix: &str,
+                after: Option<String>,
+            ) -> Result<Reply<Page>, StoreError> {
+                (**self).list(prefix, after).await
             }
         }
     };

@@ -18,6 +18,8 @@ pub(crate) enum Say {
     Nothing,
     /// The connection is closed without an answer.
     Close,
+    /// What the server at this address (`host:port`) answers.
+    Pass(String),
 }
 
 /// An error as DynamoDB says it.
@@ -63,9 +65,12 @@ pub(crate) async fn serve(answer: impl Fn(&str) -> Say + Send + Sync + 'static) 
 async fn talk(mut stream: TcpStream, answer: &(impl Fn(&str) -> Say + Send + Sync)) {
     let mut buffer = Vec::new();
     loop {
-        let Some((operation, body)) = read_request(&mut stream, &mut buffer).await else {
+        let Some(request) = read_message(&mut stream, &mut buffer).await else {
             return;
         };
+        let Message { raw, head, body } = request;
+        let target = header(&head, "x-amz-target").unwrap_or_default();
+        let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
         // So that a test can tell the two kinds of reads apart.
         let consistent = body.contains("\"ConsistentRead\":true");
         let operation = match (operation.as_str(), consistent) {
@@ -80,6 +85,13 @@ async fn talk(mut stream: TcpStream, answer: &(impl Fn(&str) -> Say + Send + Syn
             Say::Foreign(status, body) => (status, body, "", DATE),
             Say::Nothing => std::future::pending().await,
             Say::Close => return,
+            Say::Pass(server) => {
+                let answer = pass(&server, &raw).await;
+                if stream.write_all(&answer).await.is_err() {
+                    return;
+                }
+                continue;
+            }
         };
         let response = format!(
             "HTTP/1.1 {status} X\r\nContent-Type: application/x-amz-json-1.0\r\n{id}{date}Content-Length: {}\r\n\r\n{body}",
@@ -91,25 +103,41 @@ async fn talk(mut stream: TcpStream, answer: &(impl Fn(&str) -> Say + Send + Syn
     }
 }
 
-/// Reads one request; the operation from its `x-amz-target`, and the body.
-async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<(String, String)> {
+/// Sends a request on, and reads the answer.
+async fn pass(server: &str, request: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(server).await.expect("connect");
+    stream.write_all(request).await.expect("sent");
+    let answer = read_message(&mut stream, &mut Vec::new()).await;
+    answer.expect("an answer").raw
+}
+
+/// A request or an answer.
+struct Message {
+    raw: Vec<u8>,
+    head: String,
+    body: String,
+}
+
+fn header(head: &str, name: &str) -> Option<String> {
+    head.lines().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        key.eq_ignore_ascii_case(name)
+            .then(|| value.trim().to_owned())
+    })
+}
+
+/// Reads one message; the rest of what came with it stays in the buffer.
+async fn read_message(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Message> {
     loop {
         let text = String::from_utf8_lossy(buffer).into_owned();
         if let Some(end) = text.find("\r\n\r\n") {
-            let header = |name: &str| {
-                text[..end].lines().find_map(|line| {
-                    let (key, value) = line.split_once(':')?;
-                    key.eq_ignore_ascii_case(name)
-                        .then(|| value.trim().to_owned())
-                })
-            };
-            let length: usize = header("content-length").map_or(0, |n| n.parse().unwrap_or(0));
+            let head = text[..end].to_owned();
+            let length: usize =
+                header(&head, "content-length").map_or(0, |n| n.parse().unwrap_or(0));
             if buffer.len() >= end + 4 + length {
-                let body = String::from_utf8_lossy(&buffer[end + 4..end + 4 + length]).into_owned();
-                buffer.drain(..end + 4 + length);
-                let target = header("x-amz-target").unwrap_or_default();
-                let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
-                return Some((operation, body));
+                let raw: Vec<u8> = buffer.drain(..end + 4 + length).collect();
+                let body = String::from_utf8_lossy(&raw[end + 4..]).into_owned();
+                return Some(Message { raw, head, body });
             }
         }
         let mut chunk = [0; 4096];

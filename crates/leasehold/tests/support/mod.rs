@@ -20,7 +20,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 use leasehold::clock::{Clock, SystemClock, TokioClock};
 use leasehold::store::Store;
-use leasehold::store::dynamodb::DynamoDbStore;
+use leasehold::store::dynamodb::{DynamoDbStore, TableShape};
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::sqlite::SqliteStore;
 use leasehold::store::testing::counting::CountingStore;
@@ -61,9 +61,24 @@ pub fn unique(prefix: &str) -> String {
 
 /// A new table on DynamoDB Local.
 pub async fn dynamodb() -> DynamoDbStore {
+    dynamodb_shaped(TableShape::default()).await
+}
+
+/// A new table of this shape on DynamoDB Local.
+pub async fn dynamodb_shaped(shape: TableShape) -> DynamoDbStore {
     let store = DynamoDbStore::new(client(&endpoint()), unique("locks"));
+    let store = store.with_shape(shape).expect("a valid shape");
     store.create_table().await.expect("create the table");
     store
+}
+
+/// The shape of locks in a table of many kinds of items: every lock has one sort key.
+pub fn shared_shape() -> TableShape {
+    TableShape::default()
+        .partition_key("PK")
+        .sort_key("SK", "LOCK")
+        .prefix("LOCK#")
+        .ttl("ttl")
 }
 
 /// A new SQLite file.
@@ -116,9 +131,18 @@ impl Kit {
 
     /// DynamoDB Local in real time.
     pub async fn dynamodb() -> Kit {
+        Kit::dynamodb_shaped(TableShape::default()).await
+    }
+
+    /// The same with a table that other items share.
+    pub async fn dynamodb_shared() -> Kit {
+        Kit::dynamodb_shaped(shared_shape()).await
+    }
+
+    async fn dynamodb_shaped(shape: TableShape) -> Kit {
         Kit {
             name: "dynamodb",
-            store: Arc::new(dynamodb().await),
+            store: Arc::new(dynamodb_shaped(shape).await),
             clock: Arc::new(SystemClock),
             _dir: None,
         }

@@ -345,8 +345,8 @@ impl Store for Service {
         answer
     }
 
-    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
-        self.0.records.list(after).await
+    async fn list(&self, prefix: &str, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+        self.0.records.list(prefix, after).await
     }
 }
 

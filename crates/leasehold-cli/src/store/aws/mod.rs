@@ -25,7 +25,8 @@ use aws_sdk_dynamodb::config::{
     Builder as ConfigBuilder, IdentityCache, SharedCredentialsProvider,
 };
 use leasehold::store::Store;
-use leasehold::store::dynamodb::{Created, DynamoDbStore, TableError, definition};
+use leasehold::store::dynamodb::{Created, DynamoDbStore, TableError, TableShape, definition};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use self::credentials::Ready;
 pub(super) use self::examine::examine;
@@ -156,6 +157,16 @@ async fn with_settings(table: &Table) -> Result<Opened, Failure> {
     }
     let client = Client::from_conf(config.build());
     let store = DynamoDbStore::new(client.clone(), table.name.as_str());
+    let store = store.with_shape(shape(table)).map_err(|error| {
+        let parameter = match error.setting() {
+            Some("partition_key") => "key",
+            Some("sort_key") => "sort",
+            Some(same) => same,
+            None => "key",
+        };
+        Failure::new(exit_codes::CONFIG, error.message())
+            .hint(format!("change `{parameter}=` in the store URL"))
+    })?;
     Ok(Opened {
         store: Arc::new(store.clone()),
         endpoint: way,
@@ -170,6 +181,32 @@ async fn with_settings(table: &Table) -> Result<Opened, Failure> {
     })
 }
 
+/// The keys of the table, as its URL names them.
+fn shape(table: &Table) -> TableShape {
+    let keys = &table.keys;
+    let mut shape = TableShape::default().mrsc(keys.is_mrsc());
+    if let Some(name) = &keys.key {
+        shape = shape.partition_key(name);
+    }
+    if let Some(sort) = &keys.sort {
+        let separator = keys
+            .sort_after
+            .as_ref()
+            .and_then(|after| after.chars().next());
+        shape = match separator {
+            Some(separator) => shape.sort_key_after(sort, separator),
+            None => shape.sort_key(sort, keys.sort_value.as_deref().unwrap_or_default()),
+        };
+    }
+    if let Some(prefix) = &keys.prefix {
+        shape = shape.prefix(prefix);
+    }
+    match &keys.ttl {
+        Some(ttl) => shape.ttl(ttl),
+        None => shape,
+    }
+}
+
 /// Creates the table if it is missing, and returns whether it is new.
 ///
 /// # Errors
@@ -177,6 +214,27 @@ async fn with_settings(table: &Table) -> Result<Opened, Failure> {
 /// When it cannot be created, or has the wrong schema.
 pub(super) async fn create(opened: &Opened) -> Result<bool, Failure> {
     Ok(opened.table.create_table().await? == Created::New)
+}
+
+/// Deletes up to `most` records whose retention ended so long ago, and returns a line about it.
+///
+/// # Errors
+///
+/// When the table cannot be read or written.
+pub(super) async fn sweep(
+    opened: &Opened,
+    older_than: Duration,
+    most: u64,
+) -> Result<String, Failure> {
+    let swept = opened.table.sweep(older_than, most).await?;
+    let rest = match swept.limited {
+        true => "; the limit is reached, run it again for the rest",
+        false => "",
+    };
+    Ok(format!(
+        "deleted {} of {} records{rest}",
+        swept.deleted, swept.read
+    ))
 }
 
 /// The definition of the table for a tool.
@@ -191,7 +249,7 @@ pub(crate) fn definition_for(tool: Tool, table: &Table) -> Result<String, Failur
         }
         _ => table.name.clone(),
     };
-    let definition = definition(&arn);
+    let definition = definition(&arn).with_shape(shape(table));
     let text = match tool {
         Tool::Cloudformation => definition.cloud_formation().to_string(),
         Tool::Terraform => definition.terraform().to_string(),
@@ -201,18 +259,41 @@ pub(crate) fn definition_for(tool: Tool, table: &Table) -> Result<String, Failur
     Ok(text)
 }
 
+fn escaped(name: &str) -> impl std::fmt::Display + '_ {
+    const NAME: &percent_encoding::AsciiSet =
+        &NON_ALPHANUMERIC.remove(b'_').remove(b'-').remove(b'.');
+    utf8_percent_encode(name, NAME)
+}
+
+/// The parameters of a URL for a table with these keys.
+fn named(names: &[String]) -> Option<String> {
+    match names {
+        [key] => Some(format!("key={}", escaped(key))),
+        [key, sort] => Some(format!(
+            "key={}&sort={}&sort_value=LOCK",
+            escaped(key),
+            escaped(sort)
+        )),
+        _ => None,
+    }
+}
+
 /// A table that could not be created, or has the wrong schema.
 impl From<TableError> for Failure {
     fn from(error: TableError) -> Self {
         let message = error.to_string();
         let hint = match error {
             TableError::Store(error) => return error.into(),
-            TableError::KeySchema { .. } => {
-                "name another table, and `leasehold init` creates it".to_owned()
-            }
-            TableError::Ttl { table, found } => format!(
-                "run `aws dynamodb update-time-to-live --table-name {table} --time-to-live-specification \
-                 Enabled=false,AttributeName={found}`, then `leasehold init` again"
+            TableError::KeySchema { names, .. } => match named(&names) {
+                Some(parameters) => format!(
+                    "if the locks belong there, add `{parameters}` to the store URL; else name another table, and `leasehold init` creates it"
+                ),
+                None => "name another table, and `leasehold init` creates it".to_owned(),
+            },
+            TableError::Ttl { table, found, .. } => format!(
+                "add `ttl={}` to the store URL, or run `aws dynamodb update-time-to-live --table-name {table} --time-to-live-specification \
+                 Enabled=false,AttributeName={found}`, then `leasehold init` again",
+                escaped(&found)
             ),
             TableError::NotActive { table } => {
                 format!("run `aws dynamodb describe-table --table-name {table}`")

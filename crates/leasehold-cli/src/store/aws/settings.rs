@@ -122,7 +122,7 @@ impl Settings {
                 why.as_deref().unwrap_or_default()
             ),
         };
-        let store = Location::DynamoDb(self.table.clone());
+        let store = Location::DynamoDb(Box::new(self.table.clone()));
         let message = format!("the profile `{name}` of {store} {why}");
         Err(Failure::new(exit_codes::CONFIG, message).hint(format!(
             "correct `profile={name}` in the store URL, or add the profile with `aws configure --profile {}`",

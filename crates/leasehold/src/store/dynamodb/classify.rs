@@ -14,6 +14,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_dynamodb::types::error::ConditionalCheckFailedException;
 
 use super::sending::{Panicked, Sending};
+use super::shape::Table;
 use crate::error::Effect;
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -55,7 +56,7 @@ fn shown(refused: &ConditionalCheckFailedException) -> Refusal<'_> {
 }
 
 /// The meaning of a failed read, which never writes.
-pub(super) fn read_failure<E>(error: SdkError<E>, table: &str, sending: &Sending) -> StoreError
+pub(super) fn read_failure<E>(error: SdkError<E>, table: &Table, sending: &Sending) -> StoreError
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
@@ -66,7 +67,7 @@ where
 }
 
 /// The meaning of a failed write.
-pub(super) fn failure<E>(error: SdkError<E>, table: &str, sending: &Sending) -> StoreError
+pub(super) fn failure<E>(error: SdkError<E>, table: &Table, sending: &Sending) -> StoreError
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
@@ -90,7 +91,7 @@ where
     StoreError {
         kind,
         effect,
-        message: format!("dynamodb table `{table}`: {what}"),
+        message: format!("dynamodb table `{}`: {what}", table.name),
         hint,
         status,
         request_id,
@@ -260,8 +261,9 @@ fn is_about_identity(error: &(dyn StdError + 'static)) -> bool {
     )
 }
 
-fn service_error(error: &dyn Described, status: u16, table: &str, action: &str) -> Classified {
+fn service_error(error: &dyn Described, status: u16, table: &Table, action: &str) -> Classified {
     let (code, message) = (error.error_code(), error.error_message());
+    let (table, shape) = (&table.name, &table.shape);
     let what = format!("{code}: {message}");
     let not_applied = |kind, hint: Option<String>| (kind, Effect::NotApplied, what.clone(), hint);
     match code {
@@ -288,8 +290,15 @@ fn service_error(error: &dyn Described, status: u16, table: &str, action: &str) 
         "ValidationException" if is_about_the_shape(message) => (
             StoreErrorKind::Configuration,
             Effect::NotApplied,
-            format!("the table has another key schema than `LockKey` (S, HASH): {message}"),
-            Some("use another table; `leasehold init` creates one of the right shape".to_owned()),
+            format!(
+                "the table has another key schema than {}: {message}",
+                shape.key_schema()
+            ),
+            Some(
+                "name the keys of the table (`TableShape`, or `key=` and `sort=` in the store URL), or use another \
+                 table: `leasehold init` creates one"
+                    .to_owned(),
+            ),
         ),
         "ValidationException" => not_applied(
             StoreErrorKind::InvalidInput,
@@ -298,8 +307,8 @@ fn service_error(error: &dyn Described, status: u16, table: &str, action: &str) 
         "AccessDeniedException" | "AccessDenied" | "NotAuthorized" => not_applied(
             StoreErrorKind::AccessDenied,
             Some(match action {
-                "UpdateItem" | "GetItem" | "DeleteItem" | "Scan" => format!(
-                    "allow dynamodb:UpdateItem, GetItem, DeleteItem and Scan on table `{table}`"
+                "UpdateItem" | "GetItem" | "DeleteItem" | "Scan" | "Query" => format!(
+                    "allow dynamodb:UpdateItem, GetItem, DeleteItem, Scan and Query on table `{table}`"
                 ),
                 other => format!("allow dynamodb:{other} on table `{table}`"),
             }),

@@ -2,22 +2,54 @@
 
 use std::fmt;
 
+use super::shape::{Sort, SortValue, TableShape};
+
 /// A lock table as code for infrastructure tools.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Definition<'a>(&'a str);
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Definition<'a> {
+    table: &'a str,
+    shape: TableShape,
+}
 
 /// The definition of a lock table of this name or ARN, for [`Definition::cloud_formation`] and the
-/// others.
+/// others. [`Definition::with_shape`] gives it other keys.
 pub fn definition(table: &str) -> Definition<'_> {
-    Definition(table)
+    Definition {
+        table,
+        shape: TableShape::default(),
+    }
 }
 
 impl Definition<'_> {
+    /// The same table in this shape.
+    #[must_use]
+    pub fn with_shape(mut self, shape: TableShape) -> Self {
+        self.shape = shape;
+        self
+    }
+
     /// The name alone: an ARN ends with it.
     fn name(&self) -> &str {
-        match self.0.split_once(":table/") {
-            Some((_, name)) if self.0.starts_with("arn:") => name,
-            _ => self.0,
+        match self.table.split_once(":table/") {
+            Some((_, name)) if self.table.starts_with("arn:") => name,
+            _ => self.table,
+        }
+    }
+
+    /// One text for each key, from its name and its role.
+    fn keys(&self, text: impl Fn(&str, &str) -> String) -> String {
+        let sort = self.shape.sort_name();
+        let keys = std::iter::once((self.shape.partition_name(), "HASH"));
+        keys.chain(sort.map(|sort| (sort, "RANGE")))
+            .map(|(name, role)| text(name, role))
+            .collect()
+    }
+
+    /// The part about TTL, which a table with multi-Region strong consistency lacks.
+    fn ttl(&self, text: impl Fn(&str) -> String) -> String {
+        match self.shape.is_mrsc() {
+            true => String::new(),
+            false => text(self.shape.ttl_name()),
         }
     }
 
@@ -32,16 +64,18 @@ impl Definition<'_> {
       TableName: {}
       BillingMode: PAY_PER_REQUEST
       AttributeDefinitions:
-        - AttributeName: LockKey
-          AttributeType: S
-      KeySchema:
-        - AttributeName: LockKey
-          KeyType: HASH
-      TimeToLiveSpecification:
-        AttributeName: ExpireInUnixSeconds
-        Enabled: true
-",
-            self.name()
+{}      KeySchema:
+{}{}",
+            self.name(),
+            self.keys(|name, _| format!(
+                "        - AttributeName: {name}\n          AttributeType: S\n"
+            )),
+            self.keys(|name, role| format!(
+                "        - AttributeName: {name}\n          KeyType: {role}\n"
+            )),
+            self.ttl(|ttl| format!(
+                "      TimeToLiveSpecification:\n        AttributeName: {ttl}\n        Enabled: true\n"
+            )),
         )
     }
 
@@ -51,20 +85,20 @@ impl Definition<'_> {
             r#"resource "aws_dynamodb_table" "locks" {{
   name         = "{}"
   billing_mode = "PAY_PER_REQUEST"
-  hash_key     = "LockKey"
-
-  attribute {{
-    name = "LockKey"
-    type = "S"
-  }}
-
-  ttl {{
-    attribute_name = "ExpireInUnixSeconds"
-    enabled        = true
-  }}
-}}
+{}
+{}{}}}
 "#,
-            self.name()
+            self.name(),
+            self.keys(|name, role| match role {
+                "HASH" => format!("  hash_key     = \"{name}\"\n"),
+                _ => format!("  range_key    = \"{name}\"\n"),
+            }),
+            self.keys(|name, _| format!(
+                "  attribute {{\n    name = \"{name}\"\n    type = \"S\"\n  }}\n\n"
+            )),
+            self.ttl(|ttl| format!(
+                "  ttl {{\n    attribute_name = \"{ttl}\"\n    enabled        = true\n  }}\n"
+            )),
         )
     }
 
@@ -83,10 +117,10 @@ impl Definition<'_> {
     /// assert!(policy.contains("arn:aws:dynamodb:REGION:ACCOUNT:table/locks"));
     /// ```
     pub fn iam_policy(&self) -> impl fmt::Display + use<> {
-        let arn = if self.0.starts_with("arn:") {
-            self.0.to_owned()
+        let arn = if self.table.starts_with("arn:") {
+            self.table.to_owned()
         } else {
-            format!("arn:aws:dynamodb:REGION:ACCOUNT:table/{}", self.0)
+            format!("arn:aws:dynamodb:REGION:ACCOUNT:table/{}", self.table)
         };
         let statement = |id: &str, actions: &str| {
             format!(
@@ -99,11 +133,17 @@ impl Definition<'_> {
             )
         };
         let locks = r#""dynamodb:UpdateItem", "dynamodb:GetItem", "dynamodb:DeleteItem""#;
-        let statements = [
-            statement("Locks", locks),
-            statement("List", r#""dynamodb:Scan""#),
-            statement("Fence", r#""dynamodb:ConditionCheckItem""#),
-        ];
+        let list = match self.shape.sort() {
+            Some(Sort {
+                value: SortValue::After(_),
+                ..
+            }) => r#""dynamodb:Scan", "dynamodb:Query""#,
+            _ => r#""dynamodb:Scan""#,
+        };
+        let mut statements = vec![statement("Locks", locks), statement("List", list)];
+        if !self.shape.is_mrsc() {
+            statements.push(statement("Fence", r#""dynamodb:ConditionCheckItem""#));
+        }
         format!(
             r#"{{
   "Version": "2012-10-17",
@@ -121,13 +161,22 @@ impl Definition<'_> {
         format!(
             r"new dynamodb.Table(this, 'LockTable', {{
   tableName: '{}',
-  partitionKey: {{ name: 'LockKey', type: dynamodb.AttributeType.STRING }},
-  billingMode: dynamodb.BillingMode.PAY_PER_REQUEST,
-  timeToLiveAttribute: 'ExpireInUnixSeconds',
-  removalPolicy: cdk.RemovalPolicy.RETAIN,
+{}  billingMode: dynamodb.BillingMode.PAY_PER_REQUEST,
+{}  removalPolicy: cdk.RemovalPolicy.RETAIN,
 }});
 ",
-            self.name()
+            self.name(),
+            self.keys(|name, role| {
+                let property = if role == "HASH" {
+                    "partitionKey"
+                } else {
+                    "sortKey"
+                };
+                format!(
+                    "  {property}: {{ name: '{name}', type: dynamodb.AttributeType.STRING }},\n"
+                )
+            }),
+            self.ttl(|ttl| format!("  timeToLiveAttribute: '{ttl}',\n")),
         )
     }
 }
@@ -148,5 +197,43 @@ mod tests {
         );
         let policy = definition.iam_policy().to_string();
         assert_eq!(policy.matches(arn).count(), 3, "{policy}");
+    }
+
+    #[test]
+    fn every_definition_has_the_names_of_the_shape() {
+        let shape = TableShape::default()
+            .partition_key("PK")
+            .sort_key("SK", "LOCK")
+            .ttl("removeAt");
+        let definition = definition("shared").with_shape(shape);
+        for text in [
+            definition.cloud_formation().to_string(),
+            definition.terraform().to_string(),
+            definition.cdk().to_string(),
+        ] {
+            for part in ["PK", "SK", "removeAt"] {
+                assert!(text.contains(part), "{text}");
+            }
+            assert!(!text.contains("LockKey") && !text.contains("ExpireInUnixSeconds"));
+        }
+        let mrsc = TableShape::default().mrsc(true);
+        let mrsc = definition.clone().with_shape(mrsc);
+        for text in [
+            mrsc.cloud_formation().to_string(),
+            mrsc.terraform().to_string(),
+            mrsc.cdk().to_string(),
+            mrsc.iam_policy().to_string(),
+        ] {
+            for part in ["ExpireInUnixSeconds", "ToLive", "ttl", "ConditionCheck"] {
+                assert!(!text.contains(part), "{text}");
+            }
+        }
+        let queries = |definition: &Definition<'_>| {
+            let policy = definition.iam_policy().to_string();
+            policy.contains("dynamodb:Query")
+        };
+        assert!(!queries(&definition));
+        let shape = TableShape::default().sort_key_after("SK", '/');
+        assert!(queries(&definition.with_shape(shape)));
     }
 }

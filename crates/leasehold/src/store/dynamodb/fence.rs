@@ -17,7 +17,8 @@ use aws_sdk_dynamodb::types::{
     AttributeValue, ConditionCheck, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
 
-use super::DynamoDbStore;
+use super::expressions::{self, Expression};
+use super::{DynamoDbStore, slots};
 use crate::error::{Error, ErrorKind};
 use crate::lease_id::LeaseId;
 use leasehold_protocol::record::attribute;
@@ -45,8 +46,29 @@ impl DynamoDbStore {
     ///
     /// [`ErrorKind::Lost`] when the guard was handed off already.
     /// [`ErrorKind::InvalidInput`] when the token is best effort: clients that do not know tokens share
-    /// the key.
+    /// the key. [`ErrorKind::Configuration`] with [`TableShape::mrsc`](super::TableShape::mrsc).
     pub fn fence(&self, id: &LeaseId) -> Result<TransactWriteItem, Error> {
+        if self.table.shape.is_mrsc() {
+            let message = format!(
+                "cannot fence `{}` by a transaction: dynamodb table `{}` is one of multi-Region strong consistency, which has none",
+                id.key(),
+                self.table()
+            );
+            return Err(Error::new(ErrorKind::Configuration, message)
+                .with_key(id.key().as_str())
+                .with_hint("use a `TokenColumn` on the item that you protect"));
+        }
+        let check = self.condition_check(id)?;
+        Ok(TransactWriteItem::builder().condition_check(check).build())
+    }
+
+    /// The check of [`fence`](DynamoDbStore::fence) alone. Its key, condition, names and values also make an
+    /// `UpdateItem` of the lock record safe, see [attributes of your own](DynamoDbStore#attributes-of-your-own).
+    ///
+    /// # Errors
+    ///
+    /// As [`fence`](DynamoDbStore::fence), but for every table.
+    pub fn condition_check(&self, id: &LeaseId) -> Result<ConditionCheck, Error> {
         if id.token().is_best_effort() {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
@@ -58,31 +80,28 @@ impl DynamoDbStore {
             .with_key(id.key().as_str())
             .with_hint("fence when all clients of the key know tokens, and unset `shared_with_fsharp`"));
         }
+        let item_key = self.item_key(id.key().as_str())?;
         if !id.pin() {
             return Err(id.lost_error("it was released and handed off"));
         }
-        let check = ConditionCheck::builder()
+        let token = id.token().stored();
+        let held = match id.is_slot() {
+            true => slots::held(id.attempt(), token),
+            false => expressions::owned(Expression::new("", ""), &id.attempt(), Some(token)),
+        };
+        ConditionCheck::builder()
             .table_name(self.table())
-            .key(
-                attribute::KEY,
-                AttributeValue::S(id.key().as_str().to_owned()),
-            )
-            .condition_expression("#client = :me AND #token = :token")
-            .expression_attribute_names("#client", attribute::CLIENT_ID)
-            .expression_attribute_names("#token", attribute::TOKEN)
-            .expression_attribute_values(":me", AttributeValue::S(id.attempt().to_string()))
-            .expression_attribute_values(
-                ":token",
-                AttributeValue::N(id.token().stored().to_string()),
-            )
+            .set_key(Some(item_key))
+            .condition_expression(held.condition)
+            .set_expression_attribute_names(Some(held.names))
+            .set_expression_attribute_values(Some(held.values))
             // By this, `is_fenced` distinguishes the check from the caller's own conditions.
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .build()
             .map_err(|error| {
                 Error::new(ErrorKind::Unexpected, "the SDK refused a complete check")
                     .with_source(error)
-            })?;
-        Ok(TransactWriteItem::builder().condition_check(check).build())
+            })
     }
 }
 
@@ -95,7 +114,7 @@ impl DynamoDbStore {
 /// - A failed condition without an item counts as the check if it is the **first** of the transaction,
 ///   because the record may have been deleted. So put the check first, or set
 ///   `ReturnValuesOnConditionCheckFailure` of the first item to `ALL_OLD`.
-/// - A failed condition of the caller that returns a lock record of the same table counts as the check.
+/// - A failed condition of the caller that returns a lock record counts as the check.
 ///
 /// ```no_run
 /// # use leasehold::{Lease, store::dynamodb::DynamoDbStore};
@@ -129,9 +148,9 @@ pub fn is_fenced(error: &(dyn StdError + 'static)) -> bool {
         })
 }
 
-/// A released record has a token, and a record that an F# client has taken has an owner.
+/// Every record has an expiry. A released one has a token, and one that an F# client has taken an owner.
 fn is_lock_record(item: &Item) -> bool {
-    item.contains_key(attribute::KEY)
+    item.contains_key(attribute::EXPIRES_MS)
         && (item.contains_key(attribute::TOKEN) || item.contains_key(attribute::CLIENT_ID))
 }
 

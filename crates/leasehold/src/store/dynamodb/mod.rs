@@ -1,4 +1,4 @@
-//! Locks in a DynamoDB table, with the schema of FSharp.DynamoDbLock.
+//! Locks in a DynamoDB table, by default with the schema of FSharp.DynamoDbLock.
 //!
 //! Each operation is one conditional `UpdateItem`, which the SDK never retries: a retry would carry
 //! stale times. This module makes no protocol decision.
@@ -6,23 +6,29 @@
 //! | file | is for |
 //! |---|---|
 //! | `expressions`, `slots` | writes as expressions |
-//! | `attributes`, `sending` | answers as records and stamps |
+//! | `shape` | names and keys of the table; items as records |
+//! | `sending` | one request and its stamp |
 //! | `classify` | the meaning of failures |
 //! | `table` | creates and checks the table |
 //! | `definition` | the table and its permissions for other tools |
+//! | `listing` | pages of records |
+//! | `sweep` | deletes records past their retention |
 //! | `fence` | protected items refuse an old holder |
 
-mod attributes;
 mod classify;
 mod definition;
 mod expressions;
 mod fence;
+mod listing;
 mod sending;
+mod shape;
 mod slots;
+mod sweep;
 mod table;
 #[cfg(test)]
 mod vectors;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,11 +49,14 @@ use self::classify::{Conditional, Refusal};
 pub use self::definition::{Definition, definition};
 pub use self::fence::{TokenColumn, is_fenced};
 use self::sending::Sending;
+use self::shape::Table;
+pub use self::shape::TableShape;
+pub use self::sweep::Swept;
 pub use self::table::{Created, TableError};
 use super::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
-use crate::error::Effect;
+use crate::error::{Effect, Error};
 use crate::usage::Units;
-use leasehold_protocol::record::{Record, attribute};
+use leasehold_protocol::record::Record;
 use leasehold_protocol::write::Write;
 
 /// The upper bound of one request. The client's time-outs are shorter, and start other requests.
@@ -58,22 +67,54 @@ const ONE_UNIT_BYTES: usize = 1024;
 
 /// Lock records in a DynamoDB table. Clones share the client.
 ///
-/// The table has a string hash key `LockKey`, TTL on `ExpireInUnixSeconds`, and on-demand billing.
+/// The table has a string hash key `LockKey`, TTL on `ExpireInUnixSeconds`, and on-demand billing, unless
+/// [`with_shape`](DynamoDbStore::with_shape) says otherwise.
 /// [`create_table`](DynamoDbStore::create_table) makes it, and
 /// [`check_table`](DynamoDbStore::check_table) checks it.
 ///
 /// The caller's client sets region, credentials, endpoint and TLS. Its retries, time-outs and
 /// stalled-stream protection are overridden: one try per request, at most 20 s.
 ///
-/// Permissions: `dynamodb:UpdateItem`, `GetItem`, `DeleteItem` (to withdraw an own record with a token
-/// by a wrong clock), and `Scan` for listing.
+/// # Attributes of your own
+///
+/// The item of a lock may have attributes of yours, such as the progress of its work. Every write here names
+/// only its own attributes (`docs/protocol.md` section 2), so yours stay until the record is deleted: by TTL, or when a token by
+/// a wrong clock is withdrawn. Write them under the lock, with [`condition_check`](DynamoDbStore::condition_check):
+///
+/// ```no_run
+/// # use leasehold::{Lease, store::dynamodb::DynamoDbStore};
+/// # use aws_sdk_dynamodb::{Client, types::AttributeValue};
+/// # async fn example(aws: Client, store: DynamoDbStore, lease: Lease) -> Result<(), Box<dyn std::error::Error>> {
+/// let check = store.condition_check(lease.id())?;
+/// aws.update_item()
+///     .table_name(check.table_name())
+///     .set_key(Some(check.key().clone()))
+///     .update_expression("SET Progress = :progress")
+///     .condition_expression(check.condition_expression())
+///     .set_expression_attribute_names(check.expression_attribute_names().cloned())
+///     .set_expression_attribute_values(check.expression_attribute_values().cloned())
+///     .expression_attribute_values(":progress", AttributeValue::N("7".to_owned()))
+///     .send()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Never write without that condition, and never put the item: a write without it may make an item that is no lock record, and
+/// such a key cannot be acquired. Names of other attributes must differ from those of the record. An item above 1 KB makes
+/// every request of the lock cost more.
+///
+/// # Permissions
+///
+/// `dynamodb:UpdateItem`, `GetItem`, `DeleteItem` (to withdraw an own record with a token
+/// by a wrong clock), and `Scan` or `Query` for listing.
 #[derive(Clone)]
 pub struct DynamoDbStore {
     /// The caller's client with overrides, for locks.
     client: Client,
     /// The caller's client without overrides, for the control plane.
     control: Client,
-    table: Arc<str>,
+    table: Arc<Table>,
     warned_size: Arc<AtomicBool>,
 }
 
@@ -82,6 +123,7 @@ impl fmt::Debug for DynamoDbStore {
         // The SDK's client prints tens of thousands of characters.
         f.debug_struct("DynamoDbStore")
             .field("table", &self.table())
+            .field("shape", &self.table.shape)
             .finish_non_exhaustive()
     }
 }
@@ -92,26 +134,53 @@ impl DynamoDbStore {
         DynamoDbStore {
             client: for_locks(&client),
             control: client,
-            table: table.into(),
+            table: Arc::new(Table {
+                name: table.into(),
+                shape: TableShape::default(),
+            }),
             warned_size: Arc::default(),
         }
     }
 
+    /// The same store in a table of this shape.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) when the shape is not valid, with the setting to change.
+    pub fn with_shape(mut self, shape: TableShape) -> Result<Self, Error> {
+        self.table = Arc::new(Table {
+            name: self.table.name.clone(),
+            shape: shape.checked()?,
+        });
+        Ok(self)
+    }
+
     /// The name of the table.
     pub fn table(&self) -> &str {
-        &self.table
+        &self.table.name
+    }
+
+    /// The key of the item that is the record of a lock.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) when the shape of the table needs keys of another form.
+    pub fn item_key(&self, key: &str) -> Result<HashMap<String, AttributeValue>, Error> {
+        let item_key = self.table.item_key(key);
+        item_key.map_err(|error| Error::from(error).with_key(key))
     }
 
     async fn update(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
         let key = write.key().to_owned();
         let sending = Sending::new("UpdateItem");
-        let expression = expressions::update(&write);
+        let item_key = self.table.item_key(&key)?;
+        let expression = self.table.shape.named(expressions::update(&write));
         self.warn_of_size(&key, &expression);
         let request = self
             .client
             .update_item()
-            .table_name(&*self.table)
-            .key(attribute::KEY, AttributeValue::S(key.clone()))
+            .table_name(self.table())
+            .set_key(Some(item_key))
             .update_expression(expression.update)
             .condition_expression(expression.condition)
             .set_expression_attribute_names(Some(expression.names))
@@ -129,11 +198,11 @@ impl DynamoDbStore {
                 // The write was applied, even if its record is malformed.
                 let record = output
                     .attributes()
-                    .map(attributes::record)
+                    .map(|item| self.table.shape.record(item))
                     .transpose()
-                    .map_err(|error| StoreError {
+                    .map_err(|malformed| StoreError {
                         effect: Effect::Unknown,
-                        ..error
+                        ..malformed.into()
                     })?;
                 Ok(Reply {
                     value: Outcome::Applied(record),
@@ -148,12 +217,13 @@ impl DynamoDbStore {
     async fn delete(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
         let key = write.key().to_owned();
         let sending = Sending::new("DeleteItem");
-        let expression = expressions::delete(&write);
+        let item_key = self.table.item_key(&key)?;
+        let expression = self.table.shape.named(expressions::delete(&write));
         let request = self
             .client
             .delete_item()
-            .table_name(&*self.table)
-            .key(attribute::KEY, AttributeValue::S(key.clone()))
+            .table_name(self.table())
+            .set_key(Some(item_key))
             .condition_expression(expression.condition)
             .set_expression_attribute_names(Some(expression.names))
             .set_expression_attribute_values(Some(expression.values))
@@ -184,7 +254,7 @@ impl DynamoDbStore {
     {
         match error.as_service_error().map(Conditional::refusal) {
             Some(Refusal::With(item)) => Ok(Reply {
-                value: Outcome::Refused(Some(attributes::record(item)?)),
+                value: Outcome::Refused(Some(self.table.shape.record(item)?)),
                 stamp: sending.stamp(),
                 units: Units::default(),
             }),
@@ -213,11 +283,11 @@ impl DynamoDbStore {
     }
 
     fn warn_of_size(&self, key: &str, expression: &expressions::Expression) {
-        let size = expression.item_bytes(key);
+        let size = expression.item_bytes(key) + self.table.shape.key_bytes();
         if size > ONE_UNIT_BYTES && !self.warned_size.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 key,
-                table = &*self.table,
+                table = self.table(),
                 bytes = size,
                 "the lock record is larger than 1 KB, which doubles the price of every request: make key, label or payload shorter"
             );
@@ -252,19 +322,10 @@ fn written(capacity: Option<&ConsumedCapacity>) -> Units {
     }
 }
 
-fn read_units(capacity: Option<&ConsumedCapacity>) -> Units {
-    Units {
-        write: 0.0,
-        read: capacity
-            .and_then(ConsumedCapacity::capacity_units)
-            .unwrap_or(0.0),
-    }
-}
-
 #[async_trait]
 impl Store for DynamoDbStore {
     fn describe(&self) -> String {
-        format!("dynamodb table `{}`", self.table)
+        format!("dynamodb table `{}`", self.table())
     }
 
     fn hints(&self) -> Hints {
@@ -288,12 +349,13 @@ impl Store for DynamoDbStore {
         key: &str,
         consistency: Consistency,
     ) -> Result<Reply<Option<Record>>, StoreError> {
+        let item_key = self.table.item_key(key)?;
         let sending = Sending::new("GetItem");
         let request = self
             .client
             .get_item()
-            .table_name(&*self.table)
-            .key(attribute::KEY, AttributeValue::S(key.to_owned()))
+            .table_name(self.table())
+            .set_key(Some(item_key))
             .consistent_read(consistency == Consistency::Strong)
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .customize()
@@ -304,46 +366,22 @@ impl Store for DynamoDbStore {
             .await
             .map_err(|error| classify::read_failure(error, &self.table, &sending))?;
         Ok(Reply {
-            value: output.item().map(attributes::record).transpose()?,
+            value: output
+                .item()
+                .map(|item| self.table.shape.record(item))
+                .transpose()?,
             stamp: sending.stamp(),
-            units: read_units(output.consumed_capacity()),
+            units: listing::read_units(output.consumed_capacity()),
         })
     }
 
-    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
-        let sending = Sending::new("Scan");
-        let request = self
-            .client
-            .scan()
-            .table_name(&*self.table)
-            .set_exclusive_start_key(
-                after.map(|key| [(attribute::KEY.to_owned(), AttributeValue::S(key))].into()),
-            )
-            .return_consumed_capacity(ReturnConsumedCapacity::Total)
-            .customize()
-            .interceptor(sending.clone())
-            .send();
-        let output = sending
-            .answer(request)
-            .await
-            .map_err(|error| classify::read_failure(error, &self.table, &sending))?;
-        let next = output
-            .last_evaluated_key()
-            .and_then(|key| key.get(attribute::KEY)?.as_s().ok().cloned());
-        Ok(Reply {
-            value: Page {
-                records: output.items().iter().map(attributes::parse).collect(),
-                next,
-            },
-            stamp: sending.stamp(),
-            units: read_units(output.consumed_capacity()),
-        })
+    async fn list(&self, prefix: &str, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+        listing::page(&self.client, &self.table, prefix, after).await
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
     use std::sync::atomic::AtomicUsize;
 
     use aws_sdk_dynamodb::config::BehaviorVersion;

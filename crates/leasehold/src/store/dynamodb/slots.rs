@@ -245,6 +245,12 @@ fn of_token(
         .bytes(":high", high)
 }
 
+/// That this attempt holds a slot with this token.
+pub(super) fn held(attempt: AttemptId, token: u64) -> Expression {
+    let held = Expression::new("", "").names(&[SLOTS]);
+    of_token(held, attempt, Some((token, None)))
+}
+
 /// Places get slots.
 fn given_to(expression: Expression, given: &Given, gone: &[&str]) -> Expression {
     let places: Vec<_> = given.passed.iter().chain(&given.places).copied().collect();

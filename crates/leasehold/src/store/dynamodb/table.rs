@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
-    TableDescription, TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, MultiRegionConsistency,
+    ScalarAttributeType, TableDescription, TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
 };
 
 use super::sending::Sending;
 use super::{DynamoDbStore, classify};
 use crate::error::{Error, ErrorKind};
 use crate::store::{StoreError, StoreErrorKind};
-use leasehold_protocol::record::attribute;
 
 /// How long a new table may take to become active.
 const ACTIVE_WITHIN: Duration = Duration::from_secs(120);
@@ -37,33 +36,39 @@ pub enum Created {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TableError {
-    /// The hash key differs, or there is a range key.
+    /// The keys differ from those of the shape.
     #[error(
-        "table `{table}` has the key {found}, a lock table has `LockKey` (S, HASH): use another table"
+        "table `{table}` has the key {found}, a lock table has {expected}: name its keys, or use another table"
     )]
     KeySchema {
         /// The table.
         table: String,
         /// Its key.
         found: String,
+        /// The key of the shape.
+        expected: String,
+        /// The names of its partition key and sort key; empty if one of them is no string.
+        names: Vec<String>,
     },
     /// TTL is on another attribute: records would be deleted never or at the wrong time.
     #[error(
-        "table `{table}` has its TTL on `{found}`, a lock table has it on `ExpireInUnixSeconds`: turn it off there first"
+        "table `{table}` has its TTL on `{found}`, the locks have it on `{expected}`: name `{found}`, or turn TTL off there first"
     )]
     Ttl {
         /// The table.
         table: String,
         /// The attribute.
         found: String,
+        /// The attribute of the shape.
+        expected: String,
     },
     /// TTL is off: records of keys that are never used again stay for ever. Locks are safe.
-    #[error(
-        "table `{table}` has no TTL: turn it on for `ExpireInUnixSeconds`, `leasehold init` does it"
-    )]
+    #[error("table `{table}` has no TTL: turn it on for `{expected}`, `leasehold init` does it")]
     TtlOff {
         /// The table.
         table: String,
+        /// The attribute of the shape.
+        expected: String,
     },
     /// It did not become active.
     #[error("table `{table}` was not active within {ACTIVE_WITHIN:?}: check it in the console")]
@@ -88,7 +93,8 @@ impl From<TableError> for Error {
 }
 
 impl DynamoDbStore {
-    /// Creates the table if it is missing, waits until it is active, turns TTL on, and checks its schema.
+    /// Creates the table if it is missing, waits until it is active, turns TTL on, and checks its schema. With
+    /// [`TableShape::mrsc`](super::TableShape::mrsc) it leaves TTL off, and does not add the replicas.
     /// Any number of callers may do so at the same time. An existing table is not changed, except that TTL
     /// is turned on. Each step is an `info` event of `tracing`.
     ///
@@ -116,7 +122,7 @@ impl DynamoDbStore {
                 tracing::info!(
                     "turning TTL of table `{}` on, for `{}`",
                     self.table(),
-                    attribute::TTL_SECONDS
+                    self.table.shape.ttl_name()
                 );
                 self.turn_ttl_on().await?;
             }
@@ -125,7 +131,7 @@ impl DynamoDbStore {
         Ok(created)
     }
 
-    /// Checks key schema and TTL: two requests to the control plane.
+    /// Checks key schema, and TTL if the table can have it: two requests to the control plane.
     ///
     /// # Errors
     ///
@@ -137,6 +143,11 @@ impl DynamoDbStore {
     pub async fn check_table(&self) -> Result<(), TableError> {
         let table = self.find_table().await?.map_err(TableError::Store)?;
         self.check_key(&table)?;
+        // Such a table can have no TTL.
+        let is_mrsc = table.multi_region_consistency() == Some(&MultiRegionConsistency::Strong);
+        if is_mrsc || self.table.shape.is_mrsc() {
+            return Ok(());
+        }
         let sending = Sending::new("DescribeTimeToLive");
         let request = self
             .control
@@ -147,22 +158,25 @@ impl DynamoDbStore {
             .send();
         let answer = sending.answer(request).await;
         let answer = answer.map_err(|error| self.failed(error, &sending))?;
-        let table = self.table().to_owned();
+        let (table, expected) = (
+            self.table().to_owned(),
+            self.table.shape.ttl_name().to_owned(),
+        );
         let Some(ttl) = answer.time_to_live_description() else {
-            return Err(TableError::TtlOff { table });
+            return Err(TableError::TtlOff { table, expected });
         };
         match (ttl.time_to_live_status(), ttl.attribute_name()) {
-            (
-                Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling),
-                Some(attribute::TTL_SECONDS),
-            ) => Ok(()),
             (Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling), found) => {
+                if found == Some(&*expected) {
+                    return Ok(());
+                }
                 Err(TableError::Ttl {
                     table,
                     found: found.unwrap_or("unknown").to_owned(),
+                    expected,
                 })
             }
-            _ => Err(TableError::TtlOff { table }),
+            _ => Err(TableError::TtlOff { table, expected }),
         }
     }
 
@@ -183,7 +197,7 @@ impl DynamoDbStore {
                 .unwrap_or_else(|| TableDescription::builder().build()))),
             Err(error) => {
                 let missing = error.code() == Some("ResourceNotFoundException");
-                let failed = classify::failure(error, self.table(), &sending);
+                let failed = classify::failure(error, &self.table, &sending);
                 if missing {
                     Ok(Err(failed))
                 } else {
@@ -194,23 +208,35 @@ impl DynamoDbStore {
     }
 
     async fn create(&self) -> Result<Created, TableError> {
-        let key = || attribute::KEY;
-        let definition = AttributeDefinition::builder()
-            .attribute_name(key())
-            .attribute_type(ScalarAttributeType::S)
-            .build();
-        let schema = KeySchemaElement::builder()
-            .attribute_name(key())
-            .key_type(KeyType::Hash)
-            .build();
+        let keys = || {
+            let partition = (self.table.shape.partition_name(), KeyType::Hash);
+            let sort = self
+                .table
+                .shape
+                .sort_name()
+                .map(|sort| (sort, KeyType::Range));
+            std::iter::once(partition).chain(sort)
+        };
+        let definitions = keys().map(|(name, _)| {
+            AttributeDefinition::builder()
+                .attribute_name(name)
+                .attribute_type(ScalarAttributeType::S)
+                .build()
+        });
+        let schema = keys().map(|(name, kind)| {
+            KeySchemaElement::builder()
+                .attribute_name(name)
+                .key_type(kind)
+                .build()
+        });
         let sending = Sending::new("CreateTable");
         let request = self
             .control
             .create_table()
             .table_name(self.table())
             .billing_mode(BillingMode::PayPerRequest)
-            .set_attribute_definitions(definition.ok().map(|d| vec![d]))
-            .set_key_schema(schema.ok().map(|s| vec![s]))
+            .set_attribute_definitions(definitions.collect::<Result<_, _>>().ok())
+            .set_key_schema(schema.collect::<Result<_, _>>().ok())
             .customize()
             .interceptor(sending.clone())
             .send();
@@ -266,7 +292,7 @@ impl DynamoDbStore {
     async fn ask_for_ttl(&self) -> Result<(), TableError> {
         let ttl = TimeToLiveSpecification::builder()
             .enabled(true)
-            .attribute_name(attribute::TTL_SECONDS)
+            .attribute_name(self.table.shape.ttl_name())
             .build();
         let sending = Sending::new("UpdateTimeToLive");
         let request = self
@@ -284,28 +310,32 @@ impl DynamoDbStore {
     }
 
     fn check_key(&self, table: &TableDescription) -> Result<(), TableError> {
-        let found: Vec<String> = table
+        let kind_of = |name: &str| {
+            let mut definitions = table.attribute_definitions().iter();
+            let definition = definitions.find(|d| d.attribute_name() == name);
+            definition.map_or("?", |d| d.attribute_type().as_str())
+        };
+        let keys: Vec<(&str, &str, &str)> = table
             .key_schema()
             .iter()
-            .map(|element| {
-                let kind = table
-                    .attribute_definitions()
-                    .iter()
-                    .find(|d| d.attribute_name() == element.attribute_name())
-                    .map_or("?", |d| d.attribute_type().as_str());
-                format!(
-                    "`{}` ({kind}, {})",
-                    element.attribute_name(),
-                    element.key_type().as_str()
-                )
-            })
+            .map(|element| (element.attribute_name(), element.key_type().as_str()))
+            .map(|(name, role)| (name, kind_of(name), role))
             .collect();
-        if found == [format!("`{}` (S, HASH)", attribute::KEY)] {
+        let found: Vec<_> = keys
+            .iter()
+            .map(|(name, kind, role)| format!("`{name}` ({kind}, {role})"))
+            .collect();
+        let (found, expected) = (found.join(", "), self.table.shape.key_schema());
+        if found == expected {
             return Ok(());
         }
+        let texts = keys.iter().all(|(_, kind, _)| *kind == "S");
+        let names = keys.iter().filter(|_| texts);
         Err(TableError::KeySchema {
             table: self.table().to_owned(),
-            found: found.join(", "),
+            found,
+            expected,
+            names: names.map(|(name, ..)| (*name).to_owned()).collect(),
         })
     }
 
@@ -313,7 +343,7 @@ impl DynamoDbStore {
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
-        TableError::Store(classify::failure(error, self.table(), sending))
+        TableError::Store(classify::failure(error, &self.table, sending))
     }
 }
 
@@ -321,6 +351,6 @@ impl DynamoDbStore {
     clippy::disallowed_methods,
     reason = "it waits for the control plane, and decides nothing about leases"
 )]
-async fn pause() {
+pub(super) async fn pause() {
     tokio::time::sleep(CHECK).await;
 }

@@ -22,7 +22,9 @@ use super::error::{
 };
 use super::files::{self, FileId, Gate, Held};
 use super::process::Identity;
-use super::schema::{self, Contents, DELETE, Problem, SELECT_ONE, SELECT_PAGE, Stored, lease_ms};
+use super::schema::{
+    self, Contents, DELETE, Problem, SELECT_AFTER, SELECT_FROM, SELECT_ONE, Stored, lease_ms,
+};
 use super::sweep;
 use super::time::{Time, time_of};
 use crate::store::{Outcome, Page, Reply, StoreError};
@@ -187,15 +189,17 @@ impl Database {
         Ok(self.reply(record, 0.0, units))
     }
 
-    /// Reads the page of records after a key.
+    /// Reads the page of records after a key, of the keys that begin with this.
     pub(super) fn list(
         &mut self,
+        prefix: &str,
         after: Option<&str>,
         until: Elapsed,
     ) -> Result<Reply<Page>, StoreError> {
         self.limit.set(until);
         self.check_place(false)?;
-        let found = self.reading(|connection| Ok(page(connection, after, self.living())?))?;
+        let found =
+            self.reading(|connection| Ok(page(connection, prefix, after, self.living())?))?;
         let more = found.len() > PAGE as usize;
         let records: Vec<_> = found
             .into_iter()
@@ -474,17 +478,26 @@ fn fetch(
 
 fn page(
     connection: &Connection,
+    prefix: &str,
     after: Option<&str>,
     living: Living<'_>,
 ) -> rusqlite::Result<Vec<Result<Stored, Malformed>>> {
-    let mut statement = connection.prepare_cached(SELECT_PAGE)?;
-    let mut rows = statement.query((after.unwrap_or(""), PAGE + 1))?;
+    let (select, from) = match after {
+        Some(after) => (SELECT_AFTER, after),
+        None => (SELECT_FROM, prefix),
+    };
+    let mut statement = connection.prepare_cached(select)?;
+    let mut rows = statement.query((from, PAGE + 1))?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         // No client can use a key that is no string.
-        if row.get_ref(0)?.as_str().is_ok() {
-            found.push(Stored::read(row).map(|stored| living.only(stored)));
+        let Ok(key) = row.get_ref(0)?.as_str() else {
+            continue;
+        };
+        if !key.starts_with(prefix) {
+            break;
         }
+        found.push(Stored::read(row).map(|stored| living.only(stored)));
     }
     Ok(found)
 }

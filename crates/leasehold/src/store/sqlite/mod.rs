@@ -180,8 +180,14 @@ impl Store for SqliteStore {
         self.ask(|answer| Job::Read { key, units, answer }).await
     }
 
-    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
-        self.ask(|answer| Job::List { after, answer }).await
+    async fn list(&self, prefix: &str, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+        let prefix = prefix.to_owned();
+        self.ask(|answer| Job::List {
+            prefix,
+            after,
+            answer,
+        })
+        .await
     }
 }
 

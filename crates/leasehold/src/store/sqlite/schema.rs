@@ -78,10 +78,16 @@ macro_rules! columns {
 }
 
 pub(super) const SELECT_ONE: &str = concat!("SELECT ", columns!(), " FROM locks WHERE key = ?1");
-pub(super) const SELECT_PAGE: &str = concat!(
+/// A page after a key, and one from a key.
+pub(super) const SELECT_AFTER: &str = concat!(
     "SELECT ",
     columns!(),
     " FROM locks WHERE key > ?1 ORDER BY key LIMIT ?2"
+);
+pub(super) const SELECT_FROM: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM locks WHERE key >= ?1 ORDER BY key LIMIT ?2"
 );
 pub(super) const DELETE: &str = "DELETE FROM locks WHERE key = ?1";
 const REPLACE: &str = concat!(

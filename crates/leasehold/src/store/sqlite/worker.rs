@@ -52,6 +52,7 @@ pub(super) enum Job {
         answer: Answer<Option<Record>>,
     },
     List {
+        prefix: String,
         after: Option<String>,
         answer: Answer<Page>,
     },
@@ -256,8 +257,12 @@ impl Worker {
                 let _ = answer.send(in_time.and_then(|()| database.read(&key, units, until)));
             }
             Job::List { answer, .. } if answer.is_closed() => {}
-            Job::List { after, answer } => {
-                let done = in_time.and_then(|()| database.list(after.as_deref(), until));
+            Job::List {
+                prefix,
+                after,
+                answer,
+            } => {
+                let done = in_time.and_then(|()| database.list(&prefix, after.as_deref(), until));
                 let _ = answer.send(done);
             }
         }

@@ -107,9 +107,9 @@ impl Store for CountingStore {
         reply
     }
 
-    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+    async fn list(&self, prefix: &str, after: Option<String>) -> Result<Reply<Page>, StoreError> {
         self.sent(Operation::List);
-        let reply = self.inner.list(after).await;
+        let reply = self.inner.list(prefix, after).await;
         self.answered(&reply);
         reply
     }

@@ -196,10 +196,10 @@ impl Store for FaultyStore {
         Ok(reply)
     }
 
-    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+    async fn list(&self, prefix: &str, after: Option<String>) -> Result<Reply<Page>, StoreError> {
         let fault = self.next(Operation::List);
         self.before(fault).await?;
-        let reply = self.inner.list(after).await?;
+        let reply = self.inner.list(prefix, after).await?;
         self.after(fault).await?;
         Ok(reply)
     }

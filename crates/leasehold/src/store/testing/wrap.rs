@@ -31,8 +31,8 @@ pub trait Wrap: Send + Sync + std::fmt::Debug + 'static {
     }
 
     /// As [`Store::list`].
-    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
-        self.inner().list(after).await
+    async fn list(&self, prefix: &str, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+        self.inner().list(prefix, after).await
     }
 }
 
@@ -62,7 +62,7 @@ impl<W: Wrap> Store for Wrapped<W> {
         self.0.read(key, consistency).await
     }
 
-    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
-        self.0.list(after).await
+    async fn list(&self, prefix: &str, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+        self.0.list(prefix, after).await
     }
 }

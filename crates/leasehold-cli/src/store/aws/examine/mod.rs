@@ -26,9 +26,6 @@ use crate::panics;
 use crate::store::latency::{Latency, SAMPLES};
 use crate::store::url::Table;
 
-/// A lock name for reads. Nothing is written to it.
-const PROBE: &str = "leasehold-doctor";
-
 /// How long a request may take.
 const WITHIN: Duration = Duration::from_secs(5);
 
@@ -65,7 +62,7 @@ pub(in crate::store) async fn examine(table: &Table) -> Vec<Finding> {
 
 async fn requests(opened: &Opened, table: &Table) -> Vec<Finding> {
     let client = &quick(&opened.origin.client);
-    let reads = Reads::of(&*opened.store).await;
+    let reads = Reads::of(&*opened.store, &table.probe()).await;
     // Every other request would fail in the same way, and wait as long.
     if reads.no_way {
         return reads.findings;
@@ -77,7 +74,7 @@ async fn requests(opened: &Opened, table: &Table) -> Vec<Finding> {
     if let Some(why) = described.unusable {
         findings.push(Finding::unknown("permission", why));
     } else {
-        findings.extend(permissions::examine(client, table, &headers).await);
+        findings.extend(permissions::examine(client, &opened.table, table, &headers).await);
         findings.extend(reads.findings);
     }
     findings.push(dates::clock(&reads.dated, reads.undated));
@@ -105,12 +102,12 @@ struct Reads {
 }
 
 impl Reads {
-    async fn of(store: &dyn Store) -> Reads {
+    async fn of(store: &dyn Store, probe: &str) -> Reads {
         let mut reads = Reads::default();
         let mut samples = Vec::new();
         for _ in 0..SAMPLES {
             let (start, sent_ms) = (SystemClock.elapsed(), SystemClock.wall_unix_ms());
-            let answer = store.read(PROBE, Consistency::Strong).await;
+            let answer = store.read(probe, Consistency::Strong).await;
             let (took, received_ms) = (
                 SystemClock.elapsed().since(start),
                 SystemClock.wall_unix_ms(),

@@ -2,10 +2,12 @@
 //!
 //! Invariant: every write here has a condition that holds for no item. So nothing is written, whatever is in the table.
 
+use std::collections::HashMap;
+
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, TransactWriteItem};
-use leasehold::store::protocol::attribute;
+use leasehold::store::dynamodb::DynamoDbStore;
 
 use super::headers::Headers;
 use super::table::refusal;
@@ -17,9 +19,6 @@ use crate::store::url::Table;
 /// It holds for no item.
 const NEVER: &str = "attribute_exists(#key) AND attribute_not_exists(#key)";
 
-/// A key for tries.
-const PROBE: &str = "leasehold-doctor";
-
 /// What a permission is needed for.
 #[derive(Clone, Copy)]
 struct Need {
@@ -29,30 +28,39 @@ struct Need {
     by_run: bool,
 }
 
-pub(super) async fn examine(client: &Client, table: &Table, headers: &Headers) -> Vec<Finding> {
-    let key = || AttributeValue::S(PROBE.to_owned());
+pub(super) async fn examine(
+    client: &Client,
+    store: &DynamoDbStore,
+    table: &Table,
+    headers: &Headers,
+) -> Vec<Finding> {
+    let key = match store.item_key(&table.probe()) {
+        Ok(key) => key,
+        Err(error) => return vec![Finding::failed("permission", error.into())],
+    };
+    let partition = table.keys.partition();
     let read = client
         .get_item()
         .table_name(&table.name)
-        .key(attribute::KEY, key())
+        .set_key(Some(key.clone()))
         .customize()
         .interceptor(headers.clone())
         .send();
     let update = client
         .update_item()
         .table_name(&table.name)
-        .key(attribute::KEY, key())
+        .set_key(Some(key.clone()))
         .condition_expression(NEVER)
-        .expression_attribute_names("#key", attribute::KEY)
+        .expression_attribute_names("#key", partition)
         .customize()
         .interceptor(headers.clone())
         .send();
     let delete = client
         .delete_item()
         .table_name(&table.name)
-        .key(attribute::KEY, key())
+        .set_key(Some(key.clone()))
         .condition_expression(NEVER)
-        .expression_attribute_names("#key", attribute::KEY)
+        .expression_attribute_names("#key", partition)
         .customize()
         .interceptor(headers.clone())
         .send();
@@ -62,7 +70,7 @@ pub(super) async fn examine(client: &Client, table: &Table, headers: &Headers) -
         purpose,
         by_run,
     };
-    vec![
+    let mut findings = vec![
         judge(need("GetItem", "reads", true), table, read.await),
         judge(
             need("UpdateItem", "acquires, renews and releases", true),
@@ -75,21 +83,37 @@ pub(super) async fn examine(client: &Client, table: &Table, headers: &Headers) -
             delete.await,
         ),
         judge(need("Scan", "lists locks", false), table, scan.await),
-        check(
-            client,
-            need("ConditionCheckItem", "fences transactions", false),
-            table,
-        )
-        .await,
-    ]
+    ];
+    // There are no transactions with strong consistency between Regions.
+    if !table.keys.is_mrsc() {
+        let need = need("ConditionCheckItem", "fences transactions", false);
+        findings.push(check(client, need, table, key.clone()).await);
+    }
+    if let (true, Some(value)) = (table.keys.sort_after.is_some(), key.get(partition)) {
+        let query = client
+            .query()
+            .table_name(&table.name)
+            .key_condition_expression("#key = :key")
+            .expression_attribute_names("#key", partition)
+            .expression_attribute_values(":key", value.clone())
+            .send();
+        let need = need("Query", "lists the locks of a partition", false);
+        findings.push(judge(need, table, query.await));
+    }
+    findings
 }
 
-async fn check(client: &Client, need: Need, table: &Table) -> Finding {
+async fn check(
+    client: &Client,
+    need: Need,
+    table: &Table,
+    key: HashMap<String, AttributeValue>,
+) -> Finding {
     let check = ConditionCheck::builder()
         .table_name(&table.name)
-        .key(attribute::KEY, AttributeValue::S(PROBE.to_owned()))
+        .set_key(Some(key))
         .condition_expression(NEVER)
-        .expression_attribute_names("#key", attribute::KEY)
+        .expression_attribute_names("#key", table.keys.partition())
         .build();
     let Ok(check) = check else {
         return Finding::unknown("permission", "the SDK refused a complete check");

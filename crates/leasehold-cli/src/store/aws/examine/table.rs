@@ -61,10 +61,7 @@ pub(super) async fn examine(
 async fn schema(store: &DynamoDbStore, table: &Table) -> Finding {
     let error = match store.check_table().await {
         Ok(()) => {
-            return Finding::ok(
-                "schema",
-                "the key is `LockKey` (S, HASH), TTL is on for `ExpireInUnixSeconds`",
-            );
+            return Finding::ok("schema", table.keys.to_string());
         }
         Err(error) => error,
     };
@@ -97,7 +94,7 @@ fn facts(described: &TableDescription, table: &Table) -> Vec<Finding> {
         format!(
             "`aws dynamodb {verb} --table-name {}{rest}{}`",
             quoted(&table.name),
-            way(table)
+            table.aws_options()
         )
     };
     let mut findings = Vec::new();
@@ -160,14 +157,35 @@ fn replicas(described: &TableDescription, table: &Table) -> Finding {
         .iter()
         .filter_map(|replica| replica.region_name())
         .collect();
+    if regions.is_empty() && table.keys.is_mrsc() {
+        return Finding::warning(
+            "replicas",
+            "none yet: the table is in one Region",
+            "`leasehold init --mrsc` says how to add Regions while the table is empty",
+        );
+    }
     if regions.is_empty() {
         return Finding::ok("replicas", "none: a table of one Region");
     }
     let list = regions.join(", ");
     match described.multi_region_consistency() {
-        Some(MultiRegionConsistency::Strong) => Finding::ok(
+        Some(MultiRegionConsistency::Strong) if table.keys.is_mrsc() => Finding::ok(
             "replicas",
             format!("in {list}, with strong consistency between Regions"),
+        ),
+        Some(MultiRegionConsistency::Strong) => Finding::warning(
+            "replicas",
+            format!(
+                "in {list}, with strong consistency between Regions: it has no TTL and no transactions"
+            ),
+            "add `mrsc=true` to the store URL, and run `leasehold sweep` from time to time",
+        ),
+        _ if table.keys.is_mrsc() => Finding::warning(
+            "replicas",
+            format!(
+                "in {list}, with eventual consistency: clients in two Regions get the same lock"
+            ),
+            "make a table with `leasehold init --mrsc`: this one cannot become strongly consistent",
         ),
         _ if table.region.is_some() => Finding::ok(
             "replicas",
@@ -226,18 +244,4 @@ where
         (Some(code), None) => code.to_owned(),
         (None, _) => causes(error),
     }
-}
-
-/// The options by which the AWS CLI reaches the same table.
-fn way(table: &Table) -> String {
-    let options = [
-        ("region", &table.region),
-        ("endpoint-url", &table.endpoint),
-        ("profile", &table.profile),
-    ];
-    let given = options.into_iter().filter_map(|(name, value)| {
-        let value = value.as_deref()?;
-        Some(format!(" --{name} {}", quoted(value)))
-    });
-    given.collect()
 }

@@ -78,7 +78,7 @@ impl Store for Announced {
         self.store.read(key, consistency).await
     }
 
-    async fn list(&self, after: Option<String>) -> Result<Reply<Page>, StoreError> {
-        self.store.list(after).await
+    async fn list(&self, prefix: &str, after: Option<String>) -> Result<Reply<Page>, StoreError> {
+        self.store.list(prefix, after).await
     }
 }

@@ -17,7 +17,7 @@ use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::{Description, Grant, Left, Write, apply};
 use serde_json::{Value, json};
 
-use super::expressions;
+use super::{expressions, shape};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/vectors.json");
 const NOW: i64 = 1_800_000_000_000;
@@ -575,4 +575,20 @@ fn the_vectors_of_every_write_are_those_of_the_file() {
         file == text,
         "the format has changed: if that is meant, run this test with LEASEHOLD_BLESS=1"
     );
+}
+
+/// A shape refuses to name a key or TTL like one of these, so its list must be complete.
+#[test]
+fn the_shape_knows_every_attribute_that_is_written() {
+    let keys = [attribute::KEY, attribute::TTL_SECONDS];
+    for (name, before, write) in cases() {
+        let expression = match write {
+            Write::Withdraw { .. } => expressions::delete(&write),
+            _ => expressions::update(&write),
+        };
+        for written in expression.names.values().map(String::as_str) {
+            let known = keys.contains(&written) || shape::FIXED.contains(&written);
+            assert!(known, "{name}: `{written}` ({before:?})");
+        }
+    }
 }
