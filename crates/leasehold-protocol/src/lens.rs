@@ -111,7 +111,6 @@ impl Record {
             owner: Some(owner.to_string()),
             expires_at,
             native: Some(native),
-            holder: None,
             acquired_at: None,
             data: None,
             ..self.clone()

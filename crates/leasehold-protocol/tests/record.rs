@@ -1,8 +1,12 @@
 //! Records, as a table has them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use leasehold_protocol::id::AttemptId;
 use leasehold_protocol::record::{Malformed, Record, Value};
+use leasehold_protocol::slots::Slot;
+use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::token::FencingToken;
 
 fn attributes(entries: &[(&'static str, Value)]) -> BTreeMap<&'static str, Value> {
@@ -42,6 +46,33 @@ fn tokens_up_to_53_bits_are_read_and_larger_ones_are_not() {
     let most = (1 << 53) - 1;
     assert_eq!(parse(most).expect("well formed").token(), Some(most));
     assert!(parse(1 << 53).is_err());
+}
+
+#[test]
+fn slots_are_a_map_of_entries_and_have_a_limit() {
+    let slot = |n: u8, token| {
+        let attempt = AttemptId::from_random([n; 16]);
+        Slot::new(attempt, token, ServiceTime(9), Duration::from_secs(1), "me")
+    };
+    let entry = |slot: &Slot| (slot.attempt.digits(), Value::Binary(slot.to_bytes()));
+    let (first, second) = (slot(2, 5), slot(1, 6));
+    let map = Value::Map(vec![entry(&second), entry(&first)]);
+    let limit = ("Limit", Value::Number("3".into()));
+    let parse = |entries: &[(&'static str, Value)]| Record::parse(&attributes(entries));
+    let slots = parse(&[("Slots", map.clone()), limit.clone()])
+        .expect("well formed")
+        .slots;
+    let slots = slots.expect("slots");
+    assert_eq!((slots.limit, slots.held), (3, vec![first.clone(), second]));
+    assert_eq!(parse(&[]).expect("well formed").slots, None);
+    let odd_entry = Value::Map(vec![(first.attempt.digits(), Value::Other)]);
+    let odd_name = Value::Map(vec![("?".to_owned(), Value::Binary(first.to_bytes()))]);
+    for odd in [odd_entry, odd_name, Value::Other] {
+        let error = parse(&[("Slots", odd), limit.clone()]).expect_err("odd");
+        assert_eq!(error.attribute, "Slots");
+    }
+    let error = parse(&[("Slots", map)]).expect_err("no limit");
+    assert_eq!(error.attribute, "Limit");
 }
 
 #[test]

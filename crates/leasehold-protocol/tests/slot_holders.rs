@@ -108,6 +108,13 @@ fn a_client_sees_one_holder() {
         (native.token, native.lease, native.renew_count),
         (TOKEN, Duration::ZERO, 0)
     );
+    let first = slotted(&[2], &[4, 3]).seen_by(id(3), two).into_owned();
+    assert_eq!(first.holder.as_deref(), Some("the first in its queue"));
+    let each: Vec<_> = slotted(&[2, 1], &[])
+        .held_slots()
+        .map(|view| owner(&view))
+        .collect();
+    assert_eq!(each, [2, 1].map(|n| Some(id(n).to_string())));
     // The holder of the whole key.
     let whole = Record {
         slots: slotted(&[], &[]).slots,
@@ -170,6 +177,11 @@ fn a_slot_is_asked_for_by_what_was_seen_of_the_record() {
     };
     assert_eq!(verdict(&mut me, &free, 0, &clock), Verdict::Free);
     assert!(entry(&mut me, None, &clock, 0).first);
+    // Its token counts all the same.
+    let mut late = free;
+    late.native.as_mut().expect("ours").token = 3 * seed;
+    verdict(&mut me, &late, 0, &clock);
+    assert_eq!(entry(&mut me, None, &clock, 0).token, 3 * seed + 1);
 }
 
 #[test]
@@ -367,6 +379,12 @@ fn a_slot_is_kept_by_its_own_entry() {
         RenewalRefused::Lost(Ended::Superseded)
     );
     assert_eq!(lost(&mut kept, None), RenewalRefused::Lost(Ended::NoRecord));
+    let mut last = gone.clone();
+    last.native.as_mut().expect("ours").token = token;
+    assert_eq!(
+        lost(&mut kept, Some(&last)),
+        RenewalRefused::Lost(Ended::Superseded)
+    );
     assert!(kept.shows_release(Some(&gone)) && !kept.shows_release(Some(&renewed)));
     let other_token = Record {
         slots: Some(Slots {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use leasehold::LeaseId;
 
-use super::{LockArgs, StoreArg, VerbosityArgs, WaitArgs};
+use super::{LockArgs, SlotArgs, StoreArg, VerbosityArgs, WaitArgs};
 use crate::text::duration;
 
 #[derive(Debug, Args)]
@@ -35,6 +35,9 @@ pub(crate) struct AcquireArgs {
 
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
+
+    #[command(flatten)]
+    pub(crate) slots: SlotArgs,
 
     #[command(flatten)]
     pub(crate) lock: LockArgs,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{LockArgs, StoreArg, VerbosityArgs, WaitArgs};
+use super::{LockArgs, SlotArgs, StoreArg, VerbosityArgs, WaitArgs};
 use crate::text::duration;
 
 #[derive(Debug, Args)]
@@ -22,6 +22,9 @@ pub(crate) struct HoldArgs {
 
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
+
+    #[command(flatten)]
+    pub(crate) slots: SlotArgs,
 
     #[command(flatten)]
     pub(crate) lock: LockArgs,

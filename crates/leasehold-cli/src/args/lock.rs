@@ -26,6 +26,32 @@ pub(crate) struct WaitArgs {
     pub(crate) conflict_exit_code: Option<u8>,
 }
 
+/// Whether others may hold the lock, too.
+#[derive(Default, Debug, Args)]
+#[command(next_help_heading = "Lock")]
+pub(crate) struct SlotArgs {
+    /// Take one of N slots, so that N holders work at once; all users of the lock name the same N
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), conflicts_with = "shared")]
+    pub(crate) slots: Option<u32>,
+
+    /// Share the lock with others that share it; a holder without this excludes them
+    #[arg(short = 's', long)]
+    pub(crate) shared: bool,
+}
+
+impl SlotArgs {
+    /// How many may hold the lock at once; `None` for one.
+    pub(crate) fn limit(&self) -> Option<u32> {
+        match self.shared {
+            true => Some(SHARED),
+            false => self.slots,
+        }
+    }
+}
+
+/// The limit of a shared lock.
+pub(crate) const SHARED: u32 = 1_000;
+
 /// How the lock is acquired.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Lock")]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use rustix::process::Signal;
 
-use super::{LockArgs, StoreArg, VerbosityArgs, WaitArgs};
+use super::{LockArgs, SlotArgs, StoreArg, VerbosityArgs, WaitArgs};
 use crate::process;
 use crate::text::duration;
 
@@ -25,6 +25,9 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
+
+    #[command(flatten)]
+    pub(crate) slots: SlotArgs,
 
     #[command(flatten)]
     pub(crate) lock: LockArgs,

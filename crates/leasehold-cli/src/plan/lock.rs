@@ -33,6 +33,8 @@ pub(crate) struct LockPlan {
     pub(crate) conflict_code: u8,
     /// What the record says while it is held.
     pub(crate) data: Option<String>,
+    /// How many may hold it at once; `None` for one.
+    pub(crate) slots: Option<u32>,
     max_polls: Option<u32>,
 }
 
@@ -102,9 +104,15 @@ impl LockPlan {
                 Wait::ByPolicy
             },
             data: lock.data,
+            slots: None,
             max_polls: lock.policy.max_polls_per_second,
             conflict_code: wait.conflict_exit_code.unwrap_or(exit_codes::NOT_ACQUIRED),
         }
+    }
+
+    /// The same for one of so many slots.
+    pub(crate) fn with_slots(self, slots: Option<u32>) -> LockPlan {
+        LockPlan { slots, ..self }
     }
 
     /// A client with the policy.

@@ -81,6 +81,7 @@ impl RunPlan {
             max_hold,
             hold_at_least,
             once,
+            lock: plan.lock.with_slots(args.slots.limit()),
             ..plan
         })
     }

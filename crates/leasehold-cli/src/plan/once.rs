@@ -44,6 +44,13 @@ impl OncePlan {
                 "name the work once: what it needs besides can be acquired within the command";
             return refused("--key makes no sense with `once`".into(), hint);
         }
+        if run.slots.limit().is_some() {
+            let hint = "omit it: work that runs once has one runner";
+            return refused(
+                "--slots and --shared make no sense with `once`".into(),
+                hint,
+            );
+        }
         let keep = match (memory.period.every, memory.period.keep) {
             (Some(every), _) => {
                 let tolerance = memory.tolerance.unwrap_or((every / 4).min(TOLERANCE));

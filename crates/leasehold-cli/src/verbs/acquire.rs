@@ -54,6 +54,7 @@ fn taken(mut args: AcquireArgs, messages: &Arc<Messages>) -> Result<u8, Failure>
         // It outlives this process.
         policy.bound_to_process(false)
     })?;
+    let plan = plan.with_slots(args.slots.limit());
     let to = To {
         output: args.output,
         id_file: args.id_file,

@@ -47,6 +47,7 @@ fn held(args: HoldArgs, messages: &Arc<Messages>) -> Result<u8, Failure> {
         // No process works under it but this one, as far as the store can know.
         policy.bound_to_process(true)
     })?;
+    let plan = plan.with_slots(args.slots.limit());
     alone::under_lock(&plan, messages, async |held, leases| {
         Ok(until_the_end(held, leases, args.max_hold).await)
     })

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use leasehold_protocol::token::FencingToken;
 
-use super::{LockClient, LockRequest};
+use super::{LockClient, LockRequest, slots};
 use crate::error::{Error, ErrorKind};
 use crate::key::Key;
 use crate::lease::end::{EndReason, ReleaseOutcome};
@@ -86,6 +86,7 @@ impl LockClient {
             keys,
             policy: self.core.policy.clone(),
             data: None,
+            slots: None,
         })
     }
 }
@@ -99,6 +100,7 @@ pub struct RequestAll {
     keys: Vec<Key>,
     policy: Policy,
     data: Option<Arc<[u8]>>,
+    slots: Option<u32>,
 }
 
 impl RequestAll {
@@ -112,6 +114,19 @@ impl RequestAll {
     pub fn data(self, data: impl AsRef<[u8]>) -> Self {
         let data = Some(data.as_ref().into());
         RequestAll { data, ..self }
+    }
+
+    /// One of so many [slots](LockClient::slots) of each of the keys.
+    ///
+    /// # Errors
+    ///
+    /// As [`LockClient::slots`].
+    pub fn slots(self, limit: u32) -> Result<Self, Error> {
+        for key in &self.keys {
+            slots::check_limit(key, limit)?;
+        }
+        let slots = Some(limit);
+        Ok(RequestAll { slots, ..self })
     }
 
     /// As [`LockClient::acquire_all`], with these settings.
@@ -134,6 +149,9 @@ impl RequestAll {
             let mut request = LockRequest::new(&self.core, key).policy(self.policy.clone());
             if let Some(data) = &self.data {
                 request = request.data(data);
+            }
+            if let Some(slots) = self.slots {
+                request = request.for_slot(slots);
             }
             if let Some(limit) = limit {
                 request = request.wait(limit.since(clocks.elapsed()));

@@ -47,12 +47,7 @@ impl LockClient {
     /// ```
     pub fn slots(&self, key: &str, limit: u32) -> Result<LockRequest, Error> {
         let request = self.request(key)?;
-        if !(1..=MOST).contains(&limit) {
-            let message = format!("`{key}` cannot have {limit} slots");
-            return Err(Error::new(ErrorKind::InvalidInput, message)
-                .with_key(key)
-                .with_hint(format!("give it 1 to {MOST} slots")));
-        }
+        check_limit(&request.key, limit)?;
         Ok(request.for_slot(limit))
     }
 
@@ -96,6 +91,17 @@ impl LockClient {
     pub fn exclusive(&self, key: &str) -> Result<LockRequest, Error> {
         self.request(key)
     }
+}
+
+/// Refuses a limit that no key can have.
+pub(super) fn check_limit(key: &Key, limit: u32) -> Result<(), Error> {
+    if (1..=MOST).contains(&limit) {
+        return Ok(());
+    }
+    let message = format!("`{key}` cannot have {limit} slots");
+    Err(Error::new(ErrorKind::InvalidInput, message)
+        .with_key(key.as_str())
+        .with_hint(format!("give it 1 to {MOST} slots")))
 }
 
 /// Refuses settings that a slot cannot have.

@@ -32,8 +32,9 @@ pub mod protocol {
     pub use leasehold_protocol::id::{AttemptId, NotAnId};
     pub use leasehold_protocol::queue::{PLACE_BYTES, PLACES, Place};
     pub use leasehold_protocol::record::{Malformed, Native, Record, Seen, State, attribute};
+    pub use leasehold_protocol::slots::{Entry, Given, Next, Over, Slot, SlotWrite, Slots};
     pub use leasehold_protocol::time::{ServiceTime, Stamp};
-    pub use leasehold_protocol::write::{Description, Grant, Operation, Write, apply};
+    pub use leasehold_protocol::write::{Description, Grant, Left, Operation, Write, apply};
 }
 
 /// A store of lock records.

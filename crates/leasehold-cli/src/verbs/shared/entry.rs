@@ -6,6 +6,7 @@ use leasehold::{Done, Error, FencingToken, HolderInfo, LastHolder, LockState, Lo
 use serde::Serialize;
 
 use super::output::VERSION;
+use crate::args::SHARED;
 use crate::text::{duration, times};
 
 /// A lock as a JSON object. Field names are stable; new ones may be added.
@@ -44,9 +45,6 @@ pub(crate) struct Entry {
     #[serde(skip)]
     pub(crate) held: Option<HolderInfo>,
 }
-
-/// The limit of a shared lock.
-const SHARED: u32 = 1_000;
 
 /// The holder of a slot.
 #[derive(Debug, Serialize)]

@@ -103,7 +103,11 @@ pub(crate) async fn acquire(
         if plan.keys.are_several() {
             return all(plan, client).await;
         }
-        let mut request = client.request(plan.keys.first.as_str())?;
+        let name = plan.keys.first.as_str();
+        let mut request = match plan.slots {
+            Some(limit) => client.slots(name, limit)?,
+            None => client.request(name)?,
+        };
         if let Some(data) = &plan.data {
             request = request.data(data);
         }
@@ -129,6 +133,9 @@ pub(crate) async fn acquire(
 /// Acquires all locks of the plan, or says who holds one of them if they must not be waited for.
 async fn all(plan: &LockPlan, client: &LockClient) -> Result<Result<Leases, HolderInfo>, Error> {
     let mut request = client.request_all(&plan.keys.all)?;
+    if let Some(limit) = plan.slots {
+        request = request.slots(limit)?;
+    }
     if let Some(data) = &plan.data {
         request = request.data(data);
     }

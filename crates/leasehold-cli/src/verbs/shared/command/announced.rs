@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use leasehold::store::protocol::{AttemptId, Record, Write};
+use leasehold::store::protocol::{AttemptId, Record, SlotWrite, Write};
 use leasehold::store::{Consistency, Hints, Outcome, Page, Reply, Store, StoreError};
 
 use crate::plan::Keys;
@@ -64,6 +64,10 @@ impl Store for Announced {
             Write::Acquire(grant) | Write::TakeOver(grant, ..) => {
                 self.announce(&grant.key, grant.attempt);
             }
+            Write::Slot(SlotWrite::Enter(entry)) => {
+                self.announce(&entry.grant.key, entry.grant.attempt);
+            }
+            Write::Slot(SlotWrite::Claim(grant, _)) => self.announce(&grant.key, grant.attempt),
             Write::Join { key, place, .. } => self.announce(key, place.attempt()),
             _ => {}
         }

@@ -230,6 +230,9 @@ async fn give_back(
 
 /// The identity of the grant in the record, if it is the attempt's.
 fn held_by(record: &Record, key: &str, attempt: AttemptId) -> Option<LeaseId> {
+    if let Some(slot) = record.slot_of(attempt) {
+        return format!("1:{attempt}:{}:0s:{key}", slot.token).parse().ok();
+    }
     let token = record.token()?;
     let owner = record.owner.as_ref()?;
     if *owner != attempt.to_string() {

@@ -581,13 +581,15 @@ fn the_vectors_of_every_write_are_those_of_the_file() {
 #[test]
 fn the_shape_knows_every_attribute_that_is_written() {
     let keys = [attribute::KEY, attribute::TTL_SECONDS];
-    for (name, before, write) in cases() {
+    for (name, before, write) in cases().into_iter().chain(slots::cases()) {
         let expression = match write {
             Write::Withdraw { .. } => expressions::delete(&write),
             _ => expressions::update(&write),
         };
         for written in expression.names.values().map(String::as_str) {
-            let known = keys.contains(&written) || shape::FIXED.contains(&written);
+            // An entry of a slot has the name of its attempt.
+            let entry = AttemptId::from_digits(written).is_some();
+            let known = entry || keys.contains(&written) || shape::FIXED.contains(&written);
             assert!(known, "{name}: `{written}` ({before:?})");
         }
     }
