@@ -20,7 +20,8 @@ use super::ending::{Ending, next_token};
 use super::lens::{Crowd, Want};
 use super::queue::{PLACES, Place};
 use super::record::{Record, Seen};
-use super::slots::{self, Entry, Over, SlotWrite, Slots};
+use super::slot_write::{self, Entry, Over, SlotWrite};
+use super::slots::Slots;
 use super::takeover::{Observation, Rules, Verdict};
 use super::time::{Elapsed, Reading, ServiceClock, ServiceTime};
 use super::token::FencingToken;
@@ -206,7 +207,7 @@ impl Attempt {
     pub fn other_limit(&self, record: &Record) -> Option<u32> {
         let limit = self.wish.want.limit()?;
         let other = record.slots.as_ref()?.limit;
-        (!slots::has_limit(record, limit)).then_some(other)
+        (!slot_write::has_limit(record, limit)).then_some(other)
     }
 
     /// The contender's observations of the key.
@@ -471,7 +472,7 @@ impl Attempt {
     /// The release of any grant of this attempt, even of one that no answer showed. It is refused while
     /// others wait for the key. The refusal shows the record to [`give_back`](Self::give_back).
     pub fn abandon(&self, clock: &ServiceClock, now: Reading) -> Write {
-        self.end(None, &[], None, self.own_data_goes(), None, clock, now)
+        self.end(None, None, self.own_data_goes(), clock, now)
     }
 
     /// The write that ends the grant of this attempt in `record`; `None` if the record is not ours. A
@@ -492,13 +493,12 @@ impl Attempt {
                 token: native.token,
             });
         }
-        let (token, ttl_seconds) = (Some(native.token), record.ttl_seconds);
+        let token = Some(native.token);
         let left = match is_handed_over(record) {
             true => Left::AsItIs,
             false => self.own_data_goes(),
         };
-        let queue = &record.queue;
-        Some(self.end(token, queue, ttl_seconds, left, crowd.as_ref(), clock, now))
+        Some(self.end(token, Some((record, crowd.as_ref())), left, clock, now))
     }
 
     /// Whether a request for a place was made. The key may then be handed to this attempt at any time.
@@ -508,15 +508,7 @@ impl Attempt {
 
     /// The release of a grant of this attempt by its token, like [`abandon`](Self::abandon).
     pub fn release_late(&self, token: u64, clock: &ServiceClock, now: Reading) -> Write {
-        self.end(
-            Some(token),
-            &[],
-            None,
-            self.own_data_goes(),
-            None,
-            clock,
-            now,
-        )
+        self.end(Some(token), None, self.own_data_goes(), clock, now)
     }
 
     /// Nobody has seen a grant that is given back. So what the last holder left stays for the next one, unless it
@@ -528,13 +520,12 @@ impl Attempt {
         }
     }
 
+    /// `seen`: the record as it shows the grant, and the other holders of slots.
     fn end(
         &self,
         token: Option<u64>,
-        queue: &[Place],
-        ttl_seconds: Option<i64>,
+        seen: Option<(&Record, Option<&Crowd>)>,
         left: Left,
-        crowd: Option<&Crowd>,
         clock: &ServiceClock,
         now: Reading,
     ) -> Write {
@@ -543,11 +534,11 @@ impl Attempt {
             attempt: self.id,
             token,
             terms: &self.terms,
-            queue,
-            ttl_seconds,
+            queue: seen.map_or(&[], |(record, _)| &record.queue),
+            ttl_seconds: seen.and_then(|(record, _)| record.ttl_seconds),
             held: None,
             is_slot: self.wish.want != Want::Whole,
-            crowd,
+            crowd: seen.and_then(|(_, crowd)| crowd),
             left,
         };
         ending.write(clock, now)

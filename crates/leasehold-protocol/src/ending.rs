@@ -7,7 +7,7 @@ use super::deadline::{Terms, service_now};
 use super::id::AttemptId;
 use super::lens::Crowd;
 use super::queue::Place;
-use super::slots::{Given, Next, SlotWrite};
+use super::slot_write::{Given, Next, SlotWrite};
 use super::time::{Reading, ServiceClock};
 use super::write::{Left, Write};
 

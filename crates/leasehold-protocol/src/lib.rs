@@ -12,7 +12,7 @@
 //! | [`record`] | what a stored record means, and when it is malformed |
 //! | [`queue`] | the queue of a key, and who is next |
 //! | [`lens`] | what one client sees of a record with several holders |
-//! | [`slots`] | several holders of one key, up to a limit |
+//! | [`slots`], [`slot_write`] | several holders of one key, up to a limit |
 //! | [`mod@write`] | the conditional writes, and their exact meaning ([`write::apply`]) |
 //! | [`deadline`] | which expiry to publish, and until when a holder may believe in its grant |
 //! | [`takeover`] | when a contender may take a key |
@@ -28,11 +28,13 @@ pub mod attempt;
 pub mod deadline;
 pub mod done;
 mod ending;
+mod grant;
 pub mod id;
 pub mod lens;
 pub mod queue;
 pub mod record;
 pub mod renewal;
+pub mod slot_write;
 pub mod slots;
 pub mod takeover;
 pub mod time;

@@ -17,7 +17,8 @@ use super::ending::Ending;
 use super::lens::{Crowd, Want};
 use super::queue::Place;
 use super::record::{Record, State};
-use super::slots::{Slot, SlotWrite};
+use super::slot_write::SlotWrite;
+use super::slots::Slot;
 use super::time::{Elapsed, Reading, ServiceClock, ServiceTime};
 use super::write::{Description, Left, Write};
 

@@ -15,61 +15,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::done::Completion;
+pub use super::grant::taken_over;
+pub use super::grant::{ConditionFailed, Description, Grant, Left, Operation};
+use super::grant::{behind, granted, is_free_for};
 use super::id::AttemptId;
 use super::queue::Place;
 use super::record::{Native, Record, Seen, State};
-use super::slots::{self, SlotWrite};
+use super::slot_write::{self, SlotWrite};
 use super::time::ServiceTime;
-
-/// What an acquisition writes.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Grant {
-    /// The key.
-    pub key: Arc<str>,
-    /// The identity of this acquisition.
-    pub attempt: AttemptId,
-    /// P, the published expiry.
-    pub expires_at: ServiceTime,
-    /// TTL, Unix seconds.
-    pub ttl_seconds: i64,
-    /// Whether the TTL comes from a wall clock. An acquire is then refused if it would shorten the TTL
-    /// of the record: a clock far behind would delete record and token at once (S2).
-    pub ttl_is_guess: bool,
-    /// L, the lease duration.
-    pub lease: Duration,
-    /// Service time: the start of the token if the record has none, and the lower bound of a token
-    /// after a take-over. It is 0, without effect, for a take-over of a record of this library while service
-    /// time is unknown.
-    pub seed: ServiceTime,
-    /// When the grant began, for people.
-    pub acquired_at: ServiceTime,
-    /// Label of the holder, for people. It never decides ownership.
-    pub holder: Arc<str>,
-    /// The holder's payload. `None` leaves that of the record, which the last holder left.
-    pub data: Option<Arc<[u8]>>,
-    /// Whether the grant ends when this process dies, on stores that can see that.
-    pub bound_to_process: bool,
-}
-
-/// What people see of a grant.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Description {
-    /// Label of the holder. It never decides ownership.
-    pub holder: Arc<str>,
-    /// The holder's payload. `None` leaves that of the record.
-    pub data: Option<Arc<[u8]>>,
-}
-
-/// The payload that the end of a grant leaves in its record, for the next holder.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Left {
-    /// None.
-    Nothing,
-    /// That of the record.
-    AsItIs,
-    /// This one, which the record may lack.
-    Payload(Arc<[u8]>),
-}
 
 /// One conditional write on one record.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -177,52 +130,6 @@ pub enum Write {
     },
 }
 
-/// The name of a request, for messages, metering and fault injection.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
-pub enum Operation {
-    /// [`Write::Acquire`]
-    Acquire,
-    /// [`Write::TakeOver`]
-    TakeOver,
-    /// [`Write::Renew`]
-    Renew,
-    /// [`Write::Release`]
-    Release,
-    /// [`Write::HandOver`]
-    HandOver,
-    /// [`Write::Complete`]
-    Complete,
-    /// [`Write::Join`]
-    Join,
-    /// [`Write::Leave`]
-    Leave,
-    /// [`Write::Withdraw`]
-    Withdraw,
-    /// Reading one record.
-    Read,
-    /// Reading many records.
-    List,
-}
-
-impl std::fmt::Display for Operation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Operation::Acquire => "acquire",
-            Operation::TakeOver => "take over",
-            Operation::Renew => "renew",
-            Operation::Release => "release",
-            Operation::HandOver => "hand over",
-            Operation::Complete => "complete",
-            Operation::Join => "join",
-            Operation::Leave => "leave",
-            Operation::Withdraw => "withdraw",
-            Operation::Read => "read",
-            Operation::List => "list",
-        })
-    }
-}
-
 impl Write {
     /// The key that it writes.
     pub fn key(&self) -> &str {
@@ -255,20 +162,6 @@ impl Write {
         }
     }
 }
-
-impl Left {
-    pub(super) fn of(&self, record: &Record) -> Option<Vec<u8>> {
-        match self {
-            Left::Nothing => None,
-            Left::AsItIs => record.data.clone(),
-            Left::Payload(data) => Some(data.to_vec()),
-        }
-    }
-}
-
-/// The condition of a write was false, and nothing was changed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ConditionFailed;
 
 /// The record after a write, or `None` if the write deletes it.
 ///
@@ -423,19 +316,19 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
             let held = waits && record.native.is_some() && record.done.is_none();
             // A join that was delayed until its attempt got the key would wait behind itself.
             let ours = place.attempt().owns(record) || record.slot_of(place.attempt()).is_some();
-            let fits = limit.is_none_or(|limit| slots::has_limit(record, limit));
+            let fits = limit.is_none_or(|limit| slot_write::has_limit(record, limit));
             let full = record.queue.len() >= *most;
             if !held || ours || !fits || full || record.queue.contains(place) {
                 return Err(ConditionFailed);
             }
             let mut record = record.clone();
             if let Some(limit) = limit {
-                slots::slots(&mut record).limit = *limit;
+                slot_write::slots(&mut record).limit = *limit;
             }
             record.queue.push(*place);
             Ok(Some(record))
         }
-        Write::Slot(write) => slots::apply(current, write).map(Some),
+        Write::Slot(write) => slot_write::apply(current, write).map(Some),
         Write::Leave { place, index, .. } => {
             let record = current.ok_or(ConditionFailed)?;
             if record.queue.get(*index) != Some(place) {
@@ -452,26 +345,6 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
     }
 }
 
-/// Whether the record is a released one of this library whose TTL the grant does not shorten by a guess.
-pub(super) fn is_free_for(record: &Record, grant: &Grant) -> bool {
-    let free = record.owner.is_none() && record.native.is_some() && !record.has_slots();
-    let shortens = record.ttl_seconds > Some(grant.ttl_seconds);
-    free && !(grant.ttl_is_guess && shortens)
-}
-
-/// The token of a take-over: one more than the larger of the token seen and service time. A clock
-/// far behind may have seeded the token seen, below those of a deleted record (S2).
-pub fn taken_over(seen: u64, seed: ServiceTime) -> u64 {
-    let seed = u64::try_from(seed.0).unwrap_or(0);
-    seen.max(seed).saturating_add(1)
-}
-
-/// The queue behind these places, which are its first ones.
-pub(super) fn behind(record: &Record, places: &[Place]) -> Result<Vec<Place>, ConditionFailed> {
-    let rest = record.queue.strip_prefix(places).ok_or(ConditionFailed)?;
-    Ok(rest.to_vec())
-}
-
 fn owned<'a>(
     current: Option<&'a Record>,
     attempt: &AttemptId,
@@ -484,33 +357,5 @@ fn owned<'a>(
         Ok((record, native))
     } else {
         Err(ConditionFailed)
-    }
-}
-
-pub(super) fn granted(before: Option<&Record>, grant: &Grant) -> Record {
-    let queue = before.map_or_else(Vec::new, |record| record.queue.clone());
-    let last_hold = before.and_then(|record| record.last_hold);
-    let slots = before.and_then(|record| record.slots.clone());
-    let left = before.and_then(|record| record.data.clone());
-    let before = before.and_then(|record| record.native);
-    let seed = u64::try_from(grant.seed.0).unwrap_or(0);
-    Record {
-        key: grant.key.to_string(),
-        owner: Some(grant.attempt.to_string()),
-        expires_at: grant.expires_at,
-        native: Some(Native {
-            token: before.map_or(seed, |n| n.token).saturating_add(1),
-            lease: grant.lease,
-            renew_count: before.map_or(0, |n| n.renew_count).saturating_add(1),
-        }),
-        ttl_seconds: Some(grant.ttl_seconds),
-        holder: Some(grant.holder.to_string()),
-        acquired_at: Some(grant.acquired_at),
-        data: grant.data.as_ref().map(|data| data.to_vec()).or(left),
-        last_hold,
-        queue,
-        slots,
-        done: None,
-        holder_is_dead: false,
     }
 }

@@ -8,9 +8,8 @@ use leasehold_protocol::done::Done;
 use leasehold_protocol::id::AttemptId;
 use leasehold_protocol::queue::{PLACES, Place};
 use leasehold_protocol::record::{Native, Record, Seen};
-use leasehold_protocol::slots::{
-    Entry, Given, LABEL_BYTES, LONGEST_LEASE, Next, Over, Slot, SlotWrite, Slots, short_label,
-};
+use leasehold_protocol::slot_write::{Entry, Given, Next, Over, SlotWrite};
+use leasehold_protocol::slots::{LABEL_BYTES, LONGEST_LEASE, Slot, Slots, short_label};
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::{ConditionFailed, Grant, Left, Operation, Write, apply};
 use support::*;

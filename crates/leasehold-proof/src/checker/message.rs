@@ -23,6 +23,7 @@ pub(super) struct Sight {
 }
 
 /// The content of a request.
+#[expect(clippy::large_enum_variant, reason = "each is kept once, and compared")]
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Ask {
     /// A conditional write of ours, and what a take-over saw.

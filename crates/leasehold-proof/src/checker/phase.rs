@@ -201,6 +201,7 @@ pub(super) enum Phase {
 }
 
 /// What a call that is over has to give back.
+#[expect(clippy::large_enum_variant, reason = "each is kept once, and compared")]
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Owed {
     Nothing,

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use leasehold_protocol::token::FencingToken;
 
-use super::{LockClient, LockRequest, slots};
+use super::limits::check_limit;
+use super::{LockClient, LockRequest};
 use crate::error::{Error, ErrorKind};
 use crate::key::Key;
 use crate::lease::end::{EndReason, ReleaseOutcome};
@@ -123,7 +124,7 @@ impl RequestAll {
     /// As [`LockClient::slots`].
     pub fn slots(self, limit: u32) -> Result<Self, Error> {
         for key in &self.keys {
-            slots::check_limit(key, limit)?;
+            check_limit(key, limit)?;
         }
         let slots = Some(limit);
         Ok(RequestAll { slots, ..self })

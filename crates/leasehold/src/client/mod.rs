@@ -8,6 +8,7 @@ mod builder;
 pub(crate) mod election;
 mod force;
 mod forget;
+mod limits;
 pub(crate) mod once;
 mod renew;
 mod request;

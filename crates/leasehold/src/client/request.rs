@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::slots;
+use super::limits;
 use crate::acquire::{Order, Patience, TryAcquireOutcome, acquire};
 use crate::error::{Error, ErrorKind};
 use crate::key::Key;
@@ -215,7 +215,7 @@ impl LockRequest {
             .checked()
             .map_err(|error| error.with_key(self.key.as_str()))?;
         if self.want != Want::Whole {
-            slots::check(&self.key, &policy, self.data.is_some())?;
+            limits::check(&self.key, &policy, self.data.is_some())?;
         }
         Ok(Order {
             want: self.want,

@@ -1,10 +1,9 @@
 //! Slots and shared locks: several holders of one key.
 
+use super::limits::check_limit;
 use super::{LockClient, LockRequest};
-use crate::error::{Error, ErrorKind};
-use crate::key::Key;
-use crate::policy::Policy;
-use leasehold_protocol::slots::{LONGEST_LEASE, MOST};
+use crate::error::Error;
+use leasehold_protocol::slots::MOST;
 
 impl LockClient {
     /// A request for one of `limit` slots of a key: for work of which only so much may run at once, such as three
@@ -24,7 +23,7 @@ impl LockClient {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for an invalid key, and for a limit of 0 or above 1000. When it is
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an invalid key, and for a limit of 0 or above 1000. When it is
     /// sent: `InvalidInput` for another limit than that of the key, for a payload, for a lease above 12 hours, and on
     /// a table that F# clients share.
     ///
@@ -91,41 +90,4 @@ impl LockClient {
     pub fn exclusive(&self, key: &str) -> Result<LockRequest, Error> {
         self.request(key)
     }
-}
-
-/// Refuses a limit that no key can have.
-pub(super) fn check_limit(key: &Key, limit: u32) -> Result<(), Error> {
-    if (1..=MOST).contains(&limit) {
-        return Ok(());
-    }
-    let message = format!("`{key}` cannot have {limit} slots");
-    Err(Error::new(ErrorKind::InvalidInput, message)
-        .with_key(key.as_str())
-        .with_hint(format!("give it 1 to {MOST} slots")))
-}
-
-/// Refuses settings that a slot cannot have.
-pub(super) fn check(key: &Key, policy: &Policy, has_data: bool) -> Result<(), Error> {
-    let (problem, hint) = if policy.is_shared_with_fsharp() {
-        (
-            "F# clients share the table, and they know nothing of slots",
-            "use a table of its own for slots",
-        )
-    } else if has_data {
-        (
-            "a slot has no payload",
-            "keep the payload elsewhere, or acquire the whole key",
-        )
-    } else if policy.lease_duration() > LONGEST_LEASE {
-        (
-            "the lease of a slot is at most 12 hours",
-            "set a shorter `lease_duration`",
-        )
-    } else {
-        return Ok(());
-    };
-    let message = format!("cannot acquire a slot of `{key}`: {problem}");
-    Err(Error::new(ErrorKind::InvalidInput, message)
-        .with_key(key.as_str())
-        .with_hint(hint))
 }

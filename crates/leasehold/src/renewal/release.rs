@@ -20,7 +20,7 @@ use crate::queue::{Polls, Released, Start};
 use crate::shared::{Core, Retry};
 use crate::store::{Outcome, StoreError, StoreErrorKind};
 use leasehold_protocol::renewal::{Ended, Kept};
-use leasehold_protocol::slots::SlotWrite;
+use leasehold_protocol::slot_write::SlotWrite;
 use leasehold_protocol::time::Elapsed;
 use leasehold_protocol::write::{Operation, Write};
 

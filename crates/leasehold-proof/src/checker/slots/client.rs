@@ -12,7 +12,7 @@ use leasehold_protocol::takeover::{Observation, Rules, Verdict};
 use leasehold_protocol::time::{ClockBounds, Elapsed, Reading, ServiceClock, ServiceTime, Stamp};
 use leasehold_protocol::write::Write;
 
-use super::Case;
+use super::variants::Case;
 
 pub(super) const LEASE: Duration = Duration::from_secs(20);
 const CLAIM: Duration = Duration::from_secs(5);

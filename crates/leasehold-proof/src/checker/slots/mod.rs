@@ -11,34 +11,15 @@
 //! and are explored there.
 
 mod client;
+mod numbers;
 mod variants;
 mod world;
 
 use std::collections::HashMap;
-use std::hash::Hash;
 
 use self::world::{State, World};
 
 pub(super) use self::variants::{Case, cases, removed};
-
-/// A rule of slots that is removed, in what the service does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::checker) enum Broken {
-    /// A slot is taken whatever the number that is held.
-    NoSize,
-    /// The whole key does not keep slots out.
-    NotExclusive,
-    /// A slot is taken over as it is, not as it was seen.
-    OverBlind,
-    /// A renewal finds its entry by its name alone, or makes it anew.
-    RenewalRevives,
-    /// The limit is changed under holders.
-    LimitChanges,
-    /// A slot is given up for the whole key while others are held.
-    WholeBesideOthers,
-    /// Slots are handed over whatever their number.
-    GivenBeyondLimit,
-}
 
 /// What a search has found.
 #[derive(Debug)]
@@ -100,38 +81,9 @@ fn way_to(world: &mut World, order: &[(State, usize)], how: String) -> Vec<Strin
     way
 }
 
-/// Values by number, so that a state is small.
-#[derive(Debug)]
-struct Numbers<T> {
-    of: HashMap<T, u32>,
-    values: Vec<T>,
-}
-
-impl<T: Clone + Eq + Hash> Numbers<T> {
-    fn new() -> Self {
-        Numbers {
-            of: HashMap::new(),
-            values: Vec::new(),
-        }
-    }
-
-    fn number(&mut self, value: T) -> u32 {
-        if let Some(number) = self.of.get(&value) {
-            return *number;
-        }
-        let number = u32::try_from(self.values.len()).unwrap_or(u32::MAX);
-        self.of.insert(value.clone(), number);
-        self.values.push(value);
-        number
-    }
-
-    fn value(&self, number: u32) -> &T {
-        &self.values[usize::try_from(number).unwrap_or(usize::MAX)]
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::variants::Broken;
     use super::*;
 
     const LIMIT: usize = 300_000;

@@ -2,7 +2,24 @@
 
 use leasehold_protocol::lens::Want;
 
-use super::Broken;
+/// A rule of slots that is removed, in what the service does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::checker) enum Broken {
+    /// A slot is taken whatever the number that is held.
+    NoSize,
+    /// The whole key does not keep slots out.
+    NotExclusive,
+    /// A slot is taken over as it is, not as it was seen.
+    OverBlind,
+    /// A renewal finds its entry by its name alone, or makes it anew.
+    RenewalRevives,
+    /// The limit is changed under holders.
+    LimitChanges,
+    /// A slot is given up for the whole key while others are held.
+    WholeBesideOthers,
+    /// Slots are handed over whatever their number.
+    GivenBeyondLimit,
+}
 
 /// A small world.
 #[derive(Clone, Debug)]

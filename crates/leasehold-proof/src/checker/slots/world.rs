@@ -2,12 +2,14 @@
 
 use leasehold_protocol::lens::Want;
 use leasehold_protocol::record::{Native, Record, State as RecordState};
-use leasehold_protocol::slots::{MOST, Next as After, Over, SlotWrite, Slots};
+use leasehold_protocol::slot_write::{Next as After, Over, SlotWrite};
+use leasehold_protocol::slots::{MOST, Slots};
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::{ConditionFailed, Write, apply};
 
 use super::client::{Client, LEASE, Phase, Step};
-use super::{Broken, Case, Numbers};
+use super::numbers::Numbers;
+use super::variants::{Broken, Case};
 
 /// Milliseconds of a tick. A claim is one tick, a lease four.
 const TICK: u64 = 5_500;
@@ -263,11 +265,11 @@ fn carried_out(
                     slot.clone_from(now);
                 }
             }
-            (Broken::RenewalRevives, Write::Slot(SlotWrite::Extend { slot, .. })) => {
-                if slots.of(slot.attempt).is_none() {
-                    slots.held.push(slot.clone());
-                    return Ok(Some(record));
-                }
+            (Broken::RenewalRevives, Write::Slot(SlotWrite::Extend { slot, .. }))
+                if slots.of(slot.attempt).is_none() =>
+            {
+                slots.held.push(slot.clone());
+                return Ok(Some(record));
             }
             (Broken::LimitChanges, Write::Slot(SlotWrite::Enter(entry))) => {
                 slots.limit = entry.limit;

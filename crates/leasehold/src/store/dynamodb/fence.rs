@@ -17,7 +17,7 @@ use aws_sdk_dynamodb::types::{
     AttributeValue, ConditionCheck, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
 
-use super::expressions::{self, Expression};
+use super::expression::{Expression, owned};
 use super::{DynamoDbStore, slots};
 use crate::error::{Error, ErrorKind};
 use crate::lease_id::LeaseId;
@@ -87,7 +87,7 @@ impl DynamoDbStore {
         let token = id.token().stored();
         let held = match id.is_slot() {
             true => slots::held(id.attempt(), token),
-            false => expressions::owned(Expression::new("", ""), &id.attempt(), Some(token)),
+            false => owned(Expression::new("", ""), &id.attempt(), Some(token)),
         };
         ConditionCheck::builder()
             .table_name(self.table())

@@ -5,7 +5,7 @@
 //!
 //! | file | is for |
 //! |---|---|
-//! | `expressions`, `slots` | writes as expressions |
+//! | `expression`, `expressions`, `slots` | writes as expressions |
 //! | `shape` | names and keys of the table; items as records |
 //! | `sending` | one request and its stamp |
 //! | `classify` | the meaning of failures |
@@ -17,6 +17,7 @@
 
 mod classify;
 mod definition;
+mod expression;
 mod expressions;
 mod fence;
 mod listing;
@@ -282,7 +283,7 @@ impl DynamoDbStore {
         })
     }
 
-    fn warn_of_size(&self, key: &str, expression: &expressions::Expression) {
+    fn warn_of_size(&self, key: &str, expression: &expression::Expression) {
         let size = expression.item_bytes(key) + self.table.shape.key_bytes();
         if size > ONE_UNIT_BYTES && !self.warned_size.swap(true, Ordering::Relaxed) {
             tracing::warn!(
@@ -418,7 +419,7 @@ mod tests {
             .behavior_version(BehaviorVersion::v2026_01_12())
             .build();
         let store = DynamoDbStore::new(Client::from_conf(config), "locks");
-        let nothing = expressions::Expression {
+        let nothing = expression::Expression {
             update: String::new(),
             condition: String::new(),
             names: HashMap::new(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use super::expressions::Expression;
+use super::expression::Expression;
 use crate::error::{Effect, Error, ErrorKind};
 use crate::key::Key;
 use crate::store::{StoreError, StoreErrorKind};

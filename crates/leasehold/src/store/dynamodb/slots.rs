@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use super::expressions::{
+use super::expression::{
     ACQUIRED, CLIENT, COUNT, DATA, DONE, EXPIRES, Expression, HOLDER, KEY, LEASE, LIMIT, QUEUE,
     SLOTS, TOKEN, TTL, VERSION, granted, owned, with_hold,
 };
 use leasehold_protocol::attempt::AttemptId;
 use leasehold_protocol::record::{RECORD_VERSION, Seen};
-use leasehold_protocol::slots::{Entry, Given, Next, Over, Slot, SlotWrite};
+use leasehold_protocol::slot_write::{Entry, Given, Next, Over, SlotWrite};
+use leasehold_protocol::slots::Slot;
 use leasehold_protocol::write::Left;
 
 /// Nobody waits.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::ReturnConsumedCapacity;
 
 use super::classify::{self, Conditional, Refusal};
-use super::expressions::Expression;
+use super::expression::Expression;
 use super::sending::Sending;
 use super::table::pause;
 use super::{DynamoDbStore, listing};

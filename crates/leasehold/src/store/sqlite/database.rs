@@ -31,7 +31,8 @@ use crate::store::{Outcome, Page, Reply, StoreError};
 use crate::usage::Units;
 use leasehold_protocol::queue::Place;
 use leasehold_protocol::record::{Malformed, Record};
-use leasehold_protocol::slots::{Next, Slot, SlotWrite};
+use leasehold_protocol::slot_write::{Next, SlotWrite};
+use leasehold_protocol::slots::Slot;
 use leasehold_protocol::time::{Elapsed, ServiceTime, Stamp};
 use leasehold_protocol::write::{Operation, Write, apply};
 

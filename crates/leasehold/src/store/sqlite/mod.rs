@@ -162,7 +162,7 @@ impl Store for SqliteStore {
 
     async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
         check_key(write.key())?;
-        self.ask(|answer| Job::Write(write, answer)).await
+        self.ask(|answer| Job::Write(Box::new(write), answer)).await
     }
 
     async fn read(

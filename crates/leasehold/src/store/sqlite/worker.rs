@@ -24,6 +24,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::Effect;
 use crate::store::{Outcome, Page, Reply, StoreError, StoreErrorKind};
 use leasehold_protocol::record::Record;
+use leasehold_protocol::slot_write::SlotWrite;
 use leasehold_protocol::time::Elapsed;
 use leasehold_protocol::write::Write;
 
@@ -45,7 +46,7 @@ pub(super) type Answer<T> = oneshot::Sender<Result<Reply<T>, StoreError>>;
 /// One call of the store.
 #[derive(Debug)]
 pub(super) enum Job {
-    Write(Write, Answer<Outcome>),
+    Write(Box<Write>, Answer<Outcome>),
     Read {
         key: String,
         units: f64,
@@ -250,7 +251,7 @@ impl Worker {
         match job {
             Job::Write(ref write, ref answer) if answer.is_closed() && !gives_back(write) => {}
             Job::Write(write, answer) => {
-                let _ = answer.send(in_time.and_then(|()| database.write(write, until)));
+                let _ = answer.send(in_time.and_then(|()| database.write(*write, until)));
             }
             Job::Read { answer, .. } if answer.is_closed() => {}
             Job::Read { key, units, answer } => {
@@ -283,5 +284,6 @@ fn gives_back(write: &Write) -> bool {
             | Write::Complete(_)
             | Write::Leave { .. }
             | Write::Withdraw { .. }
+            | Write::Slot(SlotWrite::Exit { .. } | SlotWrite::Open { .. })
     )
 }

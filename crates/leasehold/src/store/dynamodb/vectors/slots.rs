@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use leasehold_protocol::queue::{PLACES, Place};
 use leasehold_protocol::record::Record;
-use leasehold_protocol::slots::{Entry, Given, Next, Over, Slot, SlotWrite, Slots};
+use leasehold_protocol::slot_write::{Entry, Given, Next, Over, SlotWrite};
+use leasehold_protocol::slots::{Slot, Slots};
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::{Grant, Left, Write};
 

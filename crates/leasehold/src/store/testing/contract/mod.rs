@@ -22,6 +22,7 @@
 mod answers;
 mod conditions;
 mod data;
+mod dice;
 mod done;
 mod model;
 mod queue;

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::Bench;
-use super::model::{Dice, random_grant, random_place};
+use super::dice::{Dice, random_grant, random_place};
 use leasehold_protocol::attempt::AttemptId;
 use leasehold_protocol::queue::{PLACES, Place};
 use leasehold_protocol::record::{Record, Seen, State};
-use leasehold_protocol::slots::{Entry, Given, Next, Over, Slot, SlotWrite};
+use leasehold_protocol::slot_write::{Entry, Given, Next, Over, SlotWrite};
+use leasehold_protocol::slots::Slot;
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::{Left, Write};
 
@@ -86,7 +87,7 @@ pub(super) fn random_slot_write(
                     },
                     foreign @ Seen::Foreign { .. } => foreign,
                 })),
-                _ => (slot.attempt != any && dice.one_in(2)).then(|| Over::Slot(slot)),
+                _ => (slot.attempt != any && dice.one_in(2)).then_some(Over::Slot(slot)),
             };
             SlotWrite::Enter(Entry {
                 grant: random_grant(dice, bench, any),
