@@ -24,7 +24,7 @@ pub const MOST: u32 = 1_000;
 pub const LONGEST_LEASE: Duration = Duration::from_secs(12 * 3_600);
 
 /// How many bytes of a label an entry keeps.
-pub const LABEL_BYTES: usize = 16;
+pub const LABEL_BYTES: usize = 20;
 
 /// The slots of a key.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]

@@ -302,3 +302,22 @@ async fn what_a_slot_cannot_have_is_refused_before_a_request() {
     }
     assert_eq!(lab.counted.counts().requests(), 0);
 }
+
+#[tokio::test]
+async fn fourteen_holders_cost_two_write_units_each_on_dynamodb() {
+    let kit = Kit::dynamodb().await;
+    let policy = Policy::builder().label("a label of twenty bytes or more");
+    let policy = policy.build().expect("adds up");
+    let builder = LockClient::builder(kit.store.clone()).policy(policy);
+    let locks = builder.build();
+    let mut held = Vec::new();
+    for _ in 0..14 {
+        let slot = locks.slots("nightly-export", 14).expect("valid");
+        held.push(slot.acquire().await.expect("free"));
+    }
+    for lease in held {
+        assert!(lease.release().await.expect("held").is_released());
+    }
+    let usage = locks.usage();
+    assert!((usage.write_units - 28.0).abs() < f64::EPSILON, "{usage:?}");
+}
