@@ -42,6 +42,7 @@ fn room() -> Room {
         "job",
         "scheduler",
         "transfer.sh",
+        "export.sh",
     ];
     for program in programs {
         let path = room.path(program);
