@@ -1,5 +1,4 @@
 //! `--slots` and `--shared`: several holders of one lock, as people and scripts see them.
-#![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
 mod support;
 

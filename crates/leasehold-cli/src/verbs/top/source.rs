@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use leasehold::clock::{Clock, SystemClock};
 use leasehold::{ErrorKind, HolderInfo, LockClient, LockState, LockStatus, Policy};
 
+use super::super::shared::entry::Entry;
 use super::model::{Lock, Snapshot, State};
 use crate::failure::Failure;
 use crate::messages::Messages;
@@ -106,16 +107,20 @@ pub(super) fn wall() -> SystemTime {
 
 fn lock(status: &LockStatus) -> Lock {
     let holder = status.holder();
+    // The holders of slots are shown together, and none of their tokens.
+    let slots = Entry::of(status).slot_holders();
+    let whole = holder.filter(|_| slots.is_none());
     Lock {
         state: match status.state() {
             LockState::Expired(_) => State::Expired,
             _ => State::Held,
         },
-        holder: holder.map_or_else(String::new, |holder| holder.label().to_owned()),
+        holder: slots
+            .unwrap_or_else(|| holder.map_or_else(String::new, |holder| holder.label().to_owned())),
         since: holder.and_then(HolderInfo::since),
         until: holder.map_or(UNIX_EPOCH, HolderInfo::until),
         lease: holder.and_then(HolderInfo::lease_duration),
-        token: holder
+        token: whole
             .and_then(HolderInfo::token)
             .map(leasehold::FencingToken::get),
         waiting: holder.and_then(HolderInfo::waiting),
