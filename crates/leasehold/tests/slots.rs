@@ -202,9 +202,19 @@ async fn a_dead_holders_slot_comes_back_after_its_lease() {
         "{passed:?}"
     );
     third.release().await.expect("held");
-    // The whole key is taken from dead holders, too.
-    let dead = slot(&locks, 2).await.detach().await.expect("held");
-    let _ = dead;
+    // Whoever waits is told for whom.
+    let _third = slot(&locks, 2).await;
+    let waiter = lab.client(waits(ms(60_000)));
+    let waiting = waiter.clone();
+    let call = tokio::spawn(async move { slot(&waiting, 2).await });
+    lab.sleep(ms(1_000)).await;
+    let held = waiter.waits_for("k").expect("it waits");
+    assert_eq!(held.slots(), Some((2, 2)));
+    assert!(
+        held.to_string().contains("2 of 2 slots of `k` are held"),
+        "{held}"
+    );
+    call.abort();
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,6 +14,7 @@ use crate::key::Key;
 use crate::lease::guard::Lease;
 use crate::lease_id::LeaseId;
 use crate::policy::Policy;
+use crate::queue::of_slots;
 use crate::shared::Core;
 
 /// The input of an acquisition.
@@ -51,12 +52,11 @@ pub(crate) enum Patience {
 }
 
 impl Order {
-    /// The name of the queue in this process. Guards of slots do not keep each other's waiters from the store, so
-    /// slots have a queue of their own.
+    /// The name of the queue in this process.
     pub(crate) fn queue(&self) -> Arc<str> {
         match self.want {
             Want::Whole => self.key.shared(),
-            Want::Slot(_) => format!("{}\0slots", self.key).into(),
+            Want::Slot(_) => of_slots(self.key.as_str()).into(),
         }
     }
 }

@@ -110,9 +110,12 @@ impl Queues {
 
     /// The holder of a key that waiters wait for, as far as they know.
     pub(crate) fn seen(&self, key: &str) -> Option<HolderInfo> {
-        let queue = self.existing(key)?;
-        let waits = queue.with(|state, _| !state.waiters.is_empty() || state.lookers > 0);
-        waits.then(|| queue.held()).flatten()
+        let seen = |key: &str| {
+            let queue = self.existing(key)?;
+            let waits = queue.with(|state, _| !state.waiters.is_empty() || state.lookers > 0);
+            waits.then(|| queue.held()).flatten()
+        };
+        seen(key).or_else(|| seen(&of_slots(key)))
     }
 
     /// Pins the grant of an identity (see [`LeaseId::pin`]), also if a guard here has another copy of the
@@ -123,6 +126,12 @@ impl Queues {
         let mut here = holders.iter().filter(|held| held.id.same_grant(id));
         id.pin() && here.all(|held| held.id == *id && held.id.pin())
     }
+}
+
+/// The name of the queue of those that wait for a slot of a key. Guards of slots do not keep each other's waiters from
+/// the store, so slots have a queue of their own.
+pub(crate) fn of_slots(key: &str) -> String {
+    format!("{key}\0slots")
 }
 
 impl Drop for Queue {
