@@ -168,15 +168,23 @@ pub(in crate::checker) fn removed() -> Vec<Case> {
             "the limit is changed under holders",
             &[ONE, TWO],
         ),
-        without(
-            Broken::WholeBesideOthers,
-            "the whole key is handed over beside slots",
-            &[TWO, TWO, WHOLE],
-        ),
-        without(
-            Broken::GivenBeyondLimit,
-            "slots are handed over beyond the limit",
-            &[ONE, ONE, ONE],
-        ),
+        Case {
+            requests: 3,
+            ticks: 0,
+            ..without(
+                Broken::WholeBesideOthers,
+                "the whole key is handed over beside slots",
+                &[TWO, TWO, WHOLE],
+            )
+        },
+        Case {
+            requests: 3,
+            ticks: 0,
+            ..without(
+                Broken::GivenBeyondLimit,
+                "slots are handed over beyond the limit",
+                &[ONE, ONE, ONE],
+            )
+        },
     ]
 }
