@@ -83,7 +83,6 @@ pub(in crate::checker) fn cases(quick: bool) -> Vec<Case> {
             ..case("slots: the first of a key, a fault", &[ONE, ONE])
         },
         Case {
-            requests: 3,
             faults: 1,
             ..case("slots: two for one slot, a fault", &[ONE, ONE])
         },
