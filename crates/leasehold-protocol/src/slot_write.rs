@@ -265,11 +265,7 @@ pub(super) fn apply(
 
 fn enter(current: Option<&Record>, entry: &Entry) -> Result<Record, ConditionFailed> {
     let grant = &entry.grant;
-    let mut record = match current {
-        Some(record) => record.clone(),
-        None if entry.over.is_none() => unused(&grant.key),
-        None => return Err(ConditionFailed),
-    };
+    let mut record = current.cloned().unwrap_or_else(|| unused(&grant.key));
     let native = record.native.ok_or(ConditionFailed)?;
     let known = entry.first == record.slots.is_none();
     if !known || entry.token <= native.token || !has_limit(&record, entry.limit) {
