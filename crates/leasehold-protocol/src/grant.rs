@@ -165,3 +165,47 @@ pub(super) fn granted(before: Option<&Record>, grant: &Grant) -> Record {
         holder_is_dead: false,
     }
 }
+
+/// The record of a grant, if it is that of this attempt and token.
+pub(super) fn owned<'a>(
+    current: Option<&'a Record>,
+    attempt: &AttemptId,
+    token: Option<u64>,
+) -> Result<(&'a Record, Native), ConditionFailed> {
+    let record = current.ok_or(ConditionFailed)?;
+    let native = record.native.ok_or(ConditionFailed)?;
+    let ours = attempt.owns(record) && token.is_none_or(|token| token == native.token);
+    if ours {
+        Ok((record, native))
+    } else {
+        Err(ConditionFailed)
+    }
+}
+
+/// Gives the whole key to a place of the queue, behind those that do not wait any more.
+pub(super) fn hand_over(
+    record: &mut Record,
+    passed: &[Place],
+    next: &Place,
+    expires_at: ServiceTime,
+    ttl_seconds: i64,
+    acquired_at: ServiceTime,
+) -> Result<(), ConditionFailed> {
+    let native = record.native.ok_or(ConditionFailed)?;
+    let queue = behind(record, passed)?;
+    record.queue = match queue.split_first() {
+        Some((first, rest)) if first == next => rest.to_vec(),
+        _ => return Err(ConditionFailed),
+    };
+    record.owner = Some(next.attempt().to_string());
+    record.expires_at = expires_at;
+    record.native = Some(Native {
+        token: native.token.saturating_add(1),
+        lease: next.lease(),
+        renew_count: native.renew_count.saturating_add(1),
+    });
+    record.ttl_seconds = Some(ttl_seconds);
+    record.holder = None;
+    record.acquired_at = Some(acquired_at);
+    Ok(())
+}

@@ -74,6 +74,13 @@ impl Record {
         slots.map(|slot| self.held_by(slot))
     }
 
+    /// The record as the holder of a grant of this attempt sees it.
+    pub fn seen_by_holder(&self, me: AttemptId, is_slot: bool) -> Cow<'_, Record> {
+        // The limit does not matter to the holder of a slot.
+        let want = if is_slot { Want::Slot(0) } else { Want::Whole };
+        self.seen_by(me, want)
+    }
+
     /// The slot that ends first.
     fn first_to_end(&self) -> Option<&Slot> {
         let held = self.slots.as_ref()?.held.iter();

@@ -260,6 +260,29 @@ impl Record {
         })
     }
 
+    /// The record of a key that nobody has used.
+    pub fn unused(key: &str) -> Record {
+        Record {
+            key: key.to_owned(),
+            owner: None,
+            expires_at: ServiceTime(0),
+            native: Some(Native {
+                token: 0,
+                lease: Duration::ZERO,
+                renew_count: 0,
+            }),
+            ttl_seconds: None,
+            holder: None,
+            acquired_at: None,
+            data: None,
+            last_hold: None,
+            queue: Vec::new(),
+            slots: None,
+            done: None,
+            holder_is_dead: false,
+        }
+    }
+
     /// What the record says about its key.
     pub fn state(&self) -> State {
         match (&self.owner, self.native) {

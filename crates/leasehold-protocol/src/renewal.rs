@@ -14,7 +14,7 @@ use super::attempt::{AttemptId, Granted};
 use super::deadline::{Deadline, Sent, Terms, service_now};
 use super::done::{Completion, Done, FOR_EVER, LONGEST};
 use super::ending::Ending;
-use super::lens::{Crowd, Want};
+use super::lens::Crowd;
 use super::queue::Place;
 use super::record::{Record, State};
 use super::slot_write::SlotWrite;
@@ -113,9 +113,7 @@ impl Kept {
     }
 
     fn view<'a>(&self, record: &'a Record) -> Cow<'a, Record> {
-        // Of a slot that it holds, the limit does not matter.
-        let want = self.slot.as_ref().map_or(Want::Whole, |_| Want::Slot(0));
-        record.seen_by(self.attempt, want)
+        record.seen_by_holder(self.attempt, self.slot.is_some())
     }
 
     /// A grant known only by its identity. The holder must not believe in it until a renewal is

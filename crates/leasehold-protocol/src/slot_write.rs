@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::grant::{ConditionFailed, Grant, Left, Operation, behind, granted, is_free_for};
+use super::grant::{
+    ConditionFailed, Grant, Left, Operation, behind, granted, hand_over, is_free_for, owned,
+};
 use super::id::AttemptId;
 use super::queue::Place;
 use super::record::{Native, Record, Seen, State};
@@ -195,7 +197,7 @@ pub(super) fn apply(
         SlotWrite::Extend {
             slot, ttl_seconds, ..
         } => {
-            let (mut record, index) = owned(current, slot.attempt, Some(slot.token))?;
+            let (mut record, index) = own_slot(current, slot.attempt, Some(slot.token))?;
             let held = &mut slots(&mut record).held[index];
             // As with a renewal of the whole key: a late one must not shorten a live lease.
             if held.expires_at >= slot.expires_at {
@@ -213,7 +215,7 @@ pub(super) fn apply(
             next,
             ..
         } => {
-            let (mut record, index) = owned(current, *attempt, *token)?;
+            let (mut record, index) = own_slot(current, *attempt, *token)?;
             let others = slots(&mut record).held.len() - 1;
             slots(&mut record).held.remove(index);
             record.ttl_seconds = ttl_seconds.or(record.ttl_seconds);
@@ -222,7 +224,14 @@ pub(super) fn apply(
                 Next::Nobody(passed) if record.queue == *passed => record.queue.clear(),
                 Next::Others if others > 0 => {}
                 Next::Slots(given) => give(&mut record, given)?,
-                Next::Whole(place, given) if others == 0 => give_whole(&mut record, place, given)?,
+                Next::Whole(place, given) if others == 0 => hand_over(
+                    &mut record,
+                    &given.passed,
+                    place,
+                    given.expires_at,
+                    given.ttl_seconds,
+                    given.acquired_at,
+                )?,
                 _ => return Err(ConditionFailed),
             }
             Ok(record)
@@ -235,11 +244,7 @@ pub(super) fn apply(
             given,
             ..
         } => {
-            let record = current.ok_or(ConditionFailed)?;
-            let native = record.native.ok_or(ConditionFailed)?;
-            if !attempt.owns(record) || token.is_some_and(|token| token != native.token) {
-                return Err(ConditionFailed);
-            }
+            let (record, _) = owned(current, attempt, *token)?;
             let mut record = record.clone();
             record.data = left.of(&record);
             free(&mut record);
@@ -265,7 +270,9 @@ pub(super) fn apply(
 
 fn enter(current: Option<&Record>, entry: &Entry) -> Result<Record, ConditionFailed> {
     let grant = &entry.grant;
-    let mut record = current.cloned().unwrap_or_else(|| unused(&grant.key));
+    let mut record = current
+        .cloned()
+        .unwrap_or_else(|| Record::unused(&grant.key));
     let native = record.native.ok_or(ConditionFailed)?;
     let known = entry.first == record.slots.is_none();
     if !known || entry.token <= native.token || !has_limit(&record, entry.limit) {
@@ -298,29 +305,6 @@ fn enter(current: Option<&Record>, entry: &Entry) -> Result<Record, ConditionFai
     Ok(record)
 }
 
-/// The record of a key that nobody has used.
-fn unused(key: &Arc<str>) -> Record {
-    Record {
-        key: key.to_string(),
-        owner: None,
-        expires_at: ServiceTime(0),
-        native: Some(Native {
-            token: 0,
-            lease: Duration::ZERO,
-            renew_count: 0,
-        }),
-        ttl_seconds: None,
-        holder: None,
-        acquired_at: None,
-        data: None,
-        last_hold: None,
-        queue: Vec::new(),
-        slots: None,
-        done: None,
-        holder_is_dead: false,
-    }
-}
-
 /// Whether a contender with this limit may take or join: it is that of the record, or the record is out of use.
 pub(super) fn has_limit(record: &Record, limit: u32) -> bool {
     let Some(slots) = &record.slots else {
@@ -342,7 +326,7 @@ pub(super) fn slots(record: &mut Record) -> &mut Slots {
     record.slots.get_or_insert_default()
 }
 
-fn owned(
+fn own_slot(
     current: Option<&Record>,
     attempt: AttemptId,
     token: Option<u64>,
@@ -399,25 +383,5 @@ fn give(record: &mut Record, given: &Given) -> Result<(), ConditionFailed> {
         token: given.last_token(),
         ..native
     });
-    Ok(())
-}
-
-fn give_whole(record: &mut Record, place: &Place, given: &Given) -> Result<(), ConditionFailed> {
-    let native = record.native.ok_or(ConditionFailed)?;
-    let queue = behind(record, &given.passed)?;
-    record.queue = match queue.split_first() {
-        Some((first, rest)) if first == place => rest.to_vec(),
-        _ => return Err(ConditionFailed),
-    };
-    record.owner = Some(place.attempt().to_string());
-    record.expires_at = given.expires_at;
-    record.native = Some(Native {
-        token: native.token.saturating_add(1),
-        lease: place.lease(),
-        renew_count: native.renew_count.saturating_add(1),
-    });
-    record.ttl_seconds = Some(given.ttl_seconds);
-    record.holder = None;
-    record.acquired_at = Some(given.acquired_at);
     Ok(())
 }

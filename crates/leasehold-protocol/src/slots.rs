@@ -9,7 +9,7 @@
 //! - No more slots are held than the limit says, and none while the whole key is held.
 //! - The limit changes only while nobody holds a slot and nobody waits.
 //! - An entry is changed by its own holder, or removed by a compare-and-set on exactly what was seen.
-//! - Whoever waits is not passed: a slot is taken with an empty queue, or by a place that names those before it.
+//! - A waiter is not passed: a slot is taken with an empty queue, or by a place that names those before it.
 
 use std::time::Duration;
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use super::done::Completion;
 pub use super::grant::taken_over;
 pub use super::grant::{ConditionFailed, Description, Grant, Left, Operation};
-use super::grant::{behind, granted, is_free_for};
+use super::grant::{behind, granted, hand_over, is_free_for, owned};
 use super::id::AttemptId;
 use super::queue::Place;
 use super::record::{Native, Record, Seen, State};
@@ -265,28 +265,21 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
             left,
             ..
         } => {
-            let (record, native) = owned(current, attempt, *token)?;
-            let mut queue = behind(record, passed)?;
-            if queue.first() != Some(next) {
-                return Err(ConditionFailed);
-            }
-            queue.remove(0);
-            Ok(Some(Record {
-                owner: Some(next.attempt().to_string()),
-                expires_at: *expires_at,
-                native: Some(Native {
-                    token: native.token.saturating_add(1),
-                    lease: next.lease(),
-                    renew_count: native.renew_count.saturating_add(1),
-                }),
-                ttl_seconds: Some(*ttl_seconds),
-                holder: None,
-                acquired_at: Some(*acquired_at),
+            let (record, _) = owned(current, attempt, *token)?;
+            let mut record = Record {
                 data: left.of(record),
                 last_hold: held.or(record.last_hold),
-                queue,
                 ..record.clone()
-            }))
+            };
+            hand_over(
+                &mut record,
+                passed,
+                next,
+                *expires_at,
+                *ttl_seconds,
+                *acquired_at,
+            )?;
+            Ok(Some(record))
         }
         Write::Complete(completion) => {
             let (record, native) = owned(current, &completion.attempt, Some(completion.token))?;
@@ -342,20 +335,5 @@ pub fn apply(current: Option<&Record>, write: &Write) -> Result<Option<Record>, 
             owned(current, attempt, Some(*token))?;
             Ok(None)
         }
-    }
-}
-
-fn owned<'a>(
-    current: Option<&'a Record>,
-    attempt: &AttemptId,
-    token: Option<u64>,
-) -> Result<(&'a Record, Native), ConditionFailed> {
-    let record = current.ok_or(ConditionFailed)?;
-    let native = record.native.ok_or(ConditionFailed)?;
-    let ours = attempt.owns(record) && token.is_none_or(|token| token == native.token);
-    if ours {
-        Ok((record, native))
-    } else {
-        Err(ConditionFailed)
     }
 }

@@ -52,19 +52,15 @@ impl LockStatus {
             return Self::of_whole(core, key, record);
         }
         // Held if one of them is.
-        let mut all = slots
+        let all = slots
             .iter()
             .map(|slot| Self::of_whole(core, key, Some(slot)));
-        let first = all.next();
+        let mut all: Vec<LockStatus> = all.collect();
         let live = |status: &LockStatus| matches!(status.state, LockState::Held(_));
-        let held = match first {
-            Some(first) if live(&first) => first,
-            Some(first) => all.find(live).unwrap_or(first),
-            None => Self::of_whole(core, key, record),
-        };
+        let at = all.iter().position(live).unwrap_or(0);
         LockStatus {
             slots: slots.iter().map(HolderInfo::of).collect(),
-            ..held
+            ..all.swap_remove(at)
         }
     }
 

@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use crate::error::{Error, ErrorKind};
 use crate::key::Key;
 use leasehold_protocol::attempt::AttemptId;
-use leasehold_protocol::lens::Want;
 use leasehold_protocol::record::Record;
 use leasehold_protocol::token::{FencingToken, PASS_BITS};
 
@@ -86,13 +85,7 @@ impl LeaseId {
 
     /// A record as the holder of this grant sees it.
     pub(crate) fn view<'a>(&self, record: &'a Record) -> Cow<'a, Record> {
-        // The limit does not matter to the holder of a slot.
-        let want = if self.slot {
-            Want::Slot(0)
-        } else {
-            Want::Whole
-        };
-        record.seen_by(self.attempt, want)
+        record.seen_by_holder(self.attempt, self.slot)
     }
 
     /// Whether it is a slot, and not the whole key.

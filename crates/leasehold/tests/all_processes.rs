@@ -31,7 +31,7 @@ const DROPS: u64 = 10;
 /// A call that takes longer has met a deadlock: all sets together take a minute on DynamoDB Local.
 const BOUND: Duration = Duration::from_secs(240);
 
-/// What a worker is told, in its environment.
+/// The job of a worker, in its environment.
 struct Job {
     number: u64,
     store: String,

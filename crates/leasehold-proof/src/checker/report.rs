@@ -189,14 +189,9 @@ fn slots(order: &Order) -> (usize, u64, usize) {
     for case in &all {
         let started = now();
         let found = slots::explore(case, order.limit);
-        let (must, found_states, broke) = match &found {
-            None => (case.broken.is_some(), order.limit, None),
-            Some(found) => (
-                case.broken.is_some(),
-                found.states,
-                Some(found.breach.is_some()),
-            ),
-        };
+        let must = case.broken.is_some();
+        let found_states = found.as_ref().map_or(order.limit, |found| found.states);
+        let broke = found.as_ref().map(|found| found.breach.is_some());
         bad += usize::from(broke != Some(must));
         if !must {
             states += found_states;

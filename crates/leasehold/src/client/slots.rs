@@ -53,7 +53,7 @@ impl LockClient {
     /// A request for a shared lock of a key: any number of holders share it, up to 1000, while nobody holds the
     /// whole key. It is a [slot](LockClient::slots) of 1000.
     ///
-    /// [`exclusive`](LockClient::exclusive) takes the whole key. Whoever waits for that is not passed by later shared
+    /// [`exclusive`](LockClient::exclusive) takes the whole key. A waiter for that is not passed by later shared
     /// holders, and does not pass earlier ones.
     ///
     /// # Errors

@@ -51,21 +51,20 @@ impl Queues {
         if let Some(queue) = queues.get(key).and_then(Weak::upgrade) {
             return queue;
         }
-        let queue = Arc::new(Queue {
-            key: key.clone(),
-            queues: Arc::downgrade(self),
-            clock: self.clock.clone(),
-            state: Mutex::default(),
-        });
+        let queue = self.queue(key, Arc::downgrade(self));
         queues.insert(key.clone(), Arc::downgrade(&queue));
         queue
     }
 
     /// A queue that nobody waits in: of the guard of a slot, which is not handed off.
-    pub(crate) fn alone(self: &Arc<Self>, key: &Arc<str>) -> Arc<Queue> {
+    pub(crate) fn alone(&self, key: &Arc<str>) -> Arc<Queue> {
+        self.queue(key, Weak::new())
+    }
+
+    fn queue(&self, key: &Arc<str>, queues: Weak<Queues>) -> Arc<Queue> {
         Arc::new(Queue {
             key: key.clone(),
-            queues: Weak::new(),
+            queues,
             clock: self.clock.clone(),
             state: Mutex::default(),
         })

@@ -4,7 +4,6 @@ use leasehold_protocol::lens::Want;
 use leasehold_protocol::record::{Native, Record, State as RecordState};
 use leasehold_protocol::slot_write::{Next as After, Over, SlotWrite};
 use leasehold_protocol::slots::{MOST, Slots};
-use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::{ConditionFailed, Write, apply};
 
 use super::client::{Client, LEASE, Phase, Step};
@@ -333,26 +332,16 @@ fn carried_out(
 /// The record of a key whose slots were held before.
 fn used(limit: u32) -> Record {
     Record {
-        key: "k".into(),
-        owner: None,
-        expires_at: ServiceTime(0),
         native: Some(Native {
             token: 1,
             lease: LEASE,
             renew_count: 1,
         }),
-        ttl_seconds: None,
-        holder: None,
-        acquired_at: None,
-        data: None,
-        last_hold: None,
-        queue: Vec::new(),
         slots: Some(Slots {
             limit,
             held: Vec::new(),
         }),
-        done: None,
-        holder_is_dead: false,
+        ..Record::unused("k")
     }
 }
 

@@ -10,6 +10,8 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use leasehold_protocol::attempt::AttemptId;
 use leasehold_protocol::queue::Place;
 use leasehold_protocol::record::{RECORD_VERSION, attribute};
+use leasehold_protocol::slots::Slot;
+use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::{Grant, Left};
 
 /// An expression with its placeholders.
@@ -123,6 +125,43 @@ impl Expression {
         }
     }
 
+    /// One more attribute to set.
+    pub(super) fn sets(mut self, set: &str) -> Self {
+        let before = if self.update.is_empty() { "SET " } else { ", " };
+        self.update.push_str(before);
+        self.update.push_str(set);
+        self
+    }
+
+    /// One more condition.
+    pub(super) fn and(mut self, condition: &str) -> Self {
+        self.condition.push_str(condition);
+        self
+    }
+
+    pub(super) fn bytes(mut self, placeholder: &str, bytes: Vec<u8>) -> Self {
+        self.values
+            .insert(placeholder.to_owned(), AttributeValue::B(Blob::new(bytes)));
+        self
+    }
+
+    pub(super) fn entry(mut self, placeholder: &str, slot: &Slot) -> Self {
+        self.values
+            .insert(placeholder.to_owned(), entry_value(slot));
+        self
+    }
+
+    pub(super) fn entry_name(mut self, placeholder: &str, attempt: AttemptId) -> Self {
+        self.names.insert(placeholder.to_owned(), attempt.digits());
+        self
+    }
+
+    pub(super) fn map(mut self, placeholder: &str, map: HashMap<String, AttributeValue>) -> Self {
+        self.values
+            .insert(placeholder.to_owned(), AttributeValue::M(map));
+        self
+    }
+
     /// Roughly the size of the item that it makes, as DynamoDB bills it.
     pub(super) fn item_bytes(&self, key: &str) -> usize {
         let values: usize = self
@@ -221,6 +260,51 @@ pub(super) fn described(
         expression = expression.data(data);
     }
     expression.names(&[HOLDER]).text(":holder", holder)
+}
+
+/// The entry of a slot, as it is stored.
+pub(super) fn entry_value(slot: &Slot) -> AttributeValue {
+    AttributeValue::B(Blob::new(slot.to_bytes()))
+}
+
+/// A released record of this library.
+pub(super) const FREE: &str = "attribute_exists(#version) AND attribute_not_exists(#client)";
+/// Nobody waits.
+pub(super) const NO_QUEUE: &str = " AND attribute_not_exists(#queue[0])";
+/// No slot is held.
+pub(super) const NO_SLOTS: &str = "(attribute_not_exists(#slots) OR size(#slots) = :zero)";
+
+/// That a guessed TTL does not shorten that of the record.
+pub(super) fn lasts(grant: &Grant) -> &'static str {
+    match grant.ttl_is_guess {
+        true => " AND (attribute_not_exists(#ttl) OR #ttl <= :ttl)",
+        false => "",
+    }
+}
+
+/// The whole key goes to this place, under the next token.
+pub(super) fn handed_over(
+    expression: Expression,
+    next: &Place,
+    expires_at: ServiceTime,
+    ttl_seconds: i64,
+    acquired_at: ServiceTime,
+) -> Expression {
+    expression
+        .sets("#client = :next")
+        .sets("#expires = :expires")
+        .sets("#ttl = :ttl")
+        .sets("#lease = :lease")
+        .sets("#acquired = :acquired")
+        .sets("#count = #count + :one")
+        .sets("#token = #token + :one")
+        .names(&[CLIENT, EXPIRES, TTL, LEASE, ACQUIRED, COUNT, TOKEN, HOLDER])
+        .text(":next", next.attempt())
+        .number(":expires", expires_at.0)
+        .number(":ttl", ttl_seconds)
+        .number(":lease", next.lease().as_millis())
+        .number(":acquired", acquired_at.0)
+        .number(":one", 1)
 }
 
 #[cfg(test)]

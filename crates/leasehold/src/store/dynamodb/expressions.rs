@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 
 use super::expression::{
-    ACQUIRED, CLIENT, COUNT, DATA, DONE, EXPIRES, Expression, HOLDER, KEY, LEASE, LIMIT, QUEUE,
-    SLOTS, TOKEN, TTL, VERSION, binary, described, granted, owned, with_hold,
+    CLIENT, COUNT, DATA, DONE, EXPIRES, Expression, FREE, KEY, LEASE, LIMIT, NO_QUEUE, NO_SLOTS,
+    QUEUE, SLOTS, TOKEN, TTL, VERSION, binary, described, granted, handed_over, lasts, owned,
+    with_hold,
 };
 use super::slots;
 use aws_sdk_dynamodb::primitives::Blob;
@@ -22,13 +23,10 @@ use leasehold_protocol::write::{Write, taken_over};
 pub(super) fn update(write: &Write) -> Expression {
     match write {
         Write::Acquire(grant) => {
-            let free = "attribute_exists(#version) AND attribute_not_exists(#client) \
-                 AND attribute_not_exists(#queue[0]) AND (attribute_not_exists(#slots) OR size(#slots) = :zero)";
-            let lasts = match grant.ttl_is_guess {
-                true => " AND (attribute_not_exists(#ttl) OR #ttl <= :ttl)",
-                false => "",
-            };
-            let condition = format!("attribute_not_exists(#key) OR ({free}{lasts})");
+            let condition = format!(
+                "attribute_not_exists(#key) OR ({FREE}{NO_QUEUE} AND {NO_SLOTS}{})",
+                lasts(grant)
+            );
             granted(grant, None, &condition, &[], false).names(&[KEY, QUEUE, SLOTS])
         }
         Write::TakeOver(grant, seen @ Seen::Native { owner, token, renew_count }, places) => granted(
@@ -92,18 +90,10 @@ pub(super) fn update(write: &Write) -> Expression {
         }
         Write::HandOver { attempt, token, next, passed, expires_at, ttl_seconds, acquired_at, held, left, .. } => {
             let places: Vec<Place> = passed.iter().chain([next]).copied().collect();
-            let update = "SET #client = :next, #expires = :expires, #ttl = :ttl, #lease = :lease, \
-                 #acquired = :acquired, #count = #count + :one, #token = #token + :one";
-            owned(with_hold(Expression::new(update, ""), *held), attempt, *token)
+            let handed = handed_over(Expression::new("", ""), next, *expires_at, *ttl_seconds, *acquired_at);
+            owned(with_hold(handed, *held), attempt, *token)
                 .begins_with(&places)
                 .leaves(left, "#holder", places.len())
-                .names(&[EXPIRES, TTL, LEASE, ACQUIRED, COUNT, TOKEN, HOLDER])
-                .text(":next", next.attempt())
-                .number(":expires", expires_at.0)
-                .number(":ttl", ttl_seconds)
-                .number(":lease", next.lease().as_millis())
-                .number(":acquired", acquired_at.0)
-                .number(":one", 1)
         }
         Write::Complete(completion) => completed(completion),
         Write::Join { place, limit, most, .. } => {

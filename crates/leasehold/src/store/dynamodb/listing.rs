@@ -16,6 +16,7 @@ use crate::key::Key;
 use crate::store::{Page, Reply, StoreError, StoreErrorKind};
 use crate::usage::Units;
 use leasehold_protocol::record::attribute;
+use leasehold_protocol::time::Stamp;
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -105,9 +106,10 @@ impl Selection {
 
 /// What a request has read.
 struct Read {
-    items: Vec<Item>,
+    items: Option<Vec<Item>>,
     last: Option<Item>,
-    reply: Reply<()>,
+    capacity: Option<ConsumedCapacity>,
+    stamp: Option<Stamp>,
 }
 
 pub(super) async fn page(
@@ -135,12 +137,12 @@ pub(super) async fn page(
         None => scan(client, table, &selection, start).await?,
     };
     let ours = |item: &&Item| shape.is_a_table_of_its_own() || shape.key_of(item).is_some();
-    let records = read.items.iter().filter(ours);
+    let records = read.items.iter().flatten().filter(ours);
     let page = Page {
         records: records.map(|item| shape.record(item)).collect(),
         next: read.last.and_then(|last| shape.position_of(&last)),
     };
-    Ok(Reply::new(page, read.reply.stamp).with_units(read.reply.units))
+    Ok(Reply::new(page, read.stamp).with_units(read_units(read.capacity.as_ref())))
 }
 
 async fn scan(
@@ -165,11 +167,11 @@ async fn scan(
         .answer(request)
         .await
         .map_err(|error| classify::read_failure(error, table, &sending))?;
-    let units = read_units(output.consumed_capacity());
     Ok(Read {
-        items: output.items.unwrap_or_default(),
+        items: output.items,
         last: output.last_evaluated_key,
-        reply: Reply::new((), sending.stamp()).with_units(units),
+        capacity: output.consumed_capacity,
+        stamp: sending.stamp(),
     })
 }
 
@@ -197,11 +199,11 @@ async fn query(
         .answer(request)
         .await
         .map_err(|error| classify::read_failure(error, table, &sending))?;
-    let units = read_units(output.consumed_capacity());
     Ok(Read {
-        items: output.items.unwrap_or_default(),
+        items: output.items,
         last: output.last_evaluated_key,
-        reply: Reply::new((), sending.stamp()).with_units(units),
+        capacity: output.consumed_capacity,
+        stamp: sending.stamp(),
     })
 }
 

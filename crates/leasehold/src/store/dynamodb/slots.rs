@@ -3,14 +3,9 @@
 //! The map `Slots` has an entry for each slot that is held, named by the digits of its attempt's id. The order of
 //! the bytes of entries of one token is that of their expiries, so a condition can compare them.
 
-use std::collections::HashMap;
-
-use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::AttributeValue;
-
 use super::expression::{
-    ACQUIRED, CLIENT, COUNT, DATA, DONE, EXPIRES, Expression, HOLDER, KEY, LEASE, LIMIT, QUEUE,
-    SLOTS, TOKEN, TTL, VERSION, granted, owned, with_hold,
+    CLIENT, COUNT, DATA, DONE, EXPIRES, Expression, FREE, KEY, LEASE, LIMIT, NO_QUEUE, NO_SLOTS,
+    QUEUE, SLOTS, TOKEN, TTL, VERSION, entry_value, granted, handed_over, lasts, owned, with_hold,
 };
 use leasehold_protocol::attempt::AttemptId;
 use leasehold_protocol::record::{RECORD_VERSION, Seen};
@@ -18,8 +13,6 @@ use leasehold_protocol::slot_write::{Entry, Given, Next, Over, SlotWrite};
 use leasehold_protocol::slots::Slot;
 use leasehold_protocol::write::Left;
 
-/// Nobody waits.
-const NO_QUEUE: &str = " AND attribute_not_exists(#queue[0])";
 /// The limit is ours, or the record is out of use.
 pub(super) const HAS_LIMIT: &str =
     "(#limit = :limit OR (size(#slots) = :zero AND attribute_not_exists(#queue[0])))";
@@ -73,25 +66,17 @@ pub(super) fn update(write: &SlotWrite) -> Expression {
                 }
                 Next::Whole(place, given) => {
                     let places: Vec<_> = given.passed.iter().chain([place]).copied().collect();
-                    exit.sets("#client = :next")
-                        .sets("#expires = :expires")
-                        .sets("#ttl = :ttl")
-                        .sets("#lease = :lease")
-                        .sets("#acquired = :acquired")
-                        .sets("#count = #count + :one")
-                        .sets("#token = #token + :one")
-                        .names(&[
-                            CLIENT, EXPIRES, TTL, LEASE, ACQUIRED, COUNT, TOKEN, HOLDER, QUEUE,
-                        ])
-                        .text(":next", place.attempt())
-                        .number(":expires", given.expires_at.0)
-                        .number(":ttl", given.ttl_seconds)
-                        .number(":lease", place.lease().as_millis())
-                        .number(":acquired", given.acquired_at.0)
-                        .number(":one", 1)
-                        .and(" AND size(#slots) = :one")
-                        .begins_with(&places)
-                        .removes(&["#slots.#me", "#holder"], places.len())
+                    handed_over(
+                        exit,
+                        place,
+                        given.expires_at,
+                        given.ttl_seconds,
+                        given.acquired_at,
+                    )
+                    .names(&[QUEUE])
+                    .and(" AND size(#slots) = :one")
+                    .begins_with(&places)
+                    .removes(&["#slots.#me", "#holder"], places.len())
                 }
             }
         }
@@ -105,7 +90,7 @@ pub(super) fn update(write: &SlotWrite) -> Expression {
         } => {
             let entries = given
                 .slots()
-                .map(|slot| (slot.attempt.digits(), binary(&slot)));
+                .map(|slot| (slot.attempt.digits(), entry_value(&slot)));
             let opened = Expression::new("SET #slots = :slots, #expires = :zero", "")
                 .names(&[SLOTS, EXPIRES])
                 .map(":slots", entries.collect())
@@ -120,14 +105,8 @@ pub(super) fn update(write: &SlotWrite) -> Expression {
             }
         }
         SlotWrite::Claim(grant, places) => {
-            let free = "attribute_exists(#version) AND attribute_not_exists(#client) \
-                 AND (attribute_not_exists(#slots) OR size(#slots) = :zero)";
-            let lasts = match grant.ttl_is_guess {
-                true => " AND (attribute_not_exists(#ttl) OR #ttl <= :ttl)",
-                false => "",
-            };
             let waits = if places.is_empty() { NO_QUEUE } else { "" };
-            let condition = format!("{free}{lasts}{waits}");
+            let condition = format!("{FREE} AND {NO_SLOTS}{}{waits}", lasts(grant));
             granted(grant, None, &condition, places, false).names(&[SLOTS, QUEUE])
         }
         SlotWrite::Evict { slot, .. } => {
@@ -149,7 +128,10 @@ fn enter(entry: &Entry) -> Expression {
             "attribute_not_exists(#slots) AND (attribute_not_exists(#key) OR #version = :version) \
              AND (attribute_not_exists(#token) OR #token < :token)",
         )
-        .map(":slots", [(slot.attempt.digits(), binary(&slot))].into())
+        .map(
+            ":slots",
+            [(slot.attempt.digits(), entry_value(&slot))].into(),
+        )
         .names(&[VERSION, LEASE, COUNT, KEY])
         .number(":version", RECORD_VERSION)
         .number(":zero", 0),
@@ -266,45 +248,4 @@ fn given_to(expression: Expression, given: &Given, gone: &[&str]) -> Expression 
         .and(" AND #token < :first AND #limit = :limit")
         .begins_with(&places)
         .removes(gone, places.len())
-}
-
-fn binary(slot: &Slot) -> AttributeValue {
-    AttributeValue::B(Blob::new(slot.to_bytes()))
-}
-
-impl Expression {
-    /// One more attribute to set.
-    pub(super) fn sets(mut self, set: &str) -> Self {
-        let before = if self.update.is_empty() { "SET " } else { ", " };
-        self.update.push_str(before);
-        self.update.push_str(set);
-        self
-    }
-
-    /// One more condition.
-    fn and(mut self, condition: &str) -> Self {
-        self.condition.push_str(condition);
-        self
-    }
-
-    fn bytes(mut self, placeholder: &str, bytes: Vec<u8>) -> Self {
-        self.values
-            .insert(placeholder.to_owned(), AttributeValue::B(Blob::new(bytes)));
-        self
-    }
-
-    fn entry(self, placeholder: &str, slot: &Slot) -> Self {
-        self.bytes(placeholder, slot.to_bytes())
-    }
-
-    pub(super) fn entry_name(mut self, placeholder: &str, attempt: AttemptId) -> Self {
-        self.names.insert(placeholder.to_owned(), attempt.digits());
-        self
-    }
-
-    pub(super) fn map(mut self, placeholder: &str, map: HashMap<String, AttributeValue>) -> Self {
-        self.values
-            .insert(placeholder.to_owned(), AttributeValue::M(map));
-        self
-    }
 }
