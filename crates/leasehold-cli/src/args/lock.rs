@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use leasehold::store::protocol::MOST;
 
 use super::policy::PolicyArgs;
 use crate::text::duration;
@@ -31,7 +32,7 @@ pub(crate) struct WaitArgs {
 #[command(next_help_heading = "Lock")]
 pub(crate) struct SlotArgs {
     /// Take one of N slots, so that N holders work at once; all users of the lock name the same N
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), conflicts_with = "shared")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST)), conflicts_with = "shared")]
     pub(crate) slots: Option<u32>,
 
     /// Share the lock with others that share it; a holder without this excludes them
@@ -43,14 +44,11 @@ impl SlotArgs {
     /// How many may hold the lock at once; `None` for one.
     pub(crate) fn limit(&self) -> Option<u32> {
         match self.shared {
-            true => Some(SHARED),
+            true => Some(MOST),
             false => self.slots,
         }
     }
 }
-
-/// The limit of a shared lock.
-pub(crate) const SHARED: u32 = 1_000;
 
 /// How the lock is acquired.
 #[derive(Debug, Args)]

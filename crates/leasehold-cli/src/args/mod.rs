@@ -34,7 +34,7 @@ pub(crate) use self::generate::{CompletionsArgs, ManArgs};
 pub(crate) use self::grant::{AcquireArgs, IdArg, Output, ReleaseArgs, RenewArgs};
 pub(crate) use self::hold::HoldArgs;
 pub(crate) use self::init::{InitArgs, Tool};
-pub(crate) use self::lock::{LockArgs, SHARED, SlotArgs, WaitArgs};
+pub(crate) use self::lock::{LockArgs, SlotArgs, WaitArgs};
 pub(crate) use self::look::{LsArgs, ShowArgs};
 pub(crate) use self::once::{Memory, OnceArgs};
 pub(crate) use self::run::{OnLost, RunArgs, StopArgs, What};

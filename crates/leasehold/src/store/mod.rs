@@ -33,7 +33,7 @@ pub mod protocol {
     pub use leasehold_protocol::queue::{PLACE_BYTES, PLACES, Place};
     pub use leasehold_protocol::record::{Malformed, Native, Record, Seen, State, attribute};
     pub use leasehold_protocol::slot_write::{Entry, Given, Next, Over, SlotWrite};
-    pub use leasehold_protocol::slots::{Slot, Slots};
+    pub use leasehold_protocol::slots::{MOST, Slot, Slots};
     pub use leasehold_protocol::time::{ServiceTime, Stamp};
     pub use leasehold_protocol::write::{Description, Grant, Left, Operation, Write, apply};
 }

@@ -2,11 +2,11 @@
 
 use std::time::SystemTime;
 
+use leasehold::store::protocol::MOST;
 use leasehold::{Done, Error, FencingToken, HolderInfo, LastHolder, LockState, LockStatus};
 use serde::Serialize;
 
 use super::output::VERSION;
-use crate::args::SHARED;
 use crate::text::{duration, times};
 
 /// A lock as a JSON object. Field names are stable; new ones may be added.
@@ -127,7 +127,7 @@ impl Entry {
     pub(crate) fn taken(&self) -> Option<String> {
         let held = self.slots.as_ref()?.len();
         match self.limit? {
-            SHARED => Some(format!("shared by {held}")),
+            MOST => Some(format!("shared by {held}")),
             limit => Some(format!("{held} of {limit}")),
         }
     }
