@@ -1,11 +1,10 @@
 //! Service time from stamps: which samples count, for how long, and what they bound.
 
-mod support;
 
 use std::time::Duration;
 
 use leasehold_protocol::time::{ClockBounds, Elapsed, Reading, ServiceClock, ServiceTime, Stamp};
-use support::*;
+use crate::support::*;
 
 /// Half of the life of a sample.
 const HALF: u64 = 300_000;

@@ -1,6 +1,5 @@
 //! The payload: whose it is, and what of it the next holder finds.
 
-mod support;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use leasehold_protocol::renewal::Kept;
 use leasehold_protocol::takeover::Observation;
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::{Description, Left, Write};
-use support::*;
+use crate::support::*;
 
 /// An attempt with this payload.
 fn with(n: u8, data: Option<&[u8]>) -> Attempt {

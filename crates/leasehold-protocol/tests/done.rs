@@ -1,6 +1,5 @@
 //! Work that is done: who may record it, for how long it stays, and that nothing undoes it (S7).
 
-mod support;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use leasehold_protocol::takeover::{Observation, Rules, Verdict};
 use leasehold_protocol::time::{ClockBounds, Reading, ServiceClock, ServiceTime, Stamp};
 use leasehold_protocol::write::{Write, apply};
 
-use support::*;
+use crate::support::*;
 
 const KEEP: Duration = Duration::from_secs(3_600);
 
@@ -58,7 +57,7 @@ fn judged(record: &Record, clock: &ServiceClock, now: Reading, strict: bool) -> 
 #[test]
 fn a_completed_run_is_remembered_from_its_beginning() {
     let (kept, record) = done();
-    let (_, before) = support::kept(&[2]);
+    let (_, before) = crate::support::kept(&[2]);
     let count = |record: &Record| record.native.map(|native| native.renew_count);
     assert_eq!(count(&record), count(&before).map(|count| count + 1));
     assert_eq!(record.expires_at, end());

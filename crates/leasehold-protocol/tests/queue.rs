@@ -1,6 +1,5 @@
 //! The queue of a key: joining, leaving, handing over, taking over.
 
-mod support;
 
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use leasehold_protocol::record::{Record, State};
 use leasehold_protocol::takeover::{Observation, Rules, Verdict};
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::{ConditionFailed, Left, Write, apply};
-use support::*;
+use crate::support::*;
 
 fn join(n: u8) -> Write {
     Write::Join {

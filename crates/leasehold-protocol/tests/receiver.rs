@@ -1,6 +1,5 @@
 //! Who waits and is handed the key: its place, and until when it believes in its grant.
 
-mod support;
 
 use leasehold_protocol::attempt::{Attempt, Refusal, Shown};
 use leasehold_protocol::record::Record;
@@ -8,7 +7,7 @@ use leasehold_protocol::renewal::Kept;
 use leasehold_protocol::takeover::Observation;
 use leasehold_protocol::time::{Elapsed, ServiceTime};
 use leasehold_protocol::write::{Write, apply};
-use support::*;
+use crate::support::*;
 
 /// An attempt that has a place since `ms`, and the record that was handed to it.
 fn waiting(ms: u64) -> (Attempt, Record) {

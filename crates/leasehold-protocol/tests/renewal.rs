@@ -1,6 +1,5 @@
 //! A held grant: which answers move its deadline, and how it ends.
 
-mod support;
 
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use leasehold_protocol::renewal::{Ended, Kept, RenewalRefused};
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::token::FencingToken;
 use leasehold_protocol::write::{Write, apply};
-use support::*;
+use crate::support::*;
 
 fn granted(sent_ms: u64, expires_at: ServiceTime) -> Granted {
     let sent = Sent {

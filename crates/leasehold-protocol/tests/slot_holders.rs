@@ -1,6 +1,5 @@
 //! What a client sees of a key with slots, what it asks for, and how it keeps and ends its slot.
 
-mod support;
 
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use leasehold_protocol::slots::{Slot, Slots};
 use leasehold_protocol::takeover::{Observation, Verdict};
 use leasehold_protocol::time::{ServiceClock, ServiceTime};
 use leasehold_protocol::write::{Write, apply};
-use support::*;
+use crate::support::*;
 
 const TOKEN: u64 = 100;
 

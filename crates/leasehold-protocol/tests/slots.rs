@@ -1,6 +1,5 @@
 //! Slots: what each write does to a record, and when it is refused (S8).
 
-mod support;
 
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use leasehold_protocol::slot_write::{Entry, Given, Next, Over, SlotWrite};
 use leasehold_protocol::slots::{LABEL_BYTES, LONGEST_LEASE, Slot, Slots, short_label};
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::{ConditionFailed, Grant, Left, Operation, Write, apply};
-use support::*;
+use crate::support::*;
 
 const TOKEN: u64 = 100;
 

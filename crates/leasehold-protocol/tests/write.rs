@@ -1,11 +1,10 @@
 //! What each write does to a record, field by field, and on which condition.
 
-mod support;
 
 use leasehold_protocol::record::{Native, Record, State};
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::{ConditionFailed, Left, Operation, Write, apply, taken_over};
-use support::*;
+use crate::support::*;
 
 fn seen(record: &Record) -> leasehold_protocol::record::Seen {
     match record.state() {

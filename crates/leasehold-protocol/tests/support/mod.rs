@@ -1,9 +1,5 @@
 //! Helpers of the tests of the rules.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file uses a part of it"
-)]
+#![expect(unreachable_pub, reason = "the tests are one program")]
 
 use std::time::Duration;
 
