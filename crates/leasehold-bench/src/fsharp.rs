@@ -4,10 +4,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::AttributeValue;
 use leasehold::clock::{OsRandom, Random};
 use leasehold_protocol::attempt::AttemptId;
+
+use crate::dynamodb::applied;
 
 #[derive(Clone, Debug)]
 pub(crate) struct FSharp {
@@ -72,17 +73,5 @@ impl FSharp {
             .send()
             .await;
         applied(answer)
-    }
-}
-
-fn applied<T, E, R>(answer: Result<T, SdkError<E, R>>) -> Result<bool>
-where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    R: std::fmt::Debug + Send + Sync + 'static,
-{
-    match answer {
-        Ok(_) => Ok(true),
-        Err(error) if error.code() == Some("ConditionalCheckFailedException") => Ok(false),
-        Err(error) => Err(error.into()),
     }
 }

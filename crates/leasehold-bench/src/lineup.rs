@@ -169,7 +169,7 @@ impl Lineup {
             java, go_replace, ..
         } = &self.choice;
         Ok(Some(match who {
-            Who::Ours | Who::FSharp | Who::Raw => return Ok(None),
+            Who::Ours | Who::FSharp | Who::Raw | Who::Semaphore => return Ok(None),
             Who::DLock | Who::DynamoDbLease | Who::DynamoDbLock => {
                 Ok(self.rust.get_or_try_init(Peer::rust).await?)
             }

@@ -10,7 +10,7 @@
 //! | [`stopwatch`], [`stats`] | times and quantiles |
 //! | [`table`], [`report`], [`plot`] | output |
 //! | [`place`], [`dynamodb`] | files, programs, clients, tables |
-//! | [`floor`], [`fsharp`] | raw requests |
+//! | [`floor`], [`fsharp`], [`semaphore`] | raw requests |
 //! | [`count`], [`delay`], [`loss`] | the proxy that counts and delays requests, and loses answers |
 //! | [`choice`] | what the command line chooses |
 //! | [`who`], [`peers`], [`lineup`] | all subjects, other locks among them, and their settings |
@@ -36,6 +36,7 @@ mod plot;
 mod prices;
 mod report;
 mod scenario;
+mod semaphore;
 mod sqlite;
 mod stats;
 mod stopwatch;
@@ -51,14 +52,15 @@ use clap::Parser;
 
 use crate::choice::Choice;
 use crate::scenario::{
-    commands, contend, hot, killed, local, lost, many, once, price, scale, uncontended, waiter,
+    commands, contend, hot, killed, local, lost, many, once, price, scale, shared, slots,
+    uncontended, waiter,
 };
 
 /// A benchmark.
 type Bench = fn(&Choice) -> Result<()>;
 
 /// All benchmarks, in the order in which they run.
-const ALL: [(&str, Bench); 18] = [
+const ALL: [(&str, Bench); 20] = [
     ("cycle", |_| cycle::run()),
     ("sqlite", |_| sqlite::run()),
     ("units", units::run),
@@ -73,6 +75,8 @@ const ALL: [(&str, Bench); 18] = [
     ("many", many::run),
     ("local", |choice| local::run(choice.quick)),
     ("price", price::run),
+    ("slots", slots::run),
+    ("shared", shared::run),
     ("fleet", |choice| once::fleet::run(choice.quick)),
     ("herd", |choice| once::herd::run(choice.quick)),
     ("beside", |choice| once::beside::run(choice.quick)),

@@ -54,6 +54,24 @@ impl Turns {
         times
     }
 
+    /// How many held it together at most.
+    pub(crate) fn most_at_once(&self) -> i32 {
+        let mut steps: Vec<(i64, i32)> = Vec::new();
+        for turn in &self.0 {
+            if let Some(granted) = turn.granted {
+                steps.push((granted, 1));
+                steps.extend(turn.letting.map(|letting| (letting, -1)));
+            }
+        }
+        // At the same moment, who lets go is first.
+        steps.sort_unstable();
+        let held = steps.iter().scan(0, |held, (_, step)| {
+            *held += step;
+            Some(*held)
+        });
+        held.max().unwrap_or(0)
+    }
+
     /// How often the lock was granted before the one before had let go. All turns are of one key.
     pub(crate) fn overlaps(&self) -> usize {
         let mut held: Vec<(i64, i64)> = self
@@ -111,6 +129,19 @@ mod tests {
         assert_eq!(turns(turn(0, 50, 51, 52)), 0);
         let mut open = turn(0, 5, 0, 0);
         (open.letting, open.released) = (None, None);
-        assert_eq!(turns(open), 1, "held until the end");
+        assert_eq!(turns(open.clone()), 1, "held until the end");
+
+        let most = |turns: Vec<Turn>| Turns(turns).most_at_once();
+        assert_eq!(most(vec![]), 0);
+        let three = vec![
+            turn(0, 10, 50, 60),
+            turn(0, 20, 30, 31),
+            turn(0, 30, 40, 41),
+        ];
+        assert_eq!(most(three), 2, "one has let go when the next enters");
+        assert_eq!(
+            most(vec![open, turn(0, 10, 50, 60), turn(0, 20, 30, 31)]),
+            3
+        );
     }
 }

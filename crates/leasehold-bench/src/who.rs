@@ -13,10 +13,11 @@ pub(crate) enum Who {
     Python,
     Java,
     Go,
+    Semaphore,
 }
 
 impl Who {
-    pub(crate) const ALL: [Who; 10] = [
+    pub(crate) const ALL: [Who; 11] = [
         Who::Ours,
         Who::FSharp,
         Who::Raw,
@@ -27,6 +28,7 @@ impl Who {
         Who::Python,
         Who::Java,
         Who::Go,
+        Who::Semaphore,
     ];
 
     pub(crate) fn label(self) -> &'static str {
@@ -41,6 +43,7 @@ impl Who {
             Who::Python => "PyPI python-dynamodb-lock 0.9.1",
             Who::Java => "AWS's Java client 1.4.0",
             Who::Go => "Go dynamolock 2.2.0",
+            Who::Semaphore => "AWS's semaphore sample",
         }
     }
 
@@ -57,6 +60,7 @@ impl Who {
             Who::Python => "python",
             Who::Java => "java",
             Who::Go => "go",
+            Who::Semaphore => "semaphore",
         }
     }
 
@@ -68,6 +72,7 @@ impl Who {
             Who::DynamoDbLease | Who::DynamoDbLock | Who::Java | Who::Go => &["key"],
             Who::Node => &["id"],
             Who::Python => &["lock_key", "sort_key"],
+            Who::Semaphore => &["LockName"],
         }
     }
 }

@@ -153,6 +153,11 @@ impl Kept {
         self.last_expires_at
     }
 
+    /// Whether the grant is a slot.
+    pub fn is_slot(&self) -> bool {
+        self.slot.is_some()
+    }
+
     /// Who waits for the key, as it was last seen.
     pub fn queue(&self) -> &[Place] {
         &self.queue

@@ -1,12 +1,11 @@
 //! One acquisition: its requests, the meaning of answers, the release or withdrawal of its grant.
 
-
+use crate::support::*;
 use leasehold_protocol::attempt::{Attempt, Refusal, SEED_TOLERANCE, Wish};
 use leasehold_protocol::record::{Record, State};
 use leasehold_protocol::takeover::Observation;
 use leasehold_protocol::time::{Reading, ServiceClock, ServiceTime, Stamp};
 use leasehold_protocol::write::{Write, apply};
-use crate::support::*;
 
 fn landed(write: &Write) -> Record {
     apply(None, write).expect("free").expect("a record")

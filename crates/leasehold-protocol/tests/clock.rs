@@ -1,10 +1,9 @@
 //! Service time from stamps: which samples count, for how long, and what they bound.
 
-
 use std::time::Duration;
 
-use leasehold_protocol::time::{ClockBounds, Elapsed, Reading, ServiceClock, ServiceTime, Stamp};
 use crate::support::*;
+use leasehold_protocol::time::{ClockBounds, Elapsed, Reading, ServiceClock, ServiceTime, Stamp};
 
 /// Half of the life of a sample.
 const HALF: u64 = 300_000;

@@ -1,9 +1,9 @@
 //! The payload: whose it is, and what of it the next holder finds.
 
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::*;
 use leasehold_protocol::attempt::{Attempt, Refusal, Wish};
 use leasehold_protocol::done::Done;
 use leasehold_protocol::record::{Record, Seen, State};
@@ -11,7 +11,6 @@ use leasehold_protocol::renewal::Kept;
 use leasehold_protocol::takeover::Observation;
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::{Description, Left, Write};
-use crate::support::*;
 
 /// An attempt with this payload.
 fn with(n: u8, data: Option<&[u8]>) -> Attempt {

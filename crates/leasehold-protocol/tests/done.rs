@@ -1,6 +1,5 @@
 //! Work that is done: who may record it, for how long it stays, and that nothing undoes it (S7).
 
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -1,14 +1,13 @@
 //! The queue of a key: joining, leaving, handing over, taking over.
 
-
 use std::time::Duration;
 
+use crate::support::*;
 use leasehold_protocol::queue::{PLACES, Place};
 use leasehold_protocol::record::{Record, State};
 use leasehold_protocol::takeover::{Observation, Rules, Verdict};
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::{ConditionFailed, Left, Write, apply};
-use crate::support::*;
 
 fn join(n: u8) -> Write {
     Write::Join {

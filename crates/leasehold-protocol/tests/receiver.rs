@@ -1,13 +1,12 @@
 //! Who waits and is handed the key: its place, and until when it believes in its grant.
 
-
+use crate::support::*;
 use leasehold_protocol::attempt::{Attempt, Refusal, Shown};
 use leasehold_protocol::record::Record;
 use leasehold_protocol::renewal::Kept;
 use leasehold_protocol::takeover::Observation;
 use leasehold_protocol::time::{Elapsed, ServiceTime};
 use leasehold_protocol::write::{Write, apply};
-use crate::support::*;
 
 /// An attempt that has a place since `ms`, and the record that was handed to it.
 fn waiting(ms: u64) -> (Attempt, Record) {

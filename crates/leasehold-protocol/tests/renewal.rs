@@ -1,8 +1,8 @@
 //! A held grant: which answers move its deadline, and how it ends.
 
-
 use std::time::Duration;
 
+use crate::support::*;
 use leasehold_protocol::attempt::Granted;
 use leasehold_protocol::deadline::{Deadline, Sent};
 use leasehold_protocol::record::Record;
@@ -10,7 +10,6 @@ use leasehold_protocol::renewal::{Ended, Kept, RenewalRefused};
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::token::FencingToken;
 use leasehold_protocol::write::{Write, apply};
-use crate::support::*;
 
 fn granted(sent_ms: u64, expires_at: ServiceTime) -> Granted {
     let sent = Sent {

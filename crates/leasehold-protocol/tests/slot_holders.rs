@@ -1,8 +1,8 @@
 //! What a client sees of a key with slots, what it asks for, and how it keeps and ends its slot.
 
-
 use std::time::Duration;
 
+use crate::support::*;
 use leasehold_protocol::attempt::{Attempt, Granted, Refusal, Wish};
 use leasehold_protocol::done::FOR_EVER;
 use leasehold_protocol::lens::{Crowd, Want};
@@ -14,7 +14,6 @@ use leasehold_protocol::slots::{Slot, Slots};
 use leasehold_protocol::takeover::{Observation, Verdict};
 use leasehold_protocol::time::{ServiceClock, ServiceTime};
 use leasehold_protocol::write::{Write, apply};
-use crate::support::*;
 
 const TOKEN: u64 = 100;
 
@@ -348,7 +347,10 @@ fn entered(beside: &[u8], waiting: &[Place], clock: &ServiceClock) -> (Kept, Rec
     let granted = me.applied(&request, &record, clock, reading(0));
     assert!(!granted.impossible_seed);
     assert_eq!(granted.description, None);
-    let kept = Kept::new("k".into(), id(3), &granted, terms()).of_slot(me.label());
+    let kept = Kept::new("k".into(), id(3), &granted, terms());
+    assert!(!kept.is_slot());
+    let kept = kept.of_slot(me.label());
+    assert!(kept.is_slot());
     (kept, record)
 }
 

@@ -1,8 +1,8 @@
 //! Slots: what each write does to a record, and when it is refused (S8).
 
-
 use std::time::Duration;
 
+use crate::support::*;
 use leasehold_protocol::done::Done;
 use leasehold_protocol::id::AttemptId;
 use leasehold_protocol::queue::{PLACES, Place};
@@ -11,7 +11,6 @@ use leasehold_protocol::slot_write::{Entry, Given, Next, Over, SlotWrite};
 use leasehold_protocol::slots::{LABEL_BYTES, LONGEST_LEASE, Slot, Slots, short_label};
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::{ConditionFailed, Grant, Left, Operation, Write, apply};
-use crate::support::*;
 
 const TOKEN: u64 = 100;
 

@@ -1,10 +1,9 @@
 //! What each write does to a record, field by field, and on which condition.
 
-
+use crate::support::*;
 use leasehold_protocol::record::{Native, Record, State};
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::{ConditionFailed, Left, Operation, Write, apply, taken_over};
-use crate::support::*;
 
 fn seen(record: &Record) -> leasehold_protocol::record::Seen {
     match record.state() {

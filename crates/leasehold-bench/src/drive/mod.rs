@@ -24,6 +24,7 @@ use self::work::{Inside, Locker, serve};
 use crate::dynamodb;
 use crate::floor::{Answers, Floor};
 use crate::fsharp::FSharp;
+use crate::semaphore::Semaphore;
 use crate::stopwatch::pause;
 
 pub(crate) use self::work::monotonic_ns;
@@ -66,6 +67,15 @@ async fn drive(who: &str, place: &str, table: &str, settings: &Value) -> Result<
             })
             .await
         }
+        "semaphore" => {
+            let delay = millis(settings, "poll_ms");
+            let limit = number(settings, "slots").unwrap_or(1);
+            serve(settings, async || {
+                let requests = Semaphore::new(dynamodb::client(place), table, limit);
+                Ok(SemaphoreLocker { requests, delay })
+            })
+            .await
+        }
         "raw" => {
             serve(settings, async || {
                 Ok(Raw(Floor::new(place, table, "", Answers::Bare)))
@@ -79,15 +89,20 @@ async fn drive(who: &str, place: &str, table: &str, settings: &Value) -> Result<
 }
 
 fn millis(settings: &Value, name: &str) -> Option<Duration> {
-    settings
-        .get(name)
-        .and_then(Value::as_u64)
-        .map(Duration::from_millis)
+    let ms = settings.get(name).and_then(Value::as_u64);
+    ms.map(Duration::from_millis)
+}
+
+fn number(settings: &Value, name: &str) -> Option<u32> {
+    let number = settings.get(name).and_then(Value::as_u64);
+    number.and_then(|number| u32::try_from(number).ok())
 }
 
 /// Ours, as a user of the library has it.
 struct Ours {
     locks: LockClient,
+    /// The whole key, or one of its slots.
+    slots: Option<u32>,
     kept: Mutex<Vec<Lease>>,
 }
 
@@ -110,13 +125,17 @@ fn ours(store: impl Store, settings: &Value) -> Result<Ours> {
     }
     Ok(Ours {
         locks: LockClient::builder(store).policy(policy.build()?).build(),
+        slots: number(settings, "slots"),
         kept: Mutex::default(),
     })
 }
 
 impl Locker for Ours {
     async fn turn(&self, key: &str, inside: &Arc<Inside>) -> Result<()> {
-        let lease = self.locks.acquire(key).await?;
+        let lease = match self.slots {
+            None => self.locks.acquire(key).await?,
+            Some(limit) => self.locks.slots(key, limit)?.acquire().await?,
+        };
         if inside.is_for_ever() {
             inside.enter();
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -149,6 +168,33 @@ impl Locker for FSharpLocker {
         ensure!(
             self.requests.release(key, &me).await?,
             "the lock was not available to release"
+        );
+        Ok(())
+    }
+}
+
+/// The semaphore of AWS's sample: its requests, and its loop or one with a fixed delay.
+struct SemaphoreLocker {
+    requests: Semaphore,
+    delay: Option<Duration>,
+}
+
+impl Locker for SemaphoreLocker {
+    async fn turn(&self, key: &str, inside: &Arc<Inside>) -> Result<()> {
+        let me = FSharp::client_id();
+        let mut refused = 0;
+        while !self.requests.acquire(key, &me).await? {
+            pause(self.delay.unwrap_or_else(|| Semaphore::delay(refused))).await;
+            refused += 1;
+        }
+        if inside.is_for_ever() {
+            inside.enter();
+            return Ok(());
+        }
+        inside.stay().await;
+        ensure!(
+            self.requests.release(key, &me).await?,
+            "not ours to release"
         );
         Ok(())
     }

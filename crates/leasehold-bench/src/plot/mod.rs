@@ -31,6 +31,7 @@ fn colour(who: Who) -> RGBColor {
         Who::Python => RGBColor(60, 138, 150),
         Who::Java => RGBColor(120, 92, 60),
         Who::Go => RGBColor(40, 176, 214),
+        Who::Semaphore => RGBColor(148, 140, 40),
     }
 }
 

@@ -10,6 +10,8 @@ pub(crate) mod many;
 pub(crate) mod once;
 pub(crate) mod price;
 pub(crate) mod scale;
+pub(crate) mod shared;
+pub(crate) mod slots;
 pub(crate) mod uncontended;
 pub(crate) mod waiter;
 

@@ -11,7 +11,7 @@ use crate::error::{Effect, Error, ErrorKind};
 use crate::holder::HolderInfo;
 use crate::lease::end::seen_in;
 use crate::meter::CallUsage;
-use crate::queue::{LeaderRole, Start, Stop};
+use crate::queue::{KeyShown, LeaderRole, Start, Stop};
 use crate::runtime::request::Answer;
 use crate::runtime::retry::{RETRY_FIRST, RETRY_MAX};
 use crate::shared::no_answer_within;
@@ -341,7 +341,15 @@ impl Acquisition {
         if let Some((record, token)) = record.and_then(|record| Some((record, record.token()?)))
             && view.is_some_and(|view| view.owner.is_some())
         {
-            self.pace(|pace| pace.saw(token, record.last_hold, shown));
+            let slots = record.slots.as_ref();
+            let seen = KeyShown {
+                token,
+                held: record.last_hold,
+                slots: slots.map(|slots| slots.limit),
+                held_slots: slots.map_or(0, |slots| slots.held.len()),
+                ahead: record.place_of(self.attempt.id()),
+            };
+            self.pace(|pace| pace.saw(seen, shown));
         }
         if let Some(record) = view
             && record.owner.is_some()

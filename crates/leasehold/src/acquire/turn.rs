@@ -28,6 +28,8 @@ const QUICK: u32 = 16;
 const GRAIN: Duration = Duration::from_millis(1);
 /// Its longest delay is this part of the longest check delay.
 const FIRST: u32 = 4;
+/// Waiters behind the second sleep longer, up to this: many of them are many polls where delays are short.
+const BEHIND: Duration = Duration::from_millis(200);
 /// Of polls with the longest delay, each fourth of the first waiter is strongly consistent: the deadline
 /// of a grant counts from such an answer.
 const CONSISTENT: u32 = 4;
@@ -253,9 +255,11 @@ impl Acquisition {
     /// How often a waiter with a place polls.
     fn delays(&self, ahead: usize) -> Delays {
         let hints = &self.core.hints;
-        let max = match ahead {
-            0 => hints.check_delay_max / FIRST,
-            _ => hints.check_delay_max,
+        let longest = hints.check_delay_max;
+        let max = match u32::try_from(ahead) {
+            Ok(0) => longest / FIRST,
+            Ok(ahead) => longest.max(longest.saturating_mul(ahead).min(BEHIND)),
+            Err(_) => longest,
         };
         Delays {
             first: self

@@ -2,9 +2,11 @@
 //!
 //! A turn begins when the key is handed over, and ends when it is handed on. Its length follows from how
 //! long the last grant was held, which the record says, or else from the tokens that answers have shown.
+//! Slots are handed on so many times as often, and their tokens do not count turns: the places before a waiter do.
 //! A waiter expects its grant after the present turn and those of the waiters before it. It sleeps until
 //! then, but for one look in the turn before its own, which tells when that began. At the expected time it
-//! polls with the shortest delay, and later ever less often.
+//! polls with the shortest delay, and later ever less often. Waiters behind the first go by the longer turns that
+//! they have seen: where all polls together slow the holders down, they must not grow with that.
 
 use std::time::Duration;
 
@@ -36,6 +38,10 @@ pub(crate) struct Pace {
     round_trip: RoundTrip,
     /// The shortest delay at the last poll.
     shortest: Duration,
+    /// How many grants there are at a time.
+    at_once: u32,
+    /// How many waiters were before this one.
+    ahead: Option<usize>,
     /// Polls since the newest token was first shown.
     round: u32,
 }
@@ -65,8 +71,25 @@ struct Turn {
     since: Elapsed,
     /// Whether that was seen. Otherwise it may have begun long before.
     seen: bool,
+    /// When an answer has first shown it.
+    shown: Elapsed,
     /// The last moment at which it certainly went on.
     last: Elapsed,
+}
+
+/// What an answer has shown of a key.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct KeyShown {
+    /// The token of the record.
+    pub(crate) token: u64,
+    /// How long the last grant was held.
+    pub(crate) held: Option<Duration>,
+    /// The limit of its slots, where it has them.
+    pub(crate) slots: Option<u32>,
+    /// How many of them are held.
+    pub(crate) held_slots: usize,
+    /// How many waiters are before this one.
+    pub(crate) ahead: Option<usize>,
 }
 
 /// How often a waiter may poll.
@@ -79,8 +102,19 @@ pub(crate) struct Delays {
 }
 
 impl Pace {
-    /// Records the token that an answer has shown, and how long the last grant was held.
-    pub(crate) fn saw(&mut self, token: u64, held: Option<Duration>, shown: &Shown) {
+    /// Records what an answer has shown.
+    pub(crate) fn saw(&mut self, seen: KeyShown, shown: &Shown) {
+        let KeyShown { token, held, .. } = seen;
+        // Where slots are free, the whole key is waited for, until the last of them ends.
+        let full = seen
+            .slots
+            .filter(|limit| seen.held_slots >= *limit as usize);
+        self.at_once = full.unwrap_or(1);
+        let moved = match (std::mem::replace(&mut self.ahead, seen.ahead), seen.ahead) {
+            (Some(before), Some(ahead)) => before.saturating_sub(ahead),
+            _ => 0,
+        };
+        let moved = u32::try_from(moved).unwrap_or(u32::MAX).max(1);
         let took = shown.received.since(shown.sent.elapsed);
         self.round_trip = match self.round_trip {
             RoundTrip::Unknown => RoundTrip::First(took),
@@ -100,7 +134,10 @@ impl Pace {
             return;
         }
         self.held = held.or(self.held);
-        let turns = u32::try_from(token - newest).unwrap_or(u32::MAX);
+        let turns = match seen.slots {
+            None => u32::try_from(token - newest).unwrap_or(u32::MAX),
+            Some(_) => moved,
+        };
         let gap = at.since(before.last);
         let since = match self.length() {
             Some(turn) if before.seen => {
@@ -111,7 +148,7 @@ impl Pace {
             _ => at.minus(gap / turns.saturating_mul(2)),
         };
         if before.seen {
-            let seen = since.since(before.since) / turns;
+            let seen = at.since(before.shown) / turns;
             self.turn = Some(match self.turn {
                 // A pause in which nobody wanted the key counts as two turns at most.
                 Some(turn) => (turn + seen.min(turn * 2)) / 2,
@@ -122,7 +159,13 @@ impl Pace {
     }
 
     fn begins(&mut self, token: u64, since: Elapsed, last: Elapsed, seen: bool) {
-        self.newest = Some((token, Turn { since, seen, last }));
+        let turn = Turn {
+            since,
+            seen,
+            shown: last,
+            last,
+        };
+        self.newest = Some((token, turn));
         self.round = 0;
     }
 
@@ -139,8 +182,9 @@ impl Pace {
 
     /// How long a turn takes, if that is known: the grant, its way there and back, and half a delay.
     pub(crate) fn length(&self) -> Option<Duration> {
-        let around = |held| held + self.round_trip.length() + self.shortest / 2;
-        self.held.map(around).or(self.turn)
+        let around = self.round_trip.length() + self.shortest / 2;
+        let held = self.held.map(|held| (held + around) / self.at_once.max(1));
+        held.or(self.turn)
     }
 
     /// When to poll next, behind `ahead` other waiters and the holder. The last poll was at `last`.
@@ -156,7 +200,11 @@ impl Pace {
         self.shortest = first.max(round_trip / PER_ROUND_TRIP);
         let turns = u32::try_from(ahead).unwrap_or(u32::MAX).saturating_add(1);
         let since = self.newest.map_or(now, |(_, turn)| turn.since);
-        let Some(turn) = self.length() else {
+        let length = match ahead {
+            0 => self.length(),
+            _ => self.length().max(self.turn),
+        };
+        let Some(turn) = length else {
             let held = now.since(since) / OF_HELD;
             let delay = held.max(self.shortest.saturating_mul(turns));
             return last.plus(delay.min(max));
@@ -210,11 +258,19 @@ mod tests {
         }
     }
 
+    fn newly(token: u64, held: Option<u64>) -> KeyShown {
+        KeyShown {
+            token,
+            held: held.map(Duration::from_millis),
+            ..KeyShown::default()
+        }
+    }
+
     /// Answers without a round trip: token, time.
     fn seen(answers: &[(u64, u64)], held: Option<u64>) -> Pace {
         let mut pace = Pace::default();
         for (token, ms) in answers {
-            pace.saw(*token, held.map(Duration::from_millis), &shown(*ms, *ms));
+            pace.saw(newly(*token, held), &shown(*ms, *ms));
         }
         pace
     }
@@ -230,16 +286,16 @@ mod tests {
         // The first turn had begun before it was seen.
         assert_eq!(seen(&[(7, 100), (8, 130)], None).length(), None);
         let three = seen(&[(7, 100), (8, 100), (11, 190)], None);
-        assert_eq!(three.length(), Some(Duration::from_millis(25)));
+        assert_eq!(three.length(), Some(Duration::from_millis(30)));
         let mut pace = seen(&[(7, 100)], Some(20));
         assert_eq!(pace.length(), Some(Duration::from_millis(20)));
         // With the way there and back.
-        pace.saw(8, Some(Duration::from_millis(40)), &shown(200, 240));
+        pace.saw(newly(8, Some(40)), &shown(200, 240));
         assert_eq!(pace.length(), Some(Duration::from_millis(80)));
         // A long pause counts for little, and older answers for nothing.
         let paused = seen(&[(7, 0), (8, 0), (9, 20), (8, 25), (10, 60_000)], None);
         assert!(
-            paused.length() < Some(Duration::from_millis(20)),
+            paused.length() < Some(Duration::from_millis(40)),
             "{paused:?}"
         );
     }
@@ -254,7 +310,7 @@ mod tests {
         assert_eq!(next(&pace, 0, 901), 1_000);
         assert_eq!(next(&pace, 0, 60_000), 61_000);
         // A poll is sent so that it arrives then. Turns are longer by the way there and back.
-        pace.saw(2, None, &shown(60, 120));
+        pace.saw(newly(2, None), &shown(60, 120));
         assert_eq!(next(&pace, 0, 120), 127);
     }
 
@@ -266,6 +322,52 @@ mod tests {
         assert_eq!(next(&pace, 9, 0), 812);
         // Never longer than the longest delay.
         assert_eq!(next(&pace, 23, 100), 1_100);
+    }
+
+    #[test]
+    fn waiters_behind_the_first_go_by_the_turns_that_they_have_seen() {
+        // Held for 10 ms each, and handed on every 100 ms. The last began between 100 and 200.
+        let pace = seen(&[(1, 0), (2, 0), (3, 100), (4, 200)], Some(10));
+        assert_eq!(pace.length(), Some(Duration::from_millis(10)));
+        assert_eq!(next(&pace, 0, 200), 211);
+        assert_eq!(next(&pace, 2, 200), 100 + 230);
+    }
+
+    #[test]
+    fn slots_are_handed_on_so_many_times_as_often() {
+        let of_three = |token, ahead| KeyShown {
+            slots: Some(3),
+            held_slots: 3,
+            ahead: Some(ahead),
+            ..newly(token, Some(90))
+        };
+        let mut pace = Pace::default();
+        pace.saw(of_three(1_000, 9), &shown(0, 0));
+        assert_eq!(pace.length(), Some(Duration::from_millis(30)));
+        // Tokens say nothing: three places were handed a slot in 300 ms, and one in 100 ms.
+        pace.saw(of_three(50_000, 9), &shown(0, 0));
+        pace.saw(of_three(60_000, 6), &shown(300, 300));
+        pace.saw(of_three(99_000, 5), &shown(400, 400));
+        assert_eq!(next(&pace, 1, 400), 300 + 130);
+        // Two hold a slot, and the first waits for the whole key.
+        let mut of_two = pace;
+        of_two.saw(
+            KeyShown {
+                held_slots: 2,
+                ..of_three(99_000, 5)
+            },
+            &shown(400, 400),
+        );
+        assert_eq!(of_two.length(), Some(Duration::from_millis(90)));
+        // A place that is unknown has not moved.
+        pace.saw(
+            KeyShown {
+                ahead: None,
+                ..of_three(99_001, 0)
+            },
+            &shown(500, 500),
+        );
+        assert_eq!(next(&pace, 1, 500), 400 + 130);
     }
 
     #[test]

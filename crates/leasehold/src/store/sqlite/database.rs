@@ -21,7 +21,7 @@ use super::error::{
     classify, classify_commit, configuration, denied, is_busy, is_damaged, locked, of_io,
 };
 use super::files::{self, FileId, Gate, Held};
-use super::process::Identity;
+use super::process::{Alive, Identity};
 use super::schema::{
     self, Contents, DELETE, Problem, SELECT_AFTER, SELECT_FROM, SELECT_ONE, Stored, lease_ms,
 };
@@ -52,6 +52,7 @@ pub(super) struct Database {
     limit: Limit,
     time: Option<Time>,
     process: Option<Identity>,
+    alive: Alive,
     wal: FileId,
     /// Dropped after the connection, so that its locks outlive the connection.
     held: Held,
@@ -105,6 +106,7 @@ impl Database {
         Ok(Database {
             // Without service time the boot is unknown, and without the boot a pid proves nothing.
             process: time.as_ref().and_then(|_| Identity::of_this_process()),
+            alive: Alive::default(),
             time,
             wal: FileId::at(&log).map_err(|error| of_io(path, error))?,
             connection,
@@ -146,7 +148,7 @@ impl Database {
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|e| classify(&path, e))?;
         // Not of all of `self`, whose connection the transaction has.
-        let living = Living::of(self.time.as_ref(), self.process);
+        let living = Living::of(self.time.as_ref(), self.process, &self.alive);
         let current = fetch(&transaction, write.key(), living).map_err(failed)?;
         if current.is_none()
             && raise_seed(&transaction, &mut write).map_err(|e| classify(&path, e))?
@@ -220,7 +222,7 @@ impl Database {
 
     /// Which processes may be alive.
     fn living(&self) -> Living<'_> {
-        Living::of(self.time.as_ref(), self.process)
+        Living::of(self.time.as_ref(), self.process, &self.alive)
     }
 
     /// The record, and whether its holder is certainly dead.
@@ -422,13 +424,15 @@ fn is_transient(error: &rusqlite::Error) -> bool {
 struct Living<'a> {
     boot: Option<&'a str>,
     this: Option<Identity>,
+    alive: &'a Alive,
 }
 
 impl<'a> Living<'a> {
-    fn of(time: Option<&'a Time>, this: Option<Identity>) -> Self {
+    fn of(time: Option<&'a Time>, this: Option<Identity>, alive: &'a Alive) -> Self {
         Living {
             boot: time.map(|time| time.boot.id()),
             this,
+            alive,
         }
     }
 
@@ -436,7 +440,7 @@ impl<'a> Living<'a> {
         match (boot, self.boot) {
             (Some(boot), Some(this)) if boot != this => true,
             (Some(_), Some(_)) => match (process, self.this) {
-                (Some(process), Some(this)) => process.is_dead(&this),
+                (Some(process), Some(this)) => self.alive.is_dead(&process, &this),
                 _ => false,
             },
             _ => false,

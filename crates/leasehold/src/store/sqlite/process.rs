@@ -12,8 +12,21 @@
 //! - The start time shows that a pid was reused. A zombie is dead, unless only its main thread has
 //!   ended: the number of threads shows that.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::clock::{Clock, SystemClock};
+use leasehold_protocol::time::Elapsed;
+
+/// For how long it is enough that a process exists, after all its facts were looked up. A zombie is noticed that much
+/// later. Every poll of a queue asks for every process in it.
+const FRESH: Duration = Duration::from_millis(100);
+/// The most processes to remember: more than one key has holders and waiters.
+const REMEMBERED: usize = 256;
+
 /// The identity of a process, unique within one boot.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Identity {
     /// The pid in its own pid namespace.
     pub(super) pid: i64,
@@ -49,14 +62,39 @@ struct Stat {
     started: i64,
 }
 
+/// Processes that were alive a moment ago.
+#[derive(Debug, Default)]
+pub(super) struct Alive(RefCell<HashMap<Identity, Elapsed>>);
+
+impl Alive {
+    /// Whether the process is certainly dead. `observer` is the calling process.
+    pub(super) fn is_dead(&self, process: &Identity, observer: &Identity) -> bool {
+        let now = SystemClock.elapsed();
+        let mut alive = self.0.borrow_mut();
+        let looked_up = alive.get(process);
+        let is_fresh = looked_up.is_some_and(|at| now.since(*at) < FRESH);
+        if is_fresh && platform::exists(process.pid) {
+            return false;
+        }
+        let is_dead = process.is_dead(observer);
+        if alive.len() >= REMEMBERED {
+            alive.clear();
+        }
+        match is_dead {
+            true => alive.remove(process),
+            false => alive.insert(*process, now),
+        };
+        is_dead
+    }
+}
+
 impl Identity {
     /// This process, if the platform has the facts.
     pub(super) fn of_this_process() -> Option<Identity> {
         platform::this_process()
     }
 
-    /// Whether the process is certainly dead. `observer` is the calling process.
-    pub(super) fn is_dead(&self, observer: &Identity) -> bool {
+    fn is_dead(&self, observer: &Identity) -> bool {
         self.is_dead_by(observer, platform::find)
     }
 
@@ -83,14 +121,13 @@ impl Stat {
         // The name in parentheses may contain anything, parentheses and spaces too.
         let (start, rest) = line.rsplit_once(')')?;
         let pid = start.split_once(' ')?.0.parse().ok()?;
-        let fields: Vec<&str> = rest.split_whitespace().collect();
-        // `rest` starts with field 3 of proc(5).
-        let number = |field: usize| fields.get(field - 3)?.parse().ok();
+        // It starts with field 3 of proc(5). The threads are field 20, and the start time is field 22.
+        let mut fields = rest.split_ascii_whitespace();
         Some(Stat {
             pid,
-            state: fields.first()?.chars().next()?,
-            threads: number(20)?,
-            started: number(22)?,
+            state: fields.next()?.chars().next()?,
+            threads: fields.nth(20 - 4)?.parse().ok()?,
+            started: fields.nth(22 - 21)?.parse().ok()?,
         })
     }
 }
@@ -130,16 +167,15 @@ mod platform {
         i64::try_from(file.ino()).ok()
     }
 
+    /// Whether there may be a process of this pid.
+    pub(super) fn exists(pid: i64) -> bool {
+        let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0);
+        let pid = pid.and_then(Pid::from_raw);
+        pid.is_none_or(|pid| !matches!(test_kill_process(pid), Err(Errno::SRCH)))
+    }
+
     pub(super) fn find(pid: i64) -> Found {
-        let Some(target) = i32::try_from(pid)
-            .ok()
-            .filter(|pid| *pid > 0)
-            .and_then(Pid::from_raw)
-        else {
-            return Found::Something;
-        };
-        let exists = || !matches!(test_kill_process(target), Err(Errno::SRCH));
-        if !exists() {
+        if !exists(pid) {
             return Found::Nothing;
         }
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
@@ -148,7 +184,7 @@ mod platform {
         match stat {
             Some(stat) if stat.pid == pid => Found::Process(stat),
             // It ended in between, or is hidden.
-            _ if exists() => Found::Something,
+            _ if exists(pid) => Found::Something,
             _ => Found::Nothing,
         }
     }
@@ -160,6 +196,10 @@ mod platform {
 
     pub(super) fn this_process() -> Option<Identity> {
         None
+    }
+
+    pub(super) fn exists(_pid: i64) -> bool {
+        true
     }
 
     pub(super) fn find(_pid: i64) -> Found {
@@ -274,5 +314,47 @@ mod tests {
             ..me
         };
         assert!(recycled.is_dead(&me));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_process_that_was_alive_is_dead_as_soon_as_the_kernel_has_forgotten_it() {
+        let me = Identity::of_this_process().expect("procfs is mounted");
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("cat");
+        let pid = i64::from(child.id());
+        let Found::Process(stat) = platform::find(pid) else {
+            panic!("it runs");
+        };
+        let started = stat.started;
+        let process = Identity { pid, started, ..me };
+        let alive = Alive::default();
+        assert!(!alive.is_dead(&process, &me));
+        assert!(!alive.is_dead(&process, &me), "from memory");
+        let reused = Identity {
+            started: started - 1,
+            ..process
+        };
+        assert!(alive.is_dead(&reused, &me), "the memory is of one process");
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        assert!(alive.is_dead(&process, &me));
+        // As many as there are pids do not fill the memory.
+        for other in 0..4 * i64::try_from(REMEMBERED).expect("small") {
+            let other = Identity {
+                pid_namespace: other,
+                ..me
+            };
+            assert!(!alive.is_dead(
+                &other,
+                &Identity {
+                    pid_namespace: 0,
+                    ..me
+                }
+            ));
+        }
+        assert!(alive.0.borrow().len() <= REMEMBERED);
     }
 }
