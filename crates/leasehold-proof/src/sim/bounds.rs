@@ -42,8 +42,8 @@ impl World {
                 expires_at,
                 ..
             } => {
-                let slot = &self.service.slots[self.service.index(key)];
-                let record = slot.record.as_ref().filter(|record| attempt.owns(record));
+                let item = &self.service.items[self.service.index(key)];
+                let record = item.record.as_ref().filter(|record| attempt.owns(record));
                 let Some(native) = record.and_then(|record| record.native) else {
                     return;
                 };

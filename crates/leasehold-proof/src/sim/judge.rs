@@ -27,7 +27,7 @@ impl Driver {
             return;
         };
         let world = self.world.lock();
-        let grant = &world.service.slots[believer.index].grants[*place];
+        let grant = &world.service.items[believer.index].grants[*place];
         // Without a `Date` the published expiry is a wall clock's; the lease bounds the belief.
         let expires_ms = if world.shape.dateless {
             grant.ends_ms
@@ -84,7 +84,7 @@ impl Driver {
                 if !world.shape.promises().exclusion || world.shape.dateless {
                     return;
                 }
-                let grant = &world.service.slots[believer.index].grants[*place];
+                let grant = &world.service.items[believer.index].grants[*place];
                 let time_ms = world.service.time_ms(world.now);
                 (
                     grant.expires_ms,
