@@ -4,6 +4,7 @@
 //! `docs/protocol.md` section 3: `earliest <= service time <= latest`, at every answer and once a second. An error
 //! here seldom causes an overlap in a random world, so it is checked directly.
 
+use leasehold_protocol::slot_write::SlotWrite;
 use leasehold_protocol::time::{Reading, ServiceTime, Stamp};
 use leasehold_protocol::write::Write;
 
@@ -49,6 +50,9 @@ impl World {
                 };
                 (*expires_at, native.lease)
             }
+            Write::Slot(SlotWrite::Enter(entry)) => (entry.grant.expires_at, entry.grant.lease),
+            Write::Slot(SlotWrite::Extend { slot, .. }) => (slot.expires_at, slot.lease),
+            Write::Slot(SlotWrite::Claim(grant, _)) => (grant.expires_at, grant.lease),
             _ => return,
         };
         let time = ServiceTime(self.service.time_ms(self.now));

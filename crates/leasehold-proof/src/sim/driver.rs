@@ -5,6 +5,7 @@
 //! At the end faults stop, all processes die, and a new process must get every key within the bound of L2.
 
 use leasehold::LockClient;
+use leasehold_protocol::write::apply;
 
 use super::believer::{Believer, Kind};
 use super::clock::ProcessClock;
@@ -12,6 +13,7 @@ use super::coverage::Coverage;
 use super::foreign::ForeignScript;
 use super::host::Host;
 use super::random::{ProcessRandom, Rng};
+use super::service::Apply;
 use super::shape::{Nanos, SECOND, Shape};
 use super::wire;
 use super::workload::Script;
@@ -34,6 +36,8 @@ pub(super) struct Report {
     pub(super) longest: u128,
     /// As in the driver.
     pub(super) runs: [u64; 3],
+    /// Grants of slots, and those that left no room.
+    pub(super) slots: [u64; 2],
     pub(super) requests: u64,
     pub(super) simulated: Nanos,
     pub(super) coverage: Coverage,
@@ -53,6 +57,16 @@ pub(super) struct Driver {
 
 /// Runs a seed.
 pub(super) fn run(seed: u64, seconds: u64, verbose: bool) -> anyhow::Result<Report> {
+    run_with(apply, seed, seconds, verbose)
+}
+
+/// Runs a seed on a service that carries out writes in this way.
+pub(super) fn run_with(
+    apply: Apply,
+    seed: u64,
+    seconds: u64,
+    verbose: bool,
+) -> anyhow::Result<Report> {
     let shape = Shape::of(seed)?;
     let described = if verbose {
         shape.describe()
@@ -69,6 +83,7 @@ pub(super) fn run(seed: u64, seconds: u64, verbose: bool) -> anyhow::Result<Repo
         lawless_overlaps: 0,
         runs: [0; 3],
     };
+    driver.world.lock().service.apply = apply;
     for process in 0..count {
         driver.start(process)?;
     }
@@ -223,6 +238,7 @@ impl Driver {
                         attempt: id.attempt(),
                         token: id.token().get(),
                         place,
+                        limit: grant.limit,
                         signal,
                     },
                     late: 0,
@@ -287,6 +303,7 @@ impl Driver {
                 .max()
                 .unwrap_or(0),
             runs: self.runs,
+            slots: [0, 1].map(|n| world.service.items.iter().map(|item| item.slots[n]).sum()),
             requests: world.requests.len() as u64,
             simulated: world.now,
             coverage: std::mem::take(&mut world.coverage),

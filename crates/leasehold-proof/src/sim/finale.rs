@@ -43,12 +43,16 @@ impl Driver {
             let process = world.processes.len();
             world.add_process(process);
             let shape = &world.shape;
-            let tasks: Vec<(String, Duration)> = (0..shape.keys)
+            let slots = shape.slots.is_some() && world.rng.chance(50);
+            let tasks: Vec<(String, Option<u32>, Duration)> = (0..shape.keys)
                 .filter_map(|index| {
                     let record = world.service.items[index].record.as_ref();
                     let time_ms = world.service.time_ms(world.now);
                     let bound = longest_wait(shape, record, time_ms)?;
-                    Some((format!("k{index}"), bound))
+                    let limit = record
+                        .and_then(|record| record.slots.as_ref())
+                        .map(|s| s.limit);
+                    Some((format!("k{index}"), limit.filter(|_| slots), bound))
                 })
                 .collect();
             // Where the service's hosts contradict each other by seconds, nothing is promised.
@@ -58,7 +62,7 @@ impl Driver {
                 tasks
             };
             world.finale_left = tasks.len();
-            let bounds = tasks.iter().map(|(_, bound)| *bound);
+            let bounds = tasks.iter().map(|(.., bound)| *bound);
             let longest = bounds.max().unwrap_or_default();
             (process, tasks, longest.as_nanos() as Nanos)
         };
@@ -77,11 +81,15 @@ impl Driver {
                 Rng::new(self.seed, 10),
             )))
             .build();
-        for (key, bound) in tasks {
+        for (key, limit, bound) in tasks {
             let (world, clock, locks) = (self.world.clone(), clock.clone(), locks.clone());
             host.spawn(async move {
                 let started = clock.elapsed();
-                let call = locks.request(&key).map(|request| request.wait(bound));
+                let call = match limit {
+                    Some(limit) => locks.slots(&key, limit),
+                    None => locks.request(&key),
+                };
+                let call = call.map(|request| request.wait(bound));
                 let answer = match call {
                     Ok(request) => request.acquire().await,
                     Err(error) => Err(error),
@@ -131,6 +139,14 @@ fn longest_wait(shape: &Shape, record: Option<&Record>, time_ms: i64) -> Option<
         + Duration::from_nanos(shape.staleness);
     let record = match record {
         Some(record) if record.owner.is_some() => record,
+        Some(record) if record.slots.is_some() => {
+            let held = record.held_slots().filter_map(|slot| slot.native);
+            // A client sees the slot that ends first. It may watch one after the other, with the places before it.
+            let claims: Duration = record.queue.iter().map(Place::claim).sum();
+            let rest = claims + shape.expiry_padding + Duration::from_secs(1) + poll;
+            let each = held.map(|slot| slot.lease + rest);
+            return Some(each.sum::<Duration>() + claims + CHECK_DELAY_MAX * 9 + poll);
+        }
         _ => return Some(poll),
     };
     match record.native {

@@ -13,7 +13,8 @@ impl Script {
     /// Works under a lease, and lets go of it in one way or another.
     pub(super) async fn hold(&mut self, lease: Lease) {
         let handed_on = lease.token().pass() > 0;
-        self.holds(true, handed_on);
+        let slot = self.has_slot(&lease);
+        self.holds(true, handed_on, slot);
         self.work_under(&lease).await;
         let patience = self.patience();
         let settled = CALL_TIMEOUT + REQUEST * 2;
@@ -36,7 +37,7 @@ impl Script {
                 }
             }
         }
-        self.holds(false, handed_on);
+        self.holds(false, handed_on, slot);
     }
 
     async fn work_under(&mut self, lease: &Lease) {
@@ -76,11 +77,25 @@ impl Script {
         self.locks.policy().lease_duration() * 2
     }
 
-    fn holds(&self, more: bool, handed_on: bool) {
+    fn has_slot(&self, lease: &Lease) -> bool {
+        let service = &self.world.lock().service;
+        let item = &service.items[service.index(lease.key())];
+        let attempt = lease.id().attempt();
+        let grant = item
+            .grants
+            .iter()
+            .rfind(|grant| grant.attempt == Some(attempt));
+        grant.is_some_and(|grant| grant.limit.is_some())
+    }
+
+    fn holds(&self, more: bool, handed_on: bool, slot: bool) {
         let process = &mut self.world.lock().processes[self.process];
         count(&mut process.holds, more);
         if handed_on {
             count(&mut process.handed_on, more);
+        }
+        if slot {
+            count(&mut process.slots, more);
         }
     }
 

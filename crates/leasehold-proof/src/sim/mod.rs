@@ -9,7 +9,7 @@
 //! - `wire`, `words`, `service`: requests, faults, records, and the ledger that judges S2, S3 and S4;
 //! - `workload`, `holding`, `foreign`: the calls of the processes;
 //! - `bounds`: the bounds of the service's clock, compared with the truth;
-//! - `order`: S9 and L3; `runs`: S7;
+//! - `order`: S9 and L3; `runs`: S7; `slots`: S8;
 //! - `driver`, `judge`, `finale`: run a seed, judge S1, S5, S6, L1, L2 and the bounds of calls;
 //! - `coverage`, `report`: the faults that happened, and the output.
 
@@ -44,6 +44,7 @@ mod request;
 mod runs;
 mod service;
 mod shape;
+mod slots;
 mod trace;
 mod wire;
 mod words;

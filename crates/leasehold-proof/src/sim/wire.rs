@@ -19,7 +19,6 @@ use leasehold_protocol::write::Write;
 
 use super::coverage::{Fault, Phase};
 use super::request::{Answer, Body, Request, Value};
-use super::service::ForeignWrite;
 use super::shape::{CHECK_DELAY_MAX, MILLI, Nanos, SECOND};
 use super::words::{digest, outcome, words};
 use super::world::{Event, Shared, Step, World};
@@ -53,7 +52,7 @@ impl World {
         }
         if let Some(fault) = fault {
             self.coverage.met(fault, phase);
-            for beside in [Phase::Queue, Phase::HandedOff] {
+            for beside in [Phase::Queue, Phase::HandedOff, Phase::HoldSlot] {
                 if fault.applies(beside) && self.phases(process).any(|phase| phase == beside) {
                     self.coverage.met(fault, beside);
                 }
@@ -88,34 +87,6 @@ impl World {
         self.processes[process].in_flight[phase as usize] += 1;
         self.requests.push(request);
         number
-    }
-
-    fn phase_of(&self, body: &Body) -> Phase {
-        match body {
-            Body::Write(Write::Acquire(_)) | Body::Foreign(ForeignWrite::Put { .. }) => {
-                Phase::Acquire
-            }
-            Body::Write(Write::TakeOver(..)) => Phase::TakeOver,
-            Body::Write(Write::Renew {
-                bound_to_process: false,
-                ..
-            }) => Phase::Detach,
-            Body::Write(Write::Renew { .. }) => Phase::Renew,
-            Body::Write(
-                Write::Release { key, attempt, .. } | Write::HandOver { key, attempt, .. },
-            ) if !self.service.was_shown(key, *attempt) => Phase::GiveBack,
-            Body::Write(Write::Leave { .. }) => Phase::GiveBack,
-            Body::Write(Write::Join { .. } | Write::Slot(_)) => Phase::Join,
-            Body::Write(Write::HandOver { .. }) => Phase::HandOver,
-            Body::Write(Write::Complete(_)) => Phase::Complete,
-            Body::Write(Write::Release { .. }) | Body::Foreign(ForeignWrite::Delete { .. }) => {
-                Phase::Release
-            }
-            Body::Write(Write::Withdraw { .. }) => Phase::Withdraw,
-            Body::Read(_, Consistency::Eventual) => Phase::Poll,
-            Body::Read(..) => Phase::Read,
-            Body::List => Phase::List,
-        }
     }
 
     fn draw_fault(&mut self, phase: Phase) -> Option<Fault> {

@@ -14,7 +14,11 @@ pub(super) fn digest(number: usize, value: &Value) -> [u64; 3] {
             let native = r
                 .native
                 .map_or(0, |n| n.token.wrapping_add(n.renew_count << 48));
-            native ^ r.expires_at.0.cast_unsigned().rotate_left(17)
+            let slots = r.slots.iter().flat_map(|slots| &slots.held);
+            let slots = slots.fold(0, |all: u64, slot| {
+                all.rotate_left(7) ^ slot.token ^ slot.expires_at.0.cast_unsigned()
+            });
+            native ^ r.expires_at.0.cast_unsigned().rotate_left(17) ^ slots
         }
         None => 1,
     };
@@ -40,6 +44,7 @@ pub(super) fn words(body: &Body) -> String {
                     )
                 }
                 Write::Renew { expires_at, .. } => format!("until {}", expires_at.0),
+                Write::Slot(write) => format!("{write:?}"),
                 _ => String::new(),
             };
             format!("{} {} {more}", write.operation(), write.key())
@@ -58,13 +63,23 @@ pub(super) fn words(body: &Body) -> String {
 pub(super) fn outcome(value: &Value) -> String {
     let record = |r: &Option<Record>| match r {
         None => "no record".to_owned(),
-        Some(r) => format!(
-            "{} holds until {}, token {:?}, count {:?}",
-            r.owner.as_deref().map_or("nobody", short),
-            r.expires_at.0,
-            r.token(),
-            r.native.map(|n| n.renew_count)
-        ),
+        Some(r) => {
+            let slots = r.slots.iter().map(|slots| {
+                let held = slots.held.iter().map(|slot| {
+                    let owner = slot.attempt.to_string();
+                    format!("{} until {}", short(&owner), slot.expires_at.0)
+                });
+                format!(", of {} slots {:?}", slots.limit, held.collect::<Vec<_>>())
+            });
+            format!(
+                "{} holds until {}, token {:?}, count {:?}{}",
+                r.owner.as_deref().map_or("nobody", short),
+                r.expires_at.0,
+                r.token(),
+                r.native.map(|n| n.renew_count),
+                slots.collect::<String>()
+            )
+        }
     };
     match value {
         Value::Write(Outcome::Applied(r)) => format!("applied: {}", record(r)),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use leasehold::clock::Clock;
-use leasehold::{DropPolicy, Effect, LeaseId, LockClient, Once, OnceError};
+use leasehold::{DropPolicy, Effect, Error, LeaseId, LockClient, LockRequest, Once, OnceError};
 
 use super::clock::ProcessClock;
 use super::coverage::Fault;
@@ -94,8 +94,7 @@ impl Script {
             let idle = self.rng.within(0, 500);
             self.sleep(Duration::from_millis(idle)).await;
             let called = self.now();
-            let locks = self.locks.clone();
-            let Ok(request) = locks.request("k0") else {
+            let Ok(request) = self.request("k0") else {
                 return;
             };
             if let Ok(lease) = request.wait(Duration::from_secs(3_600)).acquire().await {
@@ -108,8 +107,26 @@ impl Script {
     }
 
     fn key(&mut self) -> String {
-        let keys = self.world.lock().shape.keys as u64;
-        format!("k{}", self.rng.below(keys))
+        let (keys, slots) = {
+            let shape = &self.world.lock().shape;
+            (shape.keys as u64, shape.slots)
+        };
+        let last = slots.is_some() && self.rng.chance(70);
+        let number = if last { keys - 1 } else { self.rng.below(keys) };
+        format!("k{number}")
+    }
+
+    /// A request for a key, or for a slot of it.
+    fn request(&mut self, key: &str) -> Result<LockRequest, Error> {
+        let wants = {
+            let world = self.world.lock();
+            let last = world.service.index(key) + 1 == world.shape.keys;
+            world.shape.slots.filter(|_| last)
+        };
+        match wants {
+            Some(wants) => wants.request(key, &self.locks, &mut self.rng),
+            None => self.locks.request(key),
+        }
     }
 
     pub(super) async fn sleep(&self, by: Duration) {
@@ -174,8 +191,10 @@ impl Script {
 
     async fn try_once(&mut self, key: &str) {
         let (called, patience) = (self.now(), self.patience());
-        let locks = self.locks.clone();
-        let call = self.timed("try_acquire", CALL_TIMEOUT, locks.try_acquire(key));
+        let Ok(request) = self.request(key) else {
+            return;
+        };
+        let call = self.timed("try_acquire", CALL_TIMEOUT, request.try_acquire());
         if let Some(Ok(answer)) = self.perhaps(patience, call).await
             && let Some(lease) = answer.into_lease()
         {
@@ -187,15 +206,15 @@ impl Script {
     async fn wait_for(&mut self, key: &str) {
         let (called, patience) = (self.now(), self.patience());
         let wait = Duration::from_millis(self.rng.within(200, 15_000));
-        let locks = self.locks.clone();
-        let Ok(mut request) = locks.request(key) else {
+        let Ok(mut request) = self.request(key) else {
             return;
         };
         if self.crowd {
+            let usual = self.locks.policy().lease_duration();
             // Some want another grant than the one before them has.
             match self.rng.below(12) {
                 0 => request = request.data("x"),
-                1 => request = request.lease_duration(locks.policy().lease_duration() * 2),
+                1 => request = request.lease_duration(usual * 2),
                 2 => request = request.drop_policy(DropPolicy::LeaveToExpire),
                 _ => {}
             }
@@ -216,8 +235,7 @@ impl Script {
         let work = Duration::from_millis(self.rng.within(1, longest));
         let delay = self.rng.below(3_000) * MILLI;
         let wait = Duration::from_secs(4);
-        let locks = self.locks.clone();
-        let Ok(request) = locks.request(key) else {
+        let Ok(request) = self.request(key) else {
             return;
         };
         let this = &*self;

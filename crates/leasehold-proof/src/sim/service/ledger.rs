@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use leasehold_protocol::attempt::{AttemptId, SEED_TOLERANCE};
 use leasehold_protocol::record::{Record, Seen, State};
+use leasehold_protocol::slot_write::{Entry, Over, SlotWrite};
 use leasehold_protocol::token::FencingToken;
 use leasehold_protocol::write::Write;
 
-use super::{Granted, Service};
+use super::{Granted, Service, slots};
 use crate::sim::order::Order;
-use crate::sim::shape::{Nanos, millis};
+use crate::sim::shape::{MILLI, Nanos, millis};
 
 impl Service {
     /// S4: who may change what, said a second time.
@@ -33,8 +34,11 @@ impl Service {
             (Write::Complete(work), Some(owner)) => work.attempt.to_string() == owner,
             // The queue is part of the record, not of a grant.
             (Write::Join { .. } | Write::Leave { .. }, Some(_)) => true,
-            // No world of the simulation has slots.
-            (Write::Slot(_), _) | (_, None) => false,
+            (Write::Join { .. } | Write::Leave { .. }, None) => {
+                before.is_some_and(|record| record.slots.is_some())
+            }
+            (Write::Slot(write), owner) => slots::may_change_owner(write, before, owner),
+            (_, None) => false,
         };
         if !legal {
             let what = write.operation();
@@ -92,13 +96,11 @@ impl Service {
     ) {
         let time_ms = self.time_ms(now);
         let item = &mut self.items[index];
-        let published = item.record.as_ref().map_or(0, |r| r.expires_at.0);
-        let watched = item.grants.last().map_or(0, |grant| grant.ends_ms);
         let order = Order {
             write,
             before: item.record.as_ref(),
             after,
-            grant_ends_ms: published.min(watched),
+            grant_ends_ms: item.ends_ms(write, |at| time_ms - ((now - at) / MILLI).cast_signed()),
             time_ms,
         };
         if let Some(text) = item.line.watch(now, &order, self.turn) {
@@ -116,8 +118,24 @@ impl Service {
     pub(super) fn judge_patience(&mut self, now: Nanos, index: usize, write: &Write) {
         let item = &self.items[index];
         let native = item.record.as_ref().and_then(|record| record.native);
-        let (Write::TakeOver(_, seen, _), Some(native), true) = (write, native, self.strict) else {
+        if !self.strict {
             return;
+        }
+        let (seen, lease) = match (write, native) {
+            (Write::TakeOver(_, seen, _), Some(native)) => (seen, native.lease),
+            (
+                Write::Slot(SlotWrite::Enter(Entry {
+                    over: Some(Over::Whole(seen)),
+                    ..
+                })),
+                Some(native),
+            ) => (seen, native.lease),
+            (Write::Slot(write), _) => {
+                let impatient = item.room.impatience(now, write, &self.adopted);
+                self.violations.extend(impatient.map(|text| ("S8", text)));
+                return;
+            }
+            _ => return,
         };
         if item
             .record
@@ -132,11 +150,8 @@ impl Service {
         }
         let changed = item.since.get(seen).copied().unwrap_or(0);
         let still = Duration::from_nanos(now - changed);
-        if still < native.lease {
-            let text = format!(
-                "a strict client took over after {still:?}, the lease is {:?}",
-                native.lease
-            );
+        if still < lease {
+            let text = format!("a strict client took over after {still:?}, the lease is {lease:?}");
             self.violations.push(("S1", text));
         }
     }
@@ -153,6 +168,9 @@ impl Service {
         let (Some(record), Some(native)) = (after, after.and_then(|r| r.native)) else {
             return;
         };
+        if let Write::Slot(write) = write {
+            return self.enter_slots(now, index, write, record);
+        }
         let ends_ms = time_ms + millis(native.lease);
         // S2 assumes that no record is deleted within R of its last use.
         let kept_until_ms = record.ttl_seconds.map(|s| s.saturating_mul(1_000));
@@ -168,6 +186,7 @@ impl Service {
         }
         let granted = |attempt| Granted {
             attempt: Some(attempt),
+            limit: None,
             token: native.token,
             at: now,
             expires_ms: record.expires_at.0,

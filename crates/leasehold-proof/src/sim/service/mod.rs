@@ -3,6 +3,7 @@
 //! Conditional writes are carried out by the library's own [`apply`]; the `ledger` judges them without it.
 
 mod ledger;
+mod slots;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -11,8 +12,9 @@ use leasehold::store::Outcome;
 use leasehold_protocol::attempt::{AttemptId, SEED_TOLERANCE};
 use leasehold_protocol::record::{Native, Record, Seen, State};
 use leasehold_protocol::time::ServiceTime;
-use leasehold_protocol::write::{Write, apply};
+use leasehold_protocol::write::{ConditionFailed, Write, apply};
 
+use self::slots::Room;
 use super::order::Line;
 use super::random::Rng;
 use super::runs::Runs;
@@ -37,6 +39,8 @@ pub(super) enum ForeignWrite {
 pub(super) struct Granted {
     /// `None`: of an F# client.
     pub(super) attempt: Option<AttemptId>,
+    /// Of a slot: how many its caller knows of.
+    pub(super) limit: Option<u32>,
     pub(super) token: u64,
     pub(super) at: Nanos,
     /// The largest expiry that was stored for it.
@@ -62,6 +66,8 @@ pub(super) struct Item {
     past: VecDeque<(Nanos, Option<Record>)>,
     /// Since when each grant and renewal can have been seen, in strict worlds.
     since: HashMap<Seen, Nanos>,
+    /// Since when there is room for a slot, and for the whole key.
+    room: Room,
     pub(super) grants: Vec<Granted>,
     /// No visible token may be smaller: the last of an earlier life of the record.
     floor: u64,
@@ -72,9 +78,14 @@ pub(super) struct Item {
     pub(super) line: Line,
     /// Work that runs once.
     pub(super) runs: Runs,
+    /// Grants of slots, and those that left no room for another.
+    pub(super) slots: [u64; 2],
     /// The newest grant that has written to the fenced register, and its token.
     register: Option<(usize, u64)>,
 }
+
+/// What a write makes of a record.
+pub(super) type Apply = fn(Option<&Record>, &Write) -> Result<Option<Record>, ConditionFailed>;
 
 /// The service.
 #[derive(Debug)]
@@ -85,6 +96,8 @@ pub(super) struct Service {
     /// F# owners whose lock another F# client has taken by its own clock. Between two of them it is
     /// what their library gives.
     pub(super) deposed: Vec<u64>,
+    /// What a write does; tests break it.
+    pub(super) apply: Apply,
     start_ms: i64,
     tokens: bool,
     next_life: bool,
@@ -119,11 +132,13 @@ impl Service {
                 key,
                 past: VecDeque::new(),
                 since: HashMap::new(),
+                room: Room::default(),
                 grants: Vec::new(),
                 floor: u64::try_from(floor).unwrap_or(0),
                 ahead: false,
                 line: Line::default(),
                 runs: Runs::default(),
+                slots: [0; 2],
                 register: None,
             }
         });
@@ -131,6 +146,7 @@ impl Service {
             items: items.collect(),
             violations: Vec::new(),
             deposed: Vec::new(),
+            apply,
             start_ms: shape.start_ms,
             tokens: promises.tokens,
             next_life: promises.next_life,
@@ -167,10 +183,11 @@ impl Service {
     pub(super) fn write(&mut self, now: Nanos, write: &Write) -> Outcome {
         let index = self.index(write.key());
         let before = self.items[index].record.clone();
-        let Ok(after) = apply(before.as_ref(), write) else {
+        let Ok(after) = (self.apply)(before.as_ref(), write) else {
             return Outcome::Refused(before);
         };
         self.judge(before.as_ref(), write);
+        self.judge_slots(before.as_ref(), write, after.as_ref());
         self.judge_runs(now, index, write);
         self.judge_patience(now, index, write);
         self.judge_order(now, index, write, after.as_ref());
@@ -200,6 +217,7 @@ impl Service {
                 }
                 item.grants.push(Granted {
                     attempt: None,
+                    limit: None,
                     token: 0,
                     at: now,
                     expires_ms: *expires_ms,
@@ -298,6 +316,7 @@ impl Service {
         {
             item.since.entry(seen).or_insert(now);
         }
+        item.room.watch(now, item.record.as_ref(), record.as_ref());
         let old = std::mem::replace(&mut item.record, record);
         item.past.push_back((now, old));
         while item
