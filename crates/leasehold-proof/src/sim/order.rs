@@ -33,7 +33,7 @@ pub(super) struct Order<'a> {
     pub(super) write: &'a Write,
     pub(super) before: Option<&'a Record>,
     pub(super) after: Option<&'a Record>,
-    /// The end of the grant before: P, or a lease after its last write. Or since when there is room for a slot.
+    /// The end of the grant before: P, or a lease after its last write. While there is room: the last grant.
     pub(super) grant_ends_ms: i64,
     pub(super) time_ms: i64,
 }

@@ -241,10 +241,12 @@ impl Shape {
     }
 
     /// L3: the longest hold, and one hand-over. That is a release that is refused and sent again, the longest delay of a
-    /// waiter that was not the first a moment ago, and its poll. One message in fifty takes ten times as long.
+    /// waiter that was not the first a moment ago, and its poll. One message in fifty takes ten times as long. Holders
+    /// of slots change the record side by side, so with slots a hand-over takes up to twice as long.
     pub(super) fn turn(&self) -> Option<Duration> {
         let messages = Duration::from_nanos(self.latency * 10 * 6);
-        self.fair.then(|| FAIR_HOLD + CHECK_DELAY_MAX + messages)
+        let hand_over = (CHECK_DELAY_MAX + messages) * if self.slots.is_some() { 2 } else { 1 };
+        self.fair.then(|| FAIR_HOLD + hand_over)
     }
 
     /// In three seeds of forty, waits poll by acquire requests, as F# does, in one of them with crowds. It has a separate

@@ -18,7 +18,8 @@ pub(super) struct Wants {
 }
 
 impl Wants {
-    /// Of one seed in ten, by a separate stream, as with crowds. No seed that ever failed before is one of these.
+    /// Of one seed in ten, with how many more tasks of each process want the same. It has a separate stream, as with
+    /// crowds. No seed that ever failed before is one of these.
     pub(super) fn of(seed: u64) -> Option<(Wants, u64)> {
         if seed % 10 != 2 {
             return None;
@@ -34,6 +35,11 @@ impl Wants {
             other: rng.pick(&[0, 0, 10]),
         };
         Some((wants, rng.pick(&[0, 0, 1, 3])))
+    }
+
+    /// Whether all callers name one limit.
+    pub(super) fn agree(self) -> bool {
+        self.other == 0
     }
 
     /// A request of one caller.

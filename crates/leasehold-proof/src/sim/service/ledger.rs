@@ -131,7 +131,7 @@ impl Service {
                 Some(native),
             ) => (seen, native.lease),
             (Write::Slot(write), _) => {
-                let impatient = item.room.impatience(now, write, &self.adopted);
+                let impatient = item.entries.impatience(now, write, &self.adopted);
                 self.violations.extend(impatient.map(|text| ("S8", text)));
                 return;
             }

@@ -14,7 +14,7 @@ use leasehold_protocol::record::{Native, Record, Seen, State};
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::{ConditionFailed, Write, apply};
 
-use self::slots::Room;
+use self::slots::Entries;
 use super::order::Line;
 use super::random::Rng;
 use super::runs::Runs;
@@ -66,8 +66,8 @@ pub(super) struct Item {
     past: VecDeque<(Nanos, Option<Record>)>,
     /// Since when each grant and renewal can have been seen, in strict worlds.
     since: HashMap<Seen, Nanos>,
-    /// Since when there is room for a slot, and for the whole key.
-    room: Room,
+    /// The same of each entry of a slot.
+    entries: Entries,
     pub(super) grants: Vec<Granted>,
     /// No visible token may be smaller: the last of an earlier life of the record.
     floor: u64,
@@ -132,7 +132,7 @@ impl Service {
                 key,
                 past: VecDeque::new(),
                 since: HashMap::new(),
-                room: Room::default(),
+                entries: Entries::default(),
                 grants: Vec::new(),
                 floor: u64::try_from(floor).unwrap_or(0),
                 ahead: false,
@@ -316,7 +316,8 @@ impl Service {
         {
             item.since.entry(seen).or_insert(now);
         }
-        item.room.watch(now, item.record.as_ref(), record.as_ref());
+        item.entries
+            .watch(now, item.record.as_ref(), record.as_ref());
         let old = std::mem::replace(&mut item.record, record);
         item.past.push_back((now, old));
         while item

@@ -15,11 +15,9 @@ use leasehold_protocol::write::Write;
 use super::{Granted, Item, Service};
 use crate::sim::shape::{Nanos, millis};
 
-/// Since when a key has had room, and since when its entries can have been seen.
+/// Since when each entry of a key can have been seen.
 #[derive(Debug, Default)]
-pub(super) struct Room {
-    for_slot: Nanos,
-    for_whole: Nanos,
+pub(super) struct Entries {
     since: HashMap<Slot, Nanos>,
 }
 
@@ -29,20 +27,9 @@ fn held(record: Option<&Record>) -> &[Slot] {
     slots.map_or(&[], |slots| &slots.held)
 }
 
-impl Room {
+impl Entries {
     /// The record has changed.
     pub(super) fn watch(&mut self, now: Nanos, before: Option<&Record>, after: Option<&Record>) {
-        let whole = before.is_some_and(|record| record.owner.is_some());
-        let most = before
-            .and_then(|record| record.slots.as_ref())
-            .map(|slots| slots.limit);
-        let full = most.is_some_and(|most| held(before).len() as u64 >= u64::from(most));
-        if whole || full {
-            self.for_slot = now;
-        }
-        if whole || !held(before).is_empty() {
-            self.for_whole = now;
-        }
         for slot in held(after) {
             if !held(before).contains(slot) {
                 self.since.entry(slot.clone()).or_insert(now);
@@ -158,12 +145,14 @@ fn attempts(next: &Next) -> Vec<AttemptId> {
 }
 
 impl Item {
-    /// When the grant before a write ended, or since when there is room; places have their time from then on. `at`
-    /// gives the service's time of a moment.
+    /// When the grant before a write ended; places have their time from then on. `at` gives the service's time of a
+    /// moment. While there is room the time counts from the last grant: calls of a client share what they have seen,
+    /// and others of them may have had room before.
     pub(super) fn ends_ms(&self, write: &Write, at: impl Fn(Nanos) -> i64) -> i64 {
         match write {
-            Write::Slot(SlotWrite::Enter(Entry { over: None, .. })) => at(self.room.for_slot),
-            Write::Slot(SlotWrite::Claim(..)) => at(self.room.for_whole),
+            Write::Slot(SlotWrite::Enter(Entry { over: None, .. }) | SlotWrite::Claim(..)) => {
+                at(self.grants.last().map_or(0, |grant| grant.at))
+            }
             Write::Slot(SlotWrite::Enter(Entry {
                 over: Some(Over::Slot(slot)),
                 ..
