@@ -18,7 +18,7 @@ use super::member::{Ear, Member, Start, lock};
 use super::place::Place;
 use super::register::Register;
 use super::wall;
-use super::worker::{Job, KEYS};
+use super::worker::{Job, KEYS, SLOTS};
 
 /// The lease of the commands: the shortest whose sums add up with this grace.
 const COMMAND_LEASE: &str = "3s";
@@ -219,7 +219,10 @@ impl Fleet {
 
     fn start(&mut self, place: usize) -> Result<()> {
         let offset = wall::offset(&mut self.dice);
-        let key = *self.dice.pick(&KEYS);
+        let key = match self.dice.permille(250) {
+            true => SLOTS,
+            false => *self.dice.pick(&KEYS),
+        };
         let seed = self.dice.below(u64::MAX);
         let seat = &mut self.seats[place];
         let own = self.programs.own.clone();

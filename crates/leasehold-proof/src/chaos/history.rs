@@ -16,6 +16,7 @@
 use std::collections::HashMap;
 
 use super::event::{At, Event};
+use super::worker::SLOTS;
 
 /// How long after its lease a process may still write: a stop takes 10 s at most, a command ends by itself
 /// within 18 s.
@@ -87,6 +88,9 @@ struct Member {
 pub(super) struct Totals {
     pub(super) library_grants: u64,
     pub(super) command_grants: u64,
+    /// Slots of the library, and those of them that began beside another.
+    pub(super) slots: u64,
+    pub(super) beside: u64,
     pub(super) accepted: u64,
     pub(super) refused: u64,
     /// How grants ended, and which errors calls had.
@@ -158,6 +162,11 @@ impl History {
                 until,
             } => {
                 self.totals.library_grants += 1;
+                if key == SLOTS {
+                    let holds = |grant: &Grant| grant.key == key && grant.end() > from;
+                    self.totals.slots += 1;
+                    self.totals.beside += u64::from(self.grants.iter().any(holds));
+                }
                 self.grants.push(Grant {
                     key,
                     token,

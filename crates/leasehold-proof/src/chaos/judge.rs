@@ -2,6 +2,7 @@
 //!
 //! - **S1**: on one key, the validity of a grant, as its holder believed, does not overlap another's, and no
 //!   write in that time is refused because of a newer token.
+//! - **S8**: on the key with slots, no more of them are valid at once than the limit, and none beside the whole key.
 //! - **S2**: a grant that was requested after the return of another has a larger token, and no token comes
 //!   twice.
 //! - **S3**: no write is accepted after one with a newer token, and none has a token that was not granted.
@@ -9,7 +10,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::event::At;
-use super::history::{Grant, History, Written};
+use super::history::{Grant, History, Kind, Written};
+use super::worker::{LIMIT, SLOTS};
 
 /// All violations, as text. Writes after `settled` may belong to grants whose events have not arrived yet.
 pub(super) fn judge(history: &History, settled: At) -> BTreeSet<String> {
@@ -31,24 +33,38 @@ pub(super) fn judge(history: &History, settled: At) -> BTreeSet<String> {
     found
 }
 
-/// S1.
+/// How many grants may be valid beside this one.
+fn beside(grant: &Grant) -> usize {
+    let is_slot = grant.key == SLOTS && grant.kind == Kind::Library;
+    usize::from(is_slot) * (LIMIT as usize - 1)
+}
+
+/// S1 and S8.
 fn disjoint(grants: &mut [&Grant], found: &mut BTreeSet<String>) {
     grants.sort_by_key(|grant| grant.from);
-    let mut longest: Option<&Grant> = None;
+    let mut valid: Vec<&Grant> = Vec::new();
     for grant in grants.iter().copied() {
-        if let Some(before) = longest
-            && grant.from < before.end()
-        {
+        valid.retain(|before| grant.from < before.end());
+        let least = valid.iter().copied().map(beside).min();
+        if valid.len() > least.unwrap_or(usize::MAX).min(beside(grant)) {
+            let names: Vec<String> = valid
+                .iter()
+                .map(|before| {
+                    format!(
+                        "{} before the end of {}",
+                        seconds(before.end() - grant.from),
+                        name(before)
+                    )
+                })
+                .collect();
             found.insert(format!(
-                "S1: {} began {} before the end of {}",
+                "{}: {} began {}",
+                if grant.key == SLOTS { "S8" } else { "S1" },
                 name(grant),
-                seconds(before.end() - grant.from),
-                name(before)
+                names.join(", ")
             ));
         }
-        if longest.is_none_or(|before| before.end() < grant.end()) {
-            longest = Some(grant);
-        }
+        valid.push(grant);
     }
 }
 
@@ -148,7 +164,6 @@ fn seconds(nanos: At) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::history::Kind;
     use super::*;
 
     fn grant(token: u64, asked: At, from: At, until: At) -> Grant {
@@ -223,6 +238,31 @@ mod tests {
         bad.grants.insert(0, grant(3, 500, 600, 700));
         bad.grants.insert(0, grant(4, 700, 800, 900));
         assert_eq!(verdict(&bad).len(), 2, "{:?}", verdict(&bad));
+    }
+
+    #[test]
+    fn a_slot_too_many_is_caught_and_one_beside_the_whole_key() {
+        let mut history = History::default();
+        history.grants = vec![
+            grant(1, 0, 10, 100),
+            grant(2, 0, 20, 60),
+            grant(3, 0, 60, 90),
+        ];
+        let to = |key: &str, history: &mut History| {
+            for grant in &mut history.grants {
+                grant.key = key.to_owned();
+            }
+        };
+        to(SLOTS, &mut history);
+        assert_eq!(verdict(&history), Vec::<String>::new());
+        history.grants[2].from = 59;
+        caught(&history, "S8: the Library grant 3");
+        history.grants.remove(1);
+        assert_eq!(verdict(&history), Vec::<String>::new());
+        history.grants[1].kind = Kind::Command;
+        caught(&history, "S8: the Command grant 3");
+        to("k", &mut history);
+        caught(&history, "S1: the Command grant 3");
     }
 
     #[test]

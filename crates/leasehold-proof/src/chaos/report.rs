@@ -18,6 +18,9 @@ pub(super) fn table(outcomes: &[Outcome]) -> String {
     row("acquisitions, library", &|o| {
         o.totals.library_grants.to_string()
     });
+    row("of them slots, and slots beside another", &|o| {
+        format!("{}, {}", o.totals.slots, o.totals.beside)
+    });
     row("acquisitions, `leasehold run`", &|o| {
         o.totals.command_grants.to_string()
     });
@@ -81,6 +84,7 @@ pub(super) fn missing(outcome: &Outcome) -> Vec<String> {
             "an acquisition by `leasehold run`",
             outcome.totals.command_grants,
         ),
+        ("a slot beside another", outcome.totals.beside),
         ("an accepted write", outcome.totals.accepted),
         ("a refused write", outcome.totals.refused),
         ("a SIGSTOP", outcome.deeds.stops),
@@ -122,7 +126,7 @@ mod tests {
     #[test]
     fn a_run_in_which_nothing_happened_proves_nothing() {
         let missing = missing(&outcome());
-        assert_eq!(missing.len(), 8 + Fault::ALL.len(), "{missing:?}");
+        assert_eq!(missing.len(), 9 + Fault::ALL.len(), "{missing:?}");
     }
 
     #[test]

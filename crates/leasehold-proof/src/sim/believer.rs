@@ -23,6 +23,8 @@ pub(super) enum Kind {
         attempt: AttemptId,
         token: u64,
         place: usize,
+        /// As in the grant.
+        limit: Option<u32>,
         signal: LeaseWatch,
     },
     Foreign {
@@ -35,6 +37,16 @@ pub(super) enum Kind {
 pub(super) fn undisturbed(world: &World, process: usize) -> bool {
     let p = &world.processes[process];
     p.still == Still::Running && (p.disturbances == 0 || p.disturbed_at + 4 * SECOND < world.now)
+}
+
+impl Believer {
+    /// The limit of its slot; `None`: it has the whole key.
+    pub(super) fn limit(&self) -> Option<u32> {
+        match self.kind {
+            Kind::Ours { limit, .. } => limit,
+            Kind::Foreign { .. } => None,
+        }
+    }
 }
 
 pub(super) fn same_grant(a: &Believer, b: &Believer) -> bool {
@@ -56,9 +68,15 @@ pub(super) fn same_grant(a: &Believer, b: &Believer) -> bool {
 
 pub(super) fn describe(believer: &Believer) -> String {
     match &believer.kind {
-        Kind::Ours { place, signal, .. } => format!(
-            "p{} (grant {place} pass {}, {:?} left)",
+        Kind::Ours {
+            place,
+            limit,
+            signal,
+            ..
+        } => format!(
+            "p{} (grant {place}{} pass {}, {:?} left)",
             believer.process,
+            limit.map_or(String::new(), |limit| format!(", one of {limit} slots,")),
             signal.id().token().pass(),
             signal.remaining()
         ),

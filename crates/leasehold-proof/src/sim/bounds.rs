@@ -4,6 +4,7 @@
 //! `docs/protocol.md` section 3: `earliest <= service time <= latest`, at every answer and once a second. An error
 //! here seldom causes an overlap in a random world, so it is checked directly.
 
+use leasehold_protocol::slot_write::SlotWrite;
 use leasehold_protocol::time::{Reading, ServiceTime, Stamp};
 use leasehold_protocol::write::Write;
 
@@ -42,13 +43,16 @@ impl World {
                 expires_at,
                 ..
             } => {
-                let slot = &self.service.slots[self.service.index(key)];
-                let record = slot.record.as_ref().filter(|record| attempt.owns(record));
+                let item = &self.service.items[self.service.index(key)];
+                let record = item.record.as_ref().filter(|record| attempt.owns(record));
                 let Some(native) = record.and_then(|record| record.native) else {
                     return;
                 };
                 (*expires_at, native.lease)
             }
+            Write::Slot(SlotWrite::Enter(entry)) => (entry.grant.expires_at, entry.grant.lease),
+            Write::Slot(SlotWrite::Extend { slot, .. }) => (slot.expires_at, slot.lease),
+            Write::Slot(SlotWrite::Claim(grant, _)) => (grant.expires_at, grant.lease),
             _ => return,
         };
         let time = ServiceTime(self.service.time_ms(self.now));

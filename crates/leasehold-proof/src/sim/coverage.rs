@@ -94,6 +94,18 @@ pub(super) enum Phase {
     List,
     /// The end of a grant whose work is remembered.
     Complete,
+    /// A slot is taken while there is room.
+    Enter,
+    /// A slot is taken over, or removed for the whole key.
+    Evict,
+    /// The renewal of a slot.
+    Extend,
+    /// The end of a slot.
+    Exit,
+    /// The end of a grant that gives slots or, after the last slot, the whole key to places.
+    GiveSlots,
+    /// The whole key is taken from a place, while no slot is held.
+    Claim,
     /// A lease is held, nothing is on its way.
     Hold,
     /// Nothing.
@@ -102,10 +114,12 @@ pub(super) enum Phase {
     Queue,
     /// A guard that was handed on holds a key. Beside any of the above.
     HandedOff,
+    /// A slot is held. Beside any of the above.
+    HoldSlot,
 }
 
 /// Every phase, in the order of the table.
-pub(super) const PHASES: [Phase; 17] = [
+pub(super) const PHASES: [Phase; 24] = [
     Phase::Acquire,
     Phase::TakeOver,
     Phase::Renew,
@@ -119,19 +133,26 @@ pub(super) const PHASES: [Phase; 17] = [
     Phase::Read,
     Phase::List,
     Phase::Complete,
+    Phase::Enter,
+    Phase::Evict,
+    Phase::Extend,
+    Phase::Exit,
+    Phase::GiveSlots,
+    Phase::Claim,
     Phase::Hold,
     Phase::Rest,
     Phase::Queue,
     Phase::HandedOff,
+    Phase::HoldSlot,
 ];
 
 /// Phases in which a request is on its way.
-pub(super) const IN_FLIGHT: usize = 13;
+pub(super) const IN_FLIGHT: usize = 19;
 
 impl Fault {
     /// Whether it can happen in a phase.
     pub(super) fn applies(self, phase: Phase) -> bool {
-        if matches!(phase, Phase::Queue | Phase::HandedOff) {
+        if matches!(phase, Phase::Queue | Phase::HandedOff | Phase::HoldSlot) {
             // The process may have other requests in flight; its polls are those of the leader.
             return !matches!(self, Fault::Stale | Fault::Deleted);
         }
@@ -150,7 +171,8 @@ impl Fault {
             | Fault::Crash
             | Fault::WallForward
             // A withdrawal is a record that a wrong clock began, found again by its own: too rare for each of these.
-            | Fault::WallBack => phase != Phase::Withdraw,
+            // So is a claim, which follows the end of a dead slot.
+            | Fault::WallBack => !matches!(phase, Phase::Withdraw | Phase::Claim),
             // A dropped call leaves; releases and hand-overs go on without their caller.
             Fault::Cancel => phase != Phase::Rest && phase != Phase::List,
             _ => !at_rest,

@@ -4,22 +4,20 @@
 //! clocks of its process. Belief grows only when a process runs, so no overlap is missed between two checks (S1).
 //! At the end faults stop, all processes die, and a new process must get every key within the bound of L2.
 
-use std::time::Duration;
-
 use leasehold::LockClient;
-use leasehold::clock::Clock;
-use leasehold_protocol::queue::{PLACES, Place};
-use leasehold_protocol::record::Record;
+use leasehold_protocol::write::apply;
 
 use super::believer::{Believer, Kind};
 use super::clock::ProcessClock;
 use super::coverage::Coverage;
+use super::foreign::ForeignScript;
 use super::host::Host;
 use super::random::{ProcessRandom, Rng};
-use super::shape::{CHECK_DELAY_MAX, Nanos, SECOND, Shape, millis};
+use super::service::Apply;
+use super::shape::{Nanos, SECOND, Shape};
 use super::wire;
-use super::workload::{ForeignScript, Script};
-use super::world::{Notice, Shared, Step, Still, World};
+use super::workload::Script;
+use super::world::{Notice, Shared, Step, World};
 
 /// The result of a seed.
 #[derive(Debug)]
@@ -38,6 +36,8 @@ pub(super) struct Report {
     pub(super) longest: u128,
     /// As in the driver.
     pub(super) runs: [u64; 3],
+    /// Grants of slots, and those that left no room.
+    pub(super) slots: [u64; 2],
     pub(super) requests: u64,
     pub(super) simulated: Nanos,
     pub(super) coverage: Coverage,
@@ -57,6 +57,16 @@ pub(super) struct Driver {
 
 /// Runs a seed.
 pub(super) fn run(seed: u64, seconds: u64, verbose: bool) -> anyhow::Result<Report> {
+    run_with(apply, seed, seconds, verbose)
+}
+
+/// Runs a seed on a service that carries out writes in this way.
+pub(super) fn run_with(
+    apply: Apply,
+    seed: u64,
+    seconds: u64,
+    verbose: bool,
+) -> anyhow::Result<Report> {
     let shape = Shape::of(seed)?;
     let described = if verbose {
         shape.describe()
@@ -73,6 +83,7 @@ pub(super) fn run(seed: u64, seconds: u64, verbose: bool) -> anyhow::Result<Repo
         lawless_overlaps: 0,
         runs: [0; 3],
     };
+    driver.world.lock().service.apply = apply;
     for process in 0..count {
         driver.start(process)?;
     }
@@ -87,11 +98,11 @@ pub(super) fn run(seed: u64, seconds: u64, verbose: bool) -> anyhow::Result<Repo
 }
 
 impl Driver {
-    fn next_at(&self) -> Nanos {
+    pub(super) fn next_at(&self) -> Nanos {
         self.world.lock().next_at().unwrap_or(Nanos::MAX)
     }
 
-    fn step(&mut self) -> anyhow::Result<()> {
+    pub(super) fn step(&mut self) -> anyhow::Result<()> {
         let step: Step = self.world.lock().step();
         if let Some(waker) = step.waker {
             waker.wake();
@@ -170,7 +181,7 @@ impl Driver {
         Ok(())
     }
 
-    fn run_process(&mut self, process: usize) {
+    pub(super) fn run_process(&mut self, process: usize) {
         if let Some(host) = &self.hosts[process] {
             host.run_until_idle();
         }
@@ -227,6 +238,7 @@ impl Driver {
                         attempt: id.attempt(),
                         token: id.token().get(),
                         place,
+                        limit: grant.limit,
                         signal,
                     },
                     late: 0,
@@ -262,110 +274,6 @@ impl Driver {
         }
     }
 
-    /// Faults stop, and all processes are dead: a new process must get every key in time (L1, L2).
-    fn finale(&mut self, end: Nanos) -> anyhow::Result<()> {
-        self.believers.clear();
-        for host in &mut self.hosts {
-            *host = None;
-        }
-        let (process, tasks, longest) = {
-            let mut world = self.world.lock();
-            let world = &mut *world;
-            world.now = world.now.max(end);
-            world.still();
-            world.service.judge_next_life(world.now);
-            self.runs = world.service.forget(world.now);
-            world.service.turn = None;
-            for process in &mut world.processes {
-                process.still = Still::Dead;
-                process.incarnation += 1;
-            }
-            // A process of ours, with sane clocks and no hurry.
-            let mut newcomer = world.shape.processes[0].clone();
-            newcomer.skew_ms = world.rng.around(500);
-            newcomer.drift_ppm = world.rng.around(1_000);
-            newcomer.foreign = false;
-            world.shape.processes.push(newcomer);
-            let process = world.processes.len();
-            world.add_process(process);
-            let shape = &world.shape;
-            let tasks: Vec<(String, Duration)> = (0..shape.keys)
-                .filter_map(|index| {
-                    let record = world.service.slots[index].record.as_ref();
-                    let time_ms = world.service.time_ms(world.now);
-                    let bound = longest_wait(shape, record, time_ms)?;
-                    Some((format!("k{index}"), bound))
-                })
-                .collect();
-            // Where the service's hosts contradict each other by seconds, nothing is promised.
-            let tasks = if world.shape.lawless {
-                Vec::new()
-            } else {
-                tasks
-            };
-            world.finale_left = tasks.len();
-            let bounds = tasks.iter().map(|(_, bound)| *bound);
-            let longest = bounds.max().unwrap_or_default();
-            (process, tasks, longest.as_nanos() as Nanos)
-        };
-        let host = Host::new()?;
-        let clock = ProcessClock {
-            world: self.world.clone(),
-            process,
-        };
-        let policy = self.world.lock().shape.processes[process].policy.clone();
-        let ids = Rng::new(self.seed, 9);
-        let locks = LockClient::builder(wire::store(&self.world, process))
-            .policy(policy)
-            .clock(std::sync::Arc::new(clock.clone()))
-            .random(std::sync::Arc::new(ProcessRandom::new(
-                ids.clone(),
-                Rng::new(self.seed, 10),
-            )))
-            .build();
-        for (key, bound) in tasks {
-            let (world, clock, locks) = (self.world.clone(), clock.clone(), locks.clone());
-            host.spawn(async move {
-                let started = clock.elapsed();
-                let call = locks.request(&key).map(|request| request.wait(bound));
-                let answer = match call {
-                    Ok(request) => request.acquire().await,
-                    Err(error) => Err(error),
-                };
-                world.lock().finale_left -= 1;
-                match answer {
-                    // It stays as it is: the world ends.
-                    Ok(lease) => {
-                        let passed = clock.elapsed().since(started);
-                        let mut world = world.lock();
-                        let numbers = [lease.token().stored(), 0, 0];
-                        let now = world.now;
-                        world
-                            .trace
-                            .note(now, "finale", numbers, || format!("{key} after {passed:?}"));
-                        let (id, token) = (lease.id().attempt(), lease.token());
-                        world.service.show(&key, id, token);
-                        world.acquisitions += 1;
-                    }
-                    Err(error) => {
-                        let text = format!("nobody could acquire {key} within {bound:?}: {error}");
-                        world.lock().service.violations.push(("L2", text));
-                    }
-                }
-            });
-        }
-        self.hosts.push(Some(host));
-        self.run_process(process);
-        let limit = end + 40 * SECOND + longest;
-        while self.next_at() <= limit
-            && self.violations.is_empty()
-            && self.world.lock().finale_left > 0
-        {
-            self.step()?;
-        }
-        Ok(())
-    }
-
     fn report(mut self, described: String) -> Report {
         self.believers.clear();
         self.hosts.clear();
@@ -386,54 +294,20 @@ impl Driver {
             acquisitions: world.acquisitions,
             hand_offs: world.hand_offs,
             hand_offs_lost: world.hand_offs_lost,
-            turns: world.service.slots.iter().map(|slot| slot.line.turns).sum(),
+            turns: world.service.items.iter().map(|item| item.line.turns).sum(),
             longest: world
                 .service
-                .slots
+                .items
                 .iter()
-                .map(|slot| slot.line.longest)
+                .map(|item| item.line.longest)
                 .max()
                 .unwrap_or(0),
             runs: self.runs,
+            slots: [0, 1].map(|n| world.service.items.iter().map(|item| item.slots[n]).sum()),
             requests: world.requests.len() as u64,
             simulated: world.now,
             coverage: std::mem::take(&mut world.coverage),
             lines,
-        }
-    }
-}
-
-/// L2: how long a new process may have to wait for a record whose holder is dead; `None`: for ever.
-fn longest_wait(shape: &Shape, record: Option<&Record>, time_ms: i64) -> Option<Duration> {
-    // A poll, the certain part of its backoff, some slow round trips, and old reads: a read that shows
-    // the key free starts the observation again.
-    let poll = CHECK_DELAY_MAX
-        + CHECK_DELAY_MAX / 8
-        + Duration::from_nanos(shape.latency) * 60
-        + Duration::from_nanos(shape.staleness);
-    let record = match record {
-        Some(record) if record.owner.is_some() => record,
-        _ => return Some(poll),
-    };
-    match record.native {
-        // By observation at the latest: the stored expiry may be far ahead.
-        // Each place of its queue has its time first.
-        Some(native) => {
-            let claims: Duration = record.queue.iter().map(Place::claim).sum();
-            // Without a place its delays are eight times as long, and the last poll may have to be repeated.
-            let full = match record.queue.len() < PLACES {
-                true => Duration::ZERO,
-                false => CHECK_DELAY_MAX * 9,
-            };
-            Some(
-                native.lease + claims + full + shape.expiry_padding + Duration::from_secs(1) + poll,
-            )
-        }
-        None if shape.strict => None,
-        None => {
-            let left = record.expires_at.0 + millis(shape.expiry_padding) - time_ms;
-            let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
-            Some(left + Duration::from_millis(1_500) + poll)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Judges the beliefs in grants after every step: S1, S6, and losses.
+//! Judges the beliefs in grants after every step: S1, S6, S8, and losses.
 
 use leasehold_protocol::attempt::AttemptId;
 
@@ -7,6 +7,7 @@ use super::world::Still;
 
 use super::believer::{Believer, Kind, describe, same_grant, undisturbed};
 use super::driver::Driver;
+use super::slots::fit;
 
 impl Driver {
     /// S6: where `lost` fires because time runs out, it leads the stored expiry by its lead.
@@ -27,7 +28,7 @@ impl Driver {
             return;
         };
         let world = self.world.lock();
-        let grant = &world.service.slots[believer.index].grants[*place];
+        let grant = &world.service.items[believer.index].grants[*place];
         // Without a `Date` the published expiry is a wall clock's; the lease bounds the belief.
         let expires_ms = if world.shape.dateless {
             grant.ends_ms
@@ -84,7 +85,7 @@ impl Driver {
                 if !world.shape.promises().exclusion || world.shape.dateless {
                     return;
                 }
-                let grant = &world.service.slots[believer.index].grants[*place];
+                let grant = &world.service.items[believer.index].grants[*place];
                 let time_ms = world.service.time_ms(world.now);
                 (
                     grant.expires_ms,
@@ -103,37 +104,50 @@ impl Driver {
         }
     }
 
-    /// S1: of each key, at most one grant is believed in.
+    /// S1: of each key, at most one grant is believed in. S8: or as many slots as its limit says.
     pub(super) fn judge_exclusion(&mut self) {
         if self.believers.len() < 2 {
             return;
         }
-        for first in 0..self.believers.len() {
-            for second in first + 1..self.believers.len() {
-                let (a, b) = (&self.believers[first], &self.believers[second]);
-                if a.index != b.index || same_grant(a, b) || !self.believes(a) || !self.believes(b)
-                {
+        for (first, a) in self.believers.iter().enumerate() {
+            let mut together = vec![];
+            for b in &self.believers[first + 1..] {
+                let known = |c: &&Believer| same_grant(b, c);
+                if a.index != b.index || same_grant(a, b) || together.iter().any(known) {
                     continue;
                 }
-                let (promised, now) = {
-                    let world = self.world.lock();
-                    (world.shape.promises().exclusion, world.now)
-                };
-                if !promised {
-                    self.lawless_overlaps += 1;
-                    return;
+                if together.is_empty() && !self.believes(a) {
+                    break;
                 }
-                // Not under the lock: describing a grant reads its clocks.
-                let text = format!(
-                    "k{} at {} ms: both {} and {} believe in it",
-                    a.index,
-                    now / MILLI,
-                    describe(a),
-                    describe(b)
-                );
-                self.violations.push(("S1", text));
+                if self.believes(b) {
+                    together.push(b);
+                }
+            }
+            together.push(a);
+            let limits: Vec<Option<u32>> = together.iter().map(|b| b.limit()).collect();
+            if fit(&limits) {
+                continue;
+            }
+            let (promised, now) = {
+                let world = self.world.lock();
+                (world.shape.promises().exclusion, world.now)
+            };
+            if !promised {
+                self.lawless_overlaps += 1;
                 return;
             }
+            // Not under the lock: describing a grant reads its clocks.
+            let all: Vec<String> = together.iter().map(|b| describe(b)).collect();
+            let text = format!(
+                "k{} at {} ms: all of these believe in it: {}",
+                a.index,
+                now / MILLI,
+                all.join(", ")
+            );
+            let slots = limits.iter().any(Option::is_some);
+            self.violations
+                .push((if slots { "S8" } else { "S1" }, text));
+            return;
         }
     }
 

@@ -6,11 +6,11 @@
 //!
 //! - `shape`: the configuration of a world, and its guarantees;
 //! - `world`, `host`, `clock`: events, executors and clocks;
-//! - `wire`, `service`: requests, faults, records, and the ledger that judges S2, S3 and S4;
-//! - `workload`: the calls of the processes;
+//! - `wire`, `words`, `service`: requests, faults, records, and the ledger that judges S2, S3 and S4;
+//! - `workload`, `holding`, `foreign`: the calls of the processes;
 //! - `bounds`: the bounds of the service's clock, compared with the truth;
-//! - `order`: S9 and L3; `runs`: S7;
-//! - `driver`: runs a seed, judges S1, S5, S6, L1, L2 and the bounds of calls;
+//! - `order`: S9 and L3; `runs`: S7; `slots`: S8;
+//! - `driver`, `judge`, `finale`: run a seed, judge S1, S5, S6, L1, L2 and the bounds of calls;
 //! - `coverage`, `report`: the faults that happened, and the output.
 
 //! # Determinism
@@ -31,6 +31,9 @@ mod bounds;
 mod clock;
 mod coverage;
 mod driver;
+mod finale;
+mod foreign;
+mod holding;
 pub(crate) mod host;
 mod judge;
 mod order;
@@ -41,8 +44,10 @@ mod request;
 mod runs;
 mod service;
 mod shape;
+mod slots;
 mod trace;
 mod wire;
+mod words;
 mod workload;
 mod world;
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use leasehold_protocol::attempt::AttemptId;
 use leasehold_protocol::queue::Place;
 use leasehold_protocol::record::Record;
+use leasehold_protocol::slot_write::{Given, Next, SlotWrite};
 use leasehold_protocol::write::Write;
 
 use super::shape::{Nanos, millis};
@@ -32,7 +33,7 @@ pub(super) struct Order<'a> {
     pub(super) write: &'a Write,
     pub(super) before: Option<&'a Record>,
     pub(super) after: Option<&'a Record>,
-    /// The end of the grant before: P, or a lease after its last write.
+    /// The end of the grant before: P, or a lease after its last write. While there is room: the last grant.
     pub(super) grant_ends_ms: i64,
     pub(super) time_ms: i64,
 }
@@ -45,17 +46,14 @@ impl Order<'_> {
     /// S9: what is wrong with the write.
     pub(super) fn fault(&self) -> Option<String> {
         let (before, after) = (queue(self.before), queue(self.after));
-        let passed = |places: &[Place], by: AttemptId| {
-            let waits = |place: &&Place| place.attempt() != by && self.time_ms <= place.until().0;
-            places.iter().any(|place| waits(&place))
-        };
+        let passed =
+            |places: &[Place], by: AttemptId| places.iter().any(|place| self.waits(place, by));
         let right = match self.write {
             Write::Acquire(_) => before.is_empty() && after.is_empty(),
             Write::Renew { .. } => before == after,
             // The record is deleted, and its queue with it.
             Write::Withdraw { .. } => true,
-            // No world of the simulation has slots.
-            Write::Slot(_) => false,
+            Write::Slot(write) => self.is_right_for_slots(write, &passed),
             Write::Complete(_) => after.is_empty(),
             Write::Join { place, .. } => {
                 let again = before.iter().any(|p| p.attempt() == place.attempt());
@@ -87,9 +85,54 @@ impl Order<'_> {
         })
     }
 
+    /// Whether a place is another's, who still waits.
+    fn waits(&self, place: &Place, by: AttemptId) -> bool {
+        place.attempt() != by && self.time_ms <= place.until().0
+    }
+
+    fn is_right_for_slots(
+        &self,
+        write: &SlotWrite,
+        passed: &impl Fn(&[Place], AttemptId) -> bool,
+    ) -> bool {
+        let (before, after) = (queue(self.before), queue(self.after));
+        let given = |by: AttemptId, given: &Given, places: &[Place]| {
+            let rest = before.strip_prefix(&given.passed[..]);
+            rest.and_then(|rest| rest.strip_prefix(places)) == Some(after)
+                && !passed(&given.passed, by)
+                && !places.is_empty()
+        };
+        match write {
+            SlotWrite::Extend { .. } | SlotWrite::Evict { .. } => before == after,
+            SlotWrite::Enter(entry) => {
+                let (places, by) = (&entry.places[..], entry.grant.attempt);
+                before.strip_prefix(places) == Some(after)
+                    && (after.is_empty() || !places.is_empty())
+                    && self.claims_have_passed(places, by)
+            }
+            SlotWrite::Claim(grant, places) => {
+                before.strip_prefix(&places[..]) == Some(after)
+                    && (after.is_empty() || !places.is_empty())
+                    && self.claims_have_passed(places, grant.attempt)
+            }
+            SlotWrite::Exit { attempt, next, .. } => match next {
+                Next::Nobody(_) => after.is_empty() && !passed(before, *attempt),
+                // The first wants the whole key, which it gets after the last slot.
+                Next::Others => before == after,
+                Next::Slots(slots) => given(*attempt, slots, &slots.places),
+                Next::Whole(place, whole) => given(*attempt, whole, &[*place]),
+            },
+            SlotWrite::Open {
+                attempt,
+                given: slots,
+                ..
+            } => given(*attempt, slots, &slots.places),
+        }
+    }
+
     /// Each place that a take-over passes over has had its time.
     fn claims_have_passed(&self, named: &[Place], by: AttemptId) -> bool {
-        let waits = |place: &&Place| place.attempt() != by && self.time_ms <= place.until().0;
+        let waits = |place: &&Place| self.waits(place, by);
         let claims: Duration = named.iter().filter(waits).map(Place::claim).sum();
         claims.is_zero() || self.time_ms + GRAIN_MS >= self.grant_ends_ms + millis(claims)
     }
@@ -107,7 +150,10 @@ impl Line {
         if let Write::Join { place, .. } = order.write {
             self.since.insert(place.attempt(), (now, before.len()));
         }
-        let granted = |place: &&Place| order.after.is_some_and(|r| place.attempt().owns(r));
+        let granted = |place: &&Place| {
+            let has = |r: &Record| place.attempt().owns(r) || r.slot_of(place.attempt()).is_some();
+            order.after.is_some_and(has)
+        };
         self.turns += before.iter().filter(granted).count() as u64;
         let mut found = None;
         for place in before {

@@ -29,6 +29,9 @@ struct Order {
     /// From this seed on
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// Only every such seed: 10 from 2 are worlds with slots
+    #[arg(long, default_value_t = 1)]
+    step: u64,
     /// The length of a world, in simulated seconds
     #[arg(long, default_value_t = 60)]
     seconds: u64,
@@ -60,6 +63,7 @@ struct Totals {
     turns: u64,
     longest: u128,
     runs: [u64; 3],
+    slots: [u64; 2],
     requests: u64,
     lawless_overlaps: u64,
     hash: u64,
@@ -80,6 +84,9 @@ impl Totals {
         for (mine, theirs) in self.runs.iter_mut().zip(report.runs) {
             *mine += theirs;
         }
+        for (mine, theirs) in self.slots.iter_mut().zip(report.slots) {
+            *mine += theirs;
+        }
         self.lawless_overlaps += report.lawless_overlaps;
         // Order must not matter: threads finish as they like.
         self.hash ^= report.hash;
@@ -90,7 +97,7 @@ impl Totals {
     }
 }
 
-/// Entry: `leasehold-sim [--seeds N] [--from K] [--seconds S] [--within REAL_SECONDS]
+/// Entry: `leasehold-sim [--seeds N] [--from K] [--step J] [--seconds S] [--within REAL_SECONDS]
 /// [--failures N] [--threads N] [--seed X] [--verbose]`.
 ///
 /// # Errors
@@ -115,7 +122,7 @@ pub fn main() -> anyhow::Result<()> {
             }
             let seed = match regressions::SEEDS.get(usize::try_from(number)?) {
                 Some((seed, _)) => *seed,
-                None => order.from + number - named,
+                None => order.from + (number - named) * order.step,
             };
             let report = run(seed, order.seconds, false)?;
             let again = seed % AGAIN == 0 || number < named;
@@ -211,6 +218,11 @@ fn say(totals: &Totals, took: f64, order: &Order) -> anyhow::Result<()> {
         "runs completed once; callers told of their own, and of another's",
         format!("{completed}; {own}, {told}"),
     );
+    let [slots, last] = totals.slots;
+    row(
+        "grants of slots, and of the last free one",
+        format!("{slots}, {last}"),
+    );
     row("requests", totals.requests.to_string());
     row("faults x phases met", totals.coverage.total().to_string());
     row(
@@ -269,6 +281,9 @@ fn say(totals: &Totals, took: f64, order: &Order) -> anyhow::Result<()> {
             bail!(
                 "no grant to a place in a queue, or none in a fair world: the simulation is blind"
             );
+        }
+        if totals.slots.contains(&0) {
+            bail!("no slot was granted, or never the last one: the simulation is blind");
         }
         if totals.lawless_overlaps == 0 {
             bail!("no overlap even where the clocks keep no bounds: the simulation is blind");

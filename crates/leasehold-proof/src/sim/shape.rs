@@ -10,6 +10,7 @@ use leasehold::{CheckDelay, DropPolicy, Policy};
 
 use super::random::Rng;
 use super::runs::KEEPS;
+use super::slots::Wants;
 
 /// Nanoseconds of true time since the world began.
 pub(super) type Nanos = u64;
@@ -94,6 +95,8 @@ pub(super) struct Shape {
     pub(super) retention: Duration,
     /// How long work that runs once is remembered, in worlds that have some.
     pub(super) keep: Option<Duration>,
+    /// What is wanted of the last key, in worlds with slots.
+    pub(super) slots: Option<Wants>,
 }
 
 /// The longest check delay of any policy here.
@@ -159,6 +162,7 @@ impl Shape {
             strict,
             retention: Duration::from_secs(retention_s),
             keep: None,
+            slots: None,
         };
         for number in 0..count {
             let foreign = mixed && (number == 0 || rng.chance(30));
@@ -169,6 +173,7 @@ impl Shape {
         shape.stray(seed);
         shape.check_by_writing(seed)?;
         shape.be_fair(seed)?;
+        shape.have_slots(seed);
         Ok(shape)
     }
 
@@ -199,10 +204,10 @@ impl Shape {
         self.weather.request = self.weather.request.max(500);
     }
 
-    /// In one seed of twenty, 2 to 64 processes want one key, and nothing goes wrong. It has a separate stream, as with
-    /// crowds.
+    /// In three seeds of forty, 2 to 64 processes want one key, and nothing goes wrong; in one of them they want slots.
+    /// It has a separate stream, as with crowds.
     fn be_fair(&mut self, seed: u64) -> anyhow::Result<()> {
-        if seed % 20 != 3 {
+        if seed % 20 != 3 && seed % 40 != 12 {
             return Ok(());
         }
         let mut rng = Rng::new(seed, 14);
@@ -236,10 +241,12 @@ impl Shape {
     }
 
     /// L3: the longest hold, and one hand-over. That is a release that is refused and sent again, the longest delay of a
-    /// waiter that was not the first a moment ago, and its poll. One message in fifty takes ten times as long.
+    /// waiter that was not the first a moment ago, and its poll. One message in fifty takes ten times as long. Holders
+    /// of slots change the record side by side, so with slots a hand-over takes up to twice as long.
     pub(super) fn turn(&self) -> Option<Duration> {
         let messages = Duration::from_nanos(self.latency * 10 * 6);
-        self.fair.then(|| FAIR_HOLD + CHECK_DELAY_MAX + messages)
+        let hand_over = (CHECK_DELAY_MAX + messages) * if self.slots.is_some() { 2 } else { 1 };
+        self.fair.then(|| FAIR_HOLD + hand_over)
     }
 
     /// In three seeds of forty, waits poll by acquire requests, as F# does, in one of them with crowds. It has a separate
@@ -365,6 +372,7 @@ impl Shape {
             (self.mixed, "mixed with F#"),
             (self.crowd > 0, "a crowd in each process"),
             (self.keep.is_some(), "work that runs once"),
+            (self.slots.is_some(), "slots"),
         ] {
             if on {
                 words.push_str(", ");

@@ -19,8 +19,8 @@ use leasehold_protocol::write::Write;
 
 use super::coverage::{Fault, Phase};
 use super::request::{Answer, Body, Request, Value};
-use super::service::ForeignWrite;
 use super::shape::{CHECK_DELAY_MAX, MILLI, Nanos, SECOND};
+use super::words::{digest, outcome, words};
 use super::world::{Event, Shared, Step, World};
 
 impl World {
@@ -52,7 +52,7 @@ impl World {
         }
         if let Some(fault) = fault {
             self.coverage.met(fault, phase);
-            for beside in [Phase::Queue, Phase::HandedOff] {
+            for beside in [Phase::Queue, Phase::HandedOff, Phase::HoldSlot] {
                 if fault.applies(beside) && self.phases(process).any(|phase| phase == beside) {
                     self.coverage.met(fault, beside);
                 }
@@ -87,34 +87,6 @@ impl World {
         self.processes[process].in_flight[phase as usize] += 1;
         self.requests.push(request);
         number
-    }
-
-    fn phase_of(&self, body: &Body) -> Phase {
-        match body {
-            Body::Write(Write::Acquire(_)) | Body::Foreign(ForeignWrite::Put { .. }) => {
-                Phase::Acquire
-            }
-            Body::Write(Write::TakeOver(..)) => Phase::TakeOver,
-            Body::Write(Write::Renew {
-                bound_to_process: false,
-                ..
-            }) => Phase::Detach,
-            Body::Write(Write::Renew { .. }) => Phase::Renew,
-            Body::Write(
-                Write::Release { key, attempt, .. } | Write::HandOver { key, attempt, .. },
-            ) if !self.service.was_shown(key, *attempt) => Phase::GiveBack,
-            Body::Write(Write::Leave { .. }) => Phase::GiveBack,
-            Body::Write(Write::Join { .. } | Write::Slot(_)) => Phase::Join,
-            Body::Write(Write::HandOver { .. }) => Phase::HandOver,
-            Body::Write(Write::Complete(_)) => Phase::Complete,
-            Body::Write(Write::Release { .. }) | Body::Foreign(ForeignWrite::Delete { .. }) => {
-                Phase::Release
-            }
-            Body::Write(Write::Withdraw { .. }) => Phase::Withdraw,
-            Body::Read(_, Consistency::Eventual) => Phase::Poll,
-            Body::Read(..) => Phase::Read,
-            Body::List => Phase::List,
-        }
     }
 
     fn draw_fault(&mut self, phase: Phase) -> Option<Fault> {
@@ -240,7 +212,7 @@ impl World {
                 Value::Read(record)
             }
             Body::List => {
-                let records = self.service.slots.iter().filter_map(|s| s.record.clone());
+                let records = self.service.items.iter().filter_map(|s| s.record.clone());
                 Value::List(records.collect())
             }
             Body::Foreign(write) => Value::Foreign(self.service.foreign(now, write)),
@@ -289,78 +261,6 @@ impl World {
 
 fn broken(what: &str) -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable, Effect::Unknown, what)
-}
-
-/// The part of an answer that the trace's hash includes.
-fn digest(number: usize, value: &Value) -> [u64; 3] {
-    let of = |record: Option<&Record>| match record {
-        Some(r) => {
-            let native = r
-                .native
-                .map_or(0, |n| n.token.wrapping_add(n.renew_count << 48));
-            native ^ r.expires_at.0.cast_unsigned().rotate_left(17)
-        }
-        None => 1,
-    };
-    let (kind, what) = match value {
-        Value::Write(Outcome::Applied(record)) => (1, of(record.as_ref())),
-        Value::Write(Outcome::Refused(record)) => (2, of(record.as_ref())),
-        Value::Read(record) => (3, of(record.as_ref())),
-        Value::List(records) => (4, records.len() as u64),
-        Value::Foreign(done) => (5, u64::from(*done)),
-    };
-    [number as u64, kind, what]
-}
-
-fn words(body: &Body) -> String {
-    match body {
-        Body::Write(write) => {
-            let more = match write {
-                Write::Acquire(g) | Write::TakeOver(g, ..) => {
-                    format!(
-                        "by {} until {}",
-                        short(&g.attempt.to_string()),
-                        g.expires_at.0
-                    )
-                }
-                Write::Renew { expires_at, .. } => format!("until {}", expires_at.0),
-                _ => String::new(),
-            };
-            format!("{} {} {more}", write.operation(), write.key())
-        }
-        Body::Read(key, consistency) => format!("read {key} {consistency:?}"),
-        Body::List => "list".into(),
-        Body::Foreign(ForeignWrite::Put {
-            key, expires_ms, ..
-        }) => {
-            format!("F# put {key} until {expires_ms}")
-        }
-        Body::Foreign(ForeignWrite::Delete { key, .. }) => format!("F# delete {key}"),
-    }
-}
-
-fn outcome(value: &Value) -> String {
-    let record = |r: &Option<Record>| match r {
-        None => "no record".to_owned(),
-        Some(r) => format!(
-            "{} holds until {}, token {:?}, count {:?}",
-            r.owner.as_deref().map_or("nobody", short),
-            r.expires_at.0,
-            r.token(),
-            r.native.map(|n| n.renew_count)
-        ),
-    };
-    match value {
-        Value::Write(Outcome::Applied(r)) => format!("applied: {}", record(r)),
-        Value::Write(Outcome::Refused(r)) => format!("refused: {}", record(r)),
-        Value::Read(r) => format!("shows: {}", record(r)),
-        Value::List(r) => format!("lists {}", r.len()),
-        Value::Foreign(done) => format!("F#: {}", if *done { "done" } else { "refused" }),
-    }
-}
-
-fn short(id: &str) -> &str {
-    id.get(..8).unwrap_or(id)
 }
 
 /// The service as one process reaches it.

@@ -7,27 +7,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use leasehold::clock::Clock;
-use leasehold::store::Reply;
-use leasehold::{
-    DropPolicy, Effect, EndReason, Lease, LeaseId, LeaseWatch, LockClient, Once, OnceError,
-};
+use leasehold::{DropPolicy, Effect, Error, LeaseId, LockClient, LockRequest, Once, OnceError};
 
 use super::clock::ProcessClock;
 use super::coverage::Fault;
 use super::random::Rng;
-use super::request::{Body, Value};
-use super::service::{ForeignWrite, foreign_owner};
 use super::shape::{CALL_TIMEOUT, FAIR_HOLD, MILLI, Nanos, millis};
-use super::wire::Wire;
-use super::world::{Event, Notice, Shared};
+use super::world::Shared;
 
 /// More than any request time-out of the policies here.
-const REQUEST: Duration = Duration::from_millis(1_600);
+pub(super) const REQUEST: Duration = Duration::from_millis(1_600);
 /// Clocks have a grain.
 const GRAIN: Duration = Duration::from_millis(2);
 
 /// One more, or one less.
-fn count(number: &mut u32, more: bool) {
+pub(super) fn count(number: &mut u32, more: bool) {
     *number = if more {
         *number + 1
     } else {
@@ -100,8 +94,7 @@ impl Script {
             let idle = self.rng.within(0, 500);
             self.sleep(Duration::from_millis(idle)).await;
             let called = self.now();
-            let locks = self.locks.clone();
-            let Ok(request) = locks.request("k0") else {
+            let Ok(request) = self.request("k0") else {
                 return;
             };
             if let Ok(lease) = request.wait(Duration::from_secs(3_600)).acquire().await {
@@ -114,20 +107,38 @@ impl Script {
     }
 
     fn key(&mut self) -> String {
-        let keys = self.world.lock().shape.keys as u64;
-        format!("k{}", self.rng.below(keys))
+        let (keys, slots) = {
+            let shape = &self.world.lock().shape;
+            (shape.keys as u64, shape.slots)
+        };
+        let last = slots.is_some() && self.rng.chance(70);
+        let number = if last { keys - 1 } else { self.rng.below(keys) };
+        format!("k{number}")
     }
 
-    async fn sleep(&self, by: Duration) {
+    /// A request for a key, or for a slot of it.
+    fn request(&mut self, key: &str) -> Result<LockRequest, Error> {
+        let wants = {
+            let world = self.world.lock();
+            let last = world.service.index(key) + 1 == world.shape.keys;
+            world.shape.slots.filter(|_| last)
+        };
+        match wants {
+            Some(wants) => wants.request(key, &self.locks, &mut self.rng),
+            None => self.locks.request(key),
+        }
+    }
+
+    pub(super) async fn sleep(&self, by: Duration) {
         self.clock.sleep_until(self.clock.elapsed().plus(by)).await;
     }
 
-    fn lease_ms(&self) -> u64 {
+    pub(super) fn lease_ms(&self) -> u64 {
         millis(self.locks.policy().lease_duration()).unsigned_abs()
     }
 
     /// Runs a call and checks that it ends within its bound.
-    async fn timed<T>(
+    pub(super) async fn timed<T>(
         &self,
         name: &'static str,
         bound: Duration,
@@ -149,7 +160,7 @@ impl Script {
     }
 
     /// Runs a call, or, in some of the cases, a part of it: then its future is dropped.
-    async fn perhaps<T>(
+    pub(super) async fn perhaps<T>(
         &self,
         drop_after: Option<Duration>,
         call: impl Future<Output = T>,
@@ -170,7 +181,7 @@ impl Script {
         }
     }
 
-    fn patience(&mut self) -> Option<Duration> {
+    pub(super) fn patience(&mut self) -> Option<Duration> {
         match self.rng.below(10) {
             0 | 1 => Some(Duration::from_millis(self.rng.within(0, 60))),
             2 => Some(Duration::from_millis(self.rng.within(0, 4_000))),
@@ -180,8 +191,10 @@ impl Script {
 
     async fn try_once(&mut self, key: &str) {
         let (called, patience) = (self.now(), self.patience());
-        let locks = self.locks.clone();
-        let call = self.timed("try_acquire", CALL_TIMEOUT, locks.try_acquire(key));
+        let Ok(request) = self.request(key) else {
+            return;
+        };
+        let call = self.timed("try_acquire", CALL_TIMEOUT, request.try_acquire());
         if let Some(Ok(answer)) = self.perhaps(patience, call).await
             && let Some(lease) = answer.into_lease()
         {
@@ -193,15 +206,15 @@ impl Script {
     async fn wait_for(&mut self, key: &str) {
         let (called, patience) = (self.now(), self.patience());
         let wait = Duration::from_millis(self.rng.within(200, 15_000));
-        let locks = self.locks.clone();
-        let Ok(mut request) = locks.request(key) else {
+        let Ok(mut request) = self.request(key) else {
             return;
         };
         if self.crowd {
+            let usual = self.locks.policy().lease_duration();
             // Some want another grant than the one before them has.
             match self.rng.below(12) {
                 0 => request = request.data("x"),
-                1 => request = request.lease_duration(locks.policy().lease_duration() * 2),
+                1 => request = request.lease_duration(usual * 2),
                 2 => request = request.drop_policy(DropPolicy::LeaveToExpire),
                 _ => {}
             }
@@ -222,8 +235,7 @@ impl Script {
         let work = Duration::from_millis(self.rng.within(1, longest));
         let delay = self.rng.below(3_000) * MILLI;
         let wait = Duration::from_secs(4);
-        let locks = self.locks.clone();
-        let Ok(request) = locks.request(key) else {
+        let Ok(request) = self.request(key) else {
             return;
         };
         let this = &*self;
@@ -284,7 +296,7 @@ impl Script {
         let told = |token: u64, result: Option<&[u8]>, own: bool| {
             let mut world = this.world.lock();
             let index = world.service.index(&key);
-            let found = world.service.slots[index].runs.tell(token, result, own);
+            let found = world.service.items[index].runs.tell(token, result, own);
             let text = found.map(|text| format!("p{}: {text}", this.process));
             world
                 .service
@@ -328,231 +340,11 @@ impl Script {
         }
     }
 
-    /// Works under a lease, and lets go of it in one way or another.
-    async fn hold(&mut self, lease: Lease) {
-        let handed_on = lease.token().pass() > 0;
-        self.holds(true, handed_on);
-        self.work_under(&lease).await;
-        let patience = self.patience();
-        let settled = CALL_TIMEOUT + REQUEST * 2;
-        // A crowd seldom detaches: nothing is handed on then.
-        let way = if self.crowd && self.rng.chance(80) {
-            self.rng.below(7)
-        } else {
-            self.rng.below(10)
-        };
-        match way {
-            0..5 => {
-                let call = self.timed("release", settled, lease.release());
-                drop(self.perhaps(patience, call).await);
-            }
-            5..7 => drop(lease),
-            _ => {
-                let call = self.timed("detach", REQUEST * 4, lease.detach());
-                if let Some(Ok(id)) = self.perhaps(patience, call).await {
-                    self.world.lock().mail.push(id.to_string());
-                }
-            }
-        }
-        self.holds(false, handed_on);
-    }
-
-    async fn work_under(&mut self, lease: &Lease) {
-        let longest = if self.crowd && self.rng.chance(85) {
-            250
-        } else {
-            self.lease_ms() * 3
-        };
-        let end = self.rng.within(0, longest);
-        let end = self.clock.elapsed().plus(Duration::from_millis(end));
-        while self.clock.elapsed() < end {
-            let step = Duration::from_millis(self.rng.within(10, 1_500));
-            tokio::select! {
-                biased;
-                _ = lease.lost() => {
-                    // Some writers do not check their lease; the register checks the token.
-                    let delay = self.rng.below(4_000) * MILLI;
-                    self.write_register(&lease.watch(), delay);
-                    return;
-                }
-                () = self.sleep(step) => {}
-            }
-            if lease.is_held() || self.rng.chance(20) {
-                let delay = self.rng.below(1 + self.lease_ms()) * MILLI;
-                self.write_register(&lease.watch(), delay);
-            }
-            if self.rng.chance(25) {
-                let (patience, bound) = (self.patience(), self.lease_bound());
-                let call = self.timed("renew", bound, lease.renew());
-                drop(self.perhaps(patience, call).await);
-            }
-        }
-    }
-
-    /// `renew` ends within the lease; an adopted lease may be longer than ours.
-    fn lease_bound(&self) -> Duration {
-        self.locks.policy().lease_duration() * 2
-    }
-
-    fn holds(&self, more: bool, handed_on: bool) {
-        let process = &mut self.world.lock().processes[self.process];
-        count(&mut process.holds, more);
-        if handed_on {
-            count(&mut process.handed_on, more);
-        }
-    }
-
     fn waits(&self, more: bool) {
         count(&mut self.world.lock().processes[self.process].waits, more);
     }
 
     fn now(&self) -> Nanos {
         self.world.lock().now
-    }
-
-    fn write_register(&self, signal: &LeaseWatch, delay: Nanos) {
-        let id = signal.id();
-        let token = id.token().stored();
-        let mut world = self.world.lock();
-        let index = world.service.index(id.key().as_str());
-        let grants = &world.service.slots[index].grants;
-        let place = grants
-            .iter()
-            .rposition(|g| g.attempt == Some(id.attempt()) && g.token == token);
-        let token = id.token().get();
-        if let Some(place) = place {
-            let at = world.now + delay;
-            world.enter(
-                at,
-                Event::Register {
-                    index,
-                    place,
-                    token,
-                },
-            );
-        }
-    }
-
-    /// Tells the driver of a grant, and watches for its loss.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a task of the simulated process, which ends with it"
-    )]
-    fn granted(&self, signal: &LeaseWatch, called: Nanos) {
-        let id = signal.id().clone();
-        let token = id.token().get();
-        let left = signal.remaining();
-        {
-            let mut world = self.world.lock();
-            world.acquisitions += 1;
-            world.hand_offs += u64::from(id.token().pass() > 0);
-            let place = world
-                .service
-                .show(id.key().as_str(), id.attempt(), id.token());
-            let index = world.service.index(id.key().as_str());
-            let grant = place.map(|place| world.service.slots[index].grants[place].clone());
-            let now = world.now;
-            let numbers = [self.process as u64, token, place.unwrap_or(0) as u64];
-            world.trace.note(now, "granted", numbers, || {
-                format!("p{} got {} token {token}", self.process, id.key())
-            });
-            world.notices.push(Notice::Granted {
-                process: self.process,
-                place,
-                grant,
-                called,
-                left,
-                signal: signal.clone(),
-            });
-        }
-        let (world, process, signal) = (self.world.clone(), self.process, signal.clone());
-        let lead_ms = millis(self.locks.policy().safety_margin());
-        drop(tokio::spawn(async move {
-            let loss = signal.ended().await;
-            let expired = matches!(loss, EndReason::Expired { .. });
-            let mut world = world.lock();
-            let now = world.now;
-            world.hand_offs_lost += u64::from(expired && signal.id().token().pass() > 0);
-            let numbers = [process as u64, token, u64::from(expired)];
-            world.trace.note(now, "lost", numbers, || {
-                format!("p{process} {}: {loss}", signal.id().key())
-            });
-            world.notices.push(Notice::Lost {
-                attempt: signal.id().attempt(),
-                token,
-                expired,
-                lead_ms,
-                process,
-            });
-        }));
-    }
-}
-
-/// One client of FSharp.DynamoDbLock at work: PutItem, DeleteItem, its own wall clock, no renewal.
-pub(super) struct ForeignScript {
-    pub(super) wire: Wire,
-    pub(super) clock: ProcessClock,
-    pub(super) rng: Rng,
-}
-
-impl ForeignScript {
-    /// Works until the world ends.
-    pub(super) async fn work(mut self) {
-        let (world, process) = (self.wire.world.clone(), self.wire.process);
-        loop {
-            self.sleep(200, 2_500).await;
-            let (keys, lease) = {
-                let world = world.lock();
-                (world.shape.keys as u64, millis(world.shape.lease))
-            };
-            let key = format!("k{}", self.rng.below(keys));
-            let owner = self.rng.bits();
-            let now_ms = self.clock.wall_unix_ms();
-            let until_ms = now_ms + lease;
-            let put = ForeignWrite::Put {
-                key: key.clone(),
-                owner: foreign_owner(owner),
-                expires_ms: until_ms,
-                now_ms,
-            };
-            if !self.ask(put).await {
-                continue;
-            }
-            {
-                let mut world = world.lock();
-                world.acquisitions += 1;
-                let index = world.service.index(&key);
-                world.notices.push(Notice::ForeignHeld {
-                    process,
-                    index,
-                    owner,
-                    until_ms,
-                });
-                world.processes[process].holds += 1;
-            }
-            self.sleep(0, lease.unsigned_abs() * 3 / 2).await;
-            world.lock().notices.push(Notice::ForeignDone { owner });
-            world.lock().processes[process].holds -= 1;
-            if self.rng.chance(70) {
-                let owner = foreign_owner(owner);
-                self.ask(ForeignWrite::Delete { key, owner }).await;
-            }
-        }
-    }
-
-    async fn sleep(&mut self, least_ms: u64, most_ms: u64) {
-        let by = Duration::from_millis(self.rng.within(least_ms, most_ms));
-        self.clock.sleep_until(self.clock.elapsed().plus(by)).await;
-    }
-
-    async fn ask(&self, write: ForeignWrite) -> bool {
-        let answer = self.wire.ask(Body::Foreign(write)).await;
-        matches!(
-            answer,
-            Ok(Reply {
-                value: Value::Foreign(true),
-                ..
-            })
-        )
     }
 }

@@ -78,6 +78,8 @@ pub(super) struct Process {
     pub(super) holds: u32,
     /// Guards among them that were handed on.
     pub(super) handed_on: u32,
+    /// Slots among them.
+    pub(super) slots: u32,
     /// Tasks that wait in an `acquire` or `run`.
     pub(super) waits: u32,
     /// Goes up with everything that keeps it from running.
@@ -236,6 +238,7 @@ impl World {
             in_flight: [0; IN_FLIGHT],
             holds: 0,
             handed_on: 0,
+            slots: 0,
             waits: 0,
             disturbances: 0,
             disturbed_at: 0,
@@ -426,12 +429,14 @@ impl World {
         let p = &self.processes[process];
         let (in_flight, holds) = (p.in_flight, p.holds);
         let (in_line, handed_on) = (holds > 0 && p.waits > 0, p.handed_on > 0);
+        let holds_slot = p.slots > 0;
         let busy = in_flight.iter().any(|n| *n > 0);
         PHASES.into_iter().filter(move |phase| match phase {
             Phase::Hold => holds > 0 && !busy,
             Phase::Rest => holds == 0 && !busy,
             Phase::Queue => in_line,
             Phase::HandedOff => handed_on,
+            Phase::HoldSlot => holds_slot,
             other => in_flight[*other as usize] > 0,
         })
     }
@@ -499,6 +504,7 @@ impl World {
                 p.in_flight = [0; IN_FLIGHT];
                 p.holds = 0;
                 p.handed_on = 0;
+                p.slots = 0;
                 p.waits = 0;
                 step.crash = Some(process);
                 self.enter(now + length, Event::Start(process));
