@@ -11,7 +11,8 @@ use leasehold_protocol::attempt::SEED_TOLERANCE;
 use leasehold_protocol::time::{ClockBounds, ServiceTime};
 
 use super::call::{CALL_TIMEOUT, Call, KEY, LEASE, POLL};
-use super::calls::{Cast, Gave, LEFT};
+use super::cast::{Cast, LEFT};
+use super::gave::Gave;
 use super::once::{judge_run, judge_work};
 use super::stage::{Fortune, SLOW, Stage};
 

@@ -22,9 +22,13 @@
 
 mod call;
 mod calls;
+mod cast;
+mod gave;
 mod judge;
+mod landing;
 mod once;
 mod runs;
+mod seat;
 mod stage;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
