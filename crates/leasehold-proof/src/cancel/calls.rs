@@ -33,20 +33,42 @@ impl Cast {
         // A call that only reads a lease returns it at its end or drop.
         let kept = &mut self.lease;
         match call {
-            Call::TryAcquireFree | Call::TryAcquireHeld | Call::TryAcquireDead => {
-                Box::pin(async move {
-                    match ours.try_acquire(KEY).await {
-                        Ok(TryAcquireOutcome::Acquired(lease)) => Gave::Lease(lease),
-                        Ok(TryAcquireOutcome::Held(_)) => Gave::Held,
-                        Err(error) => Gave::Failed(error),
-                    }
-                })
-            }
-            Call::AcquireFree | Call::AcquireAhead | Call::AcquireBehind | Call::AcquireDead => {
-                Box::pin(async move { leased(ours.acquire(KEY).await) })
-            }
-            Call::AcquireHeld | Call::AcquireHeldByWriting => Box::pin(async move {
-                let mut request = match ours.request(KEY) {
+            Call::TryAcquireFree
+            | Call::TryAcquireHeld
+            | Call::TryAcquireDead
+            | Call::TrySlot
+            | Call::TrySlotBeside
+            | Call::TrySlotFull => Box::pin(async move {
+                let tried = match call.request(&ours) {
+                    Ok(request) => request.try_acquire().await,
+                    Err(error) => Err(error),
+                };
+                match tried {
+                    Ok(TryAcquireOutcome::Acquired(lease)) => Gave::Lease(lease),
+                    Ok(TryAcquireOutcome::Held(_)) => Gave::Held,
+                    Err(error) => Gave::Failed(error),
+                }
+            }),
+            Call::AcquireFree
+            | Call::AcquireAhead
+            | Call::AcquireBehind
+            | Call::AcquireDead
+            | Call::AcquireSlot
+            | Call::AcquireSlotBeside
+            | Call::AcquireSlotDead
+            | Call::AcquireShared
+            | Call::AcquireExclusiveDead => Box::pin(async move {
+                match call.request(&ours) {
+                    Ok(request) => leased(request.acquire().await),
+                    Err(error) => Gave::Failed(error),
+                }
+            }),
+            Call::AcquireHeld
+            | Call::AcquireHeldByWriting
+            | Call::AcquireSlotFull
+            | Call::AcquireSharedHeld
+            | Call::AcquireExclusiveHeld => Box::pin(async move {
+                let mut request = match call.request(&ours) {
                     Ok(request) => request,
                     Err(error) => return Gave::Failed(error),
                 };
@@ -127,7 +149,10 @@ impl Cast {
                     (Err(error), _) | (_, Err(error)) => Gave::Failed(error),
                 }
             }),
-            Call::Release => Box::pin(async move {
+            Call::Release
+            | Call::ReleaseSlot
+            | Call::ReleaseSlotAhead
+            | Call::ReleaseExclusiveAhead => Box::pin(async move {
                 let Some(lease) = lease else {
                     return Gave::Nothing;
                 };
@@ -169,7 +194,11 @@ impl Cast {
                     }
                 })
             }
-            Call::Renew | Call::RenewLate | Call::RenewStopped | Call::RenewReleased => {
+            Call::Renew
+            | Call::RenewLate
+            | Call::RenewStopped
+            | Call::RenewReleased
+            | Call::RenewSlot => {
                 let lease = &*kept.insert(match lease {
                     Some(lease) => lease,
                     None => return Box::pin(std::future::ready(Gave::Nothing)),
@@ -186,21 +215,21 @@ impl Cast {
                     nothing(first.and(second))
                 })
             }
-            Call::Detach => Box::pin(async move {
+            Call::Detach | Call::DetachSlot => Box::pin(async move {
                 let Some(lease) = lease else {
                     return Gave::Nothing;
                 };
                 nothing(lease.detach().await)
             }),
-            Call::Adopt => Box::pin(async move {
+            Call::Adopt | Call::AdoptSlot => Box::pin(async move {
                 let Some(id) = id else { return Gave::Nothing };
                 leased(ours.adopt(&id).await)
             }),
-            Call::ReleaseById => Box::pin(async move {
+            Call::ReleaseById | Call::ReleaseSlotById => Box::pin(async move {
                 let Some(id) = id else { return Gave::Nothing };
                 nothing(ours.release(&id).await)
             }),
-            Call::RenewById | Call::RenewByIdLonger => Box::pin(async move {
+            Call::RenewById | Call::RenewByIdLonger | Call::RenewSlotById => Box::pin(async move {
                 let Some(id) = id else { return Gave::Nothing };
                 let longer = (call == Call::RenewByIdLonger).then_some(LEASE * 2);
                 nothing(ours.renew(&id, longer).await)

@@ -7,7 +7,9 @@ use leasehold::{
     CheckDelay, Error, FencingToken, Lease, LeaseId, LockClient, OnceRun, Policy, Started,
 };
 use leasehold_protocol::record::{Native, Record};
+use leasehold_protocol::slots::MOST;
 use leasehold_protocol::time::ServiceTime;
+use tokio::task::JoinHandle;
 
 use super::call::{CALL_TIMEOUT, Call, KEY, LEASE, POLL, SHORT_LEASE};
 use super::calls::WORK;
@@ -31,6 +33,8 @@ pub(super) struct Cast {
     pub(super) clock: Seat,
     pub(super) lease: Option<Lease>,
     pub(super) theirs: Option<Lease>,
+    /// The rival, in the queue.
+    pub(super) waiter: Option<JoinHandle<Result<Lease, Error>>>,
     /// The rival's run.
     pub(super) run: Option<OnceRun>,
     pub(super) id: Option<LeaseId>,
@@ -71,6 +75,7 @@ impl Cast {
             stage,
             lease: None,
             theirs: None,
+            waiter: None,
             run: None,
             id: None,
             forced: None,
@@ -82,8 +87,16 @@ impl Cast {
             | Call::AcquireInVain
             | Call::ElectHeld
             | Call::AcquireAllHeld
-            | Call::Observe => {
-                cast.theirs = Some(cast.rival.acquire(KEY).await?);
+            | Call::Observe
+            | Call::TrySlotBeside
+            | Call::TrySlotFull
+            | Call::AcquireSlotBeside
+            | Call::AcquireSlotFull
+            | Call::AcquireShared
+            | Call::AcquireSharedHeld
+            | Call::AcquireExclusiveHeld => {
+                let request = call.rivals_request(&cast.rival)?;
+                cast.theirs = Some(request.acquire().await?);
             }
             Call::ForceReleaseHeld => {
                 let held = cast.rival.acquire(KEY).await?;
@@ -106,7 +119,22 @@ impl Cast {
             | Call::SetDataTwice
             | Call::AcquireInLine
             | Call::LostBehind
-            | Call::Detach => cast.lease = Some(cast.ours.acquire(KEY).await?),
+            | Call::Detach
+            | Call::RenewSlot
+            | Call::DetachSlot => cast.lease = Some(call.request(&cast.ours)?.acquire().await?),
+            Call::ReleaseSlot => {
+                cast.lease = Some(call.request(&cast.ours)?.acquire().await?);
+                cast.theirs = Some(call.rivals_request(&cast.rival)?.acquire().await?);
+            }
+            Call::ReleaseSlotAhead | Call::ReleaseExclusiveAhead => {
+                cast.lease = Some(call.request(&cast.ours)?.acquire().await?);
+                let waits = call.rivals_request(&cast.rival)?.acquire();
+                cast.waiter = Some(tokio::spawn(waits));
+                cast.sleep(WORK).await;
+            }
+            Call::AcquireSlotDead | Call::AcquireExclusiveDead => {
+                cast.plant_dead_slot(call.slots().unwrap_or(MOST), 2_000);
+            }
             Call::Ensure => {
                 cast.lease = Some(cast.ours.acquire(KEY).await?);
                 cast.sleep(WORK).await;
@@ -140,8 +168,15 @@ impl Cast {
                     cast.stage.stop_at_renewal(LEASE / 2);
                 }
             }
-            Call::Adopt | Call::ReleaseById | Call::RenewById | Call::RenewByIdLonger => {
-                cast.id = Some(cast.ours.acquire(KEY).await?.detach().await?);
+            Call::Adopt
+            | Call::ReleaseById
+            | Call::RenewById
+            | Call::RenewByIdLonger
+            | Call::AdoptSlot
+            | Call::ReleaseSlotById
+            | Call::RenewSlotById => {
+                let lease = call.request(&cast.ours)?.acquire().await?;
+                cast.id = Some(lease.detach().await?);
             }
             Call::OnceHeld | Call::Forget => {
                 let request = cast.rival.once(KEY)?.keep(KEEP);

@@ -3,10 +3,14 @@
 //! None changes the rival's grant (S4), and no release overtakes a renewal in flight (holder rule 5).
 
 use leasehold::store::Outcome;
+use leasehold_protocol::attempt::AttemptId;
 use leasehold_protocol::done::Completion;
 use leasehold_protocol::record::Record;
-use leasehold_protocol::write::{Grant, Write, apply};
+use leasehold_protocol::slot_write::{Entry, SlotWrite};
+use leasehold_protocol::slots::Slot;
+use leasehold_protocol::write::{Write, apply};
 
+use super::slots;
 use super::stage::{Inner, Party, Stage};
 
 impl Stage {
@@ -20,33 +24,36 @@ impl Stage {
         if let Some(text) = inner.runs.judge(current.as_ref(), write, now) {
             inner.violations.push(text.to_owned());
         }
-        if let Write::Acquire(grant) | Write::TakeOver(grant, ..) = write {
-            match party {
-                Party::Rival => inner.rivals.push(grant.attempt.to_string()),
-                Party::Ours => inner.granted |= inner.armed,
+        let bound = match write {
+            Write::Acquire(grant)
+            | Write::TakeOver(grant, ..)
+            | Write::Slot(SlotWrite::Claim(grant, _) | SlotWrite::Enter(Entry { grant, .. })) => {
+                Some(grant.bound_to_process)
             }
+            Write::Renew {
+                bound_to_process, ..
+            }
+            | Write::Slot(SlotWrite::Extend {
+                bound_to_process, ..
+            }) => Some(*bound_to_process),
+            _ => None,
+        };
+        if party == Party::Ours {
+            inner.bound = bound.or(inner.bound);
         }
-        if let (
-            Party::Ours,
-            Write::Acquire(Grant {
-                bound_to_process, ..
-            })
-            | Write::TakeOver(
-                Grant {
-                    bound_to_process, ..
-                },
-                ..,
-            )
-            | Write::Renew {
-                bound_to_process, ..
-            },
-        ) = (party, write)
+        let owner = |record: &Option<Record>| record.as_ref().and_then(|r| r.owner.clone());
+        if let Some(next) = owner(&after)
+            && owner(&current).as_ref() != Some(&next)
         {
-            inner.bound = Some(*bound_to_process);
-        }
-        if let (Write::HandOver { .. }, Some(next)) = (write, &after) {
-            match party_of(&inner, next) {
-                Party::Rival => inner.rivals.extend(next.owner.clone()),
+            let whose = match write {
+                Write::HandOver { .. }
+                | Write::Slot(SlotWrite::Exit { .. } | SlotWrite::Open { .. }) => {
+                    next.parse().map_or(Party::Rival, |next| inner.whose(next))
+                }
+                _ => party,
+            };
+            match whose {
+                Party::Rival => inner.rivals.push(next),
                 Party::Ours => inner.granted |= inner.armed,
             }
         }
@@ -57,17 +64,21 @@ impl Stage {
         }
         let same_grant = match (&current, &after) {
             (Some(before), Some(after)) => {
-                let queue = after.queue.clone();
+                // What becomes of its slots is judged below.
+                let (queue, slots) = (after.queue.clone(), after.slots.clone());
                 matches!(write, Write::Join { .. } | Write::Leave { .. })
                     && *after
                         == Record {
                             queue,
+                            slots,
                             ..before.clone()
                         }
             }
             _ => false,
         };
-        let owner = current.and_then(|record| record.owner);
+        let ends = (current.as_ref(), after.as_ref());
+        slots::judge(&mut inner, party, write, ends, now);
+        let owner = owner(&current);
         let of_rival = owner.is_some_and(|owner| inner.rivals.contains(&owner));
         if party == Party::Ours && of_rival && !same_grant {
             let text = format!("S4: {} changed the rival's grant", write.operation());
@@ -97,7 +108,11 @@ impl Stage {
         let now = self.elapsed();
         let mut inner = self.lock();
         match write {
-            Write::Renew { attempt, .. } => {
+            Write::Renew { attempt, .. }
+            | Write::Slot(SlotWrite::Extend {
+                slot: Slot { attempt, .. },
+                ..
+            }) => {
                 if inner.no_renewals {
                     let text = "rule 4: a lost lease is renewed".to_owned();
                     inner.violations.push(text);
@@ -117,7 +132,19 @@ impl Stage {
                 attempt,
                 token: Some(_),
                 ..
-            } => {
+            }
+            | Write::Slot(
+                SlotWrite::Exit {
+                    attempt,
+                    token: Some(_),
+                    ..
+                }
+                | SlotWrite::Open {
+                    attempt,
+                    token: Some(_),
+                    ..
+                },
+            ) => {
                 let waits = self.request_timeout;
                 let overtaken = inner
                     .renewing
@@ -145,10 +172,10 @@ impl Stage {
     }
 }
 
-/// Whose attempt holds a record that was handed over.
-fn party_of(inner: &Inner, record: &Record) -> Party {
-    match inner.places.iter().any(|place| place.owns(record)) {
-        true => Party::Ours,
-        false => Party::Rival,
+impl Inner {
+    /// Who made this attempt, which has taken a slot or joined a queue.
+    pub(super) fn whose(&self, attempt: AttemptId) -> Party {
+        let ours = self.places.contains(&attempt) || self.entered.contains(&attempt);
+        if ours { Party::Ours } else { Party::Rival }
     }
 }

@@ -15,6 +15,7 @@
 //! - No task exceeds its bound, and none panicked.
 //! - Work that is done stays done for its keep, nothing replaces its result, and each answer about it is
 //!   true (S7).
+//! - No slot is left, none of another was changed, and never were more held than there are (S8).
 //! - A call that was not dropped keeps its guarantees (S5, S6, effects).
 //!
 //! There are 479,548 cases. The number follows from the library's awaits. It is printed and compared with
@@ -29,6 +30,7 @@ mod landing;
 mod once;
 mod runs;
 mod seat;
+mod slots;
 mod stage;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -73,6 +73,8 @@ pub(super) struct Inner {
     pub(super) rivals: Vec<String>,
     /// The attempts of ours that have joined a queue.
     pub(super) places: Vec<AttemptId>,
+    /// Those that have taken a slot.
+    pub(super) entered: Vec<AttemptId>,
     /// Whether ours were granted anything since the case was armed.
     pub(super) granted: bool,
     no_grant: bool,
@@ -243,6 +245,13 @@ impl Stage {
         let inner = self.lock();
         let owners = inner.records.values().filter_map(|r| r.owner.clone());
         owners.collect()
+    }
+
+    /// How many slots are held.
+    pub(super) fn slots(&self) -> usize {
+        let inner = self.lock();
+        let slots = inner.records.values().filter_map(|r| r.slots.as_ref());
+        slots.map(|slots| slots.held.len()).sum()
     }
 
     pub(super) fn record(&self, key: &str) -> Option<Record> {
