@@ -21,6 +21,9 @@ const LATE: Duration = Duration::from_millis(4_200);
 /// How long work that runs once is remembered: longer than any case.
 pub(super) const KEEP: Duration = Duration::from_secs(3_600);
 
+/// How long the lease of a dead holder of a slot goes on.
+pub(super) const DEAD_FOR: Duration = Duration::from_secs(2);
+
 /// The payload that a release keeps.
 pub(super) const LEFT: &str = "left";
 
@@ -133,7 +136,7 @@ impl Cast {
                 cast.sleep(WORK).await;
             }
             Call::AcquireSlotDead | Call::AcquireExclusiveDead => {
-                cast.plant_dead_slot(call.slots().unwrap_or(MOST), 2_000);
+                cast.plant_dead_slot(call.slots().unwrap_or(MOST), DEAD_FOR);
             }
             Call::Ensure => {
                 cast.lease = Some(cast.ours.acquire(KEY).await?);

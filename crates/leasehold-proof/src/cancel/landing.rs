@@ -48,13 +48,16 @@ impl Stage {
             let whose = match write {
                 Write::HandOver { .. }
                 | Write::Slot(SlotWrite::Exit { .. } | SlotWrite::Open { .. }) => {
-                    next.parse().map_or(Party::Rival, |next| inner.whose(next))
+                    next.parse().ok().map(|next| inner.whose(next))
                 }
-                _ => party,
+                // What is done belongs to nobody.
+                Write::Complete(_) => None,
+                _ => Some(party),
             };
             match whose {
-                Party::Rival => inner.rivals.push(next),
-                Party::Ours => inner.granted |= inner.armed,
+                Some(Party::Rival) => inner.rivals.push(next),
+                Some(Party::Ours) => inner.granted |= inner.armed,
+                None => {}
             }
         }
         if let Write::Join { place, .. } = write

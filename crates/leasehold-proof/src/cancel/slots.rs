@@ -1,5 +1,7 @@
 //! Slots and shared locks: what their calls ask for, and what must hold on their entries (S8).
 
+use std::time::Duration;
+
 use leasehold::{Error, Lease, LockClient, LockRequest};
 use leasehold_protocol::record::{Native, Record};
 use leasehold_protocol::slot_write::SlotWrite;
@@ -73,10 +75,10 @@ pub(super) async fn take_all(call: Call, rival: &LockClient) -> Result<Vec<Lease
 }
 
 impl Cast {
-    /// The one slot of a dead holder, whose lease ends `ms` from now.
-    pub(super) fn plant_dead_slot(&self, limit: u32, ms: i64) {
+    /// The one slot of a dead holder, whose lease ends after `left`.
+    pub(super) fn plant_dead_slot(&self, limit: u32, left: Duration) {
         let attempt = "11111111-1111-4111-8111-111111111111".parse();
-        let expires_at = ServiceTime(self.stage.now().0 + ms);
+        let expires_at = self.stage.now().plus(left);
         let token = 1_700_000_000_000;
         let held = attempt.map(|attempt| Slot::new(attempt, token, expires_at, LEASE, "dead"));
         let mut record = Record::unused(KEY);
@@ -111,7 +113,7 @@ pub(super) fn judge(
     }
     for slot in &was.held {
         let kept = match is.of(slot.attempt) {
-            Some(now) => now == slot,
+            Some(same) => same == slot,
             None => slot.expires_at < now,
         };
         if !kept && inner.whose(slot.attempt) != party {
