@@ -196,7 +196,7 @@ Exit codes:
 The holder does not know of it until its next renewal, up to a third of its lease later, and works on until then. Stop it first if you \
 can. The next token is larger, so that a protected resource that checks tokens refuses the former holder.
 
-`leasehold show` says who did it, and why, while the lock is free. The first waiter gets the lock at once.";
+`leasehold show` says who did it, and why, while the lock is free, but not after the end of a slot. The first waiter gets the lock at once.";
 
 /// For `watch`.
 pub(crate) const WATCH: &str = "\

@@ -94,3 +94,24 @@ fn the_id_of_a_slot_names_it_in_other_processes() {
     let refused = room.run(&["once", "job", "--keep", "1h", "--slots", "2", "--", "true"]);
     assert_message(&refused, 64, "make no sense with `once`", "omit it");
 }
+
+#[test]
+fn a_forced_release_ends_one_slot() {
+    let room = Room::new();
+    let _first = hold(&room, &["--slots", "2", "--label", "first"]);
+    until("one slot", || slots(&room) == 1);
+    let _second = hold(&room, &["--slots", "2", "--label", "second"]);
+    until("two slots", || slots(&room) == 2);
+    let token = room.job()["slots"][0]["token"].to_string();
+    let shown = String::from_utf8(room.run(&["show", "job"]).stdout).unwrap();
+    assert!(shown.contains(&format!("first, token {token}")), "{shown}");
+    let force = |token: &str| {
+        let options = ["--token", token, "--reason", "host is gone"];
+        room.run(&[&["force-release", "job"], &options[..]].concat())
+    };
+    assert_message(&force("7"), 76, "held by first", "leasehold show");
+    assert_eq!(slots(&room), 2);
+    assert_eq!(force(&token).status.code(), Some(0));
+    assert_eq!(slots(&room), 1);
+    assert_eq!(room.job()["slots"][0]["holder"], "second");
+}

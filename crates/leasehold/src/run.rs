@@ -49,6 +49,37 @@ impl LockScope {
         self.signal.ended().await
     }
 
+    /// As [`Lease::set_data`](crate::Lease::set_data), also for tasks that the work has spawned. After the end of the
+    /// work it fails with [`Lost`](crate::ErrorKind::Lost).
+    ///
+    /// # Errors
+    ///
+    /// As [`Lease::set_data`](crate::Lease::set_data).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Lease::set_data`](crate::Lease::set_data).
+    pub async fn set_data(&self, data: impl AsRef<[u8]>) -> Result<(), Error> {
+        let state = &self.signal.lease_state;
+        let written = state.set_data(data.as_ref().into()).await;
+        state.context.meter.counted(written)
+    }
+
+    /// As [`Lease::ensure`](crate::Lease::ensure).
+    ///
+    /// # Errors
+    ///
+    /// As [`Lease::ensure`](crate::Lease::ensure).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Lease::ensure`](crate::Lease::ensure).
+    pub async fn ensure(&self, time: Duration) -> Result<(), Error> {
+        let state = &self.signal.lease_state;
+        let ensured = state.ensure(time).await;
+        state.context.meter.counted(ensured)
+    }
+
     /// A handle by which tasks that the work has spawned learn that the lease ended.
     pub fn watch(&self) -> LeaseWatch {
         self.signal.clone()

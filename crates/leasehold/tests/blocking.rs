@@ -161,3 +161,41 @@ async fn a_guard_that_is_dropped_in_async_code_is_released() {
     let locks = leasehold::LockClient::new(store);
     assert!(locks.acquire("k").await.is_ok());
 }
+
+#[test]
+fn slots_are_shared_up_to_their_limit() {
+    let store = MemoryStore::new();
+    let client = || LockClient::new(store.clone()).expect("a client");
+    let (locks, other) = (client(), client());
+    let two = |locks: &LockClient| locks.slots("k", 2).expect("valid");
+    let first = two(&locks).acquire().expect("free");
+    let second = two(&other).with(|request| request.label("the second"));
+    let second = second.acquire().expect("free");
+    match two(&other).try_acquire().expect("answered") {
+        Tried::Held(held) => assert_eq!(held.slots(), Some((2, 2))),
+        Tried::Acquired(_) => panic!("a third of two"),
+    }
+    first.release().expect("held");
+    let during = two(&locks).run(|lease| {
+        assert!(lease.is_held());
+        two(&other).try_acquire().expect("answered").into_lease()
+    });
+    assert!(during.expect("ran").is_none(), "the work had a slot");
+    second.release().expect("held");
+}
+
+#[test]
+fn a_writer_waits_for_readers() {
+    let store = MemoryStore::new();
+    let locks = LockClient::new(store.clone()).expect("a client");
+    let other = LockClient::new(store).expect("a client");
+    let reader = locks.shared("k").expect("valid").acquire().expect("free");
+    let second = other.shared("k").expect("valid").acquire().expect("free");
+    let soon = |request: leasehold::LockRequest| request.wait(Duration::from_millis(50));
+    let writer = || other.exclusive("k").expect("valid").with(soon).acquire();
+    let error = writer().expect_err("two read");
+    assert_eq!(error.kind(), ErrorKind::WaitExpired);
+    reader.release().expect("held");
+    second.release().expect("held");
+    writer().expect("free").release().expect("held");
+}

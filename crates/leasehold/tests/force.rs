@@ -189,3 +189,39 @@ async fn f17_the_longest_reason_is_taken() {
     let outcome = admin.force_release("k", lease.token(), &longest).await;
     assert_eq!(outcome.expect("works"), ReleaseOutcome::Released);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_token_of_a_slot_ends_that_slot_alone() {
+    let lab = Lab::new();
+    let slot = |locks: leasehold::LockClient| locks.slots("k", 2).expect("valid");
+    let victim = slot(lab.client(policy("victim"))).acquire().await;
+    let victim = victim.expect("free");
+    let other = slot(lab.client(policy("other"))).acquire().await;
+    let other = other.expect("free");
+    let admin = lab.client(policy("admin"));
+    let status = admin.inspect("k").await.expect("works");
+    assert_eq!(status.slots().len(), 2);
+
+    // No such token: the holders are named, and nothing is changed.
+    let none = FencingToken::from(1 << 10);
+    let outcome = admin.force_release("k", none, "why").await.expect("works");
+    let ReleaseOutcome::TakenOver(held) = &outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!((held.label(), held.slots()), ("victim", Some((2, 2))));
+
+    let outcome = admin.force_release("k", victim.token(), "stuck").await;
+    assert_eq!(outcome.expect("works"), ReleaseOutcome::Released);
+    let again = admin.force_release("k", victim.token(), "stuck").await;
+    assert!(
+        matches!(again, Ok(ReleaseOutcome::TakenOver(_))),
+        "{again:?}"
+    );
+    let next = slot(lab.client(policy("next"))).acquire().await;
+    let next = next.expect("a slot is free");
+    assert!(next.token() > other.token());
+    assert_eq!(victim.lost().await, EndReason::Superseded);
+    other.renew().await.expect("held");
+    assert!(other.release().await.expect("held").is_released());
+    assert!(next.release().await.expect("held").is_released());
+}

@@ -229,3 +229,34 @@ async fn u6_work_that_hangs_loses_its_lock_when_the_policy_bounds_the_hold() {
     let zero = Policy::builder().max_hold(Duration::ZERO).build();
     assert!(zero.expect_err("refused").to_string().contains("max_hold"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_work_writes_its_payload_and_has_the_time_that_it_needs() {
+    let lab = Lab::new();
+    let locks = lab.client(Policy::default());
+    let seen = lab.bystander();
+    let left = locks.run("k", async |scope| {
+        scope.set_data("row 1000").await.expect("held");
+        let status = seen.inspect("k").await.expect("read");
+        let data = status
+            .holder()
+            .and_then(|held| held.data().map(<[u8]>::to_vec));
+        assert_eq!(data.as_deref(), Some(&b"row 1000"[..]));
+        lab.sleep(ms(3_000)).await;
+        let needed = scope.remaining() + ms(1_000);
+        scope.ensure(needed).await.expect("renewed");
+        assert!(scope.remaining() >= needed);
+        let error = scope.ensure(ms(60_000)).await.expect_err("too much");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        scope
+    });
+    // A task of the work that outlives it changes nothing of the next holder.
+    let scope = left.await.expect("ran");
+    let _next = locks.acquire("k").await.expect("free");
+    let error = scope.set_data("late").await.expect_err("over");
+    assert_eq!(error.kind(), ErrorKind::Lost);
+    let error = scope.ensure(ms(1)).await.expect_err("over");
+    assert_eq!(error.kind(), ErrorKind::Lost);
+    let status = seen.inspect("k").await.expect("read");
+    assert_eq!(status.holder().and_then(|held| held.data()), None);
+}

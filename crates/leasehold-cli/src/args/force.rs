@@ -10,7 +10,7 @@ pub(crate) struct ForceArgs {
     /// The name of the lock
     pub(crate) name: String,
 
-    /// The token of the grant to end, as `leasehold show` has it; no other grant is ended
+    /// The token of the grant or slot to end, as `leasehold show` has it; no other is ended
     #[arg(long, value_name = "N")]
     pub(crate) token: FencingToken,
 

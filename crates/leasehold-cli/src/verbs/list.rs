@@ -215,14 +215,12 @@ fn details(entry: &Entry, location: &Location) -> String {
     ];
     let slots = entry.slots.iter().flatten();
     let slots = slots.map(|slot| {
-        (
-            "holder",
-            Some(format!(
-                "{}, until {}",
-                slot.holder,
-                times::local(slot.ends)
-            )),
-        )
+        let token = slot
+            .token
+            .map_or_else(String::new, |token| format!(", token {token}"));
+        let until = times::local(slot.ends);
+        let holder = format!("{}{token}, until {until}", slot.holder);
+        ("holder", Some(holder))
     });
     rows.into_iter()
         .chain(slots)

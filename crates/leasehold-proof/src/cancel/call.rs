@@ -113,10 +113,41 @@ pub(super) enum Call {
     Forget,
     /// Of two keys, the second behind a holder who lets go.
     AcquireAllHeld,
+    /// One of two slots, both free.
+    TrySlot,
+    /// One of two, beside another holder.
+    TrySlotBeside,
+    /// The only one, which another holds.
+    TrySlotFull,
+    AcquireSlot,
+    AcquireSlotBeside,
+    /// Behind a holder who lets go.
+    AcquireSlotFull,
+    /// The dead holder's lease has yet to end.
+    AcquireSlotDead,
+    /// Beside another holder.
+    ReleaseSlot,
+    /// While another waits for it.
+    ReleaseSlotAhead,
+    RenewSlot,
+    DetachSlot,
+    AdoptSlot,
+    ReleaseSlotById,
+    RenewSlotById,
+    /// Beside another reader.
+    AcquireShared,
+    /// Behind a writer who lets go.
+    AcquireSharedHeld,
+    /// Behind a reader who lets go.
+    AcquireExclusiveHeld,
+    /// Behind a dead reader, whose lease has yet to end.
+    AcquireExclusiveDead,
+    /// While a reader waits.
+    ReleaseExclusiveAhead,
 }
 
 /// All of them.
-pub(super) const CALLS: [Call; 55] = [
+pub(super) const CALLS: [Call; 74] = [
     Call::TryAcquireFree,
     Call::TryAcquireHeld,
     Call::TryAcquireDead,
@@ -172,6 +203,25 @@ pub(super) const CALLS: [Call; 55] = [
     Call::OnceStart,
     Call::Forget,
     Call::AcquireAllHeld,
+    Call::TrySlot,
+    Call::TrySlotBeside,
+    Call::TrySlotFull,
+    Call::AcquireSlot,
+    Call::AcquireSlotBeside,
+    Call::AcquireSlotFull,
+    Call::AcquireSlotDead,
+    Call::ReleaseSlot,
+    Call::ReleaseSlotAhead,
+    Call::RenewSlot,
+    Call::DetachSlot,
+    Call::AdoptSlot,
+    Call::ReleaseSlotById,
+    Call::RenewSlotById,
+    Call::AcquireShared,
+    Call::AcquireSharedHeld,
+    Call::AcquireExclusiveHeld,
+    Call::AcquireExclusiveDead,
+    Call::ReleaseExclusiveAhead,
 ];
 
 impl Call {

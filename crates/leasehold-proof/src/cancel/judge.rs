@@ -8,11 +8,14 @@ use std::time::Duration;
 use leasehold::clock::Clock;
 use leasehold::{Effect, ErrorKind, Lease, ReleaseOutcome};
 use leasehold_protocol::attempt::SEED_TOLERANCE;
+use leasehold_protocol::record::Record;
 use leasehold_protocol::time::{ClockBounds, ServiceTime};
 
 use super::call::{CALL_TIMEOUT, Call, KEY, LEASE, POLL};
-use super::calls::{Cast, Gave, LEFT};
+use super::cast::{Cast, DEAD_FOR, LEFT};
+use super::gave::Gave;
 use super::once::{judge_run, judge_work};
+use super::slots::take_all;
 use super::stage::{Fortune, SLOW, Stage};
 
 /// After this nothing of a dropped call may be left: the store's own bound of a request, and what is
@@ -146,9 +149,13 @@ async fn judge_answer(
     let harmless = fortunes.iter().all(brief);
     match gave {
         Gave::Lease(lease) => {
-            let owner = cast.stage.record(KEY).and_then(|record| record.owner);
-            if !lease.is_held() || owner != Some(lease.id().attempt().to_string()) {
-                wrong.push(format!("S5: a lease that is not held, of {owner:?}"));
+            let record = cast.stage.record(KEY);
+            let attempt = lease.id().attempt();
+            let is_its = |record: &Record| {
+                record.slot_of(attempt).is_some() || record.owner == Some(attempt.to_string())
+            };
+            if !lease.is_held() || !record.as_ref().is_some_and(is_its) {
+                wrong.push(format!("S5: a lease that is not held: {record:?}"));
             }
             let watched = ClockBounds::default().at_most(LEASE);
             if call == Call::AcquireDeadStrict && took < watched {
@@ -158,7 +165,7 @@ async fn judge_answer(
             }
         }
         Gave::Held => {
-            if call != Call::TryAcquireHeld {
+            if !matches!(call, Call::TryAcquireHeld | Call::TrySlotFull) {
                 wrong.push("held by somebody, though nobody holds it".to_owned());
             }
         }
@@ -169,7 +176,8 @@ async fn judge_answer(
                 Call::RenewLate | Call::RenewStopped | Call::RenewReleased
             ) && error.kind() == ErrorKind::Lost;
             // It renews three times at most.
-            let exhausted = call == Call::Detach && fortunes.len() >= 3;
+            let detaches = matches!(call, Call::Detach | Call::DetachSlot);
+            let exhausted = detaches && fortunes.len() >= 3;
             if harmless && !in_vain && !late && !exhausted {
                 wrong.push(format!("failed although it can be tried again: {error}"));
             }
@@ -246,7 +254,7 @@ async fn judge_answer(
             }
         }
         Gave::Nothing => {
-            if call == Call::Detach && cast.stage.is_bound() {
+            if matches!(call, Call::Detach | Call::DetachSlot) && cast.stage.is_bound() {
                 wrong.push("a detached grant is bound to its process".to_owned());
             }
             if call == Call::RenewStopped && kept.is_some_and(Lease::is_held) {
@@ -274,6 +282,20 @@ async fn stays_lost(lease: &Lease, cast: &Cast, wrong: &mut Vec<String>) {
 /// The key comes free, nothing lands on its next holder, nothing is left.
 async fn judge_aftermath(call: Call, keeps_data: bool, cast: &mut Cast, wrong: &mut Vec<String>) {
     let since = cast.clock.elapsed();
+    if let Some(waiter) = cast.waiter.take() {
+        match waiter.await {
+            Ok(Ok(lease)) => {
+                let blocked = cast.clock.elapsed().since(since);
+                let bound = longest_block(call, &cast.stage.fortunes());
+                if blocked > bound {
+                    wrong.push(format!("a place waited {blocked:?}, more than {bound:?}"));
+                }
+                cast.sleep(RIVAL_HOLDS).await;
+                cast.theirs = Some(lease);
+            }
+            other => wrong.push(format!("who waited got {other:?}")),
+        }
+    }
     if let Some(theirs) = cast.theirs.take() {
         let outcome = theirs.release().await;
         let forced = call == Call::ForceReleaseHeld && outcome.is_ok();
@@ -297,37 +319,38 @@ async fn judge_aftermath(call: Call, keeps_data: bool, cast: &mut Cast, wrong: &
         wrong.push(format!("the work waited {blocked:?}, more than {bound:?}"));
     }
     let waited = cast.clock.elapsed();
-    let got = match cast.rival.request(KEY) {
-        Ok(request) => request.wait(LEASE * 4).acquire().await,
-        Err(error) => Err(error),
-    };
+    let got = take_all(call, &cast.rival).await;
     let blocked = cast.clock.elapsed().since(waited);
     match got {
-        Ok(lease) => {
+        Ok(leases) => {
             let bound = longest_block(call, &cast.stage.fortunes());
             if blocked > bound {
                 wrong.push(format!(
                     "the key was held for {blocked:?}, more than {bound:?}"
                 ));
             }
-            if keeps_data && lease.previous_data() != Some(LEFT.as_bytes()) {
-                let found = lease.previous_data();
-                wrong.push(format!("the payload that was kept is lost: {found:?}"));
-            }
-            let token = i64::try_from(lease.token().stored()).unwrap_or(i64::MAX);
-            let off = ServiceTime(token).distance(cast.stage.now());
-            if call.has_wrong_clock() && off > SEED_TOLERANCE {
-                wrong.push(format!("S2: a token by a wrong clock has stayed: {token}"));
+            for lease in &leases {
+                if keeps_data && lease.previous_data() != Some(LEFT.as_bytes()) {
+                    let found = lease.previous_data();
+                    wrong.push(format!("the payload that was kept is lost: {found:?}"));
+                }
+                let token = i64::try_from(lease.token().stored()).unwrap_or(i64::MAX);
+                let off = ServiceTime(token).distance(cast.stage.now());
+                if call.has_wrong_clock() && off > SEED_TOLERANCE {
+                    wrong.push(format!("S2: a token by a wrong clock has stayed: {token}"));
+                }
             }
             cast.sleep(RIVAL_HOLDS).await;
-            // The clocks of both stop together, and perhaps while a grant has no more than its claim.
-            if !lease.is_held() && call != Call::RenewStopped {
-                wrong.push("S4: the next holder lost its lease".to_owned());
-            }
-            let outcome = lease.release().await;
-            let stopped = call == Call::RenewStopped && outcome.is_ok();
-            if !stopped && !matches!(outcome, Ok(ReleaseOutcome::Released)) {
-                wrong.push(format!("S4: the next holder's release: {outcome:?}"));
+            for lease in leases {
+                // The clocks of both stop together, and perhaps while a grant has no more than its claim.
+                if !lease.is_held() && call != Call::RenewStopped {
+                    wrong.push("S4: the next holder lost its lease".to_owned());
+                }
+                let outcome = lease.release().await;
+                let stopped = call == Call::RenewStopped && outcome.is_ok();
+                if !stopped && !matches!(outcome, Ok(ReleaseOutcome::Released)) {
+                    wrong.push(format!("S4: the next holder's release: {outcome:?}"));
+                }
             }
         }
         Err(error) => wrong.push(format!("the key never came free: {error}")),
@@ -338,6 +361,9 @@ async fn judge_aftermath(call: Call, keeps_data: bool, cast: &mut Cast, wrong: &
     }
     if cast.stage.has_place() {
         wrong.push("a place is left in the queue".to_owned());
+    }
+    if cast.stage.slots() > 0 {
+        wrong.push("S8: a slot is left".to_owned());
     }
     for owner in cast.stage.owners() {
         wrong.push(format!("a record is left in the name of {owner}"));
@@ -350,11 +376,13 @@ fn longest_block(call: Call, fortunes: &[Fortune]) -> Duration {
     let orphan = LEASE + POLL + GRAIN;
     match call {
         // The grant is left to itself, a lease after the last try to renew it.
-        Call::Detach => CALL_TIMEOUT + orphan,
+        Call::Detach | Call::DetachSlot => CALL_TIMEOUT + orphan,
         // Its grant was left to itself before the call.
-        Call::Adopt | Call::ReleaseById => orphan,
-        Call::RenewById => CALL_TIMEOUT + orphan,
+        Call::Adopt | Call::AdoptSlot | Call::ReleaseById | Call::ReleaseSlotById => orphan,
+        Call::RenewById | Call::RenewSlotById => CALL_TIMEOUT + orphan,
         Call::RenewByIdLonger => CALL_TIMEOUT + orphan + LEASE,
+        // First the dead reader's slot ends. Then a place that nobody takes has its claim, at most a lease (L3).
+        Call::AcquireExclusiveDead if fortunes.iter().any(silent) => DEAD_FOR + POLL + orphan,
         // What took the grant over may be left to itself, too.
         Call::ForceRelease | Call::ForceReleaseHeld => orphan,
         // The process may be stopped once more while it releases.

@@ -6,7 +6,7 @@ use leasehold::clock::Clock;
 use leasehold::{Error, Started};
 
 use super::call::{Call, KEY, LEASE};
-use super::calls::{Cast, KEEP};
+use super::cast::{Cast, KEEP};
 
 /// How long the rival's run takes, while requests in flight land.
 const RIVAL_RUNS: Duration = Duration::from_secs(12);

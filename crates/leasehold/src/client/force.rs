@@ -14,6 +14,7 @@ use crate::policy::DropPolicy;
 use crate::store::Consistency;
 use leasehold_protocol::lens::Want;
 use leasehold_protocol::record::{Record, State};
+use leasehold_protocol::slots::Slot;
 use leasehold_protocol::token::FencingToken;
 
 /// In bytes. The reason becomes a part of the label, which people see on one line.
@@ -25,7 +26,8 @@ impl LockClient {
     /// [`HolderInfo::token`](crate::HolderInfo::token); every token that was handed off under the same
     /// grant works too. It costs one read and two writes: a take-over of exactly that grant, under a
     /// label with `reason`, and its release. After that the key is free, or the next waiter has it, and its next
-    /// token is larger. [`LockStatus::last_holder`](crate::LockStatus::last_holder) shows the label while the key is free.
+    /// token is larger. The token of a [slot](LockClient::slots) ends that slot, and no other. [`LockStatus::last_holder`](crate::LockStatus::last_holder) shows the label while the key is free,
+    /// except after a slot.
     ///
     /// **The holder is not notified.** It learns of its loss at its next renewal, up to a third of its
     /// lease later (6.7 s of 20 s). Until then it works beside the next holder. A stopped holder learns
@@ -99,7 +101,12 @@ impl LockClient {
             let record = self.read(key, Consistency::Strong).await?;
             let record = match record {
                 None => return Ok(ReleaseOutcome::NoRecord),
-                Some(record) if record.state() == State::Released => {
+                Some(record)
+                    if record.state() == State::Released && slot_of(&record, token).is_none() =>
+                {
+                    if let Some(other) = record.held_slots().next() {
+                        return Ok(ReleaseOutcome::TakenOver(HolderInfo::of(&other)));
+                    }
                     return Ok(match record.token() == Some(token.stored()) {
                         true => ReleaseOutcome::AlreadyReleased,
                         false => ReleaseOutcome::Superseded,
@@ -110,7 +117,7 @@ impl LockClient {
             if let Some(done) = Done::of(&record) {
                 return Err(Error::already_done(done));
             }
-            let id = identity(key, token, &record)?;
+            let (id, want) = identity(key, token, &record)?;
             let Ok(seen) = seen_in(Some(&record), &id) else {
                 return Ok(ReleaseOutcome::TakenOver(HolderInfo::of(&record)));
             };
@@ -119,7 +126,7 @@ impl LockClient {
                 policy: policy.clone(),
                 data: None,
                 patience: Patience::None,
-                want: Want::Whole,
+                want,
                 polled: None,
                 adopts: Some(Box::new(Adoption { id, seen })),
             };
@@ -142,13 +149,17 @@ impl LockClient {
 }
 
 /// The identity of the held grant in `record`, with this token.
-fn identity(key: &Key, token: FencingToken, record: &Record) -> Result<LeaseId, Error> {
+fn identity(key: &Key, token: FencingToken, record: &Record) -> Result<(LeaseId, Want), Error> {
+    // A hand-off changes the pass, but not the grant.
+    let stored = FencingToken::new(token.stored(), 0, false);
+    if let Some((slot, limit)) = slot_of(record, token) {
+        let id = LeaseId::new(key.clone(), slot.attempt, stored);
+        return Ok((id.of_slot(true), Want::Slot(limit)));
+    }
     let owner = record.owner.as_deref().unwrap_or_default();
     match owner.parse() {
         Ok(attempt) if record.native.is_some() => {
-            // A hand-off changes the pass, but not the grant.
-            let token = FencingToken::new(token.stored(), 0, false);
-            Ok(LeaseId::new(key.clone(), attempt, token))
+            Ok((LeaseId::new(key.clone(), attempt, stored), Want::Whole))
         }
         _ => Err(Error::new(
             ErrorKind::InvalidInput,
@@ -157,6 +168,14 @@ fn identity(key: &Key, token: FencingToken, record: &Record) -> Result<LeaseId, 
         .with_key(key.as_str())
         .with_hint("stop that client, or wait until its lease has run out")),
     }
+}
+
+/// The held slot with this token, and the limit of slots.
+fn slot_of(record: &Record, token: FencingToken) -> Option<(&Slot, u32)> {
+    let slots = record.slots.as_ref()?;
+    let mut held = slots.held.iter();
+    let slot = held.find(|slot| slot.token == token.stored())?;
+    Some((slot, slots.limit))
 }
 
 fn check_reason(key: &Key, reason: &str) -> Result<(), Error> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::guard::Lease;
+use super::state::LeaseState;
 use crate::error::{Effect, Error, ErrorKind};
 
 impl Lease {
@@ -53,8 +54,16 @@ impl Lease {
     /// # }
     /// ```
     pub async fn set_data(&self, data: impl AsRef<[u8]>) -> Result<(), Error> {
-        if self.id().is_slot() {
-            let key = self.key().as_str();
+        let written = self.lease_state.set_data(data.as_ref().into()).await;
+        self.context().meter.counted(written)
+    }
+}
+
+impl LeaseState {
+    /// Writes a payload, within the call time-out.
+    pub(crate) async fn set_data(&self, data: Arc<[u8]>) -> Result<(), Error> {
+        if self.id.is_slot() {
+            let key = self.id.key().as_str();
             return Err(Error::new(
                 ErrorKind::InvalidInput,
                 format!("the slot of `{key}` has no payload"),
@@ -62,21 +71,20 @@ impl Lease {
             .with_key(key)
             .with_hint("keep the payload elsewhere, or acquire the whole key"));
         }
-        let written = self.within_call(Some(data.as_ref().into())).await;
-        self.context().meter.counted(written)
+        self.within_call(Some(data)).await
     }
 
     /// Renews now, within the call time-out.
     pub(super) async fn within_call(&self, data: Option<Arc<[u8]>>) -> Result<(), Error> {
-        let (policy, clocks) = (&self.lease_state.policy, &self.context().clocks);
+        let (policy, clocks) = (&self.policy, &self.context.clocks);
         let started = clocks.elapsed();
         let most = policy.call_timeout();
         tokio::select! {
             biased;
             renewed = self.renewed(data) => renewed,
             () = clocks.sleep_until(started.plus(most)) => {
-                let (key, store) = (self.key(), &self.context().store);
-                let failure = self.lease_state.with_truth(|truth| truth.failure.clone());
+                let (key, store) = (self.id.key(), &self.context.store);
+                let failure = self.with_truth(|truth| truth.failure.clone());
                 let why = failure.map(|failure| format!(" ({failure})")).unwrap_or_default();
                 let message =
                     format!("cannot renew `{key}`: {store} acknowledged no renewal within {most:?}{why}");

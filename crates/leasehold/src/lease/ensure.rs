@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::guard::Lease;
+use super::state::LeaseState;
 use crate::error::{Effect, Error, ErrorKind};
 
 impl Lease {
@@ -42,11 +43,14 @@ impl Lease {
     /// # }
     /// ```
     pub async fn ensure(&self, time: Duration) -> Result<(), Error> {
-        let ensured = self.have(time).await;
+        let ensured = self.lease_state.ensure(time).await;
         self.context().meter.counted(ensured)
     }
+}
 
-    async fn have(&self, time: Duration) -> Result<(), Error> {
+impl LeaseState {
+    /// As [`Lease::ensure`], not counted.
+    pub(crate) async fn ensure(&self, time: Duration) -> Result<(), Error> {
         let is_enough = |left: Duration| left >= time && !left.is_zero();
         if is_enough(self.remaining()) {
             return Ok(());
@@ -57,10 +61,10 @@ impl Lease {
         if is_enough(left) {
             return Ok(());
         }
-        if let Some(why) = self.lease_state.loss() {
-            return Err(self.id().lost_error(&why.to_string()));
+        if let Some(why) = self.loss() {
+            return Err(self.id.lost_error(&why.to_string()));
         }
-        let key = self.key();
+        let key = self.id.key();
         let message = format!(
             "cannot ensure {time:?} of `{key}`: its renewal took so long that {left:.1?} is left"
         );
@@ -74,7 +78,7 @@ impl Lease {
 
     /// Refuses a time that no renewal can give.
     fn check_possible(&self, time: Duration) -> Result<(), Error> {
-        let policy = &self.lease_state.policy;
+        let policy = &self.policy;
         let lease = policy.lease_duration();
         let whole = policy.bounds().at_least(lease);
         let by_lease = whole.saturating_sub(policy.safety_margin());
@@ -93,7 +97,7 @@ impl Lease {
         if time <= largest {
             return Ok(());
         }
-        let key = self.key();
+        let key = self.id.key();
         let message = format!(
             "cannot ensure {time:?} of `{key}`: {largest:?} is the largest possible time, since {why}"
         );

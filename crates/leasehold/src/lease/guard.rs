@@ -10,9 +10,9 @@ use leasehold_protocol::token::FencingToken;
 use tokio::sync::oneshot;
 
 use super::end::{EndReason, ReleaseOutcome};
-use super::state::{Asked, LeaseContext, LeaseState};
+use super::state::{LeaseContext, LeaseState};
 use super::watch::LeaseWatch;
-use crate::error::{Effect, Error};
+use crate::error::Error;
 use crate::holder::system_time;
 use crate::key::Key;
 use crate::lease_id::LeaseId;
@@ -145,27 +145,8 @@ impl Lease {
     ///
     /// The renewal goes on when this future is dropped.
     pub async fn renew(&self) -> Result<(), Error> {
-        let renewed = self.renewed(None).await;
+        let renewed = self.lease_state.renewed(None).await;
         self.context().meter.counted(renewed)
-    }
-
-    /// Renews now, with a new payload if there is one.
-    pub(super) async fn renewed(&self, data: Option<Arc<[u8]>>) -> Result<(), Error> {
-        let (sender, answer) = oneshot::channel();
-        let ask = Asked {
-            data,
-            answer: sender,
-        };
-        let asked = self.lease_state.ask(ask).is_ok();
-        answer.await.unwrap_or_else(|_| {
-            let why = self.lease_state.loss().unwrap_or(EndReason::TaskEnded);
-            let lost = self.lease_state.id.lost_error(&why.to_string());
-            // A renewal may have been in flight when the lease was lost.
-            Err(match asked {
-                true => lost.with_effect(Effect::Unknown),
-                false => lost,
-            })
-        })
     }
 
     /// Ends the grant. It waits for a renewal in flight first, and retries within the call time-out. It

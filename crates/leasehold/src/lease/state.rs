@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::end::EndReason;
-use crate::error::Error;
+use crate::error::{Effect, Error};
 use crate::holder::HolderInfo;
 use crate::lease_id::LeaseId;
 use crate::meter::Meter;
@@ -227,6 +227,25 @@ impl LeaseState {
             task.wake();
         }
         Ok(())
+    }
+
+    /// Renews now, with a new payload if there is one.
+    pub(crate) async fn renewed(&self, data: Option<Arc<[u8]>>) -> Result<(), Error> {
+        let (sender, answer) = oneshot::channel();
+        let ask = Asked {
+            data,
+            answer: sender,
+        };
+        let asked = self.ask(ask).is_ok();
+        answer.await.unwrap_or_else(|_| {
+            let why = self.loss().unwrap_or(EndReason::TaskEnded);
+            let lost = self.id.lost_error(&why.to_string());
+            // A renewal may have been in flight when the lease was lost.
+            Err(match asked {
+                true => lost.with_effect(Effect::Unknown),
+                false => lost,
+            })
+        })
     }
 
     /// The renewal task has ended.

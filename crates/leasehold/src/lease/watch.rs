@@ -10,7 +10,7 @@ use crate::lease_id::LeaseId;
 /// A handle to wait for the end of a lease. Clones watch the same lease.
 #[derive(Clone, Debug)]
 pub struct LeaseWatch {
-    lease_state: Arc<LeaseState>,
+    pub(crate) lease_state: Arc<LeaseState>,
 }
 
 impl LeaseWatch {

@@ -54,7 +54,7 @@ pub(crate) struct Slot {
     #[serde(skip)]
     pub(crate) ends: SystemTime,
     lease_ms: Option<u64>,
-    token: Option<u64>,
+    pub(crate) token: Option<u64>,
 }
 
 impl Slot {

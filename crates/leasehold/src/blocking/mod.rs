@@ -19,20 +19,20 @@
 //! # }
 //! ```
 
+mod lease;
+mod request;
+
 use std::fmt;
-use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
-use tracing::warn;
 
-use crate::acquire::Within;
+pub use self::lease::{Lease, Tried};
+pub use self::request::LockRequest;
 use crate::error::{Error, ErrorKind};
 use crate::store::Store;
-use crate::{HolderInfo, LockClientBuilder, LockStatus, Policy, ReleaseOutcome, TryAcquireOutcome};
+use crate::{LockClientBuilder, LockStatus, Policy};
 
 /// A blocking client of one store. Clones are cheap and share everything.
 ///
@@ -159,11 +159,7 @@ impl LockClient {
     ///
     /// By [`ErrorKind`]. A key that is held by another is not an error.
     pub fn try_acquire(&self, key: &str) -> Result<Tried, Error> {
-        let tried = self.shared.block_on(self.shared.client.try_acquire(key))?;
-        Ok(match tried {
-            TryAcquireOutcome::Acquired(lease) => Tried::Acquired(self.guard(lease)),
-            TryAcquireOutcome::Held(held) => Tried::Held(held),
-        })
+        self.request(key)?.try_acquire()
     }
 
     /// Acquires the key, waiting for its holder as long as the policy says. See [`crate::LockClient::acquire`].
@@ -172,8 +168,7 @@ impl LockClient {
     ///
     /// [`WaitExpired`](ErrorKind::WaitExpired) when the wait expired. Others by [`ErrorKind`].
     pub fn acquire(&self, key: &str) -> Result<Lease, Error> {
-        let lease = self.shared.block_on(self.shared.client.acquire(key))?;
-        Ok(self.guard(lease))
+        self.request(key)?.acquire()
     }
 
     /// Acquires the key, runs `work` on this thread, and releases the key, also when the work panics.
@@ -192,34 +187,7 @@ impl LockClient {
     ///
     /// When the work does.
     pub fn run<T>(&self, key: &str, work: impl FnOnce(&Lease) -> T) -> Result<T, Error> {
-        let lease = self.acquire(key)?;
-        let within = Within {
-            client: Arc::as_ptr(lease.context()).addr(),
-            key: lease.key().shared(),
-        };
-        let done = {
-            let _entered = within.enter();
-            catch_unwind(AssertUnwindSafe(|| work(&lease)))
-        };
-        let lost = match lease.is_held() {
-            true => None,
-            // The lease has ended, so this returns at once.
-            false => Some(self.shared.block_on(async { Ok(lease.lost().await) })?),
-        };
-        let (context, id) = (lease.context().clone(), lease.id().clone());
-        match lease.release() {
-            Ok(outcome) if outcome.is_released() => {}
-            Ok(outcome) => warn!(%key, %outcome, "the lease had ended before its work"),
-            Err(error) => warn!(%key, %error, "the lock could not be released: its lease expires"),
-        }
-        match (done, lost) {
-            (Err(panic), _) => resume_unwind(panic),
-            (Ok(value), None) => Ok(value),
-            (Ok(_), Some(why)) => {
-                let lost = Err(id.lost_error(&why.to_string()));
-                context.meter.counted(lost)
-            }
-        }
+        self.request(key)?.run(work)
     }
 
     /// The status of a key. See [`crate::LockClient::inspect`].
@@ -229,100 +197,5 @@ impl LockClient {
     /// By [`ErrorKind`].
     pub fn inspect(&self, key: &str) -> Result<LockStatus, Error> {
         self.shared.block_on(self.shared.client.inspect(key))
-    }
-
-    fn guard(&self, lease: crate::Lease) -> Lease {
-        Lease {
-            lease,
-            shared: self.shared.clone(),
-        }
-    }
-}
-
-/// The answer to a try.
-#[derive(Debug)]
-#[must_use]
-pub enum Tried {
-    /// The caller holds the key.
-    Acquired(Lease),
-    /// Another holder has the key.
-    Held(HolderInfo),
-}
-
-impl Tried {
-    /// The lease, if it was acquired.
-    pub fn into_lease(self) -> Option<Lease> {
-        match self {
-            Tried::Acquired(lease) => Some(lease),
-            Tried::Held(_) => None,
-        }
-    }
-}
-
-/// A held lock, renewed by the client's thread. It dereferences to [`crate::Lease`] for calls that
-/// do not wait.
-#[derive(Debug)]
-#[must_use = "a lease that is dropped is released"]
-pub struct Lease {
-    // Dropped before the runtime, which releases it.
-    lease: crate::Lease,
-    shared: Arc<Shared>,
-}
-
-impl Lease {
-    /// Ends the grant. See [`crate::Lease::release`]. If this is the last handle of its client, the
-    /// client ends, too.
-    ///
-    /// # Errors
-    ///
-    /// When the store did not answer or refused: the lease then expires.
-    pub fn release(self) -> Result<ReleaseOutcome, Error> {
-        let Lease { lease, shared } = self;
-        shared.block_on(lease.release())
-    }
-
-    /// Renews now. See [`crate::Lease::renew`].
-    ///
-    /// # Errors
-    ///
-    /// [`Lost`](ErrorKind::Lost) when the lease is lost, before the call or during it.
-    pub fn renew(&self) -> Result<(), Error> {
-        self.shared.block_on(self.lease.renew())
-    }
-
-    /// Makes sure that at least `time` is left. See [`crate::Lease::ensure`].
-    ///
-    /// # Errors
-    ///
-    /// As [`crate::Lease::ensure`].
-    pub fn ensure(&self, time: Duration) -> Result<(), Error> {
-        self.shared.block_on(self.lease.ensure(time))
-    }
-
-    /// Replaces the payload in the record. See [`crate::Lease::set_data`].
-    ///
-    /// # Errors
-    ///
-    /// As [`crate::Lease::set_data`].
-    pub fn set_data(&self, data: impl AsRef<[u8]>) -> Result<(), Error> {
-        self.shared.block_on(self.lease.set_data(data))
-    }
-
-    /// Ends the grant, and leaves its payload to the next holder. See [`crate::Lease::release_keeping_data`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Lease::release`].
-    pub fn release_keeping_data(self) -> Result<ReleaseOutcome, Error> {
-        let Lease { lease, shared } = self;
-        shared.block_on(lease.release_keeping_data())
-    }
-}
-
-impl Deref for Lease {
-    type Target = crate::Lease;
-
-    fn deref(&self) -> &crate::Lease {
-        &self.lease
     }
 }
