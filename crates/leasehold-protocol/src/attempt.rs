@@ -190,7 +190,7 @@ impl Attempt {
 
     /// What a record shows to this attempt.
     pub fn view<'a>(&self, record: &'a Record) -> Cow<'a, Record> {
-        record.seen_by(self.id, self.wish.want)
+        record.seen_by(self.id, self.wish.want, None)
     }
 
     /// The label of its holder.
@@ -268,20 +268,24 @@ impl Attempt {
             data: self.wish.data.clone(),
             bound_to_process: self.wish.bound_to_process,
         };
-        let write = match (self.wish.want, take_over) {
-            (Want::Slot(limit), over) => self.enter(grant, limit, over, clock, now),
-            (Want::Whole, None) => match self.own_place() {
-                Some(places) => Write::Slot(SlotWrite::Claim(grant, places)),
-                None => Write::Acquire(grant),
-            },
-            (Want::Whole, Some((seen, places))) => match self.slot_seen(&seen) {
-                Some(Over::Slot(slot)) => Write::Slot(SlotWrite::Evict {
-                    key: self.wish.key.clone(),
-                    slot,
-                }),
-                Some(Over::Whole(seen)) => Write::TakeOver(grant, seen, places),
-                None => Write::Slot(SlotWrite::Claim(grant, places)),
-            },
+        let (over, places) = match take_over {
+            Some((seen, places)) => (self.over(seen), Some(places)),
+            None => (None, self.own_place()),
+        };
+        let drains = self.drains(clock.earliest(now.elapsed));
+        let write = match (self.wish.want, over, places) {
+            (_, Some(Over::Slot(slot)), _) if drains => Write::Slot(SlotWrite::Evict {
+                key: self.wish.key.clone(),
+                slot,
+            }),
+            (Want::Slot(limit), over, places) => {
+                self.enter(grant, limit, over, places.unwrap_or_default(), clock, now)
+            }
+            (Want::Whole, Some(Over::Whole(seen)), Some(places)) => {
+                Write::TakeOver(grant, seen, places)
+            }
+            (Want::Whole, _, Some(places)) => Write::Slot(SlotWrite::Claim(grant, places)),
+            (Want::Whole, _, None) => Write::Acquire(grant),
         };
         (request, write)
     }
@@ -299,14 +303,20 @@ impl Attempt {
         Some(vec![*first])
     }
 
+    /// Whether it waits until no slot is held, by the record that was seen last.
+    fn drains(&self, earliest: Option<ServiceTime>) -> bool {
+        let latest = self.latest.as_ref();
+        latest.is_some_and(|record| record.must_drain(self.id, self.wish.want, earliest))
+    }
+
     /// The grant that was seen: a slot or the whole key. `None`: it was the first place of a free key.
-    fn slot_seen(&self, seen: &Seen) -> Option<Over> {
-        let owner = match seen {
+    fn over(&self, seen: Seen) -> Option<Over> {
+        let owner = match &seen {
             Seen::Native { owner, .. } => owner.parse().ok(),
             Seen::Foreign { .. } => None,
         };
         let Some(latest) = self.latest.as_ref().filter(|record| record.owner.is_none()) else {
-            return Some(Over::Whole(seen.clone()));
+            return Some(Over::Whole(seen));
         };
         Some(Over::Slot(latest.slot_of(owner?)?.clone()))
     }
@@ -315,15 +325,12 @@ impl Attempt {
         &self,
         grant: Grant,
         limit: u32,
-        over: Option<(Seen, Vec<Place>)>,
+        over: Option<Over>,
+        places: Vec<Place>,
         clock: &ServiceClock,
         now: Reading,
     ) -> Write {
         let latest = self.latest.as_deref();
-        let (over, places) = match over {
-            Some((seen, places)) => (self.slot_seen(&seen), places),
-            None => (None, self.own_place().unwrap_or_default()),
-        };
         Write::Slot(SlotWrite::Enter(Entry {
             token: next_token(latest.and_then(Record::token), clock, now),
             limit,
@@ -416,7 +423,8 @@ impl Attempt {
         clock: &ServiceClock,
     ) -> Refusal {
         let raw = record;
-        let record = raw.map(|record| self.view(record));
+        let earliest = clock.earliest(now.elapsed);
+        let record = raw.map(|record| record.seen_by(self.id, self.wish.want, earliest));
         let record = record.as_deref();
         let has_slots = |record: &&Record| record.slots.is_some() || self.wish.want != Want::Whole;
         self.latest = raw.filter(has_slots).cloned().map(Box::new);
@@ -436,8 +444,12 @@ impl Attempt {
             // Its clients know nothing of slots.
             return Refusal::Others(Verdict::Wait { ends: None });
         }
+        // A slot that has ended is removed at once by the first two that wait for the end of all slots: this takes
+        // nobody's turn. The second does it in case the first is dead, whose claim begins afterwards.
+        let place = raw.and_then(|record| record.place_of(self.id));
+        let removes = self.drains(earliest) && place.is_some_and(|index| index <= 1);
         Refusal::Others(self.observation.judge(
-            Some(self.id),
+            (!removes).then_some(self.id),
             record,
             shown.received,
             now,

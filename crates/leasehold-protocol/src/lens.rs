@@ -8,7 +8,10 @@
 //! | it has a slot | itself |
 //! | there is room for it, and nobody waits before it | nobody |
 //! | there is room, and others wait before it | the first place, for as long as its claim |
-//! | else | the slot that ends first |
+//! | a place before it is for the whole key, and a slot is held | the slot that ends first |
+//! | there is no room | the slot that ends first |
+//!
+//! A place for the whole key cannot be used while a slot is held. So its claim begins when none is.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -49,8 +52,13 @@ impl Want {
 }
 
 impl Record {
-    /// The record as an attempt sees it.
-    pub fn seen_by(&self, me: AttemptId, want: Want) -> Cow<'_, Record> {
+    /// The record as an attempt sees it. `earliest`: the service's clock is not before that, if it is known.
+    pub fn seen_by(
+        &self,
+        me: AttemptId,
+        want: Want,
+        earliest: Option<ServiceTime>,
+    ) -> Cow<'_, Record> {
         if self.owner.is_some() {
             return Cow::Borrowed(self);
         }
@@ -58,7 +66,7 @@ impl Record {
             return Cow::Owned(self.held_by(slot));
         }
         if let Some(slot) = self.first_to_end()
-            && !want.has_room(self.slots.as_ref())
+            && (!want.has_room(self.slots.as_ref()) || self.has_whole_before(me, earliest))
         {
             return Cow::Owned(self.held_by(slot));
         }
@@ -78,7 +86,22 @@ impl Record {
     pub fn seen_by_holder(&self, me: AttemptId, is_slot: bool) -> Cow<'_, Record> {
         // The limit does not matter to the holder of a slot.
         let want = if is_slot { Want::Slot(0) } else { Want::Whole };
-        self.seen_by(me, want)
+        self.seen_by(me, want, None)
+    }
+
+    /// Whether an attempt waits until no slot is held: for itself, or for a place before it. Then it takes no slot
+    /// over that has ended, but removes it.
+    pub fn must_drain(&self, me: AttemptId, want: Want, earliest: Option<ServiceTime>) -> bool {
+        let slots = self.slots.as_ref().filter(|_| self.owner.is_none());
+        slots.is_some_and(|slots| !slots.held.is_empty())
+            && (want == Want::Whole || self.has_whole_before(me, earliest))
+    }
+
+    /// Whether somebody waits for the whole key before an attempt.
+    fn has_whole_before(&self, me: AttemptId, earliest: Option<ServiceTime>) -> bool {
+        let before = self.queue.iter().take_while(|place| place.attempt() != me);
+        let mut whole = before.filter(|place| !place.is_for_slot());
+        whole.any(|place| !place.has_ended(earliest))
     }
 
     /// The slot that ends first.

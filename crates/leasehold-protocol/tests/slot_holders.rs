@@ -80,7 +80,7 @@ fn owner(record: &Record) -> Option<String> {
 #[test]
 fn a_client_sees_one_holder() {
     let seen = |record: &Record, n, want| {
-        let view = record.seen_by(id(n), want).into_owned();
+        let view = record.seen_by(id(n), want, None).into_owned();
         (owner(&view), view.expires_at, view.native.expect("ours"))
     };
     let two = Want::Slot(2);
@@ -107,7 +107,9 @@ fn a_client_sees_one_holder() {
         (native.token, native.lease, native.renew_count),
         (TOKEN, Duration::ZERO, 0)
     );
-    let first = slotted(&[2], &[4, 3]).seen_by(id(3), two).into_owned();
+    let first = slotted(&[2], &[4, 3])
+        .seen_by(id(3), two, None)
+        .into_owned();
     assert_eq!(first.holder.as_deref(), Some("the first in its queue"));
     let each: Vec<_> = slotted(&[2, 1], &[])
         .held_slots()
@@ -119,15 +121,15 @@ fn a_client_sees_one_holder() {
         slots: slotted(&[], &[]).slots,
         ..held_by(9)
     };
-    assert_eq!(whole.seen_by(id(3), two).into_owned(), whole);
-    let view = slotted(&[1], &[]).seen_by(id(1), two).into_owned();
+    assert_eq!(whole.seen_by(id(3), two, None).into_owned(), whole);
+    let view = slotted(&[1], &[]).seen_by(id(1), two, None).into_owned();
     assert_eq!(
         (view.holder.as_deref(), &view.data, view.acquired_at),
         (Some("other"), &None, None)
     );
     let mut unnamed = slotted(&[1], &[]);
     unnamed.slots.as_mut().expect("slots").held[0].label.clear();
-    assert_eq!(unnamed.seen_by(id(1), two).holder, None);
+    assert_eq!(unnamed.seen_by(id(1), two, None).holder, None);
     assert_eq!((Want::Whole.limit(), two.limit()), (None, Some(2)));
 }
 
@@ -181,6 +183,71 @@ fn a_slot_is_asked_for_by_what_was_seen_of_the_record() {
     late.native.as_mut().expect("ours").token = 3 * seed;
     verdict(&mut me, &late, 0, &clock);
     assert_eq!(entry(&mut me, None, &clock, 0).token, 3 * seed + 1);
+}
+
+#[test]
+fn a_place_for_the_whole_key_is_not_passed_while_a_slot_is_held() {
+    let two = Want::Slot(2);
+    let mut record = slotted(&[2], &[5, 3, 6]);
+    record.queue[0] = place(4);
+    // There is room, but the first place wants the whole key: all wait for the slot that is held.
+    for n in [3, 6, 7] {
+        let view = record.seen_by(id(n), two, None).into_owned();
+        assert_eq!(owner(&view), Some(id(2).to_string()), "{n}");
+        assert!(record.must_drain(id(n), two, None), "{n}");
+    }
+    assert!(record.must_drain(id(4), Want::Whole, None));
+    // Its end is removed at once by the first two, and only removed.
+    let clock = sampled(WALL);
+    let removal = Write::Slot(SlotWrite::Evict {
+        key: "k".into(),
+        slot: slot(2),
+    });
+    for (n, want) in [(4, Want::Whole), (3, two)] {
+        let mut me = wants(n, want);
+        let end = verdict(&mut me, &record, 23_300, &clock);
+        let Verdict::TakeOver(seen, places) = end else {
+            panic!("{end:?}");
+        };
+        assert_eq!(places, [], "{n}");
+        let write = me.request(Some((seen, places)), &clock, reading(23_300)).1;
+        assert_eq!(write, removal, "{n}");
+    }
+    // Others leave it to those before them, for the claims of these.
+    for n in [6, 7] {
+        let mut me = wants(n, two);
+        let wait = verdict(&mut me, &record, 23_300, &clock);
+        assert!(matches!(wait, Verdict::Wait { .. }), "{n}");
+        let end = verdict(&mut me, &record, 53_300, &clock);
+        let Verdict::TakeOver(seen, places) = end else {
+            panic!("{end:?}");
+        };
+        let write = me.request(Some((seen, places)), &clock, reading(53_300)).1;
+        assert_eq!(write, removal, "{n}");
+    }
+    // Behind a place for a slot, too, and no longer than that contender waits.
+    record.queue.swap(0, 1);
+    record.queue[1] = Place::new(id(4), LEASE, CLAIM, ServiceTime(WALL + 1_000));
+    let by = |ms| record.seen_by(id(6), two, Some(ServiceTime(WALL + ms)));
+    assert_eq!(owner(&by(1_000)), Some(id(2).to_string()));
+    assert_eq!(owner(&by(1_001)), Some(id(3).to_string()));
+    assert!(!record.must_drain(id(6), two, Some(ServiceTime(WALL + 1_001))));
+    // The first place has room.
+    assert!(!record.must_drain(id(3), two, None));
+    assert_eq!(owner(&record.seen_by(id(3), two, None)), None);
+    // Without a slot that is held, the claim of the first place counts.
+    record.slots.as_mut().expect("slots").held.clear();
+    assert_eq!(
+        owner(&record.seen_by(id(6), two, None)),
+        Some(id(3).to_string())
+    );
+    assert!(!record.must_drain(id(6), two, None) && !record.must_drain(id(4), Want::Whole, None));
+    // Nor while somebody has the whole key.
+    record = Record {
+        slots: slotted(&[1], &[]).slots,
+        ..held_by(9)
+    };
+    assert!(!record.must_drain(id(4), Want::Whole, None));
 }
 
 #[test]

@@ -43,8 +43,7 @@ impl Driver {
             let process = world.processes.len();
             world.add_process(process);
             let shape = &world.shape;
-            // An old read may show another limit in use.
-            let slots = shape.slots.is_some_and(|wants| wants.agree()) && world.rng.chance(50);
+            let slots = shape.slots.is_some() && world.rng.chance(50);
             let tasks: Vec<(String, Option<u32>, Duration)> = (0..shape.keys)
                 .filter_map(|index| {
                     let record = world.service.items[index].record.as_ref();

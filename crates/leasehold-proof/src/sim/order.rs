@@ -106,9 +106,12 @@ impl Order<'_> {
             SlotWrite::Extend { .. } | SlotWrite::Evict { .. } => before == after,
             SlotWrite::Enter(entry) => {
                 let (places, by) = (&entry.places[..], entry.grant.attempt);
+                let whole = |place: &Place| self.waits(place, by) && !place.is_for_slot();
                 before.strip_prefix(places) == Some(after)
                     && (after.is_empty() || !places.is_empty())
                     && self.claims_have_passed(places, by)
+                    // Whoever waits for the whole key cannot have it yet.
+                    && !(self.has_slots_held() && places.iter().any(whole))
             }
             SlotWrite::Claim(grant, places) => {
                 before.strip_prefix(&places[..]) == Some(after)
@@ -128,6 +131,11 @@ impl Order<'_> {
                 ..
             } => given(*attempt, slots, &slots.places),
         }
+    }
+
+    fn has_slots_held(&self) -> bool {
+        let slots = self.before.and_then(|record| record.slots.as_ref());
+        slots.is_some_and(|slots| !slots.held.is_empty())
     }
 
     /// Each place that a take-over passes over has had its time.

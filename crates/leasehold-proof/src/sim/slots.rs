@@ -37,11 +37,6 @@ impl Wants {
         Some((wants, rng.pick(&[0, 0, 1, 3])))
     }
 
-    /// Whether all callers name one limit.
-    pub(super) fn agree(self) -> bool {
-        self.other == 0
-    }
-
     /// A request of one caller.
     pub(super) fn request(
         self,

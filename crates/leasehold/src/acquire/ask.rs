@@ -133,15 +133,14 @@ impl Acquisition {
         while self.attempt.must_look() {
             self.sends();
             let (core, call_usage) = (self.core.clone(), self.call_usage());
-            let timeout = self.order.policy.request_timeout();
-            let read = core.read(
-                self.order.key.shared(),
-                Consistency::Eventual,
-                timeout,
-                &call_usage,
-            );
+            let (key, timeout) = (self.order.key.shared(), self.order.policy.request_timeout());
+            let consistency = match std::mem::take(&mut self.waiting.unsure) {
+                true => Consistency::Strong,
+                false => Consistency::Eventual,
+            };
+            let read = core.read(key, consistency, timeout, &call_usage);
             let answer = self.or_stop(read).await?;
-            let turn = self.polled(Consistency::Eventual, answer)?;
+            let turn = self.polled(consistency, answer)?;
             if self.order.adopts.is_some() && !self.attempt.must_look() {
                 return Ok(Some(Turn::Ask(Ask::Acquire(self.known_to_be_over()))));
             }

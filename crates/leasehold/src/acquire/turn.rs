@@ -170,6 +170,12 @@ impl Acquisition {
             Err(error) => return Err(self.fatal(Operation::Read, error)),
         };
         self.calm_down();
+        let other = record.as_ref().and_then(|it| self.attempt.other_limit(it));
+        if consistency == Consistency::Eventual && other.is_some() {
+            // An old answer shows a limit that does not count any more.
+            self.waiting.unsure = true;
+            return Ok(None);
+        }
         let refusal = self.judge(record.as_ref(), &shown);
         self.check_limit(record.as_ref())?;
         let verdict = match refusal {
