@@ -15,10 +15,10 @@ use super::deadline::{Deadline, Sent, Terms, service_now};
 use super::done::{Completion, Done, FOR_EVER, LONGEST};
 use super::ending::Ending;
 use super::lens::Crowd;
-use super::queue::Place;
+use super::queue::{PLACES, Place};
 use super::record::{Record, State};
 use super::slot_write::SlotWrite;
-use super::slots::Slot;
+use super::slots::{Slot, Slots};
 use super::time::{Elapsed, Reading, ServiceClock, ServiceTime};
 use super::write::{Description, Left, Write};
 
@@ -161,6 +161,12 @@ impl Kept {
     /// Who waits for the key, as it was last seen.
     pub fn queue(&self) -> &[Place] {
         &self.queue
+    }
+
+    /// How many may wait for it.
+    pub fn places(&self) -> usize {
+        let limit = self.crowd.as_ref().map(|crowd| crowd.limit);
+        limit.map_or(PLACES, Slots::places)
     }
 
     /// Remembers who waits for the key, as an answer shows it.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::support::*;
 use leasehold_protocol::attempt::Granted;
 use leasehold_protocol::deadline::{Deadline, Sent};
+use leasehold_protocol::queue::PLACES;
 use leasehold_protocol::record::Record;
 use leasehold_protocol::renewal::{Ended, Kept, RenewalRefused};
 use leasehold_protocol::time::ServiceTime;
@@ -36,7 +37,9 @@ fn kept(sent_ms: u64, expires_at: ServiceTime) -> Kept {
 }
 
 fn first() -> Kept {
-    kept(0, held_by(1).expires_at)
+    let kept = kept(0, held_by(1).expires_at);
+    assert_eq!(kept.places(), PLACES);
+    kept
 }
 
 #[test]

@@ -418,6 +418,7 @@ fn entered(beside: &[u8], waiting: &[Place], clock: &ServiceClock) -> (Kept, Rec
     assert!(!kept.is_slot());
     let kept = kept.of_slot(me.label());
     assert!(kept.is_slot());
+    assert_eq!(kept.places(), Slots::places(2));
     (kept, record)
 }
 

@@ -22,7 +22,7 @@ const LATE: Duration = Duration::from_millis(4_200);
 pub(super) const KEEP: Duration = Duration::from_secs(3_600);
 
 /// How long the lease of a dead holder of a slot goes on.
-pub(super) const DEAD_FOR: Duration = Duration::from_secs(2);
+const DEAD_FOR: Duration = Duration::from_secs(2);
 
 /// The payload that a release keeps.
 pub(super) const LEFT: &str = "left";

@@ -12,7 +12,7 @@ use leasehold_protocol::record::Record;
 use leasehold_protocol::time::{ClockBounds, ServiceTime};
 
 use super::call::{CALL_TIMEOUT, Call, KEY, LEASE, POLL};
-use super::cast::{Cast, DEAD_FOR, LEFT};
+use super::cast::{Cast, LEFT};
 use super::gave::Gave;
 use super::once::{judge_run, judge_work};
 use super::slots::take_all;
@@ -381,8 +381,6 @@ fn longest_block(call: Call, fortunes: &[Fortune]) -> Duration {
         Call::Adopt | Call::AdoptSlot | Call::ReleaseById | Call::ReleaseSlotById => orphan,
         Call::RenewById | Call::RenewSlotById => CALL_TIMEOUT + orphan,
         Call::RenewByIdLonger => CALL_TIMEOUT + orphan + LEASE,
-        // First the dead reader's slot ends. Then a place that nobody takes has its claim, at most a lease (L3).
-        Call::AcquireExclusiveDead if fortunes.iter().any(silent) => DEAD_FOR + POLL + orphan,
         // What took the grant over may be left to itself, too.
         Call::ForceRelease | Call::ForceReleaseHeld => orphan,
         // The process may be stopped once more while it releases.

@@ -28,6 +28,9 @@ use leasehold_protocol::write::Write;
 
 /// 2026-11-01 in milliseconds: no right wall clock shows less, since this line is younger.
 const EARLIEST_WALL_MS: i64 = 1_793_491_200_000;
+/// How often the taking of a slot is refused by that of another before a pause.
+const RACES: u32 = 3;
+
 impl Acquisition {
     /// Sends requests until one is granted, or, without patience, until the key is seen held.
     pub(super) async fn win(&mut self) -> Result<Result<Granted, HolderInfo>, End> {
@@ -98,9 +101,14 @@ impl Acquisition {
                     ))))
                 }
                 Refusal::Others(Verdict::Free) => {
-                    // Refused although the key is free: a race, which is short with a correct store.
+                    // Refused although the key is free: a race, which is short with a correct store. Those for slots
+                    // are won by several, one after the other.
                     blind += 1;
-                    self.back_off(blind).await?;
+                    let races = match self.order.want {
+                        Want::Whole => 0,
+                        Want::Slot(_) => RACES,
+                    };
+                    self.back_off(blind.saturating_sub(races)).await?;
                     Turn::Ask(Ask::Acquire(None))
                 }
                 Refusal::Others(Verdict::TakeOver(seen, places)) => {

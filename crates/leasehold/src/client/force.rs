@@ -26,8 +26,8 @@ impl LockClient {
     /// [`HolderInfo::token`](crate::HolderInfo::token); every token that was handed off under the same
     /// grant works too. It costs one read and two writes: a take-over of exactly that grant, under a
     /// label with `reason`, and its release. After that the key is free, or the next waiter has it, and its next
-    /// token is larger. The token of a [slot](LockClient::slots) ends that slot, and no other. [`LockStatus::last_holder`](crate::LockStatus::last_holder) shows the label while the key is free,
-    /// except after a slot.
+    /// token is larger. [`LockStatus::last_holder`](crate::LockStatus::last_holder) shows the label while the key is
+    /// free. The token of a [slot](LockClient::slots) ends that slot, and no other; its record keeps no label.
     ///
     /// **The holder is not notified.** It learns of its loss at its next renewal, up to a third of its
     /// lease later (6.7 s of 20 s). Until then it works beside the next holder. A stopped holder learns

@@ -10,7 +10,6 @@ use super::state::{Polls, Start};
 use crate::lease::guard::Undelivered;
 use crate::lease::state::LeaseState;
 use crate::policy::Policy;
-use leasehold_protocol::queue::PLACES;
 use leasehold_protocol::time::Elapsed;
 use leasehold_protocol::token::FencingToken;
 
@@ -25,8 +24,13 @@ const LEFT_TO_OTHERS: usize = 2;
 pub(crate) enum Released {
     /// Nobody waited.
     Free,
-    /// It was handed over, and so many wait behind its new holder.
-    HandedOver(usize),
+    /// It was handed over.
+    HandedOver {
+        /// How many wait behind its new holder.
+        behind: usize,
+        /// How many places there are.
+        places: usize,
+    },
 }
 
 /// A guard of this client holds the key. Dropped without [`released`](Holding::released), the state of
@@ -108,9 +112,16 @@ impl Holding {
                     state.shared_hold = None;
                     Start::Request
                 }
-                Released::HandedOver(behind) => {
+                Released::HandedOver { behind, places } => {
                     (state.shared, state.shared_hold) = (true, Some(held));
-                    after_hand_over(behind, state.pace.length().unwrap_or(held), now)
+                    // It leaves the places that come free to those who have none.
+                    match behind + LEFT_TO_OTHERS < places {
+                        true => Start::Join(state.pace.after(behind + 1, held, now)),
+                        false => Start::Poll(Polls {
+                            full: 1,
+                            ..Polls::default()
+                        }),
+                    }
                 }
             };
             (start, state.shared)
@@ -141,19 +152,6 @@ impl Holding {
             (old, seen.and_then(|seen| state.held.replace(seen)))
         });
     }
-}
-
-/// How this process comes back to a key that it has handed over, with so many waiting behind the holder.
-fn after_hand_over(behind: usize, turn: Duration, now: Elapsed) -> Start {
-    // It leaves the places that come free to those who have none.
-    if behind + LEFT_TO_OTHERS >= PLACES {
-        return Start::Poll(Polls {
-            full: 1,
-            ..Polls::default()
-        });
-    }
-    let turns = u32::try_from(behind).unwrap_or(u32::MAX).saturating_add(1);
-    Start::Join(now.plus(turn.saturating_mul(turns)))
 }
 
 impl Drop for Holding {

@@ -187,6 +187,12 @@ impl Pace {
         held.or(self.turn)
     }
 
+    /// When so many turns from now have passed. If their length is unknown, they are as long as this one was.
+    pub(crate) fn after(&self, turns: usize, held: Duration, now: Elapsed) -> Elapsed {
+        let turns = u32::try_from(turns).unwrap_or(u32::MAX);
+        now.plus(self.length().unwrap_or(held).saturating_mul(turns))
+    }
+
     /// When to poll next, behind `ahead` other waiters and the holder. The last poll was at `last`.
     pub(crate) fn next(
         &mut self,

@@ -243,26 +243,29 @@ pub(crate) async fn release(
         let write = core
             .clocks
             .with_service(|service| kept.release(keeps_data, service, now));
-        let released = match &write {
-            Write::HandOver { passed, .. } => {
-                Released::HandedOver(kept.queue().len() - passed.len() - 1)
-            }
+        let waiting = kept.queue().len();
+        let behind = match &write {
+            Write::HandOver { passed, .. } => Some(waiting - passed.len() - 1),
             Write::Slot(
                 SlotWrite::Open { given, .. }
                 | SlotWrite::Exit {
                     next: Next::Slots(given),
                     ..
                 },
-            ) => Released::HandedOver(kept.queue().len() - given.passed.len() - given.places.len()),
+            ) => Some(waiting - given.passed.len() - given.places.len()),
             Write::Slot(SlotWrite::Exit {
                 next: Next::Whole(_, given),
                 ..
-            }) => Released::HandedOver(kept.queue().len() - given.passed.len() - 1),
+            }) => Some(waiting - given.passed.len() - 1),
             Write::Slot(SlotWrite::Exit {
                 next: Next::Others, ..
-            }) => Released::HandedOver(kept.queue().len()),
-            _ => Released::Free,
+            }) => Some(waiting),
+            _ => None,
         };
+        let released = behind.map_or(Released::Free, |behind| Released::HandedOver {
+            behind,
+            places: kept.places(),
+        });
         let timeout = policy.request_timeout().min(limit.since(now.elapsed));
         let answer = core.write_detached(write, now, timeout, &call_usage).await;
         // Computed for every answer, which may have come after the deadline.
