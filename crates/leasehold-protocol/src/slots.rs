@@ -151,7 +151,7 @@ impl Slots {
     /// How many places the queue of a key with this limit has. With few slots, they and the places stay below
     /// the 1 KB that one write unit pays for.
     pub fn places(limit: u32) -> usize {
-        PLACES - 2 * usize::try_from(limit.min(8)).unwrap_or(8)
+        PLACES - 2 * usize::try_from(limit.min(4)).unwrap_or(4)
     }
 }
 

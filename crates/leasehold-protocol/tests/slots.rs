@@ -213,7 +213,7 @@ fn a_label_is_cut_between_characters() {
 #[test]
 fn fewer_places_are_behind_more_slots() {
     let places: Vec<usize> = [1, 3, 8, 1_000].map(Slots::places).into();
-    assert_eq!(places, [PLACES - 2, PLACES - 6, PLACES - 16, PLACES - 16]);
+    assert_eq!(places, [PLACES - 2, PLACES - 6, PLACES - 8, PLACES - 8]);
     assert_eq!(slotted(&[], &[]).places(None), PLACES - 6);
     assert_eq!(slotted(&[], &[]).places(Some(1)), PLACES - 2);
     assert_eq!(held_by(9).places(None), PLACES);

@@ -24,6 +24,10 @@ pub(super) enum Seat {
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     pub(super) seat: Seat,
+    /// How many turns come before that of its place.
+    pub(super) turns: usize,
+    /// How many places the queue has.
+    pub(super) places: usize,
     /// When the grant that was seen can end at the latest.
     pub(super) ends: Option<Elapsed>,
     /// When the last request was sent.

@@ -9,7 +9,7 @@ use super::acquisition::{Acquisition, End, stopped};
 use super::order::Patience;
 use super::step::{Ask, Asked, Seat, Turn};
 use crate::error::Effect;
-use crate::queue::{Delays, Pace, Polls, Start};
+use crate::queue::{Delays, Pace, Polls, Start, turns_before};
 use crate::runtime::reads::Reads;
 use crate::runtime::request::Answer;
 use crate::store::{Consistency, Outcome, StoreErrorKind};
@@ -33,7 +33,8 @@ const BEHIND: Duration = Duration::from_millis(200);
 /// Of polls with the longest delay, each fourth of the first waiter is strongly consistent: the deadline
 /// of a grant counts from such an answer.
 const CONSISTENT: u32 = 4;
-/// A waiter without a place doubles half of the longest check delay so often.
+/// The delay of a waiter without a place begins with all turns of those with a place, or the longest check delay. It
+/// doubles until so many polls were in vain.
 const DOUBLED: u32 = 4;
 
 impl Acquisition {
@@ -213,10 +214,14 @@ impl Acquisition {
         {
             self.core.meter.place(ahead + 1);
         }
+        if let (Some(record), Some(place)) = (record, place) {
+            self.waiting.turns = turns_before(record, place);
+        }
         let limit = self.order.want.limit();
+        self.waiting.places = held.map_or(0, |record| record.places(limit));
         self.waiting.seat = match (held, place) {
             (_, Some(ahead)) => Seat::Taken(ahead),
-            (Some(record), None) if record.queue.len() < record.places(limit) => Seat::Room,
+            (Some(record), None) if record.queue.len() < self.waiting.places => Seat::Room,
             (Some(_), None) => Seat::Full,
             (None, None) => Seat::None,
         };
@@ -242,8 +247,8 @@ impl Acquisition {
         let at = match (waiting.reserved, waiting.seat) {
             (Some(reserved), _) => return reserved,
             (None, Seat::Taken(ahead)) if !self.order.policy.has_check_delay() => {
-                let (last, delays) = (waiting.last, self.delays(ahead));
-                self.pace(|pace| pace.next(ahead, last, now, delays))
+                let (last, turns, delays) = (waiting.last, waiting.turns, self.delays(ahead));
+                self.pace(|pace| pace.next(turns, last, now, delays))
             }
             _ => {
                 let at = waiting.at.unwrap_or_else(|| now.plus(self.random_delay()));
@@ -279,8 +284,12 @@ impl Acquisition {
 
     fn random_delay(&mut self) -> Duration {
         if self.waiting.full > 0 && !self.order.policy.has_check_delay() {
-            let half = self.core.hints.check_delay_max / 2;
-            let longest = half * (1 << self.waiting.full.min(DOUBLED));
+            let places = u32::try_from(self.waiting.places).unwrap_or(u32::MAX);
+            // By then all that have a place have had their turn.
+            let turn = self.pace(|pace| pace.turn());
+            let all = turn.map_or(Duration::MAX, |turn| turn.saturating_mul(places));
+            let first = self.core.hints.check_delay_max.min(all);
+            let longest = first * (1 << (self.waiting.full.min(DOUBLED) - 1));
             return longest.mul_f64(0.125 + self.core.random.fraction());
         }
         let round = self.pace(|pace| pace.round());

@@ -28,7 +28,7 @@ mod waiter;
 pub(crate) use self::holding::{Holding, Released};
 pub(crate) use self::leader::LeaderRole;
 pub(crate) use self::looker::Looker;
-pub(crate) use self::pace::{Delays, KeyShown, Pace};
+pub(crate) use self::pace::{Delays, KeyShown, Pace, turns_before};
 pub(crate) use self::registry::{Queue, Queues, of_slots};
 pub(crate) use self::state::{PATIENCE, Polls, Start};
 pub(crate) use self::waiter::{Next, Stop, Waiter};

@@ -11,6 +11,8 @@
 use std::time::Duration;
 
 use leasehold_protocol::attempt::Shown;
+use leasehold_protocol::queue::Place;
+use leasehold_protocol::record::Record;
 use leasehold_protocol::time::Elapsed;
 
 /// Which part of the turn before its own passes before a waiter looks.
@@ -101,6 +103,18 @@ pub(crate) struct Delays {
     pub(crate) max: Duration,
 }
 
+/// How many turns come before that of this place of a queue. Slots that are full end one by one, each for one place.
+/// Otherwise the whole key is waited for, or is held: then all slots for which there is room are given together.
+pub(crate) fn turns_before(record: &Record, place: usize) -> usize {
+    let queue = &record.queue[..=place.min(record.queue.len() - 1)];
+    let slots = record.slots.as_ref().filter(|_| record.owner.is_none());
+    if slots.is_some_and(|slots| slots.held.len() >= slots.limit as usize) {
+        return queue.len() - 1;
+    }
+    let given_together = |pair: &&[Place]| pair.iter().all(Place::is_for_slot);
+    queue.len() - 1 - queue.windows(2).filter(given_together).count()
+}
+
 impl Pace {
     /// Records what an answer has shown.
     pub(crate) fn saw(&mut self, seen: KeyShown, shown: &Shown) {
@@ -111,10 +125,9 @@ impl Pace {
             .filter(|limit| seen.held_slots >= *limit as usize);
         self.at_once = full.unwrap_or(1);
         let moved = match (std::mem::replace(&mut self.ahead, seen.ahead), seen.ahead) {
-            (Some(before), Some(ahead)) => before.saturating_sub(ahead),
-            _ => 0,
+            (Some(before), Some(ahead)) => before.checked_sub(ahead).filter(|moved| *moved > 0),
+            _ => None,
         };
-        let moved = u32::try_from(moved).unwrap_or(u32::MAX).max(1);
         let took = shown.received.since(shown.sent.elapsed);
         self.round_trip = match self.round_trip {
             RoundTrip::Unknown => RoundTrip::First(took),
@@ -135,19 +148,23 @@ impl Pace {
         }
         self.held = held.or(self.held);
         let turns = match seen.slots {
-            None => u32::try_from(token - newest).unwrap_or(u32::MAX),
-            Some(_) => moved,
+            None => u32::try_from(token - newest).ok(),
+            Some(_) => moved.and_then(|moved| u32::try_from(moved).ok()),
         };
         let gap = at.since(before.last);
-        let since = match self.length() {
-            Some(turn) if before.seen => {
+        let since = match (self.length(), turns) {
+            (Some(turn), Some(turns)) if before.seen => {
                 let expected = before.since.plus(turn.saturating_mul(turns));
                 expected.max(before.last).min(at)
             }
+            // It is unknown how many came in between, so the last one has just begun, or is half over.
+            (Some(turn), None) => at.minus(gap.min(turn) / 2),
             // In the middle of the time in which it may have begun.
-            _ => at.minus(gap / turns.saturating_mul(2)),
+            (_, turns) => at.minus(gap / turns.unwrap_or(1).saturating_mul(2)),
         };
-        if before.seen {
+        if before.seen
+            && let Some(turns) = turns
+        {
             let seen = at.since(before.shown) / turns;
             self.turn = Some(match self.turn {
                 // A pause in which nobody wanted the key counts as two turns at most.
@@ -187,6 +204,11 @@ impl Pace {
         held.or(self.turn)
     }
 
+    /// The same, but no shorter than turns were.
+    pub(crate) fn turn(&self) -> Option<Duration> {
+        self.length().max(self.turn)
+    }
+
     /// When so many turns from now have passed. If their length is unknown, they are as long as this one was.
     pub(crate) fn after(&self, turns: usize, held: Duration, now: Elapsed) -> Elapsed {
         let turns = u32::try_from(turns).unwrap_or(u32::MAX);
@@ -208,7 +230,7 @@ impl Pace {
         let since = self.newest.map_or(now, |(_, turn)| turn.since);
         let length = match ahead {
             0 => self.length(),
-            _ => self.length().max(self.turn),
+            _ => self.turn(),
         };
         let Some(turn) = length else {
             let held = now.since(since) / OF_HELD;
@@ -242,7 +264,9 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use leasehold_protocol::time::Reading;
+    use leasehold_protocol::attempt::AttemptId;
+    use leasehold_protocol::slots::{Slot, Slots};
+    use leasehold_protocol::time::{Reading, ServiceTime};
 
     const DELAYS: Delays = Delays {
         first: Duration::from_millis(3),
@@ -365,7 +389,7 @@ mod tests {
             &shown(400, 400),
         );
         assert_eq!(of_two.length(), Some(Duration::from_millis(90)));
-        // A place that is unknown has not moved.
+        // It is unknown how many places were handed on in between.
         pace.saw(
             KeyShown {
                 ahead: None,
@@ -373,7 +397,44 @@ mod tests {
             },
             &shown(500, 500),
         );
-        assert_eq!(next(&pace, 1, 500), 400 + 130);
+        assert_eq!(next(&pace, 1, 500), 485 + 130);
+    }
+
+    #[test]
+    fn slots_that_are_given_together_are_one_turn() {
+        let place = |n: u8| {
+            let id = AttemptId::from_random([n; 16]);
+            Place::new(id, Duration::ZERO, Duration::ZERO, ServiceTime(0))
+        };
+        let mut record = Record::unused("k");
+        record.queue = vec![
+            place(1).for_slot(),
+            place(2).for_slot(),
+            place(3),
+            place(4),
+            place(5).for_slot(),
+            place(6).for_slot(),
+        ];
+        let turns = |record: &Record| (0..7).map(|n| turns_before(record, n)).collect::<Vec<_>>();
+        assert_eq!(turns(&record), [0, 0, 1, 2, 3, 3, 3]);
+        let held = Slot::new(
+            AttemptId::from_random([7; 16]),
+            1,
+            ServiceTime(0),
+            Duration::ZERO,
+            "",
+        );
+        let mut slots = Slots {
+            limit: 2,
+            held: vec![held.clone()],
+        };
+        record.slots = Some(slots.clone());
+        assert_eq!(turns(&record), [0, 0, 1, 2, 3, 3, 3]);
+        slots.held.push(held);
+        record.slots = Some(slots);
+        assert_eq!(turns(&record), [0, 1, 2, 3, 4, 5, 5]);
+        record.owner = Some("whole".into());
+        assert_eq!(turns(&record), [0, 0, 1, 2, 3, 3, 3]);
     }
 
     #[test]
