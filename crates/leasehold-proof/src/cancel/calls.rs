@@ -9,11 +9,9 @@ use leasehold::clock::Clock;
 use leasehold::{CheckDelay, Started, TermEnd, TryAcquireOutcome};
 
 use super::call::{Call, FIRST_KEY, IMPATIENT, KEY, LEASE, POLL};
-use super::cast::{Cast, KEEP, LEFT};
+use super::cast::{Cast, KEEP, LEFT, WORK};
 use super::gave::{Gave, leased, nothing, ran, wrote};
 
-/// How long that work takes.
-pub(super) const WORK: Duration = Duration::from_millis(300);
 /// How long the holder that is waited for goes on.
 pub(super) const HELD_FOR: Duration = Duration::from_millis(1_500);
 /// What is missing of a lease.

@@ -9,10 +9,10 @@ use leasehold::{
 use leasehold_protocol::record::{Native, Record};
 use leasehold_protocol::slots::MOST;
 use leasehold_protocol::time::ServiceTime;
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::call::{CALL_TIMEOUT, Call, KEY, LEASE, POLL, SHORT_LEASE};
-use super::calls::WORK;
 use super::seat::Seat;
 use super::stage::{Party, Stage};
 
@@ -21,6 +21,8 @@ const LATE: Duration = Duration::from_millis(4_200);
 /// How long work that runs once is remembered: longer than any case.
 pub(super) const KEEP: Duration = Duration::from_secs(3_600);
 
+/// How long that work takes.
+pub(super) const WORK: Duration = Duration::from_millis(300);
 /// How long the lease of a dead holder of a slot goes on.
 const DEAD_FOR: Duration = Duration::from_secs(2);
 
@@ -132,7 +134,7 @@ impl Cast {
             Call::ReleaseSlotAhead | Call::ReleaseExclusiveAhead => {
                 cast.lease = Some(call.request(&cast.ours)?.acquire().await?);
                 let waits = call.rivals_request(&cast.rival)?.acquire();
-                cast.waiter = Some(tokio::spawn(waits));
+                cast.waiter = Some(Handle::current().spawn(waits));
                 cast.sleep(WORK).await;
             }
             Call::AcquireSlotDead | Call::AcquireExclusiveDead => {

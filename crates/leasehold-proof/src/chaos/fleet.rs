@@ -13,12 +13,13 @@ use super::dice::Dice;
 use super::event::{At, now};
 use super::fault::{Counts, Faults};
 use super::guardian::Guardian;
+use super::history::SLOTS;
 use super::history::{History, Kind};
 use super::member::{Ear, Member, Start, lock};
 use super::place::Place;
 use super::register::Register;
 use super::wall;
-use super::worker::{Job, KEYS, SLOTS};
+use super::worker::{Job, KEYS};
 
 /// The lease of the commands: the shortest whose sums add up with this grace.
 const COMMAND_LEASE: &str = "3s";

@@ -16,7 +16,6 @@
 use std::collections::HashMap;
 
 use super::event::{At, Event};
-use super::worker::SLOTS;
 
 /// How long after its lease a process may still write: a stop takes 10 s at most, a command ends by itself
 /// within 18 s.
@@ -24,6 +23,9 @@ const LINGERS: At = 60_000_000_000;
 
 /// After a frozen wrapper runs again: its grace (200 ms) and a second for the scheduler.
 const THAW: At = 1_200_000_000;
+
+/// A key whose slots the library takes, and `leasehold run` the whole of it.
+pub(super) const SLOTS: &str = "s";
 
 /// Who holds a grant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

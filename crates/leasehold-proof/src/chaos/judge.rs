@@ -10,8 +10,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::event::At;
+use super::history::SLOTS;
 use super::history::{Grant, History, Kind, Written};
-use super::worker::{LIMIT, SLOTS};
+use super::worker::LIMIT;
 
 /// All violations, as text. Writes after `settled` may belong to grants whose events have not arrived yet.
 pub(super) fn judge(history: &History, settled: At) -> BTreeSet<String> {

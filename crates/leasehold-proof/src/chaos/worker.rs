@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::dice::Dice;
 use super::event::{At, Event, now};
+use super::history::SLOTS;
 use super::place::Place;
 use super::register::Client;
 use super::wall::{Shifted, pause};
@@ -23,8 +24,6 @@ use super::wall::{Shifted, pause};
 /// Fewer locks than there are tasks that want them.
 pub(super) const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
-/// A key whose slots the library takes, and `leasehold run` the whole of it.
-pub(super) const SLOTS: &str = "s";
 /// How many slots it has.
 pub(super) const LIMIT: u32 = 2;
 

@@ -37,6 +37,7 @@ mod holding;
 pub(crate) mod host;
 mod judge;
 mod order;
+mod phase;
 pub(crate) mod random;
 mod regressions;
 mod report;

@@ -177,6 +177,14 @@ impl Shape {
         Ok(shape)
     }
 
+    /// F# clients know nothing of slots. In half of these worlds crowds want them.
+    fn have_slots(&mut self, seed: u64) {
+        if let Some((wants, crowd)) = Wants::of(seed).filter(|_| !self.mixed) {
+            self.slots = Some(wants);
+            self.crowd = if self.fair { 0 } else { crowd };
+        }
+    }
+
     /// In four seeds of forty, in one of them with wrong clocks, most calls are for work that runs once. It has a
     /// separate stream, as with crowds. F# clients know nothing of done work. No seed that ever failed before
     /// is one of these.

@@ -4,7 +4,6 @@ use leasehold::{Error, LockClient, LockRequest};
 use leasehold_protocol::slots::MOST;
 
 use super::random::Rng;
-use super::shape::Shape;
 
 /// What the callers of a key want.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,16 +50,6 @@ impl Wants {
             _ if rng.chance(self.other) => locks.slots(key, 4),
             MOST => locks.shared(key),
             limit => locks.slots(key, limit),
-        }
-    }
-}
-
-impl Shape {
-    /// F# clients know nothing of slots. In half of these worlds crowds want them.
-    pub(super) fn have_slots(&mut self, seed: u64) {
-        if let Some((wants, crowd)) = Wants::of(seed).filter(|_| !self.mixed) {
-            self.slots = Some(wants);
-            self.crowd = if self.fair { 0 } else { crowd };
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Conditional writes are carried out by the library's own [`apply`]; the `ledger` judges them without it.
 
+mod entries;
 mod ledger;
 mod slots;
 
@@ -14,7 +15,7 @@ use leasehold_protocol::record::{Native, Record, Seen, State};
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::{ConditionFailed, Write, apply};
 
-use self::slots::Entries;
+use self::entries::Entries;
 use super::order::Line;
 use super::random::Rng;
 use super::runs::Runs;

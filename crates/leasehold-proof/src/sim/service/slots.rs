@@ -2,9 +2,6 @@
 //!
 //! It compares the entries of the records, and reads no condition of the protocol.
 
-use std::collections::{HashMap, HashSet};
-use std::time::Duration;
-
 use leasehold_protocol::attempt::{AttemptId, SEED_TOLERANCE};
 use leasehold_protocol::record::{Record, State};
 use leasehold_protocol::slot_write::{Entry, Next, Over, SlotWrite};
@@ -12,51 +9,9 @@ use leasehold_protocol::slots::Slot;
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::Write;
 
+use super::entries::held;
 use super::{Granted, Item, Service};
 use crate::sim::shape::{Nanos, millis};
-
-/// Since when each entry of a key can have been seen.
-#[derive(Debug, Default)]
-pub(super) struct Entries {
-    since: HashMap<Slot, Nanos>,
-}
-
-/// The slots that are held.
-fn held(record: Option<&Record>) -> &[Slot] {
-    let slots = record.and_then(|record| record.slots.as_ref());
-    slots.map_or(&[], |slots| &slots.held)
-}
-
-impl Entries {
-    /// The record has changed.
-    pub(super) fn watch(&mut self, now: Nanos, before: Option<&Record>, after: Option<&Record>) {
-        for slot in held(after) {
-            if !held(before).contains(slot) {
-                self.since.entry(slot.clone()).or_insert(now);
-            }
-        }
-    }
-
-    /// `strict`: an entry is only removed by others after its own lease.
-    pub(super) fn impatience(
-        &self,
-        now: Nanos,
-        write: &SlotWrite,
-        adopted: &HashSet<String>,
-    ) -> Option<String> {
-        let (SlotWrite::Evict { slot, .. }
-        | SlotWrite::Enter(Entry {
-            over: Some(Over::Slot(slot)),
-            ..
-        })) = write
-        else {
-            return None;
-        };
-        let still = Duration::from_nanos(now - self.since.get(slot).copied().unwrap_or(0));
-        let early = still < slot.lease && !adopted.contains(&slot.attempt.to_string());
-        early.then(|| format!("a strict client removed {slot:?} after {still:?}"))
-    }
-}
 
 /// S4: whether a write on slots may find, and leave, the whole key held.
 pub(super) fn may_change_owner(

@@ -1,0 +1,65 @@
+//! The phase of the protocol that a request is part of.
+
+use leasehold::store::Consistency;
+use leasehold_protocol::slot_write::{Entry, Next, SlotWrite};
+use leasehold_protocol::write::Write;
+
+use super::coverage::Phase;
+use super::request::Body;
+use super::service::ForeignWrite;
+use super::world::World;
+
+impl World {
+    /// The phase of the protocol that a request is part of.
+    pub(super) fn phase_of(&self, body: &Body) -> Phase {
+        match body {
+            Body::Write(Write::Acquire(_)) | Body::Foreign(ForeignWrite::Put { .. }) => {
+                Phase::Acquire
+            }
+            Body::Write(Write::TakeOver(..)) => Phase::TakeOver,
+            Body::Write(Write::Renew {
+                bound_to_process: false,
+                ..
+            }) => Phase::Detach,
+            Body::Write(Write::Renew { .. }) => Phase::Renew,
+            Body::Write(
+                Write::Release { key, attempt, .. } | Write::HandOver { key, attempt, .. },
+            ) if !self.service.was_shown(key, *attempt) => Phase::GiveBack,
+            Body::Write(Write::Leave { .. }) => Phase::GiveBack,
+            Body::Write(Write::Join { .. }) => Phase::Join,
+            Body::Write(Write::Slot(write)) => self.phase_of_slot(write),
+            Body::Write(Write::HandOver { .. }) => Phase::HandOver,
+            Body::Write(Write::Complete(_)) => Phase::Complete,
+            Body::Write(Write::Release { .. }) | Body::Foreign(ForeignWrite::Delete { .. }) => {
+                Phase::Release
+            }
+            Body::Write(Write::Withdraw { .. }) => Phase::Withdraw,
+            Body::Read(_, Consistency::Eventual) => Phase::Poll,
+            Body::Read(..) => Phase::Read,
+            Body::List => Phase::List,
+        }
+    }
+
+    fn phase_of_slot(&self, write: &SlotWrite) -> Phase {
+        match write {
+            SlotWrite::Enter(Entry { over: None, .. }) => Phase::Enter,
+            SlotWrite::Enter(_) | SlotWrite::Evict { .. } => Phase::Evict,
+            SlotWrite::Extend {
+                bound_to_process: false,
+                ..
+            } => Phase::Detach,
+            SlotWrite::Extend { .. } => Phase::Extend,
+            SlotWrite::Exit { key, attempt, .. } | SlotWrite::Open { key, attempt, .. }
+                if !self.service.was_shown(key, *attempt) =>
+            {
+                Phase::GiveBack
+            }
+            SlotWrite::Exit {
+                next: Next::Nobody(_) | Next::Others,
+                ..
+            } => Phase::Exit,
+            SlotWrite::Exit { .. } | SlotWrite::Open { .. } => Phase::GiveSlots,
+            SlotWrite::Claim(..) => Phase::Claim,
+        }
+    }
+}
