@@ -54,7 +54,7 @@ impl Lease {
     ///
     /// # Errors
     ///
-    /// [`Lost`](ErrorKind::Lost) when the lease is lost, before the call or during it.
+    /// [`Lost`](crate::ErrorKind::Lost) when the lease is lost, before the call or during it.
     pub fn renew(&self) -> Result<(), Error> {
         self.shared.block_on(self.lease.renew())
     }
