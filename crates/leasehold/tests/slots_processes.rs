@@ -30,10 +30,13 @@ const TAKES: u64 = 2_000;
 const LEASE: Duration = Duration::from_secs(5);
 /// What a lease is published longer than it is, for clocks of other hosts.
 const PADDING: Duration = Duration::from_secs(1);
-/// Of the whole run. It takes half a minute on SQLite, and a minute on DynamoDB Local.
+/// Of a whole run. It takes a minute on two idle cores.
 const BOUND: Duration = Duration::from_secs(300);
 /// A line of the log: a token of at most 20 digits.
 const LINE: u64 = 21;
+
+/// Eighty processes at once would be too many.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// The job of a worker, in its environment.
 #[derive(Clone)]
@@ -255,19 +258,22 @@ async fn show(store: String, directory: &Path, takes_per_kill: u64) -> (Shown, D
 
 #[tokio::test]
 async fn forty_processes_share_three_slots_of_a_sqlite_file() {
+    let _alone = ALONE.lock().await;
     let directory = tempfile::tempdir().expect("directory");
     let store = format!("sqlite:{}", directory.path().join("locks.db").display());
-    let (shown, back) = show(store, directory.path(), 10).await;
-    assert!(shown.tokens as u64 >= TAKES && shown.kills >= 199);
+    let (shown, back) = show(store, directory.path(), 20).await;
+    assert!(shown.tokens as u64 >= TAKES && shown.kills >= 99);
     // At once: the processes are dead. A lease that has to end takes longer.
     assert!(back < LEASE, "{back:?}");
 }
 
 #[tokio::test]
 async fn forty_processes_share_three_slots_of_a_dynamodb_table() {
+    let _alone = ALONE.lock().await;
     let directory = tempfile::tempdir().expect("directory");
     let store = support::dynamodb().await.table().to_owned();
-    let (shown, back) = show(store, directory.path(), 100).await;
-    assert!(shown.tokens as u64 >= TAKES && shown.kills >= 19);
-    assert!(back < LEASE + PADDING + Duration::from_secs(1), "{back:?}");
+    let (shown, back) = show(store, directory.path(), 200).await;
+    assert!(shown.tokens as u64 >= TAKES && shown.kills >= 9);
+    // A second after the leases have ended. A busy machine gets two more.
+    assert!(back < LEASE + PADDING + Duration::from_secs(3), "{back:?}");
 }

@@ -26,6 +26,8 @@ pub(super) struct Waiting {
     pub(super) seat: Seat,
     /// How many turns come before that of its place.
     pub(super) turns: usize,
+    /// Whether the next hand-over may be to it.
+    pub(super) may_be_next: bool,
     /// How many places the queue has.
     pub(super) places: usize,
     /// When the grant that was seen can end at the latest.

@@ -30,8 +30,8 @@ const GRAIN: Duration = Duration::from_millis(1);
 const FIRST: u32 = 4;
 /// Waiters behind the second sleep longer, up to this: many of them are many polls where delays are short.
 const BEHIND: Duration = Duration::from_millis(200);
-/// Of polls with the longest delay, each fourth of the first waiter is strongly consistent: the deadline
-/// of a grant counts from such an answer.
+/// Of polls with the longest delay, each fourth of who may be next is strongly consistent: the deadline of a grant
+/// counts from such an answer.
 const CONSISTENT: u32 = 4;
 /// The delay of a waiter without a place begins with all turns of those with a place, or the longest check delay. It
 /// doubles until so many polls were in vain.
@@ -136,11 +136,11 @@ impl Acquisition {
         Ok(None)
     }
 
-    /// The first waiter's polls are strongly consistent near the end of a turn. Where the caller has set how often to
-    /// poll, the end of a turn is not expected at any time.
+    /// The polls of those who may be next are strongly consistent near the end of a turn. Where the caller has set how
+    /// often to poll, the end of a turn is not expected at any time.
     fn consistency(&mut self, now: Elapsed, round: u32) -> Consistency {
         let strong = std::mem::take(&mut self.waiting.unsure)
-            || self.waiting.seat == Seat::Taken(0)
+            || self.waiting.may_be_next
                 && (round.is_multiple_of(CONSISTENT)
                     || !self.order.policy.has_check_delay()
                         && self.next_poll().since(now) < self.delays(0).max);
@@ -214,8 +214,14 @@ impl Acquisition {
         {
             self.core.meter.place(ahead + 1);
         }
+        self.waiting.may_be_next = false;
         if let (Some(record), Some(place)) = (record, place) {
             self.waiting.turns = turns_before(record, place);
+            // As many places as there are slots can be given one at once.
+            let slots = record.slots.as_ref();
+            let full = slots.filter(|slots| slots.held.len() >= slots.limit as usize);
+            self.waiting.may_be_next =
+                self.waiting.turns == 0 || full.is_some_and(|slots| place < slots.held.len());
         }
         let limit = self.order.want.limit();
         self.waiting.places = held.map_or(0, |record| record.places(limit));
