@@ -117,7 +117,7 @@ fn ctrl_z_gives_the_terminal_back_and_fg_shows_it_again() {
     let top: Pid = terminal.room.pid("top");
     terminal.keys("\u{1a}");
     until("stopped", || halted(top));
-    assert!(terminal.screen().contains(LEAVE));
+    terminal.shows(LEAVE);
     terminal.keys("echo still-$((40 + 2))\n");
     terminal.shows("still-42");
     let before = terminal.screen().matches(ENTER).count();
