@@ -293,7 +293,7 @@ fn enter(current: Option<&Record>, entry: &Entry) -> Result<Record, ConditionFai
     }
     let slots = slots(&mut record);
     slots.limit = entry.limit;
-    if slots.held.len() >= usize::try_from(entry.limit).unwrap_or(usize::MAX) {
+    if slots.is_full() {
         return Err(ConditionFailed);
     }
     slots.held.push(entry.slot());

@@ -148,6 +148,11 @@ impl Slots {
         self.held.iter().find(|slot| slot.attempt == attempt)
     }
 
+    /// Whether so many are held as there may be.
+    pub fn is_full(&self) -> bool {
+        self.held.len() >= usize::try_from(self.limit).unwrap_or(usize::MAX)
+    }
+
     /// How many places the queue of a key with this limit has. With few slots, they and the places stay below
     /// the 1 KB that one write unit pays for.
     pub fn places(limit: u32) -> usize {

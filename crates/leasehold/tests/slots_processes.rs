@@ -2,8 +2,8 @@
 //! the dead come back.
 //!
 //! The workers are this test binary itself, started again with a job in its environment. The witness is outside of the
-//! locks: a worker sits on one of three files, each locked by the kernel for as long as the process lives. Whoever
-//! finds no free file is a fourth.
+//! locks: a worker sits on one of three files, each locked by the kernel for as long as the process lives. A worker
+//! that finds no free file is a fourth.
 #![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
 mod support;

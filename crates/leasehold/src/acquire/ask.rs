@@ -352,8 +352,10 @@ impl Acquisition {
             let seen = KeyShown {
                 token,
                 held: record.last_hold,
-                slots: slots.map(|slots| slots.limit),
-                held_slots: slots.map_or(0, |slots| slots.held.len()),
+                slots: slots.is_some(),
+                at_once: slots
+                    .filter(|slots| slots.is_full())
+                    .map_or(1, |slots| slots.limit),
                 ahead: record.place_of(self.attempt.id()),
             };
             self.pace(|pace| pace.saw(seen, shown));

@@ -219,7 +219,7 @@ impl Acquisition {
             self.waiting.turns = turns_before(record, place);
             // As many places as there are slots can be given one at once.
             let slots = record.slots.as_ref();
-            let full = slots.filter(|slots| slots.held.len() >= slots.limit as usize);
+            let full = slots.filter(|slots| slots.is_full());
             self.waiting.may_be_next =
                 self.waiting.turns == 0 || full.is_some_and(|slots| place < slots.held.len());
         }

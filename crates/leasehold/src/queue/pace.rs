@@ -13,6 +13,7 @@ use std::time::Duration;
 use leasehold_protocol::attempt::Shown;
 use leasehold_protocol::queue::Place;
 use leasehold_protocol::record::Record;
+use leasehold_protocol::slots::Slots;
 use leasehold_protocol::time::Elapsed;
 
 /// Which part of the turn before its own passes before a waiter looks.
@@ -86,10 +87,10 @@ pub(crate) struct KeyShown {
     pub(crate) token: u64,
     /// How long the last grant was held.
     pub(crate) held: Option<Duration>,
-    /// The limit of its slots, where it has them.
-    pub(crate) slots: Option<u32>,
-    /// How many of them are held.
-    pub(crate) held_slots: usize,
+    /// Whether it has slots, whose tokens do not count turns.
+    pub(crate) slots: bool,
+    /// How many grants there are at a time: all slots, where they are full. Otherwise the whole key is waited for.
+    pub(crate) at_once: u32,
     /// How many waiters are before this one.
     pub(crate) ahead: Option<usize>,
 }
@@ -108,7 +109,7 @@ pub(crate) struct Delays {
 pub(crate) fn turns_before(record: &Record, place: usize) -> usize {
     let queue = &record.queue[..=place.min(record.queue.len() - 1)];
     let slots = record.slots.as_ref().filter(|_| record.owner.is_none());
-    if slots.is_some_and(|slots| slots.held.len() >= slots.limit as usize) {
+    if slots.is_some_and(Slots::is_full) {
         return queue.len() - 1;
     }
     let given_together = |pair: &&[Place]| pair.iter().all(Place::is_for_slot);
@@ -119,11 +120,7 @@ impl Pace {
     /// Records what an answer has shown.
     pub(crate) fn saw(&mut self, seen: KeyShown, shown: &Shown) {
         let KeyShown { token, held, .. } = seen;
-        // Where slots are free, the whole key is waited for, until the last of them ends.
-        let full = seen
-            .slots
-            .filter(|limit| seen.held_slots >= *limit as usize);
-        self.at_once = full.unwrap_or(1);
+        self.at_once = seen.at_once;
         let moved = match (std::mem::replace(&mut self.ahead, seen.ahead), seen.ahead) {
             (Some(before), Some(ahead)) => before.checked_sub(ahead).filter(|moved| *moved > 0),
             _ => None,
@@ -148,8 +145,8 @@ impl Pace {
         }
         self.held = held.or(self.held);
         let turns = match seen.slots {
-            None => u32::try_from(token - newest).ok(),
-            Some(_) => moved.and_then(|moved| u32::try_from(moved).ok()),
+            false => u32::try_from(token - newest).ok(),
+            true => moved.and_then(|moved| u32::try_from(moved).ok()),
         };
         let gap = at.since(before.last);
         let since = match (self.length(), turns) {
@@ -265,7 +262,7 @@ impl Pace {
 mod tests {
     use super::*;
     use leasehold_protocol::attempt::AttemptId;
-    use leasehold_protocol::slots::{Slot, Slots};
+    use leasehold_protocol::slots::Slot;
     use leasehold_protocol::time::{Reading, ServiceTime};
 
     const DELAYS: Delays = Delays {
@@ -366,8 +363,8 @@ mod tests {
     #[test]
     fn slots_are_handed_on_so_many_times_as_often() {
         let of_three = |token, ahead| KeyShown {
-            slots: Some(3),
-            held_slots: 3,
+            slots: true,
+            at_once: 3,
             ahead: Some(ahead),
             ..newly(token, Some(90))
         };
@@ -383,7 +380,7 @@ mod tests {
         let mut of_two = pace;
         of_two.saw(
             KeyShown {
-                held_slots: 2,
+                at_once: 1,
                 ..of_three(99_000, 5)
             },
             &shown(400, 400),
