@@ -9,6 +9,7 @@ const LEASE: i64 = 2_400;
 const WAITER: i64 = 1_050;
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "tasks of a caller")]
 fn a_held_lease_and_a_waiter_take_little_memory() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
