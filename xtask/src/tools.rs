@@ -23,7 +23,8 @@ pub(crate) struct Tool {
 pub(crate) const MUTANTS: Tool = Tool {
     subcommand: "mutants",
     version: "27.1.0",
-    options: &[],
+    // It waits for cargo. Built so, it is there in a third of the time.
+    options: &["--debug"],
 };
 
 /// Debian packages. Without a compression that needs a C compiler.
