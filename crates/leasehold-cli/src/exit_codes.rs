@@ -1,6 +1,6 @@
 //! The exit codes of `leasehold`. The command's own code is returned unchanged.
 //!
-//! The codes below 100 are those of `sysexits.h`, which scripts and service managers know: a retry may help after
+//! The codes below 100 are those of `sysexits.h`, which scripts and service managers know. A retry may help after
 //! 69, 75 and 76, but not after 64, 77 and 78. The codes 124 to 127 are those of `timeout(1)` and the shells. A
 //! command may end with any of them itself; `--report` shows the difference.
 

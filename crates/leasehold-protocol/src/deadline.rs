@@ -1,9 +1,8 @@
 //! What expiry to publish, and until when a holder may believe in it.
 //!
-//! Invariant (S1): the holder believes in its grant only while service time is at most the
-//! published expiry P, and a contender acts on P only once service time is past it. Nothing here
-//! depends on a correct wall clock of the host: a wrong one costs a renewal or a wait, never
-//! exclusion (`docs/protocol.md` section 3).
+//! Invariant (S1): the holder believes in its grant only while service time is at most the published expiry P. A
+//! contender acts on P only once service time is past it. Nothing here depends on a correct wall clock of the host:
+//! a wrong one costs a renewal or a wait, never exclusion (`docs/protocol.md` section 3).
 
 use std::time::Duration;
 

@@ -336,8 +336,8 @@ impl Record {
         limit.map_or(PLACES, Slots::places)
     }
 
-    /// For a take-over by this attempt: the first places of the queue, up to its own, or all without
-    /// one; and how long the others among them have to take the key first.
+    /// For a take-over by this attempt: the first places of the queue, up to its own, or all without one. Also, how
+    /// long the others among them have to take the key first.
     pub fn before(
         &self,
         attempt: AttemptId,

@@ -306,10 +306,10 @@ impl Kept {
         self.description.as_ref()?.description.data.as_ref()
     }
 
-    /// When the next renewal is due: a third of the lease after the send of the last acknowledged
-    /// request, less up to a fifth of that (`jitter` in 0..=1), which spreads many holders. It is
-    /// earlier where the grant ends before its lease, because a clock that is behind published its
-    /// expiry. An answer within `request_timeout` then still comes before the loss.
+    /// When the next renewal is due: a third of the lease after the send of the last acknowledged request, less up
+    /// to a fifth of that. `jitter` in 0..=1 spreads many holders. It is earlier where the grant ends before its
+    /// lease, because a clock that is behind published its expiry. An answer within `request_timeout` then still
+    /// comes before the loss.
     pub fn renewal_due(&self, jitter: f64, request_timeout: Duration) -> Elapsed {
         let interval = (self.terms.lease / 3).mul_f64(1.0 - 0.2 * jitter.clamp(0.0, 1.0));
         let latest = self

@@ -158,9 +158,9 @@ struct Low {
     at: Elapsed,
 }
 
-/// The service's clock was at most `time` when the clocks showed `at`. The bound ages by the clock
-/// that counted more time: only the wall clock counts a pause of a virtual machine, and a bound
-/// without the pause is too low (holder rule 2).
+/// The service's clock was at most `time` when the clocks showed `at`. The bound ages by the clock that counted
+/// more time (holder rule 2). Only the wall clock counts a pause of a virtual machine, and a bound without the
+/// pause is too low.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct High {
     time: ServiceTime,

@@ -96,10 +96,9 @@
 //! # }
 //! ```
 //!
-//! **The end of a runtime ends its leases without a release.** A guard that is dropped at the end of
-//! `main` or of a `#[tokio::test]` is not released, and the key stays held until its lease has run
-//! out. Await [`Lease::release`], or [`LockClient::shutdown`], which waits for the releases of all
-//! dropped guards.
+//! **The end of a runtime ends its leases without a release.** A guard that is dropped at the end of `main` or of a
+//! `#[tokio::test]` is not released. Its key stays held until the lease has run out. Await [`Lease::release`], or
+//! [`LockClient::shutdown`], which waits for the releases of all dropped guards.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "blocking")]

@@ -158,9 +158,9 @@ pub(crate) struct StoreArg {
     ///
     /// `~/` before a PATH is your home.
     ///
-    /// Of a table with other items, the URL names the keys: `key=PK`, a sort key by `sort=SK` with `sort_value=LOCK`, or with `sort_after=/` where
-    /// a lock's name is split there, a text before every name by `prefix=LOCK%23`, and the TTL by `ttl=NAME`.
-    /// `mrsc=true` says that the table is one of multi-Region strong consistency.
+    /// Of a table with other items, the URL names the keys: `key=PK`, a text before every name by `prefix=LOCK%23`,
+    /// the TTL by `ttl=NAME`, and a sort key by `sort=SK`. That has `sort_value=LOCK`, or `sort_after=/` where a
+    /// lock's name is split there. `mrsc=true` says that the table is one of multi-Region strong consistency.
     ///
     /// The credentials of `profile` come before those of the environment. The region is that of the URL, else AWS_REGION, else
     /// the profile's.

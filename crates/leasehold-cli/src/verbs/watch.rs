@@ -1,6 +1,6 @@
 //! `watch`: a line for each change of a lock.
 //!
-//! It only reads. Each interval has one read of each name, or one listing of the store; so its cost is bounded, and
+//! It only reads. Each interval has one read of each name, or one listing of the store. So its cost is bounded;
 //! what begins and ends between two reads may be missed. A store that does not answer is asked again.
 
 use std::collections::BTreeMap;

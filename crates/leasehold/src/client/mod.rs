@@ -381,10 +381,10 @@ impl LockClient {
         &self.core.policy
     }
 
-    /// Refuses new acquisitions, ends waits with [`ShutDown`](crate::ErrorKind::ShutDown), and waits for
-    /// the background work: releases of dropped guards, requests of abandoned acquisitions, and held
-    /// leases, which are renewed until their guards end. Returns after `within` at the latest, and at
-    /// once without a tokio runtime that has timers.
+    /// Refuses new acquisitions, ends waits with [`ShutDown`](crate::ErrorKind::ShutDown), and waits for the
+    /// background work. That is releases of dropped guards, requests of abandoned acquisitions, and held leases,
+    /// which are renewed until their guards end. Returns after `within` at the latest, and at once without a tokio
+    /// runtime that has timers.
     ///
     /// `true`: all background work has ended. `false`: some of it has not.
     ///

@@ -7,7 +7,7 @@ use leasehold_protocol::slots::MOST;
 
 impl LockClient {
     /// A request for one of `limit` slots of a key: for work of which only so much may run at once, such as three
-    /// exports. The [`Lease`](crate::Lease) of a slot is that of a lock: it is renewed, it can be lost, and a dead
+    /// exports. The [`Lease`](crate::Lease) of a slot is that of a lock: it is renewed, and it can be lost. A dead
     /// holder's slot comes back by the same rules.
     ///
     /// The limit is stored with the key. Another limit is refused while somebody holds a slot or waits for one. Who
@@ -54,7 +54,8 @@ impl LockClient {
     /// whole key. It is a [slot](LockClient::slots) of 1000.
     ///
     /// [`exclusive`](LockClient::exclusive) takes the whole key. A waiter for that is not passed by later shared
-    /// holders, and does not pass earlier ones.
+    /// holders, and does not pass earlier ones. If it dies, later ones wait until nobody shares the lock, and some 6 s
+    /// more, or until its own wait would have ended: give it a [limit](crate::PolicyBuilder::wait).
     ///
     /// # Errors
     ///

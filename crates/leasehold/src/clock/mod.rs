@@ -1,8 +1,8 @@
 //! Time and randomness, injected.
 //!
-//! The rest of the library reads clocks, sleeps and draws random bits only through [`Clock`] and
-//! `Random`, so that tests run in virtual time and a simulation can give every process its own
-//! skew. Invariant: [`Clock::elapsed`] never goes back and counts through suspend.
+//! The rest of the library reads clocks, sleeps and draws random bits only through [`Clock`] and `Random`. So tests
+//! run in virtual time, and a simulation gives every process its own skew. Invariant: [`Clock::elapsed`] never goes
+//! back and counts through suspend.
 
 mod elapsed;
 #[cfg(any(test, feature = "test-util"))]

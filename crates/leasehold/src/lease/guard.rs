@@ -184,7 +184,7 @@ impl Lease {
     /// [adopt](crate::LockClient::adopt) or [release](crate::LockClient::release) it.
     ///
     /// Nothing is written for a grant that is [bound to no process](crate::PolicyBuilder::bound_to_process), while
-    /// nine tenths of its lease are left: an acquire and a detach are then one write.
+    /// nine tenths of its lease are left. An acquire and a detach are then one write.
     ///
     /// # Errors
     ///

@@ -130,9 +130,9 @@ impl Election {
 
     /// Waits for the next term, without a limit. `None` after [`LockClient::shutdown`] has begun.
     ///
-    /// A failure that may pass is retried for ever, with pauses of up to 1 s and a warning of `tracing` for each:
-    /// the store was unreachable or throttled for the call time-out, or the lease was over before it was
-    /// delivered. While an earlier term of this client lasts, the call waits for its end.
+    /// A failure that may pass is retried for ever, with pauses of up to 1 s and a warning of `tracing` for each.
+    /// Such are a store that was unreachable or throttled for the call time-out, and a lease that was over before
+    /// it was delivered. While an earlier term of this client lasts, the call waits for its end.
     ///
     /// # Errors
     ///
@@ -144,9 +144,9 @@ impl Election {
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: the candidacy stays with the election, and the next call goes on with it. Call again within
-    /// a second or two, or drop the election: a candidate that is not polled loses its turn, and a term that it
-    /// has just won keeps the key from others for a lease.
+    /// Cancel safe: the candidacy stays with the election, and the next call goes on with it. Call again within a
+    /// second or two, or drop the election. A candidate that is not polled loses its turn. A term that it has just
+    /// won keeps the key from others for a lease.
     pub async fn next_term(&mut self) -> Result<Option<Term>, Error> {
         poll_fn(|context| self.poll_term(context)).await
     }

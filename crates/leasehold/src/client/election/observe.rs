@@ -74,13 +74,14 @@ impl LockClient {
 /// holder's token, label or data changes, but not for a renewal. What begins and ends between two polls is not
 /// shown. An item never goes back to what was before an earlier one.
 ///
-/// A leader that was first in the queue has its token before its label and its data: it is handed the key, and
-/// adds the two when it has noticed that. There are two items then.
+/// A leader that was first in the queue is handed the key, with a token. It adds its label and its data when it has
+/// noticed that. There are two items then.
 ///
-/// **An observer is late.** An item may be as old as the pause between two polls and a read. A dead leader is shown as
-/// held until another follows where only watching a record tells: with [`strict`](crate::PolicyBuilder::strict), and on a
-/// host whose wall clock disagrees with the store's. So an address from
-/// [`data`](crate::HolderInfo::data) may be that of a former leader, which refuses the request if it knows.
+/// **An observer is late.** An item may be as old as the pause between two polls and a read. Where only watching a
+/// record tells that a leader is dead, it is shown until another follows: with
+/// [`strict`](crate::PolicyBuilder::strict), and on a host whose wall clock disagrees with the store's. So an
+/// address from [`data`](crate::HolderInfo::data) may be that of a former leader, which refuses the request if it
+/// knows.
 ///
 /// A poll is an eventually consistent read: half a read unit on DynamoDB, 43,200 units a day at one poll a second.
 /// The first poll, an answer that may be old, and the end of a lease without a release take a strongly

@@ -15,7 +15,7 @@ use crate::run::{self, LockScope};
 /// The time of a leader: a lease that [`Election`](super::Election) has won. It is renewed in the background.
 ///
 /// **A leader that is paused does not know that its term is over.** Give the [token](Term::token) to whatever the
-/// leader changes, and refuse smaller tokens there than the largest that was seen.
+/// leader changes. Refuse tokens there that are smaller than the largest one seen.
 ///
 /// [`lead`](Term::lead) does the work of the leader, and ends it with the term. A term that is dropped is
 /// released in the background, or left to expire ([`DropPolicy`](crate::DropPolicy)).
@@ -51,10 +51,10 @@ impl Term {
         Term { lease }
     }
 
-    /// Does the work of the leader, and releases the term when the work returns or panics (the panic goes on). When the
-    /// term is lost, the work is dropped before anything else happens. The guard of the term cannot be released while
-    /// its work lives: only its [identity](Term::id), or force, ends the grant earlier, which the work learns at the
-    /// next renewal.
+    /// Does the work of the leader, and releases the term when the work returns or panics (the panic goes on). When
+    /// the term is lost, the work is dropped before anything else happens. The guard of the term cannot be released
+    /// while its work lives. Only its [identity](Term::id), or force, ends the grant earlier. The work learns of it
+    /// at the next renewal.
     ///
     /// Both clocks are checked before each poll of the work, so a process that was stopped polls it no further.
     /// A poll that began under the term may finish the work. A call for the same key by the work itself, in this

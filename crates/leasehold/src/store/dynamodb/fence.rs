@@ -195,9 +195,9 @@ fn shown(item: Option<&Item>) -> Option<&Item> {
 
 /// A column of the protected item that holds the largest token it has seen.
 ///
-/// Add [`condition`](TokenColumn::condition) to the write's condition (with `AND`),
-/// [`assignment`](TokenColumn::assignment) to the `SET` of an update (or
-/// [`value`](TokenColumn::value) as the column of a put), and names and values to the request.
+/// Add [`condition`](TokenColumn::condition) to the write's condition (with `AND`). Add
+/// [`assignment`](TokenColumn::assignment) to the `SET` of an update, or [`value`](TokenColumn::value) as the
+/// column of a put. Add names and values to the request.
 ///
 /// **Work that writes what it derives from a read must raise the column first.** The item refuses an old
 /// holder only after it has seen the new token. A write of the old holder between your read and your

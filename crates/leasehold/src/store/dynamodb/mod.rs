@@ -78,9 +78,10 @@ const ONE_UNIT_BYTES: usize = 1024;
 ///
 /// # Attributes of your own
 ///
-/// The item of a lock may have attributes of yours, such as the progress of its work. Every write here names
-/// only its own attributes (`docs/protocol.md` section 2), so yours stay until the record is deleted: by TTL, or when a token by
-/// a wrong clock is withdrawn. Write them under the lock, with [`condition_check`](DynamoDbStore::condition_check):
+/// The item of a lock may have attributes of yours, such as the progress of its work. Every write here names only
+/// its own attributes (`docs/protocol.md` section 2). Yours stay until the record is deleted: by TTL, or when a
+/// token by a wrong clock is withdrawn. Write them under the lock, with
+/// [`condition_check`](DynamoDbStore::condition_check):
 ///
 /// ```no_run
 /// # use leasehold::{Lease, store::dynamodb::DynamoDbStore};
@@ -101,9 +102,9 @@ const ONE_UNIT_BYTES: usize = 1024;
 /// # }
 /// ```
 ///
-/// Never write without that condition, and never put the item: a write without it may make an item that is no lock record, and
-/// such a key cannot be acquired. Names of other attributes must differ from those of the record. An item above 1 KB makes
-/// every request of the lock cost more.
+/// Never write without that condition, and never put the item. A write without it may make an item that is no lock
+/// record, and such a key cannot be acquired. Names of other attributes must differ from those of the record. An
+/// item above 1 KB makes every request of the lock cost more.
 ///
 /// # Permissions
 ///

@@ -1,8 +1,8 @@
 //! Deletes records past their retention, for tables without TTL.
 //!
-//! Invariants: a record is deleted only as it was seen (its grant, its count, its TTL and no place in its queue). It is
-//! deleted only when its TTL attribute and its lease have ended, the lease for the least retention (`docs/protocol.md` section 8): then a
-//! new record starts above its tokens (S2).
+//! Invariants: a record is deleted only as it was seen (its grant, its count, its TTL and no place in its queue).
+//! It is deleted only when its TTL attribute has passed, and its lease has been over for the least retention. Then
+//! a new record starts above its tokens (S2; `docs/protocol.md` section 8).
 
 use std::time::Duration;
 

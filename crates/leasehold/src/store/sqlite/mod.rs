@@ -151,8 +151,8 @@ impl Store for SqliteStore {
         Hints {
             // F# clients do not use files, and all processes share one clock.
             expiry_padding: Duration::ZERO,
-            // A poll takes some 20 microseconds. 1 ms notices a release in about the time of one
-            // cycle. 20 ms keeps a hundred waiters below 5000 polls a second.
+            // A poll takes some 20 microseconds. A delay of 1 ms notices a release in about the time of one cycle,
+            // and 20 ms keep a hundred waiters below 5000 polls a second.
             check_delay: Duration::from_millis(1),
             check_delay_max: Duration::from_millis(20),
             // One wait for a key with many grants polls 1400 times a second, some 3 % of a core.
