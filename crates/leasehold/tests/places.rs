@@ -214,6 +214,23 @@ async fn a_grant_that_was_handed_over_is_renewed_before_its_claim_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn however_late_a_grant_is_noticed_there_is_time_for_its_renewal() {
+    for noticed in (0..8_000).step_by(100) {
+        let lab = Lab::new();
+        let holder = lab.bystander().acquire("k").await.expect("free");
+        let mut late = waiter(&process(&lab), same);
+        lab.sleep(ms(50)).await;
+        assert!(poll(&mut late).is_pending());
+        assert!(released(holder).await.is_released());
+        lab.sleep(ms(noticed)).await;
+        let lease = late.await.expect("its turn");
+        let left = lease.remaining();
+        assert!(left >= ms(1_000), "{left:?}, noticed after {noticed} ms");
+        assert!(released(lease).await.is_released());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_notices_its_grant_too_late_waits_again() {
     let lab = Lab::new();
     let holder = lab.bystander().acquire("k").await.expect("free");

@@ -1,6 +1,8 @@
 //! From a grant to a lease. A grant becomes a lease only if time is left (holder rule 6). A grant with
 //! an impossible token is withdrawn before its token is used (`docs/protocol.md` section 8).
 
+use std::time::Duration;
+
 use tracing::debug;
 
 use super::acquisition::{Acquisition, End};
@@ -19,7 +21,8 @@ use leasehold_protocol::write::Operation;
 
 impl Acquisition {
     /// Turns a grant into a lease if time is left (holder rule 6). Otherwise it renews the grant once. If
-    /// that fails, the grant is released and the error says why.
+    /// that fails, the grant is released and the error says why. A grant that was handed over is renewed here, too, if
+    /// its first renewal could come too late.
     pub(super) async fn hand_over(&mut self, granted: Granted) -> Result<Lease, End> {
         let terms = self.order.policy.terms(&self.core.hints);
         let key = self.order.key.clone();
@@ -30,9 +33,14 @@ impl Acquisition {
             kept = kept.of_slot(self.attempt.label());
         }
         let id = id.of_slot(is_slot);
-        // A grant that was handed over ends after its claim, and nobody renews it here.
-        let is_short = self.order.policy.is_manual() && granted.description.is_some();
-        if is_short || self.core.remaining(&kept).is_zero() {
+        // A grant that was handed over ends after its claim.
+        let needed = match &granted.description {
+            Some(_) if self.order.policy.is_manual() => Duration::MAX,
+            Some(_) => self.order.policy.request_timeout() / 2,
+            None => Duration::ZERO,
+        };
+        let left = self.core.remaining(&kept);
+        if left.is_zero() || left < needed {
             debug!(%key, "the grant has not enough time left, renewing it");
             let (bound, timeout) = (
                 self.order.policy.is_bound_to_process(),
