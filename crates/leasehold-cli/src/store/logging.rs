@@ -80,7 +80,11 @@ impl Logging {
         let grant = record.and_then(|record| record.owner.clone());
         let words = match (record, &grant) {
             (None, _) => "no record".to_owned(),
-            (Some(_), None) => "free".to_owned(),
+            (Some(record), None) => match record.slots.as_ref().map_or(0, |slots| slots.held.len())
+            {
+                0 => "free".to_owned(),
+                held => format!("{held} of its slots held"),
+            },
             (Some(record), Some(owner)) => {
                 let holder = record.holder.as_ref().unwrap_or(owner);
                 format!("held by {}", one_line(holder))

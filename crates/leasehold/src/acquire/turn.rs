@@ -33,8 +33,8 @@ const BEHIND: Duration = Duration::from_millis(200);
 /// Of polls with the longest delay, each fourth of who may be next is strongly consistent: the deadline of a grant
 /// counts from such an answer.
 const CONSISTENT: u32 = 4;
-/// The delay of a waiter without a place begins with all turns of those with a place, or the longest check delay. It
-/// doubles until so many polls were in vain.
+/// The delay of a waiter without a place begins with all turns of those with a place, or the longest check delay if
+/// that is shorter. It doubles until so many polls were in vain.
 const DOUBLED: u32 = 4;
 
 impl Acquisition {

@@ -110,7 +110,7 @@ impl PolicyBuilder {
     }
 
     /// S: added to every published expiry for clients of FSharp.DynamoDbLock, which compare it with
-    /// their own wall clock. Default: the store's, 1 s on DynamoDB and 0 elsewhere. Too small: an F#
+    /// their own wall clock. Default: the store's, 1 s, but 0 on SQLite and in memory. Too small: an F#
     /// client whose clock is further ahead takes a live lease. Too large: a dead holder blocks its key
     /// for longer.
     #[must_use]

@@ -5,7 +5,7 @@
 //!
 //! - **Time is exact.** Service time is the kernel's clock since the boot, the same for every process
 //!   and container. Nobody can set it. A reboot proves that every earlier holder is dead.
-//! - **Death is visible.** A grant that is bound to its process ends with it. A contender sees at once
+//! - **Death is visible** on Linux. A grant that is bound to its process ends with it. A contender sees at once
 //!   that the holder was killed, and does not wait for its lease.
 //!
 //! Invariants: S2 rests on SQLite's transactions (`synchronous=FULL`) and on [`apply`] in them, not
@@ -15,7 +15,9 @@
 //! | file | is for |
 //! |---|---|
 //! | `worker` | the thread that owns the connection |
-//! | `database` | the connection: opening, transactions |
+//! | `database` | the connection: opening, transactions, what a dead process leaves out |
+//! | `bound` | places and slots with their processes |
+//! | `beside` | the files that SQLite keeps beside the database |
 //! | `time` | service time |
 //! | `schema` | tables and rows |
 //! | `sweep` | deletes records past their retention |

@@ -1,8 +1,8 @@
 //! The contract suite: tests of every [`Store`], for its authors.
 //!
-//! [`run_all`] tests every write against every state of a record that its condition distinguishes. It
+//! [`run_all`] tests every write but those on slots against every state of a record that its condition distinguishes. It
 //! checks answers, reads, listings and stamps, and lets tasks race for a key. At the end it makes a long
-//! random run against the reference, [`apply`](leasehold_protocol::write::apply). It panics at the
+//! random run, slots included, against the reference, [`apply`](leasehold_protocol::write::apply). It panics at the
 //! first difference, with a description.
 //!
 //! The store must use real clocks, since stamps are compared with this host's elapsed clock. The suite
