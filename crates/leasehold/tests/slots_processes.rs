@@ -31,7 +31,7 @@ const TAKES: u64 = 2_000;
 const LEASE: Duration = Duration::from_secs(10);
 /// What a lease is published longer than it is, for clocks of other hosts.
 const PADDING: Duration = Duration::from_secs(1);
-/// Of a whole run. It takes a minute on two idle cores.
+/// Of a whole run. It takes one to two minutes on two idle cores.
 const BOUND: Duration = Duration::from_secs(300);
 /// A line of the log: a token of at most 20 digits.
 const LINE: u64 = 21;
