@@ -31,9 +31,10 @@ impl Part {
     }
 
     fn command(self, url: &str, soak: Option<Duration>) -> Result<Command> {
-        let proof = |name: &str| guard::command(crate::paths::target().join(PROFILE).join(name));
+        let built = |profile: &str, name: &str| crate::paths::target().join(profile).join(name);
+        let proof = |name: &str| guard::command(built(PROFILE, name));
         // As the tests build it, with every feature.
-        let debug = |name: &str| guard::command(crate::paths::target().join("debug").join(name));
+        let debug = |name: &str| guard::command(built("debug", name));
         let mut command = match self {
             Part::Checker => proof("leasehold-checker")?,
             Part::Sim => {
@@ -67,7 +68,7 @@ impl Part {
                 // What waits beside it has real processes with real leases: these come first.
                 let mut command = guard::command("nice")?;
                 // The build before this may have put another file in the place of the program that runs.
-                let own = crate::paths::target().join("debug").join("xtask");
+                let own = built("debug", "xtask");
                 command.args(["-n", "10"]).arg(own).arg("patches");
                 command
             }

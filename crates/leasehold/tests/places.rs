@@ -9,7 +9,7 @@ use leasehold::store::testing::faulty::Fault;
 use leasehold::{CheckDelay, ErrorKind, LockClient, Policy};
 use leasehold_protocol::write::Operation;
 use support::Lab;
-use support::waiters::{futures, ms, poll, released, same, settle, waiter};
+use support::waiters::{Waiting, futures, ms, poll, released, same, settle, waiter};
 
 fn process(lab: &Lab) -> LockClient {
     lab.client(Policy::default())
@@ -213,15 +213,21 @@ async fn a_grant_that_was_handed_over_is_renewed_before_its_claim_ends() {
     assert!(released(lease).await.is_released());
 }
 
+/// A waiter that was handed the key, and whose task has not run since.
+async fn handed_to_a_sleeper(lab: &Lab) -> Waiting {
+    let holder = lab.bystander().acquire("k").await.expect("free");
+    let mut sleeper = waiter(&process(lab), same);
+    lab.sleep(ms(50)).await;
+    assert!(poll(&mut sleeper).is_pending());
+    assert!(released(holder).await.is_released());
+    sleeper
+}
+
 #[tokio::test(start_paused = true)]
 async fn however_late_a_grant_is_noticed_there_is_time_for_its_renewal() {
     for noticed in (0..8_000).step_by(100) {
         let lab = Lab::new();
-        let holder = lab.bystander().acquire("k").await.expect("free");
-        let mut late = waiter(&process(&lab), same);
-        lab.sleep(ms(50)).await;
-        assert!(poll(&mut late).is_pending());
-        assert!(released(holder).await.is_released());
+        let late = handed_to_a_sleeper(&lab).await;
         lab.sleep(ms(noticed)).await;
         let lease = late.await.expect("its turn");
         let left = lease.remaining();
@@ -233,12 +239,8 @@ async fn however_late_a_grant_is_noticed_there_is_time_for_its_renewal() {
 #[tokio::test(start_paused = true)]
 async fn whoever_notices_its_grant_too_late_waits_again() {
     let lab = Lab::new();
-    let holder = lab.bystander().acquire("k").await.expect("free");
-    let mut late = waiter(&process(&lab), same);
-    lab.sleep(ms(50)).await;
-    assert!(poll(&mut late).is_pending());
     // Its task does not run while the key is handed to it, and on to the next one when its claim is over.
-    assert!(released(holder).await.is_released());
+    let late = handed_to_a_sleeper(&lab).await;
     let next = process(&lab).acquire("k").await.expect("taken over");
     let mut late = Box::pin(late);
     tokio::select! {

@@ -80,8 +80,7 @@ impl Logging {
         let grant = record.and_then(|record| record.owner.clone());
         let words = match (record, &grant) {
             (None, _) => "no record".to_owned(),
-            (Some(record), None) => match record.slots.as_ref().map_or(0, |slots| slots.held.len())
-            {
+            (Some(record), None) => match record.held_slots().count() {
                 0 => "free".to_owned(),
                 held => format!("{held} of its slots held"),
             },

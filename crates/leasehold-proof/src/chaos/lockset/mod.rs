@@ -67,18 +67,6 @@ impl Told {
             self.inside = None;
         }
     }
-
-    fn line(&self, protection: Protection, lost: usize, stops: u64) -> Line {
-        Line {
-            protection,
-            acknowledged: self.added.len(),
-            lost,
-            refused: self.refused,
-            unsure: self.unsure,
-            stops,
-            failed: self.failed.clone(),
-        }
-    }
 }
 
 /// One line of the table.
@@ -227,11 +215,11 @@ async fn experiment(
     let mut stops = 0;
     for _ in 0..ROUNDS {
         stops += stop_whoever_is_inside(&members, &told, options.seconds).await?;
-        // Read after `told`: a later update is in it, or is not told yet.
-        let added = lock(&told).added.clone();
-        let lost = added.difference(&sets.read().await?).count();
-        let line = lock(&told).line(protection, lost, stops);
-        if line.idle().is_none() {
+        if line(protection, &told, &sets, stops)
+            .await?
+            .idle()
+            .is_none()
+        {
             break;
         }
     }
@@ -244,14 +232,24 @@ async fn experiment(
         }
         member.silence().await?;
     }
+    line(protection, &told, &sets, stops).await
+}
+
+/// What has been shown so far. The set is read last: an update that was told before is in it, or is lost.
+async fn line(protection: Protection, told: &Mutex<Told>, sets: &Sets, stops: u64) -> Result<Line> {
+    let added = lock(told).added.clone();
     let there = sets.read().await?;
-    let told = lock(&told);
-    ensure!(
-        !there.is_empty() || told.added.is_empty(),
-        "the set is gone"
-    );
-    let lost = told.added.difference(&there).count();
-    Ok(told.line(protection, lost, stops))
+    ensure!(!there.is_empty() || added.is_empty(), "the set is gone");
+    let told = lock(told);
+    Ok(Line {
+        protection,
+        acknowledged: added.len(),
+        lost: added.difference(&there).count(),
+        refused: told.refused,
+        unsure: told.unsure,
+        stops,
+        failed: told.failed.clone(),
+    })
 }
 
 /// For so many seconds; how often.

@@ -1,9 +1,9 @@
 //! The contract suite: tests of every [`Store`], for its authors.
 //!
-//! [`run_all`] tests every write but those on slots against every state of a record that its condition distinguishes. It
-//! checks answers, reads, listings and stamps, and lets tasks race for a key. At the end it makes a long
-//! random run, slots included, against the reference, [`apply`](leasehold_protocol::write::apply). It panics at the
-//! first difference, with a description.
+//! [`run_all`] tests every write but those on slots against every state of a record that its condition
+//! distinguishes. It checks answers, reads, listings and stamps, and lets tasks race for a key. At the end
+//! it makes a long random run, slots included, against the reference,
+//! [`apply`](leasehold_protocol::write::apply). It panics at the first difference, with a description.
 //!
 //! The store must use real clocks, since stamps are compared with this host's elapsed clock. The suite
 //! runs in a tokio runtime. It uses only keys that begin with the given scope, so that tests can share
