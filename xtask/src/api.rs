@@ -5,45 +5,45 @@ use std::fs;
 
 use anyhow::{Context, Result, bail};
 
-use crate::cargo::{guarded_cargo, judge};
+use crate::cargo::judge;
 use crate::guard::{self, Guarded};
 use crate::paths;
+use crate::rustdoc;
 
 /// Beside the documents.
 const LISTING: &str = "docs/public-api.txt";
 
-/// Adds the listing of a package.
-fn listing(package: &str, now: &mut String) -> Result<()> {
-    let json = paths::target().join(format!("doc/{}.json", package.replace('-', "_")));
-    // An old one must not be read in its place.
-    let _none = fs::remove_file(&json);
-    let mut command = guarded_cargo()?;
-    command.args(["rustdoc", "--quiet", "--locked", "-p", package, "--lib"]);
-    command.arg("--target-dir").arg(paths::target());
-    command.args(["--all-features", "--", "-Zunstable-options"]);
-    command.args(["--output-format", "json", "--cap-lints", "allow"]);
-    // What rustdoc knows as JSON is not stable, and the installed tool chain is.
-    command.env("RUSTC_BOOTSTRAP", "1");
+/// The public items of these packages, as rustdoc knows them.
+fn listing(packages: &[&str]) -> Result<String> {
+    // In a directory of its own, which is empty: cargo would take the pages of `lint` for these.
+    let target = paths::target().join("api");
+    let _none = fs::remove_dir_all(&target);
+    let json = |package: &str| target.join(format!("doc/{}.json", package.replace('-', "_")));
+    let mut command =
+        rustdoc::command("-Zunstable-options --output-format json --cap-lints allow")?;
+    command.args(["--quiet", "--lib"]);
+    command.env("CARGO_TARGET_DIR", &target);
+    command.env("CARGO_BUILD_BUILD_DIR", paths::target());
     let (_, status) = guard::supervise(&mut vec![Guarded::spawn(command)?])?;
     judge("api", status)?;
-    let api = public_api::Builder::from_rustdoc_json(json)
-        .omit_blanket_impls(true)
-        .build()
-        .context("cannot read what rustdoc wrote")?;
-    for item in api.items() {
-        writeln!(now, "{item}")?;
+    let mut listing = String::new();
+    for package in packages {
+        writeln!(listing, "# {package}, all features")?;
+        let api = public_api::Builder::from_rustdoc_json(json(package))
+            .omit_blanket_impls(true)
+            .build()
+            .context("cannot read what rustdoc wrote")?;
+        for item in api.items() {
+            writeln!(listing, "{item}")?;
+        }
     }
-    Ok(())
+    Ok(listing)
 }
 
 /// `cargo xtask api`.
 pub(crate) fn run(bless: bool) -> Result<()> {
     eprintln!("== api: compares the public API with {LISTING}");
-    let mut now = String::new();
-    for package in ["leasehold-protocol", "leasehold"] {
-        writeln!(now, "# {package}, all features")?;
-        listing(package, &mut now)?;
-    }
+    let now = listing(&["leasehold-protocol", "leasehold"])?;
     let kept = paths::workspace().join(LISTING);
     if bless {
         return fs::write(&kept, now).with_context(|| format!("cannot write {LISTING}"));

@@ -12,7 +12,22 @@ use crate::guard;
 pub(crate) fn guarded_cargo() -> Result<Command> {
     let mut command = guard::command(cargo())?;
     command.current_dir(crate::paths::workspace());
+    without_own(&mut command);
     Ok(command)
+}
+
+/// Takes away what cargo says of xtask. Some build scripts (ring's) ask for such variables: what depends on them would be
+/// built anew whenever a person calls cargo after xtask.
+pub(crate) fn without_own(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let own = ["CARGO_MANIFEST_", "CARGO_PKG_"];
+        if own
+            .iter()
+            .any(|own| name.to_string_lossy().starts_with(own))
+        {
+            command.env_remove(name);
+        }
+    }
 }
 
 /// The cargo that runs xtask.

@@ -17,25 +17,30 @@ mod part;
 mod patches;
 mod paths;
 mod prove;
+mod rustdoc;
 mod steps;
 mod tools;
 mod verb;
 mod wait;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
+use prove::Extent;
 use verb::{Cli, Verb};
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
         Verb::Test { args } => steps::test(&args),
         Verb::Lint => steps::lint(),
-        Verb::Prove { parts, soak } => prove::run(&parts, soak),
+        Verb::Prove { parts, soak, share } => {
+            extent(soak, share).and_then(|extent| prove::run(&parts, extent))
+        }
         Verb::Ci => ci(),
         Verb::Mutants { args } => mutants::run(&args),
-        Verb::Patches { only } => patches::run(only.as_deref()),
+        Verb::Patches { only, quarter } => patches::run(only.as_deref(), quarter),
         Verb::Api { bless } => api::run(bless),
         Verb::Package => package::run(),
         Verb::Dist => dist::run(),
@@ -52,10 +57,18 @@ fn main() -> ExitCode {
     }
 }
 
+fn extent(soak: Option<Duration>, share: bool) -> anyhow::Result<Extent> {
+    match soak {
+        Some(time) => Ok(Extent::Soak(time)),
+        None if share => Extent::share(),
+        None => Ok(Extent::Whole),
+    }
+}
+
 fn ci() -> anyhow::Result<()> {
     steps::lint()?;
     api::run(false)?;
     package::run()?;
-    prove::run(&[], None)?;
+    prove::run(&[], Extent::share()?)?;
     steps::test(&[])
 }

@@ -3,69 +3,47 @@
 use std::ffi::OsString;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 
-use crate::cargo::judge;
+use crate::cargo::{judge, without_own};
 use crate::guard::{self, Guarded};
 use crate::tools::MUTANTS;
 
 /// The protocol, whose own tests are to catch every one.
 const PROTOCOL: &[&str] = &["--package", "leasehold-protocol", "--all-features"];
 
-/// cargo-mutants with these arguments, or on the protocol.
+/// cargo-mutants with these arguments.
 pub(crate) fn command(args: &[OsString]) -> Result<Command> {
     let mut command = guard::command(MUTANTS.program())?;
     command
         .arg("mutants")
         .current_dir(crate::paths::workspace());
-    if args.is_empty() {
-        command.args(PROTOCOL);
-    } else {
-        command.args(args);
-    }
+    command.args(args);
     let output = crate::paths::target().join("mutants");
     command.args(["--no-times", "--timeout", "60", "--jobs", "2", "--output"]);
-    command.arg(output).env_remove("CARGO_MANIFEST_DIR");
+    command.arg(output);
+    without_own(&mut command);
+    // Each mutant changes one file of one crate.
+    command.env("CARGO_INCREMENTAL", "1");
     Ok(command)
 }
 
-/// cargo-mutants on a quarter of the protocol's mutants. The commit decides which, so that a run can be repeated.
-pub(crate) fn quarter() -> Result<Command> {
-    let head = Command::new("git")
-        .args(["rev-parse", "HEAD"])
-        .current_dir(crate::paths::workspace())
-        .output()
-        .context("cannot start git")?;
-    ensure!(head.status.success(), "git has no commit here");
-    let shard = quarter_of(&String::from_utf8_lossy(&head.stdout))?;
-    eprintln!("mutants {shard}; all of them: cargo xtask mutants");
+/// The arguments for the protocol's mutants: all of them, or one share of sixteen.
+pub(crate) fn of_protocol(share: Option<u32>) -> Vec<OsString> {
     let mut args: Vec<OsString> = PROTOCOL.iter().map(Into::into).collect();
-    args.extend(["--shard".into(), shard.into()]);
-    command(&args)
+    if let Some(share) = share {
+        args.extend(["--shard".into(), format!("{share}/16").into()]);
+    }
+    args
 }
 
-fn quarter_of(commit: &str) -> Result<String> {
-    let last = commit.trim().chars().last().and_then(|c| c.to_digit(16));
-    let last = last.with_context(|| format!("not a commit: {commit:?}"))?;
-    Ok(format!("{}/4", last % 4))
-}
-
-/// `cargo xtask mutants [ARGS]`.
+/// `cargo xtask mutants [ARGS]`: with these arguments, or all of the protocol.
 pub(crate) fn run(args: &[OsString]) -> Result<()> {
     MUTANTS.install()?;
-    let (_, status) = guard::supervise(&mut vec![Guarded::spawn(command(args)?)?])?;
+    let command = match args {
+        [] => command(&of_protocol(None))?,
+        args => command(args)?,
+    };
+    let (_, status) = guard::supervise(&mut vec![Guarded::spawn(command)?])?;
     judge("mutants", status)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_commit_decides_the_quarter() {
-        for (commit, quarter) in [("0297433\n", "3/4"), ("b87d3e4", "0/4"), ("fe", "2/4")] {
-            assert_eq!(quarter_of(commit).expect("a commit"), quarter);
-        }
-        quarter_of("").expect_err("no commit");
-    }
 }

@@ -19,7 +19,7 @@ pub(crate) enum Part {
     Chaos,
     /// A lock file that other programs read while it is in use
     Files,
-    /// A quarter of the operators of the protocol changed, by cargo-mutants
+    /// The operators of the protocol changed, by cargo-mutants
     Mutants,
     /// Rules and fixes undone one by one
     Patches,

@@ -3,16 +3,18 @@
 //!
 //! Their tables go to standard output, everything else to standard error. The first part that fails ends the run. A part
 //! that mostly waits (chaos, the lock-set experiment) runs beside one that computes.
+//!
+//! A CI runs a share of what takes longest. Its commit decides which, so that a run can be repeated.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 
-use crate::cargo::{guarded_cargo, judge};
+use crate::cargo::{guarded_cargo, judge, without_own};
 use crate::dynamodb::{self, Server};
 use crate::guard::{self, Guarded};
 use crate::mutants;
@@ -24,25 +26,75 @@ use crate::wait::Stopwatch;
 /// The Cargo profile of what computes, and its directory.
 const PROFILE: &str = "proof";
 
+/// How much of it is run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Extent {
+    Whole,
+    /// Of sixteen, as the last digit of a commit has it
+    Share(u32),
+    /// Simulation and chaos for so long, side by side
+    Soak(Duration),
+}
+
+impl Extent {
+    /// The share of the commit that is checked out.
+    pub(crate) fn share() -> Result<Extent> {
+        let head = Command::new("git")
+            .args(["rev-parse", "HEAD"])
+            .current_dir(crate::paths::workspace())
+            .output()
+            .context("cannot start git")?;
+        ensure!(head.status.success(), "git has no commit here");
+        let share = share_of(&String::from_utf8_lossy(&head.stdout))?;
+        eprintln!("== prove: share {share} of 16, by the commit; all of it: cargo xtask prove");
+        Ok(Extent::Share(share))
+    }
+
+    fn soak(self) -> Option<Duration> {
+        match self {
+            Extent::Soak(time) => Some(time),
+            Extent::Whole | Extent::Share(_) => None,
+        }
+    }
+}
+
+fn share_of(commit: &str) -> Result<u32> {
+    let last = commit.trim().chars().last().and_then(|c| c.to_digit(16));
+    last.with_context(|| format!("not a commit: {commit:?}"))
+}
+
 impl Part {
     /// Whether it mostly waits.
     fn waits(self) -> bool {
         matches!(self, Part::Lockset | Part::Chaos | Part::Files)
     }
 
-    fn command(self, url: &str, soak: Option<Duration>) -> Result<Command> {
+    fn command(self, url: &str, extent: Extent) -> Result<Command> {
+        let soak = extent.soak();
+        let share = match extent {
+            Extent::Share(share) => Some(share),
+            Extent::Whole | Extent::Soak(_) => None,
+        };
+        let quarter = share.map(|share| ["--quarter".into(), (share % 4).to_string()]);
         let built = |profile: &str, name: &str| crate::paths::target().join(profile).join(name);
         let proof = |name: &str| guard::command(built(PROFILE, name));
         // As the tests build it, with every feature.
         let debug = |name: &str| guard::command(built("debug", name));
         let mut command = match self {
-            Part::Checker => proof("leasehold-checker")?,
+            Part::Checker => {
+                let mut command = proof("leasehold-checker")?;
+                command.args(quarter.iter().flatten());
+                command
+            }
             Part::Sim => {
                 let mut command = proof("leasehold-sim")?;
                 match soak {
                     // Other seeds than every other run has: they begin where the clock is.
                     Some(time) => command.args(soak_seeds(time)),
-                    None => command.args(["--seeds", "200000", "--within", "150"]),
+                    None => {
+                        let within = share.map_or("150", |_| "75");
+                        command.args(["--seeds", "200000", "--within", within])
+                    }
                 };
                 command
             }
@@ -63,22 +115,29 @@ impl Part {
                 command.args(["files", "--seconds", "60", "--comers", "200"]);
                 command
             }
-            Part::Mutants => mutants::quarter()?,
+            Part::Mutants => mutants::command(&mutants::of_protocol(share))?,
             Part::Patches => {
                 // What waits beside it has real processes with real leases: these come first.
                 let mut command = guard::command("nice")?;
                 // The build before this may have put another file in the place of the program that runs.
                 let own = built("debug", "xtask");
                 command.args(["-n", "10"]).arg(own).arg("patches");
+                command.args(quarter.iter().flatten());
                 command
             }
-            Part::Schedules => proof("leasehold-schedules")?,
+            Part::Schedules => {
+                let mut command = proof("leasehold-schedules")?;
+                if let Some(share) = share {
+                    let from = (share % 4) * 50_000;
+                    command.args(["--seeds", "50000", "--from", &from.to_string()]);
+                }
+                command
+            }
         };
         command
             .current_dir(crate::paths::workspace())
-            // Cargo's word for xtask, which is not where these come from.
-            .env_remove("CARGO_MANIFEST_DIR")
             .env(SERVER_VARIABLE, url);
+        without_own(&mut command);
         Ok(command)
     }
 }
@@ -97,8 +156,9 @@ fn soak_seeds(time: Duration) -> [OsString; 8] {
     ]
 }
 
-/// `cargo xtask prove`: these parts, or all of them; with `soak`, simulation and chaos for that long, side by side.
-pub(crate) fn run(parts: &[Part], soak: Option<Duration>) -> Result<()> {
+/// `cargo xtask prove`: these parts, or all of them.
+pub(crate) fn run(parts: &[Part], extent: Extent) -> Result<()> {
+    let soak = extent.soak();
     let all = parts.is_empty() && soak.is_none();
     if all || parts.contains(&Part::Mutants) {
         MUTANTS.install()?;
@@ -121,7 +181,7 @@ pub(crate) fn run(parts: &[Part], soak: Option<Duration>) -> Result<()> {
         let mut running = Vec::new();
         for part in group {
             eprintln!("== prove: {}", part.name());
-            programs.push(Guarded::spawn(part.command(&url, soak)?)?);
+            programs.push(Guarded::spawn(part.command(&url, extent)?)?);
             running.push((part, Stopwatch::start()));
         }
         while !running.is_empty() {
@@ -189,6 +249,14 @@ fn build() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_commit_decides_the_share() {
+        for (commit, share) in [("0297433\n", 3), ("b87d3e4", 4), ("fe", 14)] {
+            assert_eq!(share_of(commit).expect("a commit"), share);
+        }
+        share_of("").expect_err("no commit");
+    }
 
     #[test]
     fn parts_that_wait_run_beside_the_last_that_computes() {

@@ -38,6 +38,9 @@ pub(crate) enum Verb {
         /// Simulation on new seeds and chaos, side by side, for so many hours
         #[arg(long, value_name = "HOURS", value_parser = hours, conflicts_with = "parts")]
         soak: Option<Duration>,
+        /// A share of what takes longest, which the commit decides: for a CI
+        #[arg(long, conflicts_with = "soak")]
+        share: bool,
     },
     /// cargo-mutants on the protocol, or with arguments of its own
     Mutants {
@@ -49,6 +52,9 @@ pub(crate) enum Verb {
     Patches {
         /// Those with this in their name
         only: Option<String>,
+        /// Every fourth: those of quarter 0, 1, 2 or 3
+        #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(..4))]
+        quarter: Option<usize>,
     },
     /// Compares the public API with the listing in docs/public-api.txt
     Api {
@@ -56,11 +62,11 @@ pub(crate) enum Verb {
         #[arg(long)]
         bless: bool,
     },
-    /// Packages every published crate, and builds a user's crate of the packages
+    /// cargo publish --dry-run of every published crate
     Package,
     /// A static program and a Debian package of the command, in target/dist
     Dist,
-    /// lint, api, package, prove, then test
+    /// lint, api, package, a share of prove, then test
     Ci,
     /// The benchmarks, with DynamoDB Local
     Bench {
@@ -253,11 +259,16 @@ mod tests {
         let parts = vec![];
         assert_eq!(
             parse(&["prove", "--soak", "0.5"]),
-            Ok(Verb::Prove { parts, soak })
+            Ok(Verb::Prove {
+                parts,
+                soak,
+                share: false
+            })
         );
         for bad in [
             &["prove", "--soak", "-1"][..],
             &["prove", "sim", "--soak", "1"],
+            &["prove", "--share", "--soak", "1"],
         ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }

@@ -2,7 +2,9 @@
 //! dependencies that README names, under clippy with warnings denied. Doctests hide warnings, and have the project's own
 //! dependencies.
 //!
-//! The crate lies under cargo's target directory and keeps its build there: the first run builds the AWS SDK twice (for clippy, and
+//! The packages are built as well: the library with each feature alone, and the command.
+//!
+//! The crates lie under cargo's target directory and keep their build there: the first run builds the AWS SDK twice (for clippy, and
 //! to run the first program), later ones only what has changed.
 
 mod support;
@@ -131,26 +133,38 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Makes packages as they would be published, and unpacks them: the library's, and the protocol's.
-fn packages(home: &Path) -> [PathBuf; 2] {
+/// The published packages.
+const PACKAGES: [&str; 3] = ["leasehold", "leasehold-protocol", "leasehold-cli"];
+
+/// The directory of an unpacked package.
+fn unpacked(name: &str) -> String {
+    format!("{name}-{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Makes the packages as they would be published, and unpacks them: the command's in a workspace of its own.
+fn packages(home: &Path) {
     fs::create_dir_all(home).expect("a folder");
     let packed = home.join("packed");
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let command = command.args(["package", "--no-verify", "--allow-dirty", "--quiet"]);
-    let command = command.args(["-p", "leasehold-protocol", "-p", "leasehold"]);
+    let command = command.args(PACKAGES.map(|name| format!("-p{name}")));
     let command = command.arg("--target-dir").arg(&packed).current_dir(root());
     let output = command.env_remove("CARGO_TARGET_DIR").output();
     succeeded("cargo package", &output.expect("cargo runs"));
-    ["leasehold", "leasehold-protocol"].map(|name| {
-        let name = format!("{name}-{}", env!("CARGO_PKG_VERSION"));
+    for package in PACKAGES {
+        let name = unpacked(package);
+        let home = match package {
+            "leasehold-cli" => home.with_file_name("command"),
+            _ => home.to_owned(),
+        };
+        fs::create_dir_all(&home).expect("a folder");
         let archive = packed.join(format!("package/{name}.crate"));
         // Files of an earlier package would stay.
         let _none = fs::remove_dir_all(home.join(&name));
         let mut tar = Command::new("tar");
-        let tar = tar.arg("-xzf").arg(&archive).arg("-C").arg(home);
+        let tar = tar.arg("-xzf").arg(&archive).arg("-C").arg(&home);
         succeeded("tar", &tar.output().expect("tar runs"));
-        home.join(name)
-    })
+    }
 }
 
 /// README's own dependency lines, with the unpacked package: those for DynamoDB, and those for SQLite alone.
@@ -182,8 +196,9 @@ fn users_crate() -> PathBuf {
     let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("users-crate");
     fs::create_dir_all(&home).expect("a folder");
     // Beside it: what lies in it would be a member of its workspace.
-    let [library, protocol] = packages(&home.with_file_name("packages"));
-    let (dynamodb, sqlite) = dependencies(&library);
+    let packages_home = home.with_file_name("packages");
+    packages(&packages_home);
+    let (dynamodb, sqlite) = dependencies(&packages_home.join(unpacked("leasehold")));
     let of_sqlite = sqlite.lines().find(|line| line.starts_with("leasehold"));
     let manifest = format!(
         "[package]\nname = \"users-crate\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n\n{dynamodb}\n\n\
@@ -193,17 +208,13 @@ fn users_crate() -> PathBuf {
             .expect("a line for SQLite")
             // For one example, which is for authors of stores.
             .replace("\"sqlite\"", "\"sqlite\", \"blocking\", \"test-util\""),
-        protocol.display()
+        packages_home.join(unpacked("leasehold-protocol")).display()
     );
     write_if_new(&home.join("Cargo.toml"), &manifest);
     write_if_new(&home.join("src/lib.rs"), "");
     // The project's own is for the project.
     write_if_new(&home.join("clippy.toml"), "");
-    // The versions that the project is built with; cargo takes out what is not needed.
-    let lock = home.join("Cargo.lock");
-    if !lock.exists() {
-        fs::copy(root().join("Cargo.lock"), &lock).expect("the project's lock file");
-    }
+    lock_as_the_project(&home);
     let examples = examples();
     assert!(examples.len() >= 15, "{:?}", examples.keys());
     for (name, text) in &examples {
@@ -224,10 +235,7 @@ fn users_crate() -> PathBuf {
 /// A crate that uses the packaged library with one feature alone.
 fn crate_with(users_crate: &Path, feature: &str) -> PathBuf {
     let packages = users_crate.with_file_name("packages");
-    let package = |name: &str| {
-        let name = format!("{name}-{}", env!("CARGO_PKG_VERSION"));
-        packages.join(name).display().to_string()
-    };
+    let package = |name| packages.join(unpacked(name)).display().to_string();
     let home = users_crate.with_file_name("one-feature");
     let manifest = format!(
         "[package]\nname = \"one-feature\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n\n[dependencies]\n\
@@ -238,11 +246,32 @@ fn crate_with(users_crate: &Path, feature: &str) -> PathBuf {
     );
     write_if_new(&home.join("Cargo.toml"), &manifest);
     write_if_new(&home.join("src/lib.rs"), "");
+    lock_as_the_project(&home);
+    home
+}
+
+/// A workspace whose only member is the packaged command.
+fn command(users_crate: &Path) -> PathBuf {
+    let home = users_crate.with_file_name("command");
+    let manifest = format!(
+        "[workspace]\nresolver = \"3\"\nmembers = [\"{}\"]\n\n[patch.crates-io]\n\
+         leasehold = {{ path = \"../packages/{}\" }}\nleasehold-protocol = {{ path = \"../packages/{}\" }}\n\n\
+         [profile.dev]\ndebug = 0\n",
+        unpacked("leasehold-cli"),
+        unpacked("leasehold"),
+        unpacked("leasehold-protocol"),
+    );
+    write_if_new(&home.join("Cargo.toml"), &manifest);
+    lock_as_the_project(&home);
+    home
+}
+
+/// The versions that the project is built with; cargo takes out what is not needed.
+fn lock_as_the_project(home: &Path) {
     let lock = home.join("Cargo.lock");
     if !lock.exists() {
         fs::copy(root().join("Cargo.lock"), &lock).expect("the project's lock file");
     }
-    home
 }
 
 /// Runs cargo there: offline if what is needed has been fetched, as after any build of the project.
@@ -259,7 +288,8 @@ fn cargo(home: &Path, args: &[&str], envs: &[(&str, &str)]) -> Output {
             }
         }
         let command = command.current_dir(home).env_remove("RUSTFLAGS");
-        let command = command.env("CARGO_TARGET_DIR", home.join("target"));
+        // One for all, since they share dependencies.
+        let command = command.env("CARGO_TARGET_DIR", home.with_file_name("users-target"));
         command
             .envs(envs.iter().copied())
             .output()
@@ -303,6 +333,8 @@ fn f2_f6_the_examples_are_clean_in_a_users_crate_and_the_first_program_runs() {
         let alone = crate_with(&home, feature);
         succeeded(feature, &cargo(&alone, &["check"], &[]));
     }
+    let check = ["check", "--package", "leasehold-cli"];
+    succeeded("the command", &cargo(&command(&home), &check, &[]));
 
     // No second HTTP and TLS stack, as the project forbids itself.
     let lock = read(&home.join("Cargo.lock"));

@@ -8,7 +8,7 @@ use anyhow::bail;
 use clap::Parser;
 
 use super::configs::{self, Size};
-use super::search::{Found, Trouble, explore};
+use super::search::{Trouble, explore};
 use super::shape::{Kind, Shape, Stamps};
 use super::variants::{self, Variant};
 use super::{once, once_variants, queue_variants, queues, slots};
@@ -32,6 +32,9 @@ struct Order {
     /// Only the configurations with a rule removed
     #[arg(long = "broken")]
     broken_only: bool,
+    /// Every fourth configuration: those of quarter 0, 1, 2 or 3
+    #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(..4))]
+    quarter: Option<usize>,
     #[arg(long, default_value_t = 2, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64))]
     threads: usize,
     /// The most states of a configuration
@@ -46,6 +49,16 @@ impl Order {
             false => Size::Full,
         }
     }
+
+    /// Those of `all` that are wanted, by their names.
+    fn choose<T>(&self, all: impl IntoIterator<Item = T>, name: impl Fn(&T) -> &str) -> Vec<T> {
+        all.into_iter()
+            .enumerate()
+            .filter(|(at, _)| self.quarter.is_none_or(|quarter| at % 4 == quarter))
+            .map(|(_, one)| one)
+            .filter(|one| self.only.as_deref().is_none_or(|only| only == name(one)))
+            .collect()
+    }
 }
 
 /// Entry.
@@ -55,15 +68,12 @@ impl Order {
 /// A promise broken, a broken rule without its counterexample, or a configuration that was not explored to its end.
 pub fn main() -> anyhow::Result<()> {
     let order = Order::parse();
-    let wanted = |shape: &Shape| {
-        !order.broken_only && order.only.as_deref().is_none_or(|name| name == shape.name)
-    };
-    let shapes: Vec<Shape> = configs::all(order.size())
+    let shapes = configs::all(order.size())
         .into_iter()
         .chain(queues::all(order.size()))
         .chain(once::all(order.size()))
-        .filter(wanted)
-        .collect();
+        .filter(|_| !order.broken_only);
+    let shapes = order.choose(shapes, |shape| shape.name);
     if order.list {
         for shape in &shapes {
             println!("{}: {}", shape.name, shape.about);
@@ -71,7 +81,8 @@ pub fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let started = now();
-    let found = run(&shapes, &order, |_, found| found.result.is_err());
+    let search = |shape: &Shape| explore(shape.clone(), order.limit);
+    let found = run(&shapes, &order, search, |_, found| found.result.is_err());
     println!("| configuration | clients | bounds | states | depth | seconds | verdict |");
     println!("|---|---|---|---|---|---|---|");
     let mut states = 0;
@@ -123,21 +134,17 @@ pub fn main() -> anyhow::Result<()> {
 
 /// Runs the configurations with a rule removed; how many kept their promises, or broke another.
 fn variants(order: &Order) -> usize {
-    let variants: Vec<Variant> = variants::all(order.size())
+    let all = variants::all(order.size())
         .into_iter()
         .chain(queue_variants::all())
-        .chain(once_variants::all())
-        .filter(|variant| {
-            order
-                .only
-                .as_deref()
-                .is_none_or(|name| name == variant.rule)
-        })
-        .collect();
-    let shapes: Vec<Shape> = variants.iter().map(|v| v.shape.clone()).collect();
-    let found = run(&shapes, order, |at, found| match &found.result {
-        Err(Trouble::Breach { breach, .. }) => breach.property != variants[at].breaks,
-        _ => true,
+        .chain(once_variants::all());
+    let variants: Vec<Variant> = order.choose(all, |variant| variant.rule);
+    let search = |variant: &Variant| explore(variant.shape.clone(), order.limit);
+    let found = run(&variants, order, search, |variant, found| {
+        match &found.result {
+            Err(Trouble::Breach { breach, .. }) => breach.property != variant.breaks,
+            _ => true,
+        }
     });
     println!("\n| rule removed | must break | broke | steps | states | seconds |");
     println!("|---|---|---|---|---|---|");
@@ -182,13 +189,14 @@ fn slots(order: &Order) -> (usize, u64, usize) {
     if !order.broken_only {
         all.extend(slots::cases(order.size() == Size::Quick));
     }
-    all.retain(|case| order.only.as_deref().is_none_or(|name| name == case.name));
+    let all = order.choose(all, |case| case.name);
+    let search = |case: &slots::Case| slots::explore(case, order.limit);
+    let found = run(&all, order, search, |_, _| false);
     println!("\n| slots | must break | broke | states | seconds |");
     println!("|---|---|---|---|---|");
     let (mut states, mut steps, mut bad) = (0, 0, 0);
-    for case in &all {
-        let started = now();
-        let found = slots::explore(case, order.limit);
+    for (case, found) in all.iter().zip(found) {
+        let Some((found, took)) = found else { continue };
         let must = case.broken.is_some();
         let found_states = found.as_ref().map_or(order.limit, |found| found.states);
         let broke = found.as_ref().map(|found| found.breach.is_some());
@@ -206,7 +214,7 @@ fn slots(order: &Order) -> (usize, u64, usize) {
                 Some(false) => "",
                 None => "NOT EXPLORED",
             },
-            started.elapsed().as_secs_f64()
+            took.as_secs_f64()
         );
         let way = found
             .and_then(|found| found.breach)
@@ -218,23 +226,23 @@ fn slots(order: &Order) -> (usize, u64, usize) {
     (states, steps, bad)
 }
 
-/// Explores configurations on some threads. In the quick size, the first that is `bad` ends it.
-fn run(
-    shapes: &[Shape],
+/// Searches all of them on some threads. In the quick size, the first that is `bad` ends it.
+fn run<T: Sync, F: Send>(
+    all: &[T],
     order: &Order,
-    bad: impl Fn(usize, &Found) -> bool + Sync,
-) -> Vec<Option<(Found, Duration)>> {
+    search: impl Fn(&T) -> F + Sync,
+    bad: impl Fn(&T, &F) -> bool + Sync,
+) -> Vec<Option<(F, Duration)>> {
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
-    let found: Mutex<Vec<Option<(Found, Duration)>>> =
-        Mutex::new(shapes.iter().map(|_| None).collect());
+    let found: Mutex<Vec<Option<(F, Duration)>>> = Mutex::new(all.iter().map(|_| None).collect());
     let work = || {
         while !stop.load(Ordering::Relaxed) {
             let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(shape) = shapes.get(at) else { return };
+            let Some(one) = all.get(at) else { return };
             let started = now();
-            let result = explore(shape.clone(), order.limit);
-            if order.size() == Size::Quick && bad(at, &result) {
+            let result = search(one);
+            if order.size() == Size::Quick && bad(one, &result) {
                 stop.store(true, Ordering::Relaxed);
             }
             let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
