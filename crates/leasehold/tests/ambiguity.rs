@@ -1,6 +1,6 @@
 //! "Did my write land?" Answers that get lost, requests applied twice, late ones.
 //!
-//! Pains 10 (own success taken for someone else's lock) and 16.
+//! Among them: an own success that is taken for someone else's lock.
 
 mod support;
 
@@ -110,7 +110,6 @@ async fn a_renewal_whose_answer_is_lost_is_recognised_with_its_own_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn one_failed_renewal_never_ends_the_renewal() {
-    // Pain 4.
     let lab = Lab::new();
     let locks = lab.client(Policy::default());
     let lease = locks.acquire("k").await.expect("free");
@@ -188,7 +187,7 @@ async fn errors_that_are_certain_say_so() {
 
 #[tokio::test(start_paused = true)]
 async fn a_renewal_in_flight_cannot_revive_a_released_record() {
-    // Pain 5: a renewal outlives the release.
+    // A renewal outlives the release.
     let lab = Lab::new();
     let locks = lab.client(Policy::default());
     let lease = locks.acquire("k").await.expect("free");

@@ -149,7 +149,6 @@ async fn a_ttl_on_another_attribute_is_told() {
 
 #[tokio::test]
 async fn malformed_records_are_never_taken() {
-    // Pain 21.
     let store = support::dynamodb().await;
     let client = support::client(&support::endpoint());
     let text = |s: &str| AttributeValue::S(s.into());
@@ -361,7 +360,7 @@ async fn throttles_conflicts_and_failures_are_retried_within_the_bound() {
 
 #[tokio::test]
 async fn unreachable_and_black_holed_endpoints_fail_within_the_bound() {
-    // Pain 9: time-outs that do not bound.
+    // Time-outs that do not bound.
     let nothing_listens = {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
         format!(

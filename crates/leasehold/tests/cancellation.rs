@@ -31,7 +31,7 @@ async fn a_waiter_that_gives_up_takes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dropped_lease_is_released_in_the_background() {
-    // Pain 12: async drop releases nothing.
+    // Async drop releases nothing.
     let lab = Lab::new();
     let locks = lab.client(Policy::default());
     drop(locks.acquire("k").await.expect("free"));

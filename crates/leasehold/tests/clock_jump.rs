@@ -1,4 +1,4 @@
-//! Wall clocks that are wrong, that jump, and processes that pause (pains 1 and 7).
+//! Wall clocks that are wrong, that jump, and processes that pause.
 //!
 //! Validity intervals of two grants never overlap, however wrong the hosts' wall clocks are.
 
@@ -163,7 +163,7 @@ async fn a_dead_holder_whose_clock_was_far_ahead_is_taken_over_by_observation() 
 
 #[tokio::test(start_paused = true)]
 async fn a_waiter_takes_over_a_dead_holder_soon_after_its_lease() {
-    // Pain 8: L2, lease + expiry padding + 1 s + one poll; a waiter's samples have narrowed.
+    // L2, lease + expiry padding + 1 s + one poll; a waiter's samples have narrowed.
     let world = World::new(false);
     drop(world.client(0, manual()).acquire("k").await.expect("free"));
     let waiter = world.client(0, Policy::default());
@@ -203,7 +203,7 @@ async fn strict_watches_a_whole_lease() {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_seeded_by_a_wrong_clock_is_withdrawn_before_anyone_sees_it() {
-    // Pain 17. S2: tokens grow under any clocks.
+    // S2: tokens grow under any clocks.
     for ahead in [-24 * HOUR, 24 * HOUR] {
         let world = World::new(false);
         let skewed = world.client(ahead, Policy::default());

@@ -1,6 +1,6 @@
 //! S3: a resource that enforces the token never accepts an older grant after a newer one.
 //!
-//! Pain 1: a paused holder writes on after its lease ended.
+//! A paused holder writes on after its lease ended.
 
 mod support;
 

@@ -20,7 +20,7 @@ const fn ms(n: u64) -> Duration {
 
 #[tokio::test(start_paused = true)]
 async fn released_on_value_and_on_error() {
-    // Pain 20: the F# example leaks the lock when the body returns an error value.
+    // The F# example leaks the lock when the body returns an error value.
     let lab = Lab::new();
     let locks = lab.client(Policy::default());
     let value = locks.run("k", |_| async { 7 }).await.expect("works");
@@ -83,7 +83,7 @@ async fn released_on_cancellation() {
 
 #[tokio::test(start_paused = true)]
 async fn work_is_ended_when_the_lease_is_lost() {
-    // Pains 2 and 3: nobody tells the work, or too late.
+    // Nobody tells the work, or too late.
     let lab = Lab::new();
     let locks = lab.client(Policy::default());
     lab.faulty.plan(
