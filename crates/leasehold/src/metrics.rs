@@ -204,4 +204,31 @@ mod with_metrics {
             ErrorKind::Unexpected => "unexpected",
         }
     }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn every_operation_has_a_name_of_its_own() {
+            let all = [
+                Operation::Acquire,
+                Operation::TakeOver,
+                Operation::Renew,
+                Operation::Release,
+                Operation::HandOver,
+                Operation::Complete,
+                Operation::Join,
+                Operation::Leave,
+                Operation::Withdraw,
+                Operation::Read,
+                Operation::List,
+            ];
+            let mut names = all.map(operation_name).to_vec();
+            assert!(!names.contains(&"other"), "{names:?}");
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), all.len());
+        }
+    }
 }

@@ -4,11 +4,12 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use leasehold::store::testing::faulty::Fault;
+use leasehold::store::testing::faulty::{Fault, FaultyStore};
 use leasehold::{
-    Effect, EndReason, ErrorKind, LockState, Policy, ReleaseOutcome, TryAcquireOutcome,
+    Effect, EndReason, ErrorKind, LockClient, LockState, Policy, ReleaseOutcome, TryAcquireOutcome,
 };
 use leasehold_protocol::write::Operation;
 use support::Lab;
@@ -175,6 +176,71 @@ async fn a_late_request_of_an_abandoned_acquire_is_released_when_it_lands() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_late_request_whose_answer_is_lost_is_released_all_the_same() {
+    let lab = Lab::new();
+    // It lands when its caller has left, and nobody learns of it.
+    let slow = FaultyStore::new(Arc::new(lab.faulty.clone()), lab.clock.clone());
+    slow.plan(Operation::Acquire, [Fault::DelayRequest(ms(1_000))]);
+    lab.faulty.plan(Operation::Acquire, [Fault::LoseAnswer]);
+    let locks = LockClient::builder(slow.clone()).clock(lab.clock.clone());
+    let locks = locks.build();
+    tokio::select! {
+        biased;
+        _ = locks.acquire("k") => panic!("it is on its way"),
+        () = lab.sleep(ms(100)) => {}
+    }
+    lab.sleep(ms(1_000)).await;
+    assert_eq!(slow.unused() + lab.faulty.unused(), 0);
+    assert_eq!(lab.counted.counts().of(Operation::Acquire), 1);
+    lab.free_within("k", ms(100)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_right_to_read_an_uncertain_grant_is_released_unseen() {
+    let lab = Lab::new();
+    let locks = lab.client(Policy::default());
+    lab.faulty
+        .plan(Operation::Acquire, [Fault::LoseAnswer, Fault::AccessDenied]);
+    lab.faulty.plan(Operation::Read, [Fault::AccessDenied; 100]);
+    let error = locks.try_acquire("k").await.expect_err("access denied");
+    assert_eq!(error.effect(), Effect::Unknown);
+    lab.free_within("k", ms(1_000)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_denied_release_of_an_ended_call_is_not_repeated() {
+    let lab = Lab::new();
+    let locks = lab.client(Policy::default());
+    lab.faulty
+        .plan(Operation::Acquire, [Fault::LoseAnswer, Fault::AccessDenied]);
+    lab.faulty
+        .plan(Operation::Release, [Fault::AccessDenied; 100]);
+    locks.try_acquire("k").await.expect_err("access denied");
+    lab.sleep(ms(15_000)).await;
+    assert_eq!(lab.faulty.unused(), 99);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_waits_for_a_renewal_in_flight() {
+    let lab = Lab::new();
+    let locks = lab.client(Policy::default());
+    let lease = locks.acquire("k").await.expect("free");
+    lab.faulty
+        .plan(Operation::Renew, [Fault::DelayRequest(ms(500))]);
+    tokio::select! {
+        biased;
+        _ = lease.renew() => panic!("the renewal is delayed"),
+        () = lab.sleep(ms(100)) => {}
+    }
+    assert!(lease.release().await.expect("works").is_released());
+    assert_eq!(
+        lab.counted.counts().of(Operation::Renew),
+        1,
+        "it came first"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn errors_that_are_certain_say_so() {
     let lab = Lab::new();
     let locks = lab.client(Policy::default());
@@ -222,6 +288,7 @@ async fn a_refusal_that_shows_another_means_lost_at_once() {
     assert!(outcome.is_released());
     let error = lease.renew().await.expect_err("gone");
     assert_eq!(error.kind(), ErrorKind::Lost);
+    assert_eq!(error.effect(), Effect::NotApplied, "nothing is in flight");
     assert_eq!(lease.lost().await, EndReason::ReleasedElsewhere);
     assert!(!lease.is_held());
     assert_eq!(

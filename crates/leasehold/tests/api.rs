@@ -275,6 +275,18 @@ async fn f5_a_wait_for_ever_that_a_silent_store_ends_names_the_setting() {
     assert!(locks.acquire("k").await.is_ok(), "the loop goes on");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_try_that_a_silent_store_ends_is_not_told_how_to_wait() {
+    let lab = Lab::new();
+    lab.faulty
+        .start_outage(leasehold::store::testing::faulty::Fault::ServerError);
+    let error = lab.client(Policy::default()).try_acquire("k").await;
+    let error = error.expect_err("silent");
+    assert_eq!(error.kind(), ErrorKind::Unreachable);
+    let hint = error.hint().unwrap_or_default();
+    assert!(!hint.contains("call_timeout"), "{hint}");
+}
+
 #[test]
 fn u10_an_error_about_a_key_of_megabytes_is_small() {
     let error = Key::new(&"k".repeat(20_000_000)).expect_err("too long");

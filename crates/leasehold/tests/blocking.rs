@@ -1,13 +1,18 @@
 //! The blocking client, from plain threads.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use leasehold::blocking::{LockClient, Tried};
+use leasehold::clock::{Clock, SystemClock};
+use leasehold::store::Store;
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::sqlite::SqliteStore;
+use leasehold::store::testing::faulty::{Fault, FaultyStore};
 use leasehold::{ErrorKind, Policy};
+use leasehold_protocol::write::Operation;
 
 #[test]
 fn threads_take_turns_and_lose_nothing() {
@@ -144,6 +149,50 @@ fn a_client_in_a_thread_local_ends_with_its_thread() {
     });
     thread.join().expect("no panic");
     assert!(other.acquire("k").is_ok());
+}
+
+#[test]
+fn the_drop_of_the_last_handle_waits_for_a_slow_release() {
+    let store = MemoryStore::new();
+    let slow = FaultyStore::new(Arc::new(store.clone()), Arc::new(SystemClock));
+    let locks = LockClient::new(slow.clone()).expect("a client");
+    let lease = locks.acquire("k").expect("free");
+    let delay = Fault::DelayRequest(Duration::from_millis(300));
+    slow.plan(Operation::Release, [delay]);
+    drop(lease);
+    drop(locks);
+    let other = LockClient::new(store).expect("a client");
+    let tried = other.try_acquire("k").expect("an answer");
+    assert!(tried.into_lease().is_some());
+}
+
+#[tokio::test]
+async fn in_async_code_the_drop_of_the_last_handle_does_not_wait() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let silent = FaultyStore::new(store, Arc::new(SystemClock));
+    silent.plan(Operation::Release, [Fault::BlackHole; 100]);
+    let lease = thread::spawn(move || {
+        let locks = LockClient::new(silent).expect("a client");
+        locks.acquire("k").expect("free")
+    });
+    let lease = lease.join().expect("no panic");
+    let begun = SystemClock.elapsed();
+    drop(lease);
+    // The call time-out is ten seconds.
+    assert!(SystemClock.elapsed().since(begun) < Duration::from_secs(5));
+}
+
+#[test]
+fn a_renewal_of_what_is_lost_fails() {
+    let policy = Policy::builder()
+        .max_hold(Duration::from_millis(50))
+        .build();
+    let locks = LockClient::with_policy(MemoryStore::new(), policy.expect("adds up"));
+    let lease = locks.expect("a client").acquire("k").expect("free");
+    while lease.is_held() {
+        thread::yield_now();
+    }
+    assert_eq!(lease.renew().expect_err("lost").kind(), ErrorKind::Lost);
 }
 
 #[tokio::test]

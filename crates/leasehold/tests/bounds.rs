@@ -2,17 +2,20 @@
 
 mod support;
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use leasehold::Policy;
+use async_trait::async_trait;
+use leasehold::clock::{Clock, Random, TokioClock};
+use leasehold::store::memory::MemoryStore;
 use leasehold::store::testing::faulty::Fault;
-use leasehold::store::testing::wrap::Wrapped;
-use leasehold::store::{Consistency, Store};
+use leasehold::store::testing::wrap::{Wrap, Wrapped};
+use leasehold::store::{Consistency, Outcome, Reply, Store, StoreError};
+use leasehold::{LockClient, Policy};
 use leasehold_protocol::record::Record;
-use leasehold_protocol::time::ServiceTime;
-use leasehold_protocol::write::Operation;
+use leasehold_protocol::time::{Elapsed, ServiceTime};
+use leasehold_protocol::write::{Operation, Write};
 use support::Lab;
 use support::gate::{DAY, Gate, Mode, ms, with_wall};
 
@@ -99,6 +102,96 @@ async fn adopt_of_an_extreme_expiry_ends() {
     let _ = locks.adopt(&id).await;
     let n = gate.writes.load(Ordering::SeqCst);
     assert!(n < 100, "{n} requests");
+}
+
+/// Refuses every request for the key although nothing is in its way, and notes when each came.
+#[derive(Debug)]
+struct Refuses {
+    inner: MemoryStore,
+    clock: Arc<TokioClock>,
+    at: Mutex<Vec<Elapsed>>,
+}
+
+#[async_trait]
+impl Wrap for Refuses {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
+    }
+
+    async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
+        let count = {
+            let mut at = self.at.lock().expect("no panics");
+            at.push(self.clock.elapsed());
+            at.len()
+        };
+        if count > 1_000 {
+            std::future::pending::<()>().await;
+        }
+        let read = self.inner.read(write.key(), Consistency::Strong).await?;
+        let mut record = read.value;
+        if let Some(record) = &mut record {
+            // As if it were renewed each time.
+            record.expires_at = record.expires_at.plus(ms(count as u64));
+        }
+        Ok(Reply::new(Outcome::Refused(record), read.stamp))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_without_a_cause_is_followed_by_one_request_at_once_and_others_later() {
+    for adopts in [false, true] {
+        let lab = Lab::new();
+        let store = Arc::new(Wrapped(Refuses {
+            inner: lab.memory.clone(),
+            clock: lab.clock.clone(),
+            at: Mutex::default(),
+        }));
+        let locks = with_wall(&lab, store.clone(), 0, Policy::default());
+        let answer = if adopts {
+            locks.adopt(&lab.detached("k").await).await.map(drop)
+        } else {
+            locks.try_acquire("k").await.map(drop)
+        };
+        answer.expect_err("always refused");
+        let at = store.0.at.lock().expect("no panics").clone();
+        assert!((10..100).contains(&at.len()), "{} requests", at.len());
+        assert_eq!(at[0], at[1]);
+        assert!(at[1] < at[2] && at[2] < at[3], "{at:?}");
+    }
+}
+
+/// Always the middle, so that delays are what they are in the mean.
+#[derive(Debug, Default)]
+struct Middle(AtomicU64);
+
+impl Random for Middle {
+    fn attempt_bits(&self) -> [u8; 16] {
+        let n = self.0.fetch_add(1, Ordering::SeqCst) + 1;
+        u128::from(n).to_be_bytes()
+    }
+
+    fn fraction(&self) -> f64 {
+        0.5
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_renewal_is_repeated_slower_and_slower_and_often_enough_for_a_short_lease() {
+    for lease in [20_000, 4_000] {
+        let lab = Lab::new();
+        let policy = Policy::builder().lease_duration(ms(lease));
+        let locks = LockClient::builder(lab.faulty.clone())
+            .clock(lab.clock.clone())
+            .random(Middle::default())
+            .policy(policy.build().expect("adds up"))
+            .build();
+        let lease = locks.acquire("k").await.expect("free");
+        lab.faulty
+            .plan(Operation::Renew, [Fault::LoseRequest; 1_000]);
+        lease.lost().await;
+        let sent = 1_000 - lab.faulty.unused();
+        assert!((15..50).contains(&sent), "{sent} requests");
+    }
 }
 
 // 8

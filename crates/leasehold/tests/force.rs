@@ -225,3 +225,16 @@ async fn the_token_of_a_slot_ends_that_slot_alone() {
     assert!(other.release().await.expect("held").is_released());
     assert!(next.release().await.expect("held").is_released());
 }
+
+#[tokio::test(start_paused = true)]
+async fn f17_a_release_that_is_denied_is_told_at_once() {
+    let lab = Lab::new();
+    let locks = lab.client(policy("victim"));
+    let lease = locks.acquire("k").await.expect("free");
+    lab.faulty.plan(Operation::TakeOver, [Fault::AccessDenied]);
+    let refused = lab.client(policy("admin"));
+    let refused = refused.force_release("k", lease.token(), "why").await;
+    let error = refused.expect_err("denied");
+    assert_eq!(error.kind(), ErrorKind::AccessDenied);
+    lease.renew().await.expect("untouched");
+}

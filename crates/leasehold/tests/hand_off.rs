@@ -383,3 +383,33 @@ async fn work_that_panics_hands_off_and_waiters_that_panic_leave() {
     assert!(panics.await.expect_err("panics").is_panic());
     assert_eq!(next.await.expect("handed off").token().pass(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_before_a_hand_off_is_sent_once() {
+    let lab = Lab::new();
+    let locks = lab.client(policy().manual_renewal(true).build().expect("adds up"));
+    let lease = locks.acquire("k").await.expect("free");
+    lab.sleep(ms(9_600)).await;
+    let next = waiter(&locks, same);
+    // A second one would be answered, but a release must not wait for more than one.
+    lab.faulty.plan(Operation::Renew, [Fault::LoseRequest]);
+    assert_eq!(released(lease).await, ReleaseOutcome::Released);
+    assert_eq!(lab.counted.counts().of(Operation::Renew), 0);
+    assert_eq!(next.await.expect("acquired").token().pass(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_as_many_renewals_in_flight_as_may_be_none_is_sent_before_a_hand_off() {
+    let lab = Lab::new();
+    let locks = lab.client(policy().request_timeout(ms(300)).build().expect("adds up"));
+    let lease = locks.acquire("k").await.expect("free");
+    lab.faulty.plan(Operation::Renew, [Fault::BlackHole; 8]);
+    while lab.faulty.unused() > 0 {
+        lab.sleep(ms(10)).await;
+    }
+    assert!(lease.remaining() > ms(1_000), "{:?}", lease.remaining());
+    let next = waiter(&locks, same);
+    assert_eq!(released(lease).await, ReleaseOutcome::Released);
+    assert_eq!(lab.counted.counts().of(Operation::Renew), 0);
+    assert_eq!(next.await.expect("acquired").token().pass(), 0);
+}

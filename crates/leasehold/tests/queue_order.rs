@@ -306,6 +306,64 @@ async fn a_store_that_hangs_is_not_blamed_on_a_holder_who_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_whose_first_answer_is_under_way_names_the_holder() {
+    let lab = Lab::new();
+    let locks = client(&lab);
+    let holder = lab.bystander().acquire("k").await.expect("free");
+    let head = waiter(&locks, |p| p.wait(ms(3_000)));
+    let behind = waiter(&locks, |p| p.wait(ms(4_000)));
+    lab.sleep(ms(2_900)).await;
+    lab.faulty.start_outage(Fault::Hang);
+    for error in futures(vec![head, behind]).await {
+        let error = error.expect_err("held");
+        assert_eq!(error.kind(), ErrorKind::WaitExpired, "{error}");
+        assert_eq!(error.held().expect("by whom").token(), Some(holder.token()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_is_denied_ends_the_wait() {
+    let lab = Lab::new();
+    let _holder = lab.bystander().acquire("k").await.expect("free");
+    let next = waiter(&shared(&lab), |p| p.wait(ms(5_000)));
+    lab.faulty.plan(Operation::Read, [Fault::AccessDenied]);
+    let error = next.await.expect_err("denied");
+    assert_eq!(error.kind(), ErrorKind::AccessDenied, "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_asks_for_a_key_that_this_client_releases() {
+    let lab = Lab::new();
+    let locks = client(&lab);
+    let lease = locks.acquire("k").await.expect("free");
+    lab.faulty
+        .plan(Operation::Release, [Fault::DelayRequest(ms(500))]);
+    let (outcome, next) = tokio::join!(lease.release(), async {
+        settle(&lab).await;
+        let next = waiter(&locks, same);
+        lab.sleep(ms(300)).await;
+        assert_eq!(lab.counted.counts().requests(), 1, "the first one's");
+        next.await
+    });
+    assert_eq!(outcome.expect("works"), ReleaseOutcome::Released);
+    assert!(next.expect("acquired").is_held());
+    assert_eq!(lab.counted.counts().of(Operation::Acquire), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_ends_behind_others_says_how_the_store_fails() {
+    let lab = Lab::new();
+    let locks = client(&lab);
+    lab.faulty.start_outage(Fault::Throttle);
+    let head = waiter(&locks, |p| p.wait(ms(4_000)));
+    let behind = waiter(&locks, |p| p.wait(ms(3_000)));
+    for error in futures(vec![head, behind]).await {
+        let error = error.expect_err("throttled");
+        assert_eq!(error.kind(), ErrorKind::Throttled, "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_next_leader_goes_on_with_polls() {
     let lab = Lab::new();
     let locks = shared(&lab);

@@ -98,6 +98,20 @@ fn a_file_of_a_newer_version() {
 }
 
 #[test]
+fn a_file_of_an_older_version() {
+    let (_directory, path) = place();
+    drop(SqliteStore::open(&path).expect("opened"));
+    Connection::open(&path)
+        .and_then(|c| c.pragma_update(None, "user_version", 1))
+        .expect("marked");
+    refused(
+        &path,
+        StoreErrorKind::Configuration,
+        &["older leasehold", "format 1,", "move the file away"],
+    );
+}
+
+#[test]
 fn a_special_file() {
     refused(
         Path::new("/dev/null"),
@@ -137,7 +151,17 @@ fn what_may_not_be_written() {
     open_to_all(&in_closed, 0o666);
     open_to_all(&closed, 0o555);
 
-    for path in [read_only, in_closed, closed.join("new.db")] {
+    // A directory below one that nobody may enter.
+    let sealed = directory.path().join("sealed");
+    fs::create_dir_all(sealed.join("inside")).expect("made");
+    open_to_all(&sealed, 0o000);
+
+    for path in [
+        read_only,
+        in_closed,
+        closed.join("new.db"),
+        sealed.join("inside/new.db"),
+    ] {
         let mut child = Command::new(std::env::current_exe().expect("this test"));
         child
             .args(["child_is_denied", "--exact", "--nocapture"])
@@ -152,6 +176,7 @@ fn what_may_not_be_written() {
         assert!(said.contains("denied as it should be"), "{said}");
     }
     open_to_all(&closed, 0o755);
+    open_to_all(&sealed, 0o755);
 }
 
 #[test]

@@ -289,6 +289,15 @@ fn c17_two_users_share_a_file_in_a_directory_of_their_group() {
     assert!(!anew.contains("refused"), "{anew}");
     let file = fs::metadata(beside(&path, "-wal")).expect("there");
     assert_eq!((file.mode() & 0o777, file.uid()), (0o664, 54_003));
+    // An empty `-shm` of the other user, who was killed in between, is right as it is.
+    for suffix in ["-wal", "-shm"] {
+        root("rm", &[beside(&path, suffix).to_str().expect("readable")]);
+    }
+    let mut touch = as_user(54_002, GROUP);
+    let touched = touch.arg("touch").arg(beside(&path, "-shm")).status();
+    assert!(touched.expect("started").success());
+    let next = child(as_user(54_003, GROUP), &path);
+    assert!(!next.contains("refused"), "{next}");
 }
 
 /// The kernel's setting, put back when the test is over.

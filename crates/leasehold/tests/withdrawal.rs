@@ -109,6 +109,17 @@ async fn a_denied_withdrawal_is_not_called_not_applied_and_strands_nothing() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_record_that_may_not_be_deleted_is_released_with_its_wrong_token() {
+    let lab = Lab::new();
+    let wrong = with_wall(&lab, lab.faulty.clone(), DAY, Policy::default());
+    lab.faulty
+        .plan(Operation::Withdraw, [Fault::AccessDenied; 100]);
+    wrong.try_acquire("k").await.expect_err("denied");
+    lab.sleep(ms(41_000)).await;
+    assert_eq!(lab.state("k").await, LockState::Free);
+}
+
 // 4b
 #[tokio::test(start_paused = true)]
 async fn throttled_withdrawals_strand_nothing() {

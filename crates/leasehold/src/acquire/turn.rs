@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::acquisition::{Acquisition, End, stopped};
 use super::order::Patience;
 use super::step::{Ask, Asked, Seat, Turn};
-use crate::error::Effect;
 use crate::queue::{Delays, Pace, Polls, Start, turns_before};
 use crate::runtime::reads::Reads;
 use crate::runtime::request::Answer;
@@ -97,10 +96,8 @@ impl Acquisition {
                 Asked::Other => record,
             },
             Ok(Outcome::Refused(record)) => record,
-            Err(error) => {
-                self.uncertain |= error.effect == Effect::Unknown;
-                return Ok(None);
-            }
+            // It had no answer in time, so the call is uncertain already.
+            Err(_) => return Ok(None),
         };
         // The record is older than the last one seen.
         if let Refusal::Ours(granted) = self.judge(record.as_ref(), &shown) {

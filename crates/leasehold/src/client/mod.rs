@@ -58,6 +58,12 @@ pub struct LockClient {
 }
 
 impl LockClient {
+    /// What its calls share.
+    #[cfg(test)]
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
     /// A client with the default policy and this host's clocks.
     pub fn new(store: impl Store) -> Self {
         Self::builder(store).build()

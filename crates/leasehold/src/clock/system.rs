@@ -94,8 +94,7 @@ impl SystemClock {
                 continue;
             }
             early += 1;
-            let known = MET_PAUSED_TIME.load(Ordering::Relaxed);
-            if early < EARLY && !known {
+            if !is_paused(early, MET_PAUSED_TIME.load(Ordering::Relaxed)) {
                 continue;
             }
             if !MET_PAUSED_TIME.swap(true, Ordering::Relaxed) {
@@ -108,6 +107,11 @@ impl SystemClock {
             drop(tokio::task::spawn_blocking(|| std::thread::sleep(REAL_SLEEP)).await);
         }
     }
+}
+
+/// Whether tokio's time is paused: `early` sleeps in a row have ended early, or it was met before.
+fn is_paused(early: u32, known: bool) -> bool {
+    early >= EARLY || known
 }
 
 fn unix_ms(t: SystemTime) -> i64 {
@@ -129,6 +133,13 @@ mod tests {
         let first = clock.elapsed();
         assert!(clock.elapsed() >= first);
         assert!(clock.wall_unix_ms() > 1_700_000_000_000);
+    }
+
+    #[test]
+    fn one_early_sleep_is_no_paused_time() {
+        assert!(!is_paused(1, false) && !is_paused(EARLY - 1, false));
+        assert!(is_paused(EARLY, false) && is_paused(EARLY + 1, false));
+        assert!(is_paused(1, true));
     }
 
     #[tokio::test(start_paused = true)]

@@ -64,6 +64,13 @@ impl Clock for TokioClock {
 mod tests {
     use super::*;
 
+    #[test]
+    fn outside_of_a_runtime_it_cannot_sleep() {
+        let clock = TokioClock::new(0);
+        assert!(clock.check().is_err());
+        assert!(!clock.is_of_host(), "its time is the test's");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn tokio_time_passes_at_once() {
         let clock = TokioClock::new(1_000);

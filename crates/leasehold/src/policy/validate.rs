@@ -289,6 +289,16 @@ mod tests {
     }
 
     #[test]
+    fn the_hint_of_a_lease_of_milliseconds_is_enough() {
+        let ms = Duration::from_millis;
+        let builder = Policy::builder().margin(ms(1)).request_timeout(ms(10));
+        let error = builder.clone().lease_duration(ms(5)).build();
+        let needed = error.expect_err("too short").needed().expect("named");
+        assert_eq!(needed, ms(100));
+        assert!(builder.lease_duration(needed).build().is_ok());
+    }
+
+    #[test]
     fn a_record_outlives_late_requests() {
         assert!(refused(Policy::builder().retention(s(3_600))).contains("24 h"));
         let long = Policy::builder().lease_duration(s(7 * 86_400));

@@ -201,3 +201,21 @@ impl Queue {
         last
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use leasehold_protocol::time::ClockBounds;
+
+    use super::*;
+    use crate::clock::ManualClock;
+
+    #[test]
+    fn guards_that_are_gone_are_forgotten() {
+        let clock = Arc::new(ManualClock::new(0));
+        let clocks = Arc::new(Clocks::new(clock, ClockBounds::default()));
+        let queue = Queues::new(clocks.clone()).of(&Arc::from("k"));
+        queue.with(|state, _| state.holders.push((1, Weak::new())));
+        assert_eq!(queue.held_until(clocks.reading()), None);
+        assert!(queue.with(|state, _| state.holders.is_empty()));
+    }
+}

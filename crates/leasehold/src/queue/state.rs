@@ -348,3 +348,66 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::*;
+    use crate::error::Effect;
+    use crate::store::StoreErrorKind;
+
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().build().expect("a runtime")
+    }
+
+    const fn at(seconds: u64) -> Elapsed {
+        Elapsed(Duration::from_secs(seconds))
+    }
+
+    fn join(state: &mut State, joined: Elapsed, runtime: &Runtime) -> u64 {
+        let runtime = runtime.handle().clone();
+        let waiter = Entry::new(Policy::default(), None, joined, runtime);
+        state.join(waiter, joined, &mut Vec::new())
+    }
+
+    #[test]
+    fn a_leader_that_does_not_run_is_passed_over_with_its_runtime() {
+        let (here, there) = (runtime(), runtime());
+        let silent = |runtimes: &[&Runtime]| {
+            let mut state = State::default();
+            for runtime in runtimes {
+                join(&mut state, at(0), runtime);
+            }
+            // The first one leads, and is long overdue.
+            let step = state.step(2, at(60), false, &mut Vec::new());
+            assert!(matches!(step, Step::Lead) && state.leads(2));
+            let waiters = state.waiters.values();
+            waiters.map(|waiter| waiter.silent).collect::<Vec<_>>()
+        };
+        let seen = silent(&[&there, &here, &there, &here]);
+        assert_eq!(seen, [true, false, true, false]);
+        // The runtime of both goes on.
+        assert_eq!(
+            silent(&[&here, &here, &here, &there]),
+            [true, false, false, false]
+        );
+    }
+
+    #[test]
+    fn a_store_that_fails_ends_the_waits_whose_time_has_passed() {
+        let runtime = runtime();
+        let mut state = State::default();
+        let leader = join(&mut state, at(0), &runtime);
+        join(&mut state, at(0), &runtime);
+        join(&mut state, at(5), &runtime);
+        let error = StoreError::new(StoreErrorKind::Unavailable, Effect::Unknown, "sick");
+        state.give_up(leader, at(12), at(0), &error, &mut Vec::new());
+        let waiters = state.waiters.values();
+        let failed: Vec<_> = waiters
+            .map(|waiter| matches!(waiter.gift, Some(Gift::Failed(_))))
+            .collect();
+        // The leader ends by itself, and the last one has waited for seven of ten seconds.
+        assert_eq!(failed, [false, true, false]);
+    }
+}

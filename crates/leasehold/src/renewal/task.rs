@@ -390,3 +390,39 @@ impl RenewalTask {
         }
     }
 }
+
+#[cfg(all(test, feature = "test-util"))]
+mod tests {
+    use leasehold_protocol::write::Operation;
+
+    use super::*;
+    use crate::clock::{Clock, TokioClock};
+    use crate::store::memory::MemoryStore;
+    use crate::store::testing::counting::CountingStore;
+    use crate::{LockClient, Policy};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_near_its_end_is_renewed_without_a_permit() {
+        let clock = Arc::new(TokioClock::new(1_800_000_000_000));
+        let memory = Arc::new(MemoryStore::with_clock(clock.clone()));
+        let counted = CountingStore::new(memory);
+        let locks = LockClient::builder(counted.clone()).clock(clock.clone());
+        let locks = locks.build();
+        let permits = locks.core().renewals.clone();
+        let most = u32::try_from(permits.available_permits()).expect("few");
+        let _all = permits.try_acquire_many_owned(most).expect("unused");
+        let lease = locks.acquire("k").await.expect("free");
+        let urgent = lease.remaining() - Policy::default().request_timeout() * 2;
+        let urgent = clock.elapsed().plus(urgent);
+        let sent = || counted.counts().of(Operation::Renew);
+        clock
+            .sleep_until(urgent.minus(Duration::from_millis(50)))
+            .await;
+        assert_eq!(sent(), 0, "others come first");
+        clock
+            .sleep_until(urgent.plus(Duration::from_millis(50)))
+            .await;
+        assert_eq!(sent(), 1);
+        assert!(lease.remaining() > Duration::from_secs(18));
+    }
+}

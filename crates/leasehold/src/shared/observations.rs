@@ -100,5 +100,12 @@ mod tests {
         assert!(all.of("k1").is_empty());
         all.remember(&key(0), &seen());
         assert!(!all.of("k0").is_empty() && !all.of("k2").is_empty());
+        // And nothing else has left the order.
+        all.remember(&key(1), &seen());
+        assert!(all.of("k2").is_empty() && !all.of("k1").is_empty());
+        assert_eq!(
+            (all.seen.len(), all.order.len()),
+            (REMEMBERED_KEYS, REMEMBERED_KEYS)
+        );
     }
 }

@@ -49,6 +49,7 @@ mod platform {
     use std::fs;
     use std::io::Read;
     use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
 
     use super::Boot;
 
@@ -76,12 +77,13 @@ mod platform {
         }
         Some(Boot {
             id: id.to_owned(),
-            shift_nanos: shift_nanos()?,
+            shift_nanos: shift_of_process(Path::new("/proc/self"))?,
         })
     }
 
-    fn shift_nanos() -> Option<i128> {
-        let Ok(own) = fs::metadata("/proc/self/ns/time") else {
+    /// What the time namespace of a process adds, by its directory in `/proc`.
+    pub(super) fn shift_of_process(process: &Path) -> Option<i128> {
+        let Ok(own) = fs::metadata(process.join("ns/time")) else {
             // A kernel without time namespaces shifts nothing.
             return Some(0);
         };
@@ -89,11 +91,11 @@ mod platform {
             return Some(0);
         }
         // The offsets that /proc shows are those of the namespace for *children*.
-        let children = fs::metadata("/proc/self/ns/time_for_children").ok()?;
+        let children = fs::metadata(process.join("ns/time_for_children")).ok()?;
         if children.ino() != own.ino() {
             return None;
         }
-        let offsets = fs::read_to_string("/proc/self/timens_offsets").ok()?;
+        let offsets = fs::read_to_string(process.join("timens_offsets")).ok()?;
         shift_of(&offsets)
     }
 
@@ -175,6 +177,25 @@ mod tests {
         assert_eq!(shift(text), Some(-5_500_000_000));
         assert_eq!(shift("monotonic 1 2\n"), None);
         assert_eq!(shift("monotonic 1 2\nboottime x 2\n"), None);
+    }
+
+    #[test]
+    fn the_shift_of_a_process_is_that_of_its_own_time_namespace() {
+        let process = tempfile::tempdir().expect("a directory");
+        let shift = || platform::shift_of_process(process.path());
+        assert_eq!(shift(), Some(0), "a kernel without time namespaces");
+        let [own, children] = ["ns/time", "ns/time_for_children"].map(|ns| process.path().join(ns));
+        std::fs::create_dir(process.path().join("ns")).expect("made");
+        std::fs::write(&own, "").expect("written");
+        assert_eq!(shift(), None, "it may be any");
+        // The offsets are those of the namespace for children.
+        std::fs::write(&children, "").expect("written");
+        let offsets = process.path().join("timens_offsets");
+        std::fs::write(offsets, "monotonic 1 0\nboottime 8 0\n").expect("written");
+        assert_eq!(shift(), None);
+        std::fs::remove_file(&children).expect("removed");
+        std::fs::hard_link(&own, &children).expect("the same one");
+        assert_eq!(shift(), Some(7_000_000_000));
     }
 
     #[test]

@@ -117,6 +117,25 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_waits_within_the_limit_that_was_set_last_on_its_thread() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("locks.db");
+        let other = Connection::open(&path).expect("opened");
+        other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+        let mut connection = Connection::open(&path).expect("opened");
+        Limit::attach(&mut connection).expect("attached");
+        let (first, second) = (Limit::new(), Limit::new());
+        for limit in [&first, &second, &first] {
+            let soon = SystemClock.elapsed().plus(Duration::from_millis(20));
+            limit.set(soon);
+            assert!(connection.execute_batch("BEGIN IMMEDIATE").is_err());
+            // SQLite's own time-out, which is set otherwise, is five seconds.
+            let late = SystemClock.elapsed().since(soon);
+            assert!(SystemClock.elapsed() >= soon && late < Duration::from_secs(4));
+        }
+    }
+
+    #[test]
     fn nobody_naps_past_the_limit() {
         let limit = Limit::new();
         assert!(!limit.pause(&mut Jitter::new()));

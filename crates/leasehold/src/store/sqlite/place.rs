@@ -26,12 +26,9 @@ pub(super) fn checked(path: &Path) -> Result<PathBuf, StoreError> {
         .with_source(e)
     })?;
     let here = path.display();
-    let parent = match path.parent() {
-        Some(parent) if path.file_name().is_some() => parent,
-        _ => {
-            return Err(configuration(format!("`{here}` is a directory"))
-                .with_hint("name a file in a local directory"));
-        }
+    let Some(parent) = path.parent() else {
+        return Err(configuration(format!("`{here}` is a directory"))
+            .with_hint("name a file in a local directory"));
     };
     let place = match fs::metadata(&path) {
         Ok(file) if file.is_dir() => {
@@ -237,7 +234,15 @@ mod tests {
             error.message
         };
         assert!(problem("").contains("empty"));
-        assert!(problem("/").contains("directory"));
+        assert!(problem("/").contains("`/` is a directory"));
+        assert!(problem("/tmp/..").contains("`/tmp/..` is a directory"));
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let file = file.path().to_str().expect("readable");
+        let inside = problem(&format!("{file}/x.db"));
+        assert!(
+            inside.contains(&format!("`{file}` is not a directory")),
+            "{inside}"
+        );
         assert!(problem("/nonexistent-leasehold/x.db").contains("does not exist"));
         let memory = checked(Path::new(":memory:")).expect("a file name like any other");
         assert!(memory.is_absolute());

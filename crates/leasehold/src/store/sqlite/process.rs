@@ -136,6 +136,7 @@ impl Stat {
 mod platform {
     use std::fs;
     use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
 
     use rustix::io::Errno;
     use rustix::process::{Pid, test_kill_process};
@@ -175,10 +176,15 @@ mod platform {
     }
 
     pub(super) fn find(pid: i64) -> Found {
+        find_in(Path::new("/proc"), pid)
+    }
+
+    /// The process of a pid, by the directory that describes all of them.
+    pub(super) fn find_in(processes: &Path, pid: i64) -> Found {
         if !exists(pid) {
             return Found::Nothing;
         }
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))
+        let stat = fs::read_to_string(processes.join(format!("{pid}/stat")))
             .ok()
             .and_then(|line| Stat::parse(&line));
         match stat {
@@ -314,6 +320,37 @@ mod tests {
             ..me
         };
         assert!(recycled.is_dead(&me));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_process_knows_its_namespaces() {
+        let me = Identity::of_this_process().expect("procfs is mounted");
+        let number = |kind: &str| {
+            let link = std::fs::read_link(format!("/proc/self/ns/{kind}")).ok()?;
+            let number = link.to_str()?.strip_prefix(kind)?;
+            number.strip_prefix(":[")?.strip_suffix(']')?.parse().ok()
+        };
+        assert_eq!(Some(me.pid_namespace), number("pid"));
+        assert_eq!(me.time_namespace, number("time").unwrap_or(0));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_process_that_is_hidden_or_described_as_another_may_be_alive() {
+        let processes = tempfile::tempdir().expect("a directory");
+        let me = i64::from(std::process::id());
+        let found = || platform::find_in(processes.path(), me);
+        assert_eq!(found(), Found::Something, "hidden");
+        let directory = processes.path().join(me.to_string());
+        std::fs::create_dir(&directory).expect("made");
+        let line = |pid: i64| {
+            format!("{pid} (cat) S 1 2 3 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 17 0 987654 1 2\n")
+        };
+        std::fs::write(directory.join("stat"), line(me + 1)).expect("written");
+        assert_eq!(found(), Found::Something, "another");
+        std::fs::write(directory.join("stat"), line(me)).expect("written");
+        assert!(matches!(found(), Found::Process(stat) if stat.started == 987_654));
     }
 
     #[cfg(target_os = "linux")]

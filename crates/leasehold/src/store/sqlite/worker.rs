@@ -287,3 +287,67 @@ fn gives_back(write: &Write) -> bool {
             | Write::Slot(SlotWrite::Exit { .. } | SlotWrite::Open { .. })
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use leasehold_protocol::attempt::AttemptId;
+    use leasehold_protocol::write::Left;
+
+    use super::*;
+
+    #[test]
+    fn at_most_so_many_calls_wait() {
+        let state = State::default();
+        let waiting: Vec<_> = (0..MOST).map_while(|_| state.enter()).collect();
+        assert_eq!(waiting.len(), MOST);
+        assert!(state.enter().is_none());
+        drop(waiting);
+        assert!(state.enter().is_some());
+    }
+
+    /// The answer to a job that has waited for too long.
+    fn too_late<T>(
+        worker: &mut Worker,
+        job: impl FnOnce(Answer<T>) -> Job,
+    ) -> Result<Reply<T>, StoreError> {
+        let (answer, mut answered) = oneshot::channel();
+        let order = Order {
+            job: job(answer),
+            until: Elapsed::default(),
+            decided: Arc::default(),
+        };
+        worker.begin(order, SystemClock.elapsed());
+        answered.try_recv().expect("answered")
+    }
+
+    #[test]
+    fn what_gives_back_is_carried_out_however_late() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("locks.db");
+        let soon = SystemClock.elapsed().plus(PATIENCE);
+        let mut worker = Worker {
+            database: Database::open(&path, soon).expect("opens"),
+            file: path.display().to_string(),
+            state: Arc::default(),
+        };
+        let read = |answer| Job::Read {
+            key: "k".into(),
+            units: 1.0,
+            answer,
+        };
+        let error = too_late(&mut worker, read).expect_err("too late");
+        assert_eq!(error.kind, StoreErrorKind::Unavailable);
+        let release = Write::Release {
+            key: "k".into(),
+            attempt: AttemptId::from_random([1; 16]),
+            token: None,
+            ttl_seconds: None,
+            passed: Vec::new(),
+            held: None,
+            left: Left::Nothing,
+        };
+        let release = |answer| Job::Write(Box::new(release), answer);
+        let answer = too_late(&mut worker, release).expect("carried out");
+        assert_eq!(answer.value, Outcome::Refused(None));
+    }
+}
