@@ -42,21 +42,13 @@ impl Failure {
         self
     }
 
-    /// The same with the whole store URL in the hint's commands: the library knows only the table.
+    /// The same for this store: a file has no network to check.
     pub(crate) fn at(mut self, location: &Location) -> Self {
-        match (&mut self.hint, location) {
-            (Some(hint), Location::DynamoDb(table)) => {
-                let url = quoted(&location.to_string());
-                *hint = hint.replace(&format!("dynamodb://{}`", table.name), &format!("{url}`"));
-            }
-            // The library's hint is about a network, and a file has none.
-            (Some(hint), Location::Sqlite { path }) if hint == NETWORK => {
-                *hint = format!(
-                    "check whether its disk answers: `ls -l {}`, `dmesg`",
-                    quoted(&path.to_string_lossy())
-                );
-            }
-            _ => {}
+        if let (Some(NETWORK), Location::Sqlite { path }) = (self.hint.as_deref(), location) {
+            self.hint = Some(format!(
+                "check whether its disk answers: `ls -l {}`, `dmesg`",
+                quoted(&path.to_string_lossy())
+            ));
         }
         self
     }

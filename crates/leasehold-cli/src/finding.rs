@@ -116,7 +116,7 @@ impl Finding {
         self
     }
 
-    /// The same with the whole store URL in the hint's commands.
+    /// The same with the hint of this store.
     pub(crate) fn at(mut self, location: &Location) -> Self {
         if let Some(hint) = self.hint.take() {
             self.hint = Failure::new(self.code, "").hint(hint).at(location).hint;

@@ -217,7 +217,7 @@ impl Place {
         format!(" --store {}", quoted(&self.location.to_string()))
     }
 
-    /// A failure of the store, with the whole URL and the endpoint or region.
+    /// A failure of the store, with its hint and the endpoint or region.
     pub(crate) fn explain(&self, failure: Failure) -> Failure {
         let mut failure = failure.at(&self.location);
         let about_the_endpoint = [

@@ -37,6 +37,7 @@ use crate::exit_codes;
 use crate::failure::Failure;
 use crate::panics;
 use crate::store::url::Table;
+use crate::text::quoted;
 
 /// The connect time-out for the control plane and for credentials. Lock requests have shorter time-outs
 /// of the library.
@@ -156,7 +157,8 @@ async fn with_settings(table: &Table) -> Result<Opened, Failure> {
             .credentials_provider(ready);
     }
     let client = Client::from_conf(config.build());
-    let store = DynamoDbStore::new(client.clone(), table.name.as_str());
+    let store = DynamoDbStore::new(client.clone(), table.name.as_str())
+        .with_url(quoted(&table.to_string()));
     let store = store.with_shape(shape(table)).map_err(|error| {
         let parameter = match error.setting() {
             Some("partition_key") => "key",

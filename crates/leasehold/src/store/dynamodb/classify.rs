@@ -263,7 +263,7 @@ fn is_about_identity(error: &(dyn StdError + 'static)) -> bool {
 
 fn service_error(error: &dyn Described, status: u16, table: &Table, action: &str) -> Classified {
     let (code, message) = (error.error_code(), error.error_message());
-    let (table, shape) = (&table.name, &table.shape);
+    let (table, shape, url) = (&table.name, &table.shape, &table.url);
     let what = format!("{code}: {message}");
     let not_applied = |kind, hint: Option<String>| (kind, Effect::NotApplied, what.clone(), hint);
     match code {
@@ -284,7 +284,7 @@ fn service_error(error: &dyn Described, status: u16, table: &Table, action: &str
             Effect::NotApplied,
             "the table does not exist".to_owned(),
             Some(format!(
-                "create it with `leasehold init --store dynamodb://{table}`, or correct the table name or the region"
+                "create it with `leasehold init --store {url}`, or correct the table name or the region"
             )),
         ),
         "ValidationException" if is_about_the_shape(message) => (

@@ -133,11 +133,13 @@ impl fmt::Debug for DynamoDbStore {
 impl DynamoDbStore {
     /// Locks in `table`. It sends no request.
     pub fn new(client: Client, table: impl Into<Arc<str>>) -> Self {
+        let name = table.into();
         DynamoDbStore {
             client: for_locks(&client),
             control: client,
             table: Arc::new(Table {
-                name: table.into(),
+                url: format!("dynamodb://{name}").into(),
+                name,
                 shape: TableShape::default(),
             }),
             warned_size: Arc::default(),
@@ -150,11 +152,16 @@ impl DynamoDbStore {
     ///
     /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) when the shape is not valid, with the setting to change.
     pub fn with_shape(mut self, shape: TableShape) -> Result<Self, Error> {
-        self.table = Arc::new(Table {
-            name: self.table.name.clone(),
-            shape: shape.checked()?,
-        });
+        Arc::make_mut(&mut self.table).shape = shape.checked()?;
         Ok(self)
+    }
+
+    /// The same store, which hints of its errors name so: as `--store` of the command takes it. Without it they write
+    /// `dynamodb://TABLE`.
+    #[must_use]
+    pub fn with_url(mut self, url: impl Into<Arc<str>>) -> Self {
+        Arc::make_mut(&mut self.table).url = url.into();
+        self
     }
 
     /// The name of the table.

@@ -73,6 +73,8 @@ pub struct TableShape {
 pub(super) struct Table {
     pub(super) name: Arc<str>,
     pub(super) shape: TableShape,
+    /// What hints give to `--store` of the command.
+    pub(super) url: Arc<str>,
 }
 
 impl Table {

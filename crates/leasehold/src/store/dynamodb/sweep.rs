@@ -42,8 +42,9 @@ impl DynamoDbStore {
     /// A table without TTL needs this from time to time ([`TableShape::mrsc`](super::TableShape::mrsc)). Any number of
     /// callers may do so at once.
     ///
-    /// It deletes released and done records whose TTL attribute has passed, and those whose lease ended more
-    /// than 24 hours ago without a release. A record that has changed meanwhile stays. The whole table is read.
+    /// It deletes records whose TTL attribute has passed and for which nobody waits: released and done ones, and
+    /// those whose lease ended more than 24 hours ago. A record that has changed meanwhile stays. The whole table is
+    /// read.
     ///
     /// # Errors
     ///
