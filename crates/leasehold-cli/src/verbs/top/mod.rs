@@ -1,7 +1,8 @@
 //! `top`: a live screen of locks, holders, leases and what happens to them.
 //!
-//! It only reads, and holds no lock, so it may wait for the terminal. A signal ends it even while the terminal takes nothing. [`source`] reads snapshots, [`model`] makes rows and events of
-//! them, [`draw`] draws both, [`screen`] has the terminal, [`rate`] counts requests. This module is the loop.
+//! It only reads, and holds no lock, so it may wait for the terminal. A signal ends it even while the terminal takes nothing.
+//! [`source`] reads snapshots, [`model`] makes rows and events of them, [`draw`] draws both, [`screen`] has the terminal,
+//! [`rate`] counts requests. This module is the loop.
 
 mod draw;
 mod model;
@@ -19,7 +20,7 @@ use jiff::tz::TimeZone;
 use leasehold::clock::{Clock, Elapsed, SystemClock};
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use rustix::process::Signal;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use self::draw::View;
@@ -69,11 +70,15 @@ pub(crate) fn top(args: TopArgs, messages: &Arc<Messages>) -> Result<u8, Failure
     // Before any other thread starts.
     let signals =
         Signals::install().map_err(|error| own_failure("cannot handle signals", &error))?;
+    let timers = Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|error| own_failure("cannot start a runtime", &error))?;
     let (sender, wishes) = channel(16);
     let watched = sender.clone();
     thread::Builder::new()
         .name("top-signals".to_owned())
-        .spawn(move || watch(signals, &watched))
+        .spawn(move || watch(&timers, signals, &watched))
         .map_err(|error| own_failure("cannot start a thread", &error))?;
     let runtime = place.runtime()?;
     let store = place.location.to_string();
@@ -238,11 +243,8 @@ async fn end_by(wishes: &mut Receiver<Wish>) -> u8 {
 }
 
 /// Passes signals on. If the program has not ended soon after one that ends it, the terminal takes nothing.
-fn watch(mut signals: Signals, wishes: &Sender<Wish>) {
-    let Ok(runtime) = Builder::new_current_thread().enable_time().build() else {
-        return;
-    };
-    runtime.block_on(async {
+fn watch(timers: &Runtime, mut signals: Signals, wishes: &Sender<Wish>) {
+    timers.block_on(async {
         loop {
             let Some(wish) = of_signal(signals.next().await.signal) else {
                 continue;

@@ -15,6 +15,7 @@ use crate::exit_codes;
 use crate::failure::Failure;
 use crate::finding::Finding;
 use crate::store::url::Table;
+use crate::text::quoted;
 
 /// It holds for no item.
 const NEVER: &str = "attribute_exists(#key) AND attribute_not_exists(#key)";
@@ -143,8 +144,8 @@ where
         Some("AccessDeniedException" | "AccessDenied" | "NotAuthorized") => {
             let found = format!("no dynamodb:{action}, which {purpose}: {}", refusal(&error));
             let hint = format!(
-                "allow it: `leasehold init --print iam --store dynamodb://{}` prints the policy",
-                table.name
+                "allow it: `leasehold init --print iam --store {}` prints the policy",
+                quoted(&table.to_string())
             );
             if by_run {
                 let failure = Failure::new(exit_codes::NO_PERMISSION, found).hint(hint);

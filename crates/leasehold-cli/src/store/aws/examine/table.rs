@@ -71,7 +71,7 @@ async fn schema(store: &DynamoDbStore, table: &Table) -> Finding {
         TableError::TtlOff { .. } => Finding::warning(
             "ttl",
             message,
-            format!("`leasehold init --store dynamodb://{}`", table.name),
+            format!("`leasehold init --store {}`", quoted(&table.to_string())),
         ),
         TableError::Ttl { .. } => {
             let failure = Failure::from(error);
