@@ -5,6 +5,7 @@
 //! nothing; a patch applies, else it has not kept up with the code; the test runs and fails, for what does not compile is
 //! not seen by a test. Anything else fails the run.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -122,8 +123,8 @@ fn all(dir: &Path) -> Result<Vec<Patch>> {
     Ok(patches)
 }
 
-/// Copies what git knows, or would, of the workspace. Files that are as they were keep their time, so that little is built
-/// again.
+/// Copies what git knows, or would, of the workspace, and removes what is gone from it. Files that are as they were keep
+/// their time, so that little is built again.
 fn copy(tree: &Path) -> Result<()> {
     let workspace = crate::paths::workspace();
     let listed = Command::new("git")
@@ -138,18 +139,34 @@ fn copy(tree: &Path) -> Result<()> {
         .output()
         .context("cannot start git")?;
     ensure!(listed.status.success(), "git does not list the workspace");
+    let mut kept = HashSet::new();
     for name in listed.stdout.split(|byte| *byte == 0) {
         let name = String::from_utf8_lossy(name);
         let (from, to) = (workspace.join(&*name), tree.join(&*name));
         if name.is_empty() || !from.is_file() {
             continue;
         }
+        kept.insert(to.clone());
         let content = fs::read(&from)?;
         if fs::read(&to).ok().as_ref() == Some(&content) {
             continue;
         }
         fs::create_dir_all(to.parent().unwrap_or(tree))?;
         fs::write(&to, content).with_context(|| format!("cannot write {}", to.display()))?;
+    }
+    remove_others(tree, &kept)
+}
+
+/// Removes all files below a directory that are not kept.
+fn remove_others(directory: &Path, kept: &HashSet<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            remove_others(&path, kept)?;
+        } else if !kept.contains(&path) {
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
     }
     Ok(())
 }
@@ -213,4 +230,22 @@ fn failed(text: &str) -> String {
         Some(format!("`{name}`"))
     });
     names.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_gone_from_the_workspace_goes_from_the_copy() {
+        let tree = std::env::temp_dir().join(format!("leasehold-copy-{}", std::process::id()));
+        let (kept, gone) = (tree.join("a/kept.rs"), tree.join("a/b/gone.rs"));
+        fs::create_dir_all(tree.join("a/b")).expect("made");
+        for file in [&kept, &gone] {
+            fs::write(file, "").expect("written");
+        }
+        remove_others(&tree, &HashSet::from([kept.clone()])).expect("removed");
+        assert!(kept.exists() && !gone.exists());
+        fs::remove_dir_all(tree).expect("removed");
+    }
 }
