@@ -394,7 +394,7 @@ fn orphans_are_collected_while_the_command_runs() {
 }
 
 #[test]
-fn waiting_costs_hardly_any_processor_time() {
+fn waiting_costs_no_processor_time() {
     let room = Room::new();
     let mut wrapper = room.start(&[], &daemon(&wait_line("go")));
     let daemon = room.pid("daemon");
@@ -414,8 +414,7 @@ fn waiting_costs_hardly_any_processor_time() {
     let before = all();
     std::thread::sleep(Duration::from_secs(2));
     let used = all() - before;
-    // Without pauses it would be 200. A busy machine counts a whole tick for a moment.
-    assert!(used <= 10, "{used} ticks of 10 ms in 2 s");
+    assert!(used <= 2, "{used} ticks of 10 ms in 2 s");
     assert!(alive(daemon));
     room.touch("go");
     assert_eq!(wrapper.ended(), 0);
