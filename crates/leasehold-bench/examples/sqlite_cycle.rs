@@ -70,6 +70,7 @@ async fn cycle(store: &SqliteStore, free: bool) -> Result<AttemptId, Box<dyn std
         acquired_at: now,
         holder: "example".into(),
         data: None,
+        force: None,
         bound_to_process: true,
     };
     match store.write(Write::Acquire(grant)).await?.value {

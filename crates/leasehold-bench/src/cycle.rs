@@ -233,6 +233,7 @@ pub(crate) async fn store_cycle(store: &dyn Store, key: &str) -> Result<()> {
         acquired_at: now,
         holder: "host leasehold-bench[1234]".into(),
         data: None,
+        force: None,
         bound_to_process: true,
     };
     let Outcome::Applied(record) = store.write(Write::Acquire(grant)).await?.value else {

@@ -218,7 +218,7 @@ JSON objects: event, at (UTC), and the fields of `leasehold show --json`, with v
 /// For `ls` and `show`.
 pub(crate) const LOOK: &str = "\
 JSON, one object a line: v (1), name, state (free, held, expired, done, failed, malformed, unknown), holder (its label), since and until (UTC, in service \
-time), lease_ms, token, data, waiting, last_holder, left (its payload, kept for the next holder), error (why the record is unreadable); of work that is done: runner, done_at, failed, result. Unknown values are null. New fields may be added.
+time), lease_ms, token, data, waiting, last_holder, left (its payload, kept for the next holder), last_force (who ended a grant by force last, and why), error (why the record is unreadable); of work that is done: runner, done_at, failed, result. Unknown values are null. New fields may be added.
 
 Exit codes:
   0    done, whether or not anything is held; a lock file that does not exist yet has no locks

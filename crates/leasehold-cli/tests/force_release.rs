@@ -39,12 +39,11 @@ fn who_and_why(room: &Room) {
     assert!(said.contains("released `job` by force"), "{said}");
     let job = room.job();
     assert_eq!(job["state"], "free");
-    let seen = format!("alice by force: {WHY}");
-    assert_eq!(job["last_holder"], seen.as_str());
-    for verb in [&["show", "job"][..], &["ls", "-a"]] {
-        let shown = String::from_utf8(room.run(verb).stdout).unwrap();
-        assert!(shown.contains(&seen), "{shown}");
-    }
+    let seen = format!("alice ended token {token}: {WHY}");
+    assert_eq!(job["last_holder"], "stuck");
+    assert_eq!(job["last_force"], seen.as_str());
+    let shown = String::from_utf8(room.run(&["show", "job"]).stdout).unwrap();
+    assert!(shown.contains(&format!("\nforced   {seen}\n")), "{shown}");
     // How far the work came is there for the next holder.
     assert_eq!(job["left"], "step 7");
     let shown = String::from_utf8(room.run(&["show", "job"]).stdout).unwrap();
@@ -63,6 +62,8 @@ fn who_and_why(room: &Room) {
     assert!(next > token.parse().unwrap());
     assert_eq!(room.job()["last_holder"], serde_json::Value::Null);
     assert_eq!(room.job()["data"], "step 7");
+    // Under later grants as well.
+    assert_eq!(room.job()["last_force"], seen.as_str());
 
     // The grant with that token is over, and another is the present one.
     let before = room.job();

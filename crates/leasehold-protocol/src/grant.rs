@@ -34,6 +34,8 @@ pub struct Grant {
     pub holder: Arc<str>,
     /// The holder's payload. `None` leaves that of the record, which the last holder left.
     pub data: Option<Arc<[u8]>>,
+    /// Who ends a grant by force with this one, and why. `None` leaves that of the record.
+    pub force: Option<Arc<str>>,
     /// Whether the grant ends when this process dies, on stores that can see that.
     pub bound_to_process: bool,
 }
@@ -143,6 +145,7 @@ pub(super) fn granted(before: Option<&Record>, grant: &Grant) -> Record {
     let last_hold = before.and_then(|record| record.last_hold);
     let slots = before.and_then(|record| record.slots.clone());
     let left = before.and_then(|record| record.data.clone());
+    let last_force = last_force(before, grant);
     let before = before.and_then(|record| record.native);
     let seed = u64::try_from(grant.seed.0).unwrap_or(0);
     Record {
@@ -158,12 +161,19 @@ pub(super) fn granted(before: Option<&Record>, grant: &Grant) -> Record {
         holder: Some(grant.holder.to_string()),
         acquired_at: Some(grant.acquired_at),
         data: grant.data.as_ref().map(|data| data.to_vec()).or(left),
+        last_force,
         last_hold,
         queue,
         slots,
         done: None,
         holder_is_dead: false,
     }
+}
+
+/// Who ended a grant by force last, with this one.
+pub(super) fn last_force(before: Option<&Record>, grant: &Grant) -> Option<String> {
+    let last = || before.and_then(|record| record.last_force.clone());
+    grant.force.as_deref().map(str::to_owned).or_else(last)
 }
 
 /// The record of a grant, if it is that of this attempt and token.

@@ -46,6 +46,8 @@ pub mod attribute {
     pub const ACQUIRED_MS: &str = "AcquiredAtUnixMs";
     /// The holder's payload.
     pub const DATA: &str = "Data";
+    /// Who ended a grant by force last, and why, for people.
+    pub const LAST_FORCE: &str = "LastForce";
     /// How long the last grant was held, in milliseconds.
     pub const HELD_MS: &str = "HeldMs";
     /// The queue: a list of places.
@@ -95,6 +97,8 @@ pub struct Record {
     pub acquired_at: Option<ServiceTime>,
     /// The holder's payload, or what the last holder left; of a done record, the result.
     pub data: Option<Vec<u8>>,
+    /// Who ended a grant by force last, and why, for people. Every write keeps it.
+    pub last_force: Option<String>,
     /// How long the last grant was held, which tells waiters when to poll. It decides nothing.
     pub last_hold: Option<Duration>,
     /// Who waits for the key, in the order of joining.
@@ -248,6 +252,7 @@ impl Record {
                 Some(Value::Text(text)) => Some(text.clone().into_bytes()),
                 _ => None,
             },
+            last_force: reader.text(attribute::LAST_FORCE).unwrap_or(None),
             last_hold: match reader.number(attribute::HELD_MS) {
                 Ok(Some(ms)) => u64::try_from(ms).ok().map(Duration::from_millis),
                 _ => None,
@@ -275,6 +280,7 @@ impl Record {
             holder: None,
             acquired_at: None,
             data: None,
+            last_force: None,
             last_hold: None,
             queue: Vec::new(),
             slots: None,

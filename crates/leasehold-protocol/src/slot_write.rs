@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::grant::{
-    ConditionFailed, Grant, Left, Operation, behind, granted, hand_over, is_free_for, owned,
+    ConditionFailed, Grant, Left, Operation, behind, granted, hand_over, is_free_for, last_force,
+    owned,
 };
 use super::id::AttemptId;
 use super::queue::Place;
@@ -89,8 +90,10 @@ pub struct Entry {
 /// A grant that a slot takes over.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Over {
-    /// A slot.
+    /// A slot that has ended. It goes to the first of the queue.
     Slot(Slot),
+    /// A slot that is adopted by its identity, whoever waits.
+    Adopted(Slot),
     /// The whole key.
     Whole(Seen),
 }
@@ -280,13 +283,16 @@ fn enter(current: Option<&Record>, entry: &Entry) -> Result<Record, ConditionFai
     }
     match &entry.over {
         None => {}
-        Some(Over::Slot(slot)) => remove(&mut record, slot)?,
+        Some(Over::Slot(slot) | Over::Adopted(slot)) => remove(&mut record, slot)?,
         Some(Over::Whole(seen)) if record.state() == State::Granted(seen.clone()) => {
             free(&mut record);
         }
         Some(Over::Whole(_)) => return Err(ConditionFailed),
     }
-    record.queue = in_turn(&record, &entry.places)?;
+    record.queue = match entry.over {
+        Some(Over::Adopted(_)) => behind(&record, &entry.places)?,
+        _ => in_turn(&record, &entry.places)?,
+    };
     // Once more, it would have two.
     if record.owner.is_some() || record.slot_of(grant.attempt).is_some() {
         return Err(ConditionFailed);
@@ -297,6 +303,7 @@ fn enter(current: Option<&Record>, entry: &Entry) -> Result<Record, ConditionFai
         return Err(ConditionFailed);
     }
     slots.held.push(entry.slot());
+    record.last_force = last_force(Some(&record), grant);
     record.ttl_seconds = Some(grant.ttl_seconds);
     record.native = Some(Native {
         token: entry.token,

@@ -220,6 +220,7 @@ mod tests {
             queue: Vec::new(),
             slots: None,
             done: None,
+            last_force: None,
             holder_is_dead: false,
         }
     }

@@ -24,6 +24,7 @@ pub struct LockStatus {
     key: String,
     state: LockState,
     last: Option<LastHolder>,
+    last_force: Option<String>,
     slots: Vec<HolderInfo>,
 }
 
@@ -88,6 +89,7 @@ impl LockStatus {
                 _ => None,
             },
             state,
+            last_force: record.and_then(|record| record.last_force.clone()),
             slots: Vec::new(),
         }
     }
@@ -120,6 +122,12 @@ impl LockStatus {
     /// that keeps no label.
     pub fn last_holder(&self) -> Option<&LastHolder> {
         self.last.as_ref()
+    }
+
+    /// Who ended a grant of the key by force last, its token, and why. See
+    /// [`force_release`](crate::LockClient::force_release).
+    pub fn last_force(&self) -> Option<&str> {
+        self.last_force.as_deref()
     }
 }
 

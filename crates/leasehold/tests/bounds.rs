@@ -280,6 +280,7 @@ async fn a_record_without_owner_and_version_is_not_hammered() {
         queue: Vec::new(),
         done: None,
         slots: None,
+        last_force: None,
         holder_is_dead: false,
     });
     let gate = Gate::new(Arc::new(lab.memory.clone()));

@@ -30,6 +30,7 @@ fn grant(key: &str) -> Grant {
         acquired_at: now,
         holder: "test".into(),
         data: None,
+        force: None,
         bound_to_process: false,
     }
 }
@@ -56,6 +57,7 @@ async fn memory_leaves_what_is_not_ours() {
         queue: Vec::new(),
         done: None,
         slots: None,
+        last_force: None,
         holder_is_dead: false,
     };
     store.plant(strange);

@@ -139,19 +139,50 @@ async fn f17_who_and_why_are_seen_while_it_lasts() {
         }
     );
     assert!(done.expect("works").is_released());
-    let holder = seen.holder().expect("for a moment").label().to_owned();
-    assert_eq!(holder, "admin by force: stuck, ticket 4711");
-    // And afterwards, until somebody acquires it.
+    let force = format!("admin ended token {}: stuck, ticket 4711", victim.token());
+    assert_eq!(seen.last_force(), Some(force.as_str()));
     let status = lab.bystander().inspect("k").await.expect("works");
     assert_eq!(*status.state(), LockState::Free);
-    let last = status.last_holder().expect("who and why");
-    assert_eq!(last.label(), "admin by force: stuck, ticket 4711");
+    let last = status.last_holder().expect("the stuck one");
+    assert_eq!(last.label(), "victim");
     assert!(last.token() > Some(victim.token()) && last.since().is_some());
+    // And afterwards, under later grants.
     let next = locks.acquire("k").await.expect("free");
     let status = lab.bystander().inspect("k").await.expect("works");
     assert!(status.last_holder().is_none(), "{status:?}");
     assert_eq!(status.holder().expect("held").label(), "victim");
-    drop(next);
+    assert_eq!(status.last_force(), Some(force.as_str()));
+    next.release().await.expect("held");
+    let status = lab.bystander().inspect("k").await.expect("works");
+    assert_eq!(status.last_force(), Some(force.as_str()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_and_why_stay_when_the_key_goes_to_a_waiter() {
+    let lab = Lab::new();
+    for (key, wants_slot) in [("whole", false), ("slot", true)] {
+        let request = |label| {
+            let client = lab.client(policy(label));
+            let request = match wants_slot {
+                true => client.slots(key, 1),
+                false => client.request(key),
+            };
+            request.expect("valid")
+        };
+        let victim = request("victim").acquire().await.expect("free");
+        let token = victim.token();
+        let (next, done) = tokio::join!(request("next").acquire(), async {
+            lab.sleep(ms(500)).await;
+            let admin = lab.client(policy("admin"));
+            admin.force_release(key, token, "host is gone").await
+        });
+        assert!(done.expect("works").is_released());
+        let next = next.expect("served");
+        let status = lab.bystander().inspect(key).await.expect("works");
+        let force = format!("admin ended token {token}: host is gone");
+        assert_eq!(status.last_force(), Some(force.as_str()), "{key}");
+        next.release().await.expect("held");
+    }
 }
 
 #[tokio::test(start_paused = true)]

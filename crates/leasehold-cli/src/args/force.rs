@@ -14,7 +14,7 @@ pub(crate) struct ForceArgs {
     #[arg(long, value_name = "N")]
     pub(crate) token: FencingToken,
 
-    /// Why, in one line of at most 256 bytes; it stays in the record, and others see it
+    /// Why, in one line of at most 256 bytes; it stays in the record, as `leasehold show` has it
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: String,
 

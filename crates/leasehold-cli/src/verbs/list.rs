@@ -211,6 +211,7 @@ fn details(entry: &Entry, location: &Location) -> String {
         ),
         ("data", entry.data.clone()),
         ("result", entry.result.clone()),
+        ("forced", entry.last_force.clone()),
         ("store", Some(location.to_string())),
     ];
     let slots = entry.slots.iter().flatten();

@@ -26,6 +26,7 @@ async fn main() {
         queue: Vec::new(),
         done: None,
         slots: None,
+        last_force: None,
         holder_is_dead: false,
     });
     let store: Arc<dyn Store> = Arc::new(memory);

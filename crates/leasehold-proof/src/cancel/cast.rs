@@ -221,6 +221,7 @@ impl Cast {
             queue: Vec::new(),
             done: None,
             slots: None,
+            last_force: None,
             holder_is_dead: false,
         });
     }

@@ -304,6 +304,8 @@ impl Client {
             key: Arc::from("k"),
             holder: Arc::from("h"),
             data: None,
+            adopts: false,
+            force: None,
             bound_to_process: false,
             shared_with_fsharp: shape.has_fsharp(),
             want: leasehold_protocol::lens::Want::Whole,

@@ -370,6 +370,7 @@ fn foreign_record(owner: &str, expires_ms: i64) -> Record {
         queue: Vec::new(),
         done: None,
         slots: None,
+        last_force: None,
         holder_is_dead: false,
     }
 }

@@ -219,6 +219,7 @@ mod tests {
             acquired_at: ServiceTime(5),
             holder: "h".into(),
             data: None,
+            force: None,
             bound_to_process: false,
         }
     }

@@ -50,6 +50,10 @@ pub struct Wish {
     pub holder: Arc<str>,
     /// The holder's payload.
     pub data: Option<Arc<[u8]>>,
+    /// Whether it takes over a grant by its identity, while that lives.
+    pub adopts: bool,
+    /// As in [`Grant::force`].
+    pub force: Option<Arc<str>>,
     /// As in [`Grant::bound_to_process`].
     pub bound_to_process: bool,
     /// Whether F# clients share the table, so that tokens are best effort only.
@@ -227,6 +231,7 @@ impl Attempt {
             acquired_at: seed,
             holder: self.wish.holder.clone(),
             data: self.wish.data.clone(),
+            force: self.wish.force.clone(),
             bound_to_process: self.wish.bound_to_process,
         };
         let (over, places) = match take_over {
@@ -279,7 +284,11 @@ impl Attempt {
         let Some(latest) = self.latest.as_ref().filter(|record| record.owner.is_none()) else {
             return Some(Over::Whole(seen));
         };
-        Some(Over::Slot(latest.slot_of(owner?)?.clone()))
+        let slot = latest.slot_of(owner?)?.clone();
+        Some(match self.wish.adopts {
+            true => Over::Adopted(slot),
+            false => Over::Slot(slot),
+        })
     }
 
     fn enter(

@@ -19,6 +19,8 @@ fn attempt(id: u8) -> Attempt {
         key: "k".into(),
         holder: "me".into(),
         data: None,
+        adopts: false,
+        force: None,
         bound_to_process: false,
         shared_with_fsharp: false,
         want: Want::Whole,

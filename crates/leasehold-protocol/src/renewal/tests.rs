@@ -39,6 +39,7 @@ fn kept() -> (Kept, Record) {
             acquired_at: ServiceTime(5),
             holder: "me".into(),
             data: None,
+            force: None,
             bound_to_process: false,
         }),
     )

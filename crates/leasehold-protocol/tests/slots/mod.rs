@@ -63,6 +63,7 @@ fn grant(n: u8) -> Grant {
         acquired_at: ServiceTime(WALL),
         holder: "me".into(),
         data: None,
+        force: None,
         bound_to_process: false,
     }
 }

@@ -40,6 +40,8 @@ pub fn wish() -> Wish {
         key: "k".into(),
         holder: "me".into(),
         data: Some([1, 2].into()),
+        adopts: false,
+        force: None,
         bound_to_process: false,
         shared_with_fsharp: false,
         want: Want::Whole,
@@ -109,6 +111,7 @@ pub fn held_by(n: u8) -> Record {
         queue: Vec::new(),
         done: None,
         slots: None,
+        last_force: None,
         holder_is_dead: false,
     }
 }

@@ -139,6 +139,11 @@ impl Acquisition {
                 .label()
                 .unwrap_or_else(|| core.leases.label.clone()),
             data: order.data.clone(),
+            adopts: order.adopts.is_some(),
+            force: order
+                .adopts
+                .as_ref()
+                .and_then(|adopts| adopts.force.clone()),
             bound_to_process: order.policy.is_bound_to_process(),
             shared_with_fsharp: order.policy.is_shared_with_fsharp(),
             want: order.want,

@@ -38,6 +38,8 @@ pub(crate) struct Adoption {
     pub(crate) id: LeaseId,
     /// The grant in the record that was read.
     pub(crate) seen: Seen,
+    /// By whom it is ended by force, and why.
+    pub(crate) force: Option<Arc<str>>,
 }
 
 /// What to do when the key is held by another.

@@ -17,17 +17,19 @@ use leasehold_protocol::record::{Record, State};
 use leasehold_protocol::slots::Slot;
 use leasehold_protocol::token::FencingToken;
 
-/// In bytes. The reason becomes a part of the label, which people see on one line.
+/// In bytes. People see the reason on one line.
 const LONGEST_REASON: usize = 256;
 
 impl LockClient {
     /// Ends the grant of `key` that has `token`, without the consent of its holder. It is for an
     /// operator who knows that the holder is stuck. [`inspect`](LockClient::inspect) shows `token` as
     /// [`HolderInfo::token`](crate::HolderInfo::token); every token that was handed off under the same
-    /// grant works too. It costs one read and two writes: a take-over of exactly that grant, under a
-    /// label with `reason`, and its release. After that the key is free, or the next waiter has it, and its next
-    /// token is larger. [`LockStatus::last_holder`](crate::LockStatus::last_holder) shows the label while the key is
-    /// free. The token of a [slot](LockClient::slots) ends that slot, and no other; its record keeps no label.
+    /// grant works too. It costs one read and two writes: a take-over of exactly that grant, and its release.
+    /// After that the key is free, or the next waiter has it, and its next token is larger. The token of a
+    /// [slot](LockClient::slots) ends that slot, and no other.
+    ///
+    /// The record keeps the label of this client, the token and `reason` until the next call of this kind:
+    /// [`LockStatus::last_force`](crate::LockStatus::last_force).
     ///
     /// **The holder is not notified.** It learns of its loss at its next renewal, up to a third of its
     /// lease later (6.7 s of 20 s). Until then it works beside the next holder. A stopped holder learns
@@ -44,7 +46,7 @@ impl LockClient {
     /// [`InvalidInput`](ErrorKind::InvalidInput) when the reason is empty, longer than 256 bytes or not
     /// one line, and for a grant of an F# client, which has no token. [`AlreadyDone`](ErrorKind::AlreadyDone) when the
     /// work of the key is done. Others by [`ErrorKind`]. When the
-    /// second write fails, the key stays held under this client's label for one lease.
+    /// second write fails, the key stays held for one lease.
     ///
     /// # Cancel safety
     ///
@@ -89,12 +91,10 @@ impl LockClient {
         self.check_open(key)?;
         check_reason(key, reason)?;
         let label = self.core.leases.label.clone();
+        let force = format!("{label} ended token {token}: {reason}");
         // Without hand-off: no waiter of this client gets this grant.
         let policy = self.core.policy.to_builder().hand_off(false);
-        let policy = policy
-            .label(format!("{label} by force: {reason}"))
-            .drop_policy(DropPolicy::Release)
-            .build()?;
+        let policy = policy.drop_policy(DropPolicy::Release);
         let mut lost = None;
         // A second time if the grant ends between the read and the write.
         for _ in 0..2 {
@@ -121,14 +121,20 @@ impl LockClient {
             let Ok(seen) = seen_in(Some(&record), &id) else {
                 return Ok(ReleaseOutcome::TakenOver(HolderInfo::of(&record)));
             };
+            // The last holder stays the stuck one, if another program did not write its label.
+            let stuck = policy.clone().label(stuck_label(&record, token)).build();
             let order = Order {
                 key: key.clone(),
-                policy: policy.clone(),
+                policy: stuck.or_else(|_| policy.clone().build())?,
                 data: None,
                 patience: Patience::None,
                 want,
                 polled: None,
-                adopts: Some(Box::new(Adoption { id, seen })),
+                adopts: Some(Box::new(Adoption {
+                    id,
+                    seen,
+                    force: Some(force.as_str().into()),
+                })),
             };
             match acquire(&self.core, &order).await {
                 Ok(TryAcquireOutcome::Acquired(lease)) => {
@@ -167,6 +173,14 @@ fn identity(key: &Key, token: FencingToken, record: &Record) -> Result<(LeaseId,
         )
         .with_key(key.as_str())
         .with_hint("stop that client, or wait until its lease has run out")),
+    }
+}
+
+/// The label of the grant in `record`.
+fn stuck_label(record: &Record, token: FencingToken) -> &str {
+    match slot_of(record, token) {
+        Some((slot, _)) => &slot.label,
+        None => record.holder.as_deref().unwrap_or_default(),
     }
 }
 

@@ -69,6 +69,7 @@ impl LockClient {
             adopts: Some(Box::new(Adoption {
                 id: LeaseId::new(key.clone(), attempt, FencingToken::new(token, 0, false)),
                 seen,
+                force: None,
             })),
             want: Want::Whole,
             polled: None,

@@ -335,6 +335,7 @@ impl LockClient {
             adopts: Some(Box::new(Adoption {
                 id: id.clone(),
                 seen,
+                force: None,
             })),
         };
         match acquire(&self.core, &order).await? {

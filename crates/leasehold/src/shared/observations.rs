@@ -66,6 +66,7 @@ mod tests {
             queue: Vec::new(),
             done: None,
             slots: None,
+            last_force: None,
             holder_is_dead: false,
         };
         let rules = Rules {

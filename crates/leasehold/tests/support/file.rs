@@ -26,6 +26,7 @@ pub fn grant(key: &str, attempt: AttemptId, bound_to_process: bool) -> Grant {
         acquired_at: now,
         holder: "test".into(),
         data: None,
+        force: None,
         bound_to_process,
     }
 }

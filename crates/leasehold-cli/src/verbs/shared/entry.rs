@@ -27,10 +27,12 @@ pub(crate) struct Entry {
     /// Who holds one.
     pub(crate) slots: Option<Vec<Slot>>,
     pub(crate) error: Option<String>,
-    /// Of a free lock: the label of its last holder, or who released it by force, and why.
+    /// Of a free lock: the label of its last holder.
     pub(crate) last_holder: Option<String>,
     /// Of a free lock: the payload that its last holder left for the next one.
     pub(crate) left: Option<String>,
+    /// Who ended a grant by force last, and why.
+    pub(crate) last_force: Option<String>,
     /// Of work that is done: the label of its runner.
     pub(crate) runner: Option<String>,
     pub(crate) done_at: Option<String>,
@@ -111,6 +113,7 @@ impl Entry {
             left: last
                 .and_then(LastHolder::data)
                 .map(|data| String::from_utf8_lossy(data).into_owned()),
+            last_force: status.last_force().map(str::to_owned),
             runner: done.map(|done| done.runner().to_owned()),
             done_at: done.map(|done| times::utc(done.at())),
             failed: done.map(Done::is_failed),
@@ -172,6 +175,7 @@ impl Entry {
             error: None,
             last_holder: None,
             left: None,
+            last_force: None,
             runner: None,
             done_at: None,
             failed: None,

@@ -80,6 +80,8 @@ impl Client {
             key: "k".into(),
             holder: format!("client {index}").into(),
             data: None,
+            adopts: false,
+            force: None,
             bound_to_process: false,
             shared_with_fsharp: false,
             want,

@@ -243,7 +243,7 @@ fn carried_out(
         match (broken, &mut write) {
             (Broken::NoSize, Write::Slot(SlotWrite::Enter(entry))) => {
                 aside.clone_from(&slots.held);
-                if let Some(Over::Slot(_)) = entry.over {
+                if let Some(Over::Slot(_) | Over::Adopted(_)) = entry.over {
                     aside.clear();
                 } else {
                     slots.held.clear();
@@ -253,7 +253,7 @@ fn carried_out(
                 aside.append(&mut slots.held);
             }
             (Broken::OverBlind, Write::Slot(SlotWrite::Enter(entry))) => {
-                if let Some(Over::Slot(over)) = &mut entry.over
+                if let Some(Over::Slot(over) | Over::Adopted(over)) = &mut entry.over
                     && let Some(now) = slots.of(over.attempt)
                 {
                     over.clone_from(now);

@@ -40,7 +40,7 @@ impl Entries {
     ) -> Option<String> {
         let (SlotWrite::Evict { slot, .. }
         | SlotWrite::Enter(Entry {
-            over: Some(Over::Slot(slot)),
+            over: Some(Over::Slot(slot) | Over::Adopted(slot)),
             ..
         })) = write
         else {

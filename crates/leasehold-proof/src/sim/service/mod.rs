@@ -241,6 +241,7 @@ impl Service {
                     queue: Vec::new(),
                     done: None,
                     slots: None,
+                    last_force: None,
                     holder_is_dead: false,
                 };
                 self.replace(now, index, Some(record));
@@ -360,6 +361,7 @@ fn first_record(key: &str, shape: &Shape, rng: &mut Rng) -> Option<Record> {
         queue: Vec::new(),
         done: None,
         slots: None,
+        last_force: None,
         holder_is_dead: false,
     })
 }

@@ -59,7 +59,7 @@ fn fault(
     let legal = match write {
         Write::Slot(SlotWrite::Enter(entry)) => {
             let over = match &entry.over {
-                Some(Over::Slot(slot)) => vec![slot],
+                Some(Over::Slot(slot) | Over::Adopted(slot)) => vec![slot],
                 _ => vec![],
             };
             gone == over && granted(&[entry.grant.attempt])
@@ -109,7 +109,7 @@ impl Item {
                 at(self.grants.last().map_or(0, |grant| grant.at))
             }
             Write::Slot(SlotWrite::Enter(Entry {
-                over: Some(Over::Slot(slot)),
+                over: Some(Over::Slot(slot) | Over::Adopted(slot)),
                 ..
             })) => {
                 let grant = self

@@ -30,6 +30,7 @@ pub(super) const TOKEN: (&str, &str) = ("#token", attribute::TOKEN);
 pub(super) const LEASE: (&str, &str) = ("#lease", attribute::LEASE_MS);
 pub(super) const COUNT: (&str, &str) = ("#count", attribute::RENEW_COUNT);
 pub(super) const VERSION: (&str, &str) = ("#version", attribute::VERSION);
+pub(super) const LAST_FORCE: (&str, &str) = ("#force", attribute::LAST_FORCE);
 pub(super) const HOLDER: (&str, &str) = ("#holder", attribute::HOLDER);
 pub(super) const ACQUIRED: (&str, &str) = ("#acquired", attribute::ACQUIRED_MS);
 const HELD: (&str, &str) = ("#held", attribute::HELD_MS);
@@ -241,6 +242,7 @@ pub(super) fn granted(
     };
     let data = grant.data.as_deref();
     expression = described(expression.begins_with(places), &grant.holder, data).names(&[DONE]);
+    expression = forced(expression, grant);
     match was_done && data.is_none() {
         true => expression
             .names(&[DATA])
@@ -260,6 +262,17 @@ pub(super) fn described(
         expression = expression.data(data);
     }
     expression.names(&[HOLDER]).text(":holder", holder)
+}
+
+/// Sets who ends a grant by force, and why. Otherwise that of the record stays.
+pub(super) fn forced(expression: Expression, grant: &Grant) -> Expression {
+    match &grant.force {
+        Some(force) => expression
+            .sets("#force = :force")
+            .names(&[LAST_FORCE])
+            .text(":force", force),
+        None => expression,
+    }
 }
 
 /// The entry of a slot, as it is stored.

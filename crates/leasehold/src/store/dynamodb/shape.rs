@@ -22,7 +22,7 @@ const LONGEST_PREFIX: usize = 2048 - Key::MAX_BYTES;
 const LONGEST_SORT: usize = 1024;
 
 /// The attributes of a record besides key and TTL. Their names are the same in every table.
-pub(super) const FIXED: [&str; 14] = [
+pub(super) const FIXED: [&str; 15] = [
     attribute::CLIENT_ID,
     attribute::EXPIRES_MS,
     attribute::TOKEN,
@@ -32,6 +32,7 @@ pub(super) const FIXED: [&str; 14] = [
     attribute::HOLDER,
     attribute::ACQUIRED_MS,
     attribute::DATA,
+    attribute::LAST_FORCE,
     attribute::HELD_MS,
     attribute::QUEUE,
     attribute::DONE,

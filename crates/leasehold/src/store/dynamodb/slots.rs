@@ -5,7 +5,8 @@
 
 use super::expression::{
     CLIENT, COUNT, DATA, DONE, EXPIRES, Expression, FREE, KEY, LEASE, LIMIT, NO_QUEUE, NO_SLOTS,
-    QUEUE, SLOTS, TOKEN, TTL, VERSION, entry_value, granted, handed_over, lasts, owned, with_hold,
+    QUEUE, SLOTS, TOKEN, TTL, VERSION, entry_value, forced, granted, handed_over, lasts, owned,
+    with_hold,
 };
 use leasehold_protocol::attempt::AttemptId;
 use leasehold_protocol::record::{RECORD_VERSION, Seen};
@@ -137,7 +138,7 @@ fn enter(entry: &Entry) -> Expression {
         .number(":zero", 0),
         false => {
             let room = match entry.over {
-                Some(Over::Slot(_)) => "<=",
+                Some(Over::Slot(_) | Over::Adopted(_)) => "<=",
                 _ => "<",
             };
             let condition = format!(
@@ -158,6 +159,7 @@ fn enter(entry: &Entry) -> Expression {
         .number(":limit", entry.limit)
         .number(":token", entry.token)
         .number(":ttl", grant.ttl_seconds);
+    enter = forced(enter, grant);
     enter = match &entry.over {
         Some(Over::Whole(seen)) => {
             gone.extend(["#client", "#done"]);
@@ -190,7 +192,7 @@ fn enter(entry: &Entry) -> Expression {
                     .sets("#expires = if_not_exists(#expires, :zero)")
                     .names(&[EXPIRES]);
             }
-            if let Some(Over::Slot(over)) = over {
+            if let Some(Over::Slot(over) | Over::Adopted(over)) = over {
                 gone.push("#slots.#over");
                 enter = enter.and(" AND #slots.#over = :over");
                 enter = enter.entry_name("#over", over.attempt).entry(":over", over);
@@ -198,7 +200,8 @@ fn enter(entry: &Entry) -> Expression {
             enter.and(" AND attribute_not_exists(#client)")
         }
     };
-    if entry.places.is_empty() {
+    let adopts = matches!(entry.over, Some(Over::Adopted(_)));
+    if entry.places.is_empty() && !adopts {
         enter = enter.and(NO_QUEUE).names(&[QUEUE]);
     }
     enter

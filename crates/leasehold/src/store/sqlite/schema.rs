@@ -31,7 +31,7 @@ use leasehold_protocol::slots::{Slot, Slots};
 use leasehold_protocol::time::ServiceTime;
 
 /// The version of the tables below.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 /// "leas" in ASCII.
 pub(super) const APPLICATION: i64 = 0x6c65_6173;
 
@@ -58,7 +58,8 @@ CREATE TABLE locks (
     failed INTEGER CHECK (failed IN (0, 1)),
     input BLOB,
     slot_limit INTEGER,
-    slots BLOB
+    slots BLOB,
+    last_force TEXT
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE clock (
     boot_id TEXT NOT NULL PRIMARY KEY,
@@ -73,7 +74,7 @@ CREATE TABLE meta (
 macro_rules! columns {
     () => {
         "key, owner, expires_ms, token, lease_ms, renew_count, ttl_seconds, holder, acquired_ms, \
-         data, boot_id, pid, pid_started, pid_namespace, time_namespace, queue, held_ms, done_ms, failed, input, slot_limit, slots"
+         data, boot_id, pid, pid_started, pid_namespace, time_namespace, queue, held_ms, done_ms, failed, input, slot_limit, slots, last_force"
     };
 }
 
@@ -93,7 +94,7 @@ pub(super) const DELETE: &str = "DELETE FROM locks WHERE key = ?1";
 const REPLACE: &str = concat!(
     "REPLACE INTO locks (",
     columns!(),
-    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)"
+    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)"
 );
 
 /// The contents of a file.
@@ -260,6 +261,7 @@ impl Stored {
                     .map(|slot: &Bound<Slot>| slot.of.clone())
                     .collect(),
             }),
+            last_force: reader.get(22, attribute::LAST_FORCE)?,
             holder_is_dead: false,
             key: key.clone(),
         };
@@ -305,6 +307,7 @@ impl Stored {
             record.done.as_ref().and_then(|done| done.input.as_deref()),
             record.slots.as_ref().map(|slots| slots.limit),
             bound::write(&self.slots),
+            record.last_force,
         ])?;
         Ok(())
     }

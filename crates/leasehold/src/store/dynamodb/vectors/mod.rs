@@ -55,6 +55,7 @@ fn held(waiting: &[u8]) -> Record {
         queue: places(waiting),
         done: None,
         slots: None,
+        last_force: None,
         holder_is_dead: false,
     }
 }
@@ -83,6 +84,14 @@ fn without_data(n: u8) -> Grant {
     }
 }
 
+/// A grant that ends another by force.
+fn by_force(n: u8) -> Grant {
+    Grant {
+        force: Some("alice ended token 7: host is gone".into()),
+        ..without_data(n)
+    }
+}
+
 /// As FSharp.DynamoDbLock writes it.
 fn foreign() -> Record {
     Record {
@@ -106,6 +115,7 @@ fn grant(n: u8) -> Grant {
         acquired_at: ServiceTime(NOW + 9_000),
         holder: "host-b/23".into(),
         data: Some(b"payload"[..].into()),
+        force: None,
         bound_to_process: false,
     }
 }
@@ -310,6 +320,11 @@ fn cases() -> Vec<(&'static str, Option<Record>, Write)> {
             Write::TakeOver(without_data(2), seen(&held(&[])), Vec::new()),
         ),
         (
+            "take over: by force",
+            Some(held(&[])),
+            Write::TakeOver(by_force(2), seen(&held(&[])), Vec::new()),
+        ),
+        (
             "take over: with the places that are passed",
             Some(held(&[2, 3, 4])),
             take_over(&held(&[]), 3, &[2, 3]),
@@ -491,6 +506,9 @@ fn item(record: &Record, emptied: bool) -> Value {
     }
     if let Some(acquired_at) = record.acquired_at {
         item.insert(attribute::ACQUIRED_MS, number(&acquired_at.0));
+    }
+    if let Some(force) = &record.last_force {
+        item.insert(attribute::LAST_FORCE, json!({ "S": force }));
     }
     if let Some(hold) = record.last_hold {
         item.insert(attribute::HELD_MS, number(&hold.as_millis()));

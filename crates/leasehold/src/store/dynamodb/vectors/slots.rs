@@ -9,7 +9,7 @@ use leasehold_protocol::slots::{Slot, Slots};
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::{Grant, Left, Write};
 
-use super::{NOW, TTL, grant, held, id, place, places, released, seen};
+use super::{NOW, TTL, by_force, grant, held, id, place, places, released, seen};
 
 const TOKEN: u64 = 1_799_999_999_001;
 
@@ -108,6 +108,14 @@ pub(super) fn cases() -> Vec<(&'static str, Option<Record>, Write)> {
         over: Some(Over::Slot(slot(1))),
         ..entry(2)
     };
+    let over_by_force = Entry {
+        grant: by_force(2),
+        ..over_slot.clone()
+    };
+    let adopted = Entry {
+        over: Some(Over::Adopted(slot(1))),
+        ..entry(2)
+    };
     let over_whole = Entry {
         over: Some(Over::Whole(seen(&held(&[])))),
         ..entry(2)
@@ -179,9 +187,19 @@ pub(super) fn cases() -> Vec<(&'static str, Option<Record>, Write)> {
             }),
         ),
         (
+            "slot: over a dead one, by force",
+            Some(slotted(&[1, 3], &[])),
+            enter(over_by_force),
+        ),
+        (
             "slot: takes over exactly what was seen",
             Some(slotted(&[1, 3, 4], &[])),
             enter(over_slot.clone()),
+        ),
+        (
+            "slot: adopts exactly what was seen, and others wait on",
+            Some(slotted(&[1, 3, 4], &[5])),
+            enter(adopted),
         ),
         (
             "slot: refused, what was seen is gone",

@@ -38,6 +38,7 @@ fn acquire(attempt: AttemptId) -> Write {
         acquired_at: now,
         holder: "test".into(),
         data: None,
+        force: None,
         bound_to_process: true,
     })
 }

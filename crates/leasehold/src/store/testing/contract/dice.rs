@@ -27,6 +27,9 @@ pub(super) fn random_grant(dice: &mut Dice, bench: &Bench, attempt: AttemptId) -
         // Above, below and equal to the TTLs of grants, renewals and releases.
         ttl_seconds: grant.ttl_seconds + dice.below(4) as i64,
         ttl_is_guess: dice.one_in(2),
+        force: dice
+            .one_in(4)
+            .then(|| format!("force {}", dice.below(9)).into()),
         bound_to_process: dice.one_in(2),
         ..grant
     }

@@ -180,6 +180,7 @@ impl Bench {
             acquired_at: now,
             holder: "contract suite".into(),
             data: None,
+            force: None,
             bound_to_process: false,
         }
     }

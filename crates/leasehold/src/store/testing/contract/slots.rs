@@ -87,7 +87,10 @@ pub(super) fn random_slot_write(
                     },
                     foreign @ Seen::Foreign { .. } => foreign,
                 })),
-                _ => (slot.attempt != any && dice.one_in(2)).then_some(Over::Slot(slot)),
+                _ => (slot.attempt != any && dice.one_in(2)).then(|| match dice.one_in(2) {
+                    true => Over::Slot(slot),
+                    false => Over::Adopted(slot),
+                }),
             };
             SlotWrite::Enter(Entry {
                 grant: random_grant(dice, bench, any),
