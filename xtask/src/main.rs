@@ -33,7 +33,7 @@ use verb::{Cli, Verb};
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
-        Verb::Test { args } => steps::test(&args),
+        Verb::Test { whole, args } => steps::test(whole, &args),
         Verb::Lint => steps::lint(),
         Verb::Prove { parts, soak, share } => {
             extent(soak, share).and_then(|extent| prove::run(&parts, extent))
@@ -70,5 +70,5 @@ fn ci() -> anyhow::Result<()> {
     api::run(false)?;
     package::run()?;
     prove::run(&[], Extent::share()?)?;
-    steps::test(&[])
+    steps::test(false, &[])
 }

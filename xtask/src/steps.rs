@@ -113,21 +113,22 @@ pub(crate) fn lint() -> Result<()> {
     Ok(())
 }
 
-/// `cargo xtask test`: all tests, against a DynamoDB Local of this run or against the one that the user named.
-/// Prints nothing after cargo's own closing lines when they pass.
-pub(crate) fn test(args: &[OsString]) -> Result<()> {
+/// `cargo xtask test`: all tests, against a DynamoDB Local of this run or against the one that the user named. `whole`:
+/// those with many real processes do all their work. Prints nothing after cargo's own closing lines when they pass.
+pub(crate) fn test(whole: bool, args: &[OsString]) -> Result<()> {
     // A test packages the command.
     DEB.install()?;
     let named = std::env::var(SERVER_VARIABLE).ok();
     if let Some(url) = dynamodb::given(named.as_deref())? {
         eprintln!("== test: uses the DynamoDB at {url}, as {SERVER_VARIABLE} says");
-        let (_, status) = guard::supervise(&mut vec![Guarded::spawn(cargo_test(url, args)?)?])?;
+        let (_, status) =
+            guard::supervise(&mut vec![Guarded::spawn(cargo_test(url, whole, args)?)?])?;
         return judge("test", status);
     }
     let Server { url, program, log } = dynamodb::start(None)?;
     eprintln!("== test: DynamoDB Local runs at {url}");
     // In this order, so that a signal ends the tests before the server that they use.
-    let mut programs = vec![program, Guarded::spawn(cargo_test(&url, args)?)?];
+    let mut programs = vec![program, Guarded::spawn(cargo_test(&url, whole, args)?)?];
     match guard::supervise(&mut programs)? {
         (1, status) => judge("test", status),
         (_, status) => bail!(
@@ -137,13 +138,16 @@ pub(crate) fn test(args: &[OsString]) -> Result<()> {
     }
 }
 
-fn cargo_test(url: &str, args: &[OsString]) -> Result<Command> {
+fn cargo_test(url: &str, whole: bool, args: &[OsString]) -> Result<Command> {
     let mut command = guarded_cargo()?;
     command.args(["test", "--locked", "--all-features"]);
     if !names_package(args) {
         command.arg("--workspace");
     }
     command.args(args).env(SERVER_VARIABLE, url);
+    if whole {
+        command.env("LEASEHOLD_TEST_WHOLE", "1");
+    }
     command.env("LEASEHOLD_TEST_CARGO_DEB", DEB.program());
     Ok(command)
 }

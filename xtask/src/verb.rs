@@ -25,6 +25,9 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     /// Starts DynamoDB Local, then runs `cargo test --workspace --all-features ARGS`
     Test {
+        /// The tests with many real processes do all their work, and not a fifth of it
+        #[arg(long)]
+        whole: bool,
         /// For `cargo test`
         #[arg(last = true)]
         args: Vec<OsString>,
@@ -219,7 +222,12 @@ mod tests {
         let words = ["-p", "leasehold", "--", "--nocapture"];
         let args = words.map(OsString::from).to_vec();
         let test = [&["test", "--"], words.as_slice()].concat();
-        assert_eq!(parse(&test), Ok(Verb::Test { args: args.clone() }));
+        let whole = false;
+        let expected = Verb::Test {
+            whole,
+            args: args.clone(),
+        };
+        assert_eq!(parse(&test), Ok(expected));
         assert!(parse(&["test", "--nocapture"]).is_err());
         let program = "cargo".into();
         let guard = [&[GUARD, "cargo"], words.as_slice()].concat();

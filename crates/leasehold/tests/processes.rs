@@ -14,6 +14,7 @@ use leasehold::store::Store;
 use leasehold::store::dynamodb::DynamoDbStore;
 use leasehold::store::sqlite::SqliteStore;
 use leasehold::{LockClient, Policy};
+use support::share;
 
 const JOB: &str = "LEASEHOLD_TEST_JOB";
 
@@ -21,7 +22,7 @@ const JOB: &str = "LEASEHOLD_TEST_JOB";
 struct Job {
     store: String,
     counter: PathBuf,
-    rounds: u32,
+    rounds: u64,
 }
 
 impl Job {
@@ -84,7 +85,7 @@ fn increment(counter: &Path) {
     std::fs::write(counter, (n + 1).to_string()).expect("write");
 }
 
-fn run(store: String, dir: &Path, processes: u32, rounds: u32) {
+fn run(store: String, dir: &Path, processes: u64, rounds: u64) {
     let job = Job {
         store,
         counter: dir.join("counter"),
@@ -103,7 +104,7 @@ fn run(store: String, dir: &Path, processes: u32, rounds: u32) {
             .find_map(|line| line.split("worst-wait-ms ").nth(1)?.trim().parse().ok());
         worst = worst.max(wait.unwrap_or_else(|| panic!("no figure in: {text}")));
     }
-    let total: u32 = std::fs::read_to_string(&job.counter)
+    let total: u64 = std::fs::read_to_string(&job.counter)
         .expect("read")
         .parse()
         .expect("a number");
@@ -118,7 +119,7 @@ fn run(store: String, dir: &Path, processes: u32, rounds: u32) {
 fn eight_processes_on_one_sqlite_file_lose_nothing() {
     let dir = tempfile::tempdir().expect("directory");
     let store = format!("sqlite:{}", dir.path().join("locks.db").display());
-    run(store, dir.path(), 8, 500);
+    run(store, dir.path(), 8, share(500));
 }
 
 #[tokio::test]
@@ -126,7 +127,7 @@ async fn four_processes_on_one_dynamodb_table_lose_nothing() {
     let dir = tempfile::tempdir().expect("directory");
     let store = support::dynamodb().await;
     let (table, path) = (store.table().to_owned(), dir.path().to_owned());
-    tokio::task::spawn_blocking(move || run(table, &path, 4, 100))
+    tokio::task::spawn_blocking(move || run(table, &path, 4, share(100)))
         .await
         .expect("ran");
 }

@@ -58,7 +58,7 @@ impl Wrap for Table {
     }
 }
 
-/// The part of ten minutes in which `tasks` tasks of one process use a key, each for 100 ms a turn.
+/// The part of three minutes in which `tasks` tasks of one process use a key, each for 100 ms a turn.
 async fn in_use(policy: PolicyBuilder, tasks: usize) -> f64 {
     let lab = Lab::new();
     let table = Table {
@@ -69,7 +69,7 @@ async fn in_use(policy: PolicyBuilder, tasks: usize) -> f64 {
         .clock(lab.clock.clone())
         .policy(policy.wait_forever().build().expect("adds up"))
         .build();
-    let end = lab.clock_now() + s(600);
+    let end = lab.clock_now() + s(180);
     let mut work = tokio::task::JoinSet::new();
     for _ in 0..tasks {
         let (locks, clock) = (locks.clone(), lab.clock.clone());
@@ -86,7 +86,7 @@ async fn in_use(policy: PolicyBuilder, tasks: usize) -> f64 {
         });
     }
     let used: Duration = work.join_all().await.into_iter().sum();
-    used.as_secs_f64() / 600.0
+    used.as_secs_f64() / 180.0
 }
 
 #[tokio::test(start_paused = true)]

@@ -38,6 +38,14 @@ pub fn endpoint() -> String {
     )
 }
 
+/// A fifth of the work of a test with real processes. `cargo xtask test --whole` asks for all of it.
+pub fn share(work: u64) -> u64 {
+    match std::env::var_os("LEASEHOLD_TEST_WHOLE") {
+        Some(_) => work,
+        None => work / 5,
+    }
+}
+
 /// A client of DynamoDB Local, or of whatever listens at `endpoint`.
 pub fn client(endpoint: &str) -> Client {
     Client::from_conf(
