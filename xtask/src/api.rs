@@ -21,7 +21,7 @@ fn listing(packages: &[&str]) -> Result<String> {
     let json = |package: &str| target.join(format!("doc/{}.json", package.replace('-', "_")));
     let mut command =
         rustdoc::command("-Zunstable-options --output-format json --cap-lints allow")?;
-    command.args(["--quiet", "--lib"]);
+    command.arg("--quiet");
     command.env("CARGO_TARGET_DIR", &target);
     command.env("CARGO_BUILD_BUILD_DIR", paths::target());
     let (_, status) = guard::supervise(&mut vec![Guarded::spawn(command)?])?;

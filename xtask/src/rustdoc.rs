@@ -1,4 +1,4 @@
-//! The documentation of the whole workspace, by a rustdoc that takes what is not stable, as docs.rs has it.
+//! The documentation of all libraries of the workspace, by a rustdoc that takes what is not stable, as docs.rs has it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -25,7 +25,7 @@ pub(crate) fn command(flags: &str) -> Result<Command> {
     let mut command = guarded_cargo()?;
     command
         .args(["doc", "--locked", "--workspace", "--no-deps"])
-        .arg("--all-features")
+        .args(["--all-features", "--lib"])
         .env("RUSTDOC", script)
         .env("RUSTDOCFLAGS", flags);
     Ok(command)

@@ -65,18 +65,6 @@ const LINTS: &[Step] = &[
             "-Dwarnings",
         ],
     },
-    Step {
-        name: "clippy on the command without DynamoDB",
-        args: &[
-            "clippy",
-            "--locked",
-            "-p",
-            "leasehold-cli",
-            "--no-default-features",
-            "--",
-            "-Dwarnings",
-        ],
-    },
 ];
 
 /// `cargo xtask lint`: stops at the first step that fails, and names it.

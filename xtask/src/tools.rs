@@ -23,8 +23,7 @@ pub(crate) struct Tool {
 pub(crate) const MUTANTS: Tool = Tool {
     subcommand: "mutants",
     version: "27.1.0",
-    // It waits for cargo. Built so, it is there in a third of the time.
-    options: &["--debug"],
+    options: &[],
 };
 
 /// Debian packages. Without a compression that needs a C compiler.
@@ -59,7 +58,8 @@ impl Tool {
         );
         let mut command = guarded_cargo()?;
         let version = ["--version", self.version, "--locked", "--force"];
-        command.args(["install", &name]).args(version);
+        // They wait for cargo. Built so, they are there in half of the time.
+        command.args(["install", "--debug", &name]).args(version);
         command.args(self.options).arg("--root").arg(tools());
         // Beside the workspace's own artefacts, and kept for the next time.
         command.env("CARGO_TARGET_DIR", tools().join("build"));

@@ -13,30 +13,36 @@ impl World {
     /// The phase of the protocol that a request is part of.
     pub(super) fn phase_of(&self, body: &Body) -> Phase {
         match body {
-            Body::Write(Write::Acquire(_)) | Body::Foreign(ForeignWrite::Put { .. }) => {
-                Phase::Acquire
-            }
-            Body::Write(Write::TakeOver(..)) => Phase::TakeOver,
-            Body::Write(Write::Renew {
-                bound_to_process: false,
-                ..
-            }) => Phase::Detach,
-            Body::Write(Write::Renew { .. }) => Phase::Renew,
-            Body::Write(
-                Write::Release { key, attempt, .. } | Write::HandOver { key, attempt, .. },
-            ) if !self.service.was_shown(key, *attempt) => Phase::GiveBack,
-            Body::Write(Write::Leave { .. }) => Phase::GiveBack,
-            Body::Write(Write::Join { .. }) => Phase::Join,
-            Body::Write(Write::Slot(write)) => self.phase_of_slot(write),
-            Body::Write(Write::HandOver { .. }) => Phase::HandOver,
-            Body::Write(Write::Complete(_)) => Phase::Complete,
-            Body::Write(Write::Release { .. }) | Body::Foreign(ForeignWrite::Delete { .. }) => {
-                Phase::Release
-            }
-            Body::Write(Write::Withdraw { .. }) => Phase::Withdraw,
+            Body::Write(write) => self.phase_of_write(write),
+            Body::Foreign(ForeignWrite::Put { .. }) => Phase::Acquire,
+            Body::Foreign(ForeignWrite::Delete { .. }) => Phase::Release,
             Body::Read(_, Consistency::Eventual) => Phase::Poll,
             Body::Read(..) => Phase::Read,
             Body::List => Phase::List,
+        }
+    }
+
+    fn phase_of_write(&self, write: &Write) -> Phase {
+        match write {
+            Write::Acquire(_) => Phase::Acquire,
+            Write::TakeOver(..) => Phase::TakeOver,
+            Write::Renew {
+                bound_to_process: false,
+                ..
+            } => Phase::Detach,
+            Write::Renew { .. } => Phase::Renew,
+            Write::Release { key, attempt, .. } | Write::HandOver { key, attempt, .. }
+                if !self.service.was_shown(key, *attempt) =>
+            {
+                Phase::GiveBack
+            }
+            Write::Leave { .. } => Phase::GiveBack,
+            Write::Join { .. } => Phase::Join,
+            Write::Slot(write) => self.phase_of_slot(write),
+            Write::HandOver { .. } => Phase::HandOver,
+            Write::Complete(_) => Phase::Complete,
+            Write::Release { .. } => Phase::Release,
+            Write::Withdraw { .. } => Phase::Withdraw,
         }
     }
 

@@ -14,7 +14,7 @@ use super::shape::Nanos;
 /// What is asked.
 #[derive(Debug)]
 pub(super) enum Body {
-    Write(Write),
+    Write(Box<Write>),
     Read(String, Consistency),
     List,
     Foreign(ForeignWrite),

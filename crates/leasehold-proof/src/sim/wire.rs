@@ -340,7 +340,7 @@ impl Store for Wire {
     }
 
     async fn write(&self, write: Write) -> Result<Reply<Outcome>, StoreError> {
-        let reply = self.ask(Body::Write(write)).await?;
+        let reply = self.ask(Body::Write(write.into())).await?;
         match reply.value {
             Value::Write(value) => Ok(Reply::new(value, reply.stamp).with_units(reply.units)),
             _ => Err(odd()),

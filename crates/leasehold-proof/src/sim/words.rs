@@ -35,7 +35,7 @@ pub(super) fn digest(number: usize, value: &Value) -> [u64; 3] {
 pub(super) fn words(body: &Body) -> String {
     match body {
         Body::Write(write) => {
-            let more = match write {
+            let more = match &**write {
                 Write::Acquire(g) | Write::TakeOver(g, ..) => {
                     format!(
                         "by {} until {}",
