@@ -20,7 +20,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use leasehold::store::Store;
-use leasehold::store::sqlite::SqliteStore;
 use leasehold::{LockClient, Policy};
 use tokio::runtime::{Builder, Runtime};
 
@@ -168,12 +167,13 @@ impl Place {
     /// # Errors
     ///
     /// When there cannot be such a file.
+    #[cfg(feature = "top")]
     pub(crate) fn is_empty(&self) -> Result<bool, Failure> {
         match &self.location {
             Location::Sqlite { path } if is_missing(path) => {
                 // The default directory is created with the file.
                 if !self.of_user {
-                    SqliteStore::check_place(path)?;
+                    leasehold::store::sqlite::SqliteStore::check_place(path)?;
                 }
                 Ok(true)
             }

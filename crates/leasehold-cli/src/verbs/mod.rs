@@ -13,5 +13,9 @@ pub(crate) mod list;
 pub(crate) mod run;
 pub(crate) mod shared;
 pub(crate) mod sweep;
+#[cfg(feature = "top")]
+pub(crate) mod top;
+#[cfg(not(feature = "top"))]
+#[path = "without_top.rs"]
 pub(crate) mod top;
 pub(crate) mod watch;
