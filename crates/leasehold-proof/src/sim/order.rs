@@ -9,7 +9,7 @@ use std::time::Duration;
 use leasehold_protocol::attempt::AttemptId;
 use leasehold_protocol::queue::Place;
 use leasehold_protocol::record::Record;
-use leasehold_protocol::slot_write::{Given, Next, SlotWrite};
+use leasehold_protocol::slot_write::{Entry, Given, Next, Over, SlotWrite};
 use leasehold_protocol::write::Write;
 
 use super::shape::{Nanos, millis};
@@ -104,6 +104,12 @@ impl Order<'_> {
         };
         match write {
             SlotWrite::Extend { .. } | SlotWrite::Evict { .. } => before == after,
+            // Its slot changes hands, and no other: those who wait lose nothing.
+            SlotWrite::Enter(Entry {
+                over: Some(Over::Adopted(_)),
+                places,
+                ..
+            }) => before == after && places.is_empty(),
             SlotWrite::Enter(entry) => {
                 let (places, by) = (&entry.places[..], entry.grant.attempt);
                 let whole = |place: &Place| self.waits(place, by) && !place.is_for_slot();

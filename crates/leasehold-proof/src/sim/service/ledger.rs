@@ -111,6 +111,15 @@ impl Service {
         {
             self.violations.push(("S9", text));
         }
+        if let Write::Slot(SlotWrite::Enter(Entry {
+            over: Some(Over::Adopted(slot)),
+            ..
+        })) = write
+            && !self.adopted.contains(&slot.attempt.to_string())
+        {
+            let text = format!("a slot that nobody was to adopt: {write:?}");
+            self.violations.push(("S9", text));
+        }
     }
 
     /// `strict`: a grant is only taken over after its own lease. A request that arrives twice, with a deletion by an F#
