@@ -92,7 +92,7 @@ pub struct Entry {
 pub enum Over {
     /// A slot that has ended. It goes to the first of the queue.
     Slot(Slot),
-    /// A slot that is adopted by its identity, whoever waits.
+    /// A slot that is adopted by its identity, also while others wait.
     Adopted(Slot),
     /// The whole key.
     Whole(Seen),
