@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context, Result, bail};
 
 use crate::cargo::judge;
-use crate::guard::{self, Guarded};
+use crate::guard;
 use crate::paths;
 use crate::rustdoc;
 
@@ -24,7 +24,7 @@ fn listing(packages: &[&str]) -> Result<String> {
     command.arg("--quiet");
     command.env("CARGO_TARGET_DIR", &target);
     command.env("CARGO_BUILD_BUILD_DIR", paths::target());
-    let (_, status) = guard::supervise(&mut vec![Guarded::spawn(command)?])?;
+    let status = guard::run(&mut command)?;
     judge("api", status)?;
     let mut listing = String::new();
     for package in packages {

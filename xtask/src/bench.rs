@@ -49,7 +49,7 @@ pub(crate) fn run(names: &[Bench], choice: &Choice) -> Result<()> {
     // In this order, so that a signal ends the benchmarks before the server that they use.
     let mut programs = vec![
         server,
-        Guarded::spawn(bench(&program, names, choice, Some(&url))?)?,
+        Guarded::spawn(&mut bench(&program, names, choice, Some(&url))?)?,
     ];
     match guard::supervise(&mut programs)? {
         (1, status) => judge("bench", status),
@@ -60,8 +60,8 @@ pub(crate) fn run(names: &[Bench], choice: &Choice) -> Result<()> {
     }
 }
 
-fn alone(command: Command) -> Result<()> {
-    let (_, status) = guard::supervise(&mut vec![Guarded::spawn(command)?])?;
+fn alone(mut command: Command) -> Result<()> {
+    let status = guard::run(&mut command)?;
     judge("bench", status)
 }
 
@@ -73,7 +73,7 @@ fn build(package: &str) -> Result<()> {
         .arg("--target-dir")
         .arg(&target);
     eprintln!("== bench: cargo build --release -p {package}");
-    let (_, status) = guard::supervise(&mut vec![Guarded::spawn(command)?])?;
+    let status = guard::run(&mut command)?;
     judge("build", status)
 }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::cargo::{guarded_cargo, judge};
-use crate::guard::{self, Guarded};
+use crate::guard;
 use crate::host;
 use crate::paths::{target, workspace};
 use crate::tools::DEB;
@@ -27,7 +27,7 @@ pub(crate) fn run() -> Result<()> {
     let mut build = guarded_cargo()?;
     build.args(["build", "--locked", "--package", "leasehold-cli"]);
     build.args(["--profile", "dist", "--target", &musl]);
-    let (_, status) = guard::supervise(&mut vec![Guarded::spawn(build)?])?;
+    let status = guard::run(&mut build)?;
     judge("build", status)?;
     let binary = target().join(&musl).join("dist/leasehold");
     let into = target().join("dist");
@@ -43,7 +43,7 @@ pub(crate) fn run() -> Result<()> {
     ]);
     deb.args(["--profile", "dist", "--target", &musl]);
     deb.arg("--output").arg(&into).current_dir(workspace());
-    let (_, status) = guard::supervise(&mut vec![Guarded::spawn(deb)?])?;
+    let status = guard::run(&mut deb)?;
     judge("cargo deb", status)?;
     let size = std::fs::metadata(&binary)?.len();
     eprintln!(

@@ -28,7 +28,7 @@ pub(crate) const GUARD: &str = "__guard";
 /// How long a program may take to end after TERM.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// A `Command` that runs `program` under a guard; for [`Guarded::spawn`].
+/// A `Command` that runs `program` under a guard; for [`run`] and [`Guarded::spawn`].
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Result<Command> {
     // The kernel's link still works after cargo has replaced the file, which happens when several people build in one tree.
     let link = PathBuf::from("/proc/self/exe");
@@ -50,7 +50,7 @@ pub(crate) struct Guarded {
 
 impl Guarded {
     /// Starts what [`command`] made.
-    pub(crate) fn spawn(mut command: Command) -> Result<Self> {
+    pub(crate) fn spawn(command: &mut Command) -> Result<Self> {
         // A group of its own, so that Ctrl-C reaches xtask alone, which then ends its programs in the right order.
         let guard = command
             .stdin(Stdio::piped())
@@ -95,6 +95,12 @@ pub(crate) fn supervise(programs: &mut Vec<Guarded>) -> Result<(usize, ExitStatu
                 .context("cannot end by a signal")?;
         }
     }
+}
+
+/// Runs what [`command`] made to its end.
+pub(crate) fn run(command: &mut Command) -> Result<ExitStatus> {
+    let (_, status) = supervise(&mut vec![Guarded::spawn(command)?])?;
+    Ok(status)
 }
 
 /// The guard process itself: runs `program` until it ends or until standard input closes. Exits with the program's code.

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::cargo::{judge, without_own};
-use crate::guard::{self, Guarded};
+use crate::guard;
 use crate::tools::MUTANTS;
 
 /// The protocol, whose own tests are to catch every one.
@@ -40,10 +40,10 @@ pub(crate) fn of_protocol(share: Option<u32>) -> Vec<OsString> {
 /// `cargo xtask mutants [ARGS]`: with these arguments, or all of the protocol.
 pub(crate) fn run(args: &[OsString]) -> Result<()> {
     MUTANTS.install()?;
-    let command = match args {
+    let mut command = match args {
         [] => command(&of_protocol(None))?,
         args => command(args)?,
     };
-    let (_, status) = guard::supervise(&mut vec![Guarded::spawn(command)?])?;
+    let status = guard::run(&mut command)?;
     judge("mutants", status)
 }

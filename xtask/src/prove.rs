@@ -181,7 +181,7 @@ pub(crate) fn run(parts: &[Part], extent: Extent) -> Result<()> {
         let mut running = Vec::new();
         for part in group {
             eprintln!("== prove: {}", part.name());
-            programs.push(Guarded::spawn(part.command(&url, extent)?)?);
+            programs.push(Guarded::spawn(&mut part.command(&url, extent)?)?);
             running.push((part, Stopwatch::start()));
         }
         while !running.is_empty() {
@@ -240,7 +240,7 @@ fn build() -> Result<()> {
         let mut command = guarded_cargo()?;
         let target: PathBuf = crate::paths::target();
         command.args(args).arg("--target-dir").arg(target);
-        let (_, status) = guard::supervise(&mut vec![Guarded::spawn(command)?])?;
+        let status = guard::run(&mut command)?;
         judge("build", status)?;
     }
     Ok(())

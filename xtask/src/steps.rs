@@ -90,12 +90,12 @@ pub(crate) fn lint() -> Result<()> {
         eprintln!("== {}: cargo {}", step.name, step.args.join(" "));
         let mut command = guarded_cargo()?;
         command.args(step.args);
-        let (_, status) = guard::supervise(&mut vec![Guarded::spawn(command)?])?;
+        let status = guard::run(&mut command)?;
         judge(step.name, status)?;
     }
     eprintln!("== docs, as docs.rs builds them");
-    let docs = rustdoc::command("--cfg docsrs -Dwarnings")?;
-    let (_, status) = guard::supervise(&mut vec![Guarded::spawn(docs)?])?;
+    let mut docs = rustdoc::command("--cfg docsrs -Dwarnings")?;
+    let status = guard::run(&mut docs)?;
     judge("docs", status)?;
     eprintln!("== lints: all passed");
     Ok(())
@@ -109,14 +109,16 @@ pub(crate) fn test(whole: bool, args: &[OsString]) -> Result<()> {
     let named = std::env::var(SERVER_VARIABLE).ok();
     if let Some(url) = dynamodb::given(named.as_deref())? {
         eprintln!("== test: uses the DynamoDB at {url}, as {SERVER_VARIABLE} says");
-        let (_, status) =
-            guard::supervise(&mut vec![Guarded::spawn(cargo_test(url, whole, args)?)?])?;
+        let status = guard::run(&mut cargo_test(url, whole, args)?)?;
         return judge("test", status);
     }
     let Server { url, program, log } = dynamodb::start(None)?;
     eprintln!("== test: DynamoDB Local runs at {url}");
     // In this order, so that a signal ends the tests before the server that they use.
-    let mut programs = vec![program, Guarded::spawn(cargo_test(&url, whole, args)?)?];
+    let mut programs = vec![
+        program,
+        Guarded::spawn(&mut cargo_test(&url, whole, args)?)?,
+    ];
     match guard::supervise(&mut programs)? {
         (1, status) => judge("test", status),
         (_, status) => bail!(

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::cargo::{guarded_cargo, judge};
-use crate::guard::{self, Guarded};
+use crate::guard;
 
 /// A cargo subcommand.
 pub(crate) struct Tool {
@@ -63,7 +63,7 @@ impl Tool {
         command.args(self.options).arg("--root").arg(tools());
         // Beside the workspace's own artefacts, and kept for the next time.
         command.env("CARGO_TARGET_DIR", tools().join("build"));
-        let (_, status) = guard::supervise(&mut vec![Guarded::spawn(command)?])?;
+        let status = guard::run(&mut command)?;
         judge(&format!("install {name}"), status)
     }
 }

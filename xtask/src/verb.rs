@@ -65,7 +65,7 @@ pub(crate) enum Verb {
         #[arg(long)]
         bless: bool,
     },
-    /// cargo publish --dry-run of every published crate
+    /// cargo publish --dry-run of every published crate; the examples of the documents in a user's crate
     Package,
     /// A static program and a Debian package of the command, in target/dist
     Dist,

@@ -108,7 +108,7 @@ fn spawn(java: &Path, home: &Path, port: u16) -> Result<(Guarded, Log)> {
         .current_dir(home)
         .stdout(log.0.try_clone()?)
         .stderr(log.0.try_clone()?);
-    Ok((Guarded::spawn(command)?, log))
+    Ok((Guarded::spawn(&mut command)?, log))
 }
 
 /// A port that is free on all interfaces, which the server binds. Another program may take it a moment later.

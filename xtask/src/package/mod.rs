@@ -1,14 +1,17 @@
-//! The verb `package`: what would be uploaded, and what crates.io would say of it.
+//! The verb `package`: what would be uploaded, what crates.io would say of it, and what a user does with it.
+
+mod examples;
+mod user;
 
 use anyhow::Result;
 
 use crate::cargo::{guarded_cargo, judge};
-use crate::guard::{self, Guarded};
+use crate::guard;
 
 /// In the order of their dependencies.
 const PUBLISHED: [&str; 3] = ["leasehold-protocol", "leasehold", "leasehold-cli"];
 
-/// `cargo xtask package`. That the packages build is a test of the library (`tests/documents.rs`).
+/// `cargo xtask package`.
 pub(crate) fn run() -> Result<()> {
     eprintln!(
         "== package: cargo publish --dry-run of {}",
@@ -20,6 +23,7 @@ pub(crate) fn run() -> Result<()> {
     for package in PUBLISHED {
         command.args(["--package", package]);
     }
-    let (_, status) = guard::supervise(&mut vec![Guarded::spawn(command)?])?;
-    judge("package", status)
+    let status = guard::run(&mut command)?;
+    judge("package", status)?;
+    user::check()
 }
