@@ -5,11 +5,10 @@ mod user;
 
 use anyhow::Result;
 
+use user::PUBLISHED;
+
 use crate::cargo::{guarded_cargo, judge};
 use crate::guard;
-
-/// In the order of their dependencies.
-const PUBLISHED: [&str; 3] = ["leasehold-protocol", "leasehold", "leasehold-cli"];
 
 /// `cargo xtask package`.
 pub(crate) fn run() -> Result<()> {

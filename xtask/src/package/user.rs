@@ -13,11 +13,13 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::PUBLISHED;
 use super::examples::{self, blocks, read};
 use crate::cargo::{guarded_cargo, judge};
 use crate::guard::{self, run};
 use crate::{dynamodb, paths};
+
+/// In the order of their dependencies.
+pub(super) const PUBLISHED: [&str; 3] = ["leasehold-protocol", "leasehold", "leasehold-cli"];
 
 /// What README writes for the path of the library.
 const WRITTEN_PATH: &str = "../leasehold/crates/leasehold";
