@@ -1,17 +1,16 @@
 //! `acquire`: a lock without a process. What its caller learns is held, and nothing else is.
 #![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
-mod support;
-
+use crate::support;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::{Room, Wrapper, assert_message, dynamo, full_pipe, net, until, wait_line};
 use rustix::process::Signal;
 use serde_json::Value;
-use support::{Room, Wrapper, assert_message, dynamo, full_pipe, net, until, wait_line};
 
 /// The one line on standard output.
 #[track_caller]

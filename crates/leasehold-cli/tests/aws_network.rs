@@ -1,14 +1,12 @@
 //! The way to DynamoDB: proxies, TLS, and servers that are not DynamoDB.
 #![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
-mod support;
-
 use std::fs;
 use std::process::{Command, Output};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use support::{Room, assert_message, net, tls};
+use crate::support::{Room, assert_message, net, tls};
 
 const RUN: [&str; 6] = ["run", "job", "-w", "700ms", "--", "true"];
 

@@ -1,12 +1,11 @@
 //! Every way to AWS credentials, a region and an endpoint: each against servers of the test on loopback.
 
-mod support;
-
+use crate::support;
 use std::fs;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
-use support::{Room, Wrapper, assert_message, net, until};
+use crate::support::{Room, Wrapper, assert_message, net, until};
 
 /// The access key that a provider gives.
 const KEY: &str = "AKIDPROVIDED";

@@ -1,14 +1,13 @@
 //! Values of the environment, of the store URL and of the AWS configuration files that cannot work: each is refused at once, by its name.
 #![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
-mod support;
-
+use crate::support;
 use std::fs;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use crate::support::{Room, alive, assert_message, net, until};
 use rustix::process::Signal;
-use support::{Room, alive, assert_message, net, until};
 
 const RUN: [&str; 5] = ["run", "job", "-n", "--", "true"];
 

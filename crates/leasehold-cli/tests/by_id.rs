@@ -1,12 +1,10 @@
 //! `renew` and `release`: by an id alone, from any process. A stale id changes nothing.
 
-mod support;
-
 use std::fs;
 use std::process::Output;
 
+use crate::support::{Room, assert_message, dynamo, take_away, until};
 use serde_json::Value;
-use support::{Room, assert_message, dynamo, take_away, until};
 
 fn id(room: &Room, options: &[&str]) -> String {
     let output = room.run(&[&["acquire", "job", "-n", "-o", "id"], options].concat());

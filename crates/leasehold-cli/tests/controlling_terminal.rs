@@ -1,10 +1,9 @@
 //! A terminal that is stopped, that the command asks on, or in whose background it runs.
 
-mod support;
-
+use crate::support;
+use crate::support::terminal::{Terminal, group, halted, parent, recorder};
+use crate::support::{BIN, SHORT, alive, state, until, wait_line};
 use rustix::process::{Signal, kill_process};
-use support::terminal::{Terminal, group, halted, parent, recorder};
-use support::{BIN, SHORT, alive, state, until, wait_line};
 
 #[test]
 fn c1_a_terminal_that_is_stopped_with_ctrl_s_keeps_no_lost_command() {

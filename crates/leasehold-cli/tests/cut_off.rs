@@ -1,9 +1,7 @@
 //! The store is cut off, a hundred times: the command and all that it has started are dead before the lease ends.
 
-mod support;
-
+use crate::support::{Room, SHORT, Wrapper, alive, dynamo, net::Way, until};
 use rustix::process::Pid;
-use support::{Room, SHORT, Wrapper, alive, dynamo, net::Way, until};
 
 /// Runs at the same time.
 const BATCH: usize = 25;

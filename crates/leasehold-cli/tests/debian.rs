@@ -1,13 +1,11 @@
 //! The Debian package: built of this binary, installed below an empty root, and used from there.
 #![cfg(target_os = "linux")]
 
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use support::{BIN, Room};
+use crate::support::{BIN, Room};
 
 fn succeeds(command: &mut Command) -> Output {
     let output = command

@@ -1,14 +1,13 @@
 //! `doctor`: what it finds, what it says to do, and its exit code.
 #![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
-mod support;
-
+use crate::support;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::support::{Room, dynamo, net};
 use serde_json::Value;
-use support::{Room, dynamo, net};
 
 /// The code, and the findings by check.
 struct Examined {

@@ -1,14 +1,12 @@
 //! Tables, endpoints and credentials that are not as they should be; and a run on DynamoDB Local.
 #![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
-mod support;
-
 use std::fs;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
+use crate::support::{Room, assert_message, dynamo, net, until, wait_line};
 use rustix::process::Signal;
-use support::{Room, assert_message, dynamo, net, until, wait_line};
 
 /// A run with a short wait, which bounds everything.
 const RUN: [&str; 6] = ["run", "job", "-w", "700ms", "--", "true"];

@@ -1,14 +1,12 @@
 //! `elect`: a command for every term, one leader at a time, and nothing left after a loss, a kill or a signal.
 #![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
-mod support;
-
 use std::fs::File;
 use std::time::{Duration, Instant};
 
+use crate::support::{Room, SHORT, Wrapper, alive, assert_message, until, wait_line};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::{Room, SHORT, Wrapper, alive, assert_message, until, wait_line};
 
 /// `elect job … -c LINE`, in the background.
 fn stand(room: &Room, options: &[&str], line: &str) -> Wrapper {

@@ -1,9 +1,7 @@
 //! `force-release`: one grant of a stuck holder, and no other. Who did it, and why, is seen.
 
-mod support;
-
+use crate::support::{Room, Wrapper, assert_message, dynamo, until};
 use rustix::process::Signal;
-use support::{Room, Wrapper, assert_message, dynamo, until};
 
 const WHY: &str = "host is gone, ticket 4711";
 

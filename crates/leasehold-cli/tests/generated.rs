@@ -1,11 +1,9 @@
 //! `completions` and `man`: generated from the definition of the command line.
 
-mod support;
-
 use std::fs;
 use std::process::{Command, Stdio};
 
-use support::{Room, assert_message};
+use crate::support::{Room, assert_message};
 
 fn text(arguments: &[&str]) -> String {
     let output = Room::new().run(arguments);

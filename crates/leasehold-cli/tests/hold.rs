@@ -1,15 +1,13 @@
 //! `hold`: held until a signal, with or without a reader.
 #![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
-mod support;
-
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use crate::support::{Room, Wrapper, assert_message, dynamo, full_pipe, state, take_away, until};
 use rustix::process::Signal;
 use serde_json::Value;
-use support::{Room, Wrapper, assert_message, dynamo, full_pipe, state, take_away, until};
 
 fn start(room: &Room, options: &[&str]) -> Wrapper {
     let arguments = [&["hold", "job"], options].concat();

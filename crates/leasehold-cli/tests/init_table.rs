@@ -1,11 +1,9 @@
 //! `init` where others do the same, and where it may not do everything.
 
-mod support;
-
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use support::{Room, assert_message, dynamo, net};
+use crate::support::{Room, assert_message, dynamo, net};
 
 /// How a table is described.
 fn table(status: &str, key: &str) -> String {

@@ -2,12 +2,11 @@
 //! is free at once.
 #![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
-mod support;
-
+use crate::support;
 use std::time::{Duration, Instant};
 
+use crate::support::{Room, Wrapper, alive, dynamo, is_called, until, wait_line};
 use rustix::process::{Pid, Signal, kill_process};
-use support::{Room, Wrapper, alive, dynamo, is_called, until, wait_line};
 
 /// A command with a child in its group, and with a daemon in a session of its own. All ignore TERM and HUP.
 fn family() -> String {

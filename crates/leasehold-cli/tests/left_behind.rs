@@ -1,16 +1,15 @@
 //! What the command leaves behind, and what is not the command's: in containers, without `/proc`, as another user.
 
-mod support;
-
+use crate::support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use rustix::process::{Signal, kill_process};
-use support::{
+use crate::support::{
     BIN, PATIENCE, Room, SHORT, Wrapper, alive, below, children, is_called, take_away, until,
     wait_line,
 };
+use rustix::process::{Signal, kill_process};
 
 /// As the first process of a container.
 const FIRST: [&str; 4] = ["unshare", "--pid", "--fork", "--mount-proc"];

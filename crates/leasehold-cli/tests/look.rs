@@ -1,9 +1,8 @@
 //! `ls`, `show` and `init`: what they print, and where.
 
-mod support;
-
+use crate::support;
+use crate::support::{Room, SHORT, assert_message, until, wait_line};
 use serde_json::Value;
-use support::{Room, SHORT, assert_message, until, wait_line};
 
 fn text(output: &std::process::Output) -> String {
     assert!(output.status.success(), "{output:?}");

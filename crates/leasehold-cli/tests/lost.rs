@@ -2,12 +2,10 @@
 //! release touches nothing. Also the other ends that are ours: `--max-hold`, and what `--hold-at-least` keeps.
 #![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::{Room, SHORT, alive, children, dynamo, net::Way, take_away, until, wait_line};
 use rustix::process::Signal;
-use support::{Room, SHORT, alive, children, dynamo, net::Way, take_away, until, wait_line};
 
 /// A holder is stopped past its lease, another gets in, and the first wakes up.
 fn stopped_past_the_lease(room: &Room) {

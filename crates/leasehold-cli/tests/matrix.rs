@@ -3,8 +3,7 @@
 //!
 //! A cell is a function of four values, and [`expected`] says its code. Cells that cannot exist are counted, too.
 
-mod support;
-
+use crate::support;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -12,9 +11,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::support::terminal::Terminal;
+use crate::support::{
+    BIN, Room, Wrapper, alive, below, children, is_called, state, take_away, until,
+};
 use rustix::process::{Pid, Signal, kill_process};
-use support::terminal::Terminal;
-use support::{BIN, Room, Wrapper, alive, below, children, is_called, state, take_away, until};
 
 /// What happens.
 #[derive(Clone, Copy, PartialEq, Debug)]

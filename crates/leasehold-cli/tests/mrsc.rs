@@ -1,10 +1,8 @@
 //! Tables of multi-Region strong consistency: `init --mrsc`, `doctor` and `sweep`.
 
-mod support;
-
 use std::process::Output;
 
-use support::{Room, assert_message, dynamo};
+use crate::support::{Room, assert_message, dynamo};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()

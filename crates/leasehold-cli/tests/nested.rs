@@ -1,13 +1,11 @@
 //! `run` of a lock within the command of a run of the same lock, and environments that outlive their run.
 
-mod support;
-
 use std::io::Read;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Output};
 
-use support::{BIN, Room, assert_message, dynamo, until, wait_line};
+use crate::support::{BIN, Room, assert_message, dynamo, until, wait_line};
 
 /// `LINE` under the lock `job`, with a bound: who waits for itself would wait for ever.
 fn inside(room: &Room, line: &str) -> Output {

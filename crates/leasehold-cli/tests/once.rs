@@ -1,11 +1,9 @@
 //! `once` and `forget`: one run of many, what it leaves, and what a duplicate gets.
 
-mod support;
-
 use std::process::{Output, Stdio};
 
+use crate::support::{Room, Wrapper, assert_message, dynamo, until};
 use rustix::process::{Pid, Signal, kill_process};
-use support::{Room, Wrapper, assert_message, dynamo, until};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()

@@ -1,15 +1,14 @@
 //! Runners of `once` that are killed at random moments: one run is remembered, and all others end as it did (S7).
 #![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
-mod support;
-
+use crate::support;
 use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
+use crate::support::{Room, dynamo};
 use rustix::process::{Pid, Signal, kill_process};
-use support::{Room, dynamo};
 
 /// splitmix64: the same moments in each run, as far as the machine allows.
 struct Dice(u64);

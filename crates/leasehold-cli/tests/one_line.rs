@@ -1,8 +1,6 @@
 //! Names, labels and paths with line breaks in them.
 
-mod support;
-
-use support::{Room, assert_message, until, wait_line};
+use crate::support::{Room, assert_message, until, wait_line};
 
 #[test]
 fn c27_nobody_writes_lines_of_others() {

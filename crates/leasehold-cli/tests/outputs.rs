@@ -1,13 +1,12 @@
 //! Standard error and the report, where nobody takes what is written. The lock and the command must not care.
 
-mod support;
-
+use crate::support;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
-use support::{Room, SHORT, Wrapper, alive, dynamo, full_pipe, take_away, until, wait_line};
+use crate::support::{Room, SHORT, Wrapper, alive, dynamo, full_pipe, take_away, until, wait_line};
 
 /// A run whose standard error is this; the command writes its number to `command` and ignores TERM.
 fn stubborn(room: &Room, options: &[&str], stderr: impl Into<Stdio>) -> Wrapper {

@@ -1,16 +1,15 @@
 //! What `run` does with processes, seen from outside: no terminal. Every wait is for a condition and has a bound.
 #![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
-mod support;
-
+use crate::support;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::{BIN, Room, SHORT, alive, signal_mask, state, take_away, until, wait_line};
 use rustix::process::{Pid, Signal, kill_process};
-use support::{BIN, Room, SHORT, alive, signal_mask, state, take_away, until, wait_line};
 
 /// The exit code of `run job … ARGUMENTS`.
 fn code(arguments: &[&str]) -> i32 {

@@ -1,15 +1,14 @@
 //! The command lines of README, of the recipes and of the operating guide, run as they stand: with the names of programs, stores and
 //! files that they have. Only the endpoint of DynamoDB comes from the test.
 
-mod support;
-
+use crate::support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
+use crate::support::{BIN, Room, dynamo, until};
 use rustix::process::{Pid, Signal, kill_process_group};
-use support::{BIN, Room, dynamo, until};
 
 const RECIPES: &str = include_str!("../../../docs/recipes.md");
 const GUIDE: &str = include_str!("../../../docs/operating.md");

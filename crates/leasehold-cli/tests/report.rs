@@ -1,11 +1,10 @@
 //! `--report`: one JSON object, however it ended; and the environment of the command.
 
-mod support;
-
+use crate::support;
 use std::fs;
 
+use crate::support::{Room, until, wait_line};
 use serde_json::Value;
-use support::{Room, until, wait_line};
 
 #[test]
 fn a_run_that_completed() {

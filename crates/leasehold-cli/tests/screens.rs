@@ -1,9 +1,7 @@
 //! What people see on a terminal, as snapshots: digits are `9`, and a run of them one.
 
-mod support;
-
-use support::terminal::Terminal;
-use support::{BIN, Room, until, wait_line};
+use crate::support::terminal::Terminal;
+use crate::support::{BIN, Room, until, wait_line};
 
 /// Each number as one `9`, and names of this run as in the snapshot.
 fn plain(text: &str, room: &Room) -> String {

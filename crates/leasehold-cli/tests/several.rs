@@ -1,13 +1,12 @@
 //! Several locks at once (`--key`): all of them or none, on every way out.
 #![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
-mod support;
-
+use crate::support;
 use std::time::{Duration, Instant};
 
+use crate::support::{Room, SHORT, Wrapper, assert_message, dynamo, take_away, until, wait_line};
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
-use support::{Room, SHORT, Wrapper, assert_message, dynamo, take_away, until, wait_line};
 
 /// The lock with this name, as `show --json` has it.
 fn lock(room: &Room, name: &str) -> Value {

@@ -1,13 +1,12 @@
 //! Signals that were blocked or ignored when `run` was started: nothing hangs, and the command gets them as they came.
 
-mod support;
-
+use crate::support;
 use std::process::Output;
 
-use rustix::process::{Signal, kill_process};
-use support::{
+use crate::support::{
     Room, SHORT, Wrapper, alive, below, is_called, signal_mask, take_away, until, wait_line,
 };
+use rustix::process::{Signal, kill_process};
 
 /// Every signal that can be blocked and ignored; of those in real time, the ends.
 fn signals() -> impl Iterator<Item = u32> {

@@ -1,10 +1,8 @@
 //! `--slots` and `--shared`: several holders of one lock, as people and scripts see them.
 
-mod support;
-
+use crate::support::{Room, Wrapper, assert_message, dynamo, until};
 use rustix::process::Signal;
 use serde_json::Value;
-use support::{Room, Wrapper, assert_message, dynamo, until};
 
 fn hold(room: &Room, options: &[&str]) -> Wrapper {
     let arguments = [&["hold", "job"], options].concat();

@@ -1,12 +1,11 @@
 //! Lock files that are not as they should be.
 
-mod support;
-
+use crate::support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 
-use support::{Room, assert_message};
+use crate::support::{Room, assert_message};
 
 fn refused(room: &Room, code: i32, message: &str) {
     for arguments in [

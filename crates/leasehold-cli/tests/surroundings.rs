@@ -1,14 +1,12 @@
 //! Limits, disks and clocks that are not as they should be. What blocks, ignores, stops or hides is in `outputs`, `signal_state`, `terminal`
 //! and `left_behind`.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use support::{Room, SHORT, Wrapper, alive, assert_message, dynamo, take_away, wait_line};
+use crate::support::{Room, SHORT, Wrapper, alive, assert_message, dynamo, take_away, wait_line};
 
 /// A run with so many files, in a shell that sets the limit.
 fn limited(room: &Room, files: u32, arguments: &[&str]) -> Command {

@@ -1,10 +1,8 @@
 //! Locks in a table with other keys, which the store URL names.
 
-mod support;
-
 use std::process::Output;
 
-use support::{Room, assert_message, dynamo};
+use crate::support::{Room, assert_message, dynamo};
 
 const ONE_SORT_KEY: &str = "key=PK&sort=SK&sort_value=LOCK&prefix=LOCK%23&ttl=ttl";
 const SORT_KEY_PER_LOCK: &str = "key=PK&sort=SK&sort_after=/&prefix=LOCK%23&ttl=ttl";

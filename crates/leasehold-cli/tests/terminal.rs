@@ -1,12 +1,10 @@
 //! What `run` does when there is a terminal.
 
-mod support;
-
 use std::fs;
 
+use crate::support::terminal::{Terminal, field, group, halted, parent, recorder};
+use crate::support::{BIN, Room, SHORT, alive, state, until, wait_line};
 use rustix::process::{Signal, kill_process};
-use support::terminal::{Terminal, field, group, halted, parent, recorder};
-use support::{BIN, Room, SHORT, alive, state, until, wait_line};
 
 #[test]
 fn what_is_typed_arrives_once() {

@@ -2,14 +2,15 @@
 //!
 //! Of a line that changes only the changed cells are written, so tests look for words.
 
-mod support;
-
+use crate::support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::support::terminal::{Terminal, halted};
+use crate::support::{
+    BIN, Room, SHORT, alive, assert_message, dynamo, net, state, until, wait_line,
+};
 use rustix::process::{Pid, Signal, kill_process};
-use support::terminal::{Terminal, halted};
-use support::{BIN, Room, SHORT, alive, assert_message, dynamo, net, state, until, wait_line};
 
 /// To the other screen, and back.
 const ENTER: &str = "\u{1b}[?1049h";

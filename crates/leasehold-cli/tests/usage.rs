@@ -1,10 +1,9 @@
 //! Bad input: refused with a clear message, before anything is locked.
 
-mod support;
-
+use crate::support;
 use std::fs;
 
-use support::{Room, assert_message, leasehold};
+use crate::support::{Room, assert_message, leasehold};
 
 fn refused(arguments: &[&str], code: i32, message: &str, hint: &str) {
     let room = Room::new();

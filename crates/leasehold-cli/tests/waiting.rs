@@ -2,13 +2,11 @@
 
 #![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
-mod support;
-
 use std::fs::File;
 use std::time::{Duration, Instant};
 
+use crate::support::{Room, Wrapper, alive, assert_message, until, wait_line};
 use rustix::process::Signal;
-use support::{Room, Wrapper, alive, assert_message, until, wait_line};
 
 /// A room whose lock `job` is held until there is a file `go`.
 fn held() -> (Room, Wrapper) {

@@ -1,15 +1,14 @@
 //! `watch`: what it sees, what it costs, and how it ends. Also what `ls` leaves out.
 #![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
-mod support;
-
+use crate::support;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use crate::support::{Room, Wrapper, assert_message, dynamo, net, take_away, until};
 use rustix::process::Signal;
 use serde_json::Value;
-use support::{Room, Wrapper, assert_message, dynamo, net, take_away, until};
 
 /// Its output goes to `seen`.
 fn start(room: &Room, options: &[&str]) -> Wrapper {

@@ -1,16 +1,14 @@
 //! All of several keys, or none: order, bound, losses, and that nothing is left of a call that fails.
 #![expect(clippy::disallowed_methods, reason = "tasks and clocks of the callers")]
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::support::{Kit, Lab};
 use leasehold::store::testing::faulty::Fault;
 use leasehold::{DropPolicy, ErrorKind, LockClient, LockState, Policy};
 use leasehold_protocol::write::Operation;
-use support::{Kit, Lab};
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)

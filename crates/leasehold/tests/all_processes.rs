@@ -5,8 +5,7 @@
 //! protects.
 #![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
-mod support;
-
+use crate::support;
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::Read;
@@ -15,12 +14,12 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::share;
 use leasehold::clock::{Clock, SystemClock};
 use leasehold::store::Store;
 use leasehold::store::dynamodb::DynamoDbStore;
 use leasehold::store::sqlite::SqliteStore;
 use leasehold::{Leases, LockClient, LockState, Policy};
-use support::share;
 
 const JOB: &str = "LEASEHOLD_TEST_ALL_JOB";
 const PROCESSES: u64 = 20;
@@ -58,7 +57,7 @@ impl Job {
             self.witnesses.display()
         );
         let worker = Command::new(std::env::current_exe().expect("this binary"))
-            .args(["worker", "--exact", "--nocapture"])
+            .args(["all_processes::worker", "--exact", "--nocapture"])
             .env(JOB, job)
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

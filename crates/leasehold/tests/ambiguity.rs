@@ -2,17 +2,15 @@
 //!
 //! Among them: an own success that is taken for someone else's lock.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::Lab;
 use leasehold::store::testing::faulty::{Fault, FaultyStore};
 use leasehold::{
     Effect, EndReason, ErrorKind, LockClient, LockState, Policy, ReleaseOutcome, TryAcquireOutcome,
 };
 use leasehold_protocol::write::Operation;
-use support::Lab;
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)

@@ -1,20 +1,19 @@
 //! The face of the library, as a user's crate meets it.
 
-mod support;
-
+use crate::support;
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::support::Lab;
 use futures_core::Stream;
 use leasehold::store::Store;
 use leasehold::store::dynamodb::DynamoDbStore;
 use leasehold::store::memory::MemoryStore;
 use leasehold::{EndReason, ErrorKind, Key, LockClient, Policy, TryAcquireOutcome};
 use leasehold_protocol::write::Operation;
-use support::Lab;
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)

@@ -1,14 +1,9 @@
 //! What the AWS SDK cannot send, and answers that are not DynamoDB's: one error that says what is wrong, at once, with its effect.
 
-#[path = "support/http.rs"]
-#[expect(dead_code, reason = "others use the rest of it")]
-mod http;
-mod support;
-
+use crate::support::http::{Say, error, serve};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Builder, Config, Credentials, Region};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
-use http::{Say, error, serve};
 use leasehold::store::dynamodb::DynamoDbStore;
 use leasehold::store::{Store, StoreErrorKind};
 use leasehold::{Effect, Error, ErrorKind, LockClient};

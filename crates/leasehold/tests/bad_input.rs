@@ -1,21 +1,17 @@
 //! Bad input and broken stores: each a clear error that names key, table and the setting to
 //! change, within its bound, and nothing lost.
 
-#[path = "support/http.rs"]
-#[expect(dead_code, reason = "others use the rest of it")]
-mod http;
-mod support;
-
+use crate::support;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::support::http::{SERVER_DATE_MS, Say, error, serve};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType,
     ScalarAttributeType, TimeToLiveSpecification,
 };
-use http::{SERVER_DATE_MS, Say, error, serve};
 use leasehold::clock::{Clock, SystemClock, TokioClock};
 use leasehold::store::dynamodb::{DynamoDbStore, TableError};
 use leasehold::{Effect, Error, ErrorKind, LockClient, Policy, TryAcquireOutcome};

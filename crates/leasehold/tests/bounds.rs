@@ -1,11 +1,11 @@
 //! Every call ends within its bound, and no store is hammered.
 
-mod support;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::Lab;
+use crate::support::gate::{DAY, Gate, Mode, ms, with_wall};
 use async_trait::async_trait;
 use leasehold::clock::{Clock, Random, TokioClock};
 use leasehold::store::memory::MemoryStore;
@@ -16,8 +16,6 @@ use leasehold::{LockClient, Policy};
 use leasehold_protocol::record::Record;
 use leasehold_protocol::time::{Elapsed, ServiceTime};
 use leasehold_protocol::write::{Operation, Write};
-use support::Lab;
-use support::gate::{DAY, Gate, Mode, ms, with_wall};
 
 // 6
 #[tokio::test(start_paused = true)]

@@ -1,10 +1,9 @@
 //! Grants without a guard: any process with the identity keeps and ends them. Stale identities do nothing.
 
-mod support;
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::{Kit, Lab, VIRTUAL_START_MS};
 use async_trait::async_trait;
 use leasehold::clock::{Clock, TokioClock};
 use leasehold::store::memory::MemoryStore;
@@ -17,7 +16,6 @@ use leasehold::{
 };
 use leasehold_protocol::record::Record;
 use leasehold_protocol::write::{Operation, Write};
-use support::{Kit, Lab, VIRTUAL_START_MS};
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)

@@ -1,11 +1,9 @@
 //! A future or a guard that is dropped strands nothing. `leasehold-proof/src/cancel` drops every public future at every await.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::Lab;
 use leasehold::{DropPolicy, Policy};
-use support::Lab;
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)

@@ -2,11 +2,11 @@
 //!
 //! Validity intervals of two grants never overlap, however wrong the hosts' wall clocks are.
 
-mod support;
-
+use crate::support;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::VIRTUAL_START_MS;
 use async_trait::async_trait;
 use leasehold::clock::{Clock, ManualClock, TokioClock};
 use leasehold::store::memory::MemoryStore;
@@ -16,7 +16,6 @@ use leasehold::{DropPolicy, EndReason, LockClient, Policy, ReleaseOutcome, TryAc
 use leasehold_protocol::record::Record;
 use leasehold_protocol::time::{Elapsed, ServiceTime, Stamp};
 use leasehold_protocol::write::Write;
-use support::VIRTUAL_START_MS;
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)

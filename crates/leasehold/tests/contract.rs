@@ -1,7 +1,6 @@
 //! One contract, every store.
 
-mod support;
-
+use crate::support;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,11 +1,12 @@
 //! The payload of a lease in mid-hold and at its end, and what the next holder finds. In virtual time, except on real
 //! stores.
 
-mod support;
-
+use crate::support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::waiters::{client, ms, poll, released, same, settle, waiter};
+use crate::support::{Kit, Lab};
 use async_trait::async_trait;
 use leasehold::store::memory::MemoryStore;
 use leasehold::store::testing::faulty::Fault;
@@ -15,8 +16,6 @@ use leasehold::{
     Effect, ErrorKind, FencingToken, Lease, LockClient, LockState, Once, Policy, ReleaseOutcome,
 };
 use leasehold_protocol::write::{Operation, Write};
-use support::waiters::{client, ms, poll, released, same, settle, waiter};
-use support::{Kit, Lab};
 
 /// The payload of a key that is held, as observers see it.
 async fn shown(locks: &LockClient, key: &str) -> Option<Vec<u8>> {

@@ -1,13 +1,9 @@
 //! Making the lock table while others do the same, against a server that answers as it should.
 
-#[path = "support/http.rs"]
-#[expect(dead_code, reason = "others use the rest of it")]
-mod http;
-mod support;
-
+use crate::support;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use http::{Say, Server, error, serve};
+use crate::support::http::{Say, Server, error, serve};
 use leasehold::ErrorKind;
 use leasehold::store::dynamodb::{Created, DynamoDbStore};
 

@@ -1,8 +1,6 @@
 //! Elections: terms follow each other, a lost one ends its work, and a candidate stands again by itself.
 //! `observing.rs` has the observers.
 
-mod support;
-
 use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::support::{Kit, Lab, VIRTUAL_START_MS};
 use futures_core::Stream;
 use leasehold::clock::ManualClock;
 use leasehold::store::memory::MemoryStore;
@@ -18,7 +17,6 @@ use leasehold::{
     Election, EndReason, ErrorKind, LockClient, LockState, Policy, ReleaseOutcome, Term, TermEnd,
 };
 use leasehold_protocol::write::Operation;
-use support::{Kit, Lab, VIRTUAL_START_MS};
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)

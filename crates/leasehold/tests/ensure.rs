@@ -1,14 +1,12 @@
 //! The time that is certainly left of a lease. In virtual time, except on real stores.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::waiters::{ms, poll, released};
+use crate::support::{Kit, Lab};
 use leasehold::store::testing::faulty::Fault;
 use leasehold::{Effect, ErrorKind, Lease, LockClient, Policy, PolicyBuilder};
 use leasehold_protocol::write::Operation;
-use support::waiters::{ms, poll, released};
-use support::{Kit, Lab};
 
 const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)

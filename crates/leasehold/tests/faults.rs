@@ -1,7 +1,8 @@
 //! Answers that come late, twice, broken or not at all, and stores that panic.
 
-mod support;
-
+use crate::support::Lab;
+use crate::support::VIRTUAL_START_MS;
+use crate::support::gate::{Gate, Mode, ms, with_wall};
 use async_trait::async_trait;
 use leasehold::Effect;
 use leasehold::ErrorKind;
@@ -27,9 +28,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use support::Lab;
-use support::VIRTUAL_START_MS;
-use support::gate::{Gate, Mode, ms, with_wall};
 
 // 1
 #[tokio::test(start_paused = true)]

@@ -2,8 +2,7 @@
 //!
 //! A paused holder writes on after its lease ended.
 
-mod support;
-
+use crate::support;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;

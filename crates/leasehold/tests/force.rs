@@ -1,16 +1,14 @@
 //! Another's grant, ended by an operator.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::Lab;
 use leasehold::store::testing::faulty::Fault;
 use leasehold::{
     EndReason, ErrorKind, FencingToken, LockState, Policy, PolicyBuilder, ReleaseOutcome,
     TryAcquireOutcome,
 };
 use leasehold_protocol::write::Operation;
-use support::Lab;
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)

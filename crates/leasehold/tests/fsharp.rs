@@ -2,8 +2,7 @@
 //!
 //! The F# side is its exact two requests, written here with the SDK.
 
-mod support;
-
+use crate::support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,17 +1,16 @@
 //! A released guard goes to the next waiter of the client (`docs/protocol.md`, section 9). In virtual time; requests are counted.
 
-mod support;
-
+use crate::support;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 
+use crate::support::Lab;
+use crate::support::waiters::{client, ms, policy, poll, released, same, settle, waiter};
 use leasehold::store::testing::faulty::Fault;
 use leasehold::{
     CheckDelay, DropPolicy, EndReason, ErrorKind, LeaseWatch, Policy, PolicyBuilder, ReleaseOutcome,
 };
 use leasehold_protocol::write::Operation;
-use support::Lab;
-use support::waiters::{client, ms, policy, poll, released, same, settle, waiter};
 
 #[tokio::test(start_paused = true)]
 async fn hand_offs_are_capped() {

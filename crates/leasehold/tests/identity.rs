@@ -1,10 +1,10 @@
 //! Identity out and back in: released, or gone on with, elsewhere.
 
-mod support;
-
+use crate::support;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::Lab;
 use async_trait::async_trait;
 use leasehold::clock::TokioClock;
 use leasehold::store::memory::MemoryStore;
@@ -14,7 +14,6 @@ use leasehold::{
     DropPolicy, EndReason, ErrorKind, LeaseId, LockClient, LockState, Policy, ReleaseOutcome,
 };
 use leasehold_protocol::write::Write;
-use support::Lab;
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)

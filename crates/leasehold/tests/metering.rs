@@ -1,18 +1,16 @@
 //! What calls, leases and clients cost, as they say themselves. In virtual time.
 
-mod support;
-
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::Lab;
 use leasehold::store::testing::faulty::Fault;
 use leasehold::{LockClient, Policy};
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
     SharedString, Unit,
 };
-use support::Lab;
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)

@@ -1,10 +1,6 @@
 //! Tables of multi-Region strong consistency: no TTL, no transactions, conflicts with other Regions.
 
-#[path = "support/http.rs"]
-#[expect(dead_code, reason = "others use the rest of it")]
-mod http;
-mod support;
-
+use crate::support;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -16,7 +12,7 @@ use aws_sdk_dynamodb::error::BoxError;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_dynamodb::{Client, Config};
 
-use http::{Say, error, serve};
+use crate::support::http::{Say, error, serve};
 use leasehold::clock::{Clock, SystemClock};
 use leasehold::store::dynamodb::{DynamoDbStore, TableShape};
 use leasehold::{ErrorKind, LockClient};

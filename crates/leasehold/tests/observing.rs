@@ -1,13 +1,12 @@
 //! Observers of a leader: what they are shown, that it never goes back, and what it costs.
 
-mod support;
-
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::{Lab, VIRTUAL_START_MS};
 use async_trait::async_trait;
 use futures_core::Stream;
 use leasehold::clock::TokioClock;
@@ -20,7 +19,6 @@ use leasehold::{
 };
 use leasehold_protocol::record::Record;
 use leasehold_protocol::write::{Operation, Write};
-use support::{Lab, VIRTUAL_START_MS};
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)

@@ -1,18 +1,16 @@
 //! Work that runs once: who runs it, who gets its result, what is remembered, and at which price.
 #![expect(clippy::disallowed_methods, reason = "tasks and clocks of the callers")]
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::support::{Kit, Lab};
 use leasehold::store::testing::faulty::Fault;
 use leasehold::{
     Done, ErrorKind, LockClient, LockState, Once, OnceError, OnceRequest, Policy, Started,
 };
 use leasehold_protocol::write::Operation;
-use support::{Kit, Lab};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 

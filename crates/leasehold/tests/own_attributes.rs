@@ -1,7 +1,6 @@
 //! Attributes that others put on a lock's item survive what the lock does.
 
-mod support;
-
+use crate::support;
 use std::collections::HashMap;
 use std::time::Duration;
 

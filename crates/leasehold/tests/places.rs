@@ -1,15 +1,13 @@
 //! Processes that want one key take their turns in its queue (`docs/protocol.md` section 10). In virtual time.
 
-mod support;
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::support::Lab;
+use crate::support::waiters::{Waiting, futures, ms, poll, released, same, settle, waiter};
 use leasehold::store::testing::faulty::Fault;
 use leasehold::{CheckDelay, ErrorKind, LockClient, Policy};
 use leasehold_protocol::write::Operation;
-use support::Lab;
-use support::waiters::{Waiting, futures, ms, poll, released, same, settle, waiter};
 
 fn process(lab: &Lab) -> LockClient {
     lab.client(Policy::default())

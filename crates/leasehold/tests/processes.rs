@@ -3,18 +3,17 @@
 //! The workers are this test binary itself, started again with a job in its environment. Each
 //! increments a counter file with a read, a write and nothing that would protect it but the lock.
 
-mod support;
-
+use crate::support;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::support::share;
 use leasehold::clock::{Clock, SystemClock};
 use leasehold::store::Store;
 use leasehold::store::dynamodb::DynamoDbStore;
 use leasehold::store::sqlite::SqliteStore;
 use leasehold::{LockClient, Policy};
-use support::share;
 
 const JOB: &str = "LEASEHOLD_TEST_JOB";
 
@@ -39,7 +38,7 @@ impl Job {
     fn start(&self) -> Child {
         let job = format!("{}|{}|{}", self.rounds, self.store, self.counter.display());
         Command::new(std::env::current_exe().expect("this binary"))
-            .args(["worker", "--exact", "--nocapture"])
+            .args(["processes::worker", "--exact", "--nocapture"])
             .env(JOB, job)
             .stdout(Stdio::piped())
             .spawn()

@@ -1,16 +1,15 @@
 //! The waiters of one key in one client: order, leaving, failing stores (`docs/protocol.md`, section 9). In virtual time; requests are counted.
 
-mod support;
-
+use crate::support;
 use std::sync::{Arc, Mutex};
 
+use crate::support::Lab;
+use crate::support::waiters::{client, futures, ms, policy, poll, released, same, settle, waiter};
 use leasehold::store::testing::faulty::Fault;
 use leasehold::{
     EndReason, ErrorKind, LockClient, Policy, PolicyBuilder, ReleaseOutcome, TryAcquireOutcome,
 };
 use leasehold_protocol::write::Operation;
-use support::Lab;
-use support::waiters::{client, futures, ms, policy, poll, released, same, settle, waiter};
 
 /// A client that takes no place in the queue of the record, because F# clients share the table.
 fn shared(lab: &Lab) -> LockClient {

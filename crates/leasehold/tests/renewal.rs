@@ -1,12 +1,11 @@
 //! Many leases in one process: renewed on time, a bounded number of them at once, beside keys that hang.
 //! In virtual time.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::support::VIRTUAL_START_MS;
 use async_trait::async_trait;
 use leasehold::clock::{Clock, TokioClock};
 use leasehold::store::memory::MemoryStore;
@@ -14,7 +13,6 @@ use leasehold::store::testing::wrap::{Wrap, Wrapped};
 use leasehold::store::{Outcome, Reply, Store, StoreError};
 use leasehold::{Lease, LockClient, Policy};
 use leasehold_protocol::write::{Operation, Write};
-use support::VIRTUAL_START_MS;
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)

@@ -1,14 +1,13 @@
 //! What calls cost: requests and units, on DynamoDB as the service reports them.
 
-mod support;
-
+use crate::support;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::Lab;
 use leasehold::store::testing::counting::CountingStore;
 use leasehold::{DropPolicy, LockClient, Policy, TryAcquireOutcome};
 use leasehold_protocol::write::Operation;
-use support::Lab;
 
 #[tokio::test]
 async fn an_uncontended_cycle_is_two_requests_and_two_units() {

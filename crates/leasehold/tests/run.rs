@@ -1,18 +1,17 @@
 //! `run`: released on value, error, panic and cancellation; ended when the lease is lost.
 
-mod support;
-
+use crate::support;
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::support::Lab;
 use leasehold::clock::ManualClock;
 use leasehold::store::testing::faulty::Fault;
 use leasehold::{EndReason, ErrorKind, LockClient, Policy};
 use leasehold_protocol::write::Operation;
-use support::Lab;
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)

@@ -1,15 +1,14 @@
 //! One client on several runtimes: blocked, ended, or driven only now and then. A guard is kept by the
 //! runtime that has it, and no waiter depends on another's.
 
-mod support;
-
+use crate::support;
+use crate::support::gate::ms;
 use leasehold::clock::SystemClock;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use support::gate::ms;
 
 use leasehold::clock::{Clock, ManualClock};
 use leasehold::store::memory::MemoryStore;

@@ -4,15 +4,13 @@
 //! with other keys. "After expiry" means that
 //! a holder went away without a release.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::Kit;
 use leasehold::{
     DropPolicy, ErrorKind, Lease, LeaseId, LockClient, Policy, ReleaseOutcome, TryAcquireOutcome,
 };
-use support::Kit;
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)

@@ -1,10 +1,9 @@
 //! A process that is alone with a key uses it, whatever its settings: nobody waits for nobody.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::Lab;
 use async_trait::async_trait;
 use leasehold::clock::Clock;
 use leasehold::store::memory::MemoryStore;
@@ -13,7 +12,6 @@ use leasehold::store::{Consistency, Hints, Outcome, Reply, Store, StoreError};
 use leasehold::{CheckDelay, LockClient, Policy, PolicyBuilder};
 use leasehold_protocol::record::Record;
 use leasehold_protocol::write::Write;
-use support::Lab;
 
 const fn s(n: u64) -> Duration {
     Duration::from_secs(n)

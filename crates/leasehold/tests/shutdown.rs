@@ -1,7 +1,7 @@
 //! The end of a client.
 
-mod support;
-
+use crate::support::Lab;
+use crate::support::gate::ms;
 use leasehold::LockClient;
 use leasehold::Policy;
 use leasehold::store::Store;
@@ -10,8 +10,6 @@ use leasehold::store::testing::counting::CountingStore;
 use leasehold::store::testing::faulty::Fault;
 use leasehold_protocol::write::Operation;
 use std::sync::Arc;
-use support::Lab;
-use support::gate::ms;
 
 // 12
 #[tokio::test(start_paused = true)]

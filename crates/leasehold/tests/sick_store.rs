@@ -1,7 +1,6 @@
 //! A store that stays sick: what a client sends, and what it keeps in flight, is bounded.
 
-mod support;
-
+use crate::support;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -1,15 +1,13 @@
 //! Slots and shared locks: the limit, the whole key beside them, the queue, dead holders, identities.
 #![expect(clippy::disallowed_methods, reason = "tasks and clocks of the callers")]
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::support::{Kit, Lab};
 use leasehold::{ErrorKind, Lease, LockClient, Policy, TryAcquireOutcome};
 use leasehold_protocol::write::Operation;
-use support::{Kit, Lab};
 use tokio::sync::watch;
 
 const fn ms(n: u64) -> Duration {

@@ -6,8 +6,7 @@
 //! that finds no free file is a fourth.
 #![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
-mod support;
-
+use crate::support;
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -16,12 +15,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::share;
 use leasehold::clock::{Clock, SystemClock};
 use leasehold::store::Store;
 use leasehold::store::dynamodb::DynamoDbStore;
 use leasehold::store::sqlite::SqliteStore;
 use leasehold::{LockClient, Policy};
-use support::share;
 
 const JOB: &str = "LEASEHOLD_TEST_SLOTS_JOB";
 const KEY: &str = "export";
@@ -69,7 +68,7 @@ impl Job {
         let job = format!("{number}|{way}|{store}|{}", self.directory.display());
         let mut worker = Command::new(std::env::current_exe().expect("this binary"));
         worker
-            .args(["worker", "--exact", "--nocapture"])
+            .args(["slots_processes::worker", "--exact", "--nocapture"])
             .env(JOB, job);
         worker.stdout(Stdio::piped()).stderr(Stdio::inherit());
         Worker(worker.spawn().expect("start a worker"))

@@ -1,8 +1,6 @@
 //! A lock file that will not do is refused when it is opened, with an error that names the path
 //! and says what to change; one that goes wrong later loses nothing.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -12,13 +10,13 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use crate::support::file::{acquire, place};
 use leasehold::Effect;
 use leasehold::clock::{Clock, SystemClock};
 use leasehold::store::sqlite::SqliteStore;
 use leasehold::store::{Consistency, Outcome, Store, StoreError, StoreErrorKind};
 use leasehold_protocol::write::{Grant, Left, Write};
 use rusqlite::Connection;
-use support::file::{acquire, place};
 
 #[track_caller]
 fn refused(path: &Path, kind: StoreErrorKind, words: &[&str]) -> StoreError {
@@ -164,7 +162,7 @@ fn what_may_not_be_written() {
     ] {
         let mut child = Command::new(std::env::current_exe().expect("this test"));
         child
-            .args(["child_is_denied", "--exact", "--nocapture"])
+            .args(["sqlite_errors::child_is_denied", "--exact", "--nocapture"])
             .env("LEASEHOLD_TEST_DENIED", &path)
             .current_dir("/");
         if rustix::process::geteuid().is_root() {
@@ -250,7 +248,7 @@ async fn a_full_disk_loses_nothing() {
     // whole process, so a child does it.
     let output = Command::new("sh")
         .arg("-c")
-        .arg("ulimit -f 64; trap '' XFSZ; exec \"$0\" child_on_a_full_disk --exact --nocapture")
+        .arg("ulimit -f 64; trap '' XFSZ; exec \"$0\" sqlite_errors::child_on_a_full_disk --exact --nocapture")
         .arg(std::env::current_exe().expect("this test"))
         .env("LEASEHOLD_TEST_FULL", &path)
         .output()

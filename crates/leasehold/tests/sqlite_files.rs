@@ -3,14 +3,13 @@
 //! What another user or another mount namespace sees is seen by this binary, run again; what it is
 //! to open stands in `LEASEHOLD_TEST_OPEN`.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::support::file::{acquire, beside};
 use leasehold::clock::{Clock, SystemClock};
 use leasehold::store::sqlite::SqliteStore;
 use leasehold::store::{Outcome, Store, StoreError, StoreErrorKind};
@@ -18,7 +17,6 @@ use leasehold_protocol::record::Record;
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::Write;
 use rusqlite::Connection;
-use support::file::{acquire, beside};
 
 async fn acquired(store: &SqliteStore, key: &str) -> Record {
     match store.write(acquire(key)).await.expect("a write").value {
@@ -61,7 +59,7 @@ fn as_root(program: &str) -> Command {
 fn child(mut command: Command, path: &Path) -> String {
     let output = command
         .arg(std::env::current_exe().expect("this test"))
-        .args(["child_opens", "--exact", "--nocapture"])
+        .args(["sqlite_files::child_opens", "--exact", "--nocapture"])
         .env("LEASEHOLD_TEST_OPEN", path)
         .current_dir("/")
         .output()

@@ -1,8 +1,7 @@
 //! What a lock file takes from its process, and what happens when the process or the disk has no
 //! more to give.
 
-mod support;
-
+use crate::support;
 use std::fs;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -12,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use crate::support::file::{acquire, place};
 use async_trait::async_trait;
 use leasehold::clock::{Clock, SystemClock};
 use leasehold::store::sqlite::SqliteStore;
@@ -19,7 +19,6 @@ use leasehold::store::{Consistency, Outcome, Store, StoreError, StoreErrorKind};
 use leasehold::{Effect, LockClient, Policy, ReleaseOutcome};
 use leasehold_protocol::time::Elapsed;
 use rustix::process::{Resource, Rlimit, setrlimit};
-use support::file::{acquire, place};
 
 /// This process's descriptors of files below a directory.
 fn descriptors(directory: &Path) -> usize {
@@ -72,7 +71,7 @@ fn child(test: &str, user: Option<u32>) -> String {
     let (directory, path) = place();
     let mut command = Command::new(std::env::current_exe().expect("this test"));
     command
-        .args([test, "--exact", "--nocapture"])
+        .args([&format!("sqlite_limits::{test}"), "--exact", "--nocapture"])
         .env("LEASEHOLD_TEST_FILE", &path)
         .current_dir("/");
     if let Some(user) = user.filter(|_| rustix::process::geteuid().is_root()) {

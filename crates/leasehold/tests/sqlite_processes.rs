@@ -4,14 +4,13 @@
 //! The test binary runs itself again as the worker; what a worker is to do stands in
 //! `LEASEHOLD_TEST_ROLE`. Processes talk over pipes, so that nothing is left to timing.
 
-mod support;
-
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use crate::support::file::{attempt, grant, place};
 use leasehold::clock::{Clock, OsRandom, Random, SystemClock};
 use leasehold::store::sqlite::SqliteStore;
 use leasehold::store::{Consistency, Outcome, Store};
@@ -22,7 +21,6 @@ use leasehold_protocol::record::{Record, Seen, State};
 use leasehold_protocol::time::{ServiceTime, Stamp};
 use leasehold_protocol::write::{Grant, Left, Write};
 use rusqlite::Connection;
-use support::file::{attempt, grant, place};
 
 const PROCESSES: usize = 8;
 
@@ -48,7 +46,7 @@ struct Worker {
 impl Worker {
     fn start(role: &str, path: &Path) -> Worker {
         let mut child = Command::new(std::env::current_exe().expect("this test"))
-            .args(["worker", "--exact", "--nocapture"])
+            .args(["sqlite_processes::worker", "--exact", "--nocapture"])
             .env("LEASEHOLD_TEST_ROLE", role)
             .env("LEASEHOLD_TEST_FILE", path)
             .stdin(Stdio::piped())
@@ -164,7 +162,7 @@ fn worker() {
             });
             say("held", std::process::id());
             let error = Command::new(std::env::current_exe().expect("this test"))
-                .args(["worker", "--exact", "--nocapture"])
+                .args(["sqlite_processes::worker", "--exact", "--nocapture"])
                 .env("LEASEHOLD_TEST_ROLE", "new image")
                 .env("LEASEHOLD_TEST_LEASE", detached.to_string())
                 .exec();

@@ -1,15 +1,14 @@
 //! Locks in a table with other keys, which other items share.
 
-mod support;
-
+use crate::support;
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 
+use crate::support::{dynamodb_shaped, shared_shape};
 use leasehold::store::dynamodb::{DynamoDbStore, TableError, TableShape, is_fenced};
 use leasehold::{ErrorKind, LockClient};
-use support::{dynamodb_shaped, shared_shape};
 
 type Item = HashMap<String, AttributeValue>;
 

@@ -1,14 +1,12 @@
 //! Hurts of other lock libraries that no other file here reproduces. `docs/proof.md` has the whole track
 //! record, a row for each of them.
 
-mod support;
-
 use std::collections::HashSet;
 use std::time::Duration;
 
+use crate::support::Lab;
 use leasehold::store::memory::MemoryStore;
 use leasehold::{DropPolicy, LockClient, Policy};
-use support::Lab;
 
 /// Redisson#3580 and six more: a lock that only the thread that took it can release.
 #[test]

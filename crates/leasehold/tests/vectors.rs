@@ -1,8 +1,7 @@
 //! `docs/vectors.json`, sent to DynamoDB as raw requests: no lock code takes part. What it makes of each
 //! item is what the file says, so that a port can rely on the file alone.
 
-mod support;
-
+use crate::support;
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::Client;

@@ -1,14 +1,12 @@
 //! What waiting may cost: a bound for all waits of a client, room for others when the table throttles,
 //! and quick polls where a key changes hands often (`docs/protocol.md` section 10). In virtual time.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::Lab;
 use leasehold::store::testing::faulty::Fault;
 use leasehold::{CheckDelay, LockClient, Policy};
 use leasehold_protocol::write::Operation;
-use support::Lab;
 
 const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)

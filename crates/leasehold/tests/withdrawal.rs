@@ -1,17 +1,15 @@
 //! A first token by a wrong clock is withdrawn before anyone sees it, whatever fails (`docs/protocol.md`, section 8).
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::support::gate::{DAY, Gate, ms, with_wall};
+use crate::support::{Lab, VIRTUAL_START_MS};
 use leasehold::store::testing::faulty::Fault;
 use leasehold::store::testing::wrap::Wrapped;
 use leasehold::store::{Consistency, Store};
 use leasehold::{LockState, Policy};
 use leasehold_protocol::write::Operation;
-use support::gate::{DAY, Gate, ms, with_wall};
-use support::{Lab, VIRTUAL_START_MS};
 
 // 3
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! What a refused condition says.
 
-use crate::service::{Service, in_the_way, n, s, unique};
+use super::service::{Service, in_the_way, n, s, unique};
 
 #[tokio::test]
 async fn a_refused_condition_returns_the_whole_item_that_stood_in_the_way() {

@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::types::ReturnConsumedCapacity;
 
-use crate::service::{Answer, KEY, Service, check, in_the_way, n, s, set, unique};
+use super::service::{Answer, KEY, Service, check, in_the_way, n, s, set, unique};
 
 #[tokio::test]
 async fn a_write_costs_1_unit_up_to_1_kb_and_2_above() {

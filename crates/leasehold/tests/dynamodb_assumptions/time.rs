@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::primitives::{DateTime, DateTimeFormat};
 use leasehold::clock::{Clock, SystemClock};
 
-use crate::service::{Answer, KEY, Service, TTL, in_the_way, n, pause, s, unique};
+use super::service::{Answer, KEY, Service, TTL, in_the_way, n, pause, s, unique};
 
 /// On a success, a refusal and a read: the service's clock in whole seconds, rounded down. How far two
 /// hosts of the service disagree cannot be shown here.

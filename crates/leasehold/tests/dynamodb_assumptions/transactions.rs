@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 
-use crate::service::{Service, check, n, number, s, set, unique};
+use super::service::{Service, check, n, number, s, set, unique};
 
 #[tokio::test]
 async fn a_failed_check_cancels_all_and_says_which_and_what_stood_in_the_way() {

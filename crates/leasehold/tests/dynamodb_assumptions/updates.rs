@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 
-use crate::service::{KEY, Service, in_the_way, n, number, s, unique};
+use super::service::{KEY, Service, in_the_way, n, number, s, unique};
 
 #[tokio::test]
 async fn an_update_creates_the_item_when_its_condition_holds_of_none() {

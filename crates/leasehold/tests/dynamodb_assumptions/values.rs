@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use crate::service::{Service, n, number, s, unique};
+use super::service::{Service, n, number, s, unique};
 
 #[tokio::test]
 async fn numbers_are_exact_to_38_digits_which_is_more_than_any_token_has() {

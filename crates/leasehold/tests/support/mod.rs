@@ -10,6 +10,7 @@
 
 pub mod file;
 pub mod gate;
+pub mod http;
 pub mod waiters;
 
 use std::sync::Arc;

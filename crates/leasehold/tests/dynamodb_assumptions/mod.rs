@@ -5,7 +5,7 @@
 //!
 //! ```console
 //! $ export AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… AWS_REGION=eu-west-1   # and AWS_SESSION_TOKEN, if any
-//! $ LEASEHOLD_TEST_AWS_TABLE=locks-test cargo test -p leasehold --all-features --test dynamodb_assumptions
+//! $ LEASEHOLD_TEST_AWS_TABLE=locks-test cargo test -p leasehold --all-features --test library dynamodb_assumptions
 //! ```
 //!
 //! That table has the shape of a lock table (`leasehold init` makes one). Keys there are unique to each
