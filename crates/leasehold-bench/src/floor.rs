@@ -1,6 +1,6 @@
 //! The floor: the cost of a lock that is only its two requests, on the same SDK.
 //!
-//! The requests write an item like the library's, under similar conditions. The client has the
+//! The requests write the library's item under the library's conditions. The client has the
 //! library's settings of retries, time-outs and stalled-stream protection. Only the attempt's id is kept
 //! between the two requests.
 
@@ -85,10 +85,11 @@ impl Floor {
             .update_expression(
                 "SET #client = :me, #expires = :expires, #ttl = :ttl, #lease = :lease, #version = :version, \
                  #holder = :holder, #acquired = :acquired, \
-                 #count = if_not_exists(#count, :zero) + :one, #token = if_not_exists(#token, :seed) + :one REMOVE #data",
+                 #count = if_not_exists(#count, :zero) + :one, #token = if_not_exists(#token, :seed) + :one REMOVE #done",
             )
             .condition_expression(
-                "attribute_not_exists(#key) OR (attribute_exists(#version) AND attribute_not_exists(#client))",
+                "attribute_not_exists(#key) OR (attribute_exists(#version) AND attribute_not_exists(#client) \
+                 AND attribute_not_exists(#queue[0]) AND (attribute_not_exists(#slots) OR size(#slots) = :zero))",
             )
             .expression_attribute_names("#key", attribute::KEY)
             .expression_attribute_names("#client", attribute::CLIENT_ID)
@@ -100,7 +101,9 @@ impl Floor {
             .expression_attribute_names("#holder", attribute::HOLDER)
             .expression_attribute_names("#acquired", attribute::ACQUIRED_MS)
             .expression_attribute_names("#count", attribute::RENEW_COUNT)
-            .expression_attribute_names("#data", attribute::DATA)
+            .expression_attribute_names("#done", attribute::DONE)
+            .expression_attribute_names("#queue", attribute::QUEUE)
+            .expression_attribute_names("#slots", attribute::SLOTS)
             .expression_attribute_values(":me", AttributeValue::S(me.to_owned()))
             .expression_attribute_values(":expires", number(1_790_000_000_000_i64))
             .expression_attribute_values(":ttl", number(4_000_000_000_i64))
@@ -125,19 +128,27 @@ impl Floor {
     pub(crate) async fn release(&self, me: &str, token: Option<String>) -> Result<()> {
         let mut update = self
             .update()
-            .update_expression("SET #expires = :zero, #ttl = :ttl REMOVE #client, #holder, #data")
+            .update_expression(
+                "SET #expires = :zero, #ttl = :ttl, #held = :held REMOVE #client, #data",
+            )
             .expression_attribute_names("#client", attribute::CLIENT_ID)
             .expression_attribute_names("#expires", attribute::EXPIRES_MS)
             .expression_attribute_names("#ttl", attribute::TTL_SECONDS)
-            .expression_attribute_names("#holder", attribute::HOLDER)
+            .expression_attribute_names("#held", attribute::HELD_MS)
             .expression_attribute_names("#data", attribute::DATA)
+            .expression_attribute_names("#queue", attribute::QUEUE)
             .expression_attribute_values(":me", AttributeValue::S(me.to_owned()))
+            .expression_attribute_values(":held", number(0))
             .expression_attribute_values(":zero", number(0))
             .expression_attribute_values(":ttl", number(4_000_000_000_i64));
         update = match token {
-            None => update.condition_expression("#client = :me"),
+            None => {
+                update.condition_expression("#client = :me AND attribute_not_exists(#queue[0])")
+            }
             Some(token) => update
-                .condition_expression("#client = :me AND #token = :token")
+                .condition_expression(
+                    "#client = :me AND #token = :token AND attribute_not_exists(#queue[0])",
+                )
                 .expression_attribute_names("#token", attribute::TOKEN)
                 .expression_attribute_values(":token", AttributeValue::N(token)),
         };
