@@ -319,9 +319,15 @@ impl Kept {
         self.deadline.sent_at().plus(interval).min(latest)
     }
 
-    /// The write that ends the grant: a hand-over to the first known contender that waits, or a release. It removes
-    /// the payload, unless that is kept for the next holder.
-    pub fn release(&self, keeps_data: bool, clock: &ServiceClock, now: Reading) -> Write {
+    /// The write that ends the grant, which was held until `over`: a hand-over to the first known contender that waits, or a
+    /// release. It removes the payload, unless that is kept for the next holder.
+    pub fn release(
+        &self,
+        keeps_data: bool,
+        over: Elapsed,
+        clock: &ServiceClock,
+        now: Reading,
+    ) -> Write {
         let left = match self.unwritten_data() {
             _ if !keeps_data => Left::Nothing,
             Some(data) => Left::Payload(data.clone()),
@@ -334,7 +340,7 @@ impl Kept {
             terms: &self.terms,
             queue: &self.queue,
             ttl_seconds: self.ttl_seconds,
-            held: self.held(now),
+            held: self.held(over),
             is_slot: self.slot.is_some(),
             crowd: self.crowd.as_ref(),
             left,
@@ -342,8 +348,8 @@ impl Kept {
         ending.write(clock, now)
     }
 
-    fn held(&self, now: Reading) -> Option<Duration> {
-        self.began.map(|began| whole_ms(now.elapsed.since(began)))
+    fn held(&self, over: Elapsed) -> Option<Duration> {
+        self.began.map(|began| whole_ms(over.since(began)))
     }
 
     /// The write that remembers the work of this grant as done for `keep`, counted from its beginning.
@@ -369,7 +375,7 @@ impl Kept {
                 ..done
             },
             result,
-            held: self.held(now),
+            held: self.held(now.elapsed),
         })
     }
 

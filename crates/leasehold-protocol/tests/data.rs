@@ -113,7 +113,7 @@ fn the_end_of_a_grant_leaves_what_it_is_to() {
     for (waiting, left) in [(&[][..], "released"), (&[2][..], "handed over")] {
         let (mut kept, record) = kept(waiting);
         let ended = |kept: &Kept, keeps| {
-            let write = kept.release(keeps, &clock, reading(1_000));
+            let write = kept.release(keeps, reading(1_000).elapsed, &clock, reading(1_000));
             applied(&record, &write).data
         };
         assert_eq!(ended(&kept, false), None, "{left}");
@@ -176,7 +176,10 @@ fn a_key_that_is_handed_over_brings_what_was_kept() {
     let clock = sampled(WALL);
     for own in [None, Some(&b"own"[..])] {
         let (holder, record) = kept(&[2]);
-        let handed = applied(&record, &holder.release(true, &clock, reading(100)));
+        let handed = applied(
+            &record,
+            &holder.release(true, reading(100).elapsed, &clock, reading(100)),
+        );
         let mut next = with(2, own);
         next.join(CLAIM, ServiceTime(i64::MAX), reading(0));
         let answer = next.refused(Some(&handed), &shown(reading(120)), reading(120), &clock);

@@ -85,7 +85,12 @@ fn a_completion_is_one_write_of_the_grant_itself() {
     let once = applied(&record, &write);
     assert!(apply(Some(&once), &write).is_err());
     // After a release, and after a take-over.
-    let release = kept.release(false, &sampled(WALL), reading(1_000));
+    let release = kept.release(
+        false,
+        reading(1_000).elapsed,
+        &sampled(WALL),
+        reading(1_000),
+    );
     assert!(apply(Some(&applied(&record, &release)), &write).is_err());
     let (_, taking) = attempt(2).request(
         Some((seen(&record), Vec::new())),
@@ -104,7 +109,7 @@ fn no_delayed_request_undoes_what_is_done() {
     let clock = sampled(WALL);
     let (_, renewal) = kept.renew(&clock, reading(1_000), false);
     let (_, longer) = kept.renew_for(2 * KEEP, &clock, reading(1_000), false);
-    let release = kept.release(false, &clock, reading(1_000));
+    let release = kept.release(false, reading(1_000).elapsed, &clock, reading(1_000));
     let (_, taking) =
         attempt(5).request(Some((seen(&record), Vec::new())), &clock, reading(90_000));
     let join = attempt(3).join(CLAIM, ServiceTime(i64::MAX), reading(1_000));

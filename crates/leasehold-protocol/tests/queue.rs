@@ -94,14 +94,20 @@ fn a_place_of_the_holder_itself_is_passed_when_its_grant_ends() {
     // A join that was delayed until its attempt had got the key.
     let (mut kept, record) = kept(&[1, 2]);
     kept.saw(&record);
-    let after = applied(&record, &kept.release(false, &sampled(5_000), reading(0)));
+    let after = applied(
+        &record,
+        &kept.release(false, reading(0).elapsed, &sampled(5_000), reading(0)),
+    );
     assert!(id(2).owns(&after) && after.queue.is_empty());
     let record = Record {
         queue: vec![place(1)],
         ..record
     };
     kept.saw(&record);
-    let after = applied(&record, &kept.release(false, &sampled(5_000), reading(0)));
+    let after = applied(
+        &record,
+        &kept.release(false, reading(0).elapsed, &sampled(5_000), reading(0)),
+    );
     assert_eq!(after.state(), State::Released);
 }
 
@@ -201,7 +207,10 @@ fn a_release_hands_over_to_the_first_that_waits() {
     let (kept, record) = kept(&[2, 3]);
     assert_eq!(kept.queue(), record.queue);
     let clock = sampled(WALL);
-    let after = applied(&record, &kept.release(false, &clock, reading(100)));
+    let after = applied(
+        &record,
+        &kept.release(false, reading(100).elapsed, &clock, reading(100)),
+    );
     assert!(id(2).owns(&after));
     assert_eq!(after.queue, [place(3)]);
     // For as long as its claim, with the expiry padding; the record stays as long as any.
@@ -216,7 +225,10 @@ fn what_an_answer_shows_of_the_queue_is_known_at_the_release() {
     let (mut kept, mut record) = kept(&[]);
     let clock = sampled(WALL);
     record.queue = vec![place(2)];
-    refused(&record, &kept.release(false, &clock, reading(100)));
+    refused(
+        &record,
+        &kept.release(false, reading(100).elapsed, &clock, reading(100)),
+    );
     // Of another grant nothing is learned.
     kept.saw(&Record {
         owner: Some(id(5).to_string()),
@@ -226,7 +238,7 @@ fn what_an_answer_shows_of_the_queue_is_known_at_the_release() {
     kept.saw(&record);
     assert!(id(2).owns(&applied(
         &record,
-        &kept.release(false, &clock, reading(100))
+        &kept.release(false, reading(100).elapsed, &clock, reading(100))
     )));
 }
 
@@ -237,17 +249,29 @@ fn contenders_that_have_ceased_to_wait_are_passed_over() {
     record.queue = vec![gone(2), place(3), gone(4)];
     kept.saw(&record);
     let clock = sampled(WALL);
-    let early = applied(&record, &kept.release(false, &clock, reading(0)));
+    let early = applied(
+        &record,
+        &kept.release(false, reading(0).elapsed, &clock, reading(0)),
+    );
     assert!(id(2).owns(&early));
-    let late = applied(&record, &kept.release(false, &clock, reading(1_000)));
+    let late = applied(
+        &record,
+        &kept.release(false, reading(1_000).elapsed, &clock, reading(1_000)),
+    );
     assert!(id(3).owns(&late));
     assert_eq!(late.queue, [gone(4)]);
     // Without anybody else it is released, and without a service clock nobody is passed over.
     record.queue = vec![gone(2), gone(4)];
     kept.saw(&record);
-    let free = applied(&record, &kept.release(false, &clock, reading(1_000)));
+    let free = applied(
+        &record,
+        &kept.release(false, reading(1_000).elapsed, &clock, reading(1_000)),
+    );
     assert_eq!((free.state(), free.queue.len()), (State::Released, 0));
-    let blind = applied(&record, &kept.release(false, &unsampled(), reading(1_000)));
+    let blind = applied(
+        &record,
+        &kept.release(false, reading(1_000).elapsed, &unsampled(), reading(1_000)),
+    );
     assert!(id(2).owns(&blind));
 }
 
@@ -256,14 +280,20 @@ fn a_hand_over_by_a_clock_far_behind_shortens_no_ttl() {
     let (mut kept, mut record) = kept(&[2]);
     record.ttl_seconds = Some(i64::MAX);
     kept.saw(&record);
-    let after = applied(&record, &kept.release(false, &unsampled(), reading(0)));
+    let after = applied(
+        &record,
+        &kept.release(false, reading(0).elapsed, &unsampled(), reading(0)),
+    );
     assert_eq!(after.ttl_seconds, Some(i64::MAX));
 }
 
 #[test]
 fn only_one_who_waited_shows_our_release() {
     let (kept, record) = kept(&[2]);
-    let after = applied(&record, &kept.release(false, &sampled(WALL), reading(0)));
+    let after = applied(
+        &record,
+        &kept.release(false, reading(0).elapsed, &sampled(WALL), reading(0)),
+    );
     let by = |n: u8| Record {
         owner: Some(id(n).to_string()),
         ..after.clone()
@@ -396,11 +426,17 @@ fn the_record_says_how_long_the_last_grant_was_held() {
         assert_eq!(record.last_hold, None);
         let after = applied(
             &record,
-            &kept.release(false, &sampled(WALL), reading(1_234)),
+            &kept.release(
+                false,
+                reading(1_234).elapsed,
+                &sampled(WALL),
+                // A release that is repeated.
+                reading(1_300),
+            ),
         );
         assert_eq!(after.last_hold, Some(Duration::from_millis(1_234)));
         // A writer that does not know leaves it as it was.
-        let mut unknown = kept.release(false, &sampled(WALL), reading(99));
+        let mut unknown = kept.release(false, reading(99).elapsed, &sampled(WALL), reading(99));
         match &mut unknown {
             Write::Release { held, .. } | Write::HandOver { held, .. } => *held = None,
             other => panic!("{other:?}"),

@@ -191,7 +191,10 @@ fn a_grant_that_was_handed_over_is_described_by_its_first_renewal() {
     for data in [None, Some(b"payload".as_slice())] {
         let clock = sampled(WALL);
         let (me, record) = kept(&[2]);
-        let handed = applied(&record, &me.release(false, &clock, reading(100)));
+        let handed = applied(
+            &record,
+            &me.release(false, reading(100).elapsed, &clock, reading(100)),
+        );
         let mut wish = wish();
         wish.data = data.map(Into::into);
         let mut next = Attempt::new(id(2), wish, terms(), rules(), Observation::default());

@@ -130,7 +130,7 @@ impl Client {
         shape: &Shape,
     ) -> Write {
         // Nobody has a payload, so it is kept as by a clean-up: two writes that do the same are one.
-        let mut write = kept.release(true, &self.clock, now);
+        let mut write = kept.release(true, now.elapsed, &self.clock, now);
         if let Write::Release { held, .. } | Write::HandOver { held, .. } = &mut write {
             // It decides nothing, and would make many states of one.
             *held = None;

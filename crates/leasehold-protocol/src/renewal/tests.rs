@@ -93,7 +93,7 @@ fn a_renewal_after_the_release_revives_nothing() {
     let (_, renew) = kept.renew(&clock(), reading(6_000), false);
     let released = apply(
         Some(&record),
-        &kept.release(false, &clock(), reading(6_001)),
+        &kept.release(false, reading(6_001).elapsed, &clock(), reading(6_001)),
     )
     .expect("ours")
     .expect("record");

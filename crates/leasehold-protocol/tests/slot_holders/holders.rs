@@ -70,21 +70,25 @@ fn a_slot_is_kept_by_its_own_entry() {
 #[test]
 fn the_end_of_a_slot_is_for_those_who_wait() {
     let clock = sampled(WALL);
-    let end = |kept: &Kept| match kept.release(false, &clock, reading(1_000)) {
-        Write::Slot(SlotWrite::Exit {
-            token, next, held, ..
-        }) => {
-            assert!(token.is_some());
-            assert_eq!(held, Some(Duration::from_secs(1)));
-            next
-        }
-        other => panic!("{other:?}"),
-    };
+    let end =
+        |kept: &Kept| match kept.release(false, reading(1_000).elapsed, &clock, reading(1_000)) {
+            Write::Slot(SlotWrite::Exit {
+                token, next, held, ..
+            }) => {
+                assert!(token.is_some());
+                assert_eq!(held, Some(Duration::from_secs(1)));
+                next
+            }
+            other => panic!("{other:?}"),
+        };
     let (shared, whole) = (place(5).for_slot(), place(6));
     let with = |beside: &[u8], waiting: &[Place]| {
         let (kept, record) = entered(beside, waiting, &clock);
         let next = end(&kept);
-        let after = apply(Some(&record), &kept.release(false, &clock, reading(1_000)));
+        let after = apply(
+            Some(&record),
+            &kept.release(false, reading(1_000).elapsed, &clock, reading(1_000)),
+        );
         assert!(after.is_ok(), "{next:?}");
         next
     };
@@ -143,7 +147,7 @@ fn the_end_of_the_whole_key_opens_its_slots() {
     record.queue = [4, 5, 6].map(|n| place(n).for_slot()).to_vec();
     let granted = me.applied(&request, &record, &clock, reading(0));
     let kept = Kept::new("k".into(), id(3), &granted, terms());
-    let write = kept.release(false, &clock, reading(1_000));
+    let write = kept.release(false, reading(1_000).elapsed, &clock, reading(1_000));
     match &write {
         Write::Slot(SlotWrite::Open { given, .. }) => assert_eq!(given.places.len(), 2),
         other => panic!("{other:?}"),

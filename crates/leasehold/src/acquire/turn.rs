@@ -20,9 +20,9 @@ use leasehold_protocol::time::{Elapsed, Reading, ServiceTime};
 use leasehold_protocol::write::{Operation, Write};
 
 /// The most polls of the first waiter in flight. Each of them needs a connection.
-const READS: usize = 2;
+const READS: usize = 3;
 /// The shortest delay between polls of the first waiter is this part of the first check delay.
-const QUICK: u32 = 16;
+const QUICK: u32 = 32;
 /// It is not shorter than the grain of timers.
 const GRAIN: Duration = Duration::from_millis(1);
 /// Its longest delay is this part of the longest check delay.

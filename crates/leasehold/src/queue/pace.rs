@@ -27,7 +27,7 @@ const OF_DISTANCE: u32 = 8;
 /// The same where nothing is known of turns, of the time that the holder has had.
 const OF_HELD: u32 = 4;
 /// The most polls of the first waiter for one round trip.
-const PER_ROUND_TRIP: u32 = 2;
+const PER_ROUND_TRIP: u32 = 3;
 
 /// What the waiters of a client know of the turns of a key.
 #[derive(Clone, Copy, Debug, Default)]
@@ -230,8 +230,10 @@ impl Pace {
             _ => self.turn(),
         };
         let Some(turn) = length else {
-            let held = now.since(since) / OF_HELD;
-            let delay = held.max(self.shortest.saturating_mul(turns));
+            // Each turn takes a round trip at least.
+            let shortest = self.shortest.saturating_mul(turns);
+            let shortest = shortest.max(round_trip.saturating_mul(turns - 1));
+            let delay = (now.since(since) / OF_HELD).max(shortest);
             return last.plus(delay.min(max));
         };
         // A poll arrives there half a round trip after it is sent.

@@ -242,7 +242,7 @@ pub(crate) async fn release(
         let now = core.clocks.reading();
         let write = core
             .clocks
-            .with_service(|service| kept.release(keeps_data, service, now));
+            .with_service(|service| kept.release(keeps_data, started, service, now));
         let waiting = kept.queue().len();
         let behind = match &write {
             Write::HandOver { passed, .. } => Some(waiting - passed.len() - 1),

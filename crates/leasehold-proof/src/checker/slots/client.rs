@@ -162,7 +162,7 @@ impl Client {
             ) => kept.renew(&self.clock, now, false).1,
             (Phase::Holds { kept, ends, .. }, Step::End) => {
                 *ends = true;
-                kept.release(false, &self.clock, now)
+                kept.release(false, now.elapsed, &self.clock, now)
             }
             _ => return None,
         };

@@ -76,7 +76,7 @@ fn the_first_waiter_polls_when_it_expects_its_grant() {
     assert_eq!(next(&pace, 0, 60_000), 61_000);
     // A poll is sent so that it arrives then. Turns are longer by the way there and back.
     pace.saw(newly(2, None), &shown(60, 120));
-    assert_eq!(next(&pace, 0, 120), 127);
+    assert_eq!(next(&pace, 0, 120), 125);
 }
 
 #[test]
@@ -181,4 +181,9 @@ fn where_nothing_is_known_delays_grow_with_the_time_of_the_holder() {
         (3, 10, 1_000)
     );
     assert_eq!(delay(9, 0), 30);
+    // Each turn before its own takes a round trip.
+    let mut far = Pace::default();
+    far.saw(newly(1, None), &shown(0, 20));
+    assert_eq!(next(&far, 0, 20) - 20, 6);
+    assert_eq!(next(&far, 4, 20) - 20, 80);
 }
