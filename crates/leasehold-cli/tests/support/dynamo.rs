@@ -9,7 +9,7 @@ use super::Room;
 /// `host:port` of the DynamoDB Local that the test harness has started.
 ///
 /// A failure, never a silent skip, when there is none.
-pub fn address() -> String {
+pub(crate) fn address() -> String {
     let url = std::env::var("LEASEHOLD_TEST_DYNAMODB").unwrap_or_else(|_| {
         panic!(
             "this test needs DynamoDB Local: run `cargo xtask test`, or start one with \
@@ -22,7 +22,7 @@ pub fn address() -> String {
 }
 
 /// A name that no other test has.
-pub fn table_name() -> String {
+pub(crate) fn table_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!(
         "cli-{}-{}",
@@ -32,12 +32,12 @@ pub fn table_name() -> String {
 }
 
 /// The URL of a table at an endpoint.
-pub fn url(table: &str, address: &str) -> String {
+pub(crate) fn url(table: &str, address: &str) -> String {
     format!("dynamodb://{table}?region=local&endpoint=http://{address}")
 }
 
 /// A room whose store is a new table.
-pub fn room() -> Room {
+pub(crate) fn room() -> Room {
     let room = Room::with_store(&url(&table_name(), &address()));
     let output = room.run(&["init"]);
     assert!(output.status.success(), "{output:?}");
@@ -45,7 +45,7 @@ pub fn room() -> Room {
 }
 
 /// One request as DynamoDB takes it.
-pub fn call(operation: &str, body: &str) -> String {
+pub(crate) fn call(operation: &str, body: &str) -> String {
     let address = address();
     let mut stream = TcpStream::connect(&address).unwrap();
     write!(
@@ -65,7 +65,7 @@ pub fn call(operation: &str, body: &str) -> String {
 }
 
 /// A table with this hash key.
-pub fn create_table(table: &str, key: &str, kind: &str) {
+pub(crate) fn create_table(table: &str, key: &str, kind: &str) {
     call(
         "CreateTable",
         &format!(

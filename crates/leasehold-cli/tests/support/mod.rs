@@ -1,12 +1,10 @@
 //! The real binary, processes that talk to a test by files, and waits for conditions.
-#![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::disallowed_methods, reason = "real processes need real time")]
-#![allow(unreachable_pub, reason = "a module of tests is no API")]
 
-pub mod dynamo;
-pub mod net;
-pub mod terminal;
-pub mod tls;
+pub(crate) mod dynamo;
+pub(crate) mod net;
+pub(crate) mod terminal;
+pub(crate) mod tls;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -19,17 +17,17 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 
-pub const BIN: &str = env!("CARGO_BIN_EXE_leasehold");
+pub(crate) const BIN: &str = env!("CARGO_BIN_EXE_leasehold");
 
 /// How long anything may take; a bound, not a wait.
-pub const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A short lease that adds up: a third + a sixth + grace + margin of 1 s.
-pub const SHORT: [&str; 4] = ["--lease", "3s", "--grace", "300ms"];
+pub(crate) const SHORT: [&str; 4] = ["--lease", "3s", "--grace", "300ms"];
 
 /// The binary with nothing of the outer world in its environment, and in a session without a terminal: who runs the tests by hand has one,
 /// and with a terminal much is different.
-pub fn leasehold<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
+pub(crate) fn leasehold<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
     let mut command = command("/usr/bin/setsid");
     command.arg(BIN);
     for (name, _) in std::env::vars_os() {
@@ -51,7 +49,7 @@ pub fn leasehold<S: AsRef<OsStr>>(arguments: &[S]) -> Command {
 
 /// A program that ignores no signals. Under `nohup`, say, these tests do, and so would all below, as it should be; but the
 /// tests are about something else.
-pub fn command(program: &str) -> Command {
+pub(crate) fn command(program: &str) -> Command {
     if !ignores_signals() {
         return Command::new(program);
     }
@@ -67,13 +65,13 @@ fn ignores_signals() -> bool {
 }
 
 /// A set of signals in the text of a `/proc/PID/status`; bit 0 is signal 1.
-pub fn signal_mask(status: &str, name: &str) -> Option<u64> {
+pub(crate) fn signal_mask(status: &str, name: &str) -> Option<u64> {
     let mask = status.lines().find_map(|line| line.strip_prefix(name))?;
     u64::from_str_radix(mask.trim(), 16).ok()
 }
 
 /// Waits for a condition, not for time to pass.
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < PATIENCE, "waited too long for: {what}");
@@ -82,52 +80,52 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// A directory with a lock file of its own, and the files by which a test and its processes talk.
-pub struct Room {
+pub(crate) struct Room {
     directory: tempfile::TempDir,
     store: String,
 }
 
 impl Room {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = format!("sqlite:{}/locks.db", directory.path().display());
         Self { directory, store }
     }
 
     /// The same with another store.
-    pub fn with_store(store: &str) -> Self {
+    pub(crate) fn with_store(store: &str) -> Self {
         Self {
             store: store.to_owned(),
             ..Self::new()
         }
     }
 
-    pub fn store(&self) -> &str {
+    pub(crate) fn store(&self) -> &str {
         &self.store
     }
 
-    pub fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory().join(name)
     }
 
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.path(name).exists()
     }
 
-    pub fn touch(&self, name: &str) {
+    pub(crate) fn touch(&self, name: &str) {
         fs::write(self.path(name), "").unwrap();
     }
 
-    pub fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
     /// The number that a process wrote into a file, once it is complete.
-    pub fn pid(&self, name: &str) -> Pid {
+    pub(crate) fn pid(&self, name: &str) -> Pid {
         let mut pid = None;
         until(name, || {
             pid = self
@@ -141,7 +139,7 @@ impl Room {
     }
 
     /// The binary on this room's store.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = leasehold(arguments);
         command
             .env("LEASEHOLD_STORE", &self.store)
@@ -156,7 +154,7 @@ impl Room {
     }
 
     /// The same, started by another program, such as `unshare`, with its options.
-    pub fn through(&self, outer: &[&str], arguments: &[&str]) -> Command {
+    pub(crate) fn through(&self, outer: &[&str], arguments: &[&str]) -> Command {
         let inner = self.command(arguments);
         let mut command = command("/usr/bin/setsid");
         command.args(outer).arg(BIN).args(arguments);
@@ -174,31 +172,31 @@ impl Room {
         command
     }
 
-    pub fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         let output = self.command(arguments).output().unwrap();
         assert_eq!(output.status.signal(), None, "{output:?}");
         output
     }
 
-    pub fn code(&self, arguments: &[&str]) -> i32 {
+    pub(crate) fn code(&self, arguments: &[&str]) -> i32 {
         self.run(arguments).status.code().unwrap()
     }
 
     /// `run job … -c LINE`, in the background.
-    pub fn start(&self, options: &[&str], line: &str) -> Wrapper {
+    pub(crate) fn start(&self, options: &[&str], line: &str) -> Wrapper {
         let arguments = [&["run", "job"], options, &["-c", line]].concat();
         Wrapper(self.command(&arguments).spawn().unwrap())
     }
 
     /// The lock `job`, as `show --json` has it.
-    pub fn job(&self) -> Value {
+    pub(crate) fn job(&self) -> Value {
         let output = self.run(&["show", "job", "--json"]);
         assert!(output.status.success(), "{output:?}");
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
     /// Ends the grant of the lock `job` by force.
-    pub fn force_release(&self) {
+    pub(crate) fn force_release(&self) {
         let token = self.job()["token"].to_string();
         let force = [
             "force-release",
@@ -213,7 +211,7 @@ impl Room {
     }
 
     /// Waits until the lock `job` was renewed four times, and sees it held all the while.
-    pub fn sees_four_renewals(&self) {
+    pub(crate) fn sees_four_renewals(&self) {
         let mut ends = Vec::new();
         until("four renewals", || {
             let job = self.job();
@@ -226,30 +224,30 @@ impl Room {
     }
 
     /// The report that `--report report` wrote.
-    pub fn report(&self) -> Value {
+    pub(crate) fn report(&self) -> Value {
         serde_json::from_str(&self.text("report")).unwrap()
     }
 }
 
 /// A running wrapper; killed when a test fails, and its command with it.
-pub struct Wrapper(pub Child);
+pub(crate) struct Wrapper(pub Child);
 
 impl Wrapper {
-    pub fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.0)
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
     }
 
     /// The process that holds the lock: the one that was started is its guardian.
-    pub fn worker(&self) -> Pid {
+    pub(crate) fn worker(&self) -> Pid {
         below(self.pid(), "lh-worker")
     }
 
     /// Stops both, as a host that freezes does, until CONT to the guardian.
-    pub fn freeze(&self) {
+    pub(crate) fn freeze(&self) {
         let worker = self.worker();
         kill_process(worker, Signal::STOP).unwrap();
         until("the stop", || {
@@ -258,7 +256,7 @@ impl Wrapper {
     }
 
     /// Kills both, without a moment for either to notice.
-    pub fn kill_both(&mut self) {
+    pub(crate) fn kill_both(&mut self) {
         let worker = self.worker();
         self.freeze();
         // In this order: the end of the guardian would continue the worker, as the system does with an orphaned group.
@@ -267,18 +265,18 @@ impl Wrapper {
         self.0.wait().unwrap();
     }
 
-    pub fn running(&mut self) -> bool {
+    pub(crate) fn running(&mut self) -> bool {
         self.0.try_wait().unwrap().is_none()
     }
 
-    pub fn ended(&mut self) -> i32 {
+    pub(crate) fn ended(&mut self) -> i32 {
         until("the wrapper's end", || !self.running());
         let status = self.0.wait().unwrap();
         status.code().unwrap_or_else(|| panic!("{status:?}"))
     }
 
     /// What it wrote to standard error until its end.
-    pub fn stderr(&mut self) -> String {
+    pub(crate) fn stderr(&mut self) -> String {
         let mut text = String::new();
         let mut stderr = self.0.stderr.take().unwrap();
         stderr.read_to_string(&mut text).unwrap();
@@ -293,15 +291,8 @@ impl Drop for Wrapper {
     }
 }
 
-/// The parent of a process.
-pub fn parent(pid: Pid) -> Option<Pid> {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
-    let fields = stat.rsplit_once(')')?.1;
-    Pid::from_raw(fields.split_whitespace().nth(1)?.parse().ok()?)
-}
-
 /// The children of a process's main thread.
-pub fn children(pid: Pid) -> Vec<Pid> {
+pub(crate) fn children(pid: Pid) -> Vec<Pid> {
     let path = format!("/proc/{0}/task/{0}/children", pid.as_raw_pid());
     let text = fs::read_to_string(path).unwrap_or_default();
     let numbers = text
@@ -311,7 +302,7 @@ pub fn children(pid: Pid) -> Vec<Pid> {
 }
 
 /// The child of this process that is called so.
-pub fn below(pid: Pid, name: &str) -> Pid {
+pub(crate) fn below(pid: Pid, name: &str) -> Pid {
     let mut found = None;
     until(name, || {
         found = children(pid)
@@ -323,13 +314,13 @@ pub fn below(pid: Pid, name: &str) -> Pid {
 }
 
 /// Whether it runs this program.
-pub fn is_called(pid: Pid, name: &str) -> bool {
+pub(crate) fn is_called(pid: Pid, name: &str) -> bool {
     let path = format!("/proc/{}/comm", pid.as_raw_pid());
     fs::read_to_string(path).is_ok_and(|found| found.trim_end() == name)
 }
 
 /// A pipe that is full, and that nobody reads while its first half lives.
-pub fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+pub(crate) fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     use std::io::Write;
     let (reader, mut writer) = std::io::pipe().unwrap();
     // What Linux gives a pipe; one byte more would block.
@@ -337,22 +328,22 @@ pub fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     (reader, writer)
 }
 
-pub fn state(pid: Pid) -> Option<char> {
+pub(crate) fn state(pid: Pid) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).ok()?;
     stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
-pub fn alive(pid: Pid) -> bool {
+pub(crate) fn alive(pid: Pid) -> bool {
     test_kill_process(pid).is_ok() && state(pid).is_some_and(|state| state != 'Z')
 }
 
 /// Waits for `file` in a shell line, without being a busy loop.
-pub fn wait_line(file: &str) -> String {
+pub(crate) fn wait_line(file: &str) -> String {
     format!("until [ -e {file} ]; do sleep 0.02; done")
 }
 
 /// Ends the grant of `job` behind the holder's back, who notices at its next renewal.
-pub fn take_away(room: &Room) {
+pub(crate) fn take_away(room: &Room) {
     use leasehold::store::sqlite::SqliteStore;
     use leasehold::store::{Consistency, Store};
 
@@ -382,7 +373,7 @@ pub fn take_away(room: &Room) {
 
 /// Asserts that a message has our form: `leasehold: fragment` without a full stop, and perhaps a hint.
 #[track_caller]
-pub fn assert_message(output: &Output, code: i32, message: &str, hint: &str) {
+pub(crate) fn assert_message(output: &Output, code: i32, message: &str, hint: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{stderr}");
     let first = stderr.lines().next().unwrap_or_default();

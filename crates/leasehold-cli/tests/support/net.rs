@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 /// Takes connections and requests, and never answers.
-pub fn black_hole() -> String {
+pub(crate) fn black_hole() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     thread::spawn(move || {
@@ -22,31 +22,31 @@ pub fn black_hole() -> String {
 }
 
 /// A port where nobody listens.
-pub fn nobody() -> String {
+pub(crate) fn nobody() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
 /// Answers every request with this status and this DynamoDB error.
-pub fn always(status: u16, error: &str, message: &str) -> String {
+pub(crate) fn always(status: u16, error: &str, message: &str) -> String {
     refusing(status, error, message).0
 }
 
 /// The same, and the requests that have come, with their headers.
-pub fn refusing(status: u16, error: &str, message: &str) -> (String, Arc<Mutex<String>>) {
+pub(crate) fn refusing(status: u16, error: &str, message: &str) -> (String, Arc<Mutex<String>>) {
     let answer = refusal(status, error, message);
     answering(move |_| answer.clone())
 }
 
 /// An error as DynamoDB says it.
-pub fn refusal(status: u16, error: &str, message: &str) -> String {
+pub(crate) fn refusal(status: u16, error: &str, message: &str) -> String {
     let body =
         format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{error}","message":"{message}"}}"#);
     answer(status, "application/x-amz-json-1.0", &body)
 }
 
 /// An answer as it is sent.
-pub fn answer(status: u16, kind: &str, body: &str) -> String {
+pub(crate) fn answer(status: u16, kind: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nConnection: close\r\n\
          Date: Mon, 23 Nov 2026 12:00:00 GMT\r\nContent-Length: {}\r\n\r\n{body}",
@@ -55,7 +55,7 @@ pub fn answer(status: u16, kind: &str, body: &str) -> String {
 }
 
 /// The action that a request asks for, such as `UpdateItem`.
-pub fn action(request: &str) -> &str {
+pub(crate) fn action(request: &str) -> &str {
     let target = request
         .lines()
         .find_map(|line| line.strip_prefix("x-amz-target: DynamoDB_20120810."));
@@ -63,7 +63,7 @@ pub fn action(request: &str) -> &str {
 }
 
 /// Answers each request with what it makes of it; and the requests that have come.
-pub fn answering(
+pub(crate) fn answering(
     answer: impl Fn(&str) -> String + Send + Sync + 'static,
 ) -> (String, Arc<Mutex<String>>) {
     let answer = Arc::new(answer);
@@ -89,7 +89,7 @@ pub fn answering(
 }
 
 /// Head and body of the next request.
-pub fn whole_request(stream: &mut impl Read) -> Option<String> {
+pub(crate) fn whole_request(stream: &mut impl Read) -> Option<String> {
     let mut seen = Vec::new();
     let mut buffer = [0; 4096];
     loop {
@@ -114,18 +114,17 @@ pub fn whole_request(stream: &mut impl Read) -> Option<String> {
 
 /// A way to a server.
 #[derive(Clone, Debug)]
-pub struct Way {
-    pub address: String,
+pub(crate) struct Way {
+    pub(crate) address: String,
     delay_ms: Arc<AtomicU64>,
     cut: Arc<AtomicBool>,
     closed: Arc<AtomicBool>,
     answers: Arc<AtomicUsize>,
-    requests: Arc<AtomicUsize>,
 }
 
 impl Way {
     /// To this server, open and fast.
-    pub fn to(server: &str) -> Way {
+    pub(crate) fn to(server: &str) -> Way {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let way = Way {
             address: listener.local_addr().unwrap().to_string(),
@@ -133,7 +132,6 @@ impl Way {
             cut: Arc::default(),
             closed: Arc::default(),
             answers: Arc::default(),
-            requests: Arc::default(),
         };
         let (server, here) = (server.to_owned(), way.clone());
         thread::spawn(move || {
@@ -152,29 +150,24 @@ impl Way {
     }
 
     /// Every answer takes this much longer.
-    pub fn delay(&self, delay: Duration) {
+    pub(crate) fn delay(&self, delay: Duration) {
         let millis = u64::try_from(delay.as_millis()).unwrap();
         self.delay_ms.store(millis, Ordering::SeqCst);
     }
 
     /// From now on nothing gets through, in either direction, and nobody is told.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.cut.store(true, Ordering::SeqCst);
     }
 
     /// From now on everything gets through again. What was lost stays lost.
-    pub fn mend(&self) {
+    pub(crate) fn mend(&self) {
         self.cut.store(false, Ordering::SeqCst);
     }
 
     /// From now on every connection is closed, as by a server that has ended.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
-    }
-
-    /// How many requests have come, roughly: pieces of them.
-    pub fn requests(&self) -> usize {
-        self.requests.load(Ordering::SeqCst)
     }
 
     fn pump(&self, mut from: TcpStream, mut to: TcpStream, back: bool) {
@@ -183,9 +176,8 @@ impl Way {
             if count == 0 {
                 break;
             }
-            let count_as = if back { &self.answers } else { &self.requests };
-            count_as.fetch_add(1, Ordering::SeqCst);
             if back {
+                self.answers.fetch_add(1, Ordering::SeqCst);
                 thread::sleep(Duration::from_millis(self.delay_ms.load(Ordering::SeqCst)));
             }
             if self.closed.load(Ordering::SeqCst) {

@@ -9,15 +9,15 @@ use rustix::process::Pid;
 use super::{Room, command, state, until, wait_line};
 
 /// A terminal with something running in it.
-pub struct Terminal {
-    pub script: Child,
+pub(crate) struct Terminal {
+    pub(crate) script: Child,
     keys: ChildStdin,
-    pub room: Room,
+    pub(crate) room: Room,
 }
 
 impl Terminal {
     /// `line` is run by a shell that is the session leader.
-    pub fn new(line: &str) -> Self {
+    pub(crate) fn new(line: &str) -> Self {
         Self::within(Room::new(), line)
     }
 
@@ -38,37 +38,37 @@ impl Terminal {
     }
 
     /// An interactive shell with job control.
-    pub fn shell() -> Self {
+    pub(crate) fn shell() -> Self {
         Self::shell_in(Room::new())
     }
 
     /// The same in a room that is there already.
-    pub fn shell_in(room: Room) -> Self {
+    pub(crate) fn shell_in(room: Room) -> Self {
         let mut terminal = Self::within(room, "exec bash --norc --noprofile -i");
         terminal.keys("echo $$ > shell\n");
         terminal.room.pid("shell");
         terminal
     }
 
-    pub fn keys(&mut self, keys: &str) {
+    pub(crate) fn keys(&mut self, keys: &str) {
         self.keys.write_all(keys.as_bytes()).unwrap();
     }
 
     /// Ctrl-S, which has been dealt with when the line after it has been read.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.keys("\x13x\n");
         until("the stopped terminal", || self.room.has("stopped"));
     }
 
-    pub fn screen(&self) -> String {
+    pub(crate) fn screen(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.room.path("screen")).unwrap()).into_owned()
     }
 
-    pub fn shows(&self, text: &str) {
+    pub(crate) fn shows(&self, text: &str) {
         until(text, || self.screen().contains(text));
     }
 
-    pub fn ended(&mut self) -> i32 {
+    pub(crate) fn ended(&mut self) -> i32 {
         until("the terminal's end", || {
             self.script.try_wait().unwrap().is_some()
         });
@@ -76,7 +76,7 @@ impl Terminal {
     }
 
     /// The lines that were written to `got`.
-    pub fn got(&self) -> Vec<String> {
+    pub(crate) fn got(&self) -> Vec<String> {
         let text = self.room.text("got");
         text.lines().map(str::to_owned).collect()
     }
@@ -90,7 +90,7 @@ impl Drop for Terminal {
     }
 }
 
-pub fn field(pid: Pid, number: usize) -> i32 {
+pub(crate) fn field(pid: Pid, number: usize) -> i32 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).unwrap();
     stat.rsplit_once(')')
         .unwrap()
@@ -102,21 +102,21 @@ pub fn field(pid: Pid, number: usize) -> i32 {
         .unwrap()
 }
 
-pub fn parent(pid: Pid) -> Pid {
+pub(crate) fn parent(pid: Pid) -> Pid {
     Pid::from_raw(field(pid, 4)).unwrap()
 }
 
-pub fn group(pid: Pid) -> i32 {
+pub(crate) fn group(pid: Pid) -> i32 {
     field(pid, 5)
 }
 
 /// A shell that was stopped between vfork and exec of its child is shown as D: it waits for the child, which is stopped.
-pub fn halted(pid: Pid) -> bool {
+pub(crate) fn halted(pid: Pid) -> bool {
     matches!(state(pid), Some('T' | 'D'))
 }
 
 /// A command that writes down the signals it gets, until there is a file `done`.
-pub fn recorder() -> String {
+pub(crate) fn recorder() -> String {
     format!(
         "trap \"echo INT >> got\" INT; trap \"echo USR1 >> got\" USR1; echo $$ > command; {}; exit 5",
         wait_line("done")

@@ -10,15 +10,15 @@ use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// A server for `localhost` whose certificate nobody has signed.
-pub struct Secure {
-    pub port: u16,
+pub(crate) struct Secure {
+    pub(crate) port: u16,
     /// In PEM form, to be trusted.
-    pub certificate: String,
-    pub requests: Arc<Mutex<String>>,
+    pub(crate) certificate: String,
+    pub(crate) requests: Arc<Mutex<String>>,
 }
 
 /// Answers every request with this.
-pub fn secure(answer: &'static str) -> Secure {
+pub(crate) fn secure(answer: &'static str) -> Secure {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -56,7 +56,7 @@ pub fn secure(answer: &'static str) -> Secure {
 }
 
 /// A proxy that leads every CONNECT to this port of the machine, and counts them.
-pub fn tunnel(port: u16) -> (String, Arc<AtomicUsize>) {
+pub(crate) fn tunnel(port: u16) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let tunnels = Arc::<AtomicUsize>::default();

@@ -8,12 +8,12 @@ use leasehold_protocol::attempt::AttemptId;
 use leasehold_protocol::time::ServiceTime;
 use leasehold_protocol::write::{Grant, Write};
 
-pub fn attempt() -> AttemptId {
+pub(crate) fn attempt() -> AttemptId {
     AttemptId::from_random(OsRandom.attempt_bits())
 }
 
 /// A grant for an hour.
-pub fn grant(key: &str, attempt: AttemptId, bound_to_process: bool) -> Grant {
+pub(crate) fn grant(key: &str, attempt: AttemptId, bound_to_process: bool) -> Grant {
     let now = ServiceTime(SystemClock.wall_unix_ms());
     Grant {
         key: key.into(),
@@ -31,19 +31,19 @@ pub fn grant(key: &str, attempt: AttemptId, bound_to_process: bool) -> Grant {
     }
 }
 
-pub fn acquire(key: &str) -> Write {
+pub(crate) fn acquire(key: &str) -> Write {
     Write::Acquire(grant(key, attempt(), true))
 }
 
 /// A directory, and a path in it.
-pub fn place() -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn place() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("locks.db");
     (directory, path)
 }
 
 /// The path of a file that SQLite keeps beside another.
-pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

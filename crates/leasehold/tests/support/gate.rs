@@ -12,13 +12,13 @@ use leasehold::{LockClient, Policy};
 use leasehold_protocol::record::Record;
 use leasehold_protocol::write::Write;
 
-pub const fn ms(n: u64) -> Duration {
+pub(crate) const fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
 
 /// What a wrapper does with a write.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Mode {
+pub(crate) enum Mode {
     Pass,
     /// The process has died: nothing reaches the store, nothing is answered.
     Dead,
@@ -27,16 +27,16 @@ pub enum Mode {
 }
 
 #[derive(Clone, Debug)]
-pub struct Gate {
-    pub inner: Arc<dyn Store>,
-    pub mode: Arc<std::sync::Mutex<Mode>>,
-    pub writes: Arc<AtomicUsize>,
-    pub limit: usize,
-    pub dead_after_next: Arc<AtomicBool>,
+pub(crate) struct Gate {
+    pub(crate) inner: Arc<dyn Store>,
+    pub(crate) mode: Arc<std::sync::Mutex<Mode>>,
+    pub(crate) writes: Arc<AtomicUsize>,
+    pub(crate) limit: usize,
+    pub(crate) dead_after_next: Arc<AtomicBool>,
 }
 
 impl Gate {
-    pub fn new(inner: Arc<dyn Store>) -> Self {
+    pub(crate) fn new(inner: Arc<dyn Store>) -> Self {
         Gate {
             inner,
             mode: Arc::new(std::sync::Mutex::new(Mode::Pass)),
@@ -45,10 +45,10 @@ impl Gate {
             dead_after_next: Arc::default(),
         }
     }
-    pub fn set(&self, m: Mode) {
+    pub(crate) fn set(&self, m: Mode) {
         *self.mode.lock().unwrap() = m;
     }
-    pub fn mode(&self) -> Mode {
+    pub(crate) fn mode(&self) -> Mode {
         *self.mode.lock().unwrap()
     }
 }
@@ -90,11 +90,11 @@ impl Wrap for Gate {
     }
 }
 
-pub fn with_wall(lab: &Lab, store: impl Store, by_ms: i64, policy: Policy) -> LockClient {
+pub(crate) fn with_wall(lab: &Lab, store: impl Store, by_ms: i64, policy: Policy) -> LockClient {
     LockClient::builder(store)
         .clock(Arc::new(lab.clock.with_wall_ahead(by_ms)))
         .policy(policy)
         .build()
 }
 
-pub const DAY: i64 = 86_400_000;
+pub(crate) const DAY: i64 = 86_400_000;

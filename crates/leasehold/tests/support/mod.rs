@@ -2,16 +2,11 @@
 //!
 //! DynamoDB Local is started by `cargo xtask test`, which passes its address in
 //! `LEASEHOLD_TEST_DYNAMODB`. Where it is missing, the tests that need it fail; nothing is skipped.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file uses a part of it"
-)]
 
-pub mod file;
-pub mod gate;
-pub mod http;
-pub mod waiters;
+pub(crate) mod file;
+pub(crate) mod gate;
+pub(crate) mod http;
+pub(crate) mod waiters;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -29,10 +24,10 @@ use leasehold::store::testing::faulty::FaultyStore;
 use leasehold::{LockClient, LockState, Policy};
 
 /// The wall clock at the start of tests in virtual time.
-pub const VIRTUAL_START_MS: i64 = 1_800_000_000_000;
+pub(crate) const VIRTUAL_START_MS: i64 = 1_800_000_000_000;
 
 /// The address of DynamoDB Local.
-pub fn endpoint() -> String {
+pub(crate) fn endpoint() -> String {
     std::env::var("LEASEHOLD_TEST_DYNAMODB").expect(
         "LEASEHOLD_TEST_DYNAMODB is not set: run the tests with `cargo xtask test`, \
          or start a server with `cargo xtask dynamodb` and set it to its address",
@@ -40,7 +35,7 @@ pub fn endpoint() -> String {
 }
 
 /// A fifth of the work of a test with real processes. `cargo xtask test --whole` asks for all of it.
-pub fn share(work: u64) -> u64 {
+pub(crate) fn share(work: u64) -> u64 {
     match std::env::var_os("LEASEHOLD_TEST_WHOLE") {
         Some(_) => work,
         None => work / 5,
@@ -48,7 +43,7 @@ pub fn share(work: u64) -> u64 {
 }
 
 /// A client of DynamoDB Local, or of whatever listens at `endpoint`.
-pub fn client(endpoint: &str) -> Client {
+pub(crate) fn client(endpoint: &str) -> Client {
     Client::from_conf(
         aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
@@ -61,7 +56,7 @@ pub fn client(endpoint: &str) -> Client {
 }
 
 /// A name that no other test of this run uses.
-pub fn unique(prefix: &str) -> String {
+pub(crate) fn unique(prefix: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
     let now = SystemClock.elapsed().0.as_nanos();
@@ -69,12 +64,12 @@ pub fn unique(prefix: &str) -> String {
 }
 
 /// A new table on DynamoDB Local.
-pub async fn dynamodb() -> DynamoDbStore {
+pub(crate) async fn dynamodb() -> DynamoDbStore {
     dynamodb_shaped(TableShape::default()).await
 }
 
 /// A new table of this shape on DynamoDB Local.
-pub async fn dynamodb_shaped(shape: TableShape) -> DynamoDbStore {
+pub(crate) async fn dynamodb_shaped(shape: TableShape) -> DynamoDbStore {
     let store = DynamoDbStore::new(client(&endpoint()), unique("locks"));
     let store = store.with_shape(shape).expect("a valid shape");
     store.create_table().await.expect("create the table");
@@ -82,7 +77,7 @@ pub async fn dynamodb_shaped(shape: TableShape) -> DynamoDbStore {
 }
 
 /// The shape of locks in a table of many kinds of items: every lock has one sort key.
-pub fn shared_shape() -> TableShape {
+pub(crate) fn shared_shape() -> TableShape {
     TableShape::default()
         .partition_key("PK")
         .sort_key("SK", "LOCK")
@@ -91,7 +86,7 @@ pub fn shared_shape() -> TableShape {
 }
 
 /// A new SQLite file.
-pub fn sqlite() -> (tempfile::TempDir, SqliteStore) {
+pub(crate) fn sqlite() -> (tempfile::TempDir, SqliteStore) {
     let dir = tempfile::tempdir().expect("temporary directory");
     let store = SqliteStore::open(dir.path().join("locks.db")).expect("open");
     (dir, store)
@@ -99,16 +94,16 @@ pub fn sqlite() -> (tempfile::TempDir, SqliteStore) {
 
 /// A store with the clock that its clients use.
 #[derive(Debug)]
-pub struct Kit {
-    pub name: &'static str,
-    pub store: Arc<dyn Store>,
-    pub clock: Arc<dyn Clock>,
+pub(crate) struct Kit {
+    pub(crate) name: &'static str,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) clock: Arc<dyn Clock>,
     _dir: Option<tempfile::TempDir>,
 }
 
 impl Kit {
     /// A memory store in the virtual time of a paused tokio runtime.
-    pub fn memory() -> Kit {
+    pub(crate) fn memory() -> Kit {
         let clock = Arc::new(TokioClock::new(VIRTUAL_START_MS));
         Kit {
             name: "memory",
@@ -119,7 +114,7 @@ impl Kit {
     }
 
     /// A memory store in real time.
-    pub fn memory_in_real_time() -> Kit {
+    pub(crate) fn memory_in_real_time() -> Kit {
         Kit {
             store: Arc::new(MemoryStore::new()),
             clock: Arc::new(SystemClock),
@@ -128,7 +123,7 @@ impl Kit {
     }
 
     /// A SQLite file in real time.
-    pub fn sqlite() -> Kit {
+    pub(crate) fn sqlite() -> Kit {
         let (dir, store) = sqlite();
         Kit {
             name: "sqlite",
@@ -139,12 +134,12 @@ impl Kit {
     }
 
     /// DynamoDB Local in real time.
-    pub async fn dynamodb() -> Kit {
+    pub(crate) async fn dynamodb() -> Kit {
         Kit::dynamodb_shaped(TableShape::default()).await
     }
 
     /// The same with a table that other items share.
-    pub async fn dynamodb_shared() -> Kit {
+    pub(crate) async fn dynamodb_shared() -> Kit {
         Kit::dynamodb_shaped(shared_shape()).await
     }
 
@@ -160,15 +155,15 @@ impl Kit {
 
 /// A memory store whose requests can be counted and broken, in virtual time.
 #[derive(Debug)]
-pub struct Lab {
-    pub memory: MemoryStore,
-    pub counted: CountingStore,
-    pub faulty: FaultyStore,
-    pub clock: Arc<TokioClock>,
+pub(crate) struct Lab {
+    pub(crate) memory: MemoryStore,
+    pub(crate) counted: CountingStore,
+    pub(crate) faulty: FaultyStore,
+    pub(crate) clock: Arc<TokioClock>,
 }
 
 impl Lab {
-    pub fn new() -> Lab {
+    pub(crate) fn new() -> Lab {
         let clock = Arc::new(TokioClock::new(VIRTUAL_START_MS));
         let memory = MemoryStore::with_clock(clock.clone());
         let counted = CountingStore::new(Arc::new(memory.clone()));
@@ -182,7 +177,7 @@ impl Lab {
     }
 
     /// A client whose requests pass through the faults and are counted.
-    pub fn client(&self, policy: Policy) -> LockClient {
+    pub(crate) fn client(&self, policy: Policy) -> LockClient {
         LockClient::builder(self.faulty.clone())
             .clock(self.clock.clone())
             .policy(policy)
@@ -190,30 +185,30 @@ impl Lab {
     }
 
     /// A client beside the faults, uncounted.
-    pub fn bystander(&self) -> LockClient {
+    pub(crate) fn bystander(&self) -> LockClient {
         LockClient::builder(self.memory.clone())
             .clock(self.clock.clone())
             .build()
     }
 
     /// The identity of a lease that a bystander has acquired and detached.
-    pub async fn detached(&self, key: &str) -> leasehold::LeaseId {
+    pub(crate) async fn detached(&self, key: &str) -> leasehold::LeaseId {
         let lease = self.bystander().acquire(key).await.expect("free");
         lease.detach().await.expect("works")
     }
 
     /// The state of a key, as a bystander sees it.
-    pub async fn state(&self, key: &str) -> leasehold::LockState {
+    pub(crate) async fn state(&self, key: &str) -> leasehold::LockState {
         let status = self.bystander().inspect(key).await.expect("works");
         status.state().clone()
     }
 
-    pub async fn sleep(&self, by: Duration) {
+    pub(crate) async fn sleep(&self, by: Duration) {
         self.clock.sleep_until(self.clock.elapsed().plus(by)).await;
     }
 
     /// Waits, in virtual time, until nobody holds the key.
-    pub async fn free_within(&self, key: &str, limit: Duration) -> Duration {
+    pub(crate) async fn free_within(&self, key: &str, limit: Duration) -> Duration {
         let start = self.clock.elapsed();
         let bystander = self.bystander();
         loop {
@@ -229,19 +224,19 @@ impl Lab {
 }
 
 impl Lab {
-    pub fn clock_now(&self) -> Duration {
+    pub(crate) fn clock_now(&self) -> Duration {
         self.clock.elapsed().0
     }
 
     /// Makes the record of a key look as if its holder had died long ago.
     /// Deletes the record of a key, as a table's TTL does.
-    pub async fn expire_record_of(&self, key: &str) {
+    pub(crate) async fn expire_record_of(&self, key: &str) {
         self.memory.expunge(key);
         let read = self.memory.read(key, leasehold::store::Consistency::Strong);
         assert_eq!(read.await.expect("memory works").value, None, "deleted");
     }
 
-    pub async fn kill_record_of(&self, key: &str) {
+    pub(crate) async fn kill_record_of(&self, key: &str) {
         let reply = self
             .memory
             .read(key, leasehold::store::Consistency::Strong)
@@ -255,7 +250,7 @@ impl Lab {
 
 impl Lab {
     /// Waits, in virtual time, until nobody holds the key with a live lease.
-    pub async fn free_or_expired_within(&self, key: &str, limit: Duration) -> Duration {
+    pub(crate) async fn free_or_expired_within(&self, key: &str, limit: Duration) -> Duration {
         let start = self.clock.elapsed();
         let bystander = self.bystander();
         loop {
