@@ -43,6 +43,9 @@ fn hold(room: &Room, label: &str) -> Wrapper {
 
 fn every_change(room: &Room, options: &[&str]) {
     let mut watch = start(room, &[&["--json"], options].concat());
+    if options.contains(&"job") {
+        until("the first look", || !events(room, "job").is_empty());
+    }
     let mut first = hold(room, "first");
     let held = next(room, "job", "held");
     assert_eq!((&held["v"], &held["holder"]), (&1.into(), &"first".into()));
