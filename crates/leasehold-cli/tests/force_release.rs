@@ -19,8 +19,9 @@ fn force(room: &Room, token: &str) -> std::process::Output {
 }
 
 fn stuck(room: &Room) -> (Wrapper, String) {
+    // Its first renewal comes after 2.6 s: not between the two writes of `force-release`, where the record names the taker.
     let holder = room
-        .command(&["hold", "job", "--lease", "2500ms", "--label", "stuck"])
+        .command(&["hold", "job", "--lease", "10s", "--label", "stuck"])
         .args(["--data", "step 7"])
         .spawn();
     let holder = Wrapper(holder.unwrap());
@@ -46,11 +47,10 @@ fn who_and_why(room: &Room) {
     assert_eq!(job["left"], "step 7");
     let shown = String::from_utf8(room.run(&["show", "job"]).stdout).unwrap();
     assert!(shown.contains("\nleft     step 7\n"), "{shown}");
-    // It learns of it at its next renewal, which may come between the taking and the release of `force-release`.
+    // It learns of it at its next renewal.
     assert_eq!(holder.ended(), 76);
     let said = holder.stderr();
-    let by = ["ended it by force", "taken over: `job` is held by stuck"];
-    assert!(by.iter().any(|by| said.contains(by)), "{said}");
+    assert!(said.contains("ended it by force"), "{said}");
     // The token has been raised.
     let next = room.run(&["acquire", "job", "-o", "token"]);
     let next: u64 = String::from_utf8(next.stdout)
