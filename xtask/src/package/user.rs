@@ -68,12 +68,16 @@ pub(super) fn check() -> Result<()> {
     }
 
     eprintln!("== package: the command with the embedded store alone");
-    let clippy = ["clippy", "--package", "leasehold-cli"];
-    let clippy = [&clippy[..], &["--no-default-features", "--", "-Dwarnings"]].concat();
-    judge(
-        "package: the command",
-        run(cargo(&command(&home)?)?.args(clippy))?,
-    )?;
+    let clippy = [
+        "clippy",
+        "--package",
+        "leasehold-cli",
+        "--no-default-features",
+        "--",
+        "-Dwarnings",
+    ];
+    let status = run(cargo(&command(&home)?)?.args(clippy))?;
+    judge("package: the command", status)?;
 
     eprintln!("== package: README's first program, on DynamoDB Local");
     first_program(&home)
