@@ -101,6 +101,12 @@ pub(crate) fn lint() -> Result<()> {
     Ok(())
 }
 
+/// Tests at a time, as libtest reads it.
+const THREADS_VARIABLE: &str = "RUST_TEST_THREADS";
+
+/// Many tests wait for real leases: two of them fill a processor, and more delay the renewals of others.
+const TESTS_PER_PROCESSOR: usize = 2;
+
 /// `cargo xtask test`: all tests, against a DynamoDB Local of this run or against the one that the user named. `whole`:
 /// those with many real processes do all their work. Prints nothing after cargo's own closing lines when they pass.
 pub(crate) fn test(whole: bool, args: &[OsString]) -> Result<()> {
@@ -135,6 +141,13 @@ fn cargo_test(url: &str, whole: bool, args: &[OsString]) -> Result<Command> {
         command.arg("--workspace");
     }
     command.args(args).env(SERVER_VARIABLE, url);
+    if std::env::var_os(THREADS_VARIABLE).is_none() {
+        let processors = std::thread::available_parallelism()?.get();
+        command.env(
+            THREADS_VARIABLE,
+            (TESTS_PER_PROCESSOR * processors).to_string(),
+        );
+    }
     if whole {
         command.env("LEASEHOLD_TEST_WHOLE", "1");
     }
