@@ -289,7 +289,7 @@ impl Acquisition {
         if self.waiting.full > 0 && !self.order.policy.has_check_delay() {
             let places = u32::try_from(self.waiting.places).unwrap_or(u32::MAX);
             // By then all that have a place have had their turn.
-            let turn = self.pace(|pace| pace.turn());
+            let turn = self.pace(|pace| pace.length());
             let all = turn.map_or(Duration::MAX, |turn| turn.saturating_mul(places));
             let first = self.core.hints.check_delay_max.min(all);
             let longest = first * (1 << (self.waiting.full.min(DOUBLED) - 1));

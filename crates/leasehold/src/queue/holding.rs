@@ -69,9 +69,13 @@ impl Holding {
         self.queue.with(|state, _| state.is_wanted(policy, data))
     }
 
-    /// How long this client had the key the last time, if others wanted it then.
-    pub(crate) fn shared_hold(&self) -> Option<Duration> {
-        self.queue.with(|state, _| state.shared_hold)
+    /// How long this client had the key the last time, if others wanted it then. Who hands it over may come back: where
+    /// this grant was `handed_over`, how long the one before was held.
+    pub(crate) fn shared_hold(&self, handed_over: bool) -> Option<Duration> {
+        self.queue.with(|state, _| {
+            let before = state.pace.held().filter(|_| handed_over);
+            state.shared_hold.or(before)
+        })
     }
 
     /// Gives the first waiter a guard, and shows it to the other waiters. Returns the runtime of that

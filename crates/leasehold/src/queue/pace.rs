@@ -5,8 +5,8 @@
 //! Slots are handed on so many times as often, and their tokens do not count turns: the places before a waiter do.
 //! A waiter expects its grant after the present turn and those of the waiters before it. It sleeps until
 //! then, but for one look in the turn before its own, which tells when that began. At the expected time it
-//! polls with the shortest delay, and later ever less often. Waiters behind the first go by the longer turns that
-//! they have seen: where all polls together slow the holders down, they must not grow with that.
+//! polls with the shortest delay, and later ever less often. Turns that took longer count only where the record says
+//! nothing: waiters that go by them come late, and so turns get longer and longer.
 
 use std::time::Duration;
 
@@ -194,16 +194,16 @@ impl Pace {
         self.round
     }
 
+    /// How long the last grant was held.
+    pub(crate) fn held(&self) -> Option<Duration> {
+        self.held
+    }
+
     /// How long a turn takes, if that is known: the grant, its way there and back, and half a delay.
     pub(crate) fn length(&self) -> Option<Duration> {
         let around = self.round_trip.length() + self.shortest / 2;
         let held = self.held.map(|held| (held + around) / self.at_once.max(1));
         held.or(self.turn)
-    }
-
-    /// The same, but no shorter than turns were.
-    pub(crate) fn turn(&self) -> Option<Duration> {
-        self.length().max(self.turn)
     }
 
     /// When so many turns from now have passed. If their length is unknown, they are as long as this one was.
@@ -225,11 +225,7 @@ impl Pace {
         self.shortest = first.max(round_trip / PER_ROUND_TRIP);
         let turns = u32::try_from(ahead).unwrap_or(u32::MAX).saturating_add(1);
         let since = self.newest.map_or(now, |(_, turn)| turn.since);
-        let length = match ahead {
-            0 => self.length(),
-            _ => self.turn(),
-        };
-        let Some(turn) = length else {
+        let Some(turn) = self.length() else {
             // Each turn takes a round trip at least.
             let shortest = self.shortest.saturating_mul(turns);
             let shortest = shortest.max(round_trip.saturating_mul(turns - 1));

@@ -214,7 +214,7 @@ impl RenewalTask {
     /// before the expected end of the hold. It costs a tenth of a release that is refused.
     fn expect_others(&mut self, now: Elapsed) {
         if self.kept.queue().is_empty()
-            && let Some(hold) = self.holding.shared_hold()
+            && let Some(hold) = self.holding.shared_hold(self.kept.is_undescribed())
         {
             self.next_look = Some(now.plus(hold / 2));
         }
