@@ -167,6 +167,12 @@ pub(crate) enum Bench {
     Local,
     /// Dollars over the number of contenders
     Price,
+    /// Thirty shells at once, and a first waiter that is killed
+    Shells,
+    /// Slots, beside AWS's semaphore sample
+    Slots,
+    /// Readers and writers
+    Shared,
     /// `once`: 500 hosts that tick for a month, in virtual time
     Fleet,
     /// `once`: 50 processes at one instant
@@ -195,7 +201,7 @@ impl Bench {
     pub(crate) fn needs_command(self) -> bool {
         matches!(
             self,
-            Bench::Command | Bench::Commands | Bench::Local | Bench::Herd
+            Bench::Command | Bench::Commands | Bench::Local | Bench::Herd | Bench::Shells
         )
     }
 }
@@ -232,6 +238,19 @@ mod tests {
         let program = "cargo".into();
         let guard = [&[GUARD, "cargo"], words.as_slice()].concat();
         assert_eq!(parse(&guard), Ok(Verb::Guard { program, args }));
+    }
+
+    #[test]
+    fn every_benchmark_of_the_program_can_be_named() {
+        let program = include_str!("../../crates/leasehold-bench/src/main.rs");
+        let (_, all) = program.split_once("const ALL: ").unwrap();
+        let (all, _) = all.split_once("];\n").unwrap();
+        let names = all
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("(\""));
+        let names: Vec<_> = names.filter_map(|line| line.split('"').next()).collect();
+        let ours: Vec<_> = Bench::value_variants().iter().map(|b| b.name()).collect();
+        assert_eq!(names, ours);
     }
 
     #[test]

@@ -52,7 +52,7 @@ use clap::Parser;
 
 use crate::choice::Choice;
 use crate::scenario::{
-    commands, contend, hot, killed, local, lost, many, once, price, scale, shared, slots,
+    commands, contend, hot, killed, local, lost, many, once, price, scale, shared, shells, slots,
     uncontended, waiter,
 };
 
@@ -60,7 +60,7 @@ use crate::scenario::{
 type Bench = fn(&Choice) -> Result<()>;
 
 /// All benchmarks, in the order in which they run.
-const ALL: [(&str, Bench); 20] = [
+const ALL: [(&str, Bench); 21] = [
     ("cycle", |_| cycle::run()),
     ("sqlite", |_| sqlite::run()),
     ("units", units::run),
@@ -75,6 +75,7 @@ const ALL: [(&str, Bench); 20] = [
     ("many", many::run),
     ("local", |choice| local::run(choice.quick)),
     ("price", price::run),
+    ("shells", |choice| shells::run(choice.quick)),
     ("slots", slots::run),
     ("shared", shared::run),
     ("fleet", |choice| once::fleet::run(choice.quick)),

@@ -11,6 +11,7 @@ pub(crate) mod once;
 pub(crate) mod price;
 pub(crate) mod scale;
 pub(crate) mod shared;
+pub(crate) mod shells;
 pub(crate) mod slots;
 pub(crate) mod uncontended;
 pub(crate) mod waiter;

@@ -28,6 +28,8 @@ const APART: Duration = ms(137);
 struct Entry {
     subject: Subject,
     keys: u32,
+    /// The key was held as long once before.
+    again: bool,
 }
 
 pub(crate) fn run(choice: &Choice) -> Result<()> {
@@ -93,10 +95,24 @@ fn groups() -> [Vec<Entry>; 2] {
             // It does not renew: its README says to set what the work needs.
             subject.settings["lease_ms"] = 180_000.into();
         }
-        Entry { subject, keys }
+        Entry {
+            subject,
+            keys,
+            again: false,
+        }
     };
     // What a fixed poll with reads can do against one with writes: the same hand-over, and the twentieth of
     // its price.
+    let again = defaults()
+        .into_iter()
+        .filter(|subject| subject.who == Who::Ours)
+        .map(|mut subject| {
+            subject.variant = "defaults, held as long before";
+            Entry {
+                again: true,
+                ..entry(subject)
+            }
+        });
     let fixed = [
         ("fixed, 20 ms", json!({ "poll_ms": 20 })),
         ("fixed, 50 ms", json!({ "poll_ms": 50 })),
@@ -107,6 +123,7 @@ fn groups() -> [Vec<Entry>; 2] {
         .chain(tuned())
         .chain(fixed)
         .map(entry)
+        .chain(again)
         .partition(|entry: &Entry| {
             entry.subject.slow
                 || entry.subject.who == Who::Ours
@@ -130,6 +147,11 @@ async fn measure(lineup: &Lineup, entry: Entry, hold: Duration) -> Result<(Entry
     let mut holder = Driver::start(&label, command).await?;
     let mut fleet = Fleet::start(lineup, &waiter, REGION, 1).await?;
     fleet.warm_up(entry.keys).await?;
+    if entry.again {
+        holder.begin(&job).await?;
+        let limit = hold + APART * entry.keys + ms(5_000);
+        ensure!(holder.finish(limit).await?, "{label} did not release");
+    }
     holder.begin(&job).await?;
     ensure!(
         holder.grants(entry.keys as usize, ms(10_000)).await?,
