@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -30,7 +31,7 @@ pub(crate) fn run(quick: bool) -> Result<()> {
         let endpoint = place::endpoint()?;
         let table = dynamodb::table_name("shells");
         let client = dynamodb::client(&endpoint);
-        dynamodb::create(&client, &table, "Id").await?;
+        dynamodb::create(&client, &table, "LockKey").await?;
         let proxy = Counted::at(&endpoint, REGION).await?;
         let shells = Shells { proxy, table };
         let outcome = match thirty(&shells, if quick { 1 } else { 5 }).await {
@@ -166,26 +167,50 @@ async fn thirty(shells: &Shells, rounds: u32) -> Result<()> {
 }
 
 async fn first_killed(shells: &Shells, rounds: u32) -> Result<()> {
-    let mut report = Report::new("first-killed", &["run", "next command after the release"]);
-    report.note("A process holds the key, and two wait. The first of them is killed (`kill -9`), then the holder ends.");
+    let head = ["run", "killed alone", "with its other process"];
+    let mut report = Report::new("first-killed", &head);
+    report.note(
+        "A process holds the key, and two wait. The first of them is killed (`kill -9`), alone or with the process that \
+         watches it, then the holder ends: from there to the next command.",
+    );
     for round in 0..rounds {
-        let key = format!("killed/{round}");
-        let mut holder = shells.start(&key, "echo; exec cat")?;
-        holder.begun().await?;
-        let mut first = shells.start(&key, "echo")?;
-        shells.waiting(&key, 1).await?;
-        let mut second = shells.start(&key, "echo")?;
-        shells.waiting(&key, 2).await?;
-        first.child.kill().await?;
-        let stopwatch = Stopwatch::start();
-        holder.ended().await?;
-        second.begun().await?;
-        let after = stopwatch.elapsed();
-        second.ended().await?;
+        let key = |what| format!("killed/{what}/{round}");
+        let alone = killed(shells, &key("alone"), false).await?;
+        let both = killed(shells, &key("both"), true).await?;
         report.add(
-            vec![(round + 1).to_string(), short_ms(after)],
-            json!({ "after_ms": as_ms(after) }),
+            vec![(round + 1).to_string(), short_ms(alone), short_ms(both)],
+            json!({ "alone_ms": as_ms(alone), "both_ms": as_ms(both) }),
         );
     }
     report.finish()
+}
+
+/// From the end of the holder to the second waiter's command.
+async fn killed(shells: &Shells, key: &str, both: bool) -> Result<Duration> {
+    let mut holder = shells.start(key, "echo; exec cat")?;
+    holder.begun().await?;
+    let mut first = shells.start(key, "echo")?;
+    shells.waiting(key, 1).await?;
+    let mut second = shells.start(key, "echo")?;
+    shells.waiting(key, 2).await?;
+    if both {
+        let id = first.child.id().context("it has ended")?;
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
+        let all = children.split_whitespace().map(str::parse);
+        let all: Vec<i32> = all.collect::<Result<_, _>>()?;
+        ensure!(!all.is_empty(), "it has no other process");
+        for pid in all {
+            let pid = Pid::from_raw(pid).context("not a process")?;
+            // Both are stopped first, so that neither sees the end of the other.
+            kill_process(pid, Signal::STOP)?;
+            kill_process(pid, Signal::KILL)?;
+        }
+    }
+    first.child.kill().await?;
+    let stopwatch = Stopwatch::start();
+    holder.ended().await?;
+    second.begun().await?;
+    let after = stopwatch.elapsed();
+    second.ended().await?;
+    Ok(after)
 }
