@@ -26,6 +26,8 @@ const FAR: usize = 2;
 const OF_DISTANCE: u32 = 8;
 /// The same where nothing is known of turns, of the time that the holder has had.
 const OF_HELD: u32 = 4;
+/// So much longer may the first waiter sleep long before the expected time.
+const LONGER: u32 = 2;
 /// The most polls of the first waiter for one round trip.
 const PER_ROUND_TRIP: u32 = 3;
 
@@ -224,7 +226,9 @@ impl Pace {
         let round_trip = self.round_trip.length();
         self.shortest = first.max(round_trip / PER_ROUND_TRIP);
         let turns = u32::try_from(ahead).unwrap_or(u32::MAX).saturating_add(1);
-        let since = self.newest.map_or(now, |(_, turn)| turn.since);
+        let (since, seen) = self
+            .newest
+            .map_or((now, false), |(_, turn)| (turn.since, turn.seen));
         let Some(turn) = self.length() else {
             // Each turn takes a round trip at least.
             let shortest = self.shortest.saturating_mul(turns);
@@ -235,7 +239,10 @@ impl Pace {
         // A poll arrives there half a round trip after it is sent.
         let there = |at: Elapsed| at.minus(round_trip / 2);
         let expected = there(since.plus(turn.saturating_mul(turns)));
+        let left = expected.since(last) / OF_DISTANCE;
         let aim = match ahead {
+            // A turn that was there before may end before that, by as much as it was not seen.
+            0 if !seen => last.plus(left.max(self.shortest)).min(expected),
             0 => expected,
             _ if ahead <= FAR => {
                 let before = turn.mul_f64(f64::from(turns - 1) + INTO_TURN);
@@ -251,6 +258,10 @@ impl Pace {
             ),
         };
         let delay = (distance / OF_DISTANCE).max(shortest).min(max);
+        let max = match ahead {
+            0 => max.max(left.min(max * LONGER)),
+            _ => max,
+        };
         // It sleeps before the aim, but not for so long that a change of the queue is missed.
         aim.max(last.plus(delay)).min(last.plus(max))
     }

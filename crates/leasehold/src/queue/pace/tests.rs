@@ -80,6 +80,19 @@ fn the_first_waiter_polls_when_it_expects_its_grant() {
 }
 
 #[test]
+fn a_turn_that_was_there_before_may_end_before_it_is_expected() {
+    // Expected at 60 s, or earlier by what was not seen.
+    let pace = seen(&[(1, 0)], Some(60_000));
+    assert_eq!(next(&pace, 0, 0), 2_000);
+    assert_eq!(next(&pace, 0, 52_000), 53_000);
+    assert_eq!(next(&pace, 0, 59_200), 59_300);
+    assert_eq!(next(&pace, 0, 59_998), 60_001);
+    // One whose beginning was seen ends then.
+    let pace = seen(&[(1, 0), (2, 0)], Some(60_000));
+    assert_eq!(next(&pace, 0, 59_200), 60_001);
+}
+
+#[test]
 fn the_others_wait_by_their_place() {
     let pace = seen(&[(1, 0), (2, 0)], Some(100));
     assert_eq!(next(&pace, 1, 0), 131);
