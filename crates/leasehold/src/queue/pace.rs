@@ -5,7 +5,8 @@
 //! Slots are handed on so many times as often, and their tokens do not count turns: the places before a waiter do.
 //! A waiter expects its grant after the present turn and those of the waiters before it. It sleeps until
 //! then, but for one look in the turn before its own, which tells when that began. At the expected time it
-//! polls with the shortest delay, and later ever less often. Turns that took longer count only where the record says
+//! polls with the shortest delay, and later ever less often. A turn whose beginning the first waiter has not seen may
+//! end earlier, so it polls ever more often before the expected time. Turns that took longer count only where the record says
 //! nothing: waiters that go by them come late, and so turns get longer and longer.
 
 use std::time::Duration;
