@@ -34,10 +34,12 @@ pub(crate) fn run(quick: bool) -> Result<()> {
         dynamodb::create(&client, &table, "LockKey").await?;
         let proxy = Counted::at(&endpoint, REGION).await?;
         let shells = Shells { proxy, table };
-        let outcome = match thirty(&shells, if quick { 1 } else { 5 }).await {
-            Ok(()) => first_killed(&shells, if quick { 1 } else { 5 }).await,
-            error => error,
+        let rounds = if quick { 1 } else { 5 };
+        let outcome = async {
+            thirty(&shells, rounds).await?;
+            first_killed(&shells, rounds).await
         };
+        let outcome = outcome.await;
         dynamodb::delete(&client, &shells.table).await?;
         outcome
     })
@@ -196,14 +198,11 @@ async fn killed(shells: &Shells, key: &str, both: bool) -> Result<Duration> {
     if both {
         let id = first.child.id().context("it has ended")?;
         let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
-        let all = children.split_whitespace().map(str::parse);
-        let all: Vec<i32> = all.collect::<Result<_, _>>()?;
-        ensure!(!all.is_empty(), "it has no other process");
-        for pid in all {
-            let pid = Pid::from_raw(pid).context("not a process")?;
-            // Both are stopped first, so that neither sees the end of the other.
-            kill_process(pid, Signal::STOP)?;
-            kill_process(pid, Signal::KILL)?;
+        ensure!(!children.is_empty(), "it has no other process");
+        // Stopped first, so that it does not see the end of the other.
+        signal(&id.to_string(), Signal::STOP)?;
+        for pid in children.split_whitespace() {
+            signal(pid, Signal::KILL)?;
         }
     }
     first.child.kill().await?;
@@ -213,4 +212,9 @@ async fn killed(shells: &Shells, key: &str, both: bool) -> Result<Duration> {
     let after = stopwatch.elapsed();
     second.ended().await?;
     Ok(after)
+}
+
+fn signal(pid: &str, signal: Signal) -> Result<()> {
+    let pid = Pid::from_raw(pid.parse()?).context("not a process")?;
+    kill_process(pid, signal).with_context(|| format!("cannot send {signal:?} to {pid:?}"))
 }
