@@ -6,8 +6,8 @@
 //! A waiter expects its grant after the present turn and those of the waiters before it. It sleeps until
 //! then, but for one look in the turn before its own, which tells when that began. At the expected time it
 //! polls with the shortest delay, and later ever less often. A turn whose beginning the first waiter has not seen may
-//! end earlier, so it polls ever more often before the expected time. Turns that took longer count only where the record says
-//! nothing: waiters that go by them come late, and so turns get longer and longer.
+//! end earlier, so it polls ever more often before the expected time. Turns that took longer count only where the
+//! record says nothing: waiters that go by them come late, and so turns get longer and longer.
 
 use std::time::Duration;
 
@@ -243,7 +243,7 @@ impl Pace {
         let left = expected.since(last) / OF_DISTANCE;
         let aim = match ahead {
             // A turn that was there before may end before that, by as much as it was not seen.
-            0 if !seen => last.plus(left.max(self.shortest)).min(expected),
+            0 if !seen => last.plus(left).min(expected),
             0 => expected,
             _ if ahead <= FAR => {
                 let before = turn.mul_f64(f64::from(turns - 1) + INTO_TURN);
